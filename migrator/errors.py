@@ -1,0 +1,212 @@
+"""Every error this tool raises on purpose, in one tree.
+
+::
+
+    MigratorError                  1    a bug, unless a class below says otherwise
+    ├── ConfigError                2    a wrong option, key or file of the user's
+    ├── SourceError                4    Kayako did not give what was asked
+    │   ├── SourceUnreachable           no connection, no answer in time          (again later)
+    │   ├── SourceRefused               key, signature, API switched off, TLS     (stop all)
+    │   ├── ServerFailed                5xx                                       (again later)
+    │   ├── Throttled                   429, or 503 with Retry-After              (again later)
+    │   ├── Truncated                   the reply ended before its document       (again later)
+    │   ├── NotXml                      text, HTML or broken XML at 200           (again later)
+    │   ├── BadBase64                   contents that no decoder reads            (again later)
+    │   ├── UnexpectedReply             well-formed, but not what was asked       (again later)
+    │   ├── MemoryExhausted             PHP ran out of memory for this file       (never again)
+    │   ├── NotFound                    404 of Kayako itself                      (never again)
+    │   ├── WrongTicket                 400: the attachment is another ticket's   (never again)
+    │   ├── BadRequest                  any other 4xx                             (never again)
+    │   └── TooLarge                    over the configured max_body              (never again)
+    ├── ArchiveError               6
+    │   ├── ArchiveBusy            5    another run holds the lock                (stop all)
+    │   ├── ArchiveMissing         2    there is no archive at that path          (stop all)
+    │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
+    │   ├── ArchiveDamaged         6    checkpoint or blobs cannot be believed    (stop all)
+    │   └── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
+    ├── SafetyLimit                8    too many deletions at once                (stop all)
+    └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
+
+The number is the exit code of the process when the error reaches the command line.
+``again`` tells the pipeline what to do: try later, record and go on, or stop the run.
+``problem`` is the short code that the ledger keeps beside a row.
+Texts of errors are for users: they say what happened and what to do next, and they never
+hold a key, a signature or a whole URL with its query.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class Again(enum.Enum):
+    """What trying again is worth."""
+
+    LATER = "later"
+    """It may pass: try again, with a wait and a cap."""
+    NEVER = "never"
+    """The same question gets the same answer: record it and go on."""
+    STOP = "stop"
+    """Nothing else can work either: stop the run, keep what is done."""
+
+
+class MigratorError(Exception):
+    """Base of all errors raised on purpose; its text is fit for a user."""
+
+    exit_code: ClassVar[int] = 1
+    again: ClassVar[Again] = Again.STOP
+    problem: ClassVar[str] = "bug"
+
+
+class ConfigError(MigratorError):
+    """An option, a configuration key or a file named by the user is wrong."""
+
+    exit_code = 2
+    problem = "config"
+
+
+class SourceError(MigratorError):
+    """Kayako did not give what was asked."""
+
+    exit_code = 4
+    again = Again.LATER
+    problem = "source_error"
+
+
+class SourceUnreachable(SourceError):
+    """No connection, or no answer in time."""
+
+    problem = "unreachable"
+
+
+class SourceRefused(SourceError):
+    """The source refuses us: key, signature, disabled API, certificate."""
+
+    again = Again.STOP
+    problem = "refused"
+
+
+class ServerFailed(SourceError):
+    """A status of 500 or above, from PHP, the web server or a proxy."""
+
+    problem = "server_error"
+
+
+class Throttled(SourceError):
+    """The source asks us to slow down.
+
+    ``retry_after`` is in seconds; None where the source named no time.
+    """
+
+    problem = "throttled"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Truncated(SourceError):
+    """The reply ended before its document was closed."""
+
+    problem = "truncated"
+
+
+class NotXml(SourceError):
+    """A reply with status 200 that is text, an HTML page or broken XML."""
+
+    problem = "not_xml"
+
+
+class BadBase64(SourceError):
+    """The contents are not base64, not even by PHP's lenient rules."""
+
+    problem = "bad_base64"
+
+
+class UnexpectedReply(SourceError):
+    """A well-formed reply to some other question than ours."""
+
+    problem = "unexpected_reply"
+
+
+class MemoryExhausted(SourceError):
+    """PHP ran out of memory building this reply; it will again."""
+
+    again = Again.NEVER
+    problem = "memory_exhausted"
+
+
+class NotFound(SourceError):
+    """Kayako itself says that there is no such ticket, post or attachment."""
+
+    again = Again.NEVER
+    problem = "not_found"
+
+
+class WrongTicket(SourceError):
+    """The attachment belongs to another ticket, as after a merge."""
+
+    again = Again.NEVER
+    problem = "wrong_ticket"
+
+
+class BadRequest(SourceError):
+    """A status of 4xx that no other class stands for."""
+
+    again = Again.NEVER
+    problem = "bad_request"
+
+
+class TooLarge(SourceError):
+    """The reply is larger than the configured ``max_body``."""
+
+    again = Again.NEVER
+    problem = "too_large"
+
+
+class ArchiveError(MigratorError):
+    """The archive cannot do what was asked."""
+
+    exit_code = 6
+    problem = "archive"
+
+
+class ArchiveBusy(ArchiveError):
+    """Another run holds the archive."""
+
+    exit_code = 5
+
+
+class ArchiveMissing(ArchiveError):
+    """There is no archive at the configured path."""
+
+    exit_code = 2
+
+
+class ArchiveTooNew(ArchiveError):
+    """The checkpoint was written by a newer version of this tool."""
+
+    exit_code = 2
+
+
+class ArchiveDamaged(ArchiveError):
+    """The checkpoint or a blob cannot be believed."""
+
+
+class ArchiveUnwritable(ArchiveError):
+    """The disk is full, read-only or gone, or permissions are missing."""
+
+    exit_code = 7
+
+
+class SafetyLimit(MigratorError):
+    """A step was refused because it would mark too much as deleted."""
+
+    exit_code = 8
+
+
+class Interrupted(MigratorError):
+    """The user or the system asked us to stop; progress is saved."""
+
+    exit_code = 130

@@ -1,0 +1,114 @@
+"""What happens during a run, as data.
+
+Rooms say what they do by calling a :class:`Listener` with one of these records; bars, lines and
+JSON are made of them elsewhere. Times are Unix seconds, sizes bytes, durations seconds.
+Listeners are called from the event loop's thread, must be quick and must not raise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """A run begins; ``done`` of ``listed`` attachments were settled by earlier runs."""
+
+    run_id: int
+    kind: str
+    done: int = 0
+    listed: int = 0
+    resumes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TicketsCounted(Event):
+    """The source said how many tickets there are; None where it cannot say."""
+
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TicketListed(Event):
+    """The attachments of one ticket are in the ledger; ``todo`` of them want fetching."""
+
+    ticket_id: int
+    attachments: int
+    todo: int
+    todo_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeftoversQueued(Event):
+    """Attachments of earlier runs, of tickets not met in this one, want fetching too."""
+
+    todo: int
+    todo_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentSettled(Event):
+    """One attachment has reached a state; ``received`` decoded bytes came over the wire."""
+
+    attachment_id: int
+    ticket_id: int
+    state: str
+    problem: str | None = None
+    detail: str | None = None
+    received: int = 0
+    declared: int = 0
+    deduped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying(Event):
+    """A request failed in a way that may pass and is tried again after ``wait`` seconds."""
+
+    what: str
+    problem: str
+    attempt: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlobChecked(Event):
+    """One blob was read again by ``verify``; ``verdict`` is ok, damaged or lost."""
+
+    sha256: str
+    size: int
+    verdict: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """A sentence for the user; ``level`` is info or warning."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    """A run ends; ``counts`` holds the number of attachments by state."""
+
+    run_id: int
+    exit_code: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Gets every event, in order."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of one event, quickly and without raising."""
+
+
+def ignore(event: Event, /) -> None:  # noqa: ARG001 - the listener that listens to nothing
+    """Drop the event."""

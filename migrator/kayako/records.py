@@ -1,0 +1,104 @@
+"""What Kayako tells us, as typed records.
+
+Times are Unix seconds in UTC as Kayako sends them, 0 meaning never. Sizes are bytes.
+``notes`` are the short problem codes of the ledger that a reader noticed while it read:
+``repaired_name`` (a name held bytes or characters that no name may hold and is kept cleaned),
+``noise_around_xml`` (text stood before or after the document), ``lenient_base64``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Department:
+    """A department; only those with ``app == "tickets"`` hold tickets."""
+
+    id: int
+    title: str
+    app: str = "tickets"
+    type: str = "public"
+    parent_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TicketStatus:
+    """A ticket status; ``department_id`` 0 means that it is valid in all departments."""
+
+    id: int
+    title: str
+    department_id: int = 0
+    resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One post of a ticket; ``creator`` is 1 for staff and 2 for a user.
+
+    ``attachments`` is filled only by the call that lists the attachments of a post.
+    """
+
+    id: int
+    ticket_id: int
+    created_at: int = 0
+    creator: int = 0
+    full_name: str = ""
+    email: str = ""
+    is_html: bool = False
+    is_private: bool = False
+    has_attachments: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The header of a ticket, with its posts when they were asked for.
+
+    ``id`` may differ from the id that was asked: then the asked ticket was merged into this one.
+    ``department_id`` 0 is the trash.
+    """
+
+    id: int
+    display_id: str = ""
+    department_id: int = 0
+    status_id: int = 0
+    subject: str = ""
+    full_name: str = ""
+    email: str = ""
+    created_at: int = 0
+    last_activity: int = 0
+    posts: tuple[Post, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One attachment of a ticket post, without its bytes.
+
+    ``filetype`` is derived by Kayako from the name and is a weak hint. ``filesize`` is the
+    count of bytes at creation; rows made by old versions can be wrong.
+    """
+
+    id: int
+    ticket_id: int
+    post_id: int
+    filename: str = ""
+    filesize: int = 0
+    filetype: str = ""
+    created_at: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """One attachment whose contents were streamed into a sink, to the end of the document.
+
+    ``size`` counts the decoded bytes that the sink got. ``present`` is False when the reply held
+    an empty ``<contents />``: an empty file if ``attachment.filesize`` is 0, else lost at the
+    source. The bytes are in the sink; whoever made it decides what becomes of them.
+    """
+
+    attachment: Attachment
+    size: int
+    present: bool
+    notes: tuple[str, ...] = ()
