@@ -1,0 +1,164 @@
+"""The command line: reads options, calls a room, tells the outcome, and decides nothing else.
+
+Results go to stdout, everything else to stderr. A command returns its exit code, or None for 0.
+Errors of all rooms end in :func:`invoke`, the one place where they become a text and a code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from errno import ENOSPC
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from migrator import __version__
+from migrator.cli._lazy import Entry, LazyGroup
+from migrator.errors import ArchiveUnwritable, MigratorError
+
+if TYPE_CHECKING:
+    from migrator.cli._common import App
+
+__all__ = ["cli", "invoke", "main"]
+
+COMMANDS = {
+    name: Entry(f"migrator.cli.{name}_cmd:{name}", text)
+    for name, text in {
+        "init": "Write a commented config.toml to fill in.",
+        "doctor": "Try the connection, the keys and the disk; say what to change.",
+        "plan": "Tell what a run would do; write nothing.",
+        "run": "Pull every attachment into the archive; resumes by itself.",
+        "status": "Tell where we are, also while a run is at work.",
+        "report": "The closing ledger as text, JSON or CSV.",
+        "verify": "Read every stored file again and compare.",
+        "serve": "Serve the archive as Tickiti's attachment API.",
+        "token": "Create, list and revoke tokens of the API.",
+        "rule": "Set which file types the API hands out.",
+        "queue": "Name the Tickiti queues that stand for departments.",
+        "source": "Kayako by hand: list, get, upload, delete one attachment.",
+        "sandbox": "Serve a Kayako look-alike to rehearse on.",
+        "demo": "The whole story in one command, without a helpdesk.",
+    }.items()
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done; the ledger balances     5  another run holds the archive
+  1  a bug of this tool            6  the archive is damaged
+  2  usage or configuration        7  the archive cannot be written
+  3  finished, but some failed,    8  stopped by a safety limit
+     are missing or gone         130  interrupted; progress is saved
+  4  the source refuses or cannot be reached
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="MIGRATOR_CONFIG",
+    show_envvar=True,
+    help="Configuration file. [default: ./config.toml]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How progress and errors are told on stderr.",
+)
+@click.version_option(__version__, prog_name="migrator")
+@click.pass_obj
+def cli(app: App, config_path: Path | None, log_format: str) -> None:
+    """Leave Kayako Classic for Tickiti without losing a single file."""
+    app.config_path = config_path
+    app.log_format = log_format
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with its exit code."""
+    sys.exit(invoke(argv))
+
+
+def invoke(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (None: of this process) and return its exit code."""
+    from migrator.cli._common import App
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character still runs
+            stream.reconfigure(errors="backslashreplace")
+    app = App()
+    try:
+        args = list(sys.argv[1:] if argv is None else argv)
+        with cli.make_context("migrator", args, obj=app) as ctx:
+            code = cli.invoke(ctx)
+        sys.stdout.flush()
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except BrokenPipeError:
+        return _pipe_closed()
+    except (KeyboardInterrupt, click.Abort):
+        return _tell(app, "Interrupted", "Interrupted.", 130)
+    except Exception as exc:  # noqa: BLE001 - the border where every error becomes a text
+        return _tell(app, type(exc).__name__, *_words(app, exc))
+    return int(code or 0)
+
+
+def _words(app: App, exc: Exception) -> tuple[str, int]:
+    """Tell an error in words fit for a user, with the exit code."""
+    if isinstance(exc, MigratorError):
+        return (str(exc) if exc.exit_code == 130 else f"Error: {exc}"), exc.exit_code
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError):
+        return exc.format_message(), 2
+    if isinstance(exc, click.ClickException):
+        ctx = exc.ctx if isinstance(exc, click.UsageError) else None
+        hint = f"\nTry `{ctx.command_path} --help`." if ctx else ""
+        return f"Error: {exc.format_message()}{hint}", 2
+    if isinstance(exc, OSError) and exc.errno == ENOSPC:
+        return "Error: The disk is full. Make room and try again.", ArchiveUnwritable.exit_code
+    # The text of a foreign error may hold anything, so that only its kind and place are told.
+    frames = traceback.extract_tb(exc.__traceback__)
+    ours = [frame for frame in frames if "migrator" in Path(frame.filename).parts]
+    place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
+    bug = (
+        f"Error: This is a bug of migrator {__version__}: {type(exc).__name__} in {place}.\n"
+        "Everything stored so far is safe. Please report this line; "
+        "MIGRATOR_DEBUG=1 shows the details."
+    )
+    if os.environ.get("MIGRATOR_DEBUG") == "1":
+        bug = app.scrub("".join(traceback.format_exception(exc))) + bug
+    return bug, 1
+
+
+def _tell(app: App, kind: str, text: str, code: int) -> int:
+    """Say the last words on stderr, as the user wants them."""
+    from migrator.report.plain import iso_time, shown
+
+    if app.log_format == "json":
+        now = iso_time(int(time.time()))
+        words = {"ts": now, "event": "error", "error": kind, "exit": code, "message": text}
+        click.echo(json.dumps(words), err=True)
+    else:
+        click.echo("\n".join(map(shown, text.split("\n"))), err=True)
+    return code
+
+
+def _pipe_closed() -> int:
+    """Leave quietly, as `| head` expects; 128 + SIGPIPE, like a tool that the signal ended."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or Python complains when it flushes
+    return 141

@@ -1,0 +1,1 @@
+"""Reports: one model of the ledger, told as text, JSON and CSV."""

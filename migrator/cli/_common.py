@@ -1,0 +1,156 @@
+"""What the commands share: the configuration, parameter types, small ways to print."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
+    from migrator.config import Config
+    from migrator.kayako.settings import KayakoSettings
+
+
+@dataclass
+class App:
+    """What one invocation of the command line knows; the object of click's context."""
+
+    config_path: Path | None = None
+    log_format: str = "text"
+    config: Config | None = None
+
+    def load(self, *, need_source: bool = True) -> Config:
+        """Load the configuration and tell its warnings; ConfigError lists all mistakes."""
+        from migrator.config import load
+
+        self.config = load(self.config_path, need_source=need_source)
+        for warning in self.config.warnings:
+            note(f"Warning: {warning}")
+        return self.config
+
+    def scrub(self, text: str) -> str:
+        """Remove every secret that this process knows from a text."""
+        from migrator.kayako.signing import Credentials
+
+        names = ("KAYAKO_API_KEY", "KAYAKO_SECRET_KEY")
+        pairs = [tuple(os.environ.get(name, "") for name in names)]
+        if self.config is not None:
+            kayako = self.config.kayako
+            pairs.append((kayako.api_key.get_secret_value(), kayako.secret_key.get_secret_value()))
+        for api_key, secret_key in pairs:
+            text = Credentials(api_key, secret_key).scrub(text)
+        return text
+
+
+pass_app = click.make_pass_decorator(App)
+
+
+def settings_from(config: Config) -> KayakoSettings:
+    """Translate ``[kayako]`` into what the source room wants to know."""
+    from migrator.kayako.settings import KayakoSettings
+    from migrator.kayako.signing import Credentials
+    from migrator.kayako.urls import UrlForm
+
+    kayako = config.kayako
+    return KayakoSettings(
+        url=kayako.url,
+        credentials=Credentials(
+            kayako.api_key.get_secret_value(), kayako.secret_key.get_secret_value()
+        ),
+        url_form=UrlForm(kayako.url_form),
+        ca_file=kayako.ca_file,
+        timeout=kayako.timeout,
+        concurrency=kayako.concurrency,
+        requests_per_second=kayako.requests_per_second,
+        attempts=kayako.attempts,
+        max_body=kayako.max_body,
+    )
+
+
+def open_beside(app: App) -> tuple[Config, Archive]:
+    """Load the configuration and open the archive beside a run that may be at work.
+
+    What the configuration says about queues and ticket numbers is applied, so that every
+    command sees the same ones.
+    """
+    from migrator.archive import open_beside as opened
+
+    config = app.load(need_source=False)
+    archive = opened(config.archive.path)
+    try:
+        apply_config(archive, config)
+    except BaseException:
+        archive.close()
+        raise
+    return config, archive
+
+
+def apply_config(archive: Archive, config: Config) -> None:
+    """Write the queues and ticket numbers of the configuration into the archive."""
+    from migrator.config import load_ticket_numbers
+
+    tickiti = config.tickiti
+    numbers = load_ticket_numbers(tickiti.ticket_numbers) if tickiti.ticket_numbers else None
+    queues = {department: (queue.id, queue.name) for department, queue in tickiti.queues.items()}
+    archive.access.apply_config(queues, numbers)
+
+
+OptionReader = Callable[[click.Context, click.Parameter, str | None], float | None]
+
+
+def _reader(name: str) -> OptionReader:
+    """Make an option's callback of a reader of the configuration, such as ``duration``."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+        from migrator import config
+
+        try:
+            return None if value is None else float(getattr(config, name)(value))
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), ctx=ctx, param=param) from None
+
+    return read
+
+
+duration = _reader("duration")
+"""``callback=`` of an option given as ``90d``: the command gets seconds."""
+fraction = _reader("fraction")
+"""``callback=`` of an option given as ``5%``: the command gets a fraction of 1."""
+
+
+def shown(text: str) -> str:
+    """Make a text of unknown origin safe to print on a terminal, in one line."""
+    from migrator.report.plain import shown as escaped
+
+    return escaped(text)
+
+
+def note(text: str) -> None:
+    """Tell the user something beside the result: a line on stderr."""
+    click.echo(shown(text), err=True)
+
+
+def print_json(value: object) -> None:
+    """Print a result for machines on stdout."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print rows in aligned columns on stdout; cells are made safe, the head shown always."""
+    table = [head, *(tuple(map(shown, row)) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def now() -> int:
+    """Tell the time in Unix seconds."""
+    return int(time.time())

@@ -1,0 +1,232 @@
+"""What a run says while it works: bars on a terminal, a line a minute elsewhere, or JSON lines.
+
+All of it goes to stderr. Single failures are counted, not printed: the summary at the end of a
+run lists them, when nobody has to catch them scrolling by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+from migrator import events
+from migrator.report.plain import human_bytes, human_duration, iso_time, shown
+
+LINE_EVERY = 60.0
+"""Seconds between two lines where there is no terminal."""
+
+
+@dataclass
+class Tally:
+    """What the events so far add up to; ``todo`` grows while tickets are still being listed."""
+
+    run_id: int | None = None
+    kind: str = "run"
+    tickets: int = 0
+    tickets_total: int | None = None
+    todo: int = 0
+    settled: int = 0
+    received: int = 0
+    retries: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    opening: str = ""
+
+    def take(self, event: events.Event) -> None:
+        """Add one event."""
+        match event:
+            case events.RunStarted():
+                self.run_id, self.kind = event.run_id, event.kind
+                if event.resumes:
+                    known = f"{event.done:,} of {event.listed:,} attachments are settled already"
+                    self.opening = f"Resuming: {known}."
+            case events.TicketsCounted():
+                self.tickets_total = event.total
+            case events.TicketListed():
+                self.tickets += 1
+                self.todo += event.todo
+            case events.LeftoversQueued():
+                self.todo += event.todo
+            case events.AttachmentSettled():
+                self.settled += 1
+                self.received += event.received
+                self.states[event.state] += 1
+            case events.BlobChecked():
+                self.todo = event.total
+                self.settled += 1
+                self.received += event.size
+                self.states[event.verdict] += 1
+            case events.Retrying():
+                self.retries += 1
+            case _:
+                pass
+
+    @property
+    def unit(self) -> str:
+        """Name what is being counted."""
+        return "file" if self.kind == "verify" else "attachment"
+
+    def troubles(self) -> dict[str, int]:
+        """Count what went wrong so far, by state, and how often a request was tried again."""
+        names = ("failed", "missing", "gone", "damaged", "lost")
+        found = {name: self.states[name] for name in names if self.states[name]}
+        return found | ({"retries": self.retries} if self.retries else {})
+
+
+class ProgressListener(events.Listener, Protocol):
+    """A listener that owns a part of the screen until it is left."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Give the screen back."""
+
+
+def progress(log_format: str = "text", stream: TextIO | None = None) -> ProgressListener:
+    """Choose how progress is told on ``stream`` (None: stderr); use it in a ``with`` block."""
+    stream = stream or sys.stderr
+    if log_format == "json":
+        return JsonLines(stream)
+    return Bars(stream) if stream.isatty() else Lines(stream)
+
+
+class _Base:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tally = Tally()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+
+
+def _sentence(event: events.Event) -> str | None:
+    """Tell the text of an event that is meant to be read at once."""
+    if isinstance(event, events.Notice):
+        return ("Warning: " if event.level == "warning" else "") + shown(event.text)
+    return None
+
+
+class Lines(_Base):
+    """One line at once and then every minute, for logs and cron mails."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._began = clock()
+        self._due = self._began
+        self._last_settled = 0
+
+    def __call__(self, event: events.Event, /) -> None:
+        """Take one event; print when it is time."""
+        self._tally.take(event)
+        if isinstance(event, events.RunStarted) and self._tally.opening:
+            self._print(self._tally.opening)
+        if text := _sentence(event):
+            self._print(text)
+        elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
+            self._print(self._line())
+            self._due = self._clock() + LINE_EVERY
+
+    def _line(self) -> str:
+        tally = self._tally
+        seconds = self._clock() - self._began
+        parts = [f"{tally.settled:,} of {tally.todo:,} {tally.unit}s", human_bytes(tally.received)]
+        if tally.tickets:
+            total = f" of {tally.tickets_total:,}" if tally.tickets_total else ""
+            parts.append(f"{tally.tickets:,}{total} tickets listed")
+        parts += [f"{count:,} {name}" for name, count in tally.troubles().items()]
+        parts.append(f"after {human_duration(seconds)}")
+        if seconds and tally.settled:
+            parts.append(f"{tally.settled / seconds:,.1f}/s")
+        return ", ".join(parts)
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class JsonLines(_Base):
+    """One JSON object per event: ``ts``, ``run``, ``event`` and the event's own fields."""
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.time) -> None:
+        super().__init__(stream)
+        self._now = now
+
+    def __call__(self, event: events.Event, /) -> None:
+        """Print one event."""
+        self._tally.take(event)
+        line: dict[str, Any] = {
+            "ts": iso_time(int(self._now())),
+            "run": self._tally.run_id,
+            "event": re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower(),
+        }
+        fields = dataclasses.asdict(event)
+        fields.pop("run_id", None)
+        print(json.dumps(line | fields), file=self._stream, flush=True)
+
+
+class Bars(_Base):
+    """One bar for the tickets that are listed, one for the attachments that are fetched."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
+        self._bars: dict[str, tqdm[Any]] = {}
+
+    def __call__(self, event: events.Event, /) -> None:
+        """Take one event; tqdm itself decides when a bar is drawn again."""
+        tally = self._tally
+        tally.take(event)
+        if isinstance(event, events.RunStarted) and tally.opening:
+            self._write(tally.opening)
+        if text := _sentence(event):
+            self._write(text)
+        elif isinstance(event, events.TicketListed | events.TicketsCounted):
+            self._show("ticket", tally.tickets, tally.tickets_total)
+        if tally.todo:
+            self._show(tally.unit, tally.settled, max(tally.todo, tally.settled))
+
+    def _show(self, unit: str, count: int, total: int | None) -> None:
+        bar = self._bars.get(unit)
+        if bar is None:
+            bar = self._bars[unit] = self._tqdm(
+                desc=f"{unit}s".ljust(11),
+                unit=unit,
+                file=self._stream,
+                dynamic_ncols=True,
+                position=len(self._bars),
+            )
+        bar.total = total
+        if unit != "ticket":
+            words = [human_bytes(self._tally.received)]
+            words += [f"{name} {number:,}" for name, number in self._tally.troubles().items()]
+            bar.set_postfix_str(", ".join(words), refresh=False)
+        bar.update(count - bar.n)
+
+    def _write(self, text: str) -> None:
+        self._tqdm.write(text, file=self._stream)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Draw the bars for the last time and leave the cursor below them."""
+        for bar in self._bars.values():
+            bar.refresh()
+            bar.close()
+        super().__exit__(kind, exc, tb)

@@ -1,0 +1,399 @@
+"""The configuration: one TOML file, two secrets that may come from the environment.
+
+:func:`load` reads and checks the whole file at once and tells all its mistakes together, each
+with its dotted key. What it returns is frozen and in plain units: durations in seconds, sizes in
+bytes, percentages as a fraction of 1, paths absolute. Texts of mistakes never show a value of the
+file, because any value may turn out to be a misplaced secret.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import ErrorDetails
+
+from migrator.errors import ConfigError
+
+DEFAULT_PATH: Final = Path("config.toml")
+SECRETS: Final = {"api_key": "KAYAKO_API_KEY", "secret_key": "KAYAKO_SECRET_KEY"}
+"""The keys of ``[kayako]`` that an environment variable overrides, and its name."""
+
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_BYTES: Final = {
+    **{unit: 1000**power for power, unit in enumerate(("b", "kb", "mb", "gb", "tb"))},
+    **{unit: 1024**power for power, unit in enumerate(("b", "kib", "mib", "gib", "tib"))},
+}
+_QUANTITY: Final = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z%]+)\s*", re.IGNORECASE)
+_INT64: Final = 2**63 - 1
+
+
+# --- what a value may be; every text completes the sentence "kayako.timeout: …" ---
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
+    def check(value: object) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"must be a whole number between {low} and {high}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= float(value) <= 1e6:  # type: ignore[arg-type]
+        raise ValueError("must be a number between 0 and 1000000, such as 5 or 0.5")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false, without quotes")  # noqa: TRY004 - for pydantic
+    return value
+
+
+def _text(value: object) -> str:
+    """Accept a text of one line with something in it; spaces around it are not meant."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text between quotes, and not empty")
+    if any(not character.isprintable() for character in value.strip()):
+        raise ValueError("must be one line without control characters")
+    return value.strip()
+
+
+def _quantity(value: object, units: Mapping[str, float], hint: str) -> float:
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    factor = units.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(hint)
+    return float(match[1]) * factor
+
+
+def duration(value: object) -> float:
+    """Read a duration such as ``500ms``, ``30s``, ``15m``, ``1h``, ``7d`` as seconds.
+
+    Raises ValueError with a text for the user, as do :func:`size` and :func:`fraction`.
+    """
+    return _quantity(value, _SECONDS, 'must be a duration such as "30s", "15m" or "7d"')
+
+
+def _seconds(at_least: float) -> BeforeValidator:
+    def check(value: object) -> float:
+        seconds = duration(value)
+        if not at_least <= seconds <= 3650 * 86_400:
+            least = "0s" if at_least == 0 else f"{at_least * 1000:g}ms"
+            raise ValueError(f'must be between "{least}" and "3650d"')
+        return seconds
+
+    return BeforeValidator(check)
+
+
+def size(value: object) -> int:
+    """Read a size such as ``25MiB``, ``1GB`` or a number of bytes."""
+    hint = 'must be a size such as "25MiB" or "1GiB", or a number of bytes'
+    count = value if type(value) is int else int(_quantity(value, _BYTES, hint))
+    if not 1 <= count <= _INT64:
+        raise ValueError("must be at least 1 byte and less than 8EiB")
+    return count
+
+
+def fraction(value: object) -> float:
+    """Read a percentage such as ``5%`` as a fraction of 1."""
+    part = _quantity(value, {"%": 0.01}, 'must be a percentage such as "5%"')
+    if part > 1:
+        raise ValueError('must be between "0%" and "100%"')
+    return part
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    """Make a path absolute; a relative one is relative to the configuration file."""
+    base: Path = (info.context or {}).get("base", Path())
+    path = value if isinstance(value, Path) else Path(_text(value))
+    return (base / path.expanduser()).absolute()
+
+
+def _existing_file(value: object, info: ValidationInfo) -> Path:
+    path = _path(value, info)
+    if not path.is_file():
+        raise ValueError("names a file that does not exist (relative to the configuration file)")
+    return path
+
+
+def _api_url(value: object) -> str:
+    """Accept the API URL, or the address of the helpdesk from which it follows."""
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        valid = False
+    if not valid or " " in text:
+        raise ValueError("must be an address such as https://help.example.com/api/index.php")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or a password")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with /api/index.php, without anything after it")
+    path = parts.path.rstrip("/")
+    if not path.endswith("index.php"):
+        path = path.removesuffix("/api") + "/api/index.php"
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _queues(value: object) -> dict[int, Any]:
+    """Turn the department ids, which TOML knows as texts only, into numbers."""
+    if not isinstance(value, dict):
+        raise ValueError('must be lines such as "3" = { id = 12, name = "Sales" }')  # noqa: TRY004
+    queues: dict[int, Any] = {}
+    for key, queue in value.items():
+        if not re.fullmatch(r"[0-9]{1,18}", str(key), re.ASCII):
+            raise ValueError('must have Kayako department ids as keys, such as "3"')
+        if int(key) in queues:
+            raise ValueError(f"names department {int(key)} twice")
+        queues[int(key)] = queue
+    return queues
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Secret = Annotated[SecretStr, BeforeValidator(_text)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Size = Annotated[int, BeforeValidator(size)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KayakoConfig(_Section):
+    """``[kayako]``: how to reach the source, and how gently.
+
+    ``url``, ``api_key`` and ``secret_key`` are empty when a command that needs no source was
+    given a file without them. ``requests_per_second`` 0 means no limit. ``timeout`` is the
+    longest silence in seconds, ``max_body`` the largest reply in bytes, ``attempts`` how often
+    one request is made before it counts as failed.
+    """
+
+    url: Annotated[str, BeforeValidator(_api_url)] = ""
+    api_key: Secret = SecretStr("")
+    secret_key: Secret = SecretStr("")
+    concurrency: Annotated[int, _whole(1, 64)] = 8
+    requests_per_second: Annotated[float, BeforeValidator(_number)] = 0.0
+    url_form: Literal["e", "standard"] = "e"
+    ca_file: Annotated[Path, BeforeValidator(_existing_file)] | None = None
+    timeout: Annotated[float, _seconds(0.001)] = 60.0
+    page_size: Annotated[int, _whole(1, 1000)] = 100
+    max_body: Size = 1 << 30
+    attempts: Annotated[int, _whole(1, 10)] = 4
+    include_trash: Flag = False
+    posts: Flag = False
+
+
+class ArchiveConfig(_Section):
+    """``[archive]``: where everything is kept."""
+
+    path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
+
+
+class SyncConfig(_Section):
+    """``[sync]``: durations in seconds; ``max_deletions`` is a fraction of 1."""
+
+    margin: Annotated[float, _seconds(0)] = 3600.0
+    full_pass_every: Annotated[float, _seconds(0)] = 7 * 86_400.0
+    max_deletions: Annotated[float, BeforeValidator(fraction)] = 0.05
+
+
+class QueueConfig(_Section):
+    """The Tickiti queue that stands for a Kayako department."""
+
+    id: Annotated[int, _whole(1, _INT64)]
+    name: Text
+
+
+class TickitiConfig(_Section):
+    """``[tickiti]``: the endpoint; ``queues`` is keyed by Kayako department id."""
+
+    host: Text = "127.0.0.1"
+    port: Annotated[int, _whole(0, 65_535)] = 8480
+    max_download: Size = 25 << 20
+    serve_deleted: Flag = False
+    ticket_numbers: Annotated[Path, BeforeValidator(_existing_file)] | None = None
+    queues: Annotated[dict[int, QueueConfig], BeforeValidator(_queues)] = {}
+
+
+class _File(_Section):
+    kayako: KayakoConfig
+    archive: ArchiveConfig
+    sync: SyncConfig
+    tickiti: TickitiConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration; ``warnings`` are sentences for the user, ``path`` its file."""
+
+    kayako: KayakoConfig
+    archive: ArchiveConfig
+    sync: SyncConfig
+    tickiti: TickitiConfig
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    need_source: bool = True,
+) -> Config:
+    """Read and check the configuration file ``path`` (None: ``./config.toml``).
+
+    Environment variables of :data:`SECRETS` win over the file. Without ``need_source`` the
+    address and the keys of Kayako may be absent; what is there is checked all the same.
+    Raises ConfigError that lists all mistakes.
+    """
+    path = (path or DEFAULT_PATH).absolute()
+    tables = _read_toml(path)
+    warnings = tuple(_warnings(path, tables))
+    kayako = tables.setdefault("kayako", {})
+    for section in ("archive", "sync", "tickiti"):
+        tables.setdefault(section, {})
+    if isinstance(kayako, dict):
+        kayako |= {key: environ[name] for key, name in SECRETS.items() if environ.get(name)}
+    mistakes: list[str] = []
+    try:
+        parsed = _File.model_validate(tables, context={"base": path.parent})
+    except ValidationError as exc:
+        mistakes = [_sentence(error) for error in exc.errors(include_url=False)]
+    if need_source and isinstance(kayako, dict):
+        mistakes += _absent(kayako)
+    if mistakes:
+        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise ConfigError("\n  ".join([f"{path} has {count}:", *mistakes]))
+    return Config(parsed.kayako, parsed.archive, parsed.sync, parsed.tickiti, path, warnings)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        # Windows editors like to begin a file with a byte order mark, which TOML forbids.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no configuration at {path}. `migrator init` writes one to fill in; "
+            "-c/--config or MIGRATOR_CONFIG names another."
+        ) from None
+    except OSError as exc:
+        raise ConfigError(f"Cannot read {path}: {exc.strerror}.") from exc
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text. Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path} is not valid TOML: {exc}. Are all texts in quotes?") from None
+
+
+def _warnings(path: Path, tables: dict[str, Any]) -> Iterator[str]:
+    kayako = tables.get("kayako")
+    if not isinstance(kayako, dict) or SECRETS.keys().isdisjoint(kayako):
+        return
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield f"{path} holds keys and others can read it: run `chmod 600` on it."
+
+
+def _absent(kayako: Mapping[str, object]) -> Iterator[str]:
+    if "url" not in kayako:
+        yield "kayako.url: is missing; see REST API, API Information in Kayako's Admin CP"
+    for key, name in SECRETS.items():
+        if key not in kayako:
+            yield f"kayako.{key}: is missing; set it in the file, or {name} in the environment"
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Tell one mistake as ``dotted.key: what is wrong``."""
+    loc = error["loc"]
+    key = ".".join(str(part) for part in loc)
+    match error["type"]:
+        case "value_error":
+            return f"{key}: {error['ctx']['error']}"
+        case "missing":
+            return f"{key}: is missing"
+        case "literal_error":
+            return f"{key}: must be {error['ctx']['expected']}"
+        case "extra_forbidden":
+            return f"{key}: is not a key of this tool{_nearest(loc)}"
+        case _:
+            return f"{key}: must be a table of keys, written as [{key}]"
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """Suggest the known key that was probably meant, here or in another section."""
+    sections = {name: field.annotation for name, field in _File.model_fields.items()}
+    fields: dict[tuple[str, ...], list[str]] = {(): list(sections)}
+    fields |= {
+        (name,): list(model.model_fields)
+        for name, model in sections.items()
+        if isinstance(model, type) and issubclass(model, BaseModel)
+    }
+    word = str(loc[-1])
+    here = fields.get(tuple(map(str, loc[:-1])), list(QueueConfig.model_fields))
+    if close := difflib.get_close_matches(word, here, n=1):
+        return f"; did you mean {close[0]}?"
+    elsewhere = [section[0] for section, names in fields.items() if section and word in names]
+    return f"; it belongs into [{elsewhere[0]}]" if elsewhere else ""
+
+
+def load_ticket_numbers(path: Path) -> dict[int, str]:
+    """Read which Tickiti ticket number each Kayako ticket id got, from a CSV file.
+
+    The header is ``kayako_ticket_id,ticket_number``; both must be unique. Raises ConfigError
+    that lists all mistakes with their lines.
+    """
+    rows = _read_csv(path)
+    if not rows or rows[0][1] != ["kayako_ticket_id", "ticket_number"]:
+        raise ConfigError(f"{path}: its first line must be kayako_ticket_id,ticket_number.")
+    numbers: dict[int, str] = {}
+    owners: dict[str, int] = {}
+    mistakes: list[str] = []
+    for line, cells in rows[1:]:
+        ticket_id = int(cells[0]) if re.fullmatch(r"[0-9]{1,18}", cells[0], re.ASCII) else None
+        if ticket_id is None or len(cells) != 2 or not cells[1] or not cells[1].isprintable():
+            mistakes.append(f"line {line}: must be a Kayako ticket id and a ticket number")
+        elif ticket_id in numbers:
+            mistakes.append(f"line {line}: ticket {ticket_id} is listed twice")
+        elif cells[1] in owners:
+            mistakes.append(f"line {line}: ticket {owners[cells[1]]} has this number already")
+        else:
+            numbers[ticket_id] = cells[1]
+            owners[cells[1]] = ticket_id
+    if mistakes:
+        rest = [f"and {len(mistakes) - 20} more"] if len(mistakes) > 20 else []
+        raise ConfigError("\n  ".join([f"{path} cannot be used:", *mistakes[:20], *rest]))
+    return numbers
+
+
+def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
+    """Read the lines that hold something, as line number and cells."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except OSError as exc:
+        raise ConfigError(f"Cannot read {path}: {exc.strerror}.") from exc
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise ConfigError(f"{path} is not a CSV file in UTF-8: {exc}.") from exc
+    return [(line, cells) for line, cells in rows if any(cells)]

@@ -1,0 +1,55 @@
+"""How sizes, times and foreign texts are written for people."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+
+
+def shown(text: str) -> str:
+    """Make a text of unknown origin one harmless line of a terminal.
+
+    Control characters, line ends, direction marks and other invisible characters, and surrogates
+    are written as escapes; everything that a terminal simply shows stays.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable() or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def human_bytes(count: float) -> str:
+    """Write a size with a unit of 1024, such as ``21.3 MiB``."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1023.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:,.1f} TiB"
+
+
+def human_duration(seconds: float) -> str:
+    """Write a duration with its two largest units, such as ``3 h 20 min``."""
+    whole = max(0, round(seconds))
+    days, hours = whole // 86_400, whole // 3600 % 24
+    minutes, rest = whole // 60 % 60, whole % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def iso_time(seconds: int | None) -> str:
+    """Write Unix seconds as ISO 8601 in UTC; empty for None, 0 and times beyond the calendar."""
+    if not seconds:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
