@@ -8,6 +8,7 @@ Times are Unix seconds in UTC, sizes bytes.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -157,3 +158,68 @@ class Token:
     expires_at: int | None
     last_used_at: int | None
     revoked_at: int | None
+
+
+class Verdict(enum.StrEnum):
+    """What reading a blob again has shown."""
+
+    OK = "ok"
+    DAMAGED = "damaged"
+    """There is a file of that name, but its bytes are others."""
+    LOST = "lost"
+    """There is no file of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number of attachments and their bytes: stored ones as held, others as declared."""
+
+    n: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One line of a break-down, as by department or by type."""
+
+    key: str
+    title: str
+    n: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run over the archive; ``finished_at`` is None while it runs or after it was killed."""
+
+    id: int
+    kind: str
+    source: str
+    scope: Mapping[str, object]
+    started_at: int
+    finished_at: int | None = None
+    exit_code: int | None = None
+    summary: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the endpoint does with one file name extension; without a rule staff must review.
+
+    ``extension`` is lower case and without its dot, ``verdict`` is ``allow`` or ``block``.
+    """
+
+    extension: str
+    verdict: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A department of the source and the queue that stands for it at the endpoint."""
+
+    department_id: int
+    title: str
+    queue_id: int
+    name: str
+    tickets: int = 0

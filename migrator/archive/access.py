@@ -1,0 +1,223 @@
+"""Who may read what at the endpoint: tokens, rules by extension, queues, ticket numbers."""
+# ruff: noqa: S608 - only constants of this module become SQL
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import string
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.records import Queue, Rule, Token
+from migrator.errors import ConfigError
+
+_ALPHABET = string.ascii_letters + string.digits
+_SECRET_LENGTH = 40
+_TOUCH_EVERY = 60
+"""Seconds: a token's last use is written no more often, to spare the disk and a run beside."""
+
+_COLUMNS = "id, name, abilities, queues, is_staff, created_at, expires_at, last_used_at, revoked_at"
+
+
+class Access:
+    """Tokens, rules and queues of an archive; errors as of :class:`Ledger`."""
+
+    def __init__(self, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time) -> None:
+        """Read and write ``checkpoint``; ``clock`` gives Unix seconds."""
+        self._db = checkpoint
+        self._clock = clock
+
+    def create_token(
+        self,
+        name: str,
+        *,
+        abilities: Iterable[str],
+        queues: Iterable[int] | None,
+        is_staff: bool,
+        expires_at: int | None,
+    ) -> tuple[Token, str]:
+        """Create a token and return it with its text "ID|secret", which is kept nowhere.
+
+        ``queues`` None means all queues, ``expires_at`` None never.
+        """
+        secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
+        sql = f"""
+            INSERT INTO tokens
+                (name, secret_sha256, abilities, queues, is_staff, created_at, expires_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}"""
+        values = (
+            name,
+            hashlib.sha256(secret.encode()).hexdigest(),
+            json.dumps(sorted(set(abilities))),
+            None if queues is None else json.dumps(sorted(set(queues))),
+            int(is_staff),
+            int(self._clock()),
+            expires_at,
+        )
+        with self._db.atomic():
+            (row,) = self._db.execute(sql, values)
+        token = _token(*row)
+        return token, f"{token.id}|{secret}"
+
+    def tokens(self) -> list[Token]:
+        """Return all tokens, revoked ones too, by id."""
+        return [
+            _token(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM tokens ORDER BY id")
+        ]
+
+    def revoke(self, token_id: int) -> bool:
+        """Make a token worthless at once; False if there is none or it was revoked before."""
+        sql = "UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL RETURNING id"
+        with self._db.atomic():
+            return bool(self._db.execute(sql, (int(self._clock()), token_id)))
+
+    def secret_hash(self, token_id: int) -> tuple[Token, str] | None:
+        """Return a token, be it expired or revoked, and the SHA-256 of its secret in hex."""
+        sql = f"SELECT secret_sha256, {_COLUMNS} FROM tokens WHERE id = ?"
+        row = self._db.one(sql, (token_id,))
+        return (_token(*row[1:]), row[0]) if row else None
+
+    def touch(self, token_id: int, at: int) -> None:
+        """Note that a token was used at ``at``, to the minute."""
+        sql = "SELECT coalesce(last_used_at, 0) FROM tokens WHERE id = ?"
+        row = self._db.one(sql, (token_id,))
+        if row and at - row[0] >= _TOUCH_EVERY:
+            with self._db.atomic():
+                self._db.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (at, token_id))
+
+    def rules(self) -> dict[str, Rule]:
+        """Return the rules by extension; an extension without one is subject to review."""
+        rows = self._db.execute("SELECT extension, verdict, note FROM rules ORDER BY extension")
+        return {row[0]: Rule(*row) for row in rows}
+
+    def set_rule(self, extension: str, verdict: str, note: str = "") -> Rule:
+        """Allow or block an extension, given with or without its dot, in any case.
+
+        Raises ConfigError for no extension and for a verdict other than allow and block.
+        """
+        rule = Rule(_extension(extension), verdict, note)
+        if verdict not in ("allow", "block"):
+            raise ConfigError(f"A rule says allow or block, not {verdict!r}.")
+        sql = """
+            INSERT INTO rules (extension, verdict, note) VALUES (?, ?, ?)
+            ON CONFLICT (extension) DO UPDATE
+            SET verdict = excluded.verdict, note = excluded.note"""
+        with self._db.atomic():
+            self._db.execute(sql, (rule.extension, rule.verdict, rule.note))
+        return rule
+
+    def unset_rule(self, extension: str) -> bool:
+        """Drop the rule of an extension, which is subject to review then; False if it had none."""
+        with self._db.atomic():
+            sql = "DELETE FROM rules WHERE extension = ? RETURNING extension"
+            return bool(self._db.execute(sql, (_extension(extension),)))
+
+    def queues(self) -> list[Queue]:
+        """Return every department known, by id, with the queue that stands for it.
+
+        That is what the configuration says, else what `queue map` said, else the department's
+        own id and title.
+        """
+        sql = """
+            WITH tallied AS (
+                SELECT department_id AS id, count(*) AS tickets FROM tickets
+                WHERE merged_into IS NULL GROUP BY department_id
+            ), known AS (
+                SELECT id FROM departments WHERE app = 'tickets'
+                UNION SELECT id FROM tallied UNION SELECT department_id FROM queues
+            ), named AS (
+                SELECT known.id, coalesce(
+                    departments.title, iif(known.id = 0, 'Trash', 'Department ' || known.id)
+                ) AS title
+                FROM known LEFT JOIN departments ON departments.id = known.id
+            )
+            SELECT named.id, named.title, coalesce(c.queue_id, m.queue_id, named.id),
+                coalesce(c.name, m.name, named.title), coalesce(tallied.tickets, 0)
+            FROM named
+            LEFT JOIN tallied ON tallied.id = named.id
+            LEFT JOIN queues AS c ON c.department_id = named.id AND c.origin = 'config'
+            LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
+            ORDER BY named.id"""
+        return [Queue(*row) for row in self._db.execute(sql)]
+
+    def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
+        """Let a queue stand for a department, unless the configuration names another."""
+        with self._db.atomic():
+            self._put_queue(department_id, "command", queue_id, name)
+
+    def unmap_queue(self, department_id: int) -> bool:
+        """Take back :meth:`map_queue`; False if there was nothing to take back."""
+        sql = """
+            DELETE FROM queues WHERE department_id = ? AND origin = 'command'
+            RETURNING department_id"""
+        with self._db.atomic():
+            return bool(self._db.execute(sql, (department_id,)))
+
+    def apply_config(
+        self,
+        queues: Mapping[int, tuple[int, str]],
+        ticket_numbers: Mapping[int, str] | None = None,
+    ) -> None:
+        """Take over what the configuration says; write only what it changes.
+
+        ``queues`` is department id → (queue id, name), ``ticket_numbers`` Kayako ticket id →
+        number; None leaves the numbers as they are, an empty mapping clears them. Raises
+        ConfigError when two tickets would share a number.
+        """
+        self._apply_queues(queues)
+        if ticket_numbers is not None:
+            self._apply_numbers(ticket_numbers)
+
+    def _apply_queues(self, queues: Mapping[int, tuple[int, str]]) -> None:
+        sql = "SELECT department_id, queue_id, name FROM queues WHERE origin = 'config'"
+        if {row[0]: row[1:] for row in self._db.execute(sql)} == dict(queues):
+            return
+        with self._db.atomic():
+            self._db.execute("DELETE FROM queues WHERE origin = 'config'")
+            for department_id, (queue_id, name) in queues.items():
+                self._put_queue(department_id, "config", queue_id, name)
+
+    def _apply_numbers(self, numbers: Mapping[int, str]) -> None:
+        if len(set(numbers.values())) != len(numbers):
+            raise ConfigError("The file of ticket numbers gives two tickets the same number.")
+        sql = "SELECT ticket_id, number FROM ticket_numbers"
+        if dict(self._db.execute(sql)) == dict(numbers):
+            return
+        with self._db.atomic():
+            self._db.execute("DELETE FROM ticket_numbers")
+            for pair in numbers.items():
+                self._db.execute("INSERT INTO ticket_numbers VALUES (?, ?)", pair)
+
+    def _put_queue(self, department_id: int, origin: str, queue_id: int, name: str) -> None:
+        sql = """
+            INSERT INTO queues (department_id, origin, queue_id, name) VALUES (?, ?, ?, ?)
+            ON CONFLICT (department_id, origin) DO UPDATE
+            SET queue_id = excluded.queue_id, name = excluded.name"""
+        self._db.execute(sql, (department_id, origin, queue_id, name))
+
+
+def _extension(text: str) -> str:
+    extension = text.strip().lower().rpartition(".")[2]
+    if not extension:
+        raise ConfigError(f"{text!r} is not a file name extension such as pdf.")
+    return extension
+
+
+def _token(
+    token_id: int, name: str, abilities: str, queues: str | None, is_staff: int, *times: int | None
+) -> Token:
+    created_at, expires_at, last_used_at, revoked_at = times
+    return Token(
+        id=token_id,
+        name=name,
+        abilities=frozenset(json.loads(abilities)),
+        queues=None if queues is None else frozenset(json.loads(queues)),
+        is_staff=bool(is_staff),
+        created_at=created_at or 0,
+        expires_at=expires_at,
+        last_used_at=last_used_at,
+        revoked_at=revoked_at,
+    )

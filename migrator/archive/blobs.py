@@ -1,0 +1,256 @@
+"""The content-addressed store: each content once, under its SHA-256.
+
+``blobs/ab/cd/abcd…`` holds the bytes whose SHA-256 is ``abcd…``, read-only, so that ``sha256sum``
+alone can check it. Temporary files live in ``blobs/tmp``, on the same file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from migrator.archive import durable, mime
+from migrator.archive.records import StoredBlob, Verdict
+from migrator.errors import ArchiveDamaged
+
+_HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_BLOCK = 1 << 20
+_REMEMBERED = 1 << 16
+"""How many verified blobs are remembered: dedupe hits cluster on few blobs (logos)."""
+
+_Look = tuple[int, int, int]  # inode, mtime in ns, size
+
+
+class BlobStore:
+    """Blobs below ``root``/blobs; ``root`` is the archive's directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "blobs"
+        self.temp = self.folder / "tmp"
+        self._verified: dict[str, _Look] = {}
+        self._synced: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Create the directories and drop what killed runs left in ``blobs/tmp``.
+
+        Only the holder of the run lock may call this.
+        """
+        with durable.writing(self.root):
+            durable.make_dirs(self.temp)
+            for left in self.temp.iterdir():
+                left.unlink()
+
+    def writer(self) -> BlobWriter:
+        """Return a sink for the bytes of one new blob.
+
+        Raises ArchiveUnwritable.
+        """
+        return BlobWriter(self)
+
+    def path(self, sha256: str) -> Path:
+        """Return where the blob is or would be.
+
+        Raises ValueError unless ``sha256`` is 64 lower-case hex digits: nothing else may ever
+        become a path.
+        """
+        if not _HEX64.fullmatch(sha256):
+            raise ValueError("a blob is named by 64 lower-case hex digits")
+        return self.folder / sha256[:2] / sha256[2:4] / sha256
+
+    def size(self, sha256: str) -> int | None:
+        """Return the size of the blob's file in bytes, None if there is no such file."""
+        path = self.path(sha256)
+        with _reading(path):
+            return path.lstat().st_size if durable.is_file(path) else None
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open the blob for reading.
+
+        Raises ArchiveDamaged if it is not there or cannot be opened.
+        """
+        path = self.path(sha256)
+        with _reading(path):
+            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+    def check(self, sha256: str, size: int) -> Verdict:
+        """Read the whole blob again and say whether it is ``size`` bytes with that SHA-256.
+
+        Raises ArchiveDamaged if the file is there but may not be opened.
+        """
+        path = self.path(sha256)
+        with _reading(path):
+            if not durable.is_file(path):
+                return Verdict.DAMAGED if path.is_symlink() or path.exists() else Verdict.LOST
+        with self.open(sha256) as file:
+            try:
+                right = _hash(file) == (sha256, size)
+            except OSError:  # the disk cannot give the bytes back: that is damage
+                right = False
+        return Verdict.OK if right else Verdict.DAMAGED
+
+    def scan(self) -> Iterator[Path]:
+        """Yield every file below blobs/, temporary ones too, in a stable order."""
+        with _reading(self.folder):
+            for folder, folders, files in os.walk(self.folder):
+                folders.sort()
+                for name in sorted(files):
+                    yield Path(folder, name)
+
+    def _holds(self, sha256: str, size: int) -> bool:
+        """Tell whether the blob is there and whole; read it only once per process."""
+        path = self.path(sha256)
+        if not durable.is_file(path) or (look := _look(path))[2] != size:
+            return False
+        if self._verified.get(sha256) == look:
+            return True
+        if self.check(sha256, size) is not Verdict.OK:
+            return False
+        # A killed process may have named the file without making the name durable.
+        self._sync(path.parent, again=True)
+        with self._lock:
+            if len(self._verified) >= _REMEMBERED:
+                self._verified.pop(next(iter(self._verified)))
+            self._verified[sha256] = look
+        return True
+
+    def _publish(self, fd: int, temp: Path, sha256: str, size: int) -> None:
+        target = self.path(sha256)
+        durable.make_dir(target.parent.parent)
+        durable.make_dir(target.parent)
+        durable.publish(fd, temp, target, size)
+        self._sync(target.parent, again=True)
+
+    def _sync(self, folder: Path, *, again: bool) -> None:
+        """Make ``folder`` durable, and once per process its parents up to the archive."""
+        known = folder in self._synced
+        if again or not known:
+            durable.sync_dir(folder)
+        if not known:
+            if folder != self.root:
+                self._sync(folder.parent, again=folder.parent not in self._synced)
+            self._synced.add(folder)
+
+
+class BlobWriter:
+    """A sink whose bytes become a blob when, and only when, :meth:`commit` returns.
+
+    Used by one thread at a time, not always the same one. As a context manager it aborts unless
+    it was committed.
+    """
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._hash = hashlib.sha256()
+        self._head = bytearray()
+        self._path = store.temp / secrets.token_hex(16)
+        self.size = 0
+        with durable.writing(store.root):
+            self._fd: int | None = durable.create(self._path)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes so far, in hex."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes, /) -> None:
+        """Take the next bytes.
+
+        Raises ArchiveUnwritable; the temporary file is gone then.
+        """
+        fd = self._open()
+        self._count(data)
+        with self._aborting():
+            left = memoryview(data)
+            while left:
+                left = left[os.write(fd, left) :]
+
+    def commit(self) -> StoredBlob:
+        """Make the blob durable under its name, or find that it is there already.
+
+        A blob that is already there is believed only after it was read again and found whole
+        (once per process); a damaged one is replaced. Raises ArchiveUnwritable.
+        """
+        fd = self._open()
+        sha256, size = self.sha256, self.size
+        with self._aborting():
+            deduped = self._store._holds(sha256, size)  # noqa: SLF001 - two halves of one thing
+            if not deduped:
+                self._store._publish(fd, self._path, sha256, size)  # noqa: SLF001
+        self.abort()  # closes; after a rename there is nothing left to remove
+        return StoredBlob(sha256, size, mime.detect(bytes(self._head)), deduped)
+
+    def abort(self) -> None:
+        """Drop the bytes and the temporary file; harmless when called again or after commit."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):  # what cannot be removed is dropped by the next run
+                os.close(fd)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Abort unless committed."""
+        self.abort()
+
+    def _count(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        if len(self._head) < mime.HEAD:
+            self._head += data[: mime.HEAD - len(self._head)]
+
+    def _open(self) -> int:
+        if self._fd is None:
+            raise ValueError("the blob was already committed or aborted")
+        return self._fd
+
+    @contextlib.contextmanager
+    def _aborting(self) -> Iterator[None]:
+        try:
+            with durable.writing(self._store.root):
+                yield
+        except BaseException:
+            self.abort()
+            raise
+
+
+def _look(path: Path) -> _Look:
+    status = path.lstat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _hash(file: BinaryIO) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveDamaged(
+            f"{str(path)!r} cannot be read: {error.strerror}. Check its owner and permissions and "
+            "the disk, then run `migrator verify`."
+        ) from error

@@ -1,0 +1,163 @@
+"""The checkpoint: one SQLite file, one way to write it, one border for its errors."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUnwritable
+
+NAME = "checkpoint.db"
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for another process that is writing."""
+
+_OLDEST = (3, 37, 0)  # the first with STRICT tables
+
+Params = Sequence[object]
+Tuple = tuple[Any, ...]
+
+
+def translate(error: Exception, path: Path) -> ArchiveError:
+    """Return the error for a user whose checkpoint at ``path`` made SQLite raise ``error``."""
+    name = repr(str(path))
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    unreadable = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+    match code & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return ArchiveBusy(
+                f"The checkpoint {name} is locked by another process. Try again in a moment."
+            )
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            pass
+        case sqlite3.SQLITE_IOERR if code in unreadable:
+            pass
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN:
+            return ArchiveUnwritable(
+                f"The checkpoint {name} cannot be written: {error}. Check free space and "
+                "permissions, then start again; nothing stored is lost."
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return ArchiveUnwritable(
+                f"The checkpoint {name} is read-only: run as the owner of the archive, or make "
+                "the file, its directory and the file system writable."
+            )
+        case _:
+            return ArchiveError(f"The checkpoint {name} refused an operation: {error}.")
+    return ArchiveDamaged(
+        f"The checkpoint {name} is damaged: {error}. Keep the archive as it is, copy it, and "
+        "bring the checkpoint back from a backup or with `sqlite3 checkpoint.db .recover`."
+    )
+
+
+class Border:
+    """The context in which errors of SQLite end and become ours."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Enter the border."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Translate what SQLite raised, also for a number of over 64 bits."""
+        if isinstance(error, sqlite3.Error | OverflowError):
+            raise translate(error, self._path) from error
+
+
+class Checkpoint:
+    """A connection to the checkpoint, usable from all threads, by one of them at a time.
+
+    Reading waits for a transaction of another thread and never sees half of one.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, path: Path) -> None:
+        """Take over ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
+        self.conn = conn
+        self.path = path
+        self.border = Border(path)
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    @classmethod
+    def connect(cls, path: Path) -> Checkpoint:
+        """Open the existing file ``path`` for reading and writing.
+
+        Raises ArchiveDamaged, ArchiveBusy, ArchiveUnwritable.
+        """
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise ArchiveError(
+                f"Python was built with SQLite {sqlite3.sqlite_version}; 3.37 or newer is needed."
+            )
+        with Border(path):
+            conn = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        self = cls(conn, path)
+        try:
+            self.execute("PRAGMA journal_mode = WAL")
+            self.execute("PRAGMA synchronous = FULL")
+            self.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            conn.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Close the connection; harmless when called again."""
+        with self._lock, self.border:
+            self.conn.close()
+
+    def execute(self, sql: str, params: Params = ()) -> list[Tuple]:
+        """Run one statement and return its rows, all of them: no cursor stays open."""
+        with self._lock, self.border:
+            return self.conn.execute(sql, params).fetchall()
+
+    def one(self, sql: str, params: Params = ()) -> Tuple | None:
+        """Return the first row of a query, or None."""
+        rows = self.execute(sql, params)
+        return rows[0] if rows else None
+
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Make all writes of the block happen, durably, or none of them.
+
+        The outermost block is a transaction that is on disk when the block ends; blocks inside
+        it are savepoints. Other threads wait meanwhile.
+        """
+        with self._lock:
+            if self.conn.in_transaction:
+                self._depth += 1
+                name = f"level_{self._depth}"
+                begin, commit = f"SAVEPOINT {name}", f"RELEASE {name}"
+                undo = [f"ROLLBACK TO {name}", commit]
+            else:
+                # IMMEDIATE: a reader that turns writer could not wait for another process.
+                begin, commit, undo = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
+                self._depth = 0
+            self.execute(begin)
+            try:
+                yield
+                self.execute(commit)
+            except BaseException:
+                # A full disk makes SQLite throw the whole transaction away by itself.
+                for statement in undo if self.conn.in_transaction else ():
+                    self.execute(statement)
+                raise
+            finally:
+                self._depth = max(self._depth - 1, 0)

@@ -1,0 +1,119 @@
+"""Files that survive a crash: the one place where bytes become durable.
+
+The order is what makes it safe: temporary file → length check → ``fsync`` of the file → rename →
+``fsync`` of the directory that got the name, and of the parents whose entry may be new. Only
+then may a row say that the file is there. Against a lost power supply this is as good as the
+disk's word: a drive that acknowledges a flush it did not do can still lose the last files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from migrator.errors import ArchiveUnwritable
+
+PRIVATE_DIR = 0o700
+PRIVATE_FILE = 0o600
+READ_ONLY = 0o400
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space, then start again; nothing stored is lost",
+    errno.EDQUOT: "the disk quota is used up: raise it or free some space, then start again",
+    errno.EROFS: "the file system is read-only: mount it writable or choose another path",
+    errno.EACCES: "permission denied: run as the owner of the archive or change its permissions",
+    errno.EPERM: "not permitted: run as the owner of the archive or change its permissions",
+    errno.ENOENT: "it vanished while we worked: see whether the disk is still mounted",
+    errno.EIO: "the disk reports an input/output error: check it (dmesg, smartctl) before going on",
+}
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Turn every OSError of the block into ArchiveUnwritable that names the archive ``root``."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(root, error) from error
+
+
+def unwritable(root: Path, error: OSError) -> ArchiveUnwritable:
+    """Return the error for a user whose archive at ``root`` cannot be written."""
+    advice = _ADVICE.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    return ArchiveUnwritable(f"The archive {str(root)!r} cannot be written: {advice}.")
+
+
+def make_dir(path: Path) -> bool:
+    """Create the directory ``path`` with mode 0700 whatever the umask; False if it was there."""
+    try:
+        path.mkdir(PRIVATE_DIR)
+    except FileExistsError:
+        return False
+    path.chmod(PRIVATE_DIR)
+    return True
+
+
+def make_dirs(path: Path) -> None:
+    """Create ``path`` and its missing parents, each 0700 and durable; leave others as they are."""
+    missing = [path]
+    while not missing[-1].parent.is_dir():
+        missing.append(missing[-1].parent)
+    for folder in reversed(missing):
+        if make_dir(folder):
+            sync_dir(folder.parent)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def create(path: Path, mode: int = PRIVATE_FILE) -> int:
+    """Create the new file ``path`` with exactly ``mode`` and return its descriptor."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        os.fchmod(fd, mode)
+    except OSError:
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        raise
+    return fd
+
+
+def publish(fd: int, temp: Path, target: Path, size: int) -> None:
+    """Give the ``size`` bytes written to ``fd`` at ``temp`` their final, read-only name.
+
+    Makes the bytes durable, then the name. The directories above ``target`` are the caller's:
+    it must make them durable too (:func:`sync_dir`) before it relies on the name.
+    Raises OSError; EIO as well when the file is not as long as it must be.
+    """
+    if os.fstat(fd).st_size != size:
+        raise OSError(errno.EIO, f"{temp.name} is not {size} bytes long")
+    os.fchmod(fd, READ_ONLY)
+    os.fsync(fd)
+    temp.replace(target)
+
+
+def sync_dir(path: Path) -> None:
+    """Make the entries of the directory ``path`` durable.
+
+    Some network and FUSE file systems cannot do that and answer EINVAL; there is nothing better
+    to ask for. EIO is never tolerated.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether ``path`` itself is a regular file, not a link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False

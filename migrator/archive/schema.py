@@ -1,0 +1,245 @@
+"""The tables of the checkpoint and how older ones become newer ones.
+
+``PRAGMA user_version`` is the number of migrations applied. FORMAT.md explains every table and
+column to people; a test keeps it complete.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrator.archive.checkpoint import Checkpoint
+from migrator.errors import ArchiveDamaged, ArchiveTooNew
+
+if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
+    from sqlite_utils.db import Database
+
+VERSION = 1
+APPLICATION_ID = 0x4D69_4B54
+""""MiKT": marks the file as a checkpoint of this tool."""
+
+# The list that Tickiti documents, whole:
+ALLOWED = "pdf doc docx xls xlsx ppt pptx txt rtf csv jpg jpeg png gif webp bmp svg zip 7z"
+# Tickiti documents the first eight and "executables, scripts and macro-enabled office formats":
+BLOCKED = {
+    "program": "exe msi bat cmd com scr ps1 app apk bin cpl deb dll dmg gadget jar lnk msp mst "
+    "pif pkg reg rpm run",
+    "script": "hta js jse mjs ps1xml ps2 psc1 psd1 psm1 sct sh bash csh ksh zsh url vb vbe vbs ws "
+    "wsc wsf wsh",
+    "office format with macros": "docm dotm xlsm xltm xlsb xlam xll pptm potm ppam ppsm sldm",
+}
+
+SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    source TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    finished_at INTEGER,
+    exit_code INTEGER,
+    summary TEXT
+) STRICT;
+
+CREATE TABLE departments (
+    id INTEGER PRIMARY KEY,
+    title TEXT NOT NULL,
+    app TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE tickets (
+    id INTEGER PRIMARY KEY,
+    department_id INTEGER NOT NULL,
+    display_id TEXT NOT NULL DEFAULT '',
+    subject TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL DEFAULT 0,
+    last_activity INTEGER NOT NULL DEFAULT 0,
+    merged_into INTEGER REFERENCES tickets (id),
+    listed_run INTEGER REFERENCES runs (id)
+) STRICT;
+CREATE INDEX tickets_by_department ON tickets (department_id);
+
+CREATE TABLE blobs (
+    sha256 TEXT NOT NULL PRIMARY KEY CHECK (length(sha256) = 64),
+    size INTEGER NOT NULL CHECK (size >= 0),
+    mime_type TEXT NOT NULL,
+    stored_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attachments (
+    id INTEGER PRIMARY KEY,
+    ticket_id INTEGER NOT NULL REFERENCES tickets (id),
+    post_id INTEGER NOT NULL,
+    filename TEXT NOT NULL,
+    declared_type TEXT NOT NULL,
+    declared_size INTEGER NOT NULL CHECK (declared_size >= 0),
+    created_at INTEGER NOT NULL,
+    note TEXT,
+    state TEXT NOT NULL
+        CHECK (state IN ('pending', 'stored', 'failed', 'missing', 'gone', 'deleted')),
+    problem TEXT,
+    detail TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT REFERENCES blobs (sha256),
+    size INTEGER,
+    stored_at INTEGER,
+    first_run INTEGER NOT NULL REFERENCES runs (id),
+    last_run INTEGER NOT NULL REFERENCES runs (id),
+    CHECK ((state IN ('stored', 'deleted')) = (sha256 IS NOT NULL)),
+    CHECK ((sha256 IS NULL) = (size IS NULL) AND (sha256 IS NULL) = (stored_at IS NULL))
+) STRICT;
+CREATE INDEX attachments_by_ticket ON attachments (ticket_id);
+CREATE INDEX attachments_by_blob ON attachments (sha256) WHERE sha256 IS NOT NULL;
+CREATE INDEX attachments_unfinished ON attachments (id) WHERE state IN ('pending', 'failed');
+
+-- Kept by triggers, because counting a million rows by state takes far too long.
+CREATE TABLE tallies (
+    state TEXT NOT NULL PRIMARY KEY,
+    n INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO tallies VALUES
+    ('pending', 0, 0), ('stored', 0, 0), ('failed', 0, 0),
+    ('missing', 0, 0), ('gone', 0, 0), ('deleted', 0, 0);
+CREATE TRIGGER attachments_added AFTER INSERT ON attachments BEGIN
+    UPDATE tallies SET n = n + 1, bytes = bytes + coalesce(new.size, new.declared_size)
+        WHERE state = new.state;
+END;
+CREATE TRIGGER attachments_changed AFTER UPDATE OF state, size, declared_size ON attachments
+WHEN old.state <> new.state
+    OR coalesce(old.size, old.declared_size) <> coalesce(new.size, new.declared_size)
+BEGIN
+    UPDATE tallies SET n = n - 1, bytes = bytes - coalesce(old.size, old.declared_size)
+        WHERE state = old.state;
+    UPDATE tallies SET n = n + 1, bytes = bytes + coalesce(new.size, new.declared_size)
+        WHERE state = new.state;
+END;
+CREATE TRIGGER attachments_removed AFTER DELETE ON attachments BEGIN
+    UPDATE tallies SET n = n - 1, bytes = bytes - coalesce(old.size, old.declared_size)
+        WHERE state = old.state;
+END;
+
+CREATE TABLE tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    secret_sha256 TEXT NOT NULL CHECK (length(secret_sha256) = 64),
+    abilities TEXT NOT NULL,
+    queues TEXT,
+    is_staff INTEGER NOT NULL CHECK (is_staff IN (0, 1)),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    last_used_at INTEGER,
+    revoked_at INTEGER
+) STRICT;
+
+CREATE TABLE rules (
+    extension TEXT NOT NULL PRIMARY KEY,
+    verdict TEXT NOT NULL CHECK (verdict IN ('allow', 'block')),
+    note TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE queues (
+    department_id INTEGER NOT NULL,
+    origin TEXT NOT NULL CHECK (origin IN ('config', 'command')),
+    queue_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (department_id, origin)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ticket_numbers (
+    ticket_id INTEGER PRIMARY KEY,
+    number TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE VIEW ledger AS
+SELECT
+    a.id AS attachment_id,
+    a.ticket_id,
+    a.post_id,
+    coalesce(n.number, CAST(a.ticket_id AS TEXT)) AS ticket_number,
+    t.department_id,
+    coalesce(c.queue_id, m.queue_id, t.department_id) AS queue_id,
+    a.filename,
+    a.declared_type,
+    a.declared_size,
+    a.size,
+    a.sha256,
+    b.mime_type,
+    a.state,
+    a.problem,
+    a.detail,
+    a.attempts,
+    a.created_at,
+    a.stored_at
+FROM attachments AS a
+JOIN tickets AS t ON t.id = a.ticket_id
+LEFT JOIN ticket_numbers AS n ON n.ticket_id = a.ticket_id
+LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'config'
+LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command'
+LEFT JOIN blobs AS b ON b.sha256 = a.sha256;
+"""
+
+
+def version(checkpoint: Checkpoint) -> int:
+    """Return the schema's version, 0 for an empty file.
+
+    Raises ArchiveTooNew for one that this version of the tool does not know, and ArchiveDamaged
+    for a database that is not a checkpoint.
+    """
+    ((found,),) = checkpoint.execute("PRAGMA user_version")
+    ((owner,),) = checkpoint.execute("PRAGMA application_id")
+    ((tables,),) = checkpoint.execute("SELECT count(*) FROM sqlite_master")
+    if owner != APPLICATION_ID and (tables or owner or found):
+        raise ArchiveDamaged(
+            f"{str(checkpoint.path)!r} is a database, but not a checkpoint of this tool. "
+            "Choose another archive path."
+        )
+    if found > VERSION:
+        raise ArchiveTooNew(
+            f"{str(checkpoint.path)!r} was written by a newer version of this tool (format "
+            f"{found}, this one knows up to {VERSION}). Install that version or a newer one."
+        )
+    return int(found)
+
+
+def migrate(checkpoint: Checkpoint) -> None:
+    """Bring the checkpoint to VERSION; the caller holds the run lock.
+
+    Raises what :func:`version` raises, and the errors of writing.
+    """
+    if version(checkpoint) == VERSION:
+        return
+    from sqlite_utils.db import Database  # noqa: PLC0415 - see above
+    from sqlite_utils.migrations import Migrations  # noqa: PLC0415
+
+    steps = Migrations("migrator")
+    steps(name="0001_first")(_first)
+    with checkpoint.border:
+        db = Database(checkpoint.conn, execute_plugins=False, recursive_triggers=False)
+        with checkpoint.atomic():
+            steps.apply(db)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _first(db: Database) -> None:
+    for statement in _statements(SCHEMA):
+        db.execute(statement)
+    rules = [(ext, "allow", "") for ext in ALLOWED.split()]
+    rules += [(ext, "block", note) for note, exts in BLOCKED.items() for ext in exts.split()]
+    db.table("rules").insert_all(
+        {"extension": ext, "verdict": verdict, "note": note} for ext, verdict, note in rules
+    )
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script into statements: executescript() would commit the transaction around it."""
+    import sqlite3  # noqa: PLC0415
+
+    found, statement = [], ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            found.append(statement)
+            statement = ""
+    return found

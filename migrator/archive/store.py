@@ -1,0 +1,125 @@
+"""The archive as a whole, and the three ways to open it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from migrator.archive import checkpoint, dry, durable, schema
+from migrator.archive.access import Access
+from migrator.archive.blobs import BlobStore
+from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.ledger import Ledger
+from migrator.archive.lock import RunLock
+from migrator.errors import ArchiveMissing, ArchiveUnwritable
+
+
+class Archive:
+    """What we keep: blobs and the checkpoint that knows what they are.
+
+    ``blobs``, ``ledger`` and ``access`` may be used from all threads.
+    """
+
+    def __init__(
+        self, path: Path, blobs: BlobStore, db: Checkpoint, lock: RunLock | None = None
+    ) -> None:
+        self.path = path
+        self.blobs = blobs
+        self.ledger = Ledger(db)
+        self.access = Access(db)
+        self._db = db
+        self._lock = lock
+
+    def close(self) -> None:
+        """Close the checkpoint and give the lock back; harmless when called again."""
+        try:
+            self._db.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Return the archive itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def open_archive(path: Path, *, command: str) -> Archive:
+    """Open the archive for a run, and create what is missing of it, for the owner alone.
+
+    ``command`` is told to others who want the archive meanwhile. Raises ArchiveBusy when another
+    run holds it, ArchiveTooNew, ArchiveDamaged, ArchiveUnwritable.
+    """
+    if path.exists() and not path.is_dir():
+        raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
+    with durable.writing(path):
+        durable.make_dirs(path)
+    with contextlib.ExitStack() as stack:
+        lock = RunLock(path, command=command)
+        stack.callback(lock.release)
+        blobs = BlobStore(path)
+        blobs.prepare()
+        db = _created(path)
+        stack.callback(db.close)
+        schema.migrate(db)
+        stack.pop_all()
+    return Archive(path, blobs, db, lock)
+
+
+def open_beside(path: Path) -> Archive:
+    """Open an existing archive beside a run that may be going on; creates nothing.
+
+    Its blobs are to be read only. A checkpoint of an older version is migrated first, which
+    needs the run lock for a moment. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew,
+    ArchiveDamaged, ArchiveUnwritable.
+    """
+    file = path / checkpoint.NAME
+    with durable.writing(path):
+        if not durable.is_file(file):
+            raise ArchiveMissing(
+                f"There is no archive at {str(path)!r}. Check [archive] path in the "
+                "configuration, or make one with `migrator run`."
+            )
+    db = Checkpoint.connect(file)
+    try:
+        if schema.version(db) != schema.VERSION:
+            lock = RunLock(path, command="migrate the checkpoint")
+            try:
+                schema.migrate(db)
+            finally:
+                lock.release()
+    except BaseException:
+        db.close()
+        raise
+    return Archive(path, BlobStore(path), db)
+
+
+def open_dry(path: Path) -> Archive:
+    """Open a twin that knows what the archive at ``path`` knows and writes nothing there.
+
+    Its ledger lives in a temporary file of its own and forgets all on :meth:`Archive.close`; its
+    blobs are hashed and dropped. There need not be an archive. Raises ArchiveTooNew,
+    ArchiveDamaged, ArchiveBusy.
+    """
+    return Archive(path, dry.DryBlobStore(path), dry.private_copy(path))
+
+
+def _created(root: Path) -> Checkpoint:
+    """Open the checkpoint; make an empty one first, 0600, a mode that SQLite's logs inherit."""
+    file = root / checkpoint.NAME
+    with durable.writing(root):
+        if not file.exists():
+            fd = durable.create(file)
+            with contextlib.closing(open(fd, "rb")):  # noqa: PTH123 - closes the descriptor
+                durable.sync_dir(root)
+    return Checkpoint.connect(file)
