@@ -1,0 +1,334 @@
+"""The data of the pretended helpdesk, and what its people do to it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from threading import RLock
+from typing import Final, Self, TypeVar
+
+from migrator.sandbox.files import Source
+from migrator.sandbox.options import ALL_FAULTS, ATTACHMENT_FAULTS, GLOBAL_FAULTS, SandboxOptions
+
+TRASH: Final = 0
+"""The department of trashed tickets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Department:
+    """A department; ``app`` is tickets or livechat."""
+
+    id: int
+    title: str
+    app: str = "tickets"
+    type: str = "public"
+    parent_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A ticket status; ``department_id`` 0 means that it is valid everywhere."""
+
+    id: int
+    title: str
+    department_id: int = 0
+    resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A post of a ticket; ``creator`` is 1 for staff and 2 for a user."""
+
+    id: int
+    ticket_id: int
+    dateline: int
+    creator: int
+    text: str
+    has_attachments: bool = False
+    is_html: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A ticket with the columns that lists filter and sort by."""
+
+    id: int
+    mask: str
+    department_id: int
+    status_id: int
+    subject: str
+    user: str
+    created_at: int
+    last_activity: int
+    user_id: int = 0
+    owner_id: int = 0
+
+    @property
+    def email(self) -> str:
+        """The address of the user."""
+        return f"user{self.user_id}@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An attachment row. ``name`` is bytes, as the database of Kayako does not check them.
+
+    ``filesize`` is what the row says; ``size`` and ``sha256`` are those of the true bytes.
+    """
+
+    id: int
+    ticket_id: int
+    post_id: int
+    name: bytes
+    filesize: int
+    dateline: int
+    source: Source
+    sha256: str
+    size: int
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a perfect pull knows of an attachment at its end.
+
+    ``state`` and ``problem`` are the words of the ledger; ``sha256`` and ``size`` are those of
+    the bytes that the server is able to send, None when it sends none.
+    """
+
+    state: str
+    problem: str | None
+    sha256: str | None
+    size: int | None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass
+class Helpdesk:
+    """A whole helpdesk in memory. Every method may be called from any thread.
+
+    ``merges`` is the merge log (old ticket id to the survivor), ``switches`` the global faults
+    that are on. :meth:`build` makes one from options; one made by hand starts empty.
+    """
+
+    options: SandboxOptions = field(default_factory=SandboxOptions)
+    departments: dict[int, Department] = field(default_factory=dict)
+    statuses: dict[int, Status] = field(default_factory=dict)
+    tickets: dict[int, Ticket] = field(default_factory=dict)
+    posts: dict[int, Post] = field(default_factory=dict)
+    attachments: dict[int, Attachment] = field(default_factory=dict)
+    merges: dict[int, int] = field(default_factory=dict)
+    next_attachment_id: int = 1
+    moves: dict[int, int] = field(default_factory=dict)
+    """Attachments whose first fetch merges their ticket into another one."""
+    unlistable_ticket: int | None = None
+    """The ticket whose attachment list fails while ``list_500`` is on."""
+    lock: RLock = field(default_factory=RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        """Turn the chosen faults on."""
+        self.switches = set(self.options.faults & GLOBAL_FAULTS.keys())
+        self._quiet: set[str] = set()
+        self._vanished: dict[int, Attachment] = {}
+        self._hits: Counter[int] = Counter()
+
+    @classmethod
+    def build(cls, options: SandboxOptions) -> Self:
+        """Make the helpdesk of these options: always the same one."""
+        from migrator.sandbox.build import populate  # noqa: PLC0415 - it builds what is defined here
+
+        desk = cls(options)
+        populate(desk)
+        return desk
+
+    # What a perfect pull finds
+
+    @property
+    def truth(self) -> dict[int, Truth]:
+        """The outcome of every attachment that a walk of the departments lists, by id.
+
+        Worked out anew from the present helpdesk; also holds those deleted between list and fetch.
+        """
+        with self.lock:
+            rows = [*self.attachments.values(), *self._vanished.values()]
+            return {row.id: self._truth(row) for row in rows if self._listed(row)}
+
+    @property
+    def trash_truth(self) -> dict[int, Truth]:
+        """The same for the attachments of trashed tickets, by id."""
+        with self.lock:
+            return {r.id: self._truth(r) for r in self.attachments.values() if self._trashed(r)}
+
+    def _trashed(self, row: Attachment) -> bool:
+        return self.tickets[row.ticket_id].department_id == TRASH
+
+    def _listed(self, row: Attachment) -> bool:
+        if "list_500" in self.switches and row.ticket_id == self.unlistable_ticket:
+            return False
+        return row.id in self._vanished or not self._trashed(row)
+
+    def _truth(self, row: Attachment) -> Truth:
+        name = self.fault_of(row)
+        if name is None:
+            return Truth("stored", None, row.sha256, row.size)
+        fault = ATTACHMENT_FAULTS[name]
+        if fault.state != "stored":
+            return Truth(fault.state, fault.problem, None, None, (name,))
+        if name == "short_contents":
+            short = shortened(row.source.read())
+            return Truth(
+                "stored", fault.problem, hashlib.sha256(short).hexdigest(), len(short), (name,)
+            )
+        return Truth("stored", fault.problem, row.sha256, row.size, (name,))
+
+    # Faults
+
+    def set_fault(self, name: str, *, on: bool) -> None:
+        """Turn a fault on or off while the server runs.
+
+        An attachment fault can be turned on again only where the helpdesk was built with it, and
+        one that changed a row at building (a name, a size) stays in that row. Raises ValueError
+        for an unknown name, or for one that hits nothing here.
+        """
+        if name not in ALL_FAULTS:
+            raise ValueError(f"unknown fault: {name}")
+        with self.lock:
+            if name in GLOBAL_FAULTS:
+                (self.switches.add if on else self.switches.discard)(name)
+            elif name not in self.options.attachment_faults:
+                raise ValueError(f"this helpdesk was built without {name}")
+            else:
+                (self._quiet.discard if on else self._quiet.add)(name)
+
+    def fault_of(self, row: Attachment) -> str | None:
+        """Return the fault of an attachment, unless it is turned off."""
+        return None if row.fault in self._quiet else row.fault
+
+    def hit(self, row: Attachment) -> int:
+        """Count one more request for an attachment and return which one it is, from 1."""
+        with self.lock:
+            self._hits[row.id] += 1
+            return self._hits[row.id]
+
+    # Looking things up as Kayako does
+
+    def find_ticket(self, text: str) -> Ticket | None:
+        """Find a ticket by id, following merges, or by its present mask.
+
+        The mask of a merged ticket finds nothing: Kayako returns before it looks that up.
+        """
+        ticket_id = number(text)
+        if ticket_id is None:
+            return next((t for t in self.tickets.values() if t.mask == text), None)
+        while ticket_id in self.merges:
+            ticket_id = self.merges[ticket_id]
+        return self.tickets.get(ticket_id)
+
+    def attachments_of(self, ticket_id: int) -> list[Attachment]:
+        """Return the rows of a ticket by id."""
+        rows = (row for row in self.attachments.values() if row.ticket_id == ticket_id)
+        return sorted(rows, key=lambda row: row.id)
+
+    def posts_of(self, ticket_id: int) -> list[Post]:
+        """Return the posts of a ticket in the order of the setting."""
+        posts = (post for post in self.posts.values() if post.ticket_id == ticket_id)
+        return sorted(posts, key=lambda p: p.id, reverse="posts_desc" in self.switches)
+
+    # What people do
+
+    def merge(self, old: int, into: int) -> None:
+        """Merge a ticket into another: posts and attachments move and keep their ids.
+
+        ``last_activity`` of the survivor is not touched. Raises KeyError for an unknown ticket
+        and ValueError for a merge with itself.
+        """
+        with self.lock:
+            if old == into:
+                raise ValueError("a ticket cannot be merged into itself")
+            survivor = self.tickets[into].id
+            del self.tickets[old]
+            self.merges[old] = survivor
+            _move(self.posts, old, survivor)
+            _move(self.attachments, old, survivor)
+
+    def trash(self, ticket: int) -> None:
+        """Move a ticket to the trash: it leaves the lists and still answers by id."""
+        with self.lock:
+            self.tickets[ticket] = replace(self.tickets[ticket], department_id=TRASH)
+
+    def delete_ticket(self, ticket: int) -> None:
+        """Delete a ticket with its posts and attachments for good."""
+        with self.lock:
+            del self.tickets[ticket]
+            for row in self.attachments_of(ticket):
+                del self.attachments[row.id]
+            for post in self.posts_of(ticket):
+                del self.posts[post.id]
+
+    def add_attachment(
+        self, ticket: int, name: str | bytes, data: bytes, *, post: int | None = None
+    ) -> int:
+        """Attach a file to a post (by default the ticket's last one) and return its new id.
+
+        As through Kayako's REST API, the ticket's ``last_activity`` is not touched. Raises
+        KeyError for an unknown ticket.
+        """
+        with self.lock:
+            posts = [p.id for p in self.posts.values() if p.ticket_id == self.tickets[ticket].id]
+            post_id = max(posts) if post is None else post
+            return self.insert(
+                ticket, post_id, name, Source("given", given=data), int(time.time())
+            ).id
+
+    def insert(
+        self, ticket_id: int, post_id: int, name: str | bytes, source: Source, dateline: int
+    ) -> Attachment:
+        """Add an attachment row under the next id and raise the post's flag."""
+        sha256, size = source.measure()
+        with self.lock:
+            row = Attachment(
+                id=self.next_attachment_id,
+                ticket_id=ticket_id,
+                post_id=post_id,
+                name=name if isinstance(name, bytes) else name.encode(),
+                filesize=size,
+                dateline=dateline,
+                source=source,
+                sha256=sha256,
+                size=size,
+            )
+            self.next_attachment_id += 1
+            self.attachments[row.id] = row
+            self.posts[post_id] = replace(self.posts[post_id], has_attachments=True)
+            return row
+
+    def delete_attachment(self, attachment: int) -> None:
+        """Delete an attachment; its id is never used again. Raises KeyError for an unknown one."""
+        with self.lock:
+            del self.attachments[attachment]
+
+    def vanish(self, row: Attachment) -> None:
+        """Delete an attachment that was just listed; :attr:`truth` goes on telling it as gone."""
+        with self.lock:
+            self._vanished[row.id] = self.attachments.pop(row.id)
+
+
+_Row = TypeVar("_Row", Post, Attachment)
+
+
+def _move(rows: dict[int, _Row], old: int, into: int) -> None:
+    for key, row in rows.items():
+        if row.ticket_id == old:
+            rows[key] = replace(row, ticket_id=into)
+
+
+def number(text: str) -> int | None:
+    """Read a text of ASCII digits that fits a database column, else None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def shortened(data: bytes) -> bytes:
+    """Return what is left of a file after it lost a chunk."""
+    return data[: len(data) * 2 // 3]

@@ -1,0 +1,218 @@
+"""The calls that enumerate: departments, statuses, tickets and their posts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from migrator.sandbox.documents import listing, write_post_fields
+from migrator.sandbox.model import TRASH, Helpdesk, Ticket
+from migrator.sandbox.reply import Reply, Request, php_error, text, xml
+from migrator.sandbox.xmlwriter import XmlWriter
+
+SORT_FIELDS: Final[dict[str, Callable[[Ticket], int | str]]] = {
+    "userid": lambda t: t.user_id,
+    "ownerstaffid": lambda t: t.owner_id,
+    "dateline": lambda t: t.created_at,
+    "lastactivity": lambda t: t.last_activity,
+    "ticketstatustitle": lambda t: t.status_id,
+    "departmenttitle": lambda t: t.department_id,
+    "lastreplier": lambda t: t.user,
+}
+"""The sort fields that this helpdesk has columns for.
+
+All other fields of Kayako's list hold one value here, and what is not in its list (such as the
+documented ``ticketid``) sorts by id.
+"""
+
+
+def departments(desk: Helpdesk, request: Request, department_id: str = "", *rest: str) -> Reply:
+    """List the departments, or one; an unknown id lists none."""
+    writer = XmlWriter()
+    writer.open("departments")
+    for row in desk.departments.values():
+        if department_id in {"", str(row.id)}:
+            writer.open("department")
+            writer.value("id", row.id)
+            writer.value("title", row.title)
+            writer.value("type", row.type)
+            writer.value("module", row.app)
+            writer.value("app", row.app)
+            writer.value("displayorder", row.id * 10)
+            writer.value("parentdepartmentid", row.parent_id)
+            writer.value("uservisibilitycustom", 0)
+            writer.open("usergroups")
+            writer.close("usergroups")
+            writer.close("department")
+    writer.close("departments")
+    return listing(desk, xml(writer))
+
+
+def statuses(desk: Helpdesk, request: Request, status_id: str = "", *rest: str) -> Reply:
+    """List the ticket statuses, or one."""
+    writer = XmlWriter()
+    writer.open("ticketstatuses")
+    for row in desk.statuses.values():
+        if status_id in {"", str(row.id)}:
+            fields: dict[str, str | int] = {
+                "id": row.id,
+                "title": row.title,
+                "displayorder": row.id,
+                "departmentid": row.department_id,
+                "displayicon": "",
+                "type": "public",
+                "displayinmainlist": int(not row.resolved),
+                "markasresolved": int(row.resolved),
+                "displaycount": 1,
+                "statuscolor": "#36a148",
+                "statusbgcolor": "#8bbd6b",
+                "resetduetime": 0,
+                "triggersurvey": 0,
+                "staffvisibilitycustom": 0,
+            }
+            writer.open("ticketstatus")
+            for tag, value in fields.items():
+                writer.value(tag, value)
+            writer.close("ticketstatus")
+    writer.close("ticketstatuses")
+    return listing(desk, xml(writer))
+
+
+def list_all(desk: Helpdesk, request: Request, *args: str) -> Reply:
+    """List tickets: departments, statuses, owners, users, count, start, sort field, order."""
+    given = (*args, *("", "-1", "-1", "-1", "-1", "0", "ticketid", "ASC")[len(args) :])
+    count, start = _integer(given[4], -1), _integer(given[5], 0)
+    if start < 0 < count:
+        return php_error(
+            request.path, "Uncaught Exception", "PDO Prepare Failed: syntax error near '-1'"
+        )
+    field, order = given[6], given[7]
+    rows = sorted(_matching(desk, request, given), key=lambda t: t.id)
+    descending = order.upper() == "DESC"
+    rows.sort(key=SORT_FIELDS.get(field, lambda t: t.id), reverse=descending)
+    if count > 0 and "no_paging" not in desk.switches:
+        paged = rows[start : start + count]
+        _drift(desk, rows, start)
+        rows = paged
+    return listing(desk, xml(_tickets_document(desk, rows)))
+
+
+def _drift(desk: Helpdesk, rows: list[Ticket], start: int) -> None:
+    """Trash the first ticket once, when the walk has left its page."""
+    if "drift" in desk.switches and start > 0 and rows:
+        desk.switches.discard("drift")
+        desk.trash(rows[0].id)
+
+
+def count(desk: Helpdesk, request: Request, *args: str) -> Reply:
+    """Count tickets by the first four arguments of the list."""
+    given = (*args, *("", "-1", "-1", "-1")[len(args) :])
+    writer = XmlWriter()
+    writer.open("tickets")
+    writer.value("totalcount", len(_matching(desk, request, given)))
+    writer.close("tickets")
+    return listing(desk, xml(writer))
+
+
+def get(desk: Helpdesk, request: Request, ticket_id: str, *rest: str) -> Reply:
+    """Send one ticket with its posts; a merged id gets the survivor."""
+    ticket = desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, "Ticket not Found")
+    return xml(_tickets_document(desk, [ticket], with_posts=True))
+
+
+def _integer(value: str, default: int) -> int:
+    digits = value.removeprefix("-")
+    usable = digits.isascii() and digits.isdigit() and len(digits) <= 18
+    return int(value) if usable else default
+
+
+def _ids(value: str, known: Mapping[int, object]) -> set[int]:
+    """Read a comma-separated list; ids that are not known are dropped."""
+    return {_integer(part, -1) for part in value.split(",")} & known.keys()
+
+
+def _matching(desk: Helpdesk, request: Request, args: tuple[str, ...]) -> list[Ticket]:
+    """Return the tickets that Kayako's filter lets through.
+
+    No known department means the trash; no usable status (as for -1) means the unresolved ones; a
+    status bound to a department counts only together with that department.
+    """
+    wanted = _ids(args[0], desk.departments) or {TRASH}
+    bound = {s.id for s in desk.statuses.values() if s.department_id in {0, *wanted}}
+    chosen = _ids(args[1], desk.statuses) & bound
+    unresolved = {s.id for s in desk.statuses.values() if not s.resolved}
+    owner, user = _integer(args[2], -1), _integer(args[3], -1)
+    email = request.form.get("email") or None
+    return [
+        t
+        for t in desk.tickets.values()
+        if t.department_id in wanted
+        and t.status_id in (chosen or unresolved)
+        and owner in {-1, t.owner_id}
+        and user in {-1, t.user_id}
+        and email in {None, t.email}
+    ]
+
+
+def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = False) -> XmlWriter:
+    writer = XmlWriter()
+    writer.open("tickets")
+    for ticket in rows:
+        writer.open("ticket", id=ticket.id, flagtype=0)
+        _write_ticket_fields(writer, desk, ticket)
+        if with_posts:
+            writer.open("posts")
+            for post in desk.posts_of(ticket.id):
+                writer.open("post")
+                write_post_fields(writer, ticket, post)
+                writer.close("post")
+            writer.close("posts")
+        writer.close("ticket")
+    writer.close("tickets")
+    return writer
+
+
+def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> None:
+    """Write the fields in Kayako's order; no flag tells whether there are attachments."""
+    status = desk.statuses[ticket.status_id]
+    fields: dict[str, str | int] = {
+        "displayid": ticket.mask,
+        "departmentid": ticket.department_id,
+        "statusid": ticket.status_id,
+        "priorityid": 1,
+        "typeid": 1,
+        "userid": ticket.user_id,
+        "userorganization": "",
+        "userorganizationid": "",
+        "ownerstaffid": ticket.owner_id,
+        "ownerstaffname": "Jane Staff" if ticket.owner_id else "",
+        "fullname": ticket.user,
+        "email": ticket.email,
+        "lastreplier": ticket.user,
+        "subject": ticket.subject,
+        "creationtime": ticket.created_at,
+        "lastactivity": ticket.last_activity,
+        "laststaffreply": 0,
+        "lastuserreply": ticket.created_at,
+        "slaplanid": 0,
+        "nextreplydue": 0,
+        "resolutiondue": 0,
+        "replies": len(desk.posts_of(ticket.id)),
+        "ipaddress": "192.0.2.7",
+        "creator": 2,
+        "creationmode": 3,
+        "creationtype": 1,
+        "isescalated": 0,
+        "escalationruleid": 0,
+        "templategroupid": 1,
+        "tags": "",
+    }
+    for tag, value in fields.items():
+        writer.value(tag, value)
+    if status.resolved:
+        writer.value("watcher", "", staffid=1, name="Jane <Staff>")
+        writer.value(
+            "note", "Seen & closed <b>today</b>", type="ticket", id=ticket.id, ticketid=ticket.id
+        )
