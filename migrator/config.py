@@ -276,7 +276,7 @@ def load(
     for section in ("archive", "sync", "tickiti"):
         tables.setdefault(section, {})
     if isinstance(kayako, dict):
-        kayako |= {key: environ[name] for key, name in SECRETS.items() if environ.get(name)}
+        _overlay(kayako, environ)
     mistakes: list[str] = []
     try:
         parsed = _File.model_validate(tables, context={"base": path.parent})
@@ -307,11 +307,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {exc}. Are all texts in quotes?") from None
 
 
+def _overlay(kayako: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Put the secrets of the environment over those of the file; an empty one is none."""
+    for key, name in SECRETS.items():
+        if environ.get(name):
+            kayako[key] = environ[name]
+        elif kayako.get(key) == "":
+            del kayako[key]
+
+
 def _warnings(path: Path, tables: dict[str, Any]) -> Iterator[str]:
     kayako = tables.get("kayako")
-    if not isinstance(kayako, dict) or SECRETS.keys().isdisjoint(kayako):
-        return
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+    secrets = [kayako.get(key) for key in SECRETS] if isinstance(kayako, dict) else []
+    if any(secrets) and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield f"{path} holds keys and others can read it: run `chmod 600` on it."
 
 

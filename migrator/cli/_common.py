@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +97,7 @@ def apply_config(archive: Archive, config: Config) -> None:
     from migrator.config import load_ticket_numbers
 
     tickiti = config.tickiti
-    numbers = load_ticket_numbers(tickiti.ticket_numbers) if tickiti.ticket_numbers else None
+    numbers = load_ticket_numbers(tickiti.ticket_numbers) if tickiti.ticket_numbers else {}
     queues = {department: (queue.id, queue.name) for department, queue in tickiti.queues.items()}
     archive.access.apply_config(queues, numbers)
 
@@ -142,7 +142,7 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows in aligned columns on stdout; cells are made safe, the head shown always."""
     table = [head, *(tuple(map(shown, row)) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]

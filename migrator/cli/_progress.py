@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
@@ -44,9 +45,9 @@ class Tally:
         match event:
             case events.RunStarted():
                 self.run_id, self.kind = event.run_id, event.kind
-                if event.resumes:
-                    known = f"{event.done:,} of {event.listed:,} attachments are settled already"
-                    self.opening = f"Resuming: {known}."
+                self.opening = f"{'Resuming' if event.resumes else 'Starting'} {event.kind}"
+                if event.listed:
+                    self.opening += f": {event.done:,} of {event.listed:,} attachments are settled"
             case events.TicketsCounted():
                 self.tickets_total = event.total
             case events.TicketListed():
@@ -72,6 +73,12 @@ class Tally:
     def unit(self) -> str:
         """Name what is being counted."""
         return "file" if self.kind == "verify" else "attachment"
+
+    def expected(self) -> float:
+        """Estimate how many will be settled in the end, from the tickets listed so far."""
+        if not self.tickets or not self.tickets_total:
+            return self.todo
+        return self.todo * max(1.0, self.tickets_total / self.tickets)
 
     def troubles(self) -> dict[str, int]:
         """Count what went wrong so far, by state, and how often a request was tried again."""
@@ -100,9 +107,28 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
     return Bars(stream) if stream.isatty() else Lines(stream)
 
 
-class _Base:
+class _Steady:
+    """A stream whose reader may go away: a run must not end because nobody watches it."""
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Base:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = _Steady(stream)
         self._tally = Tally()
 
     def __enter__(self) -> Self:
@@ -114,11 +140,11 @@ class _Base:
         self._stream.flush()
 
 
-def _sentence(event: events.Event) -> str | None:
+def _sentence(event: events.Event, tally: Tally) -> str | None:
     """Tell the text of an event that is meant to be read at once."""
     if isinstance(event, events.Notice):
         return ("Warning: " if event.level == "warning" else "") + shown(event.text)
-    return None
+    return f"{tally.opening}." if isinstance(event, events.RunStarted) else None
 
 
 class Lines(_Base):
@@ -129,14 +155,11 @@ class Lines(_Base):
         self._clock = clock
         self._began = clock()
         self._due = self._began
-        self._last_settled = 0
 
     def __call__(self, event: events.Event, /) -> None:
         """Take one event; print when it is time."""
         self._tally.take(event)
-        if isinstance(event, events.RunStarted) and self._tally.opening:
-            self._print(self._tally.opening)
-        if text := _sentence(event):
+        if text := _sentence(event, self._tally):
             self._print(text)
         elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
             self._print(self._line())
@@ -151,8 +174,9 @@ class Lines(_Base):
             parts.append(f"{tally.tickets:,}{total} tickets listed")
         parts += [f"{count:,} {name}" for name, count in tally.troubles().items()]
         parts.append(f"after {human_duration(seconds)}")
-        if seconds and tally.settled:
-            parts.append(f"{tally.settled / seconds:,.1f}/s")
+        if seconds and tally.settled and tally.expected() > tally.settled:
+            left = (tally.expected() - tally.settled) * seconds / tally.settled
+            parts.append(f"about {human_duration(left)} left")
         return ", ".join(parts)
 
     def _print(self, text: str) -> None:
@@ -193,10 +217,8 @@ class Bars(_Base):
         """Take one event; tqdm itself decides when a bar is drawn again."""
         tally = self._tally
         tally.take(event)
-        if isinstance(event, events.RunStarted) and tally.opening:
-            self._write(tally.opening)
-        if text := _sentence(event):
-            self._write(text)
+        if text := _sentence(event, tally):
+            self._tqdm.write(text, file=self._stream)
         elif isinstance(event, events.TicketListed | events.TicketsCounted):
             self._show("ticket", tally.tickets, tally.tickets_total)
         if tally.todo:
@@ -218,9 +240,6 @@ class Bars(_Base):
             words += [f"{name} {number:,}" for name, number in self._tally.troubles().items()]
             bar.set_postfix_str(", ".join(words), refresh=False)
         bar.update(count - bar.n)
-
-    def _write(self, text: str) -> None:
-        self._tqdm.write(text, file=self._stream)
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

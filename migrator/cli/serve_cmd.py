@@ -1,0 +1,44 @@
+"""``migrator serve``: the archive as Tickiti's attachment API."""
+
+from __future__ import annotations
+
+import click
+
+from migrator.cli._common import App, note, open_beside, pass_app
+
+
+@click.command()
+@click.option("--host", help="Address to listen on. [tickiti.host of the configuration]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; 0 takes any free one. [tickiti.port of the configuration]",
+)
+@pass_app
+def serve(app: App, host: str | None, port: int | None) -> None:
+    r"""Serve the archive as Tickiti's attachment API, until Ctrl-C.
+
+    A run may fill the archive at the same time.
+
+    \b
+    Example:
+      migrator token create --name reader --ability tickets:read
+      migrator serve --port 8480
+    """
+    from migrator.tickiti import EndpointSettings, build_app
+    from migrator.tickiti import serve as serve_app
+
+    config, archive = open_beside(app)
+    tickiti = config.tickiti
+    settings = EndpointSettings(
+        max_download=tickiti.max_download, serve_deleted=tickiti.serve_deleted
+    )
+    with archive:
+        if not any(token.revoked_at is None for token in archive.access.tokens()):
+            note("Warning: there is no token yet; `migrator token create` makes one.")
+        serve_app(
+            build_app(archive, settings),
+            host=host or tickiti.host,
+            port=tickiti.port if port is None else port,
+            on_ready=lambda url: note(f"Serving {archive.path} at {url} until Ctrl-C."),
+        )

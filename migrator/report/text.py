@@ -1,0 +1,107 @@
+"""The report for people: the closing ledger as a sum, and what went wrong last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from migrator.archive.records import Count, Group, Row, RunInfo, State
+from migrator.report import verdict
+from migrator.report.model import Report
+from migrator.report.plain import human_bytes, human_duration, iso_time, shown
+
+GROUPS_SHOWN = 20
+_ORDER = (
+    State.STORED,
+    State.MISSING,
+    State.GONE,
+    State.DELETED,
+    State.FAILED,
+    State.PENDING,
+)
+_MEANING = {
+    State.STORED: "in the archive",
+    State.MISSING: "listed by the source, which has no bytes for them",
+    State.GONE: "dropped at the source before we had them",
+    State.DELETED: "in the archive, no longer listed by the source",
+    State.FAILED: "could not be fetched; tried again by the next run",
+    State.PENDING: "not fetched yet",
+}
+
+
+def render(report: Report) -> str:
+    """Write the whole report as text that ends with a line end."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"Ledger of {shown(report.archive)}, {iso_time(report.generated_at)}"
+    yield ""
+    yield from ledger(report.states)
+    yield ""
+    files = report.files
+    yield (
+        f"{report.tickets:,} tickets; {files.n:,} different files on disk, "
+        f"{human_bytes(files.bytes)}."
+    )
+    if report.last_run:
+        yield describe_run(report.last_run)
+    yield from _groups("By department", report.departments)
+    yield from _groups("By type", report.types)
+    problems = [problem for problem in report.problems if problem.problem]
+    if problems:
+        yield from ("", "Problems")
+        for problem in problems:
+            yield f"  {problem.n:>12,}  {problem.state:<8}  {shown(problem.problem or '')}"
+    yield from _attention(report)
+    yield ""
+    yield verdict.sentence(report.states)
+
+
+def ledger(counts: dict[State, Count]) -> Iterator[str]:
+    """Tell the sum line by line: listed = stored + missing + gone + deleted + failed + pending."""
+    yield _sum_line(" ", "listed", verdict.total(counts), "all that the source ever listed")
+    for sign, state in zip("=+++++", _ORDER, strict=True):
+        yield _sum_line(sign, state.value, counts[state], _MEANING[state])
+
+
+def _sum_line(sign: str, name: str, count: Count, meaning: str) -> str:
+    return f"{sign} {name:<8} {count.n:>12,}  {human_bytes(count.bytes):>12}  {meaning}"
+
+
+def describe_run(run: RunInfo) -> str:
+    """Say in one line when the last run was and how it ended."""
+    began = f"Last run: {shown(run.kind)} {run.id}, begun {iso_time(run.started_at)}"
+    if run.finished_at is None:
+        return f"{began}, not finished."
+    took = human_duration(run.finished_at - run.started_at)
+    return f"{began}, ended after {took} with exit code {run.exit_code}."
+
+
+def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
+    if not groups:
+        return
+    yield from ("", title)
+    for group in groups[:GROUPS_SHOWN]:
+        name = shown(group.title or group.key) or "(none)"
+        yield f"  {group.n:>12,}  {human_bytes(group.bytes):>12}  {name}"
+    if rest := groups[GROUPS_SHOWN:]:
+        n, size = sum(group.n for group in rest), sum(group.bytes for group in rest)
+        yield f"  {n:>12,}  {human_bytes(size):>12}  ({len(rest):,} others)"
+
+
+def _attention(report: Report) -> Iterator[str]:
+    if not report.attention:
+        return
+    total, named = report.attention_total, len(report.attention)
+    limit = "" if total <= named else f", the first {named:,} of {total:,}"
+    yield from ("", f"Failed, missing and gone{limit}")
+    for row in report.attention:
+        yield _row_line(row)
+    if limit:
+        yield "  All of them: migrator report --format csv"
+
+
+def _row_line(row: Row) -> str:
+    why = shown(row.detail or row.problem or "")
+    place = f"ticket {shown(row.ticket_number)}, attachment {row.id}"
+    return f"  {row.state:<8}  {place}, {shown(row.filename)}" + (f": {why}" if why else "")

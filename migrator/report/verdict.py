@@ -1,0 +1,42 @@
+"""Whether the ledger balances, and the exit code that says so to a script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from migrator.archive.records import Count, State
+
+ATTENTION = (State.FAILED, State.MISSING, State.GONE)
+"""The states whose attachments are listed at the end of a report."""
+
+
+def total(counts: Mapping[State, Count]) -> Count:
+    """Add all states up to what the source ever listed."""
+    return Count(sum(c.n for c in counts.values()), sum(c.bytes for c in counts.values()))
+
+
+def exit_code(counts: Mapping[State, Count]) -> int:
+    """Return 0 when we hold every attachment that was ever listed, else 3."""
+    troubles = (State.PENDING, *ATTENTION)
+    return 3 if any(counts[state].n for state in troubles if state in counts) else 0
+
+
+def sentence(counts: Mapping[State, Count]) -> str:
+    """Say in one sentence what the counts mean and what to do next."""
+
+    def n(state: State) -> int:
+        return counts[state].n if state in counts else 0
+
+    if not total(counts).n:
+        return "No attachment has been listed yet."
+    if unfinished := n(State.PENDING) + n(State.FAILED):
+        return (
+            f"Not complete: {unfinished:,} attachments are pending or failed. "
+            "`migrator run` goes on where it stopped and tries them again."
+        )
+    if lost := n(State.MISSING) + n(State.GONE):
+        return (
+            f"Complete, but the source itself no longer has {lost:,} of its attachments. "
+            "`migrator run --recheck` asks for them once more."
+        )
+    return "Complete: every attachment that the source ever listed is in the archive."
