@@ -1,0 +1,120 @@
+"""From the bytes of a reply to characters, names and numbers that can be kept.
+
+Kayako's XML writer copies bytes from the database unchecked: names and texts can hold Latin-1
+bytes, control characters (old versions) and U+FFFE, none of which XML allows. The
+:class:`Sanitiser` makes such a document readable and leaves a mark at every repair, so that the
+name that was repaired can be told from all others. It never touches a character of markup.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from migrator.errors import NotXml, UnexpectedReply
+
+REPAIRED_NAME = "repaired_name"
+
+_MARK = "\ufdd0"
+"""A noncharacter that XML allows in text, but not in a tag."""
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_FORBIDDEN_BYTES = bytes(range(32)).translate(None, b"\t\n\r")
+_CP1252 = [
+    chr(byte) if char == "\ufffd" else char
+    for byte, char in enumerate(bytes(range(256)).decode("cp1252", "replace"))
+]
+_ERRORS = "migrator.kayako.repair"
+
+_DECLARED = re.compile(rb"<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([^\"'<>]*)[\"']")
+_CODECS = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "ascii": "ascii",
+    "iso-8859-1": "latin-1",
+    "latin1": "latin-1",
+    "windows-1252": "cp1252",
+    "cp1252": "cp1252",
+}
+
+_NONCHARACTERS = "".join(
+    chr(plane | low) for plane in range(0, 0x110000, 0x10000) for low in (0xFFFE, 0xFFFF)
+)
+_UNFIT = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
+_BREAKS = re.compile("[\t\n\r]+")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_BOUND = 1 << 63
+
+
+def _repair(error: UnicodeError) -> tuple[str, int]:
+    """Read undecodable bytes as Windows-1252, the likeliest origin, and mark the place."""
+    if not isinstance(error, UnicodeDecodeError):  # pragma: no cover - registered for decoding only
+        raise error
+    bad = error.object[error.start : error.end]
+    return _MARK + "".join(_CP1252[byte] for byte in bad), error.end
+
+
+codecs.register_error(_ERRORS, _repair)
+
+
+def codec_of(head: bytes, *, what: str) -> str:
+    """Return the codec for the encoding that an XML declaration names; UTF-8 without one.
+
+    Raises NotXml for an encoding that is not a superset of ASCII as all of Kayako's are.
+    """
+    declared = _DECLARED.match(head)
+    if declared is None:
+        return "utf-8"
+    name = declared[1].decode("ascii", "replace").strip().lower()
+    try:
+        return _CODECS[name]
+    except KeyError:
+        raise NotXml(f"{what}: the reply declares the encoding {name[:40]!a}.") from None
+
+
+class Sanitiser:
+    """Makes a stream of bytes valid UTF-8 of characters that XML allows.
+
+    The result does not depend on where the stream is cut into pieces.
+    """
+
+    def __init__(self, codec: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
+
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """Return the clean form of the next piece, as UTF-8."""
+        # Most replies are plain ASCII: nothing to decode, and rarely a control character.
+        plain_ascii = data.isascii() and not self._decoder.getstate()[0]
+        if plain_ascii and len(data.translate(None, _FORBIDDEN_BYTES)) == len(data):
+            return data
+        return _FORBIDDEN.sub(_MARK, self._decoder.decode(data, final)).encode()
+
+
+def plain(text: str) -> str:
+    """Return a text without the marks of repairs."""
+    return text.replace(_MARK, "")
+
+
+def clean_name(text: str) -> tuple[str, bool]:
+    """Return a name fit to be kept, and whether it had to be changed for that.
+
+    A run of line breaks and tabs becomes one space; other control characters, lone surrogates
+    and noncharacters go. Everything else stays as the source sent it.
+    """
+    name = _UNFIT.sub("", _BREAKS.sub(" ", text))
+    return name, name != text
+
+
+def number(text: str | None, *, field: str, what: str) -> int:
+    """Return a number of the reply; absent or empty is 0.
+
+    PHP 7 writes a true integer 0 as an empty element. Raises UnexpectedReply for anything that
+    is not a whole number of at most 64 bits.
+    """
+    digits = (text or "").strip()
+    if not digits:
+        return 0
+    value = int(digits) if _NUMBER.fullmatch(digits) else _BOUND
+    if not -_BOUND <= value < _BOUND:
+        raise UnexpectedReply(f"{what}: {field} is {digits[:40]!a}, which is not a number.")
+    return value
