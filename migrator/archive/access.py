@@ -1,5 +1,4 @@
 """Who may read what at the endpoint: tokens, rules by extension, queues, ticket numbers."""
-# ruff: noqa: S608 - only constants of this module become SQL
 
 from __future__ import annotations
 
@@ -9,6 +8,8 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.records import Queue, Rule, Token
@@ -19,7 +20,10 @@ _SECRET_LENGTH = 40
 _TOUCH_EVERY = 60
 """Seconds: a token's last use is written no more often, to spare the disk and a run beside."""
 
-_COLUMNS = "id, name, abilities, queues, is_staff, created_at, expires_at, last_used_at, revoked_at"
+_TOKENS = """
+    SELECT id, name, abilities, queues, is_staff,
+        created_at, expires_at, last_used_at, revoked_at, secret_sha256
+    FROM tokens """
 
 
 class Access:
@@ -44,29 +48,23 @@ class Access:
         ``queues`` None means all queues, ``expires_at`` None never.
         """
         secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
-        sql = f"""
-            INSERT INTO tokens
-                (name, secret_sha256, abilities, queues, is_staff, created_at, expires_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}"""
-        values = (
-            name,
-            hashlib.sha256(secret.encode()).hexdigest(),
-            json.dumps(sorted(set(abilities))),
-            None if queues is None else json.dumps(sorted(set(queues))),
-            int(is_staff),
-            int(self._clock()),
-            expires_at,
-        )
-        with self._db.atomic():
-            (row,) = self._db.execute(sql, values)
-        token = _token(*row)
-        return token, f"{token.id}|{secret}"
+        token = {
+            "name": name,
+            "secret_sha256": hashlib.sha256(secret.encode()).hexdigest(),
+            "abilities": json.dumps(sorted(set(abilities))),
+            "queues": None if queues is None else json.dumps(sorted(set(queues))),
+            "is_staff": int(is_staff),
+            "created_at": int(self._clock()),
+            "expires_at": expires_at,
+        }
+        with self._db.atomic(), self._db.border:
+            self._db.database.table("tokens").insert(token)
+            created = self.tokens()[-1]  # ids only grow, and nobody else writes meanwhile
+        return created, f"{created.id}|{secret}"
 
     def tokens(self) -> list[Token]:
         """Return all tokens, revoked ones too, by id."""
-        return [
-            _token(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM tokens ORDER BY id")
-        ]
+        return [_token(*row) for row in self._db.execute(_TOKENS + "ORDER BY id")]
 
     def revoke(self, token_id: int) -> bool:
         """Make a token worthless at once; False if there is none or it was revoked before."""
@@ -76,9 +74,8 @@ class Access:
 
     def secret_hash(self, token_id: int) -> tuple[Token, str] | None:
         """Return a token, be it expired or revoked, and the SHA-256 of its secret in hex."""
-        sql = f"SELECT secret_sha256, {_COLUMNS} FROM tokens WHERE id = ?"
-        row = self._db.one(sql, (token_id,))
-        return (_token(*row[1:]), row[0]) if row else None
+        row = self._db.one(_TOKENS + "WHERE id = ?", (token_id,))
+        return (_token(*row), row[-1]) if row else None
 
     def touch(self, token_id: int, at: int) -> None:
         """Note that a token was used at ``at``, to the minute."""
@@ -90,8 +87,14 @@ class Access:
 
     def rules(self) -> dict[str, Rule]:
         """Return the rules by extension; an extension without one is subject to review."""
-        rows = self._db.execute("SELECT extension, verdict, note FROM rules ORDER BY extension")
-        return {row[0]: Rule(*row) for row in rows}
+        rows = self._db.query("SELECT extension, verdict, note FROM rules ORDER BY extension")
+        return {row["extension"]: Rule(**row) for row in rows}
+
+    def rule(self, extension: str) -> Rule | None:
+        """Return the rule of an extension (lower case, no dot), None if it is to be reviewed."""
+        sql = "SELECT extension, verdict, note FROM rules WHERE extension = ?"
+        row = self._db.one(sql, (extension,))
+        return Rule(*row) if row else None
 
     def set_rule(self, extension: str, verdict: str, note: str = "") -> Rule:
         """Allow or block an extension, given with or without its dot, in any case.
@@ -101,12 +104,8 @@ class Access:
         rule = Rule(_extension(extension), verdict, note)
         if verdict not in ("allow", "block"):
             raise ConfigError(f"A rule says allow or block, not {verdict!r}.")
-        sql = """
-            INSERT INTO rules (extension, verdict, note) VALUES (?, ?, ?)
-            ON CONFLICT (extension) DO UPDATE
-            SET verdict = excluded.verdict, note = excluded.note"""
-        with self._db.atomic():
-            self._db.execute(sql, (rule.extension, rule.verdict, rule.note))
+        with self._db.atomic(), self._db.border:
+            self._db.database.table("rules").upsert(asdict(rule), pk="extension")
         return rule
 
     def unset_rule(self, extension: str) -> bool:
@@ -134,14 +133,16 @@ class Access:
                 ) AS title
                 FROM known LEFT JOIN departments ON departments.id = known.id
             )
-            SELECT named.id, named.title, coalesce(c.queue_id, m.queue_id, named.id),
-                coalesce(c.name, m.name, named.title), coalesce(tallied.tickets, 0)
+            SELECT named.id AS department_id, named.title,
+                coalesce(c.queue_id, m.queue_id, named.id) AS queue_id,
+                coalesce(c.name, m.name, named.title) AS name,
+                coalesce(tallied.tickets, 0) AS tickets
             FROM named
             LEFT JOIN tallied ON tallied.id = named.id
             LEFT JOIN queues AS c ON c.department_id = named.id AND c.origin = 'config'
             LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
             ORDER BY named.id"""
-        return [Queue(*row) for row in self._db.execute(sql)]
+        return [Queue(**row) for row in self._db.query(sql)]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
         """Let a queue stand for a department, unless the configuration names another."""
@@ -192,11 +193,14 @@ class Access:
                 self._db.execute("INSERT INTO ticket_numbers VALUES (?, ?)", pair)
 
     def _put_queue(self, department_id: int, origin: str, queue_id: int, name: str) -> None:
-        sql = """
-            INSERT INTO queues (department_id, origin, queue_id, name) VALUES (?, ?, ?, ?)
-            ON CONFLICT (department_id, origin) DO UPDATE
-            SET queue_id = excluded.queue_id, name = excluded.name"""
-        self._db.execute(sql, (department_id, origin, queue_id, name))
+        queue = {
+            "department_id": department_id,
+            "origin": origin,
+            "queue_id": queue_id,
+            "name": name,
+        }
+        with self._db.border:
+            self._db.database.table("queues").upsert(queue, pk=("department_id", "origin"))
 
 
 def _extension(text: str) -> str:
@@ -207,16 +211,16 @@ def _extension(text: str) -> str:
 
 
 def _token(
-    token_id: int, name: str, abilities: str, queues: str | None, is_staff: int, *times: int | None
+    token_id: int, name: str, abilities: str, queues: str | None, is_staff: int, *rest: Any
 ) -> Token:
-    created_at, expires_at, last_used_at, revoked_at = times
+    created_at, expires_at, last_used_at, revoked_at, _ = rest
     return Token(
         id=token_id,
         name=name,
         abilities=frozenset(json.loads(abilities)),
         queues=None if queues is None else frozenset(json.loads(queues)),
         is_staff=bool(is_staff),
-        created_at=created_at or 0,
+        created_at=created_at,
         expires_at=expires_at,
         last_used_at=last_used_at,
         revoked_at=revoked_at,

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NoReturn, Self
 
 from migrator.archive import durable, mime
 from migrator.archive.records import StoredBlob, Verdict
@@ -37,7 +37,7 @@ class BlobStore:
         self.folder = root / "blobs"
         self.temp = self.folder / "tmp"
         self._verified: dict[str, _Look] = {}
-        self._synced: set[Path] = set()
+        self._synced: set[str] = set()
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
@@ -47,6 +47,7 @@ class BlobStore:
         """
         with durable.writing(self.root):
             durable.make_dirs(self.temp)
+            durable.sync_dir(self.root)  # a killed run may have left its entry unsaved
             for left in self.temp.iterdir():
                 left.unlink()
 
@@ -100,8 +101,10 @@ class BlobStore:
 
     def scan(self) -> Iterator[Path]:
         """Yield every file below blobs/, temporary ones too, in a stable order."""
+        if not self.folder.exists():
+            return
         with _reading(self.folder):
-            for folder, folders, files in os.walk(self.folder):
+            for folder, folders, files in os.walk(self.folder, onerror=_refuse):
                 folders.sort()
                 for name in sorted(files):
                     yield Path(folder, name)
@@ -113,32 +116,39 @@ class BlobStore:
             return False
         if self._verified.get(sha256) == look:
             return True
-        if self.check(sha256, size) is not Verdict.OK:
-            return False
+        with contextlib.suppress(ArchiveDamaged):
+            if self.check(sha256, size) is Verdict.OK:
+                self._remember(sha256, look)
+                return True
+        return False
+
+    def _remember(self, sha256: str, look: _Look) -> None:
         # A killed process may have named the file without making the name durable.
-        self._sync(path.parent, again=True)
+        self._sync(sha256)
         with self._lock:
             if len(self._verified) >= _REMEMBERED:
                 self._verified.pop(next(iter(self._verified)))
             self._verified[sha256] = look
-        return True
 
     def _publish(self, fd: int, temp: Path, sha256: str, size: int) -> None:
         target = self.path(sha256)
         durable.make_dir(target.parent.parent)
         durable.make_dir(target.parent)
         durable.publish(fd, temp, target, size)
-        self._sync(target.parent, again=True)
+        self._sync(sha256)
 
-    def _sync(self, folder: Path, *, again: bool) -> None:
-        """Make ``folder`` durable, and once per process its parents up to the archive."""
-        known = folder in self._synced
-        if again or not known:
-            durable.sync_dir(folder)
-        if not known:
-            if folder != self.root:
-                self._sync(folder.parent, again=folder.parent not in self._synced)
-            self._synced.add(folder)
+    def _sync(self, sha256: str) -> None:
+        """Make the blob's name durable, and once per process the names of its directories.
+
+        Once per process even where they exist: a killed one may have made them without saving.
+        """
+        folder = self.path(sha256).parent
+        durable.sync_dir(folder)
+        if sha256[:4] not in self._synced:
+            durable.sync_dir(folder.parent)
+            if sha256[:2] not in self._synced:
+                durable.sync_dir(self.folder)
+            self._synced.update((sha256[:2], sha256[:4]))
 
 
 class BlobWriter:
@@ -230,6 +240,10 @@ class BlobWriter:
         except BaseException:
             self.abort()
             raise
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
 
 
 def _look(path: Path) -> _Look:

@@ -8,9 +8,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUnwritable
+
+if TYPE_CHECKING:
+    from sqlite_utils.db import Database
 
 NAME = "checkpoint.db"
 BUSY_TIMEOUT = 10.0
@@ -89,6 +92,7 @@ class Checkpoint:
         self.border = Border(path)
         self._lock = threading.RLock()
         self._depth = 0
+        self._database: Database | None = None
 
     @classmethod
     def connect(cls, path: Path) -> Checkpoint:
@@ -127,6 +131,24 @@ class Checkpoint:
         """Run one statement and return its rows, all of them: no cursor stays open."""
         with self._lock, self.border:
             return self.conn.execute(sql, params).fetchall()
+
+    @property
+    def database(self) -> Database:
+        """The same connection through sqlite-utils; write with it inside :meth:`atomic` only."""
+        if self._database is None:
+            # Imported late: it costs a tenth of a second, and most of a run needs none of it.
+            from sqlite_utils.db import Database  # noqa: PLC0415
+
+            with self.border:
+                self._database = Database(
+                    self.conn, execute_plugins=False, recursive_triggers=False
+                )
+        return self._database
+
+    def query(self, sql: str, params: Params = ()) -> list[dict[str, Any]]:
+        """Run a query for a report through sqlite-utils and return its rows by column name."""
+        with self._lock, self.border:
+            return list(self.database.query(sql, params))
 
     def one(self, sql: str, params: Params = ()) -> Tuple | None:
         """Return the first row of a query, or None."""

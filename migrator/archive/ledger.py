@@ -126,6 +126,8 @@ class Ledger(Reading):
 
     def mark_merged(self, old_ticket_id: int, into_ticket_id: int) -> None:
         """Note that a ticket was merged; its attachments, ids unchanged, are the other's now."""
+        if old_ticket_id == into_ticket_id:
+            raise ValueError("a ticket is not merged into itself")
         move = "UPDATE attachments SET ticket_id = ? WHERE ticket_id = ?"
         with self.atomic():
             self._know_ticket(into_ticket_id, like=old_ticket_id)

@@ -17,10 +17,12 @@ HEAD = 1 << 16
 UNKNOWN = "application/octet-stream"
 EMPTY = "application/x-empty"
 
+# What fileinfo of PHP 8.2 says, where the libmagic that pylibmagic carries says otherwise:
 _AS_PHP = {
-    "inode/x-empty": EMPTY,
-    "image/x-ms-bmp": "image/bmp",
+    "image/bmp": "image/x-ms-bmp",
+    "application/vnd.sqlite3": "application/x-sqlite3",
 }
+_FONTS = {b"wOFF": "font/woff", b"wOF2": "font/woff2"}
 
 _OFFICE = (
     (b"word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
@@ -43,7 +45,7 @@ def detect(head: bytes) -> str:
     except Exception:  # noqa: BLE001 - a type is never worth a lost attachment
         found = UNKNOWN
     if found in ("application/zip", UNKNOWN):
-        found = _office(head) or found
+        found = _FONTS.get(head[:4]) or _office(head) or found
     return str(_AS_PHP.get(found, found))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import fields
 from typing import Any
 
-from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import (
     UNFINISHED,
     Count,
@@ -27,7 +27,6 @@ _PAGE = 1000
 _ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
 _STATE = [f.name for f in fields(Row)].index("state")
 _WORK = "id, ticket_id, declared_size, filename, attempts, note"
-_RUN = "id, kind, source, scope, started_at, finished_at, exit_code, summary"
 # In the very words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
 
@@ -50,8 +49,8 @@ class Reading:
 
     def runs(self, limit: int = 20) -> list[RunInfo]:
         """Return the latest runs, newest first."""
-        sql = f"SELECT {_RUN} FROM runs ORDER BY id DESC LIMIT ?"
-        return [_run(row) for row in self._db.execute(sql, (limit,))]
+        rows = self._db.query("SELECT * FROM runs ORDER BY id DESC LIMIT ?", (limit,))
+        return [_run(**row) for row in rows]
 
     def unfinished_run(self) -> RunInfo | None:
         """Return the latest run if it never finished: it was killed, or is still running."""
@@ -66,10 +65,10 @@ class Reading:
     def problems(self) -> list[tuple[State, str | None, int]]:
         """Return (state, problem, number) for all but the plainly stored, most frequent first."""
         sql = """
-            SELECT state, problem, count(*) FROM attachments
+            SELECT state, problem, count(*) AS n FROM attachments
             WHERE state <> 'stored' OR problem IS NOT NULL
-            GROUP BY state, problem ORDER BY count(*) DESC, state, problem"""
-        return [(State(state), problem, n) for state, problem, n in self._db.execute(sql)]
+            GROUP BY state, problem ORDER BY n DESC, state, problem"""
+        return [(State(row["state"]), row["problem"], row["n"]) for row in self._db.query(sql)]
 
     def rows(
         self,
@@ -81,14 +80,7 @@ class Reading:
         """Yield rows by attachment id, above ``after``, in constant memory."""
         where = "" if states is None else f"AND state IN ({state_list(states)})"
         sql = f"SELECT {_ROW} FROM ledger WHERE attachment_id > ? {where} ORDER BY 1 LIMIT ?"
-        left = limit
-        while left is None or left > 0:
-            page = self._db.execute(sql, (after, _PAGE if left is None else min(left, _PAGE)))
-            if not page:
-                return
-            yield from map(_row, page)
-            after = page[-1][0]
-            left = None if left is None else left - len(page)
+        return map(_row, self._stream(sql, after, limit))
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""
@@ -155,10 +147,14 @@ class Reading:
         """Break them down by :func:`extension_of` their names."""
         number: Counter[str] = Counter()
         size: Counter[str] = Counter()
-        for row in self.rows(states=states):
-            extension = extension_of(row.filename)
+        where = "" if states is None else f"AND state IN ({state_list(states)})"
+        sql = f"""
+            SELECT id, filename, coalesce(size, declared_size) FROM attachments
+            WHERE id > ? {where} ORDER BY id LIMIT ?"""
+        for _, filename, held in self._stream(sql, 0, None):
+            extension = extension_of(filename)
             number[extension] += 1
-            size[extension] += row.declared_size if row.size is None else row.size
+            size[extension] += held
         groups = [
             Group(ext, f".{ext}" if ext else "(none)", n, size[ext]) for ext, n in number.items()
         ]
@@ -180,15 +176,8 @@ class Reading:
         self, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, int]]:
         """Yield (SHA-256, size) of every blob that rows refer to, by SHA-256 above ``after``."""
-        sql = "SELECT sha256, size FROM blobs WHERE sha256 > ? ORDER BY sha256 LIMIT ?"
-        left = limit
-        while left is None or left > 0:
-            page = self._db.execute(sql, (after, _PAGE if left is None else min(left, _PAGE)))
-            if not page:
-                return
-            yield from ((sha256, size) for sha256, size in page)
-            after = page[-1][0]
-            left = None if left is None else left - len(page)
+        sql = "SELECT sha256, size FROM blobs WHERE sha256 > ? ORDER BY 1 LIMIT ?"
+        return ((sha256, size) for sha256, size in self._stream(sql, after, limit))
 
     def refers_to(self, sha256: str) -> bool:
         """Tell whether any row refers to that blob."""
@@ -212,6 +201,17 @@ class Reading:
                     "from a backup or with `sqlite3 checkpoint.db .recover`."
                 )
 
+    def _stream(self, sql: str, after: int | str, limit: int | None) -> Iterator[Tuple]:
+        """Yield the rows of a query for (first column above, at most), page by page."""
+        left = limit
+        while left is None or left > 0:
+            page = self._db.execute(sql, (after, _PAGE if left is None else min(left, _PAGE)))
+            if not page:
+                return
+            yield from page
+            after = page[-1][0]
+            left = None if left is None else left - len(page)
+
     def _work(self, where: str, run_id: int, after: int, limit: int) -> list[Work]:
         sql = f"SELECT {_WORK} FROM attachments WHERE {where} AND id > ? ORDER BY id LIMIT ?"
         return [Work(*row) for row in self._db.execute(sql, (run_id, after, limit))]
@@ -221,22 +221,21 @@ class Reading:
     ) -> list[Group]:
         where = "" if states is None else f"WHERE a.state IN ({state_list(states)})"
         sql = f"""
-            SELECT CAST({key} AS TEXT), {title}, count(*), sum(coalesce(a.size, a.declared_size))
-            FROM attachments AS a {joins} {where} GROUP BY 1 ORDER BY 4 DESC, 1"""
-        return [Group(*row) for row in self._db.execute(sql)]
+            SELECT CAST({key} AS TEXT) AS key, {title} AS title, count(*) AS n,
+                sum(coalesce(a.size, a.declared_size)) AS bytes
+            FROM attachments AS a {joins} {where} GROUP BY key ORDER BY bytes DESC, key"""
+        return [Group(**row) for row in self._db.query(sql)]
 
     def _number(self, sql: str, *params: object) -> int:
         return int(self._db.execute(sql, params)[0][0])
 
 
-def _row(values: tuple[Any, ...]) -> Row:
+def _row(values: Tuple) -> Row:
     columns = list(values)
     columns[_STATE] = State(columns[_STATE])
     return Row(*columns)
 
 
-def _run(values: tuple[Any, ...]) -> RunInfo:
-    *rest, summary = values
-    run_id, kind, source, scope, started, finished, code = rest
+def _run(*, scope: str, summary: str | None, **columns: Any) -> RunInfo:
     loaded = None if summary is None else json.loads(summary)
-    return RunInfo(run_id, kind, source, json.loads(scope), started, finished, code, loaded)
+    return RunInfo(scope=json.loads(scope), summary=loaded, **columns)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is
 
 VERSION = 1
 APPLICATION_ID = 0x4D69_4B54
-""""MiKT": marks the file as a checkpoint of this tool."""
+"""``MiKT``: marks the file as a checkpoint of this tool."""
 
 # The list that Tickiti documents, whole:
 ALLOWED = "pdf doc docx xls xlsx ppt pptx txt rtf csv jpg jpeg png gif webp bmp svg zip 7z"
@@ -209,17 +209,14 @@ def migrate(checkpoint: Checkpoint) -> None:
     """
     if version(checkpoint) == VERSION:
         return
-    from sqlite_utils.db import Database  # noqa: PLC0415 - see above
-    from sqlite_utils.migrations import Migrations  # noqa: PLC0415
+    from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - see above
 
     steps = Migrations("migrator")
     steps(name="0001_first")(_first)
-    with checkpoint.border:
-        db = Database(checkpoint.conn, execute_plugins=False, recursive_triggers=False)
-        with checkpoint.atomic():
-            steps.apply(db)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {VERSION}")
+    with checkpoint.atomic(), checkpoint.border:
+        steps.apply(checkpoint.database)
+        checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        checkpoint.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _first(db: Database) -> None:
