@@ -74,8 +74,8 @@ class Border:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Translate what SQLite raised, also for a number of over 64 bits."""
-        if isinstance(error, sqlite3.Error | OverflowError):
+        """Translate what SQLite raised, also for a value that it cannot hold."""
+        if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
             raise translate(error, self._path) from error
 
 
@@ -151,8 +151,15 @@ class Checkpoint:
             return list(self.database.query(sql, params))
 
     def one(self, sql: str, params: Params = ()) -> Tuple | None:
-        """Return the first row of a query, or None."""
-        rows = self.execute(sql, params)
+        """Return the first row of a query, or None.
+
+        What SQLite cannot hold is not there: a number of over 64 bits, half a surrogate pair.
+        """
+        with self._lock, self.border:
+            try:
+                rows = self.conn.execute(sql, params).fetchall()
+            except (OverflowError, UnicodeEncodeError):
+                return None
         return rows[0] if rows else None
 
     @contextlib.contextmanager
