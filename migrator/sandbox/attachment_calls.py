@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import string
 import time
-from random import Random
+from typing import Final
 
 from migrator.sandbox import faults
 from migrator.sandbox.documents import (
@@ -14,48 +15,50 @@ from migrator.sandbox.documents import (
     write_attachment,
     write_post_fields,
 )
-from migrator.sandbox.files import Source
+from migrator.sandbox.files import Source, chance
 from migrator.sandbox.model import Attachment, Helpdesk, Post, Ticket, number
-from migrator.sandbox.reply import Reply, Request, text, xml
+from migrator.sandbox.reply import Ask, Reply, text, xml
 from migrator.sandbox.xmlwriter import Body, XmlWriter
 
-NO_TICKET = "Ticket not Found"
-NO_ATTACHMENT = "Attachment not Found"
+NO_TICKET: Final = "Ticket not Found"
+NO_ATTACHMENT: Final = "Attachment not Found"
+EMPTY: Final = {"", "0"}
+"""What PHP takes for empty."""
+_ALPHABET: Final = (string.ascii_letters + string.digits + "+/").encode()
+_FOREIGN: Final = bytes(set(range(256)) - set(_ALPHABET))
 
 
-def list_all(
-    desk: Helpdesk, request: Request, ticket_id: str, attachment_id: str = "", *rest: str
-) -> Reply:
+def list_all(ask: Ask, ticket_id: str, attachment_id: str = "") -> Reply:
     """List the attachments of a ticket, without contents.
 
     The ticket is found by mask and through merges too, but the rows are asked for with the given
     text: a mask or a merged id lists nothing.
     """
-    ticket = desk.find_ticket(ticket_id)
+    desk, ticket = ask.desk, ask.desk.find_ticket(ticket_id)
     if ticket is None:
         return text(404, NO_TICKET)
     if "list_500" in desk.switches and ticket.id == desk.unlistable_ticket:
         return Reply(Body(b""), 500)
     rows = desk.attachments_of(number(ticket_id) or 0)
     if attachment_id:
-        rows = [row for row in rows if str(row.id) == attachment_id]
+        rows = [row for row in rows if row.id == number(attachment_id)]
     if "random_order" in desk.switches:
-        Random(desk.options.seed + ticket.id).shuffle(rows)
+        chance(desk.options.seed + ticket.id).shuffle(rows)
     return listing(desk, attachments_reply(rows))
 
 
-def get(desk: Helpdesk, request: Request, ticket_id: str, attachment_id: str, *rest: str) -> Reply:
+def get(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
     """Send one attachment with its contents."""
+    desk = ask.desk
     _interfere(desk, attachment_id)
     row = _find(desk, ticket_id, attachment_id)
     if isinstance(row, Reply):
         return row
-    fault = desk.fault_of(row)
     writer = XmlWriter()
     writer.open("attachments")
     write_attachment(writer, row, contents_of(desk, row))
     writer.close("attachments")
-    return faults.afflict(xml(writer), fault, desk.hit(row) if fault else 1, request.path)
+    return _afflicted(desk, row, xml(writer))
 
 
 def _interfere(desk: Helpdesk, attachment_id: str) -> None:
@@ -66,10 +69,10 @@ def _interfere(desk: Helpdesk, attachment_id: str) -> None:
     fault = desk.fault_of(row)
     if fault == "deleted_between":
         desk.vanish(row)
-    into = desk.find_ticket(str(desk.moves.get(row.id)))
-    if fault == "moved_between" and into and into.id != row.ticket_id:
-        desk.merge(row.ticket_id, into.id)
-    desk.moves.pop(row.id, None)
+    if fault == "moved_between" and row.id in desk.moves:
+        into = desk.find_ticket(str(desk.moves.pop(row.id)))
+        if into and into.id != row.ticket_id:
+            desk.merge(row.ticket_id, into.id)
 
 
 def _find(desk: Helpdesk, ticket_id: str, attachment_id: str) -> Attachment | Reply:
@@ -84,52 +87,61 @@ def _find(desk: Helpdesk, ticket_id: str, attachment_id: str) -> Attachment | Re
     return row
 
 
-def post(desk: Helpdesk, request: Request, *rest: str) -> Reply:
+def _afflicted(desk: Helpdesk, row: Attachment, reply: Reply) -> Reply:
+    """Return the reply as the row's fault lets it out, counting the request."""
+    fault = desk.fault_of(row)
+    return faults.afflict(reply, fault, desk.hit(row)) if fault else reply
+
+
+def post(ask: Ask) -> Reply:
     """Take a new attachment for a post; whatever is not base64 in it is skipped."""
-    form = request.form
-    ticket_id, post_id = form.get("ticketid", ""), form.get("ticketpostid", "")
-    if ticket_id in {"", "0"}:
-        return text(400, "No Ticket ID Specified")
-    if post_id in {"", "0"}:
-        return text(400, "No Ticket Post ID Specified")
-    ticket = desk.find_ticket(ticket_id)
-    if ticket is None:
-        return text(404, NO_TICKET)
-    found = desk.posts.get(number(post_id) or 0)
-    if found is None or found.ticket_id != ticket.id:
-        return text(404, "Ticket Post not found")
-    if form.get("filename", "") in {"", "0"}:
+    form, found = ask.request.form, _target(ask)
+    if isinstance(found, Reply):
+        return found
+    if form.get("filename", "") in EMPTY:
         return text(400, "No file name specified")
     if "contents" not in form:
         return text(400, "No contents specified")
     source = Source("given", given=decode_leniently(form["contents"]))
-    row = desk.insert(ticket.id, found.id, form["filename"], source, int(time.time()))
+    row = ask.desk.insert(found, form["filename"], source, int(time.time()))
     return attachments_reply([row])
+
+
+def _target(ask: Ask) -> Post | Reply:
+    """Find the post of an upload, with Kayako's checks in its order."""
+    ticket_id, post_id = (ask.request.form.get(key, "") for key in ("ticketid", "ticketpostid"))
+    if ticket_id in EMPTY:
+        return text(400, "No Ticket ID Specified")
+    if post_id in EMPTY:
+        return text(400, "No Ticket Post ID Specified")
+    ticket = ask.desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, NO_TICKET)
+    found = ask.desk.posts.get(number(post_id) or 0)
+    if found is None or found.ticket_id != ticket.id:
+        return text(404, "Ticket Post not found")
+    return found
 
 
 def decode_leniently(encoded: str) -> bytes:
     """Decode as PHP does without its strict flag: skip all that is outside the alphabet."""
-    known = "".join(c for c in encoded if c.isascii() and (c.isalnum() or c in "+/"))
-    usable = known[: len(known) - (len(known) % 4 == 1)]  # one character left over is not a byte
-    return base64.b64decode(usable + "=" * (-len(usable) % 4))
+    known = encoded.encode("ascii", "ignore").translate(None, _FOREIGN)
+    usable = known[: len(known) - (len(known) % 4 == 1)]  # one character left over is no byte
+    return base64.b64decode(usable + b"=" * (-len(usable) % 4))
 
 
-def delete(
-    desk: Helpdesk, request: Request, ticket_id: str, attachment_id: str, *rest: str
-) -> Reply:
+def delete(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
     """Delete an attachment; success has an empty body."""
-    row = _find(desk, ticket_id, attachment_id)
+    row = _find(ask.desk, ticket_id, attachment_id)
     if isinstance(row, Reply):
         return row
-    desk.delete_attachment(row.id)
+    ask.desk.delete_attachment(row.id)
     return Reply(Body(b""))
 
 
-def list_posts(
-    desk: Helpdesk, request: Request, ticket_id: str, post_id: str = "", *rest: str
-) -> Reply:
+def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
     """Send the posts of a ticket, or one, with the contents of all their attachments."""
-    ticket = desk.find_ticket(ticket_id)
+    desk, ticket = ask.desk, ask.desk.find_ticket(ticket_id)
     if ticket is None:
         return text(404, NO_TICKET)
     posts = desk.posts_of(ticket.id)
@@ -140,7 +152,8 @@ def list_posts(
         if found.ticket_id != number(ticket_id):
             return text(400, "Post does not belong to the specified ticket")
         posts = [found]
-    rows = [row for p in posts for row in desk.attachments_of(p.ticket_id) if row.post_id == p.id]
+    wanted = {found.id for found in posts}
+    rows = [row for row in desk.attachments_of(ticket.id) if row.post_id in wanted]
     vanishing = [row for row in rows if desk.fault_of(row) == "deleted_between"]
     for row in vanishing:
         desk.vanish(row)
@@ -148,8 +161,7 @@ def list_posts(
         return text(404, NO_ATTACHMENT)
     reply = xml(_posts_document(desk, ticket, posts, rows))
     for row in rows:
-        if fault := desk.fault_of(row):
-            reply = faults.afflict(reply, fault, desk.hit(row), request.path)
+        reply = _afflicted(desk, row, reply)
     return listing(desk, reply)
 
 

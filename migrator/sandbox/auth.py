@@ -8,10 +8,13 @@ import hmac
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from random import Random
 
+from migrator.sandbox.files import chance
 from migrator.sandbox.reply import HTML, Reply, Request, text
 from migrator.sandbox.xmlwriter import Body
+
+ODD = "surrogateescape"
+"""How bytes that are not UTF-8 pass through texts: unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +27,13 @@ class Keys:
     @classmethod
     def from_seed(cls, seed: int) -> Keys:
         """Make the keys of a sandbox; they guard nothing but made-up files."""
-        rng = Random(~seed)
+        rng = chance(~seed)
         ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(3)]
         return cls(ids[0], base64.b64encode((ids[1] + ids[2]).encode()).decode())
 
     def signature(self, salt: str) -> str:
         """Return base64 of the raw HMAC-SHA256 of the salt."""
-        digest = hmac.digest(self.secret_key.encode(), salt.encode(), hashlib.sha256)
+        digest = hmac.digest(self.secret_key.encode(), salt.encode(errors=ODD), hashlib.sha256)
         return base64.b64encode(digest).decode()
 
 
@@ -57,8 +60,10 @@ def refusal(request: Request, keys: Keys, switches: set[str]) -> Reply | None:
         return text(401, "NO SALT PROVIDED!", HTML)
     # An unescaped plus arrives as a space; Kayako puts it back, in the signature alone.
     signature = given.get("signature", "").strip().replace(" ", "+")
-    known = hmac.compare_digest(given.get("apikey", "").strip().encode(), keys.api_key.encode())
-    signed = hmac.compare_digest(signature.encode(), keys.signature(salt).encode())
+    known = hmac.compare_digest(
+        given.get("apikey", "").strip().encode(errors=ODD), keys.api_key.encode()
+    )
+    signed = hmac.compare_digest(signature.encode(errors=ODD), keys.signature(salt).encode())
     if "auth_fail" in switches or not (known and signed):
         return text(401, "FAILED TO AUTHENTICATE", HTML)
     return None

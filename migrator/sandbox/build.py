@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from migrator.sandbox.files import NAMES, ODD_NAMES, Source
+from migrator.sandbox.files import NAMES, ODD_NAMES, Source, chance
 from migrator.sandbox.model import Attachment, Department, Helpdesk, Post, Status, Ticket
 
 EPOCH: Final = 1_546_300_800
@@ -21,17 +21,20 @@ DEPARTMENTS: Final = (
     Department(4, "Rücksendungen", type="private"),
     Department(5, "Hardware", parent_id=1),
 )
+RETURNS: Final = 4
+"""The department with statuses of its own."""
 STATUSES: Final = (
     Status(1, "Open"),
     Status(2, "On Hold"),
     Status(3, "Closed", resolved=True),
-    Status(4, "Waiting for parcel", department_id=4),
-    Status(5, "Refunded", department_id=4, resolved=True),
+    Status(4, "Waiting for parcel", department_id=RETURNS),
+    Status(5, "Refunded", department_id=RETURNS, resolved=True),
 )
 ATTACHMENTS_PER_TICKET: Final = (0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 5, 8, 14)
 """Dealt out anew to every twenty tickets: most have few files, some have many."""
 
-LOGO_KEY: Final = 7
+LOGO: Final = Source("png", key=7, size=400)
+"""The logo of a signature: the same bytes under whatever name a mail program gives."""
 SUBJECTS: Final = (
     "Printer does not print",
     "Bestellung 4711: Lieferung unvollständig",
@@ -48,7 +51,7 @@ USERS: Final = (
     "<script>",
     "José",
 )
-NAME_FAULTS: Final = {
+FAULTY_NAMES: Final = {
     "latin1_name": b"Rechnung M\xfcller.pdf",
     "control_name": b"scan\x0b0001.pdf",
     "fffe_name": "photo\ufffe 1.png".encode(),
@@ -59,10 +62,10 @@ NAME_FAULTS: Final = {
 
 def populate(desk: Helpdesk) -> None:
     """Fill an empty helpdesk with everything that its options ask for."""
-    rng = Random(desk.options.seed)
+    rng = chance(desk.options.seed)
     desk.departments.update({d.id: d for d in DEPARTMENTS})
     desk.statuses.update({s.id: s for s in STATUSES})
-    tickets = [_ticket(desk, rng, n) for n in range(desk.options.tickets)]
+    tickets = _tickets(desk, rng)
     _attach(desk, rng, tickets)
     _attach_big(desk, tickets)
     _trash_and_merge(desk, rng, tickets)
@@ -70,47 +73,47 @@ def populate(desk: Helpdesk) -> None:
     _choose_unlistable(desk)
 
 
-def _ticket(desk: Helpdesk, rng: Random, n: int) -> Ticket:
-    """Add one ticket with its posts; ids have gaps, as after deletions."""
-    ticket_id = max(desk.tickets, default=0) + rng.choice((1, 1, 1, 2, 4))
+def _tickets(desk: Helpdesk, rng: Random) -> list[Ticket]:
+    """Add the tickets with their posts; ids have gaps, as after deletions."""
+    tickets, ticket_id = [], 0
+    for n in range(desk.options.tickets):
+        ticket_id += rng.choice((1, 1, 1, 2, 4))
+        ticket = _ticket(rng, ticket_id, EPOCH + n * 7200 + rng.randrange(3600))
+        desk.add_ticket(ticket, _posts(rng, ticket.created_at))
+        tickets.append(ticket)
+    return tickets
+
+
+def _ticket(rng: Random, ticket_id: int, created_at: int) -> Ticket:
     department = rng.choice([d for d in DEPARTMENTS if d.app == "tickets"])
-    status = rng.choices((3, 1, 2), weights=(7, 2, 1))[0]
-    if department.id == 4 and n % 2:
-        status = rng.choice((4, 5))
-    created = EPOCH + n * 7200 + rng.randrange(3600)
-    posts = rng.randint(1, 4)
-    ticket = Ticket(
+    statuses = (3, 4, 5) if department.id == RETURNS else (3, 1, 2)
+    return Ticket(
         id=ticket_id,
         mask=_mask(rng),
         department_id=department.id,
-        status_id=status,
+        status_id=rng.choices(statuses, weights=(7, 2, 1))[0],
         subject=rng.choice(SUBJECTS),
         user=rng.choice(USERS),
-        created_at=created,
-        last_activity=created + posts * 600 + rng.randrange(86_400),
+        created_at=created_at,
+        last_activity=created_at + rng.randrange(86_400),
         user_id=rng.randint(1, 9),
         owner_id=rng.randint(0, 3),
     )
-    desk.tickets[ticket_id] = ticket
-    for m in range(posts):
-        is_html = rng.random() < 0.3
-        text = (
-            'See <img src="cid:image001.png@01D4A0"> please'
-            if is_html
-            else "It is broken.\nPlease help."
-        )
-        _post(desk, Post(0, ticket_id, created + m * 600, 1 + (m + 1) % 2, text, is_html=is_html))
-    return ticket
-
-
-def _post(desk: Helpdesk, post: Post) -> None:
-    post_id = max(desk.posts, default=0) + 1
-    desk.posts[post_id] = replace(post, id=post_id)
 
 
 def _mask(rng: Random) -> str:
     letters = "".join(rng.choices(string.ascii_uppercase, k=3))
     return f"{letters}-{rng.randrange(1000):03}-{rng.randrange(100_000):05}"
+
+
+def _posts(rng: Random, created_at: int) -> Iterator[Post]:
+    """Give one to four posts, of a user and of staff in turn, some as HTML."""
+    for n in range(rng.randint(1, 4)):
+        is_html = rng.random() < 0.3
+        text = (
+            '<img src="cid:image001.png@01D4A0"> see' if is_html else "It is broken.\nPlease help."
+        )
+        yield Post(0, 0, created_at + n * 600, creator=2 - n % 2, text=text, is_html=is_html)
 
 
 def _attach(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:
@@ -121,13 +124,10 @@ def _attach(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:
         for ticket, count in zip(tickets[start:], counts, strict=False):
             slots += [ticket] * count
     rng.shuffle(slots)
-    posts: dict[int, list[int]] = {}
-    for post in desk.posts.values():
-        posts.setdefault(post.ticket_id, []).append(post.id)
     for ticket, (name, source) in zip(slots, _files(rng), strict=False):
         desk.next_attachment_id += rng.choice((0, 0, 0, 1, 5))
         dateline = ticket.created_at + rng.randrange(3600)
-        desk.insert(ticket.id, rng.choice(posts[ticket.id]), name, source, dateline)
+        desk.insert(rng.choice(desk.posts_of(ticket.id)), name, source, dateline)
 
 
 def _files(rng: Random) -> Iterator[tuple[str, Source]]:
@@ -137,10 +137,10 @@ def _files(rng: Random) -> Iterator[tuple[str, Source]]:
     while True:
         n += 1
         if n % 8 == 0:
-            # The logo of a signature: the same bytes under whatever name a mail program gives.
-            yield f"image{n % 3 + 1:03}.png", Source("png", LOGO_KEY, 400)
+            yield f"image{n % 3 + 1:03}.png", LOGO
             continue
         kind = kinds[n % len(kinds)]
+        # A median of 20 KB, as the natural logarithm of bytes.
         size = min(int(rng.lognormvariate(9.9, 1.1)), 1_000_000)
         name = odd[n // 5 % len(odd)] if n % 5 == 0 else rng.choice(NAMES[kind])
         yield name, Source(kind, rng.getrandbits(48), size)
@@ -149,35 +149,33 @@ def _files(rng: Random) -> Iterator[tuple[str, Source]]:
 def _attach_big(desk: Helpdesk, tickets: list[Ticket]) -> None:
     for n, size in enumerate(desk.options.big):
         ticket = tickets[n % len(tickets)]
-        post = min(p.id for p in desk.posts.values() if p.ticket_id == ticket.id)
-        key = desk.options.seed * 1000 + n
-        desk.insert(
-            ticket.id, post, f"backup-{n + 1}.img", Source("big", key, size), ticket.created_at
-        )
+        source = Source("big", desk.options.seed * 1000 + n, size)
+        desk.insert(desk.posts_of(ticket.id)[0], f"backup-{n + 1}.img", source, ticket.created_at)
 
 
 def _trash_and_merge(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:
-    """Put one ticket in twenty into the trash and merge two old ids in twenty into a neighbour."""
-    keep = {t.id for t in tickets[: len(desk.options.big)]}
-    for start in range(0, len(tickets) - 9, 20):
-        some = [t.id for t in tickets[start : start + 10] if t.id not in keep]
-        with_files = [t for t in some if desk.attachments_of(t)]
-        if len(with_files) < 3:
-            continue
-        trashed, first, second = rng.sample(with_files, k=3)
-        desk.trash(trashed)
-        desk.merge(first, second)
+    """Of every twenty tickets trash one and merge one into another, all three with files."""
+    spared = {t.id for t in tickets[: len(desk.options.big)]}
+    for start in range(0, len(tickets), 20):
+        ids = [t.id for t in tickets[start : start + 20] if t.id not in spared]
+        with_files = [ticket_id for ticket_id in ids if desk.attachments_of(ticket_id)]
+        # A few files only: those with many make a better pull, and the faults need room.
+        with_files.sort(key=lambda ticket_id: len(desk.attachments_of(ticket_id)))
+        if len(with_files) >= 9:
+            trashed, old, into = rng.sample(with_files[:9], k=3)
+            desk.trash(trashed)
+            desk.merge(old, into)
 
 
 def _eligible(desk: Helpdesk) -> list[Attachment]:
-    """Return what a fault may hit: listed, not tiny, nobody's twin, plainly named."""
-    odd = {name.encode() for name in ODD_NAMES}
+    """Return what a fault may hit: listed, not tiny, not huge, nobody's twin, plainly named."""
+    odd, listed = {name.encode() for name in ODD_NAMES}, desk.truth
     return [
         row
         for row in desk.attachments.values()
-        if row.id in desk.truth
+        if row.id in listed
         and 300 <= row.size <= 1 << 20
-        and row.source.key != LOGO_KEY
+        and row.source != LOGO
         and row.name not in odd
     ]
 
@@ -194,24 +192,27 @@ def _spread_faults(desk: Helpdesk, rng: Random) -> None:
 
 def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
     """Return the row with a fault, changed where the fault is in the row itself."""
-    row = replace(row, fault=name)
+    row = replace(row, fault=name, name=FAULTY_NAMES.get(name, row.name))
     if name == "wrong_filesize":
         return replace(row, filesize=row.filesize + 77)
     if name == "empty_file":
         source = Source("empty")
         sha256, size = source.measure()
-        return replace(
-            row, name=b"empty.txt", source=source, sha256=sha256, size=size, filesize=size
-        )
+        return replace(row, source=source, sha256=sha256, size=size, filesize=size)
     if name == "moved_between":
         desk.moves[row.id] = next(
             t.id for t in desk.tickets.values() if t.department_id and t.id != row.ticket_id
         )
-    return replace(row, name=NAME_FAULTS.get(name, row.name))
+    return row
 
 
 def _choose_unlistable(desk: Helpdesk) -> None:
-    """Pick the ticket of ``list_500``: with files, and without faults if there is such a one."""
-    candidates = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
-    candidates.sort(key=lambda t: any(row.fault for row in desk.attachments_of(t.id)))
-    desk.unlistable_ticket = candidates[0].id if candidates else None
+    """Pick the ticket of ``list_500``: one with files, and if possible with no part in a fault."""
+
+    def entangled(ticket: Ticket) -> bool:
+        faulty = any(row.fault for row in desk.attachments_of(ticket.id))
+        return faulty or ticket.id in desk.moves.values()
+
+    listed = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
+    listed.sort(key=entangled)
+    desk.unlistable_ticket = listed[0].id if listed else None

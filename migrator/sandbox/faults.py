@@ -1,4 +1,4 @@
-"""How each attachment fault changes the document or the reply it comes in.
+"""How each attachment fault changes the contents, or the reply that they come in.
 
 Faults of a row itself (names, sizes) are made in build.py; here are those of the contents, in
 :func:`contents`, and those of the reply around them, in :func:`afflict`.
@@ -7,13 +7,14 @@ Faults of a row itself (names, sizes) are made in build.py; here are those of th
 from __future__ import annotations
 
 import binascii
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from migrator.sandbox.model import shortened
 from migrator.sandbox.reply import Delivery, Reply, page, php_error, text
-from migrator.sandbox.xmlwriter import Body, Raw, Stream, XmlWriter
+from migrator.sandbox.xmlwriter import Body, Raw, Stream
 
 WARNING_DIV: Final = (
     b'<div style="BACKGROUND: #f8ebeb; FONT: 8pt Verdana; BORDER: 1px solid #ac8c8c;">'
@@ -56,61 +57,67 @@ def _lines(encoded: bytes, width: int, end: bytes) -> bytes:
 _ENCODED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "short_contents": lambda data: _cdata(_base64(shortened(data))),
     "wrapped_base64": lambda data: _cdata(_lines(_base64(data), 76, b"\r\n")),
-    # Dash and exclamation mark are in no alphabet that PHP knows; it skips them.
+    # Dash and exclamation mark are in no alphabet that PHP knows: it skips them.
     "lenient_base64": lambda data: _cdata(_lines(_base64(data), 1001, b"-!")),
     "no_cdata": _base64,
     "seed_shape": lambda data: b"<![CDATA[" + _base64(data) + b"]]]]><![CDATA[>",
 }
 
 
-def afflict(reply: Reply, fault: str | None, nth: int, path: str) -> Reply:
+def afflict(reply: Reply, fault: str | None, nth: int) -> Reply:
     """Return the reply as the fault lets it out on the ``nth`` request for the attachment."""
-    make = _REPLIES.get(fault or "")
-    return make(reply, nth, path) if make else reply
+    times, make = _REPLIES.get(fault or "", (0, _same))
+    return make(reply) if nth <= times else reply
 
 
-def _until(count: int, broken: Reply) -> Callable[[Reply, int, str], Reply]:
-    """Break the first ``count`` requests."""
-    return lambda reply, nth, path: broken if nth <= count else reply
+def _same(reply: Reply) -> Reply:
+    return reply
 
 
-def _deliver(delivery: Delivery, count: int | None = None) -> Callable[[Reply, int, str], Reply]:
-    """Send the first ``count`` replies (None: all) in another way."""
-    return lambda reply, nth, path: (
-        replace(reply, delivery=delivery) if count is None or nth <= count else reply
-    )
+def _instead(broken: Reply) -> Callable[[Reply], Reply]:
+    """Send another reply."""
+    return lambda _: broken
 
 
-def _exception(reply: Reply, nth: int, path: str) -> Reply:
-    return php_error(
-        path,
-        "Uncaught Exception",
-        "Unable to load attachment chunk in .../class.SWIFT_Attachment.php:418",
-    )
+def _noisy(before: bytes = b"", after: bytes = b"") -> Callable[[Reply], Reply]:
+    """Send the reply with text around it."""
+    return lambda reply: reply.noisy(before, after)
 
 
+def _by(delivery: Delivery) -> Callable[[Reply], Reply]:
+    """Send the reply in another way."""
+    return lambda reply: replace(reply, delivery=delivery)
+
+
+def _busy(status: int, title: str, seconds: int) -> Reply:
+    return replace(page(status, title, title), headers=(("Retry-After", str(seconds)),))
+
+
+_ALWAYS: Final = sys.maxsize
 _EMPTY_500: Final = Reply(Body(b""), 500)
-_REPLIES: Final[dict[str, Callable[[Reply, int, str], Reply]]] = {
-    "remote_sentence": lambda reply, nth, path: reply.noisy(before=REMOTE_SENTENCE),
-    "error_500": lambda reply, nth, path: _EMPTY_500,
-    "flaky_500": _until(2, _EMPTY_500),
-    "gateway": _until(1, page(502, "502 Bad Gateway", "<center><h1>502 Bad Gateway</h1></center>")),
-    "throttle": _until(
-        1, replace(page(429, "429", "Too Many Requests"), headers=(("Retry-After", "1"),))
-    ),
-    "busy_503": _until(
-        1, replace(page(503, "503", "Service Unavailable"), headers=(("Retry-After", "0"),))
-    ),
-    "memory": lambda reply, nth, path: text(200, MEMORY),
-    "not_xml": _exception,
-    "html_page": lambda reply, nth, path: page(
-        200, "Login", "<form action='/staff/index.php'>User <input name=u></form>"
-    ),
-    "cut_once": _deliver(Delivery.CUT, 1),
-    "cut_silent": _deliver(Delivery.SILENT, 1),
-    "cut_always": _deliver(Delivery.SILENT),
-    "chunked": _deliver(Delivery.CHUNKED),
-    "slow": _deliver(Delivery.SLOW),
-    "warning_before": lambda reply, nth, path: reply.noisy(before=WARNING_DIV),
-    "text_after": lambda reply, nth, path: reply.noisy(after=TEXT_WARNING),
+_EXCEPTION: Final = php_error(
+    "/Tickets/TicketAttachment",
+    "Uncaught Exception",
+    "Unable to load attachment chunk in .../class.SWIFT_Attachment.php:418",
+)
+_LOGIN: Final = page(200, "Login", '<form action="/staff/">Username <input name="username"></form>')
+_REPLIES: Final[dict[str, tuple[int, Callable[[Reply], Reply]]]] = {
+    "remote_sentence": (_ALWAYS, _noisy(before=REMOTE_SENTENCE)),
+    "error_500": (_ALWAYS, _instead(_EMPTY_500)),
+    "flaky_500": (2, _instead(_EMPTY_500)),
+    "gateway": (1, _instead(page(502, "502 Bad Gateway", "<h1>502 Bad Gateway</h1>"))),
+    "timeout_504": (1, _instead(page(504, "504 Gateway Time-out", "<h1>504</h1>"))),
+    "throttle": (1, _instead(_busy(429, "Too Many Requests", 1))),
+    "busy_503": (1, _instead(_busy(503, "Service Unavailable", 0))),
+    "memory": (_ALWAYS, _instead(text(200, MEMORY))),
+    "not_xml": (_ALWAYS, _instead(_EXCEPTION)),
+    "html_page": (_ALWAYS, _instead(_LOGIN)),
+    "cut_once": (1, _by(Delivery.CUT)),
+    "cut_silent": (1, _by(Delivery.SILENT)),
+    "cut_always": (_ALWAYS, _by(Delivery.SILENT)),
+    "chunked": (_ALWAYS, _by(Delivery.CHUNKED)),
+    "slow": (_ALWAYS, _by(Delivery.SLOW)),
+    "warning_before": (_ALWAYS, _noisy(before=WARNING_DIV)),
+    "text_after": (_ALWAYS, _noisy(after=TEXT_WARNING)),
 }
+"""What happens to the reply, and on how many requests for one attachment."""

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from threading import RLock
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from migrator.sandbox.files import Source
-from migrator.sandbox.options import ALL_FAULTS, ATTACHMENT_FAULTS, GLOBAL_FAULTS, SandboxOptions
+from migrator.sandbox.options import (
+    ALL_FAULTS,
+    ATTACHMENT_FAULTS,
+    GLOBAL_FAULTS,
+    ROW_FAULTS,
+    SandboxOptions,
+)
 
 TRASH: Final = 0
 """The department of trashed tickets."""
@@ -133,6 +140,9 @@ class Helpdesk:
         self._quiet: set[str] = set()
         self._vanished: dict[int, Attachment] = {}
         self._hits: Counter[int] = Counter()
+        self._post_id = 0
+        self._posts_of: defaultdict[int, set[int]] = defaultdict(set)
+        self._attachments_of: defaultdict[int, set[int]] = defaultdict(set)
 
     @classmethod
     def build(cls, options: SandboxOptions) -> Self:
@@ -188,17 +198,16 @@ class Helpdesk:
     def set_fault(self, name: str, *, on: bool) -> None:
         """Turn a fault on or off while the server runs.
 
-        An attachment fault can be turned on again only where the helpdesk was built with it, and
-        one that changed a row at building (a name, a size) stays in that row. Raises ValueError
-        for an unknown name, or for one that hits nothing here.
+        An attachment fault can be turned off, and on again, only where the helpdesk was built
+        with it, and those of ``ROW_FAULTS`` cannot. Raises ValueError for any other name.
         """
         if name not in ALL_FAULTS:
             raise ValueError(f"unknown fault: {name}")
         with self.lock:
             if name in GLOBAL_FAULTS:
                 (self.switches.add if on else self.switches.discard)(name)
-            elif name not in self.options.attachment_faults:
-                raise ValueError(f"this helpdesk was built without {name}")
+            elif name not in self.options.attachment_faults or name in ROW_FAULTS:
+                raise ValueError(f"{name} is not a fault that this helpdesk can turn on and off")
             else:
                 (self._quiet.discard if on else self._quiet.add)(name)
 
@@ -228,21 +237,28 @@ class Helpdesk:
 
     def attachments_of(self, ticket_id: int) -> list[Attachment]:
         """Return the rows of a ticket by id."""
-        rows = (row for row in self.attachments.values() if row.ticket_id == ticket_id)
-        return sorted(rows, key=lambda row: row.id)
+        return [self.attachments[key] for key in sorted(self._attachments_of[ticket_id])]
 
     def posts_of(self, ticket_id: int) -> list[Post]:
         """Return the posts of a ticket in the order of the setting."""
-        posts = (post for post in self.posts.values() if post.ticket_id == ticket_id)
-        return sorted(posts, key=lambda p: p.id, reverse="posts_desc" in self.switches)
+        keys = sorted(self._posts_of[ticket_id], reverse="posts_desc" in self.switches)
+        return [self.posts[key] for key in keys]
 
     # What people do
+
+    def add_ticket(self, ticket: Ticket, posts: Iterable[Post]) -> None:
+        """Add a ticket with its posts; their ids and ticket ids are given to them here."""
+        with self.lock:
+            self.tickets[ticket.id] = ticket
+            for post in posts:
+                self._post_id += 1
+                self._put(replace(post, id=self._post_id, ticket_id=ticket.id))
 
     def merge(self, old: int, into: int) -> None:
         """Merge a ticket into another: posts and attachments move and keep their ids.
 
-        ``last_activity`` of the survivor is not touched. Raises KeyError for an unknown ticket
-        and ValueError for a merge with itself.
+        The survivor's ``last_activity`` is not touched. Raises KeyError for an unknown ticket and
+        ValueError for a merge with itself.
         """
         with self.lock:
             if old == into:
@@ -250,8 +266,10 @@ class Helpdesk:
             survivor = self.tickets[into].id
             del self.tickets[old]
             self.merges[old] = survivor
-            _move(self.posts, old, survivor)
-            _move(self.attachments, old, survivor)
+            rows: list[Post | Attachment] = [*self.posts_of(old), *self.attachments_of(old)]
+            for row in rows:
+                self._put(replace(row, ticket_id=survivor))
+            del self._posts_of[old], self._attachments_of[old]
 
     def trash(self, ticket: int) -> None:
         """Move a ticket to the trash: it leaves the lists and still answers by id."""
@@ -259,40 +277,33 @@ class Helpdesk:
             self.tickets[ticket] = replace(self.tickets[ticket], department_id=TRASH)
 
     def delete_ticket(self, ticket: int) -> None:
-        """Delete a ticket with its posts and attachments for good."""
+        """Delete a ticket with its posts and attachments. Raises KeyError for an unknown one."""
         with self.lock:
             del self.tickets[ticket]
-            for row in self.attachments_of(ticket):
-                del self.attachments[row.id]
-            for post in self.posts_of(ticket):
-                del self.posts[post.id]
+            for key in self._attachments_of.pop(ticket, ()):
+                del self.attachments[key]
+            for key in self._posts_of.pop(ticket, ()):
+                del self.posts[key]
 
-    def add_attachment(
-        self, ticket: int, name: str | bytes, data: bytes, *, post: int | None = None
-    ) -> int:
-        """Attach a file to a post (by default the ticket's last one) and return its new id.
+    def add_attachment(self, ticket: int, name: str | bytes, data: bytes) -> int:
+        """Attach a file to the newest post of a ticket and return the new id.
 
         As through Kayako's REST API, the ticket's ``last_activity`` is not touched. Raises
         KeyError for an unknown ticket.
         """
         with self.lock:
-            posts = [p.id for p in self.posts.values() if p.ticket_id == self.tickets[ticket].id]
-            post_id = max(posts) if post is None else post
-            return self.insert(
-                ticket, post_id, name, Source("given", given=data), int(time.time())
-            ).id
+            newest = self.posts[max(self._posts_of[self.tickets[ticket].id])]
+            return self.insert(newest, name, Source("given", given=data), int(time.time())).id
 
-    def insert(
-        self, ticket_id: int, post_id: int, name: str | bytes, source: Source, dateline: int
-    ) -> Attachment:
+    def insert(self, post: Post, name: str | bytes, source: Source, dateline: int) -> Attachment:
         """Add an attachment row under the next id and raise the post's flag."""
         sha256, size = source.measure()
         with self.lock:
             row = Attachment(
                 id=self.next_attachment_id,
-                ticket_id=ticket_id,
-                post_id=post_id,
-                name=name if isinstance(name, bytes) else name.encode(),
+                ticket_id=post.ticket_id,
+                post_id=post.id,
+                name=name if isinstance(name, bytes) else name.encode(errors="surrogateescape"),
                 filesize=size,
                 dateline=dateline,
                 source=source,
@@ -300,28 +311,30 @@ class Helpdesk:
                 size=size,
             )
             self.next_attachment_id += 1
-            self.attachments[row.id] = row
-            self.posts[post_id] = replace(self.posts[post_id], has_attachments=True)
+            self._put(row)
+            self._put(replace(post, has_attachments=True))
             return row
 
     def delete_attachment(self, attachment: int) -> None:
         """Delete an attachment; its id is never used again. Raises KeyError for an unknown one."""
         with self.lock:
-            del self.attachments[attachment]
+            row = self.attachments.pop(attachment)
+            self._attachments_of[row.ticket_id].discard(row.id)
 
     def vanish(self, row: Attachment) -> None:
         """Delete an attachment that was just listed; :attr:`truth` goes on telling it as gone."""
         with self.lock:
-            self._vanished[row.id] = self.attachments.pop(row.id)
+            self.delete_attachment(row.id)
+            self._vanished[row.id] = row
 
-
-_Row = TypeVar("_Row", Post, Attachment)
-
-
-def _move(rows: dict[int, _Row], old: int, into: int) -> None:
-    for key, row in rows.items():
-        if row.ticket_id == old:
-            rows[key] = replace(row, ticket_id=into)
+    def _put(self, row: Post | Attachment) -> None:
+        """Keep a row and know whose it is."""
+        if isinstance(row, Post):
+            self.posts[row.id] = row
+            self._posts_of[row.ticket_id].add(row.id)
+        else:
+            self.attachments[row.id] = row
+            self._attachments_of[row.ticket_id].add(row.id)
 
 
 def number(text: str) -> int | None:

@@ -28,6 +28,7 @@ ATTACHMENT_FAULTS: Final[dict[str, Fault]] = {
     "error_500": Fault("500 with an empty body, always", "failed", "server_error"),
     "flaky_500": Fault("500 twice, then fine"),
     "gateway": Fault("502 of a proxy once, then fine"),
+    "timeout_504": Fault("504 of a proxy once, then fine"),
     "throttle": Fault("429 with Retry-After once, then fine"),
     "busy_503": Fault("503 with Retry-After once, then fine"),
     "memory": Fault("PHP runs out of memory, status 200", "failed", "memory_exhausted"),
@@ -54,6 +55,12 @@ ATTACHMENT_FAULTS: Final[dict[str, Fault]] = {
     "seed_shape": Fault("base64 closed as on the documentation page"),
 }
 """Faults of single attachments, spread over them by the seed."""
+
+ROW_FAULTS: Final = frozenset(
+    {"wrong_filesize", "empty_file"}
+    | {name for name in ATTACHMENT_FAULTS if name.endswith("_name")}
+)
+"""Those that are in the row itself and can therefore not be turned off."""
 
 GLOBAL_FAULTS: Final[dict[str, str]] = {
     "auth_fail": "every signature is refused",

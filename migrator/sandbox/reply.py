@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from migrator.sandbox.model import Helpdesk
 from migrator.sandbox.xmlwriter import Body, XmlWriter
 
 XML = "text/xml;charset=UTF-8"
@@ -41,21 +42,29 @@ class Reply:
 class Request:
     """One request: the path in segments, and the parameters as PHP sorted them.
 
-    ``json`` tells that the request came as application/json, which changes where Kayako looks for
-    credentials.
+    ``json`` is the body of a request that came as application/json, else None. Bytes that are
+    not UTF-8 are kept in the texts as lone surrogates.
     """
 
     verb: str
     segments: tuple[str, ...]
-    query: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict)
-    json: Mapping[str, str] | None = None
-    query_string: str = ""
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+    json: Mapping[str, str] | None = field(default=None, repr=False)
+    query_string: str = field(default="", repr=False)
 
     @property
     def path(self) -> str:
         """The API path without credentials, such as ``/Tickets/TicketStatus``."""
         return "/" + "/".join(self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a call works on: the helpdesk, whose lock is held meanwhile, and the request."""
+
+    desk: Helpdesk
+    request: Request
 
 
 def xml(writer: XmlWriter) -> Reply:
@@ -70,14 +79,11 @@ def text(status: int, message: str, content_type: str = XML) -> Reply:
 
 def page(status: int, title: str, message: str) -> Reply:
     """Reply with an HTML page, as the router, a web server or a proxy does."""
-    markup = (
-        f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body>{message}</body></html>\n"
-    )
-    return Reply(Body(markup.encode()), status, HTML)
+    head = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head>"
+    return Reply(Body(f"{head}<body>{message}</body></html>\n".encode()), status, HTML)
 
 
 def php_error(path: str, title: str, description: str) -> Reply:
     """Reply as Kayako's error handler does: plain text, then exit, at status 200."""
     rule = "=" * 79
-    body = f"{title}\nRouter: {path}\n{description}\n{rule}\n"
-    return text(200, body)
+    return text(200, f"{title}\nRouter: {path}\n{description}\n{rule}\n")

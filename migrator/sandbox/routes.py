@@ -10,6 +10,7 @@ from email.parser import BytesParser
 from typing import Final
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
+from migrator.sandbox.auth import ODD
 from migrator.sandbox.reply import Reply, Request, page
 
 SCRIPT: Final = "/api/index.php"
@@ -23,7 +24,7 @@ def parse(verb: str, target: str, content_type: str, body: bytes) -> Request | R
     url = urlsplit(target)
     if not url.path.startswith(SCRIPT):
         return page(404, "404 Not Found", "<h1>Not Found</h1>")
-    query = dict(parse_qsl(url.query, keep_blank_values=True))
+    query = _pairs(url.query)
     form = _form(content_type, body) if verb in {"POST", "PUT"} else {}
     segments = _segments(_route(url.path.removeprefix(SCRIPT), url.query, query, form))
     if not all(_ALLOWED.fullmatch(segment) for segment in segments):
@@ -55,14 +56,18 @@ def _segments(route: str) -> list[str]:
 
 
 def _form(content_type: str, body: bytes) -> dict[str, str]:
-    """Parse the body of a form as PHP fills ``$_POST``; Latin-1 keeps every byte of it."""
+    """Parse the body of a form as PHP fills ``$_POST``."""
     if len(body) > POST_MAX:
         return {}
     if content_type.startswith("multipart/form-data"):
         return _multipart(content_type, body)
     if "application/x-www-form-urlencoded" in content_type:
-        return dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True))
+        return _pairs(body.decode(errors=ODD))
     return {}
+
+
+def _pairs(encoded: str) -> dict[str, str]:
+    return dict(parse_qsl(encoded, keep_blank_values=True, errors=ODD))
 
 
 def _multipart(content_type: str, body: bytes) -> dict[str, str]:
@@ -74,7 +79,7 @@ def _multipart(content_type: str, body: bytes) -> dict[str, str]:
         name = part.get_param("name", header="content-disposition")
         data = part.get_payload(decode=True)
         if isinstance(name, str) and isinstance(data, bytes):
-            fields[name] = data.decode(errors="replace")
+            fields[name] = data.decode(errors=ODD)
     return fields
 
 

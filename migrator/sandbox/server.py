@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Self
 
 from migrator.sandbox.api import answer
 from migrator.sandbox.auth import Keys
 from migrator.sandbox.model import Helpdesk
-from migrator.sandbox.reply import Delivery, Reply, Request
+from migrator.sandbox.reply import Delivery, Reply, Request, page
 from migrator.sandbox.routes import POST_MAX, SCRIPT, parse
 from migrator.sandbox.xmlwriter import Body
 
@@ -78,23 +80,32 @@ class SandboxServer:
             self._http = self._thread = None
 
     def __enter__(self) -> Self:
+        """Start."""
         return self.start()
 
     def __exit__(self, *exc_info: object) -> None:
+        """Stop."""
         self.stop()
 
     def _handle(self, verb: str, target: str, content_type: str, body: bytes) -> Reply:
         request = parse(verb, target, content_type, body)
         if isinstance(request, Request):
             self._log.append((verb, request.path))  # append is atomic
+        if "down" in self.helpdesk.switches:
+            return page(503, "503", "Service Unavailable")
+        if isinstance(request, Request):
             return answer(self.helpdesk, self.keys, request)
         return request
 
 
-class _Http(ThreadingHTTPServer):
-    """The listening socket; knows its open connections, so that stopping does not wait for them."""
+class _Http(socketserver.ThreadingTCPServer):
+    """The listening socket; knows its open connections, so that stopping does not wait for them.
+
+    Not http.server's own class: that one asks the name server for its name when it binds.
+    """
 
     daemon_threads = True
+    allow_reuse_address = True
     request_queue_size = 128
 
     def __init__(
@@ -125,14 +136,12 @@ class _Http(ThreadingHTTPServer):
     def drop_connections(self) -> None:
         """Wake every thread that still waits on its connection, and see it end."""
         self.stopping.set()
-        for connection, thread in list(self._open.items()):
-            try:
+        for connection, thread in self._open.copy().items():
+            with contextlib.suppress(OSError):  # it may have ended by itself meanwhile
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it ended by itself meanwhile
             thread.join()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Keep quiet about clients that go away, and about nothing else."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, OSError):
@@ -149,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16  # head and small bodies leave in one packet
     server: _Http
 
-    def do_GET(self) -> None:  # noqa: N802 - named by http.server
+    def do_GET(self) -> None:
         """Serve one request of any verb that Kayako knows."""
         body = self._read_body()
         self.server.stopping.wait(self.server.latency)
@@ -160,6 +169,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
         """Log nothing: the target would show credentials."""
+
+    def finish(self) -> None:
+        """Close both ends, also when the client is gone and the rest cannot be sent."""
+        with contextlib.suppress(OSError):
+            self.wfile.close()
+        self.rfile.close()
 
     def _read_body(self) -> bytes:
         """Read the body; one over PHP's limit is read and only its beginning kept."""

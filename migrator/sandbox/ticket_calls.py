@@ -7,7 +7,7 @@ from typing import Final
 
 from migrator.sandbox.documents import listing, write_post_fields
 from migrator.sandbox.model import TRASH, Helpdesk, Ticket
-from migrator.sandbox.reply import Reply, Request, php_error, text, xml
+from migrator.sandbox.reply import Ask, Reply, php_error, text, xml
 from migrator.sandbox.xmlwriter import XmlWriter
 
 SORT_FIELDS: Final[dict[str, Callable[[Ticket], int | str]]] = {
@@ -19,18 +19,20 @@ SORT_FIELDS: Final[dict[str, Callable[[Ticket], int | str]]] = {
     "departmenttitle": lambda t: t.department_id,
     "lastreplier": lambda t: t.user,
 }
-"""The sort fields that this helpdesk has columns for.
+"""The sort fields for which this helpdesk has columns.
 
-All other fields of Kayako's list hold one value here, and what is not in its list (such as the
-documented ``ticketid``) sorts by id.
+Kayako sorts by id for whatever is not in its own list (as the documented ``ticketid``); so do we,
+for the rest of that list as well.
 """
+LIST_DEFAULTS: Final = ("", "-1", "-1", "-1", "-1", "0", "ticketid", "ASC")
+"""What stands for arguments that are not given."""
 
 
-def departments(desk: Helpdesk, request: Request, department_id: str = "", *rest: str) -> Reply:
+def departments(ask: Ask, department_id: str = "") -> Reply:
     """List the departments, or one; an unknown id lists none."""
     writer = XmlWriter()
     writer.open("departments")
-    for row in desk.departments.values():
+    for row in ask.desk.departments.values():
         if department_id in {"", str(row.id)}:
             writer.open("department")
             writer.value("id", row.id)
@@ -45,14 +47,14 @@ def departments(desk: Helpdesk, request: Request, department_id: str = "", *rest
             writer.close("usergroups")
             writer.close("department")
     writer.close("departments")
-    return listing(desk, xml(writer))
+    return listing(ask.desk, xml(writer))
 
 
-def statuses(desk: Helpdesk, request: Request, status_id: str = "", *rest: str) -> Reply:
+def statuses(ask: Ask, status_id: str = "") -> Reply:
     """List the ticket statuses, or one."""
     writer = XmlWriter()
     writer.open("ticketstatuses")
-    for row in desk.statuses.values():
+    for row in ask.desk.statuses.values():
         if status_id in {"", str(row.id)}:
             fields: dict[str, str | int] = {
                 "id": row.id,
@@ -75,51 +77,53 @@ def statuses(desk: Helpdesk, request: Request, status_id: str = "", *rest: str) 
                 writer.value(tag, value)
             writer.close("ticketstatus")
     writer.close("ticketstatuses")
-    return listing(desk, xml(writer))
+    return listing(ask.desk, xml(writer))
 
 
-def list_all(desk: Helpdesk, request: Request, *args: str) -> Reply:
+def list_all(ask: Ask, *args: str) -> Reply:
     """List tickets: departments, statuses, owners, users, count, start, sort field, order."""
-    given = (*args, *("", "-1", "-1", "-1", "-1", "0", "ticketid", "ASC")[len(args) :])
-    count, start = _integer(given[4], -1), _integer(given[5], 0)
-    if start < 0 < count:
-        return php_error(
-            request.path, "Uncaught Exception", "PDO Prepare Failed: syntax error near '-1'"
-        )
-    field, order = given[6], given[7]
-    rows = sorted(_matching(desk, request, given), key=lambda t: t.id)
-    descending = order.upper() == "DESC"
-    rows.sort(key=SORT_FIELDS.get(field, lambda t: t.id), reverse=descending)
-    if count > 0 and "no_paging" not in desk.switches:
-        paged = rows[start : start + count]
-        _drift(desk, rows, start)
-        rows = paged
+    desk = ask.desk
+    given = (*args, *LIST_DEFAULTS[len(args) :])
+    size, start = _integer(given[4], -1), _integer(given[5], 0)
+    if start < 0 < size:
+        sentence = "PDO Prepare Failed: You have an error in your SQL syntax"
+        return php_error(ask.request.path, "Uncaught Exception", sentence)
+    rows = sorted(_matching(ask, given), key=lambda t: t.id)
+    rows.sort(key=SORT_FIELDS.get(given[6], lambda t: t.id), reverse=given[7].upper() == "DESC")
+    if size > 0 and "no_paging" not in desk.switches:
+        _drift(desk, rows[:start])
+        rows = rows[start : start + size]
     return listing(desk, xml(_tickets_document(desk, rows)))
 
 
-def _drift(desk: Helpdesk, rows: list[Ticket], start: int) -> None:
-    """Trash the first ticket once, when the walk has left its page."""
-    if "drift" in desk.switches and start > 0 and rows:
+def _drift(desk: Helpdesk, passed: list[Ticket]) -> None:
+    """Trash, once, a ticket of the pages that a walk has behind it.
+
+    One without attachments, if there is such a one: only the shift of the rows behind it counts.
+    """
+    free = [t for t in passed if t.id not in desk.moves.values()]
+    if "drift" in desk.switches and free:
+        free.sort(key=lambda t: len(desk.attachments_of(t.id)))
         desk.switches.discard("drift")
-        desk.trash(rows[0].id)
+        desk.trash(free[0].id)
 
 
-def count(desk: Helpdesk, request: Request, *args: str) -> Reply:
+def count(ask: Ask, *args: str) -> Reply:
     """Count tickets by the first four arguments of the list."""
-    given = (*args, *("", "-1", "-1", "-1")[len(args) :])
+    given = (*args, *LIST_DEFAULTS[len(args) :])
     writer = XmlWriter()
     writer.open("tickets")
-    writer.value("totalcount", len(_matching(desk, request, given)))
+    writer.value("totalcount", len(_matching(ask, given)))
     writer.close("tickets")
-    return listing(desk, xml(writer))
+    return listing(ask.desk, xml(writer))
 
 
-def get(desk: Helpdesk, request: Request, ticket_id: str, *rest: str) -> Reply:
+def get(ask: Ask, ticket_id: str) -> Reply:
     """Send one ticket with its posts; a merged id gets the survivor."""
-    ticket = desk.find_ticket(ticket_id)
+    ticket = ask.desk.find_ticket(ticket_id)
     if ticket is None:
         return text(404, "Ticket not Found")
-    return xml(_tickets_document(desk, [ticket], with_posts=True))
+    return xml(_tickets_document(ask.desk, [ticket], with_posts=True))
 
 
 def _integer(value: str, default: int) -> int:
@@ -133,18 +137,19 @@ def _ids(value: str, known: Mapping[int, object]) -> set[int]:
     return {_integer(part, -1) for part in value.split(",")} & known.keys()
 
 
-def _matching(desk: Helpdesk, request: Request, args: tuple[str, ...]) -> list[Ticket]:
+def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
     """Return the tickets that Kayako's filter lets through.
 
     No known department means the trash; no usable status (as for -1) means the unresolved ones; a
     status bound to a department counts only together with that department.
     """
+    desk = ask.desk
     wanted = _ids(args[0], desk.departments) or {TRASH}
     bound = {s.id for s in desk.statuses.values() if s.department_id in {0, *wanted}}
     chosen = _ids(args[1], desk.statuses) & bound
     unresolved = {s.id for s in desk.statuses.values() if not s.resolved}
     owner, user = _integer(args[2], -1), _integer(args[3], -1)
-    email = request.form.get("email") or None
+    email = ask.request.form.get("email") or None
     return [
         t
         for t in desk.tickets.values()

@@ -38,6 +38,7 @@ class Body:
         self.parts = parts
 
     def __len__(self) -> int:
+        """Return the exact number of bytes."""
         return sum(p.length if isinstance(p, Stream) else len(p) for p in self.parts)
 
     def blocks(self) -> Iterator[bytes]:
