@@ -67,11 +67,12 @@ class ConfigError(MigratorError):
 
 
 class SourceError(MigratorError):
-    """Kayako did not give what was asked."""
+    """Kayako did not give what was asked; ``attempts`` is how often it was asked."""
 
     exit_code = 4
     again = Again.LATER
     problem = "source_error"
+    attempts: int = 1
 
 
 class SourceUnreachable(SourceError):

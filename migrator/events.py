@@ -87,6 +87,11 @@ class BlobChecked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Tick(Event):
+    """Some seconds have passed; a run that waits for a slow server is still alive."""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice(Event):
     """A sentence for the user; ``level`` is info or warning."""
 
@@ -110,5 +115,5 @@ class Listener(Protocol):
         """Take note of one event, quickly and without raising."""
 
 
-def ignore(event: Event, /) -> None:  # noqa: ARG001 - the listener that listens to nothing
+def ignore(event: Event, /) -> None:
     """Drop the event."""

@@ -1,0 +1,92 @@
+"""What run, plan, verify and demo share: an event loop, signals, a thread pool and a source."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from migrator.events import Listener
+from migrator.kayako.settings import KayakoSettings
+from migrator.kayako.source import Source
+from migrator.kayako.urls import safe
+from migrator.transfer.dry import Sampled
+from migrator.transfer.fetch import Fetcher
+from migrator.transfer.result import DeletionLimit, RunOptions, RunResult, Timing
+from migrator.transfer.run import run
+from migrator.transfer.stop import Stop
+from migrator.transfer.walk import Scope
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
+    from migrator.config import Config
+
+T = TypeVar("T")
+
+
+def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
+    """Run ``work`` to its end; Ctrl-C and SIGTERM ask it to stop, a second one at once."""
+
+    async def main() -> T:
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        with suppress(RuntimeError, ValueError):  # only the main thread may catch signals
+            loop.add_signal_handler(signal.SIGINT, stop.ask)
+            loop.add_signal_handler(signal.SIGTERM, stop.ask)
+        return await work(stop)
+
+    return asyncio.run(main())
+
+
+def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
+    """Make the pool that parses, hashes and writes: more threads only pass the GIL around."""
+    return ThreadPoolExecutor(min(settings.concurrency, 8), thread_name_prefix="transfer")
+
+
+def options_from(
+    config: Config, scope: Scope, *, kind: str, recheck: bool = False, accept: bool = False
+) -> RunOptions:
+    """Translate configuration and command line into what a run wants to know."""
+    kayako = config.kayako
+    return RunOptions(
+        source_name=safe(kayako.url),
+        kind=kind,
+        scope=replace(scope, include_trash=scope.include_trash or kayako.include_trash),
+        page_size=kayako.page_size,
+        concurrency=kayako.concurrency,
+        recheck=recheck,
+        deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept),
+    )
+
+
+def pull(
+    settings: KayakoSettings, archive: Archive, options: RunOptions, listener: Listener
+) -> RunResult:
+    """Do one run from start to end."""
+    with threads(settings) as pool:
+
+        async def work(stop: Stop) -> RunResult:
+            async with Source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
+                fetch = Fetcher(source, archive.blobs, pool)
+                return await run(source, archive, fetch, options, listener=listener, stop=stop)
+
+        return drive(work)
+
+
+def pull_dry(
+    settings: KayakoSettings, archive: Archive, options: RunOptions, listener: Listener
+) -> tuple[RunResult, Timing]:
+    """Do the same run over an archive that writes nothing; fetch a sample only."""
+    with threads(settings) as pool:
+
+        async def work(stop: Stop) -> tuple[RunResult, Timing]:
+            async with Source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
+                fetch = Sampled(Fetcher(source, archive.blobs, pool))
+                result = await run(source, archive, fetch, options, listener=listener, stop=stop)
+                return result, fetch.timing
+
+        return drive(work)

@@ -1,0 +1,127 @@
+"""``migrator demo``: the whole story in one command, on the built-in sandbox."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from migrator.cli._common import App, pass_app
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
+    from migrator.archive.records import Row
+    from migrator.sandbox import SandboxServer
+
+
+@click.command()
+@click.option("--tickets", default=60, show_default=True, type=click.IntRange(1), help="Size.")
+@click.option(
+    "--all-faults", is_flag=True, help="Faults that cost files, too; ends with exit code 3."
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the archive here."
+)
+@pass_app
+def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
+    """Show the whole story without a helpdesk: pull, ledger, endpoint, download.
+
+    Starts a Kayako look-alike that misbehaves in many ways, pulls every attachment from it,
+    closes the ledger, serves the archive as Tickiti would, and reads one file back.
+    """
+    from migrator.archive import open_archive, open_beside
+    from migrator.cli._progress import progress
+    from migrator.cli._pull import pull
+    from migrator.cli.run_cmd import conclude
+    from migrator.sandbox import ALL, ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
+    from migrator.tickiti import BackgroundServer, EndpointSettings, build_app
+    from migrator.transfer.result import RunOptions
+
+    harmless = {name for name, fault in ATTACHMENT_FAULTS.items() if fault.state == "stored"}
+    faults = frozenset({ALL} if all_faults else harmless)
+    helpdesk = Helpdesk.build(SandboxOptions(tickets=tickets, faults=faults))
+    with _folder(keep) as root:
+        with SandboxServer(helpdesk) as server:
+            _say(f"1. A Kayako Classic look-alike listens at {server.url}")
+            click.echo(f"   {tickets:,} tickets, {len(faults):,} ways to misbehave")
+            _say("2. migrator run")
+            options = RunOptions(source_name=server.url, kind="demo")
+            with open_archive(root, command="demo") as archive:
+                with progress(app.log_format) as listener:
+                    result = pull(_settings(server), archive, options, listener)
+                _say("3. The closing ledger")
+                code = conclude(archive, result)
+        _say("4. The archive answers as Tickiti does")
+        with (
+            open_beside(root) as archive,
+            BackgroundServer(build_app(archive, EndpointSettings())) as endpoint,
+        ):
+            _download(archive, endpoint.url)
+        if keep:
+            click.echo(f"\nThe archive is in {keep}.")
+    return code
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="migrator-demo-") as name:
+        yield Path(name) / "archive"
+
+
+def _settings(server: SandboxServer) -> Any:
+    from migrator.kayako.settings import KayakoSettings
+    from migrator.kayako.signing import Credentials
+
+    return KayakoSettings(server.url, Credentials(server.api_key, server.secret_key))
+
+
+def _say(text: str) -> None:
+    click.echo(f"\n{text}\n")
+
+
+def _download(archive: Archive, url: str) -> None:
+    """Ask the endpoint for one file with a client of its own, and compare the bytes."""
+    row = _pick(archive)
+    _, token = archive.access.create_token(
+        "demo", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None
+    )
+    asked = {"ticket_number": row.ticket_number, "response_attachment_id": str(row.id)}
+    click.echo(f"   POST {url}/api/v1/tickets/attachment")
+    click.echo(f"   {json.dumps(asked)}\n")
+    request = urllib.request.Request(  # noqa: S310 - our own server, plain http
+        f"{url}/api/v1/tickets/attachment",
+        data=json.dumps(asked).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+        data = json.load(response)["data"]
+    content = base64.b64decode(data["content_base64"], validate=True)
+    shown = {**data, "content_base64": data["content_base64"][:24] + "…"}
+    for line in json.dumps(shown, indent=2, ensure_ascii=False).splitlines():
+        click.echo(f"   {line}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != row.sha256 or len(content) != row.size:
+        raise AssertionError("the endpoint sent other bytes than the archive holds")
+    click.echo(f"\n   {len(content):,} bytes, SHA-256 as stored: byte for byte the same.")
+
+
+def _pick(archive: Archive) -> Row:
+    """Choose a file that needs no confirmation and is worth looking at."""
+    from migrator.archive.records import State
+    from migrator.tickiti.rules import Gate, gate
+
+    rules = archive.access.rules()
+    rows = archive.ledger.rows(states=[State.STORED])
+    allowed = (row for row in rows if gate(rules, row.filename) is Gate.ALLOW and row.size)
+    return next(allowed)

@@ -1,0 +1,134 @@
+"""``migrator sandbox``: a Kayako look-alike to rehearse on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from migrator.cli._common import duration, note
+
+if TYPE_CHECKING:
+    from migrator.sandbox import Helpdesk
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    from migrator.config import size
+
+    try:
+        return tuple(size(value) for value in values)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8481, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--tickets", default=40, show_default=True, type=click.IntRange(0), help="Size.")
+@click.option("--seed", default=1, show_default=True, help="The same seed, the same helpdesk.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME",
+    help="Switch a fault on; `all` for every fault of single attachments.",
+)
+@click.option("--list-faults", is_flag=True, help="Name the faults and leave.")
+@click.option("--latency", callback=duration, metavar="50ms", help="Wait before each reply.")
+@click.option(
+    "--big", multiple=True, callback=_sizes, metavar="200MiB", help="Add one file of this size."
+)
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write here, as JSON, what a perfect run ends with.",
+)
+def sandbox(
+    *,
+    host: str,
+    port: int,
+    tickets: int,
+    seed: int,
+    faults: tuple[str, ...],
+    list_faults: bool,
+    latency: float | None,
+    big: tuple[int, ...],
+    truth: Path | None,
+) -> None:
+    r"""Serve a Kayako Classic look-alike, with faults by switch, until Ctrl-C.
+
+    Prints a config.toml that fits it on stdout.
+
+    \b
+    Examples:
+      migrator sandbox --fault all > config.toml
+      migrator sandbox --tickets 2000 --latency 50ms --big 200MiB
+    """
+    from migrator.errors import ConfigError
+    from migrator.sandbox import ALL_FAULTS, Helpdesk, SandboxOptions, SandboxServer
+
+    if list_faults:
+        for name, text in ALL_FAULTS.items():
+            click.echo(f"{name:<16}  {text}")
+        return
+    try:
+        options = SandboxOptions(
+            seed=seed,
+            tickets=tickets,
+            faults=frozenset(faults),
+            latency=latency or 0.0,
+            big=big,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{error}; see `migrator sandbox --list-faults`") from error
+    helpdesk = Helpdesk.build(options)
+    if truth is not None:
+        _write_truth(helpdesk, truth)
+    try:
+        server = SandboxServer(helpdesk, host=host, port=port)
+        server.start()
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        click.echo(_config(server.url, server.api_key, server.secret_key), nl=False)
+        click.get_text_stream("stdout").flush()
+        note(f"Sandbox with {len(helpdesk.truth):,} attachments at {server.url}; Ctrl-C ends it.")
+        _wait_for_signal()
+    finally:
+        server.stop()
+
+
+def _config(url: str, api_key: str, secret_key: str) -> str:
+    lines = ["[kayako]", f'url = "{url}"', f'api_key = "{api_key}"', f'secret_key = "{secret_key}"']
+    return "\n".join(lines) + "\n"
+
+
+def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
+    told = {
+        str(attachment_id): {
+            "state": truth.state,
+            "problem": truth.problem,
+            "sha256": truth.sha256,
+            "size": truth.size,
+            "faults": list(truth.faults),
+        }
+        for attachment_id, truth in sorted(helpdesk.truth.items())
+    }
+    path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _wait_for_signal() -> None:
+    ended = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: ended.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        ended.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,300 @@
+"""Kayako Classic as the rest of the house sees it: calls in, typed records out.
+
+Every read is tried again where that can help; writes (upload, delete) are sent once, because a
+lost answer does not tell whether they happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from types import TracebackType
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+import httpx
+
+from migrator.errors import BadRequest, NotFound, NotXml, SourceError, UnexpectedReply
+from migrator.events import Listener, ignore
+from migrator.kayako import lists
+from migrator.kayako.contents import ContentsReader
+from migrator.kayako.pace import Pacer, Sleep
+from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
+from migrator.kayako.retry import Retrier
+from migrator.kayako.settings import KayakoSettings
+from migrator.kayako.transport import Transport
+
+BLOCK = 256 * 1024
+"""Bytes of a body that are handed to a thread at once: most attachments need one hand-over."""
+
+T = TypeVar("T")
+
+
+class FetchSink(Protocol):
+    """Where decoded bytes go; ``abort`` throws away what came and may be called twice."""
+
+    def write(self, data: bytes, /) -> None:
+        """Take the next decoded bytes."""
+
+    def abort(self) -> None:
+        """Forget everything written; called when the reply proves to be no good."""
+
+
+S = TypeVar("S", bound=FetchSink)
+
+
+class Fetched(NamedTuple, Generic[S]):
+    """A whole attachment: what the reply said, the sink that got its bytes, the tries it took."""
+
+    contents: Contents
+    sink: S
+    attempts: int
+
+
+class Source:
+    """One Kayako server.
+
+    Network traffic stays on the event loop; parsing, decoding and the sinks run in ``pool``
+    (the loop's default pool when None), each reply in one thread at a time.
+    Every call raises SourceError when the server did not give what was asked.
+    """
+
+    def __init__(
+        self,
+        settings: KayakoSettings,
+        *,
+        pool: Executor | None = None,
+        listener: Listener = ignore,
+        inner: httpx.AsyncBaseTransport | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        pacer = Pacer(settings.concurrency, settings.requests_per_second, sleep=sleep)
+        self._transport = Transport(settings, pacer, inner=inner)
+        self._retrying = Retrier(settings.attempts, pacer, listener=listener, sleep=sleep)
+        self._pool = pool
+        self._scrub = settings.credentials.scrub
+
+    async def __aenter__(self) -> Self:
+        """Give the source itself; nothing is connected before the first call."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+    async def departments(self) -> list[Department]:
+        """List all departments, those of other apps (livechat) too."""
+        return await self._list("/Base/Department", "the departments", lists.parse_departments)
+
+    async def statuses(self) -> list[TicketStatus]:
+        """List all ticket statuses; ListAll needs every id to show closed tickets too."""
+        path, what = "/Tickets/TicketStatus", "the ticket statuses"
+        return await self._list(path, what, lists.parse_statuses)
+
+    async def tickets_page(
+        self,
+        department_ids: Iterable[int],
+        status_ids: Iterable[int],
+        *,
+        count: int,
+        start: int,
+        sort: str = "ticketid",
+        order: str = "ASC",
+    ) -> list[Ticket]:
+        """List ``count`` tickets from row ``start`` on.
+
+        Old servers know neither count nor start and answer with everything.
+        """
+        where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
+        path = f"/Tickets/Ticket/ListAll/{where}/{count}/{start}/{sort}/{order}"
+        return await self._list(path, f"tickets from row {start}", lists.parse_tickets)
+
+    async def ticket_count(
+        self, department_ids: Iterable[int], status_ids: Iterable[int]
+    ) -> int | None:
+        """Count tickets under the rules of ListAll; None where the server cannot say.
+
+        The call is undocumented and absent in older versions, which take its name for an id.
+        """
+        where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
+        path, what = f"/Tickets/Ticket/GetTicketCount/{where}", "the number of tickets"
+        try:
+            body, _ = await self._read(what, lambda: self._transport.get(path, what=what))
+            return lists.parse_ticket_count(body, what=what)
+        except (NotFound, BadRequest, NotXml, UnexpectedReply):
+            return None
+
+    async def ticket(self, ticket_id: int) -> Ticket:
+        """Give one ticket with its posts; a merged one answers with the surviving ticket.
+
+        Raises NotFound for a deleted ticket.
+        """
+        path, what = f"/Tickets/Ticket/{ticket_id}", f"ticket {ticket_id}"
+        tickets = await self._list(path, what, lists.parse_tickets)
+        if len(tickets) != 1:
+            raise UnexpectedReply(f"the reply for {what} holds {len(tickets)} tickets")
+        return tickets[0]
+
+    async def attachments(self, ticket_id: int) -> list[Attachment]:
+        """List the attachments of a ticket's posts, by id; Kayako sends them in no order."""
+        path = f"/Tickets/TicketAttachment/ListAll/{ticket_id}"
+        what = f"the attachments of ticket {ticket_id}"
+
+        def parse(body: bytes, *, what: str) -> list[Attachment]:
+            return lists.parse_attachments(body, what=what, ticket_id=ticket_id)
+
+        return sorted(await self._list(path, what, parse), key=lambda one: one.id)
+
+    async def fetch(
+        self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream one attachment into a sink, which is whole when this returns.
+
+        Raises UnexpectedReply when the reply holds anything but that attachment.
+        """
+        path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
+        what = f"attachment {attachment_id} of ticket {ticket_id}"
+
+        async def once() -> tuple[Contents, S]:
+            return await self._stream(
+                path,
+                what,
+                make_sink,
+                lambda found: _only(found, attachment_id, what),
+                ticket_id=ticket_id,
+            )
+
+        (contents, sink), attempts = await self._read(what, once)
+        return Fetched(contents, sink, attempts)
+
+    async def post_attachments(
+        self, ticket_id: int, post_id: int, make_sink: Callable[[], S]
+    ) -> list[tuple[Contents, S]]:
+        """Stream all attachments of one post, each into a sink of its own.
+
+        Servers answer in one of two shapes, both read here. One reply holds the contents of all
+        of them, so the pull prefers :meth:`fetch`.
+        """
+        path = f"/Tickets/TicketPost/ListAll/{ticket_id}/{post_id}"
+        what = f"post {post_id} of ticket {ticket_id}"
+
+        async def once() -> list[tuple[Contents, S]]:
+            return await self._stream(
+                path, what, make_sink, lambda all_: all_, ticket_id=ticket_id, post_id=post_id
+            )
+
+        found, _ = await self._read(what, once)
+        return found
+
+    async def upload(self, ticket_id: int, post_id: int, filename: str, data: bytes) -> Attachment:
+        """Add an attachment to a post; gives the row that Kayako made for it."""
+        what = f"the upload to post {post_id} of ticket {ticket_id}"
+        form = {
+            "ticketid": str(ticket_id),
+            "ticketpostid": str(post_id),
+            "filename": filename,
+            "contents": base64.b64encode(data).decode("ascii"),
+        }
+        body = await self._transport.post("/Tickets/TicketAttachment", form, what=what)
+        made = lists.parse_attachments(body, what=what, ticket_id=ticket_id)
+        if len(made) != 1:
+            raise UnexpectedReply(f"the reply for {what} holds {len(made)} attachments")
+        return made[0]
+
+    async def delete(self, ticket_id: int, attachment_id: int) -> None:
+        """Delete an attachment at the source, for good."""
+        what = f"attachment {attachment_id} of ticket {ticket_id}"
+        path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
+        await self._transport.delete(path, what=what)
+
+    async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+        try:
+            return await self._retrying(what, once)
+        except SourceError as error:
+            # Some replies quote our own request; what is quoted from them must not hold a key.
+            error.args = (self._scrub(str(error)),)
+            raise
+
+    async def _list(self, path: str, what: str, parse: _Parse[T]) -> list[T]:
+        async def once() -> list[T]:
+            body = await self._transport.get(path, what=what)
+            return await in_pool(self._pool, lambda: parse(body, what=what))
+
+        rows, _ = await self._read(what, once)
+        return rows
+
+    async def _stream(
+        self,
+        path: str,
+        what: str,
+        make_sink: Callable[[], S],
+        check: Callable[[list[tuple[Contents, S]]], T],
+        *,
+        ticket_id: int,
+        post_id: int = 0,
+    ) -> T:
+        sinks: list[S] = []
+
+        def make() -> S:
+            sinks.append(make_sink())
+            return sinks[-1]
+
+        reader = ContentsReader(make, what=what, ticket_id=ticket_id, post_id=post_id)
+
+        def end(rest: bytes) -> T:
+            reader.feed(rest)
+            return check(reader.close())
+
+        try:
+            async with self._transport.stream(path, what=what) as body:
+                held: list[bytes] = []
+                size = 0
+                async for piece in body:
+                    held.append(piece)
+                    size += len(piece)
+                    if size >= BLOCK:
+                        block = b"".join(held)
+                        held, size = [], 0
+                        await in_pool(self._pool, partial(reader.feed, block))
+                return await in_pool(self._pool, lambda: end(b"".join(held)))
+        except BaseException:
+            for sink in sinks:
+                sink.abort()
+            raise
+
+
+class _Parse(Protocol[T]):
+    def __call__(self, body: bytes, /, *, what: str) -> list[T]: ...
+
+
+async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread; when cancelled, wait for it to end before giving way.
+
+    A thread cannot be stopped: whoever cleans up after a cancellation must not find it still
+    writing.
+    """
+    future = asyncio.get_running_loop().run_in_executor(pool, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+def _ids(ids: Iterable[int]) -> str:
+    return ",".join(str(one) for one in ids)
+
+
+def _only(found: Sequence[tuple[Contents, S]], attachment_id: int, what: str) -> tuple[Contents, S]:
+    ids = [contents.attachment.id for contents, _ in found]
+    if ids != [attachment_id]:
+        # A cache or a confused server that answers for another id must not be believed.
+        raise UnexpectedReply(f"the reply for {what} holds {ids or 'no attachment'} instead")
+    return found[0]

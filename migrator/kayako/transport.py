@@ -1,0 +1,256 @@
+"""HTTP to one Kayako server: the only module that imports httpx for the source.
+
+Credentials are added below httpx's client, in a transport of our own: neither httpx's log lines
+nor its exceptions ever see a signed URL.
+"""
+
+from __future__ import annotations
+
+import ssl
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from http.cookiejar import DefaultCookiePolicy
+
+import httpx
+
+from migrator import __version__
+from migrator.errors import (
+    ConfigError,
+    SourceError,
+    SourceRefused,
+    SourceUnreachable,
+    TooLarge,
+    Truncated,
+)
+from migrator.kayako import triage, urls
+from migrator.kayako.pace import Pacer
+from migrator.kayako.settings import KayakoSettings
+from migrator.kayako.signing import Credentials
+
+CONNECT_TIMEOUT = 20.0
+"""Longest wait for a connection, in seconds."""
+ERROR_BODY = 16 * 1024
+"""How much of an error's body is read, in bytes: its text is short, a page is cut."""
+
+
+class Transport:
+    """Signed requests to one server, bounded in number, pace and size.
+
+    All methods raise SourceError for whatever goes wrong between us and the document.
+    """
+
+    def __init__(
+        self,
+        settings: KayakoSettings,
+        pacer: Pacer,
+        *,
+        inner: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._pacer = pacer
+        if inner is None:
+            inner = _network(settings)
+        self._client = httpx.AsyncClient(
+            transport=_Signing(inner, settings.credentials),
+            timeout=httpx.Timeout(
+                settings.timeout, connect=min(CONNECT_TIMEOUT, settings.timeout), pool=None
+            ),
+            headers={"User-Agent": f"migrator/{__version__}", "Accept": "*/*"},
+            follow_redirects=False,
+        )
+        # With a session cookie PHP would serve our parallel requests one after the other.
+        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def get(self, path: str, *, what: str) -> bytes:
+        """Give the whole body of a reply with status 200."""
+        return await self._whole(self._request("GET", path), what)
+
+    async def delete(self, path: str, *, what: str) -> bytes:
+        """Send a DELETE; give the body of the reply, which Kayako leaves empty."""
+        return await self._whole(self._request("DELETE", path), what)
+
+    async def post(self, path: str, form: Mapping[str, str], *, what: str) -> bytes:
+        """Send a form; give the body of the reply.
+
+        Kayako reads the credentials of a POST from its form, and only from there.
+        """
+        signed = {**form, **self._settings.credentials.sign()}
+        return await self._whole(self._request("POST", path, form=signed), what)
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the body of a reply with status 200 as it arrives.
+
+        No compression is asked for: base64 shrinks by a quarter at best, and the CPU time that
+        this takes is the helpdesk's.
+        """
+        request = self._request("GET", path, headers={"Accept-Encoding": "identity"})
+        async with self._send(request, what) as blocks:
+            yield blocks
+
+    async def _whole(self, request: httpx.Request, what: str) -> bytes:
+        async with self._send(request, what) as blocks:
+            return b"".join([block async for block in blocks])
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Request:
+        settings = self._settings
+        try:
+            url = urls.build(settings.url, path, settings.url_form, {})
+            return self._client.build_request(method, url, data=form, headers=headers)
+        except httpx.InvalidURL as error:
+            raise ConfigError("kayako.url is not an address; give the API URL of Kayako") from error
+
+    @asynccontextmanager
+    async def _send(self, request: httpx.Request, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._pacer.slot():
+            with _border(what, self._settings):
+                response = await self._client.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    raise await self._refusal(response, what)
+                self._check_announced(response, what)
+                yield self._body(response, what)
+            finally:
+                await response.aclose()
+
+    async def _refusal(self, response: httpx.Response, what: str) -> SourceError:
+        body = bytearray()
+        try:
+            async for block in response.aiter_bytes():
+                body += block
+                if len(body) >= ERROR_BODY:
+                    break
+        except httpx.HTTPError:
+            pass  # the status says enough; half a page of it is not worth a second error
+        text = self._settings.credentials.scrub(body[:ERROR_BODY].decode("utf-8", "replace"))
+        headers = dict(response.headers)
+        return triage.error_for(response.status_code, headers, text.encode(), what=what)
+
+    def _check_announced(self, response: httpx.Response, what: str) -> None:
+        announced = response.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._settings.max_body:
+            raise self._too_large(what)
+
+    async def _body(self, response: httpx.Response, what: str) -> AsyncIterator[bytes]:
+        got = 0
+        with _border(what, self._settings, in_body=True):
+            async for block in response.aiter_bytes():
+                got += len(block)
+                if got > self._settings.max_body:
+                    raise self._too_large(what)
+                yield block
+
+    def _too_large(self, what: str) -> TooLarge:
+        limit = self._settings.max_body
+        return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
+
+
+class _Signing(httpx.AsyncBaseTransport):
+    """Adds apikey, salt and signature to the query of every request that carries no form."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, credentials: Credentials) -> None:
+        self._inner = inner
+        self._credentials = credentials
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return await self._inner.handle_async_request(request)
+        signed = urllib.parse.urlencode(self._credentials.sign())
+        url = request.url.copy_with(query=request.url.query + b"&" + signed.encode("ascii"))
+        return await self._inner.handle_async_request(
+            httpx.Request(
+                request.method,
+                url,
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
+            )
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _network(settings: KayakoSettings) -> httpx.AsyncHTTPTransport:
+    limits = httpx.Limits(
+        max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
+    )
+    return httpx.AsyncHTTPTransport(
+        verify=_tls(settings), limits=limits, proxy=_proxy_for(settings.url)
+    )
+
+
+def _tls(settings: KayakoSettings) -> ssl.SSLContext:
+    """Trust httpx's and the system's authorities, and the helpdesk's own where it has one."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    if settings.ca_file is not None:
+        try:
+            context.load_verify_locations(settings.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"kayako.ca_file: {settings.ca_file} holds no certificates in PEM form"
+            ) from error
+    return context
+
+
+def _proxy_for(url: str) -> str | None:
+    """Give the proxy that the environment (HTTPS_PROXY, NO_PROXY, …) names for this server."""
+    parts = urllib.parse.urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+@contextmanager
+def _border(what: str, settings: KayakoSettings, *, in_body: bool = False) -> Iterator[None]:
+    """Turn httpx's exceptions into ours; nothing of httpx passes this line."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise _translate(error, what, settings, in_body=in_body) from error
+
+
+def _translate(
+    error: httpx.HTTPError, what: str, settings: KayakoSettings, *, in_body: bool
+) -> SourceError:
+    where = urls.safe(settings.url)
+    if _tls_failure(error):
+        return SourceRefused(
+            f"the certificate of {where} is not trusted; if the helpdesk uses its own authority, "
+            "name its file in kayako.ca_file"
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return SourceUnreachable(
+            f"{where} was silent for {settings.timeout:g} s while asked for {what}"
+        )
+    if isinstance(error, httpx.DecodingError) or (in_body and _cut(error)):
+        return Truncated(f"the reply for {what} broke off before its end")
+    reason = type(error).__name__
+    return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
+
+
+def _cut(error: httpx.HTTPError) -> bool:
+    return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError | httpx.CloseError)
+
+
+def _tls_failure(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,190 @@
+"""The workers of a run: some list tickets, some fetch attachments.
+
+Both queues are bounded, so memory does not grow with the helpdesk, and lists wait for fetches
+when those are slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from migrator.archive.records import Listed, State, TicketRow, Work
+from migrator.errors import Again, Interrupted, NotFound, SourceError
+from migrator.events import AttachmentSettled, Listener, TicketListed
+from migrator.kayako.records import Attachment, Ticket
+from migrator.transfer.protocols import Ledger, Source
+from migrator.transfer.recorder import Recorder
+from migrator.transfer.result import Fetch, RunOptions, RunResult
+from migrator.transfer.stop import Stop
+
+MISSES = frozenset({"unreachable", "throttled", "server_error"})
+"""Problems that a server which is down would cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What everybody in a run works with."""
+
+    source: Source
+    ledger: Ledger
+    recorder: Recorder
+    fetch: Fetch
+    options: RunOptions
+    listener: Listener
+    stop: Stop
+    result: RunResult
+
+
+class Crew:
+    """List and fetch workers around two queues."""
+
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
+        size = duty.options.concurrency
+        self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
+        self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
+        self._tried: set[int] = set()
+        self._misses = 0
+        self.listed: dict[int, int] = {}
+        """Tickets listed in this run, with the last activity that they had then."""
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Have the workers work while the block runs; what stops one stops all."""
+        async with asyncio.TaskGroup() as group:
+            workers = [
+                group.create_task(work())
+                for _ in range(self._duty.options.concurrency)
+                for work in (self._list_worker, self._fetch_worker)
+            ]
+            yield
+            for worker in workers:
+                worker.cancel()
+
+    async def list_ticket(self, ticket: Ticket) -> None:
+        """Queue a ticket whose attachments want listing."""
+        await self._tickets.put(ticket)
+
+    async def fetch(self, work: Work) -> None:
+        """Queue an attachment, unless this run has already tried it in vain."""
+        if work.id not in self._tried:
+            await self._work.put(work)
+
+    async def idle(self) -> None:
+        """Wait until all that was queued is done."""
+        await self._tickets.join()
+        await self._work.join()
+
+    async def _list_worker(self) -> None:
+        while True:
+            ticket = await self._tickets.get()
+            try:
+                if not self._duty.stop.asked:
+                    await self._list(ticket)
+            except Interrupted:
+                pass  # asked to stop between two tries: the ticket is listed again next time
+            finally:
+                self._tickets.task_done()
+
+    async def _fetch_worker(self) -> None:
+        while True:
+            work = await self._work.get()
+            try:
+                if not self._duty.stop.asked:
+                    await self._fetch(work)
+            except Interrupted:
+                pass  # asked to stop between two tries: the row stays as it is
+            finally:
+                self._work.task_done()
+
+    async def _list(self, ticket: Ticket) -> None:
+        duty = self._duty
+        started = time.monotonic()
+        try:
+            attachments = await duty.source.attachments(ticket.id)
+        except NotFound:
+            return  # deleted since the walk met it; the next look follows it up
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            duty.result.unlisted[ticket.id] = str(error)
+            await self._missed(error.problem)
+            return
+        self._misses = 0
+        duty.result.lists.add(started)
+        duty.result.unlisted.pop(ticket.id, None)
+        row, listed = row_of(ticket), [listed_of(one) for one in attachments]
+        todo = await duty.recorder.do(
+            lambda: duty.ledger.record_ticket(
+                duty.result.run_id, row, listed, recheck=duty.options.recheck
+            )
+        )
+        self.listed[ticket.id] = ticket.last_activity
+        todo = [work for work in todo if work.id not in self._tried]
+        duty.listener(
+            TicketListed(ticket.id, len(listed), len(todo), sum(one.declared_size for one in todo))
+        )
+        for work in todo:
+            await self._work.put(work)
+
+    async def _fetch(self, work: Work) -> None:
+        duty = self._duty
+        started = time.monotonic()
+        tried = await duty.fetch(work)
+        if tried is None:
+            return
+        outcome = tried.outcome
+        if outcome.state is not State.STORED:
+            self._tried.add(work.id)
+        duty.result.fetches.add(started, tried.received)
+        await duty.recorder.do(lambda: duty.ledger.settle(outcome))
+        duty.listener(
+            AttachmentSettled(
+                work.id,
+                outcome.ticket_id or work.ticket_id,
+                outcome.state.value,
+                outcome.problem,
+                outcome.detail,
+                received=tried.received,
+                declared=work.declared_size,
+                deduped=tried.deduped,
+            )
+        )
+        await self._missed(outcome.problem if outcome.state is State.FAILED else None)
+
+    async def _missed(self, problem: str | None) -> None:
+        """Count failures in a row; too many, and only a server that answers lets us go on."""
+        self._misses = self._misses + 1 if problem in MISSES else 0
+        if self._misses >= self._duty.options.patience:
+            await self._duty.source.statuses()
+            self._misses = 0
+
+
+def row_of(ticket: Ticket) -> TicketRow:
+    """Give a ticket as the archive keeps it."""
+    return TicketRow(
+        ticket.id,
+        ticket.department_id,
+        ticket.display_id,
+        ticket.subject,
+        ticket.created_at,
+        ticket.last_activity,
+    )
+
+
+def listed_of(attachment: Attachment) -> Listed:
+    """Give an attachment of a list as the archive keeps it."""
+    return Listed(
+        attachment.id,
+        attachment.ticket_id,
+        attachment.post_id,
+        attachment.filename,
+        attachment.filetype,
+        attachment.filesize,
+        attachment.created_at,
+        "repaired_name" if "repaired_name" in attachment.notes else None,
+    )

@@ -1,0 +1,108 @@
+"""Meeting every ticket: walk, look again until nothing moves, compare with the source's count."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from migrator.errors import Interrupted, NotFound, SourceError
+from migrator.events import Notice, TicketsCounted
+from migrator.transfer.crew import Crew, Duty, row_of
+from migrator.transfer.walk import Helpdesk, count_tickets, walk
+
+
+class Enumeration:
+    """Feeds a crew with every ticket in scope.
+
+    People work while we walk: tickets arrive, change, are merged or deleted. A walk is cheap
+    beside the lists (one request for a page of tickets, one for each list), so it is repeated
+    until it meets what the one before it met.
+    """
+
+    def __init__(self, duty: Duty, crew: Crew, helpdesk: Helpdesk) -> None:
+        self._duty = duty
+        self._crew = crew
+        self._helpdesk = helpdesk
+
+    async def __call__(self) -> None:
+        """Walk to the end, or to where the run was asked to stop."""
+        try:
+            await self._walk_until_still()
+        except Interrupted:
+            await self._crew.idle()
+
+    async def _walk_until_still(self) -> None:
+        duty = self._duty
+        duty.listener(TicketsCounted(await self._count()))
+        met = 0
+        for look in range(duty.options.looks):
+            met, moved = await self._look()
+            if duty.stop.asked or not duty.options.scope.whole:
+                return
+            if look:
+                moved += await self._follow_vanished()
+            if not moved:
+                break
+        await self._compare(met)
+
+    async def _look(self) -> tuple[int, int]:
+        """Walk once; gives the tickets met and how many of them were new or changed."""
+        duty, crew = self._duty, self._crew
+        self._met: set[int] = set()
+        moved = 0
+        async for ticket in walk(
+            duty.source,
+            self._helpdesk,
+            duty.options.scope,
+            page_size=duty.options.page_size,
+            unreadable=duty.result.unreadable,
+        ):
+            if duty.stop.asked:
+                break
+            self._met.add(ticket.id)
+            if crew.listed.get(ticket.id) != ticket.last_activity:
+                moved += ticket.id not in duty.result.unlisted
+                await crew.list_ticket(ticket)
+        await crew.idle()
+        return len(self._met), moved
+
+    async def _follow_vanished(self) -> int:
+        """List the survivors of tickets that were merged while we walked."""
+        followed = 0
+        for ticket_id in [one for one in self._crew.listed if one not in self._met]:
+            if self._duty.stop.asked:
+                break
+            followed += await self._follow(ticket_id)
+        await self._crew.idle()
+        return followed
+
+    async def _follow(self, ticket_id: int) -> bool:
+        duty = self._duty
+        try:
+            ticket = await duty.source.ticket(ticket_id)
+        except NotFound:
+            del self._crew.listed[ticket_id]
+            return False
+        except SourceError as error:
+            duty.result.unlisted[ticket_id] = str(error)
+            return False
+        if ticket.id == ticket_id:
+            return False  # still there, in the trash or out of the list for a moment
+        del self._crew.listed[ticket_id]
+        await duty.recorder.do(partial(duty.ledger.put_ticket, row_of(ticket)))
+        await duty.recorder.do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+        await self._crew.list_ticket(ticket)
+        return True
+
+    async def _count(self) -> int | None:
+        return await count_tickets(self._duty.source, self._helpdesk, self._duty.options.scope)
+
+    async def _compare(self, met: int) -> None:
+        total = await self._count()
+        short = max(0, (total or 0) - met)
+        self._duty.result.short = short
+        if short:
+            text = (
+                f"the source counts {total:,} tickets but lists only {met:,}; "
+                "run again, and ask `migrator doctor` if it stays so"
+            )
+            self._duty.listener(Notice(text, "warning"))

@@ -1,0 +1,165 @@
+"""One attachment, from the source into the archive: what it takes to believe the bytes."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+from migrator.archive.records import Outcome, State, StoredBlob, Work
+from migrator.errors import Again, NotFound, SourceError, WrongTicket
+from migrator.kayako.records import Contents
+from migrator.kayako.source import Fetched, in_pool
+from migrator.transfer.protocols import Blobs, Source, Writer
+
+NOTES = {
+    "size_mismatch": "the source names {declared} bytes and sends {size}, the same ones twice",
+    "lenient_base64": "the base64 held characters that PHP ignores; the size is right",
+    "repaired_name": "the name held bytes or characters that no name may hold; kept cleaned",
+    "noise_around_xml": "text stood before or after the XML of the reply",
+}
+"""What the ledger says of a stored attachment, most serious first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What became of an attachment, and what it cost.
+
+    ``received`` counts the decoded bytes that came over the wire.
+    """
+
+    outcome: Outcome
+    received: int = 0
+    deduped: bool = False
+
+
+class Fetcher:
+    """Fetches attachments; each ends in a state, and none ends a run.
+
+    What does end a run is raised: a source that refuses us (SourceRefused), an archive that
+    cannot be written (ArchiveUnwritable).
+    """
+
+    def __init__(self, source: Source, blobs: Blobs, pool: Executor | None) -> None:
+        self._source = source
+        self._blobs = blobs
+        self._pool = pool
+
+    async def __call__(self, work: Work) -> Tried:
+        """Fetch one attachment, verify it, make it durable, and tell what to write down."""
+        try:
+            return await self._fetch(work)
+        except WrongTicket as error:
+            return await self._follow_merge(work, error)
+        except SourceError as error:
+            return Tried(_verdict(work, error))
+
+    async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Tried:
+        """Look where the ticket went; an attachment keeps its id when tickets are merged."""
+        try:
+            ticket = await self._source.ticket(work.ticket_id)
+        except NotFound:
+            return Tried(_verdict(work, refusal))
+        except SourceError as error:
+            return Tried(_verdict(work, error))
+        if ticket.id == work.ticket_id:
+            return Tried(_verdict(work, refusal))
+        try:
+            tried = await self._fetch(replace(work, ticket_id=ticket.id))
+        except SourceError as error:
+            return Tried(_verdict(work, error))
+        return replace(tried, outcome=replace(tried.outcome, ticket_id=ticket.id))
+
+    async def _fetch(self, work: Work) -> Tried:
+        fetched = await self._source.fetch(work.ticket_id, work.id, self._blobs.writer)
+        try:
+            declared = fetched.contents.attachment.filesize
+            if not fetched.contents.present and max(declared, work.declared_size) > 0:
+                return self._lost_at_source(work, fetched)
+            if fetched.contents.size == declared:
+                return await self._store(work, fetched)
+            return await self._second_opinion(work, fetched)
+        finally:
+            fetched.sink.abort()
+
+    def _lost_at_source(self, work: Work, fetched: Fetched[Writer]) -> Tried:
+        declared = max(fetched.contents.attachment.filesize, work.declared_size)
+        detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
+        return Tried(
+            Outcome(
+                work.id,
+                State.MISSING,
+                "source_lost_file",
+                detail,
+                attempts=fetched.attempts,
+            )
+        )
+
+    async def _second_opinion(self, work: Work, first: Fetched[Writer]) -> Tried:
+        """Fetch again what is not as long as the source says it is.
+
+        Is it a bad row or a bad transfer? The declared size is that of creation, and old versions
+        wrote wrong ones; so bytes that come the same twice are what the source has.
+        """
+        second = await self._source.fetch(work.ticket_id, work.id, self._blobs.writer)
+        try:
+            both = replace(second.contents, notes=first.contents.notes + second.contents.notes)
+            attempts = first.attempts + second.attempts
+            received = first.contents.size
+            if second.contents.size == second.contents.attachment.filesize:
+                better = Fetched(both, second.sink, attempts)
+                return await self._store(work, better, also_received=received)
+            if second.sink.sha256 == first.sink.sha256:
+                noted = replace(both, notes=("size_mismatch", *both.notes))
+                return await self._store(
+                    work, Fetched(noted, first.sink, attempts), also_received=received
+                )
+            detail = (
+                f"two fetches gave different bytes ({first.contents.size:,} and "
+                f"{second.contents.size:,}), neither as long as the source says"
+            )
+            return Tried(
+                Outcome(work.id, State.FAILED, "size_mismatch", detail, attempts=attempts),
+                received=received + second.contents.size,
+            )
+        finally:
+            second.sink.abort()
+
+    async def _store(
+        self, work: Work, fetched: Fetched[Writer], *, also_received: int = 0
+    ) -> Tried:
+        blob: StoredBlob = await in_pool(self._pool, fetched.sink.commit)
+        problem, detail = _note(work, fetched.contents)
+        return Tried(
+            Outcome(
+                work.id,
+                State.STORED,
+                problem,
+                detail,
+                sha256=blob.sha256,
+                size=blob.size,
+                mime_type=blob.mime_type,
+                attempts=fetched.attempts,
+            ),
+            received=fetched.contents.size + also_received,
+            deduped=blob.deduped,
+        )
+
+
+def _note(work: Work, contents: Contents) -> tuple[str | None, str | None]:
+    found = {*contents.notes, *contents.attachment.notes, work.problem}
+    notes = [note for note in NOTES if note in found]
+    if not notes:
+        return None, None
+    texts = [
+        NOTES[note].format(declared=f"{contents.attachment.filesize:,}", size=f"{contents.size:,}")
+        for note in notes
+    ]
+    return notes[0], "; ".join(texts)
+
+
+def _verdict(work: Work, error: SourceError) -> Outcome:
+    """Sort a failure: what stops the run is raised again, the rest is written down."""
+    if error.again is Again.STOP:
+        raise error
+    state = State.GONE if isinstance(error, NotFound) else State.FAILED
+    return Outcome(work.id, state, error.problem, str(error), attempts=error.attempts)

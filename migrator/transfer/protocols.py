@@ -1,0 +1,183 @@
+"""What the pipeline needs from its neighbours, and the law each of them obeys.
+
+The steps of a run are written against these Protocols. The real rooms satisfy them, and so do
+wrappers with the same shape: the dry archive that writes nothing, the sources of the tests that
+fail on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from migrator.archive.records import (
+    Count,
+    Department,
+    Listed,
+    Outcome,
+    RunInfo,
+    State,
+    StoredBlob,
+    TicketRow,
+    Verdict,
+    Work,
+)
+from migrator.kayako import records as kayako
+from migrator.kayako.source import Fetched, FetchSink
+
+S = TypeVar("S", bound=FetchSink)
+
+
+class Writer(Protocol):
+    """Takes the bytes of one attachment.
+
+    Nothing of them can be seen in the archive before ``commit`` returned; ``abort`` after
+    ``commit`` does nothing.
+    """
+
+    def write(self, data: bytes, /) -> None:
+        """Take the next bytes; raises ArchiveUnwritable."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the bytes so far, in hexadecimal."""
+
+    def commit(self) -> StoredBlob:
+        """Make the blob durable; when this returns, a power cut cannot take it away."""
+
+    def abort(self) -> None:
+        """Drop what was written."""
+
+
+class Blobs(Protocol):
+    """The bytes of the archive."""
+
+    def writer(self) -> Writer:
+        """Start a blob."""
+
+    def check(self, sha256: str, size: int, /) -> Verdict:
+        """Read a blob again, whole, and tell whether it is what its name says."""
+
+    def scan(self) -> Iterator[Path]:
+        """Give every file in the blob store, temporary ones too."""
+
+
+class Ledger(Protocol):
+    """The rows of the archive. Writing methods are called inside ``atomic`` by one thread."""
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """All or nothing; nested blocks fail alone."""
+
+    def begin_run(self, kind: str, *, source: str, scope: Mapping[str, object]) -> RunInfo:
+        """Open a run."""
+
+    def finish_run(self, run_id: int, *, exit_code: int, summary: Mapping[str, object]) -> None:
+        """Close a run."""
+
+    def unfinished_run(self) -> RunInfo | None:
+        """Give the newest run if it never came to its end."""
+
+    def put_departments(self, departments: Sequence[Department]) -> None:
+        """Write the departments."""
+
+    def record_ticket(
+        self,
+        run_id: int,
+        ticket: TicketRow,
+        listed: Sequence[Listed],
+        *,
+        recheck: bool = False,
+    ) -> list[Work]:
+        """Write one ticket's list; gives what of it wants fetching."""
+
+    def settle(self, outcome: Outcome) -> State:
+        """Write what became of one attachment; gives its state, which never falls below stored."""
+
+    def put_ticket(self, ticket: TicketRow) -> None:
+        """Write one ticket without its attachments."""
+
+    def mark_merged(self, old_ticket_id: int, into_ticket_id: int) -> None:
+        """Note that a ticket lives on in another one."""
+
+    def leftovers(
+        self, run_id: int, *, after: int = 0, limit: int = 500, recheck: bool = False
+    ) -> list[Work]:
+        """Give unfinished attachments that no list of this run named, by id."""
+
+    def count_unseen(self, run_id: int) -> tuple[int, int]:
+        """Count stored attachments that no list of this run named, and all stored ones."""
+
+    def unseen(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[Work]:
+        """Give those stored attachments, by id."""
+
+    def mark_deleted(self, attachment_id: int, detail: str) -> bool:
+        """Note that the source deleted what we hold; False when it is not held."""
+
+    def counts(self) -> dict[State, Count]:
+        """Count attachments by state."""
+
+    def expected_blobs(self) -> Iterator[tuple[str, int]]:
+        """Give hash and size of every blob that a row refers to."""
+
+    def unique_bytes(self) -> tuple[int, int]:
+        """Count the blobs that rows refer to, and their bytes."""
+
+    def refers_to(self, sha256: str, /) -> bool:
+        """Tell whether any row refers to a blob."""
+
+    def attachments_of_blob(self, sha256: str, /) -> list[Work]:
+        """Give the attachments that share a blob."""
+
+
+class Archive(Protocol):
+    """What we keep."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """The bytes."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The rows."""
+
+
+class Source(Protocol):
+    """The helpdesk that we leave. Every call raises SourceError when it did not answer."""
+
+    async def departments(self) -> list[kayako.Department]:
+        """List all departments."""
+
+    async def statuses(self) -> list[kayako.TicketStatus]:
+        """List all ticket statuses."""
+
+    async def tickets_page(
+        self,
+        department_ids: Iterable[int],
+        status_ids: Iterable[int],
+        *,
+        count: int,
+        start: int,
+    ) -> list[kayako.Ticket]:
+        """List tickets by id, from a row on."""
+
+    async def ticket_count(
+        self, department_ids: Collection[int], status_ids: Collection[int]
+    ) -> int | None:
+        """Count tickets; None where the source cannot."""
+
+    async def ticket(self, ticket_id: int) -> kayako.Ticket:
+        """Give a ticket, or the one it was merged into."""
+
+    async def attachments(self, ticket_id: int) -> list[kayako.Attachment]:
+        """List a ticket's attachments."""
+
+    async def fetch(
+        self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream one attachment; the sink of a failed try was aborted."""

@@ -1,0 +1,120 @@
+"""What a run is asked to do and what it comes to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from migrator.archive.records import Count, State, Work
+from migrator.errors import MigratorError
+from migrator.transfer.fetch import Tried
+from migrator.transfer.walk import Scope
+
+Fetch = Callable[[Work], Awaitable[Tried | None]]
+"""Fetches one attachment; None leaves it as it is (a dry run does not fetch everything)."""
+
+TROUBLED = (State.PENDING, State.FAILED, State.MISSING, State.GONE)
+"""The states that keep a run from being green."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionLimit:
+    """How many deletions one pass may believe: both bounds must be passed to stop it.
+
+    ``share`` is a fraction of what is stored, ``floor`` a number of attachments.
+    """
+
+    share: float = 0.05
+    floor: int = 20
+    accept: bool = False
+
+    def forbids(self, deleted: int, stored: int) -> bool:
+        """Tell whether so many deletions look like a fault of the list, not like work."""
+        return not self.accept and deleted > self.floor and deleted > self.share * stored
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run goes about it.
+
+    ``source_name`` is the address without credentials, for the records. ``drain`` is how long
+    requests in flight may go on after the first request to stop, in seconds. ``looks`` is how
+    often at most the walk is repeated until nothing moves any more. After ``patience`` failures
+    in a row that an absent server would cause, the run asks whether the server is there at all.
+    """
+
+    source_name: str
+    kind: str = "run"
+    scope: Scope = field(default_factory=Scope)
+    page_size: int = 100
+    concurrency: int = 8
+    recheck: bool = False
+    deletions: DeletionLimit = field(default_factory=DeletionLimit)
+    drain: float = 30.0
+    looks: int = 3
+    patience: int = 20
+
+
+@dataclass(slots=True)
+class Timing:
+    """How long calls of one kind took: their number, seconds and decoded bytes."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+
+    def add(self, started: float, size: int = 0) -> None:
+        """Count one call that started at ``started`` (monotonic seconds)."""
+        self.calls += 1
+        self.seconds += time.monotonic() - started
+        self.bytes += size
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run came to.
+
+    ``unlisted`` maps tickets whose attachments could not be listed to the reason;
+    ``unreadable`` holds rows of the ticket list that the source could not render. ``short`` is
+    how many tickets the source counts beyond those it listed. ``ended_by`` is what stopped the
+    run before its end, if anything did.
+    """
+
+    run_id: int = 0
+    counts: dict[State, Count] = field(default_factory=dict)
+    tickets: int = 0
+    unlisted: dict[int, str] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
+    short: int = 0
+    deleted: int = 0
+    ended_by: MigratorError | None = None
+    seconds: float = 0.0
+    lists: Timing = field(default_factory=Timing)
+    fetches: Timing = field(default_factory=Timing)
+
+    @property
+    def proven(self) -> bool:
+        """Whether every ticket that the source counts was listed with its attachments."""
+        return not (self.unlisted or self.unreadable or self.short)
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a ledger that balances with nothing missing, else what stands in its way."""
+        if self.ended_by is not None:
+            return self.ended_by.exit_code
+        if not self.proven or any(self.counts[state].n for state in TROUBLED):
+            return 3
+        return 0
+
+    def summary(self) -> dict[str, object]:
+        """Give what the ledger keeps of a run, beside its exit code."""
+        return {
+            "tickets": self.tickets,
+            "unlisted": {str(key): text for key, text in list(self.unlisted.items())[:1000]},
+            "unreadable": {str(key): text for key, text in list(self.unreadable.items())[:1000]},
+            "short": self.short,
+            "deleted": self.deleted,
+            "ended_by": str(self.ended_by) if self.ended_by else None,
+            "seconds": round(self.seconds, 3),
+        }

@@ -1,0 +1,170 @@
+"""A run: list every ticket's attachments and fetch them, at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+from migrator.archive.records import Department, State
+from migrator.errors import Interrupted, MigratorError, SourceError
+from migrator.events import LeftoversQueued, Listener, Notice, RunFinished, RunStarted, Tick, ignore
+from migrator.transfer.crew import Crew, Duty
+from migrator.transfer.enumerate import Enumeration
+from migrator.transfer.protocols import Archive, Source
+from migrator.transfer.reconcile import BATCH, reconcile
+from migrator.transfer.recorder import Recorder
+from migrator.transfer.result import Fetch, RunOptions, RunResult
+from migrator.transfer.stop import Stop
+from migrator.transfer.walk import look_around
+
+TICK = 5.0
+"""Seconds between two signs of life."""
+
+
+async def run(
+    source: Source,
+    archive: Archive,
+    fetch: Fetch,
+    options: RunOptions,
+    *,
+    listener: Listener = ignore,
+    stop: Stop | None = None,
+) -> RunResult:
+    """Do one pass over the helpdesk; the result tells also what ended it early, if anything did.
+
+    Every attachment is in the ledger before it is fetched and durable before it is ``stored``;
+    whatever ends the run, the next one goes on from there.
+    """
+    async with Recorder(archive.ledger) as recorder:
+        duty = Duty(
+            source,
+            archive.ledger,
+            recorder,
+            fetch,
+            options,
+            listener,
+            stop or Stop(),
+            RunResult(),
+        )
+        started = time.monotonic()
+        await _begin(duty)
+        crew = Crew(duty)
+        ticking = asyncio.create_task(_tick(listener))
+        try:
+            await _until_stopped(duty, crew)
+        except MigratorError as error:
+            duty.result.ended_by = error
+        finally:
+            ticking.cancel()
+        duty.result.seconds = time.monotonic() - started
+        duty.result.tickets = len(crew.listed)
+        await _finish(duty)
+    return duty.result
+
+
+async def _tick(listener: Listener) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        listener(Tick())
+
+
+async def _begin(duty: Duty) -> None:
+    ledger, do, options = duty.ledger, duty.recorder.do, duty.options
+    scope = options.scope
+    told = {
+        "departments": sorted(scope.departments) if scope.departments is not None else None,
+        "since": scope.since,
+        "limit_tickets": scope.limit_tickets,
+        "include_trash": scope.include_trash,
+    }
+    unfinished = await do(ledger.unfinished_run)
+    counts = await do(ledger.counts)
+    info = await do(lambda: ledger.begin_run(options.kind, source=options.source_name, scope=told))
+    duty.result.run_id = info.id
+    listed = sum(count.n for count in counts.values())
+    open_ = counts[State.PENDING].n + counts[State.FAILED].n
+    resumes = unfinished is not None or bool(open_)
+    duty.listener(RunStarted(info.id, options.kind, listed - open_, listed, resumes))
+
+
+async def _finish(duty: Duty) -> None:
+    result, do = duty.result, duty.recorder.do
+    result.counts = await do(duty.ledger.counts)
+    code, summary = result.exit_code, result.summary()
+    await do(lambda: duty.ledger.finish_run(result.run_id, exit_code=code, summary=summary))
+    counts = {state.value: count.n for state, count in result.counts.items()}
+    duty.listener(RunFinished(result.run_id, code, counts))
+
+
+async def _until_stopped(duty: Duty, crew: Crew) -> None:
+    """Pull to the end, or to the end of what is in flight once asked to stop."""
+    pull = asyncio.create_task(_pull(duty, crew))
+    asked = asyncio.create_task(duty.stop.soft.wait())
+    hard = asyncio.create_task(duty.stop.hard.wait())
+    try:
+        await asyncio.wait({pull, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if not pull.done():
+            duty.listener(Notice("stopping: the requests in flight may finish; again: at once"))
+            await asyncio.wait(
+                {pull, hard}, timeout=duty.options.drain, return_when=asyncio.FIRST_COMPLETED
+            )
+    finally:
+        for task in (pull, asked, hard):
+            task.cancel()
+        await asyncio.wait({pull, asked, hard})
+    if not pull.cancelled() and (error := pull.exception()) is not None:
+        raise _most_telling(error)
+    if duty.stop.asked:
+        raise Interrupted("interrupted; progress is saved, the same command goes on from here")
+
+
+async def _pull(duty: Duty, crew: Crew) -> None:
+    helpdesk = await look_around(duty.source)
+    departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
+    await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
+    whole = duty.options.scope.whole
+    async with crew.at_work():
+        await Enumeration(duty, crew, helpdesk)()
+        if whole:
+            await _queue_leftovers(duty, crew)
+        await crew.idle()
+    if whole and not duty.stop.asked:
+        await reconcile(duty)
+
+
+async def _queue_leftovers(duty: Duty, crew: Crew) -> None:
+    """Queue what earlier runs left open and no list of this run named.
+
+    Their tickets may be merged, deleted or in the trash by now; asking for the attachment tells.
+    """
+    after = 0
+    while not duty.stop.asked:
+        batch = await duty.recorder.do(
+            partial(
+                duty.ledger.leftovers,
+                duty.result.run_id,
+                after=after,
+                limit=BATCH,
+                recheck=duty.options.recheck,
+            )
+        )
+        if not batch:
+            return
+        duty.listener(LeftoversQueued(len(batch), sum(work.declared_size for work in batch)))
+        for work in batch:
+            await crew.fetch(work)
+        after = batch[-1].id
+
+
+def _most_telling(error: BaseException) -> BaseException:
+    """Give the one error to show of all that workers raised at the same time.
+
+    A bug comes first, then what is wrong with our own archive, then with the source.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_most_telling(one) for one in error.exceptions]
+    return min(
+        leaves, key=lambda one: (isinstance(one, MigratorError), isinstance(one, SourceError))
+    )

@@ -1,0 +1,200 @@
+"""Walking all tickets of a helpdesk, page by page, while people work in it.
+
+Kayako pages by row offset. Tickets that leave the list during a walk pull later rows up, past
+the offset where we ask next; so pages overlap, and a page that shares no ticket with what was
+seen before is asked again from further up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+
+from migrator.errors import (
+    ConfigError,
+    MemoryExhausted,
+    NotXml,
+    ServerFailed,
+    TooLarge,
+    Truncated,
+    UnexpectedReply,
+)
+from migrator.kayako.records import Department, Ticket, TicketStatus
+from migrator.transfer.protocols import Source
+
+MOST_LOST_ROWS = 20
+"""Unreadable rows in a row after which it is the list that is broken, not its tickets."""
+
+TRASH = 0
+"""The department id of tickets in the trash; it must be asked alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of the helpdesk a run looks at; the default is all but the trash.
+
+    ``departments`` are ids or titles, None for all. ``since`` drops tickets whose last activity
+    is older (Unix seconds). ``limit_tickets`` ends the walk early.
+    """
+
+    departments: frozenset[str] | None = None
+    since: int = 0
+    limit_tickets: int | None = None
+    include_trash: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the walk sees every ticket, so that what it does not see is not there."""
+        return self.departments is None and not self.since and self.limit_tickets is None
+
+
+@dataclass(frozen=True, slots=True)
+class Helpdesk:
+    """The departments and statuses that a walk has to name."""
+
+    departments: list[Department]
+    statuses: list[TicketStatus]
+
+    @property
+    def status_ids(self) -> list[int]:
+        """All status ids: the source takes a missing list for "unresolved only"."""
+        return [status.id for status in self.statuses]
+
+    def areas(self, scope: Scope) -> list[list[int]]:
+        """Give the lists of department ids to walk, one walk each."""
+        ids = [one.id for one in self.departments if one.app == "tickets"]
+        if scope.departments is not None:
+            ids = [self._department(name).id for name in sorted(scope.departments)]
+        areas = [ids] if ids else []
+        if scope.include_trash:
+            areas.append([TRASH])
+        return areas
+
+    def _department(self, name: str) -> Department:
+        """Find a department by its id or title; ConfigError names those there are."""
+        wanted = name.strip().casefold()
+        known = [one for one in self.departments if one.app == "tickets"]
+        for one in known:
+            if wanted in (str(one.id), one.title.strip().casefold()):
+                return one
+        names = ", ".join(f"{one.id} ({one.title})" for one in known)
+        raise ConfigError(f"there is no department {name!r}; there are: {names or 'none'}")
+
+
+async def look_around(source: Source) -> Helpdesk:
+    """Ask for departments and statuses.
+
+    Raises UnexpectedReply when there are no statuses: without their ids Kayako lists unresolved
+    tickets only, and nobody would miss the others.
+    """
+    departments = await source.departments()
+    statuses = await source.statuses()
+    if not statuses:
+        raise UnexpectedReply(
+            "Kayako names no ticket status, so resolved tickets could not be listed; "
+            "check the API with `migrator doctor`"
+        )
+    return Helpdesk(departments, statuses)
+
+
+async def count_tickets(source: Source, helpdesk: Helpdesk, scope: Scope) -> int | None:
+    """Ask how many tickets the walk should meet; None where the source cannot say."""
+    total = 0
+    for area in helpdesk.areas(scope):
+        count = await source.ticket_count(area, helpdesk.status_ids)
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+async def walk(
+    source: Source,
+    helpdesk: Helpdesk,
+    scope: Scope,
+    *,
+    page_size: int,
+    unreadable: dict[int, str] | None = None,
+) -> AsyncIterator[Ticket]:
+    """Give each ticket of the scope once, by id within an area.
+
+    A row that the source cannot render even alone goes into ``unreadable``, with the reason, and
+    is passed over. Raises SourceError when the source does not answer at all.
+    """
+    pages = _Pages(source, helpdesk, page_size, {} if unreadable is None else unreadable)
+    met: set[int] = set()
+    given = 0
+    for area in helpdesk.areas(scope):
+        async for ticket in pages.walk(area, met):
+            if scope.since and 0 < ticket.last_activity < scope.since:
+                continue
+            yield ticket
+            given += 1
+            if given == scope.limit_tickets:
+                return
+
+
+class _Pages:
+    def __init__(
+        self, source: Source, helpdesk: Helpdesk, page_size: int, unreadable: dict[int, str]
+    ) -> None:
+        self._source = source
+        self._status_ids = helpdesk.status_ids
+        self._page_size = page_size
+        self._overlap = min(page_size - 1, max(1, page_size // 10))
+        self._unreadable = unreadable
+
+    async def walk(self, area: Collection[int], met: set[int]) -> AsyncIterator[Ticket]:
+        """Walk one list to its end, which is a page that brings nothing new.
+
+        A short page is not the end: a server may give less than was asked for. One that ignores
+        the offset, or pages altogether, repeats itself and so ends the walk too.
+        """
+        start, size, overlapped = 0, self._page_size, False
+        doubted: set[int] = set()
+        lost_in_a_row = 0
+        while True:
+            page, size = await self._page(area, start, size, lost_in_a_row)
+            if page is None:
+                start, overlapped, lost_in_a_row = start + 1, False, lost_in_a_row + 1
+                continue
+            lost_in_a_row = 0
+            fresh = [ticket for ticket in page if ticket.id not in met]
+            if overlapped and page and len(fresh) == len(page) and start not in doubted:
+                # Rows moved up by the overlap or more: what lies between was never shown.
+                doubted.add(start)
+                start = max(0, start - self._page_size)
+                continue
+            for ticket in fresh:
+                met.add(ticket.id)
+                yield ticket
+            overlap = min(self._overlap, len(page) - 1) if size == self._page_size else 0
+            start += max(len(page) - overlap, 1)
+            overlapped = overlap > 0
+            size = min(2 * size, self._page_size)
+            if not fresh and not any(doubt >= start for doubt in doubted):
+                return
+
+    async def _page(
+        self, area: Collection[int], start: int, size: int, lost_in_a_row: int
+    ) -> tuple[list[Ticket] | None, int]:
+        """Give the page at ``start`` and its size; None for a single row that cannot be read.
+
+        One damaged ticket, or one page too large for PHP's memory, must not hide the others:
+        what fails is asked for in smaller pieces, down to a single row.
+        """
+        while True:
+            try:
+                page = await self._source.tickets_page(
+                    area, self._status_ids, count=size, start=start
+                )
+            except (ServerFailed, MemoryExhausted, NotXml, Truncated, TooLarge) as error:
+                if size > 1:
+                    size = max(1, size // 4)
+                    continue
+                await self._source.statuses()  # raises when it is the server that is broken
+                if lost_in_a_row >= MOST_LOST_ROWS:
+                    raise
+                self._unreadable[start] = str(error)
+                return None, 1
+            return page, size
