@@ -150,7 +150,8 @@ def _tell(app: App, kind: str, text: str, code: int) -> int:
 
     if app.log_format == "json":
         now = iso_time(int(time.time()))
-        words = {"ts": now, "event": "error", "error": kind, "exit": code, "message": text}
+        words: dict[str, object] = {"ts": now, "event": "error", "error": kind, "exit": code}
+        words["message"] = text.removeprefix("Error: ")
         click.echo(json.dumps(words), err=True)
     else:
         click.echo("\n".join(map(shown, text.split("\n"))), err=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrator.events import Event, Retrying
+
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
@@ -49,6 +51,8 @@ class App:
         return text
 
 
+ID = click.IntRange(0, 2**63 - 1)
+"""A parameter that names a row of the archive or of Kayako."""
 pass_app = click.make_pass_decorator(App)
 
 
@@ -72,6 +76,12 @@ def settings_from(config: Config) -> KayakoSettings:
         attempts=kayako.attempts,
         max_body=kayako.max_body,
     )
+
+
+def tell_retry(event: Event, /) -> None:
+    """Listen for the commands that make a few calls only: say why they take their time."""
+    if isinstance(event, Retrying):
+        note(f"Trying again in {event.wait:.0f} s: {event.what} ({event.problem})")
 
 
 def open_beside(app: App) -> tuple[Config, Archive]:

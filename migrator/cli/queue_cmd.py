@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from migrator.cli._common import App, note, open_beside, pass_app, print_table
+from migrator.cli._common import ID, App, note, open_beside, pass_app, print_table
 from migrator.errors import ConfigError
 
 
@@ -31,8 +31,8 @@ def list_(app: App) -> None:
 
 
 @queue.command("map")
-@click.argument("department", type=click.IntRange(0))
-@click.option("--id", "queue_id", type=click.IntRange(1), required=True, help="Id of the queue.")
+@click.argument("department", type=ID)
+@click.option("--id", "queue_id", type=ID, required=True, help="Id of the queue.")
 @click.option("--name", required=True, help="Name of the queue.")
 @pass_app
 def map_(app: App, department: int, queue_id: int, name: str) -> None:
@@ -52,7 +52,7 @@ def map_(app: App, department: int, queue_id: int, name: str) -> None:
 
 
 @queue.command()
-@click.argument("department", type=click.IntRange(0))
+@click.argument("department", type=ID)
 @pass_app
 def unmap(app: App, department: int) -> None:
     """Let DEPARTMENT keep its own id and title again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from migrator.cli._common import App, duration, note, now, open_beside, pass_app, print_table
+from migrator.cli._common import ID, App, duration, note, now, open_beside, pass_app, print_table
 from migrator.errors import ConfigError
 from migrator.report.plain import iso_time
 
@@ -26,9 +26,7 @@ def token() -> None:
     required=True,
     help="tickets:write includes reading. May be given twice.",
 )
-@click.option(
-    "--queue", "queues", type=click.IntRange(0), multiple=True, help="Only these queues. [all]"
-)
+@click.option("--queue", "queues", type=ID, multiple=True, help="Only these queues. [all]")
 @click.option("--not-staff", is_flag=True, help="The owner is no member of the staff.")
 @click.option("--expires", callback=duration, metavar="DURATION", help="Such as 90d. [never]")
 @pass_app
@@ -87,7 +85,7 @@ def list_(app: App) -> None:
 
 
 @token.command()
-@click.argument("token_id", metavar="ID", type=int)
+@click.argument("token_id", metavar="ID", type=ID)
 @pass_app
 def revoke(app: App, token_id: int) -> None:
     """Revoke the token ID; its next request is refused."""

@@ -39,10 +39,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from ledger(report.states)
     yield ""
     files = report.files
-    yield (
-        f"{report.tickets:,} tickets; {files.n:,} different files on disk, "
-        f"{human_bytes(files.bytes)}."
-    )
+    on_disk = f"{files.n:,} ({human_bytes(files.bytes)})"
+    yield f"Tickets: {report.tickets:,}. Different files on disk: {on_disk}."
     if report.last_run:
         yield describe_run(report.last_run)
     yield from _groups("By department", report.departments)

@@ -1,0 +1,122 @@
+"""What ``migrator doctor`` finds out about the place of the archive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from migrator.cli._findings import Finding, fail, ok, warn
+from migrator.errors import ArchiveUnwritable
+from migrator.report.plain import human_bytes
+
+NETWORK = frozenset(
+    [
+        "9p",
+        "afpfs",
+        "afs",
+        "ceph",
+        "cifs",
+        "davfs",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+        "virtiofs",
+    ]
+)
+"""File systems where SQLite's write-ahead log or its locks cannot be relied on."""
+
+LITTLE_ROOM = 10 << 30
+FEW_FILES = 100_000
+
+
+def check(archive: Path, mounts: Path = Path("/proc/mounts")) -> Iterator[Finding]:
+    """Look at the archive's directory, or where it would be made; leaves nothing behind."""
+    place = next(path for path in (archive, *archive.parents) if path.is_dir())
+    yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
+    yield from _writable(place)
+    yield from _room(place)
+    yield from _kind(place, mounts)
+    if place == archive:
+        yield from _modes(archive)
+
+
+def _writable(place: Path) -> Iterator[Finding]:
+    try:
+        with tempfile.TemporaryDirectory(prefix=".migrator-doctor-", dir=place) as folder:
+            _durable_write(Path(folder))
+    except OSError as exc:
+        advice = f"cannot write durably in {place}: {exc.strerror}"
+        yield fail(f"{advice}; choose another [archive] path", ArchiveUnwritable.exit_code)
+    else:
+        yield ok("disk: a file was written, synced and renamed")
+
+
+def _durable_write(folder: Path) -> None:
+    """Do what storing a blob does."""
+    with (folder / "new").open("wb") as file:
+        file.write(b"migrator")
+        file.flush()
+        os.fsync(file.fileno())
+    (folder / "new").rename(folder / "blob")
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot sync a directory
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _room(place: Path) -> Iterator[Finding]:
+    facts = os.statvfs(place)
+    free = facts.f_bavail * facts.f_frsize
+    tell = ok if free >= LITTLE_ROOM else warn
+    yield tell(f"disk: {human_bytes(free)} free; `migrator plan` tells how much is needed")
+    if facts.f_files and facts.f_favail < FEW_FILES:
+        yield warn(f"disk: room for {facts.f_favail:,} more files only (inodes)")
+
+
+def _kind(place: Path, mounts: Path) -> Iterator[Finding]:
+    kind = file_system(place, mounts)
+    if kind in NETWORK:
+        yield warn(
+            f"disk: {place} is on a network share ({kind}), where SQLite cannot keep its "
+            "promises; use a local disk and copy the finished archive"
+        )
+    elif kind:
+        yield ok(f"disk: the file system is {kind}")
+
+
+def file_system(place: Path, mounts: Path) -> str | None:
+    """Name the type of the file system that holds ``place``; None where the system won't say."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    found: tuple[int, str] | None = None
+    for line in lines:
+        _, point, kind, *_ = line.split(" ")
+        # Spaces and the like in a mount point are written as octal escapes.
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
+        if place.resolve().is_relative_to(point) and (not found or len(point) >= found[0]):
+            found = len(point), kind  # of equal ones the later mount covers the earlier
+    return found[1] if found else None
+
+
+def _modes(archive: Path) -> Iterator[Finding]:
+    if stat.S_IMODE(archive.stat().st_mode) & 0o077:
+        yield warn(f"archive: others can look into {archive}; run `chmod 700` on it")
+    else:
+        yield ok("archive: only its owner can look into it")

@@ -1,0 +1,176 @@
+"""``migrator doctor``: tries everything that a run will need, and says what to change."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import click
+
+from migrator.cli import _disk
+from migrator.cli._common import App, pass_app, settings_from, shown, tell_retry
+from migrator.cli._findings import Finding, fail, ok, warn
+from migrator.cli._sinks import HashSink
+from migrator.errors import ConfigError, SourceError, SourceRefused, SourceUnreachable
+from migrator.report.plain import human_bytes
+
+if TYPE_CHECKING:
+    from migrator.config import Config
+    from migrator.kayako.records import Attachment, Department
+    from migrator.kayako.settings import KayakoSettings
+    from migrator.kayako.source import Source
+    from migrator.kayako.urls import UrlForm
+
+TICKETS_TRIED = 30
+FETCHES_TRIED = 3
+_LOCAL = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])[:/]")
+
+
+@click.command()
+@pass_app
+def doctor(app: App) -> int:
+    """Try the connection, the keys and the disk; say what to change.
+
+    Reads only, and leaves nothing behind. Exits with the code of the first thing that stands in
+    the way of a run: 2 for the configuration, 4 for the source, 7 for the disk.
+    """
+    return asyncio.run(_examine(app.load()))
+
+
+async def _examine(config: Config) -> int:
+    code = 0
+    async for finding in _findings(config):
+        click.echo(f"{finding.mark:<4}  {shown(finding.text)}")
+        code = code or finding.exit_code
+    click.echo("\nReady: `migrator plan` comes next." if code == 0 else "\nNot ready yet.")
+    return code
+
+
+async def _findings(config: Config) -> AsyncIterator[Finding]:
+    settings = dataclasses.replace(settings_from(config), attempts=2)
+    yield ok(f"address: {settings.url}")
+    if settings.url.startswith("http:") and not _LOCAL.match(settings.url):
+        yield warn("address: without https anybody on the way can read keys and files")
+    if not settings.url.endswith("/api/index.php"):
+        yield warn("address: Kayako's API URL usually ends in /api/index.php")
+    working: UrlForm | None = None
+    async for form, finding in _url_forms(settings):
+        working = working or form
+        yield finding
+    if working:
+        async for finding in _source(dataclasses.replace(settings, url_form=working)):
+            yield finding
+    for finding in _disk.check(config.archive.path):
+        yield finding
+
+
+async def _url_forms(
+    settings: KayakoSettings,
+) -> AsyncIterator[tuple[UrlForm | None, Finding]]:
+    """Try both forms of addresses, the configured one first."""
+    from migrator.kayako.urls import UrlForm
+
+    configured = settings.url_form
+    other = UrlForm.STANDARD if configured is UrlForm.QUERY else UrlForm.QUERY
+    error = await _try_form(settings, configured)
+    if error is None:
+        yield configured, ok(f'connection, key and signature: accepted (url_form "{configured}")')
+        spare = "works, too" if await _try_form(settings, other) is None else "does not work here"
+        yield None, ok(f'url_form "{other}" {spare}')
+    elif isinstance(error, SourceUnreachable | SourceRefused):
+        # What refuses or does not answer, does so in whatever form it is asked.
+        yield None, fail(str(error), error.exit_code)
+    elif await _try_form(settings, other) is None:
+        text = f'url_form "{configured}" does not work here, "{other}" does: change it ({error})'
+        yield other, fail(text, ConfigError.exit_code)
+    else:
+        yield None, fail(f"{error}. Is kayako.url the API URL?", error.exit_code)
+
+
+async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | None:
+    async with _open(dataclasses.replace(settings, url_form=form)) as source:
+        try:
+            await source.departments()
+        except SourceError as exc:
+            return exc
+    return None
+
+
+async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
+    async with _open(settings) as source:
+        try:
+            departments = await source.departments()
+            statuses = [status.id for status in await source.statuses()]
+        except SourceError as exc:
+            yield fail(str(exc), exc.exit_code)
+            return
+        mine = [department for department in departments if department.app == "tickets"]
+        yield _departments(mine)
+        yield ok(f"statuses: {len(statuses)}") if statuses else warn("statuses: none")
+        if mine and statuses:
+            async for finding in _tickets(source, [one.id for one in mine], statuses):
+                yield finding
+
+
+def _departments(departments: list[Department]) -> Finding:
+    if not departments:
+        return warn("departments: none that holds tickets")
+    titles = ", ".join(f"{one.title} ({one.id})" for one in departments[:20])
+    return ok(f"departments: {titles}" + (", ..." if len(departments) > 20 else ""))
+
+
+async def _tickets(
+    source: Source, departments: list[int], statuses: list[int]
+) -> AsyncIterator[Finding]:
+    try:
+        total = await source.ticket_count(departments, statuses)
+        latest = await source.tickets_page(
+            departments, statuses, count=TICKETS_TRIED, start=0, order="DESC"
+        )
+    except SourceError as exc:
+        yield fail(str(exc), exc.exit_code)
+        return
+    if total is None:
+        yield warn("tickets: this server cannot count them; a run walks until none is left")
+    else:
+        yield ok(f"tickets: {total:,}")
+    if len(latest) > TICKETS_TRIED:
+        yield warn("tickets: this server sends all in one page; a run copes with it")
+    yield await _one_attachment(source, [ticket.id for ticket in latest[:TICKETS_TRIED]])
+
+
+async def _one_attachment(source: Source, tickets: list[int]) -> Finding:
+    """Fetch one attachment of the latest tickets; one broken file is no broken server."""
+    errors: list[SourceError] = []
+    for ticket in tickets:
+        try:
+            found = await source.attachments(ticket)
+            if found:
+                return await _fetch(source, ticket, min(found, key=lambda one: one.filesize))
+        except SourceError as exc:
+            errors.append(exc)
+            if len(errors) == FETCHES_TRIED:
+                break
+    if errors:
+        return fail(f"attachments: {errors[-1]}", errors[-1].exit_code)
+    return warn(f"attachments: none in the latest {len(tickets)} tickets, so none was tried")
+
+
+async def _fetch(source: Source, ticket: int, attachment: Attachment) -> Finding:
+    contents, sink, _ = await source.fetch(ticket, attachment.id, HashSink)
+    what = f"attachment {attachment.id} of ticket {ticket}"
+    if contents.size != attachment.filesize:
+        return warn(
+            f"{what}: {contents.size:,} bytes came where {attachment.filesize:,} are listed; "
+            "a run notes such files in the ledger"
+        )
+    return ok(f"{what}: {human_bytes(contents.size)}, SHA-256 {sink.sha256}")
+
+
+def _open(settings: KayakoSettings) -> Source:
+    from migrator.kayako.source import Source
+
+    return Source(settings, listener=tell_retry)
