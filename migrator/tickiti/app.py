@@ -1,0 +1,84 @@
+"""The application: routes, and one place where refusals and bugs become answers."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from migrator.archive import Archive
+from migrator.tickiti.auth import Doorkeeper
+from migrator.tickiti.body import ClientGone
+from migrator.tickiti.download import DownloadAttachment, EndpointSettings
+from migrator.tickiti.envelope import Refusal, server_error
+from migrator.tickiti.tickets import TicketFinder
+
+_log = logging.getLogger(__name__)
+
+
+def build_app(archive: Archive, settings: EndpointSettings) -> Application:
+    """Return the Tickiti-compatible endpoint over an archive, as an ASGI application.
+
+    The archive is read in the thread of the event loop; tokens, rules and queues may change
+    meanwhile, by this process or another. Every answer on every path is the JSON envelope.
+    """
+    download = DownloadAttachment(
+        archive,
+        settings,
+        door=Doorkeeper(archive.access),
+        tickets=TicketFinder(archive),
+    )
+    routes = [Route("/api/v1/tickets/attachment", download, methods=["POST"])]
+    return Application(Router(routes, redirect_slashes=False))
+
+
+class Application:
+    """Wraps the routes so that a client sees the envelope and nothing else."""
+
+    def __init__(self, routes: ASGIApp) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; never raises but when it is cancelled."""
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        # With an "app" in the scope the router raises its 404 and 405 instead of sending text.
+        scope["app"] = self
+        try:
+            await self._routes(scope, receive, noting)
+        except ClientGone:
+            return
+        except Refusal as refusal:
+            await refusal.send(send)
+        except HTTPException as error:
+            await _of_router(error).send(send)
+        except Exception as error:  # noqa: BLE001 - the border of the room: a client gets no traceback
+            _log_bug(error)
+            if not started:
+                await server_error().send(send)
+
+
+def _log_bug(error: Exception) -> None:
+    # The message of an exception may quote a request: it goes to the log escaped.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("A request failed: %s: %a\n%s", type(error).__name__, str(error), where)
+
+
+def _of_router(error: HTTPException) -> Refusal:
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        return Refusal(
+            405,
+            "method_not_allowed",
+            f"This address answers {allow} only.",
+            headers=[(b"allow", allow.encode("latin-1"))],
+        )
+    return Refusal(404, "not_found", "There is nothing at this address.")

@@ -1,0 +1,113 @@
+"""Who asks: tokens, their abilities, the staff flag and the queues they see.
+
+A token reads ``14|secret``: its number and a secret of which only the SHA-256 is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from starlette.types import Scope
+
+from migrator.archive.records import Token
+from migrator.errors import ArchiveError
+from migrator.tickiti.envelope import Refusal
+
+TOUCH_EVERY: Final = 60
+"""Seconds between two notes of a token's last use: one write a minute, not one a request."""
+
+_NOBODY: Final = hashlib.sha256(b"no token has this secret").hexdigest()
+
+
+class TokenStore(Protocol):
+    """The part of the archive's access tables that authentication reads."""
+
+    def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
+        """Return the token and the SHA-256 hex of its secret; None where there is none."""
+
+    def touch(self, token_id: int, at: int, /) -> None:
+        """Note the last use; may raise ArchiveError while the checkpoint is busy."""
+
+
+class Doorkeeper:
+    """Admits requests by their ``Authorization`` header.
+
+    ``clock`` gives Unix seconds.
+    """
+
+    def __init__(self, tokens: TokenStore, *, clock: Callable[[], float] = time.time) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._touched: dict[int, int] = {}
+
+    def admit(self, scope: Scope, ability: str) -> Token:
+        """Return the token of a staff member that holds ``ability``, such as ``tickets:read``.
+
+        Raises Refusal: 401 ``unauthenticated`` for a missing, unknown, revoked or expired token,
+        403 ``forbidden`` for one without the ability or without the staff flag.
+        """
+        token = self._authenticate(scope)
+        if not holds(token, ability):
+            raise Refusal(403, "forbidden", f"This token lacks the ability {ability}.")
+        if not token.is_staff:
+            raise Refusal(403, "forbidden", "The owner of this token is not a staff account.")
+        return token
+
+    def _authenticate(self, scope: Scope) -> Token:
+        now = int(self._clock())
+        token_id, secret = _credentials(scope)
+        found = self._tokens.secret_hash(token_id) if token_id is not None else None
+        expected = found[1] if found else _NOBODY
+        # The comparison runs for unknown tokens too: its time must not tell which ids exist.
+        matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
+        if found is None or not matches or not _alive(found[0], now):
+            raise Refusal(
+                401,
+                "unauthenticated",
+                "A valid token is needed: send the header Authorization: Bearer YOUR_TOKEN.",
+                headers=[(b"www-authenticate", b"Bearer")],
+            )
+        self._touch(found[0], now)
+        return found[0]
+
+    def _touch(self, token: Token, now: int) -> None:
+        if now - max(token.last_used_at or 0, self._touched.get(token.id, 0)) < TOUCH_EVERY:
+            return
+        self._touched[token.id] = now
+        try:
+            self._tokens.touch(token.id, now)
+        except ArchiveError:
+            # A run holds the checkpoint: the note can wait a minute, the request cannot.
+            return
+
+
+def holds(token: Token, ability: str) -> bool:
+    """Tell whether the token has the ability; ``family:write`` implies ``family:read``."""
+    family, _, verb = ability.partition(":")
+    return ability in token.abilities or (verb == "read" and f"{family}:write" in token.abilities)
+
+
+def sees(token: Token, queue_id: int) -> bool:
+    """Tell whether the token may see the tickets of a queue."""
+    return token.queues is None or queue_id in token.queues
+
+
+def _alive(token: Token, now: int) -> bool:
+    return token.revoked_at is None and (token.expires_at is None or now < token.expires_at)
+
+
+def _credentials(scope: Scope) -> tuple[int | None, bytes]:
+    """Return the number and the secret of the bearer token; (None, b"") where none is readable."""
+    sent = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(sent) != 1:
+        return None, b""
+    scheme, _, token = sent[0].strip().partition(b" ")
+    number, bar, secret = token.strip().partition(b"|")
+    # 18 digits always fit SQLite's integers; bytes.isdigit() knows ASCII digits only.
+    if scheme.lower() != b"bearer" or not bar or not number.isdigit() or len(number) > 18:
+        return None, b""
+    return int(number), secret

@@ -1,0 +1,152 @@
+"""``POST /api/v1/tickets/attachment``: the bytes of one attachment.
+
+The order of the checks is Tickiti's: token, ability, staff, body, ticket, queue, attachment,
+file-type rules, stored file, size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from migrator.archive import Archive
+from migrator.archive.records import Row, State
+from migrator.tickiti.auth import Doorkeeper
+from migrator.tickiti.body import attachment_request, read_object
+from migrator.tickiti.content import Content, Damaged, Verdicts
+from migrator.tickiti.envelope import Refusal
+from migrator.tickiti.fresh import Fresh
+from migrator.tickiti.rules import Gate, gate
+from migrator.tickiti.tickets import TicketFinder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """What the operator may choose.
+
+    ``max_download`` is in bytes of the file itself; a file of exactly that size is served.
+    ``serve_deleted`` serves files that the source no longer lists.
+    """
+
+    max_download: int = 25 * 1024 * 1024
+    serve_deleted: bool = False
+
+
+class DownloadAttachment:
+    """The endpoint, as a bare ASGI application behind a route."""
+
+    ability: Final = "tickets:read"
+
+    def __init__(
+        self,
+        archive: Archive,
+        settings: EndpointSettings,
+        *,
+        door: Doorkeeper,
+        tickets: TicketFinder,
+    ) -> None:
+        self._archive = archive
+        self._settings = settings
+        self._door = door
+        self._tickets = tickets
+        self._rules = Fresh(archive.access.rules)
+        self._verdicts = Verdicts()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; raises Refusal for every answer but 200."""
+        token = self._door.admit(scope, self.ability)
+        asked = attachment_request(await read_object(scope, receive))
+        ticket_id = self._tickets.find(asked.ticket_number, token)
+        row = self._attachment(ticket_id, asked.attachment_id)
+        self._check_rules(row, confirmed=asked.confirmed)
+        with self._open(row) as content:
+            if content.size > self._settings.max_download:
+                raise _too_large(content.size)
+            try:
+                await content.send(_metadata(row, content.size), receive, send)
+            except Damaged as damage:
+                _warn(row, str(damage))
+                if not damage.started:
+                    raise _file_missing() from damage
+                # Without its tail the answer is shorter than promised: the server hangs up on it.
+
+    def _attachment(self, ticket_id: int, attachment_id: int | None) -> Row:
+        row = self._archive.ledger.attachment(attachment_id) if attachment_id is not None else None
+        if row is None or row.ticket_id != ticket_id:
+            raise Refusal(404, "not_found", "This ticket has no such attachment.")
+        return row
+
+    def _check_rules(self, row: Row, *, confirmed: bool) -> None:
+        verdict = gate(self._rules(), row.filename)
+        if verdict is Gate.BLOCK:
+            raise Refusal(
+                403,
+                "attachment_blocked",
+                "Files of this type are blocked by an administrator and cannot be downloaded.",
+            )
+        if verdict is Gate.REVIEW and not confirmed:
+            raise Refusal(
+                403,
+                "attachment_review_required",
+                'Files of this type need a review: resend with "intent": "review_ok" to confirm.',
+            )
+
+    @contextlib.contextmanager
+    def _open(self, row: Row) -> Iterator[Content]:
+        served = row.state is State.STORED or (
+            row.state is State.DELETED and self._settings.serve_deleted
+        )
+        if not served or row.sha256 is None or row.size is None:
+            raise _file_missing()
+        if self._archive.blobs.size(row.sha256) is None:
+            _warn(row, "is not in the archive")
+            raise _file_missing()
+        with self._archive.blobs.open(row.sha256) as file:
+            content = Content(file, row.sha256, row.size, self._verdicts)
+            if content.damaged:
+                _warn(row, "is damaged")
+                raise _file_missing()
+            yield content
+
+
+def _metadata(row: Row, size: int) -> dict[str, object]:
+    """Return the fields before ``content_base64`` in their documented order: ids are strings."""
+    return {
+        "id": str(row.id),
+        "response_id": str(row.post_id),
+        "name": row.filename,
+        "mime_type": row.mime_type or "application/octet-stream",
+        "sha256": row.sha256,
+        "file_size": size,
+        "is_inline": False,
+    }
+
+
+def _file_missing() -> Refusal:
+    return Refusal(404, "not_found", "The stored file of this attachment is missing.")
+
+
+def _too_large(size: int) -> Refusal:
+    return Refusal(
+        413,
+        "attachment_too_large",
+        "This file exceeds the download limit of the API; use the web download instead.",
+        data={"file_size": size},
+    )
+
+
+def _warn(row: Row, what: str) -> None:
+    # The file name stays out: it is the sender's text. Number and hash find everything else.
+    _log.warning(
+        "The file of attachment %d (blob %s) %s and was not served: run 'migrator verify --repair'",
+        row.id,
+        row.sha256,
+        what,
+    )

@@ -1,0 +1,171 @@
+"""Listening, stopping, and what is answered to bytes that are no request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from migrator.errors import ConfigError, MigratorError
+from migrator.tickiti import BackgroundServer, serve
+from migrator.tickiti.app import Application
+from migrator.tickiti.envelope import Refusal
+from migrator.tickiti.server import MAX_HEAD, _listen
+
+
+async def teapot(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request alike."""
+    raise Refusal(418, "teapot", "Short and stout.")
+
+
+async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+    """Have a bug, before or in the middle of an answer."""
+    if scope["path"] == "/late":
+        await Refusal(200, "x", "x" * 100).send(send)
+    raise ZeroDivisionError("a secret\nof ours")
+
+
+def connection(url: str) -> socket.socket:
+    """Connect to a server without speaking HTTP."""
+    address = httpx.URL(url)
+    return socket.create_connection((address.host, address.port or 80), timeout=10)
+
+
+def everything(client: socket.socket) -> bytes:
+    """Return all that comes until the server hangs up."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_until_it_is_told_to_stop(stop: signal.Signals) -> None:
+    """It says when it is ready, answers, ends on either signal and gives the handlers back."""
+    seen: list[int] = []
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def visit(url: str) -> None:
+        seen.append(httpx.get(url).status_code)
+        os.kill(os.getpid(), stop)
+
+    def on_ready(url: str) -> None:
+        threading.Thread(target=visit, args=[url]).start()
+
+    serve(Application(teapot), host="127.0.0.1", port=0, on_ready=on_ready)
+    assert seen == [418]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_background_server_ends_with_its_block() -> None:
+    """Inside the block the URL answers, after it nobody listens."""
+    with BackgroundServer(Application(teapot)) as server:
+        url = server.url
+        assert httpx.post(url).json()["error"] == "teapot"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_ipv6_addresses_make_a_valid_url() -> None:
+    """An address with colons stands in brackets."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        with BackgroundServer(Application(teapot), host="::1") as server:
+            assert server.url.startswith("http://[::1]:")
+            assert httpx.get(server.url).status_code == 418
+    except ConfigError:
+        pytest.skip("no IPv6 here")
+
+
+def test_port_in_use_is_told_with_advice() -> None:
+    """A taken port is the user's to change: exit 2 and a text that says where."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for start in (
+            lambda: serve(Application(teapot), host="127.0.0.1", port=port),
+            lambda: BackgroundServer(Application(teapot), port=port).__enter__(),
+        ):
+            with pytest.raises(ConfigError, match=f"port {port}: .*in use.*--port") as caught:
+                start()
+            assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70_000), ("x" * 80, 0)]
+)
+def test_impossible_addresses_are_told(host: str, port: int) -> None:
+    """A name that does not resolve and a port that cannot be are mistakes of the configuration."""
+    with pytest.raises(ConfigError, match="Cannot listen on"):
+        serve(Application(teapot), host=host, port=port)
+
+
+def test_server_that_cannot_start_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that dies while starting gives control back."""
+
+    async def failing(self: object, sockets: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("uvicorn.Server.startup", failing)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    with pytest.raises(MigratorError, match="did not start"), BackgroundServer(teapot):
+        pass
+
+
+NO_REQUESTS = {
+    "no request": b"nonsense\r\n\r\n",
+    "endless head": b"GET / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD,
+    "TLS": b"\x16\x03\x01\r\n\r\n",
+    "bad length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", NO_REQUESTS)
+def test_bytes_that_are_no_request_get_json(what: str) -> None:
+    """Even a request that cannot be parsed is answered with an envelope."""
+    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+        client.sendall(NO_REQUESTS[what])
+        head, _, body = everything(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/json" in head
+    assert b'"error": "bad_request"' in body
+
+
+def test_garbage_after_an_answer_has_begun_only_hangs_up() -> None:
+    """An answer on its way is never mixed with another one."""
+    begun = threading.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    start = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with BackgroundServer(slow) as server, connection(server.url) as client:
+        client.sendall(start)
+        assert begun.wait(10)
+        client.sendall(b"no chunk\r\n\r\n")
+        answer = everything(client)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"400" not in answer
+
+
+def test_bug_is_a_bare_500(caplog: pytest.LogCaptureFixture) -> None:
+    """A client learns that the server failed, the log learns why, on one escaped line."""
+    with BackgroundServer(Application(broken)) as server:
+        answer = httpx.get(server.url)
+        late = httpx.get(server.url + "/late")
+    assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
+    assert "ZeroDivision" not in answer.text
+    assert "secret" not in answer.text
+    assert late.status_code == 200
+    assert r"ZeroDivisionError: 'a secret\nof ours'" in caplog.text
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Asyncio sends small writes at once only on sockets that name TCP as their protocol."""
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
