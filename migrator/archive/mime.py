@@ -7,6 +7,7 @@ documents that older versions do not.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,8 @@ _OFFICE = (
     (b"ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
 )
 
-_local = threading.local()
+# One handle for all threads: libmagic takes some 4 MB while it looks, and is quick.
+_one_at_a_time = threading.Lock()
 
 
 def detect(head: bytes) -> str:
@@ -41,7 +43,8 @@ def detect(head: bytes) -> str:
     if not head:
         return EMPTY
     try:
-        found = _magic()(head[:HEAD])
+        with _one_at_a_time:
+            found = _magic()(head[:HEAD])
     except Exception:  # noqa: BLE001 - a type is never worth a lost attachment
         found = UNKNOWN
     if found in ("application/zip", UNKNOWN):
@@ -49,15 +52,14 @@ def detect(head: bytes) -> str:
     return str(_AS_PHP.get(found, found))
 
 
+@functools.cache
 def _magic() -> Callable[[bytes], Any]:
-    """Return libmagic's function of this thread: one handle may not be shared."""
-    if not hasattr(_local, "detect"):
-        # In this order: pylibmagic shows python-magic the library that it carries.
-        import pylibmagic  # noqa: F401, I001, PLC0415
-        import magic  # noqa: PLC0415
+    """Return libmagic's function."""
+    # In this order: pylibmagic shows python-magic the library that it carries.
+    import pylibmagic  # noqa: F401, I001, PLC0415
+    import magic  # noqa: PLC0415
 
-        _local.detect = magic.Magic(mime=True).from_buffer
-    found: Callable[[bytes], Any] = _local.detect
+    found: Callable[[bytes], Any] = magic.Magic(mime=True).from_buffer
     return found
 
 

@@ -44,7 +44,7 @@ def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
 
 def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
     """Make the pool that parses, hashes and writes: more threads only pass the GIL around."""
-    return ThreadPoolExecutor(min(settings.concurrency, 8), thread_name_prefix="transfer")
+    return ThreadPoolExecutor(min(settings.concurrency, 4), thread_name_prefix="transfer")
 
 
 def options_from(

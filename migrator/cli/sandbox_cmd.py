@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +96,7 @@ def sandbox(
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     try:
         click.echo(_config(server.url, server.api_key, server.secret_key), nl=False)
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
         note(f"Sandbox with {len(helpdesk.truth):,} attachments at {server.url}; Ctrl-C ends it.")
         _wait_for_signal()
     finally:
