@@ -1,0 +1,60 @@
+"""A working directory with a configuration, and the command line called in process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
+from migrator.archive.records import Department
+from migrator.cli import invoke
+
+
+class Result(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Call ``migrator`` in an empty directory; gives its exit code and what it said."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MIGRATOR_CONFIG", "MIGRATOR_DEBUG", "KAYAKO_API_KEY", "KAYAKO_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*argv: str) -> Result:
+        capfd.readouterr()
+        code = invoke(argv)
+        return Result(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Fill the directory of ``cli`` with a configuration and an archive of three attachments."""
+    (tmp_path / "config.toml").write_text("")
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        ledger = archive.ledger
+        run = ledger.begin_run("run", source="https://help.example.com", scope={})
+        with ledger.atomic():
+            ledger.put_departments([Department(1, "Support"), Department(3, "Sal\u202ees")])
+            rows = [Listed(n, 10, 5, f"{n}.txt", "text/plain", 3, 0) for n in (1, 2, 3)]
+            ledger.record_ticket(run.id, TicketRow(10, 1), rows)
+            writer = archive.blobs.writer()
+            writer.write(b"abc")
+            blob = writer.commit()
+            stored = Outcome(1, State.STORED, sha256=blob.sha256, size=3, mime_type="text/plain")
+            ledger.settle(stored)
+            ledger.settle(Outcome(2, State.GONE, "not_found", "not there any more"))
+        ledger.finish_run(run.id, exit_code=3, summary={})
+    return tmp_path

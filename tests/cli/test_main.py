@@ -1,0 +1,274 @@
+"""The frame of the command line: help, lazy commands, and errors that become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from migrator import cli as frame
+from migrator import errors
+from migrator.cli import COMMANDS, invoke
+
+Cli = Callable[..., "tuple[int, str, str]"]
+ROOT = Path(frame.__file__).parent.parent.parent
+
+
+def migrator(*argv: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "migrator", *argv],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let the command ``init`` end with an error."""
+
+    @click.command()
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr("migrator.cli.init_cmd.init", command)
+
+
+def test_help_lists_every_command_and_exit_code(cli: Cli) -> None:
+    """`--help` names all commands with their short help, and the exit codes."""
+    code, out, err = cli("--help")
+    assert (code, err) == (0, "")
+    for name, entry in COMMANDS.items():
+        assert f"  {name:<8} {entry.help}" in out
+    for number in (0, 1, 2, 3, 4, 5, 6, 7, 8, 130):
+        assert f"  {number}  " in out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`--help` answers at once: no HTTP, XML, SQLite or pydantic is imported for it."""
+    script = (
+        "import sys; from migrator.cli import invoke; invoke(['--help']); "
+        "print(*sorted(sys.modules), sep='\\n', file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    heavy = {"httpx", "lxml", "sqlite_utils", "sqlite3", "pydantic", "starlette", "tqdm", "asyncio"}
+    assert "migrator" in loaded
+    assert not heavy & loaded
+
+
+def test_every_command_of_the_table_exists_and_has_help(cli: Cli) -> None:
+    """The table names real commands, and each of them explains itself."""
+    for name, entry in COMMANDS.items():
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        code, out, _ = cli(name, "--help")
+        assert code == 0
+        assert f"migrator {name}" in out
+
+
+def test_the_version_is_told(cli: Cli) -> None:
+    """`--version` goes to stdout."""
+    assert cli("--version")[:2] == (0, "migrator, version 0.1.0\n")
+
+
+def test_a_mistyped_command_is_a_usage_error(cli: Cli) -> None:
+    """An unknown command exits with 2 and suggests the nearest one, whatever else it holds."""
+    code, out, err = cli("rum")
+    assert (code, out) == (2, "")
+    assert "no command 'rum'. Did you mean run?" in err
+    assert cli("zzz\x1b[2J")[0] == 2
+    assert "Did you mean" not in cli("zzz")[2]
+
+
+def test_a_mistyped_option_is_a_usage_error(cli: Cli) -> None:
+    """An unknown option exits with 2, before and after the command."""
+    for argv in (["--nope"], ["init", "--nope"]):
+        code, out, err = cli(*argv)
+        assert (code, out) == (2, "")
+        assert "Error: No such option" in err
+        assert "--help`" in err
+
+
+def test_nothing_asked_shows_the_help(cli: Cli) -> None:
+    """Without a command the help is shown on stderr, with exit code 2."""
+    for argv in ([], ["token"]):
+        code, out, err = cli(*argv)
+        assert (code, out) == (2, "")
+        assert err.startswith("Usage: migrator")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kind("what happened")
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.MigratorError)
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_error_becomes_its_exit_code(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: errors.MigratorError
+) -> None:
+    """Each class of the tree ends as its text on stderr and its own code."""
+    failing(monkeypatch, error)
+    code, out, err = cli("init")
+    assert code == error.exit_code
+    assert out == ""
+    assert err == ("what happened\n" if code == 130 else "Error: what happened\n")
+
+
+def test_errors_cannot_take_over_the_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line ends of an error stay, control characters are escaped."""
+    failing(monkeypatch, errors.ConfigError("one\n  two\x1b[2J\u202e"))
+    assert cli("init")[2] == "Error: one\n  two\\x1b[2J\\u202e\n"
+
+
+def test_last_words_as_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --log-format json the error is one JSON object on stderr."""
+    failing(monkeypatch, errors.ArchiveBusy("held by process 7"))
+    code, _, err = cli("--log-format", "json", "init")
+    words = json.loads(err)
+    assert words.pop("ts").endswith("Z")
+    assert words == {
+        "event": "error",
+        "error": "ArchiveBusy",
+        "exit": code,
+        "message": "held by process 7",
+    }
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()], ids=repr)
+def test_an_interrupt_is_130(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Ctrl-C anywhere ends with 130 and no traceback."""
+    failing(monkeypatch, error)
+    assert cli("init") == (130, "", "Interrupted.\n")
+
+
+def test_a_full_disk_under_stdout_is_no_bug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC from wherever it comes exits with 7."""
+    failing(monkeypatch, OSError(28, "No space left on device"))
+    code, _, err = cli("init")
+    assert code == 7
+    assert "disk is full" in err
+
+
+def test_a_bug_is_1_and_keeps_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error tells its kind and place, and how to see more, but not its text."""
+    failing(monkeypatch, ValueError("hunter2"))
+    code, out, err = cli("init")
+    assert (code, out) == (1, "")
+    assert "ValueError in" in err
+    assert "MIGRATOR_DEBUG=1" in err
+    assert "hunter2" not in err
+    assert "Traceback" not in err
+
+
+def test_the_traceback_of_a_bug_shows_no_secret(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """MIGRATOR_DEBUG=1 prints a traceback without the secrets of file and environment."""
+
+    @click.command()
+    @click.pass_obj
+    def command(app: object) -> None:
+        app.load()  # type: ignore[attr-defined]
+        raise ValueError("key fileSecret/1 and envKey&signature=abc")
+
+    monkeypatch.setattr("migrator.cli.init_cmd.init", command)
+    (tmp_path / "config.toml").write_text(
+        '[kayako]\nurl = "https://h"\napi_key = "k"\nsecret_key = "fileSecret/1"\n'
+    )
+    (tmp_path / "config.toml").chmod(0o600)
+    monkeypatch.setenv("KAYAKO_API_KEY", "envKey")
+    monkeypatch.setenv("MIGRATOR_DEBUG", "1")
+    code, _, err = cli("init")
+    assert code == 1
+    assert "Traceback" in err
+    assert "ValueError: key ***" in err
+    assert not [word for word in ("fileSecret", "envKey", "abc") if word in err]
+
+
+def test_the_exit_code_reaches_the_process(tmp_path: Path) -> None:
+    """`python -m migrator` leaves with the code of the command."""
+    assert migrator("status", cwd=tmp_path).returncode == 2
+    assert migrator("--version").returncode == 0
+
+
+def test_a_closed_pipe_is_quiet(home: Path) -> None:
+    """`migrator report | head` ends without a word."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator", "report"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    os.close(write)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_a_terminal_of_few_characters_is_enough(home: Path) -> None:
+    """Where stdout cannot show a name it is escaped, not a crash."""
+    (home / "config.toml").write_text(
+        '[tickiti.queues]\n"1" = { id = 2, name = "日本" }\n', "utf-8"
+    )
+    done = migrator("queue", "list", cwd=home, PYTHONIOENCODING="cp1252")
+    assert done.returncode == 0
+    assert "\\u65e5\\u672c" in done.stdout
+
+
+def test_the_configuration_may_come_from_the_environment(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MIGRATOR_CONFIG and --config name another file; the option wins."""
+    (home / "other.toml").write_text('[archive]\npath = "elsewhere"\n')
+    monkeypatch.setenv("MIGRATOR_CONFIG", "other.toml")
+    assert "elsewhere" in cli("status")[2]
+    assert cli("--config", "config.toml", "status")[0] == 0
+
+
+def test_warnings_of_the_configuration_are_told(cli: Cli, home: Path) -> None:
+    """A file with keys that others can read makes a warning on stderr, not on stdout."""
+    config = home / "config.toml"
+    config.write_text('[kayako]\napi_key = "k"\n')
+    config.chmod(0o644)
+    code, out, err = cli("status")
+    assert code == 0
+    assert err.startswith("Warning: ")
+    assert "Warning" not in out
+
+
+def test_invoke_reads_the_command_line_of_the_process(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without arguments the process's own are used, and `main` leaves with the code."""
+    monkeypatch.setattr(sys, "argv", ["migrator", "--nope"])
+    assert invoke() == 2
+    with pytest.raises(SystemExit) as left:
+        frame.main()
+    assert left.value.code == 2

@@ -1,0 +1,71 @@
+"""``migrator queue``, and queues and ticket numbers of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from migrator.archive import open_beside
+
+Cli = Callable[..., "tuple[int, str, str]"]
+
+
+def test_queues_are_mapped_and_unmapped(cli: Cli, home: Path) -> None:
+    """The list shows each department with its queue, its own until mapped."""
+    code, out, _ = cli("queue", "list")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["1", "Support", "1", "Support", "1"],
+        ["3", "Sal\\u202ees", "3", "Sal\\u202ees", "0"],
+    ]
+    assert cli("queue", "map", "3", "--id", "12", "--name", " Sales ")[0] == 0
+    assert cli("queue", "list")[1].splitlines()[2].split()[2:4] == ["12", "Sales"]
+    assert cli("queue", "unmap", "3")[0] == 0
+    assert cli("queue", "list")[1] == out
+    assert cli("queue", "unmap", "3")[0] == 2
+
+
+def test_a_queue_needs_a_name(cli: Cli, home: Path) -> None:
+    """An empty or odd name is a usage error."""
+    for name in ("", "a\nb"):
+        assert cli("queue", "map", "3", "--id", "12", "--name", name)[0] == 2
+
+
+def test_the_configuration_wins(cli: Cli, home: Path) -> None:
+    """What the file maps is shown, and the command refuses to pretend otherwise."""
+    (home / "config.toml").write_text('[tickiti.queues]\n"1" = { id = 9, name = "Help" }\n')
+    assert cli("queue", "list")[1].splitlines()[1].split()[2:4] == ["9", "Help"]
+    for argv in (["map", "1", "--id", "2", "--name", "x"], ["unmap", "1"]):
+        code, _, err = cli("queue", *argv)
+        assert code == 2
+        assert "[tickiti.queues]" in err
+    (home / "config.toml").write_text("")
+    assert cli("queue", "list")[1].splitlines()[1].split()[2:4] == ["1", "Support"]
+
+
+def test_ticket_numbers_come_and_go_with_the_file(cli: Cli, home: Path) -> None:
+    """The CSV decides the numbers in reports; without it they are Kayako's ids again."""
+    (home / "map.csv").write_text("kayako_ticket_id,ticket_number\n10,220009\n")
+    (home / "config.toml").write_text('[tickiti]\nticket_numbers = "map.csv"\n')
+    assert "1,10,5,220009," in cli("report", "--format", "csv")[1]
+    (home / "config.toml").write_text("")
+    assert "1,10,5,10," in cli("report", "--format", "csv")[1]
+
+
+def test_a_broken_csv_closes_the_archive(cli: Cli, home: Path) -> None:
+    """A mistake in the CSV is told with its line, and nothing is left open."""
+    (home / "map.csv").write_text("kayako_ticket_id,ticket_number\nx,1\n")
+    (home / "config.toml").write_text('[tickiti]\nticket_numbers = "map.csv"\n')
+    code, _, err = cli("queue", "list")
+    assert code == 2
+    assert "line 2" in err
+    with open_beside(home / "archive") as archive:
+        assert archive.ledger.ticket_count() == 1
+
+
+@pytest.mark.parametrize("department", ["x", "-1", "99999999999999999999"])
+def test_a_department_is_a_number(cli: Cli, home: Path, department: str) -> None:
+    """Anything else is a usage error."""
+    assert cli("queue", "map", "--id", "1", "--name", "x", "--", department)[0] == 2

@@ -1,0 +1,35 @@
+"""``migrator rule``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., "tuple[int, str, str]"]
+
+
+def listed(cli: Cli) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split()[1:] for line in cli("rule", "list")[1].splitlines()[1:]}
+
+
+def test_rules_are_set_and_unset(cli: Cli, home: Path) -> None:
+    """A rule appears in the list under its plain extension, and goes again."""
+    assert listed(cli)[".pdf"][0] == "allow"
+    assert listed(cli)[".exe"][0] == "block"
+    assert cli("rule", "set", ".LOG", "allow", "--note", "ours\x1b")[0] == 0
+    assert listed(cli)[".log"] == ["allow", "ours\\x1b"]
+    assert cli("rule", "set", "log", "block")[0] == 0
+    assert listed(cli)[".log"] == ["block"]
+    assert cli("rule", "unset", "log")[0] == 0
+    assert ".log" not in listed(cli)
+    assert cli("rule", "unset", "log")[0] == 2
+
+
+@pytest.mark.parametrize("extension", ["", ".", "tar.gz", "a/b", "a b", "a\x1b"])
+def test_an_extension_that_is_none(cli: Cli, home: Path, extension: str) -> None:
+    """What no name can end in after its last dot is a usage error."""
+    before = listed(cli)
+    assert cli("rule", "set", extension, "allow")[0] == 2
+    assert listed(cli) == before

@@ -1,0 +1,236 @@
+"""The ledger as text, JSON and CSV, made of a real archive."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.archive import (
+    Archive,
+    Count,
+    Department,
+    Group,
+    Listed,
+    Outcome,
+    Row,
+    State,
+    TicketRow,
+    open_archive,
+)
+from migrator.report import build, exit_code, render, text, to_csv, to_json, verdict
+from migrator.report.model import ATTENTION_SHOWN
+
+NASTY = 'in,"voice"\r\n=1+1\x1b[2J\u202e.txt'
+BORN = 1_700_000_000
+NOW = 1_767_323_045
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with open_archive(tmp_path / "archive", command="test") as opened:
+        yield opened
+
+
+def listed(attachment: int, ticket: int = 10, name: str = "a.txt") -> Listed:
+    return Listed(attachment, ticket, 5, name, "text/plain", 3, BORN)
+
+
+def store(archive: Archive, attachment: int, data: bytes) -> None:
+    writer = archive.blobs.writer()
+    writer.write(data)
+    blob = writer.commit()
+    archive.ledger.settle(
+        Outcome(
+            attachment,
+            State.STORED,
+            sha256=blob.sha256,
+            size=blob.size,
+            mime_type=blob.mime_type,
+        )
+    )
+
+
+def fill(archive: Archive) -> None:
+    """One attachment of each state; 1 and 6 have the same bytes."""
+    ledger = archive.ledger
+    run = ledger.begin_run("run", source="https://help.example.com", scope={})
+    with ledger.atomic():
+        ledger.put_departments([Department(1, "Supp\x1bort")])
+        names = {1: NASTY, 2: "lost\u202e.txt"}
+        rows = [listed(number, name=names.get(number, "a.txt")) for number in range(1, 7)]
+        ledger.record_ticket(run.id, TicketRow(10, 1, "ABC-1"), rows)
+        store(archive, 1, b"abc")
+        store(archive, 6, b"abc")
+        ledger.settle(Outcome(2, State.MISSING, "source_lost_file", "no bytes\nat all"))
+        ledger.settle(Outcome(3, State.GONE, "not_found"))
+        ledger.settle(Outcome(4, State.FAILED, "server_error", "status 500"))
+        ledger.mark_deleted(6, "no longer listed")
+    ledger.finish_run(run.id, exit_code=3, summary={})
+
+
+def test_the_sum_is_printed_line_by_line(archive: Archive) -> None:
+    """The text shows the sum of the states, state by state, with bytes."""
+    fill(archive)
+    lines = render(build(archive, now=NOW)).splitlines()
+    assert lines[0].endswith(", 2026-01-02T03:04:05Z")
+    start = next(index for index, line in enumerate(lines) if " listed " in line)
+    table = [line.split()[:5] for line in lines[start : start + 7]]
+    assert table[0] == ["listed", "6", "18", "B", "all"]
+    assert [row[:3] for row in table[1:]] == [
+        ["=", "stored", "1"],
+        ["+", "missing", "1"],
+        ["+", "gone", "1"],
+        ["+", "deleted", "1"],
+        ["+", "failed", "1"],
+        ["+", "pending", "1"],
+    ]
+
+
+def test_troubles_come_last_and_harmless(archive: Archive) -> None:
+    """Failed, missing and gone ones are named at the end, without obeying their names."""
+    fill(archive)
+    said = render(build(archive))
+    tail = said[said.index("Failed, missing and gone") :]
+    assert "missing   ticket 10, attachment 2, lost\\u202e.txt: no bytes\\nat all" in tail
+    assert "attachment 3, a.txt: not_found" in tail
+    assert "attachment 4, a.txt: status 500" in tail
+    assert tail.rstrip().splitlines()[-1].startswith("Not complete: 2 attachments")
+    assert not set("\x1b\u202e\r") & set(said)
+
+
+def test_only_the_first_troubles_are_named(archive: Archive) -> None:
+    """A million failures make no million lines: the text tells how many there are."""
+    ledger = archive.ledger
+    run = ledger.begin_run("run", source="s", scope={})
+    many = range(1, ATTENTION_SHOWN + 11)
+    with ledger.atomic():
+        ledger.record_ticket(run.id, TicketRow(10, 1), [listed(number) for number in many])
+        for number in many:
+            ledger.settle(Outcome(number, State.GONE, "not_found"))
+    report = build(archive)
+    said = render(report)
+    assert "the first 50 of 60" in said
+    assert said.count("attachment ") == ATTENTION_SHOWN
+    assert json.loads(to_json(report))["attention"]["total"] == 60
+    assert "not finished" in said
+
+
+def test_an_empty_archive_has_a_report(archive: Archive) -> None:
+    """Before the first run all is zero and nothing balances or fails."""
+    report = build(archive)
+    assert "No attachment has been listed yet." in render(report)
+    assert report.exit_code == 0
+    assert json.loads(to_json(report))["last_run"] is None
+    assert "".join(to_csv(archive.ledger.rows())).count("\n") == 1
+
+
+def test_the_json_document(archive: Archive) -> None:
+    """The document has its version, all counts and the documented keys."""
+    fill(archive)
+    document = json.loads(to_json(build(archive, now=NOW)))
+    one = {"n": 1, "bytes": 3}
+    assert list(document) == [
+        "format",
+        "generated_at",
+        "archive",
+        "exit_code",
+        "listed",
+        "states",
+        "files",
+        "tickets",
+        "departments",
+        "types",
+        "problems",
+        "attention",
+        "last_run",
+    ]
+    assert document["format"] == "migrator.report/1"
+    assert document["generated_at"] == "2026-01-02T03:04:05Z"
+    assert document["exit_code"] == 3
+    assert document["listed"] == {"n": 6, "bytes": 18}
+    assert document["states"] == {state.value: one for state in State}
+    assert document["files"] == one
+    assert document["tickets"] == 1
+    assert document["departments"] == [{"key": "1", "title": "Supp\x1bort", "n": 6, "bytes": 18}]
+    assert {"state": "failed", "problem": "server_error", "n": 1} in document["problems"]
+    assert document["attention"]["total"] == 3
+    first = document["attention"]["rows"][0]
+    assert (first["attachment_id"], first["state"], first["sha256"]) == (2, "missing", None)
+    assert document["last_run"]["exit_code"] == 3
+
+
+def test_the_csv_has_a_line_per_attachment(archive: Archive) -> None:
+    """The columns are those of the contract; names come back exactly as they are."""
+    fill(archive)
+    written = "".join(to_csv(archive.ledger.rows()))
+    header, *_ = written.split("\n", 1)
+    assert header == (
+        "attachment_id,ticket_id,post_id,ticket_number,queue_id,filename,declared_type,"
+        "declared_size,size,sha256,mime_type,state,problem,detail,attempts,created_at,stored_at"
+    )
+    rows = list(csv.DictReader(io.StringIO(written, newline="")))
+    assert [row["attachment_id"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert rows[0]["filename"] == NASTY
+    assert rows[0]["size"] == "3"
+    assert rows[0]["created_at"] == "2023-11-14T22:13:20Z"
+    assert rows[0]["stored_at"].endswith("Z")
+    assert (rows[4]["state"], rows[4]["size"], rows[4]["stored_at"]) == ("pending", "", "")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
+def test_any_name_survives_the_csv(names: list[str]) -> None:
+    """Whatever a name holds, reading the CSV gives the same name in the same row."""
+    rows = (
+        Row(
+            n, 1, 1, "1", 1, 1, name, "", 0, None, None, None, State.PENDING, None, None, 0, 0, None
+        )
+        for n, name in enumerate(names)
+    )
+    written = "".join(to_csv(rows))
+    read = list(csv.DictReader(io.StringIO(written, newline="")))
+    assert [row["filename"] for row in read] == names
+
+
+def test_many_rows_come_in_pieces() -> None:
+    """The CSV of a large ledger is never held in memory as a whole."""
+    row = Row(1, 1, 1, "1", 1, 1, "", "", 0, None, None, None, State.GONE, None, None, 0, 0, None)
+    pieces = list(to_csv(row for _ in range(1200)))
+    assert len(pieces) == 4
+    assert sum(piece.count("\n") for piece in pieces) == 1201
+
+
+def counts(**numbers: int) -> dict[State, Count]:
+    return {state: Count(numbers.get(state.value, 0), 0) for state in State}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "begins"),
+    [
+        ({"stored": 5, "deleted": 1}, 0, "Complete: every"),
+        ({"stored": 5, "missing": 1}, 3, "Complete, but"),
+        ({"stored": 5, "gone": 1}, 3, "Complete, but"),
+        ({"stored": 5, "failed": 1, "gone": 1}, 3, "Not complete"),
+        ({"pending": 1}, 3, "Not complete"),
+    ],
+)
+def test_the_verdict(numbers: dict[str, int], code: int, begins: str) -> None:
+    """Only what we hold, or never had to hold, makes a green exit."""
+    assert exit_code(counts(**numbers)) == code
+    assert verdict.sentence(counts(**numbers)).startswith(begins)
+
+
+def test_long_breakdowns_are_summed_up(archive: Archive) -> None:
+    """A report shows the largest groups and the sum of the others."""
+    groups = [Group(f"{n}" if n else "", f"type {n}" if n else "", 1, 10) for n in range(25)]
+    lines = list(text._groups("By type", groups))
+    assert lines[2].endswith("(none)")
+    assert lines[-1].split() == ["5", "50", "B", "(5", "others)"]
+    assert len(lines) == 2 + 20 + 1
