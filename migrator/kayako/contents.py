@@ -140,7 +140,7 @@ class ContentsReader(Generic[S]):
         self._sanitiser = Sanitiser("utf-8")
         self._fed = 0  # bytes given to expat
         self._cdata_at = -1  # where the last CDATA section inside contents began, in those
-        self._closed_at: int | None = None  # where the end tag of the root began, in those
+        self._closed_at: int | None = None  # where the root's end was reported, in those
         self._kinds = [_Kind.REPLY]
         self._post: dict[str, str] = {}
         self._text: list[str] = []
@@ -272,9 +272,8 @@ class ContentsReader(Generic[S]):
             if self._closed_at is None:
                 self._broken(error, text, before, final=final)
         if self._closed_at is not None:
-            root_end = text.find(b">", max(0, self._closed_at - before)) + 1
             self._stage = self._after
-            self._after(text[root_end:])
+            self._after(text[_end_of_tag(text, self._closed_at - before) :])
         elif self._fed - self._parser.CurrentByteIndex > _TOKEN_LIMIT:
             raise NotXml(f"{self._what}: the reply holds a tag that does not end.")
 
@@ -388,6 +387,16 @@ class ContentsReader(Generic[S]):
         own = number(found.fields.get(tag), field=tag, what=self._what)
         posts = number(found.post.get(of_post), field=of_post, what=self._what)
         return own or posts or self._ids.get(tag, 0)
+
+
+def _end_of_tag(text: bytes, at: int) -> int:
+    """Return where the end tag ends that expat reported ``at``; it may have begun before.
+
+    The end of an empty element such as ``<attachments />`` is reported behind it.
+    """
+    if at >= 0 and not text.startswith(b"</", at):
+        return at
+    return text.find(b">", max(0, at)) + 1
 
 
 def _overlap(data: bytes, pattern: bytes) -> int:

@@ -1,0 +1,118 @@
+"""Characters, names and numbers out of any bytes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.errors import NotXml, UnexpectedReply
+from migrator.kayako.cleaning import Sanitiser, clean_name, codec_of, number, plain
+
+MARK = "\ufdd0"
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "text"),
+    [
+        ("utf-8", "grün \U0001f600".encode(), "grün \U0001f600"),
+        ("utf-8", b"gr\xfcn", f"gr{MARK}ün"),
+        ("utf-8", b"\x93quoted\x94", f"{MARK}\u201cquoted{MARK}\u201d"),
+        ("utf-8", b"a\x81", f"a{MARK}\x81"),
+        ("utf-8", b"cut \xe2\x82", f"cut {MARK}\u00e2\u201a"),
+        ("utf-8", b"a\x00b\x0bc\td\n", f"a{MARK}b{MARK}c\td\n"),
+        ("utf-8", "\ufffe\uffff\x7f".encode(), f"{MARK}{MARK}\x7f"),
+        ("ascii", b"caf\xe9", f"caf{MARK}é"),
+        ("latin-1", b"caf\xe9\x93", "café\x93"),
+        ("cp1252", b"\x93\x81", f"\u201c{MARK}\x81"),
+    ],
+)
+def test_sanitiser_repairs_and_marks(codec: str, data: bytes, text: str) -> None:
+    """What cannot be read becomes a likely character, what XML forbids goes; each is marked."""
+    assert Sanitiser(codec).feed(data, final=True).decode() == text
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=5))
+def test_sanitiser_does_not_see_the_pieces(data: bytes, cuts: list[int]) -> None:
+    """Any pieces give what the whole gives, and it is valid UTF-8."""
+    sanitiser, edges = Sanitiser("utf-8"), [0, *sorted(cuts), len(data)]
+    pieces = [sanitiser.feed(data[a:b]) for a, b in pairwise(edges)]
+    joined = b"".join([*pieces, sanitiser.feed(b"", final=True)])
+    assert joined == Sanitiser("utf-8").feed(data, final=True)
+    joined.decode()
+
+
+@pytest.mark.parametrize(
+    ("head", "codec"),
+    [
+        (b"<attachments>", "utf-8"),
+        (b'<?xml version="1.0" encoding="UTF-8"?>', "utf-8"),
+        (b"<?xml version='1.0' encoding = 'ISO-8859-1' ?>", "latin-1"),
+        (b'<?xml version="1.0" encoding="windows-1252"?>', "cp1252"),
+        (b'<?xml version="1.0" encoding="us-ascii"?>', "ascii"),
+        (b'<?xml version="1.0"?><a encoding="utf-16"/>', "utf-8"),
+    ],
+)
+def test_declared_encodings_are_honoured(head: bytes, codec: str) -> None:
+    """The encoding of the declaration counts, and only of the declaration."""
+    assert codec_of(head, what="x") == codec
+
+
+@pytest.mark.parametrize("name", [b"UTF-16", b"Shift_JIS", b"utf-7", b"\xff"])
+def test_other_encodings_are_refused(name: bytes) -> None:
+    """An encoding whose markup is not ASCII is never guessed at."""
+    with pytest.raises(NotXml, match="encoding"):
+        codec_of(b'<?xml version="1.0" encoding="' + name + b'"?>', what="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "repaired"),
+    [
+        ("Bericht (1).pdf", "Bericht (1).pdf", False),
+        (" ../../a\\b\u202e'\"<b>.txt ", " ../../a\\b\u202e'\"<b>.txt ", False),
+        ("a\r\n\tb.txt", "a b.txt", True),
+        ("a\x7f\x85\x1b[0m.txt", "a[0m.txt", True),
+        (f"gr{MARK}ün.txt", "grün.txt", True),
+        ("a\ud800\U0001fffe\ufdef.txt", "a.txt", True),
+    ],
+)
+def test_names_lose_what_no_name_may_hold(text: str, name: str, repaired: bool) -> None:
+    """A name keeps all but controls, surrogates and noncharacters, and tells if it lost any."""
+    assert clean_name(text) == (name, repaired)
+
+
+def test_plain_text_has_no_marks() -> None:
+    """Marks of repairs do not stay in texts."""
+    assert plain(f"gr{MARK}ün\n") == "grün\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (None, 0),
+        ("", 0),
+        (" \n", 0),
+        ("541", 541),
+        (" 7\n", 7),
+        ("-1", -1),
+        ("007", 7),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(-(2**63)), -(2**63)),
+    ],
+)
+def test_numbers(text: str | None, value: int) -> None:
+    """Absent and empty numbers are 0; all of 64 bits are read."""
+    assert number(text, field="id", what="x") == value
+
+
+@pytest.mark.parametrize(
+    "text", ["abc", "1.5", "1e3", "+1", "\u0661", "1 2", str(2**63), "9" * 5000]
+)
+def test_what_is_no_number_is_unexpected(text: str) -> None:
+    """Text and numbers over 64 bits are refused, and quoted only in part."""
+    with pytest.raises(UnexpectedReply, match="filesize is") as caught:
+        number(text, field="filesize", what="x")
+    assert len(str(caught.value)) < 200

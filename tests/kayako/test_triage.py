@@ -1,0 +1,165 @@
+"""Which reply is which error."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import pytest
+
+from migrator.errors import (
+    BadRequest,
+    MemoryExhausted,
+    NotFound,
+    NotXml,
+    ServerFailed,
+    SourceError,
+    SourceRefused,
+    Throttled,
+    UnexpectedReply,
+    WrongTicket,
+)
+from migrator.kayako.triage import (
+    SEARCH_LIMIT,
+    error_for,
+    excerpt,
+    find_document,
+    is_noise,
+    no_document,
+)
+
+WHAT = "attachment 12 of ticket 3"
+SWIFT_404 = b"<html><body>&quot;X&quot; SWIFT App does not exist</body></html>"
+NGINX_404 = b"<html>\r\n<head><title>404 Not Found</title></head><body>x</body></html>"
+NOTICE = b'<div style="x"><font color="red">[Warning]: a (b.php:172)</font></div>\n'
+FATAL = b"<b>Fatal error</b>:  Allowed memory size of 134217728 bytes exhausted"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (401, b"NO SALT PROVIDED!", SourceRefused, "url_form"),
+        (401, b"FAILED TO AUTHENTICATE: Get", SourceRefused, "api_key and secret_key"),
+        (401, b"", SourceRefused, "no text"),
+        (403, b"", SourceRefused, "REST API > Settings"),
+        (403, b" \n", SourceRefused, "switched off"),
+        (403, b"Forbidden by mod_security", BadRequest, "mod_security"),
+        (404, b"Ticket not Found", NotFound, "Ticket not Found"),
+        (404, b"Attachment not Found", NotFound, "no longer"),
+        (404, b"Ticket Post not found\n", NotFound, "no longer"),
+        (404, b"Ticket note not Found", NotFound, "no longer"),
+        (404, NOTICE + b"ATTACHMENT NOT FOUND", NotFound, "no longer"),
+        (404, b"", NotFound, "no longer"),
+        (404, SWIFT_404, UnexpectedReply, "Check url"),
+        (404, NGINX_404, UnexpectedReply, "Check url"),
+        (404, b"<html>Ticket not Found</html>", UnexpectedReply, "Check url"),
+        (404, b"404 page not found", UnexpectedReply, "Check url"),
+        (404, b"Not Found", UnexpectedReply, "Check url"),
+        (400, b"Attachment does not belong to the specified ticket", WrongTicket, "another ticket"),
+        (400, b"No Ticket ID Specified", BadRequest, "No Ticket ID"),
+        (405, b"", BadRequest, "405"),
+        (418, b"", BadRequest, "418"),
+        (408, b"", ServerFailed, "408"),
+        (425, b"", ServerFailed, "425"),
+        (429, b"", Throttled, "slow down"),
+        (500, b"", ServerFailed, "500"),
+        (500, FATAL, MemoryExhausted, "memory_limit"),
+        (502, b"<html><h1>502 Bad Gateway</h1></html>", ServerFailed, "502 Bad Gateway"),
+        (503, b"", ServerFailed, "503"),
+        (504, b"", ServerFailed, "504"),
+        (100, b"", UnexpectedReply, "100"),
+        (201, b"", UnexpectedReply, "201"),
+        (204, b"", UnexpectedReply, "204"),
+        (302, b"", SourceRefused, "nowhere"),
+    ],
+)
+def test_statuses_and_texts(status: int, body: bytes, kind: type[SourceError], says: str) -> None:
+    """Each status and text of Kayako, PHP, web servers and proxies is its own error."""
+    error = error_for(status, {}, body, what=WHAT)
+    assert type(error) is kind
+    assert WHAT in str(error)
+    assert says in str(error)
+
+
+def test_redirects_name_the_new_address_without_its_query() -> None:
+    """A redirect says which address to use, and hides what it carries."""
+    headers = {"LOCATION": "https://u:p@new.example.com/api/index.php?e=/T&apikey=k&signature=s"}
+    error = error_for(301, headers, b"", what=WHAT)
+    assert type(error) is SourceRefused
+    assert "https://new.example.com/api/index.php (HTTP 301)" in str(error)
+    assert "put that address into url" in str(error)
+    assert "apikey" not in str(error)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_seconds_or_a_date(status: int) -> None:
+    """Both forms of Retry-After are read, and what is neither is None."""
+
+    def after(value: str) -> float | None:
+        error = error_for(status, {"retry-After": value}, b"", what=WHAT)
+        assert isinstance(error, Throttled)
+        return error.retry_after
+
+    assert after(" 120 ") == 120.0
+    assert after("0") == 0.0
+    in_an_hour = after(formatdate(time.time() + 3600, usegmt=True))
+    assert in_an_hour is not None
+    assert 3500 < in_an_hour <= 3600
+    assert after("Sun, 06 Nov 1994 08:49:37 GMT") == 0.0
+    for odd in ("soon", "-5", "9" * 30, "", "Mon, 99 Foo 2020 00:00:00 GMT"):
+        assert after(odd) is None
+
+
+def test_excerpts_are_short_single_lines() -> None:
+    """An excerpt has no tag, control character, line break or signature, and at most 200 signs."""
+    body = b"<p>Router:\r\n\x1b[31m /T&apikey=secret</p>\x00\xff" + b"long " * 999
+    text = excerpt(body)
+    assert text.startswith("Router: [31m /T&apikey=*** \ufffdlong long")
+    assert len(text) == 200
+    assert text.isprintable()
+    assert excerpt(b" \n<br/>") == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        (b"", NotXml, "empty"),
+        (b"Uncaught Exception\nRouter: /Tickets", NotXml, "begins: Uncaught Exception Router:"),
+        (b"\n" + FATAL, MemoryExhausted, "memory"),
+    ],
+)
+def test_a_good_status_without_document(body: bytes, kind: type[SourceError], says: str) -> None:
+    """PHP's text at status 200 is an error that quotes it."""
+    error = no_document(body, what=WHAT)
+    assert type(error) is kind
+    assert WHAT in str(error)
+    assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reply", "start"),
+    [
+        (b"<tickets>", 0),
+        (b"<tickets/>", 0),
+        (b"\xef\xbb\xbf\n<?xml version='1.0'?>\n<tickets>", 4),
+        (b"noise <?xml a?> <?xml version='1.0'?><tickets >", 16),
+        (NOTICE + b"<tickets>", len(NOTICE)),
+        (b"<ticketsearch><tickets>", 14),
+        (b"<ticketsearch>", None),
+        (b"<tickets", None),
+        (b"<?xml version='1.0'?>noise<tickets>", None),
+        (b"<?xml version='1.0'?><!DOCTYPE tickets><tickets>", None),
+        (b"<!doctype html><tickets>", None),
+        (b"<HTML><body><tickets>", None),
+        (b" " * SEARCH_LIMIT + b"<tickets>", None),
+    ],
+)
+def test_where_a_document_begins(reply: bytes, start: int | None) -> None:
+    """At the last declaration before the root, else at the root; never in a page or after a DTD."""
+    assert find_document(reply, ("tickets",)) == start
+
+
+def test_white_space_is_no_noise() -> None:
+    """A byte order mark and white space around a document are not worth a note."""
+    assert not is_noise(b"\xef\xbb\xbf \r\n\t")
+    assert is_noise(b" . ")
