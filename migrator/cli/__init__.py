@@ -6,10 +6,8 @@ Errors of all rooms end in :func:`invoke`, the one place where they become a tex
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from errno import ENOSPC
@@ -146,13 +144,11 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
 
 def _tell(app: App, kind: str, text: str, code: int) -> int:
     """Say the last words on stderr, as the user wants them."""
-    from migrator.report.plain import iso_time, shown
+    from migrator.cli._common import shown, tell_event
 
     if app.log_format == "json":
-        now = iso_time(int(time.time()))
-        words: dict[str, object] = {"ts": now, "event": "error", "error": kind, "exit": code}
-        words["message"] = text.removeprefix("Error: ")
-        click.echo(json.dumps(words), err=True)
+        message = text.removeprefix("Error: ")
+        tell_event("error", error=kind, exit=code, message=message)
     else:
         click.echo("\n".join(map(shown, text.split("\n"))), err=True)
     return code

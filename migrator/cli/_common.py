@@ -34,7 +34,7 @@ class App:
 
         self.config = load(self.config_path, need_source=need_source)
         for warning in self.config.warnings:
-            note(f"Warning: {warning}")
+            note(warning, level="warning")
         return self.config
 
     def scrub(self, text: str) -> str:
@@ -142,9 +142,21 @@ def shown(text: str) -> str:
     return escaped(text)
 
 
-def note(text: str) -> None:
-    """Tell the user something beside the result: a line on stderr."""
-    click.echo(shown(text), err=True)
+def note(text: str, level: str = "info") -> None:
+    """Tell the user something beside the result: a line on stderr; ``level`` is info or warning."""
+    ctx = click.get_current_context(silent=True)
+    app = ctx.find_object(App) if ctx else None
+    if app is not None and app.log_format == "json":
+        tell_event("notice", level=level, text=text)
+    else:
+        click.echo(("Warning: " if level == "warning" else "") + shown(text), err=True)
+
+
+def tell_event(event: str, **facts: object) -> None:
+    """Print one line of --log-format json, with the time, on stderr."""
+    from migrator.report.plain import iso_time
+
+    click.echo(json.dumps({"ts": iso_time(now()), "event": event, **facts}), err=True)
 
 
 def print_json(value: object) -> None:

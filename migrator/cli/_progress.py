@@ -60,7 +60,7 @@ class Tally:
                 self.received += event.received
                 self.states[event.state] += 1
             case events.BlobChecked():
-                self.todo = event.total
+                self.kind, self.todo = "verify", event.total
                 self.settled += 1
                 self.received += event.size
                 self.states[event.verdict] += 1

@@ -80,14 +80,14 @@ async def _url_forms(
         yield configured, ok(f'connection, key and signature: accepted (url_form "{configured}")')
         spare = "works, too" if await _try_form(settings, other) is None else "does not work here"
         yield None, ok(f'url_form "{other}" {spare}')
-    elif isinstance(error, SourceUnreachable | SourceRefused):
-        # What refuses or does not answer, does so in whatever form it is asked.
+    elif isinstance(error, SourceUnreachable):  # it will not answer another form either
         yield None, fail(str(error), error.exit_code)
     elif await _try_form(settings, other) is None:
         text = f'url_form "{configured}" does not work here, "{other}" does: change it ({error})'
         yield other, fail(text, ConfigError.exit_code)
     else:
-        yield None, fail(f"{error}. Is kayako.url the API URL?", error.exit_code)
+        hint = "" if isinstance(error, SourceRefused) else ". Is kayako.url the API URL?"
+        yield None, fail(f"{error}{hint}", error.exit_code)
 
 
 async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | None:

@@ -35,7 +35,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     )
     with archive:
         if not any(token.revoked_at is None for token in archive.access.tokens()):
-            note("Warning: there is no token yet; `migrator token create` makes one.")
+            note("There is no token yet; `migrator token create` makes one.", level="warning")
         serve_app(
             build_app(archive, settings),
             host=host or tickiti.host,

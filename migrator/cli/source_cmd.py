@@ -109,7 +109,7 @@ async def _get(app: App, ticket: int, attachment: int, output: Path | None) -> N
                 f"Kayako lists {declared:,} bytes for attachment {attachment}, but has none."
             )
         if contents.size != declared:
-            note(f"Warning: Kayako lists {declared:,} bytes, but sent {contents.size:,}.")
+            note(f"Kayako lists {declared:,} bytes, but sent {contents.size:,}.", level="warning")
         target = output or Path(safe_name(contents.attachment.filename, attachment))
         sink.keep(target)
     click.echo(f"{sink.sha256}  {shown(str(target))}")
@@ -138,7 +138,7 @@ async def _upload(app: App, ticket: int, post: int, name: str, data: bytes) -> N
         made = await kayako.upload(ticket, post, name, data)
     note(f"Kayako has it as attachment {made.id}: {made.filename}, {made.filesize:,} bytes.")
     if made.filesize != len(data):
-        note(f"Warning: the file has {len(data):,} bytes.")
+        note(f"But the file has {len(data):,} bytes.", level="warning")
     click.echo(str(made.id))
 
 

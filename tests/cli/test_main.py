@@ -214,6 +214,15 @@ def test_the_exit_code_reaches_the_process(tmp_path: Path) -> None:
     assert migrator("--version").returncode == 0
 
 
+def test_a_closed_pipe_replaces_stdout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After EPIPE nothing can be flushed into the closed pipe any more."""
+    failing(monkeypatch, BrokenPipeError())
+    replaced: list[int] = []
+    monkeypatch.setattr("os.dup2", lambda _, fd: replaced.append(fd))
+    assert cli("init") == (141, "", "")
+    assert replaced == [sys.stdout.fileno()]
+
+
 def test_a_closed_pipe_is_quiet(home: Path) -> None:
     """`migrator report | head` ends without a word."""
     read, write = os.pipe()
@@ -261,10 +270,12 @@ def test_warnings_of_the_configuration_are_told(cli: Cli, home: Path) -> None:
     assert code == 0
     assert err.startswith("Warning: ")
     assert "Warning" not in out
+    notice = json.loads(cli("--log-format", "json", "status")[2])
+    assert (notice["event"], notice["level"]) == ("notice", "warning")
 
 
 def test_invoke_reads_the_command_line_of_the_process(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without arguments the process's own are used, and `main` leaves with the code."""
     monkeypatch.setattr(sys, "argv", ["migrator", "--nope"])

@@ -1,0 +1,164 @@
+"""What a run says while it works."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+
+from migrator import events
+from migrator.cli._progress import Bars, JsonLines, Lines, Tally, progress
+
+STORY: list[events.Event] = [
+    events.RunStarted(7, "run", done=5, listed=10, resumes=True),
+    events.TicketsCounted(4),
+    events.TicketListed(1, attachments=3, todo=2, todo_bytes=600),
+    events.AttachmentSettled(11, 1, "stored", received=1024),
+    events.Notice("look at\x1b[2J this", level="warning"),
+    events.AttachmentSettled(12, 1, "failed", "server_error", "status 500"),
+    events.TicketListed(2, attachments=0, todo=0),
+    events.Retrying("attachment 13", "throttled", 1, 2.0),
+    events.LeftoversQueued(1, 10),
+    events.AttachmentSettled(13, 9, "missing", "source_lost_file"),
+    events.RunFinished(7, 3, {"stored": 1}),
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_lines_begin_at_once_and_come_once_a_minute() -> None:
+    """Between two lines of figures lies a minute, however many events there are."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        for number in range(1, 601):
+            tell(events.TicketListed(number, 1, 1))
+            tell(events.AttachmentSettled(number, number, "stored", received=100))
+            clock.time += 0.5
+        tell(events.RunFinished(1, 0))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1 + 4 + 1
+    assert lines[0].startswith("0 of 1 attachments")
+    assert lines[-1].startswith("600 of 600 attachments, 58.6 KiB, 600 tickets listed")
+
+
+def test_lines_tell_the_whole_story() -> None:
+    """The opening, warnings at once, troubles as counts, and the end are told."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        for event in STORY:
+            tell(event)
+            clock.time += 1
+    said = stream.getvalue().splitlines()
+    assert said[0] == "Resuming run: 5 of 10 attachments are settled."
+    assert "Warning: look at\\x1b[2J this" in said
+    assert said[-1] == (
+        "3 of 3 attachments, 1.0 KiB, 2 of 4 tickets listed, 1 failed, 1 missing, 1 retries, "
+        "after 10 s, about 10 s left"
+    )
+    assert "status 500" not in stream.getvalue()
+
+
+def test_what_is_left_counts_tickets_not_listed_yet() -> None:
+    """The estimate grows with the share of tickets that are still to be listed."""
+    tally = Tally()
+    tally.take(events.TicketsCounted(None))
+    tally.take(events.TicketListed(1, 10, 10))
+    assert tally.expected() == 10
+    tally.take(events.TicketsCounted(5))
+    assert tally.expected() == 50
+
+
+def test_a_first_run_starts_plainly() -> None:
+    """Without earlier work there is nothing to resume."""
+    stream = io.StringIO()
+    with Lines(stream) as tell:
+        tell(events.RunStarted(1, "run"))
+    assert stream.getvalue() == "Starting run.\n"
+
+
+def test_json_has_a_line_per_event() -> None:
+    """Each line is an object with time, run, event name and the event's fields."""
+    stream = io.StringIO()
+    with JsonLines(stream, lambda: 1_767_323_045.5) as tell:
+        for event in STORY:
+            tell(event)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(lines) == len(STORY)
+    assert lines[0] == {
+        "ts": "2026-01-02T03:04:05Z",
+        "run": 7,
+        "event": "run_started",
+        "kind": "run",
+        "done": 5,
+        "listed": 10,
+        "resumes": True,
+    }
+    assert {line["run"] for line in lines} == {7}
+    assert lines[5]["event"] == "attachment_settled"
+    assert lines[5]["detail"] == "status 500"
+    assert lines[-1]["counts"] == {"stored": 1}
+
+
+def test_bars_on_a_terminal() -> None:
+    """Two bars are drawn, warnings are printed between them, failures are only counted."""
+    stream = Terminal()
+    with Bars(stream) as tell:
+        for event in STORY:
+            tell(event)
+    said = stream.getvalue()
+    assert "Resuming run: 5 of 10" in said
+    assert "Warning: look at\\x1b[2J this\n" in said
+    last = re.split(r"[\r\n]", said)
+    assert any(re.match(r"tickets +:.* 2/4 ", line) for line in last)
+    assert any("3/3" in line and "failed 1, missing 1, retries 1" in line for line in last)
+    assert "status 500" not in said
+
+
+def test_bars_of_a_verification() -> None:
+    """Reading blobs again has one bar, of files, with what is damaged."""
+    stream = Terminal()
+    with Bars(stream) as tell:
+        tell(events.BlobChecked("a" * 64, 2048, "ok", 2))
+        tell(events.BlobChecked("b" * 64, 0, "damaged", 2))
+    assert re.search(r"files +: 100%.*2/2.*2\.0 KiB, damaged 1", stream.getvalue())
+    assert "ticket" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("log_format", "stream", "kind"),
+    [("text", io.StringIO(), Lines), ("text", Terminal(), Bars), ("json", Terminal(), JsonLines)],
+)
+def test_the_listener_fits_the_stream(log_format: str, stream: io.StringIO, kind: type) -> None:
+    """Bars need a terminal; JSON is JSON everywhere."""
+    assert type(progress(log_format, stream)) is kind
+
+
+@pytest.mark.parametrize("kind", [Lines, JsonLines, Bars])
+def test_a_listener_survives_the_loss_of_its_stream(
+    kind: type[Lines] | type[JsonLines] | type[Bars],
+) -> None:
+    """A run does not end because the terminal or pipe behind stderr is gone."""
+
+    class Gone(Terminal):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    with kind(Gone()) as tell:
+        for event in STORY:
+            tell(event)

@@ -1,0 +1,258 @@
+"""``migrator source`` and ``migrator doctor`` against the look-alike."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.cli._disk import check, file_system
+from migrator.cli._sinks import FileSink
+from migrator.cli.source_cmd import safe_name
+from migrator.errors import ConfigError
+from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+
+Cli = Callable[..., "tuple[int, str, str]"]
+
+
+@pytest.fixture
+def helpdesk(tmp_path: Path) -> Iterator[Helpdesk]:
+    """Serve a small helpdesk that the configuration points to."""
+    desk = Helpdesk.build(SandboxOptions(tickets=12))
+    with SandboxServer(desk) as server:
+        configure(tmp_path, server)
+        yield desk
+
+
+def configure(home: Path, server: SandboxServer, more: str = "") -> None:
+    path = home / "config.toml"
+    path.write_text(
+        f'[kayako]\nurl = "{server.url}"\napi_key = "{server.api_key}"\n'
+        f'secret_key = "{server.secret_key}"\n{more}'
+    )
+    path.chmod(0o600)
+
+
+def an_attachment(desk: Helpdesk) -> int:
+    return next(
+        number
+        for number, truth in desk.truth.items()
+        if truth.state == "stored" and truth.size and not truth.faults
+    )
+
+
+def ticket_of(desk: Helpdesk, attachment: int) -> tuple[int, int]:
+    found = desk.attachments[attachment]
+    return found.ticket_id, found.post_id
+
+
+def test_list_get_upload_delete(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> None:
+    """One attachment goes up, is listed, comes back byte for byte, and is deleted."""
+    ticket, post = ticket_of(helpdesk, an_attachment(helpdesk))
+    (tmp_path / "up load.bin").write_bytes(b"\0\1\2" * 1000)
+    code, out, err = cli("source", "upload", str(ticket), str(post), "up load.bin")
+    assert code == 0
+    number = out.strip()
+    assert "3,000 bytes" in err
+    code, out, _ = cli("source", "list", str(ticket))
+    assert code == 0
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith(f"{number} ")] == [
+        [number, str(post), "3,000"]
+    ]
+    digest = hashlib.sha256(b"\0\1\2" * 1000).hexdigest()
+    code, out, _ = cli("source", "list", str(ticket), "--post", str(post))
+    assert digest in out
+    code, out, _ = cli("source", "get", str(ticket), number, "--output", "down.bin")
+    assert (code, out) == (0, f"{digest}  down.bin\n")
+    assert (tmp_path / "down.bin").read_bytes() == b"\0\1\2" * 1000
+    assert cli("source", "delete", str(ticket), number, "--yes")[0] == 0
+    assert cli("source", "get", str(ticket), number)[0] == 4
+    assert cli("source", "delete", str(ticket), number, "--yes")[0] == 4
+
+
+def test_get_never_overwrites(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> None:
+    """An existing file stays, and no temporary one is left."""
+    number = an_attachment(helpdesk)
+    ticket, _ = ticket_of(helpdesk, number)
+    (tmp_path / "mine").write_text("mine")
+    code, out, err = cli("source", "get", str(ticket), str(number), "--output", "mine")
+    assert (code, out) == (2, "")
+    assert "is there already" in err
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not list(tmp_path.glob(".migrator*"))
+    assert cli("source", "get", str(ticket), str(number), "--output", "none/x")[0] == 2
+
+
+def test_delete_asks_first(cli: Cli, helpdesk: Helpdesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a yes nothing is deleted, also where there is nobody to ask."""
+    number = an_attachment(helpdesk)
+    ticket, _ = ticket_of(helpdesk, number)
+    for answer in ("n\n", ""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        code, out, err = cli("source", "delete", str(ticket), str(number))
+        assert (code, out) == (2, "")
+        assert "Nothing was deleted" in err
+        assert cli("source", "list", str(ticket))[1].count(f"\n{number} ") == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert cli("source", "delete", str(ticket), str(number))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [("missing_file", 4, "has none"), ("short_contents", 0, "Warning: Kayako lists")],
+)
+def test_get_tells_what_is_odd(cli: Cli, tmp_path: Path, fault: str, code: int, said: str) -> None:
+    """Bytes that the source lost are an error, a wrong length is a warning."""
+    desk = Helpdesk.build(SandboxOptions(tickets=40, faults=frozenset({fault})))
+    number = next(n for n, truth in desk.truth.items() if fault in truth.faults)
+    ticket, _ = ticket_of(desk, number)
+    with SandboxServer(desk) as server:
+        configure(tmp_path, server)
+        got = cli("source", "get", str(ticket), str(number), "--output", "x")
+    assert got[0] == code
+    assert said in got[2]
+    assert (tmp_path / "x").exists() == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("icon chart.gif", "icon chart.gif"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("/abs", "_abs"),
+        (".bashrc", "bashrc"),
+        ("-rf", "rf"),
+        ("a\n\x1b\u202eb", "a___b"),
+        ("...", "attachment-7"),
+        ("", "attachment-7"),
+        ("ü" * 300 + ".pdf", "ü" * 98 + ".pdf"),
+        ("x" * 300, "x" * 200),
+        ("\udcff", "_"),
+    ],
+)
+def test_a_hostile_name_becomes_a_plain_one(name: str, safe: str) -> None:
+    """Whatever the helpdesk calls a file, it lands in the working directory, visible."""
+    assert safe_name(name, 7) == safe
+
+
+def test_a_full_disk_while_getting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails is told, and the temporary file goes."""
+    sink = FileSink(tmp_path)
+
+    class Full(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(28, "No space left on device")
+
+    sink._file.close()
+    monkeypatch.setattr(sink, "_file", Full())
+    with pytest.raises(ConfigError, match="No space left"):
+        sink.write(b"x")
+    sink.abort()
+    assert not list(tmp_path.iterdir())
+
+
+def marks(out: str) -> list[str]:
+    return [line.split(" ")[0] for line in out.splitlines() if line and line[0] in "owF"]
+
+
+def test_a_healthy_helpdesk(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> None:
+    """The doctor finds all in order, fetches one attachment, and leaves nothing behind."""
+    code, out, _ = cli("doctor")
+    assert code == 0
+    assert "FAIL" not in out
+    assert 'accepted (url_form "e")' in out
+    assert "SHA-256" in out
+    assert out.endswith("Ready: `migrator plan` comes next.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("auth_fail", 4, "FAIL  the departments"),
+        ("api_off", 4, "FAIL  the departments"),
+        ("no_count", 0, "warn  tickets: this server cannot count"),
+        ("no_paging", 0, "ok    attachment"),
+    ],
+)
+def test_what_is_wrong_with_the_source(
+    cli: Cli, tmp_path: Path, fault: str, code: int, said: str
+) -> None:
+    """Each state of the server is told, with the exit code of what stands in the way."""
+    desk = Helpdesk.build(SandboxOptions(tickets=12, faults=frozenset({fault})))
+    with SandboxServer(desk) as server:
+        configure(tmp_path, server)
+        got, out, _ = cli("doctor")
+    assert got == code
+    assert said in out
+    assert ("Not ready yet." in out) == (code != 0)
+
+
+def test_an_address_that_is_not_kayako(cli: Cli, tmp_path: Path, helpdesk: Helpdesk) -> None:
+    """A page that is no API gets the hint to look at the address."""
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace("/api/index.php", "/staff/index.php"))
+    code, out, _ = cli("doctor")
+    assert code == 4
+    assert "usually ends in /api/index.php" in out
+
+
+def test_a_server_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
+    """No answer is told once, with exit code 4, and the disk is looked at all the same."""
+    (tmp_path / "config.toml").write_text(
+        '[kayako]\nurl = "http://127.0.0.1:9/"\napi_key = "k"\nsecret_key = "s"\nattempts = 1\n'
+    )
+    code, out, _ = cli("doctor")
+    assert code == 4
+    assert out.count("FAIL") == 1
+    assert "disk: a file was written" in out
+
+
+def test_another_url_form_is_advised(
+    cli: Cli, helpdesk: Helpdesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When only the other form works, the doctor says which key to change; exit code 2."""
+    from migrator.cli import doctor_cmd
+    from migrator.errors import NotFound, SourceError
+    from migrator.kayako.settings import KayakoSettings
+    from migrator.kayako.urls import UrlForm
+
+    async def only_standard(_: KayakoSettings, form: UrlForm) -> SourceError | None:
+        return NotFound("no such page") if form is UrlForm.QUERY else None
+
+    monkeypatch.setattr(doctor_cmd, "_try_form", only_standard)
+    code, out, _ = cli("doctor")
+    assert code == 2
+    assert 'FAIL  url_form "e" does not work here, "standard" does: change it' in out
+    assert "SHA-256" in out
+
+
+def test_the_place_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loose modes, network shares and unwritable places are told; nothing is left behind."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"a / ext4 rw 0 0\nb {tmp_path}/my\\040share nfs4 rw 0 0\n")
+    share = tmp_path / "my share"
+    share.mkdir(mode=0o755)
+    share.chmod(0o755)
+    said = {finding.mark: finding.text for finding in check(share, mounts)}
+    texts = " ".join(finding.text for finding in check(share, mounts))
+    assert "network share (nfs4)" in texts
+    assert "chmod 700" in texts
+    assert "FAIL" not in said
+    share.chmod(0o700)
+    assert "only its owner" in " ".join(finding.text for finding in check(share, mounts))
+    assert "made by the first run" in next(iter(check(share / "a" / "b", mounts))).text
+    assert not list(share.iterdir())
+    assert file_system(tmp_path, mounts) == "ext4"
+    assert file_system(tmp_path, tmp_path / "none") is None
+
+    def no_sync(_: int) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("os.fsync", no_sync)
+    codes = {finding.mark: finding.exit_code for finding in check(share, mounts)}
+    assert codes["FAIL"] == 7
+    assert not list(share.iterdir())
