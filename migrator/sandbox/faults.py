@@ -66,12 +66,10 @@ _ENCODED: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 def afflict(reply: Reply, fault: str | None, nth: int) -> Reply:
     """Return the reply as the fault lets it out on the ``nth`` request for the attachment."""
-    times, make = _REPLIES.get(fault or "", (0, _same))
+    if fault not in _REPLIES:
+        return reply
+    times, make = _REPLIES[fault]
     return make(reply) if nth <= times else reply
-
-
-def _same(reply: Reply) -> Reply:
-    return reply
 
 
 def _instead(broken: Reply) -> Callable[[Reply], Reply]:

@@ -182,6 +182,14 @@ def _eml(size: int, rng: Random) -> bytes:
     return (head + _words(size, rng)).encode()
 
 
+def _exe(size: int, rng: Random) -> bytes:
+    """Return the head of a Windows program, which points to its second head, and noise."""
+    first = b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0\xb8".ljust(0x3C, b"\0") + b"\x80\0\0\0"
+    stub = b"\x0e\x1f\xba\x0e\0\xb4\x09\xcd\x21\xb8\x01\x4c\xcd\x21cannot be run in DOS mode.$"
+    second = b"PE\0\0\x4c\x01\x01\0".ljust(20, b"\0") + b"\xe0\0\x02\x01\x0b\x01"
+    return (first + stub).ljust(0x80, b"\0") + second + rng.randbytes(size)
+
+
 MAKERS: Final[dict[str, Callable[[int, Random], bytes]]] = {
     "png": _png,
     "gif": _gif,
@@ -196,7 +204,7 @@ MAKERS: Final[dict[str, Callable[[int, Random], bytes]]] = {
     "xml": lambda size, rng: f"<?xml version='1.0'?><order>{_words(size, rng)}</order>".encode(),
     "reply": _kayako_reply,
     "eml": _eml,
-    "exe": lambda size, rng: b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0" + rng.randbytes(size),
+    "exe": _exe,
     "empty": lambda _size, _rng: b"",
 }
 """How each kind of file is made from a wished size and a source of chance."""

@@ -91,7 +91,7 @@ class SandboxOptions:
     ``tickets`` counts those alive or in the trash. ``faults`` are names of ``ALL_FAULTS``, or
     ``all`` for every attachment fault; from 40 tickets on each hits at least one attachment.
     ``latency`` is waited before each reply, in seconds. ``big`` adds one attachment per size,
-    in bytes. Raises ValueError for an unknown fault or a negative number.
+    in bytes. Raises ValueError for an unknown fault, a negative number, or ``big`` without tickets.
     """
 
     seed: int = 1
@@ -107,6 +107,8 @@ class SandboxOptions:
             raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")
         if min(self.tickets, self.latency, *self.big) < 0:
             raise ValueError("tickets, latency and big cannot be negative")
+        if self.big and not self.tickets:
+            raise ValueError("big attachments need at least one ticket")
 
     @property
     def attachment_faults(self) -> tuple[str, ...]:

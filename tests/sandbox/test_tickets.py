@@ -1,0 +1,246 @@
+"""Departments, statuses, tickets: filters, pages, trash and merges as Kayako has them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import Client, Serve
+
+DEPARTMENTS = "1,2,4,5"
+STATUSES = "1,2,3,4,5"
+WALK = f"/Tickets/Ticket/ListAll/{DEPARTMENTS}/{STATUSES}"
+
+
+def listed(client: Client) -> list[int]:
+    """Return the ids of all tickets that are neither merged nor in the trash."""
+    return sorted(t.id for t in client.desk.tickets.values() if t.department_id)
+
+
+def test_departments(client: Client) -> None:
+    """Departments come in Kayako's shape, one of them for chats; an unknown id lists none."""
+    answer = client.get("/Base/Department")
+    assert answer.headers["Content-Type"] == "text/xml;charset=UTF-8"
+    assert answer.text.startswith(
+        '<?xml version="1.0" encoding="UTF-8"?>\n<departments>\n<department>\n'
+        "<id><![CDATA[1]]></id>\n<title><![CDATA[Support]]></title>\n"
+        "<type><![CDATA[public]]></type>\n<module><![CDATA[tickets]]></module>\n"
+        "<app><![CDATA[tickets]]></app>\n<displayorder><![CDATA[10]]></displayorder>\n"
+        "<parentdepartmentid><![CDATA[0]]></parentdepartmentid>\n"
+        "<uservisibilitycustom><![CDATA[0]]></uservisibilitycustom>\n"
+        "<usergroups>\n</usergroups>\n</department>\n"
+    )
+    assert answer.values("app").count("livechat") == 1
+    assert client.get("/Base/Department/4").values("id") == ["4"]
+    none = client.get("/Base/Department/99")
+    assert none.text.endswith("\n<departments>\n</departments>")
+
+
+def test_statuses(client: Client) -> None:
+    """Statuses tell whether they resolve and where they are valid."""
+    answer = client.get("/Tickets/TicketStatus")
+    assert answer.values("id") == STATUSES.split(",")
+    assert answer.values("markasresolved") == ["0", "0", "1", "0", "1"]
+    assert answer.values("departmentid") == ["0", "0", "0", "4", "4"]
+    assert client.get("/Tickets/TicketStatus/3").values("title") == ["Closed"]
+
+
+def test_all_tickets(client: Client) -> None:
+    """All departments with all statuses give every ticket, by id; most of them are closed."""
+    answer = client.get(WALK)
+    assert answer.ids() == listed(client)
+    assert answer.values("statusid").count("3") > len(answer.ids()) / 2
+    assert answer.text.endswith("</ticket>\n</tickets>")
+
+
+def test_fields(client: Client) -> None:
+    """A ticket has Kayako's fields in Kayako's order; no organization is an empty element."""
+    text = client.get(f"{WALK}/-1/-1/1/0").text
+    assert re.findall(r"^<(\w+)", text, re.MULTILINE)[2:10] == [
+        "displayid",
+        "departmentid",
+        "statusid",
+        "priorityid",
+        "typeid",
+        "userid",
+        "userorganization",
+        "userorganizationid",
+    ]
+    assert "\n<userorganizationid />\n" in text
+    assert "<posts>" not in text
+
+
+@pytest.mark.parametrize("statuses", ["-1", "99", "-1,99", "4"])
+def test_unresolved_only(client: Client, statuses: str) -> None:
+    """-1, unknown and unusable statuses mean the unresolved tickets alone.
+
+    Status 4 belongs to department 4 and counts for nothing without it.
+    """
+    answer = client.get(f"/Tickets/Ticket/ListAll/1,2,5/{statuses}")
+    assert answer.ids()
+    assert set(answer.values("statusid")) <= {"1", "2"}
+
+
+def test_status_of_a_department(client: Client) -> None:
+    """A status bound to a department counts together with it."""
+    assert set(client.get("/Tickets/Ticket/ListAll/4/4").values("statusid")) == {"4"}
+
+
+@pytest.mark.parametrize("department", ["-1", "0", "99", "x"])
+def test_no_known_department_is_the_trash(client: Client, department: str) -> None:
+    """Without a known department the trash is listed, not everything."""
+    answer = client.get(f"/Tickets/Ticket/ListAll/{department}/{STATUSES}")
+    trashed = [t.id for t in client.desk.tickets.values() if not t.department_id]
+    assert answer.ids() == sorted(trashed) != []
+    assert set(answer.values("departmentid")) == {"0"}
+
+
+def test_owner_user_and_email(client: Client) -> None:
+    """Owner, user and the form field ``email`` narrow the list; owner 0 means unassigned."""
+    unassigned = client.get(f"{WALK}/0")
+    assert set(unassigned.values("ownerstaffid")) == {"0"}
+    assert set(client.get(f"{WALK}/-1/3").values("userid")) == {"3"}
+    assert set(client.post(WALK, email="user3@example.com").values("userid")) == {"3"}
+
+
+def test_pages(client: Client) -> None:
+    """Count limits and start is a row offset; without a count start means nothing."""
+    every = listed(client)
+    assert client.get(f"{WALK}/-1/-1/10/0").ids() == every[:10]
+    assert client.get(f"{WALK}/-1/-1/10/5").ids() == every[5:15]
+    assert client.get(f"{WALK}/-1/-1/10/1000").ids() == []
+    assert client.get(f"{WALK}/-1/-1/-1/5").ids() == every
+    assert client.get(f"{WALK}/-1/-1/0/5").ids() == every
+    assert client.get(f"{WALK}/-1/-1/x/5").ids() == every
+
+
+def test_negative_start(client: Client) -> None:
+    """A negative start with a count is an SQL error: text at status 200."""
+    answer = client.get(f"{WALK}/-1/-1/10/-1")
+    assert answer.status == 200
+    assert "PDO Prepare Failed" in answer.text
+    assert "<?xml" not in answer.text
+
+
+def test_sorting(client: Client) -> None:
+    """Known fields sort, up or down; unknown ones sort by id."""
+    tickets = client.desk.tickets
+    newest = client.get(f"{WALK}/-1/-1/-1/0/lastactivity/desc").ids()
+    assert newest == sorted(newest, key=lambda t: -tickets[t].last_activity)
+    assert newest != listed(client)
+    assert client.get(f"{WALK}/-1/-1/-1/0/ticketid/DESC").ids() == listed(client)[::-1]
+    assert client.get(f"{WALK}/-1/-1/-1/0/nonsense/sideways").ids() == listed(client)
+
+
+def test_count(client: Client) -> None:
+    """The count follows the filter of the list, also as POST; -1 counts the unresolved."""
+    path = "/Tickets/Ticket/GetTicketCount"
+    number = str(len(listed(client)))
+    assert client.get(f"{path}/{DEPARTMENTS}/{STATUSES}").values("totalcount") == [number]
+    assert client.post(f"{path}/{DEPARTMENTS}/{STATUSES}").values("totalcount") == [number]
+    unresolved = client.get(f"/Tickets/Ticket/ListAll/{DEPARTMENTS}").ids()
+    assert client.get(f"{path}/{DEPARTMENTS}").values("totalcount") == [str(len(unresolved))]
+
+
+def test_one_ticket(client: Client) -> None:
+    """A ticket comes with its posts, by id or mask, and without contents of attachments."""
+    ticket = client.desk.tickets[listed(client)[0]]
+    by_id = client.get(f"/Tickets/Ticket/{ticket.id}")
+    assert by_id.ids() == [ticket.id]
+    assert by_id.values("id") == [str(post.id) for post in client.desk.posts_of(ticket.id)]
+    assert "filename" not in by_id.text
+    assert client.get(f"/Tickets/Ticket/{ticket.mask}").body == by_id.body
+
+
+def test_merged_ticket(serve: Serve) -> None:
+    """The id of a merged ticket gets the survivor, its mask nothing."""
+    with serve() as client:
+        old, into = listed(client)[:2]
+        mask = client.desk.tickets[old].mask
+        client.desk.merge(old, into)
+        assert client.get(f"/Tickets/Ticket/{old}").ids() == [into]
+        answer = client.get(f"/Tickets/Ticket/{mask}")
+        assert (answer.status, answer.text) == (404, "Ticket not Found")
+        assert old not in client.get(WALK).ids()
+
+
+def test_trashed_ticket(client: Client) -> None:
+    """A trashed ticket is in no list of a department and still answers by id."""
+    trashed = next(t for t in client.desk.tickets.values() if not t.department_id)
+    answer = client.get(f"/Tickets/Ticket/{trashed.id}")
+    assert (answer.status, answer.values("departmentid")) == (200, ["0"])
+    assert trashed.id not in client.get(WALK).ids()
+
+
+@pytest.mark.parametrize("ticket", ["99999", "abc", "ABC-123-45678", "9" * 30, "-1"])
+def test_unknown_ticket(client: Client, ticket: str) -> None:
+    """An unknown ticket is 404 as text that calls itself XML."""
+    answer = client.get(f"/Tickets/Ticket/{ticket}")
+    assert (answer.status, answer.text) == (404, "Ticket not Found")
+    assert answer.headers["Content-Type"].startswith("text/xml")
+
+
+@pytest.mark.parametrize("name", ["Ticket", "TicketPost", "TicketAttachment"])
+def test_not_implemented(client: Client, name: str) -> None:
+    """A bare controller says which call to use."""
+    answer = client.get(f"/Tickets/{name}")
+    assert answer.status == 400
+    assert answer.text == f"Not Implemented, Call /Tickets/{name}/ListAll instead."
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("GET", "/Tickets/Ticket/ListAll"),
+        ("GET", "/Tickets/TicketAttachment/1"),
+        ("PUT", "/Tickets/TicketAttachment"),
+        ("DELETE", "/Base/Department/1"),
+    ],
+)
+def test_uncaught_exception(client: Client, verb: str, path: str) -> None:
+    """Too few arguments or a missing method give text without XML at status 200."""
+    answer = client.send(verb, client.target(path))
+    assert answer.status == 200
+    assert answer.text.startswith(f"Uncaught Exception\nRouter: {path}\n")
+    assert "=" * 60 in answer.text
+
+
+def test_a_named_action_wins_over_the_verb(client: Client) -> None:
+    """An action that names a method is called whatever the verb."""
+    assert client.delete(WALK).ids() == listed(client)
+
+
+def test_connection_test(client: Client) -> None:
+    """The connection test answers in text and echoes the query."""
+    answer = client.get("/Core/TestAPI")
+    assert answer.text.startswith("GET List\nARGS:")
+    assert client.server.api_key in answer.text
+    assert client.get("/Core/TestAPI/1").text.startswith("GET: 1\n")
+
+
+def test_old_versions(serve: Serve) -> None:
+    """Without GetTicketCount its name is taken for an id; without paging all comes at once."""
+    with serve("no_count", "no_paging", "stray_warning") as client:
+        answer = client.get(f"/Tickets/Ticket/GetTicketCount/{DEPARTMENTS}")
+        assert (answer.status, answer.text) == (404, "Ticket not Found")
+        page = client.get(f"{WALK}/-1/-1/10/5")
+        assert page.ids() == listed(client)
+        assert page.text.startswith('<div style="BACKGROUND: #f8ebeb;')
+
+
+def test_drift(serve: Serve) -> None:
+    """While pages are walked one ticket leaves, and one behind it is skipped; the count tells."""
+    with serve("drift") as client:
+        every = listed(client)
+        first = client.get(f"{WALK}/-1/-1/10/0").ids()
+        assert first == every[:10]
+        before = client.desk.truth
+        second = client.get(f"{WALK}/-1/-1/10/10").ids()
+        assert second == every[10:20]
+        third = client.get(f"{WALK}/-1/-1/10/20").ids()
+        assert third == every[21:31]
+        assert len(listed(client)) == len(every) - 1
+        assert client.desk.truth == before
