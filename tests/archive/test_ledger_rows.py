@@ -1,0 +1,312 @@
+"""The ledger's writing half: what becomes of a row, and what never does."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from migrator.archive import (
+    Archive,
+    Count,
+    Department,
+    Listed,
+    Outcome,
+    Row,
+    State,
+    StoredBlob,
+    TicketRow,
+    Work,
+)
+from migrator.errors import ArchiveError
+
+ListThem = Callable[..., int]
+Put = Callable[[bytes], StoredBlob]
+Store = Callable[[int, bytes], StoredBlob]
+SHA = "ab" * 32
+
+
+def row(archive: Archive, attachment_id: int) -> Row:
+    found = archive.ledger.attachment(attachment_id)
+    assert found is not None
+    return found
+
+
+def record(archive: Archive, *listed: Listed, recheck: bool = False) -> list[Work]:
+    run = archive.ledger.begin_run("run", source="test", scope={})
+    ticket = TicketRow(1, 3)
+    return archive.ledger.record_ticket(run.id, ticket, listed, recheck=recheck)
+
+
+def listed(attachment_id: int, **changes: object) -> Listed:
+    values = {
+        "ticket_id": 1,
+        "post_id": 5,
+        "filename": "a.pdf",
+        "declared_type": "application/pdf",
+        "declared_size": 10,
+        "created_at": 7,
+        **changes,
+    }
+    return Listed(attachment_id, **values)  # type: ignore[arg-type]
+
+
+def test_a_new_attachment_is_pending(archive: Archive) -> None:
+    """What the list says is kept, and the attachments that want fetching come back by id."""
+    work = record(archive, listed(9, problem="repaired_name"), listed(4), listed(9))
+    assert work == [Work(4, 1, 10, "a.pdf", 0), Work(9, 1, 10, "a.pdf", 0)]
+    assert row(archive, 4) == Row(
+        id=4, ticket_id=1, post_id=5, ticket_number="1", department_id=3, queue_id=3,
+        filename="a.pdf", declared_type="application/pdf", declared_size=10, size=None,
+        sha256=None, mime_type=None, state=State.PENDING, problem=None, detail=None, attempts=0,
+        created_at=7, stored_at=None,
+    )  # fmt: skip
+
+
+def test_a_stored_attachment_has_its_blob(archive: Archive, list_them: ListThem) -> None:
+    """Settling as stored keeps hash, size, type and time, and adds the attempts."""
+    list_them(4)
+    before = archive.ledger.begin_run("x", source="", scope={}).started_at
+    outcome = Outcome(4, State.STORED, "size_mismatch", "why", SHA, 12, "image/png", attempts=3)
+    assert archive.ledger.settle(outcome) is State.STORED
+    found = row(archive, 4)
+    assert (found.sha256, found.size, found.mime_type) == (SHA, 12, "image/png")
+    assert (found.problem, found.detail, found.attempts) == ("size_mismatch", "why", 3)
+    assert found.stored_at is not None
+    assert found.stored_at >= before
+    assert record(archive, listed(4)) == []
+
+
+def test_the_note_of_the_list_stays_beside_stored(archive: Archive) -> None:
+    """A repaired name is told beside the stored row, unless the fetch has its own problem."""
+    first, second = record(
+        archive, listed(1, problem="repaired_name"), listed(2, problem="repaired_name")
+    )
+    assert first.problem == "repaired_name"
+    archive.ledger.settle(Outcome(1, State.FAILED, "server_error"))
+    assert row(archive, 1).problem == "server_error"
+    archive.ledger.settle(Outcome(1, State.STORED, sha256=SHA, size=1, mime_type="a/b"))
+    blob = Outcome(second.id, State.STORED, "lenient_base64", None, SHA, 1, "a/b")
+    archive.ledger.settle(blob)
+    assert row(archive, 1).problem == "repaired_name"
+    assert row(archive, 2).problem == "lenient_base64"
+
+
+FIRST = [s for s in State if s is not State.DELETED]
+
+
+def bring_to(archive: Archive, state: State, attachment_id: int = 4) -> None:
+    record(archive, listed(attachment_id))
+    if state is State.DELETED:
+        bring_to(archive, State.STORED, attachment_id)
+        assert archive.ledger.mark_deleted(attachment_id, "no longer listed")
+    elif state is State.STORED:
+        archive.ledger.settle(Outcome(attachment_id, state, None, None, SHA, 1, "a/b"))
+    elif state is not State.PENDING:
+        archive.ledger.settle(Outcome(attachment_id, state, "why", "because"))
+    assert row(archive, attachment_id).state is state
+
+
+@pytest.mark.parametrize(
+    ("before", "recheck", "after"),
+    [
+        (State.PENDING, False, State.PENDING),
+        (State.STORED, True, State.STORED),
+        (State.FAILED, False, State.FAILED),
+        (State.MISSING, False, State.MISSING),
+        (State.MISSING, True, State.PENDING),
+        (State.GONE, False, State.PENDING),
+        (State.DELETED, False, State.STORED),
+        (State.DELETED, True, State.STORED),
+    ],
+)
+def test_listing_again(archive: Archive, before: State, recheck: bool, after: State) -> None:
+    """What was gone or deleted is back when listed; missing only with recheck; nothing is lost."""
+    bring_to(archive, before)
+    work = record(archive, listed(4, filename="new.txt", post_id=6), recheck=recheck)
+    found = row(archive, 4)
+    assert (found.state, found.filename, found.post_id) == (after, "new.txt", 6)
+    assert [w.id for w in work] == ([4] if after in (State.PENDING, State.FAILED) else [])
+    assert (found.sha256 is not None) == (after is State.STORED)
+    if after is not before:
+        assert (found.problem, found.detail) == (None, None)
+
+
+@pytest.mark.parametrize("before", [State.STORED, State.DELETED])
+@pytest.mark.parametrize("after", [State.PENDING, State.FAILED, State.MISSING, State.GONE])
+def test_what_is_held_stays_held(archive: Archive, before: State, after: State) -> None:
+    """Nothing that a later fetch brings takes a stored or deleted row's bytes away."""
+    bring_to(archive, before)
+    old = row(archive, 4)
+    assert archive.ledger.settle(Outcome(4, after, "server_error", "boom", attempts=2)) is before
+    found = row(archive, 4)
+    assert (found.state, found.sha256, found.problem) == (before, SHA, old.problem)
+    assert found.attempts == old.attempts + 2
+
+
+@pytest.mark.parametrize("before", [State.STORED, State.DELETED])
+def test_other_bytes_do_not_replace_the_first(archive: Archive, before: State) -> None:
+    """Repair never edits the expected hash: the first bytes are the attachment's."""
+    bring_to(archive, before)
+    other = Outcome(4, State.STORED, None, None, "cd" * 32, 99, "a/b")
+    assert archive.ledger.settle(other) is before
+    assert row(archive, 4).sha256 == SHA
+    assert not archive.ledger.refers_to("cd" * 32)
+
+
+@pytest.mark.parametrize("before", [State.STORED, State.DELETED])
+def test_the_same_bytes_again_bring_their_problem(archive: Archive, before: State) -> None:
+    """A repaired blob may say so, and its state and first time stay."""
+    bring_to(archive, before)
+    time = row(archive, 4).stored_at
+    again = Outcome(4, State.STORED, "noise_around_xml", "text before", SHA, 1, "a/b")
+    assert archive.ledger.settle(again) is before
+    found = row(archive, 4)
+    assert (found.state, found.problem, found.detail) == (before, "noise_around_xml", "text before")
+    assert found.stored_at == time
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), list(itertools.product(FIRST, [s for s in FIRST if s is not State.STORED]))
+)
+def test_counts_follow_every_change(archive: Archive, before: State, after: State) -> None:
+    """The kept tallies equal a real count after any change of state and size."""
+    bring_to(archive, before)
+    archive.ledger.settle(Outcome(4, after, "why"))
+    record(archive, listed(4, declared_size=77), listed(5, declared_size=3))
+    real = {state: Count() for state in State}
+    for found in archive.ledger.rows():
+        size = found.declared_size if found.size is None else found.size
+        old = real[found.state]
+        real[found.state] = Count(old.n + 1, old.bytes + size)
+    assert archive.ledger.counts() == real
+    archive.ledger._db.execute("DELETE FROM attachments")
+    assert set(archive.ledger.counts().values()) == {Count()}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(4, State.STORED),
+        Outcome(4, State.FAILED, sha256=SHA),
+        Outcome(4, State.DELETED),
+        Outcome(4, State.DELETED, sha256=SHA),
+        Outcome(99, State.FAILED),
+    ],
+)
+def test_what_is_no_outcome_is_refused(archive: Archive, outcome: Outcome) -> None:
+    """Stored without a hash, a hash without stored, deleted, and unknown ids are our bugs."""
+    record(archive, listed(4))
+    with pytest.raises(ValueError, match=r"not an outcome|never listed"):
+        archive.ledger.settle(outcome)
+    assert row(archive, 4).attempts == 0
+
+
+def test_only_stored_rows_become_deleted(archive: Archive) -> None:
+    """Deleted means that we hold the bytes."""
+    record(archive, listed(4))
+    assert not archive.ledger.mark_deleted(4, "no longer listed")
+    assert row(archive, 4).state is State.PENDING
+    bring_to(archive, State.STORED)
+    assert archive.ledger.mark_deleted(4, "no longer listed")
+    assert (row(archive, 4).state, row(archive, 4).detail) == (State.DELETED, "no longer listed")
+    assert not archive.ledger.mark_deleted(4, "again")
+
+
+def test_a_merge_moves_attachments(archive: Archive, list_them: ListThem) -> None:
+    """Their ids stay, their ticket is the surviving one, and the old one is counted no more."""
+    list_them(4, 5, ticket=1)
+    list_them(6, ticket=2)
+    archive.ledger.mark_merged(1, 2)
+    assert {found.ticket_id for found in archive.ledger.rows()} == {2}
+    assert archive.ledger.ticket_count() == 1
+    archive.ledger.mark_merged(2, 77)
+    assert {found.ticket_id for found in archive.ledger.rows()} == {77}
+    assert archive.ledger.department_of(77) == 3
+    archive.ledger.mark_merged(500, 501)
+    assert (archive.ledger.department_of(500), archive.ledger.ticket_count()) == (0, 2)
+    archive.ledger.put_ticket(TicketRow(1, 9))
+    assert archive.ledger.ticket_count() == 3
+    with pytest.raises(ValueError, match="itself"):
+        archive.ledger.mark_merged(1, 1)
+
+
+def test_an_attachment_moves_to_the_ticket_that_has_it(archive: Archive) -> None:
+    """A list or an outcome that names another ticket is believed, even an unknown one."""
+    record(archive, listed(4), listed(5, ticket_id=8))
+    assert row(archive, 5).ticket_id == 8
+    archive.ledger.settle(Outcome(4, State.FAILED, "wrong_ticket", ticket_id=9))
+    assert (row(archive, 4).ticket_id, row(archive, 4).department_id) == (9, 3)
+    bring_to(archive, State.STORED)
+    archive.ledger.settle(Outcome(4, State.FAILED, ticket_id=10))
+    assert row(archive, 4).ticket_id == 10
+
+
+def test_hostile_values_do_not_break_the_ledger(archive: Archive, list_them: ListThem) -> None:
+    """Lone surrogates, absurd sizes and odd texts are kept in the nearest form that fits."""
+    name = "a\ud800\U0001f4a9\u202e'\";\x00--/../b"
+    items = [listed(4, filename=name, declared_type="\udfff"), listed(5, declared_size=10**30)]
+    (first, second) = record(archive, *items, listed(6, declared_size=-5))[:2]
+    assert first.filename == row(archive, 4).filename == name.replace("\ud800", "\ufffd")
+    assert second.declared_size == row(archive, 5).declared_size == 1 << 42
+    assert row(archive, 6).declared_size == 0
+    run = archive.ledger.begin_run("run", source="x", scope={})
+    ticket = TicketRow(3, 1, "\ud800", "\udc80")
+    archive.ledger.record_ticket(run.id, ticket, [])
+    archive.ledger.put_departments([Department(1, "\udc80")])
+    archive.ledger.settle(Outcome(4, State.FAILED, "x", "\udc80"))
+    assert row(archive, 4).detail == "\ufffd"
+    with pytest.raises(ArchiveError, match="refused"):
+        archive.ledger.put_ticket(TicketRow(10**30, 1))
+    with pytest.raises(ArchiveError, match="refused"):
+        archive.access.map_queue(1, 1, "\udc80")
+    assert archive.ledger.attachment(10**30) is None
+    assert archive.ledger.ticket_id_for("\udc80") is None
+
+
+def test_runs_are_kept(archive: Archive) -> None:
+    """A run is unfinished until it is finished; the latest come first."""
+    assert archive.ledger.unfinished_run() is None
+    first = archive.ledger.begin_run("run", source="https://x", scope={"departments": [3]})
+    assert archive.ledger.unfinished_run() == first
+    archive.ledger.finish_run(first.id, exit_code=3, summary={"stored": 4})
+    assert archive.ledger.unfinished_run() is None
+    second = archive.ledger.begin_run("verify", source="", scope={})
+    latest, done = archive.ledger.runs(5)
+    assert latest == second
+    assert (done.exit_code, done.summary, done.scope) == (3, {"stored": 4}, {"departments": [3]})
+    assert done.finished_at is not None
+    assert archive.ledger.runs(1) == [second]
+
+
+def test_a_group_of_writes_is_all_or_nothing(archive: Archive) -> None:
+    """An error undoes its block: the inner one alone, or the outer one with all in it."""
+    ledger = archive.ledger
+    with ledger.atomic():
+        ledger.put_ticket(TicketRow(1, 1))
+        with pytest.raises(RuntimeError), ledger.atomic():  # noqa: PT012 - the block is the point
+            ledger.put_ticket(TicketRow(2, 1))
+            with ledger.atomic():
+                ledger.put_ticket(TicketRow(3, 1))
+            raise RuntimeError
+        with ledger.atomic():
+            ledger.put_ticket(TicketRow(4, 1))
+    assert [ledger.department_of(i) for i in (1, 2, 3, 4)] == [1, None, None, 1]
+    with pytest.raises(RuntimeError), ledger.atomic():  # noqa: PT012
+        ledger.put_ticket(TicketRow(5, 1))
+        raise RuntimeError
+    assert ledger.ticket_count() == 2
+
+
+def test_other_threads_never_see_half_a_group(archive: Archive) -> None:
+    """A reader in another thread waits for the group, and then sees all of it."""
+    counts: list[int] = []
+    reader = threading.Thread(target=lambda: counts.append(archive.ledger.ticket_count()))
+    with archive.ledger.atomic():
+        archive.ledger.put_ticket(TicketRow(1, 1))
+        reader.start()
+        archive.ledger.put_ticket(TicketRow(2, 1))
+    reader.join()
+    assert counts == [2]
