@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,10 +97,11 @@ def sandbox(
     except OSError as error:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     try:
-        click.echo(_config(server.url, server.api_key, server.secret_key), nl=False)
-        sys.stdout.flush()
-        note(f"Sandbox with {len(helpdesk.truth):,} attachments at {server.url}; Ctrl-C ends it.")
-        _wait_for_signal()
+        with _until_signal():
+            click.echo(_config(server.url, server.api_key, server.secret_key), nl=False)
+            sys.stdout.flush()
+            attachments = f"{len(helpdesk.truth):,} attachments"
+            note(f"Sandbox with {attachments} at {server.url}; Ctrl-C ends it.")
     finally:
         server.stop()
 
@@ -122,13 +125,16 @@ def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
     path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
-def _wait_for_signal() -> None:
+@contextlib.contextmanager
+def _until_signal() -> Iterator[None]:
+    """Do what the block does, then wait for Ctrl-C or SIGTERM, also if it came meanwhile."""
     ended = threading.Event()
     previous = {
         number: signal.signal(number, lambda *_: ended.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
+        yield
         ended.wait()
     finally:
         for number, handler in previous.items():

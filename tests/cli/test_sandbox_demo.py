@@ -1,0 +1,76 @@
+"""``sandbox`` and ``demo``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+def test_demo_tells_the_whole_story(cli: Cli, tmp_path: Path) -> None:
+    """The demo pulls, balances, serves, and reads a file back byte for byte."""
+    ran = cli("demo", "--tickets", "45", "--keep", str(tmp_path / "kept"))
+    assert ran.code == 0, ran.err
+    assert "Complete: every attachment" in ran.out
+    assert '"content_base64"' in ran.out
+    assert "byte for byte the same" in ran.out
+    assert (tmp_path / "kept/checkpoint.db").exists()
+
+
+def test_demo_with_all_faults_is_honest(cli: Cli) -> None:
+    """With faults that cost files, the demo ends with 3 and lists them."""
+    ran = cli("demo", "--all-faults")
+    assert ran.code == 3
+    assert "Failed, missing and gone" in ran.out
+
+
+def test_sandbox_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
+    """The sandbox prints a usable configuration, serves, writes the truth, and stops cleanly."""
+    truth = tmp_path / "truth.json"
+    command = [sys.executable, "-m", "migrator", "sandbox", "--port", "0", "--tickets", "5"]
+    with subprocess.Popen(
+        [*command, "--truth", str(truth)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        text = b"".join(process.stdout.readline() for _ in range(4)).decode()
+        config = tomllib.loads(text)["kayako"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(config["url"] + "?e=/Base/Department", timeout=10)
+        refused.value.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert refused.value.code == 401
+    told = json.loads(truth.read_text())
+    assert {one["state"] for one in told.values()} == {"stored"}
+
+
+def test_sandbox_names_its_faults(cli: Cli) -> None:
+    """--list-faults names every switch; an unknown one is a usage error that says so."""
+    named = cli("sandbox", "--list-faults")
+    assert named.code == 0
+    assert "missing_file" in named.out
+    wrong = cli("sandbox", "--fault", "gremlins")
+    assert wrong.code == 2
+    assert "--list-faults" in wrong.err
+    assert cli("sandbox", "--big", "huge").code == 2
+
+
+def test_sandbox_needs_a_free_port(cli: Cli) -> None:
+    """A port in use is told as such."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = cli("sandbox", "--port", str(taken.getsockname()[1]))
+    assert refused.code == 2
+    assert "cannot listen" in refused.err

@@ -1,0 +1,164 @@
+"""The real process against the sandbox: killed, interrupted, and short of memory."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.archive import open_beside
+from migrator.archive.records import State
+from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+
+CONCURRENCY = 4
+MEGABYTE = 1 << 20
+
+
+class Rig:
+    """A sandbox, a configuration that fits it, and the command line as a process."""
+
+    def __init__(self, root: Path, options: SandboxOptions) -> None:
+        self.root = root
+        self.helpdesk = Helpdesk.build(options)
+        self.server = SandboxServer(self.helpdesk)
+        self.server.start()
+        config = root / "config.toml"
+        config.write_text(
+            f'[kayako]\nurl = "{self.server.url}"\napi_key = "{self.server.api_key}"\n'
+            f'secret_key = "{self.server.secret_key}"\nconcurrency = {CONCURRENCY}\n'
+        )
+        config.chmod(0o600)
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "migrator", *argv],
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def finish(self, *argv: str) -> tuple[int, str]:
+        """Run a command to its end; gives its exit code and all it said."""
+        with self.start(*argv) as process:
+            text, _ = process.communicate(timeout=110)
+            return process.returncode, text.decode()
+
+    def fetches(self) -> Counter[int]:
+        """Count the requests for contents, by attachment."""
+        return Counter(
+            int(path.rsplit("/", 1)[1])
+            for verb, path in list(self.server.requests)
+            if verb == "GET" and "/TicketAttachment/" in path and "ListAll" not in path
+        )
+
+    def wait_for_requests(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the server has seen that many requests more, or the process has ended."""
+        goal = len(self.server.requests) + number
+        while len(self.server.requests) < goal and process.poll() is None:
+            time.sleep(0.001)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Make a rig with the given options."""
+    rigs: list[Rig] = []
+
+    def make(**options: object) -> Rig:
+        rigs.append(Rig(tmp_path, SandboxOptions(**options)))  # type: ignore[arg-type]
+        return rigs[-1]
+
+    yield make
+    for one in rigs:
+        one.server.stop()
+
+
+def test_a_dozen_kills_end_as_an_undisturbed_run(rig: Callable[..., Rig]) -> None:
+    """Killed a dozen times at random moments, the pull ends with every true outcome.
+
+    Nothing that was stored is lost, and at most what was in flight is fetched twice.
+    """
+    one = rig(tickets=150, faults=frozenset({"all"}))
+    dice = random.Random(12)
+    kills = 0
+    while kills < 12:
+        with one.start("run") as process:
+            one.wait_for_requests(dice.randint(1, 60), process)
+            if process.poll() is None:
+                process.kill()
+                kills += 1
+            process.communicate()
+    code, text = one.finish("run")
+    assert code == 3, text
+    with open_beside(one.root / "archive") as archive:
+        rows = {row.id: row for row in archive.ledger.rows()}
+    truth = one.helpdesk.truth
+    assert rows.keys() == truth.keys()
+    for attachment_id, true in truth.items():
+        row = rows[attachment_id]
+        assert (row.state, row.problem, row.sha256) == (true.state, true.problem, true.sha256)
+    plain = {attachment_id for attachment_id, true in truth.items() if not true.faults}
+    twice = sum(count - 1 for key, count in one.fetches().items() if key in plain)
+    assert twice <= kills * CONCURRENCY
+    code, text = one.finish("verify", "--json")
+    assert code == 0, text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_goes_on(
+    rig: Callable[..., Rig], number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM end with 130 and a saved ledger; the next run goes on from there."""
+    one = rig(tickets=40, latency=0.05)
+    with one.start("run") as process:
+        one.wait_for_requests(50, process)
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, text.decode()
+    assert b"progress is saved" in text
+    with open_beside(one.root / "archive") as archive:
+        stored = archive.ledger.counts()[State.STORED].n
+    assert 0 < stored < len(one.helpdesk.truth)
+    code, again = one.finish("run")
+    assert code == 0, again
+    assert "Resuming run" in again
+    assert max(one.fetches().values()) == 1
+
+
+def test_a_large_attachment_fits_into_little_memory(rig: Callable[..., Rig]) -> None:
+    """200 MiB in one attachment, and 9 MB where libxml2 gives up, under 100 MB resident."""
+    one = rig(tickets=3, big=(200 * MEGABYTE, 9_000_000))
+    process = one.start("run")
+    assert process.stdout is not None
+    with process.stdout as output:
+        text = output.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, text.decode()
+    assert usage.ru_maxrss < 100 * 1000  # in KiB
+    with open_beside(one.root / "archive") as archive:
+        rows = {row.id: row.sha256 for row in archive.ledger.rows()}
+    assert rows == {key: true.sha256 for key, true in one.helpdesk.truth.items()}
+
+
+def test_a_reader_that_goes_away_is_no_accident(rig: Callable[..., Rig]) -> None:
+    """`migrator report | head -1` ends quietly, without a trace on stderr."""
+    one = rig(tickets=10)
+    one.finish("run")
+    piped = subprocess.run(
+        f"{sys.executable} -m migrator report --format csv | head -1",
+        shell=True,
+        cwd=one.root,
+        capture_output=True,
+        check=False,
+    )
+    assert piped.stdout.startswith(b"attachment_id,ticket_id,post_id,ticket_number,queue_id")
+    assert piped.stderr == b""
