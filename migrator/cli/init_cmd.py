@@ -17,7 +17,7 @@ EXAMPLE = "config.example.toml"
 @click.command()
 @pass_app
 def init(app: App) -> None:
-    r"""Write a commented config.toml to fill in; never overwrites one.
+    """Write a commented config.toml to fill in; never overwrites one.
 
     \b
     Example:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @pass_app
 def plan(app: App, *, scope: Scope, as_json: bool) -> int:
-    r"""Tell what a run would do, what Tickiti will refuse, and how long it takes.
+    """Tell what a run would do, what Tickiti will refuse, and how long it takes.
 
     Lists everything as `migrator run` does and fetches a few attachments to measure the pace.
     Nothing is written, neither here nor at the source.

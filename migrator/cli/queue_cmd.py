@@ -36,7 +36,7 @@ def list_(app: App) -> None:
 @click.option("--name", required=True, help="Name of the queue.")
 @pass_app
 def map_(app: App, department: int, queue_id: int, name: str) -> None:
-    r"""Let a queue stand for DEPARTMENT, a department id of Kayako.
+    """Let a queue stand for DEPARTMENT, a department id of Kayako.
 
     \b
     Example:

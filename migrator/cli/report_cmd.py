@@ -26,7 +26,7 @@ from migrator.cli._common import App, open_beside, pass_app
 )
 @pass_app
 def report(app: App, form: str, output: Path | None) -> None:
-    r"""Tell the ledger: what was listed, what is stored, what went wrong.
+    """Tell the ledger: what was listed, what is stored, what went wrong.
 
     Works while a run is at work, too.
 

@@ -33,7 +33,7 @@ def list_(app: App) -> None:
 @click.option("--note", "remark", default="", help="Why; shown by `rule list`.")
 @pass_app
 def set_(app: App, extension: str, verdict: str, remark: str) -> None:
-    r"""Allow or block all files whose names end in EXT.
+    """Allow or block all files whose names end in EXT.
 
     \b
     Example:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Write nothing; the same as `migrator plan`.")
 @pass_app
 def run(app: App, *, scope: Scope, recheck: bool, accept_deletions: bool, dry_run: bool) -> int:
-    r"""Pull every attachment into the archive.
+    """Pull every attachment into the archive.
 
     Safe to interrupt and to run again: what is stored is never fetched twice. The closing ledger
     goes to stdout, what went wrong is listed last.

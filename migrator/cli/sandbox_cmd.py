@@ -62,7 +62,7 @@ def sandbox(
     big: tuple[int, ...],
     truth: Path | None,
 ) -> None:
-    r"""Serve a Kayako Classic look-alike, with faults by switch, until Ctrl-C.
+    """Serve a Kayako Classic look-alike, with faults by switch, until Ctrl-C.
 
     Prints a config.toml that fits it on stdout.
 

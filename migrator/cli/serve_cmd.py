@@ -16,7 +16,7 @@ from migrator.cli._common import App, note, open_beside, pass_app
 )
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
-    r"""Serve the archive as Tickiti's attachment API, until Ctrl-C.
+    """Serve the archive as Tickiti's attachment API, until Ctrl-C.
 
     A run may fill the archive at the same time.
 

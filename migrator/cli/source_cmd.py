@@ -89,7 +89,7 @@ async def _list_post(app: App, ticket: int, post: int) -> None:
 )
 @pass_app
 def get(app: App, ticket: int, attachment: int, output: Path | None) -> None:
-    r"""Fetch ATTACHMENT of TICKET into a file; prints a line for `sha256sum -c`.
+    """Fetch ATTACHMENT of TICKET into a file; prints a line for `sha256sum -c`.
 
     \b
     Example:

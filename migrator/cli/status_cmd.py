@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_app
 def status(app: App, as_json: bool) -> None:
-    r"""Tell where we are, also while a run is at work.
+    """Tell where we are, also while a run is at work.
 
     \b
     Example:

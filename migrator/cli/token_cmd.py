@@ -39,7 +39,7 @@ def create(
     not_staff: bool,
     expires: float | None,
 ) -> None:
-    r"""Create a token and print it, once, as the last line of stdout.
+    """Create a token and print it, once, as the last line of stdout.
 
     \b
     Example:

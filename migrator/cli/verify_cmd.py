@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_app
 def verify(app: App, *, sample: float | None, repair: bool, as_json: bool) -> int:
-    r"""Read every stored file again and compare it with its SHA-256.
+    """Read every stored file again and compare it with its SHA-256.
 
     Tells which files are damaged or lost, and which ones nobody refers to. Exits with 6 when one
     is damaged or lost and was not repaired. A repair never changes an expected hash.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from migrator.cli import COMMANDS
 from tests.cli.conftest import Cli
 
 
@@ -74,3 +75,12 @@ def test_sandbox_needs_a_free_port(cli: Cli) -> None:
         refused = cli("sandbox", "--port", str(taken.getsockname()[1]))
     assert refused.code == 2
     assert "cannot listen" in refused.err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(cli: Cli, command: str) -> None:
+    """Each command has a help text that begins with the words of the overview."""
+    told = cli(command, "--help")
+    assert told.code == 0
+    assert "\\b" not in told.out
+    assert told.out.startswith(f"Usage: migrator {command}")
