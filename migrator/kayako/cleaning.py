@@ -81,10 +81,15 @@ class Sanitiser:
     def __init__(self, codec: str) -> None:
         self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
 
+    @property
+    def pending(self) -> bytes:
+        """The bytes of a character whose end has not come."""
+        return self._decoder.getstate()[0]
+
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
         """Return the clean form of the next piece, as UTF-8."""
         # Most replies are plain ASCII: nothing to decode, and rarely a control character.
-        plain_ascii = data.isascii() and not self._decoder.getstate()[0]
+        plain_ascii = data.isascii() and not self.pending
         if plain_ascii and len(data.translate(None, _FORBIDDEN_BYTES)) == len(data):
             return data
         return _FORBIDDEN.sub(_MARK, self._decoder.decode(data, final)).encode()

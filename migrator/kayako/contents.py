@@ -273,7 +273,8 @@ class ContentsReader(Generic[S]):
                 self._broken(error, text, before, final=final)
         if self._closed_at is not None:
             self._stage = self._after
-            self._after(text[_end_of_tag(text, self._closed_at - before) :])
+            rest = text[_end_of_tag(text, self._closed_at - before) :]
+            self._after(rest + self._sanitiser.pending)
         elif self._fed - self._parser.CurrentByteIndex > _TOKEN_LIMIT:
             raise NotXml(f"{self._what}: the reply holds a tag that does not end.")
 

@@ -273,12 +273,13 @@ def test_declared_encodings(encoding: str, notes: tuple[str, ...]) -> None:
     ("before", "after", "noisy"),
     [
         (b"", b"", False),
-        (b"\xef\xbb\xbf\r\n", b"\n \n", False),
+        (b"\xef\xbb\xbf\r\n", b"\n \n\xef\xbb\xbf", False),
         (b"<div><font>[Warning]: x & y</font></div>\n", b"", True),
         (b'Unable to locate remote file "x".', b"", True),
         (b"", b"\nWarning: something", True),
         (b"", b"<br />\n<b>Notice</b>: & < \x00\xff", True),
         (b"", b"]]>", True),
+        (b"", b"\xc2", True),
         (b"", b"<conten", True),
         (b"", b"<!-- never closed", True),
         (b"", b" " * 70_000 + b"x", True),
@@ -286,8 +287,10 @@ def test_declared_encodings(encoding: str, notes: tuple[str, ...]) -> None:
 )
 def test_noise_is_dropped_and_noted(before: bytes, after: bytes, noisy: bool) -> None:
     """Text around the document costs a note on every record, white space not even that."""
-    found = stream(pieces(before + reply(attachment(), attachment()) + after, 50))
-    assert stream([before + reply(attachment(), attachment()) + after]) == found
+    body = before + reply(attachment(), attachment()) + after
+    found = stream([body])
+    for size in (1, 50):
+        assert stream(pieces(body, size)) == found
     for contents, data in found:
         notes = ("noise_around_xml",) if noisy else ()
         assert (contents.notes, contents.attachment.notes, data) == (notes, notes, BYTES)

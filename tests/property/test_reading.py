@@ -164,6 +164,7 @@ REPLIES = st.builds(
 @settings(deadline=None, max_examples=200)
 @given(REPLIES)
 @example(Reply([Written(b"\x80]]>\n", b"A" * 9, cdata=True, width=0, first=False)]))
+@example(Reply([Written(b"a", b"A", cdata=True, width=0, first=False)], after=b"\xc2"))
 def test_any_reply_is_read_to_the_truth(reply: Reply) -> None:
     """Names, bytes, layout, noise and pieces of any kind: the records tell what was written."""
     found = stream(reply.before + reply.document + reply.after, reply.cuts)
