@@ -205,6 +205,7 @@ def test_a_missing_key_names_both_ways(tmp_path: Path) -> None:
     assert "kayako.secret_key: is missing" in said
     assert "KAYAKO_SECRET_KEY" in said
     assert "kayako.api_key" not in said
+    assert "kayako.url: is missing" in mistakes(written(tmp_path, ""))
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_mistyped_command_is_a_usage_error(cli: Cli) -> None:
 
 def test_a_mistyped_option_is_a_usage_error(cli: Cli) -> None:
     """An unknown option exits with 2, before and after the command."""
-    for argv in (["--nope"], ["init", "--nope"]):
+    for argv in (["--nope"], ["init", "--nope"], ["--", "--nope"]):
         code, out, err = cli(*argv)
         assert (code, out) == (2, "")
         assert "Error: No such option" in err

@@ -13,6 +13,7 @@ from migrator.cli._disk import check, file_system
 from migrator.cli._sinks import FileSink
 from migrator.cli.source_cmd import safe_name
 from migrator.errors import ConfigError
+from migrator.kayako.records import Attachment
 from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
 
 Cli = Callable[..., "tuple[int, str, str]"]
@@ -71,6 +72,37 @@ def test_list_get_upload_delete(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) ->
     assert cli("source", "delete", str(ticket), number, "--yes")[0] == 0
     assert cli("source", "get", str(ticket), number)[0] == 4
     assert cli("source", "delete", str(ticket), number, "--yes")[0] == 4
+
+
+def test_an_upload_that_cannot_be_read(
+    cli: Cli, helpdesk: Helpdesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is missing or unreadable is the user's to mend, and nothing is sent."""
+    assert cli("source", "upload", "1", "1", "none")[0] == 2
+    (tmp_path / "locked").touch()
+
+    def locked(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", locked)
+    code, _, err = cli("source", "upload", "1", "1", "locked")
+    assert code == 2
+    assert "Cannot read 'locked': Permission denied." in err
+
+
+def test_an_upload_that_arrives_otherwise(
+    cli: Cli, helpdesk: Helpdesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When Kayako counts other bytes than were sent, that is a warning."""
+
+    async def upload(*_: object) -> Attachment:
+        return Attachment(9, 1, 2, "x", 2)
+
+    monkeypatch.setattr("migrator.kayako.source.Source.upload", upload)
+    (tmp_path / "x").write_bytes(b"abc")
+    code, out, err = cli("source", "upload", "1", "2", "x")
+    assert (code, out) == (0, "9\n")
+    assert "Warning: But the file has 3 bytes." in err
 
 
 def test_get_never_overwrites(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> None:
@@ -252,6 +284,9 @@ def test_the_place_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def no_sync(_: int) -> None:
         raise OSError(30, "Read-only file system")
 
+    monkeypatch.setattr("migrator.cli._disk.LITTLE_ROOM", 1 << 80)
+    monkeypatch.setattr("migrator.cli._disk.FEW_FILES", 1 << 80)
+    assert "more files only" in " ".join(finding.text for finding in check(share, mounts))
     monkeypatch.setattr("os.fsync", no_sync)
     codes = {finding.mark: finding.exit_code for finding in check(share, mounts)}
     assert codes["FAIL"] == 7

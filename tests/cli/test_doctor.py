@@ -1,0 +1,117 @@
+"""``migrator doctor`` with servers that answer oddly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from migrator.cli import doctor_cmd
+from migrator.errors import MemoryExhausted, ServerFailed, SourceError
+from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
+
+Cli = Callable[..., "tuple[int, str, str]"]
+HEALTHY = Attachment(7, 1, 2, "a.txt", 3, "text/plain")
+
+
+@dataclass
+class Fake:
+    """A source that says what a test wants, and raises it where it is an error."""
+
+    departments_: Any = field(default_factory=lambda: [Department(1, "Support")])
+    statuses_: Any = field(default_factory=lambda: [TicketStatus(1, "Open")])
+    page: Any = field(default_factory=lambda: [Ticket(n) for n in range(40, 0, -1)])
+    attachments_: Any = field(default_factory=lambda: [HEALTHY])
+    size: Any = 3
+    listed: list[int] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close nothing."""
+
+    async def departments(self) -> Any:
+        return said(self.departments_)
+
+    async def statuses(self) -> Any:
+        return said(self.statuses_)
+
+    async def ticket_count(self, *_: object) -> int | None:
+        return None
+
+    async def tickets_page(self, *_: object, **__: object) -> Any:
+        return said(self.page)
+
+    async def attachments(self, ticket: int) -> Any:
+        self.listed.append(ticket)
+        return said(self.attachments_)
+
+    async def fetch(self, _: int, __: int, make_sink: Callable[[], Any]) -> Any:
+        size = said(self.size)
+        return Contents(HEALTHY, size, present=True), make_sink(), 1
+
+
+def said(answer: Any) -> Any:
+    if isinstance(answer, SourceError):
+        raise answer
+    return answer
+
+
+@pytest.fixture
+def examine(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Fake], tuple[int, str]]:
+    """Call the doctor on a fake source; gives its exit code and what it said."""
+
+    def call(fake: Fake) -> tuple[int, str]:
+        (tmp_path / "config.toml").write_text('[kayako]\nurl = "http://kayako.example"\n')
+        monkeypatch.setenv("KAYAKO_API_KEY", "k")
+        monkeypatch.setenv("KAYAKO_SECRET_KEY", "s")
+        monkeypatch.setattr(doctor_cmd, "_open", lambda _: fake)
+        code, out, _ = cli("doctor")
+        return code, out
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("fake", "code", "line"),
+    [
+        (Fake(departments_=ServerFailed("broken")), 4, "FAIL  broken. Is kayako.url the API URL?"),
+        (Fake(departments_=[Department(2, "Chat", "livechat")]), 0, "warn  departments: none"),
+        (Fake(statuses_=ServerFailed("status 500")), 4, "FAIL  status 500"),
+        (Fake(statuses_=[]), 0, "warn  statuses: none"),
+        (Fake(page=ServerFailed("status 502")), 4, "FAIL  status 502"),
+        (Fake(), 0, "warn  tickets: this server sends all in one page"),
+        (Fake(attachments_=[]), 0, "warn  attachments: none in the latest 30 tickets"),
+        (Fake(size=2), 0, "warn  attachment 7 of ticket 40: 2 bytes came where 3 are listed"),
+        (Fake(size=MemoryExhausted("no memory")), 4, "FAIL  attachments: no memory"),
+        (
+            Fake(departments_=[Department(n, f"D{n}\x1b") for n in range(30)]),
+            0,
+            "ok    departments: D0\\x1b (0), D1\\x1b (1)",
+        ),
+    ],
+)
+def test_what_a_server_may_say(
+    examine: Callable[[Fake], tuple[int, str]], fake: Fake, code: int, line: str
+) -> None:
+    """Each answer gets its line, and only what stands in the way of a run its exit code."""
+    got, out = examine(fake)
+    assert [said for said in out.splitlines() if said.startswith(line)]
+    assert got == code
+    assert "warn  address: without https" in out
+
+
+def test_broken_files_do_not_keep_the_doctor_long(
+    examine: Callable[[Fake], tuple[int, str]],
+) -> None:
+    """After three files that cannot be fetched it gives up; with few tickets even earlier."""
+    fake = Fake(size=MemoryExhausted("no memory"))
+    examine(fake)
+    assert fake.listed == [40, 39, 38]
+    assert examine(Fake(size=MemoryExhausted("no memory"), page=[Ticket(1)]))[0] == 4

@@ -1,0 +1,75 @@
+"""``migrator serve``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrator import cli as frame
+
+Cli = Callable[..., "tuple[int, str, str]"]
+ROOT = Path(frame.__file__).parent.parent.parent
+
+
+def test_what_the_configuration_says_is_served(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings come from the file, host and port from the options where given."""
+    calls: list[dict[str, Any]] = []
+    settings: list[Any] = []
+    monkeypatch.setattr("migrator.tickiti.build_app", lambda _, given: settings.append(given))
+    monkeypatch.setattr("migrator.tickiti.serve", lambda _, **options: calls.append(options))
+    (home / "config.toml").write_text(
+        '[tickiti]\nhost = "::1"\nport = 81\nmax_download = "1MiB"\nserve_deleted = true\n'
+    )
+    code, out, err = cli("serve")
+    assert (code, out) == (0, "")
+    assert "there is no token" in err.lower()
+    cli("token", "create", "--name", "n", "--ability", "tickets:read")
+    assert cli("serve", "--host", "0.0.0.0", "--port", "0")[2] == ""
+    assert [(call["host"], call["port"]) for call in calls] == [("::1", 81), ("0.0.0.0", 0)]
+    assert (settings[0].max_download, settings[0].serve_deleted) == (1 << 20, True)
+
+
+def test_a_file_is_served_until_the_interrupt(cli: Cli, home: Path) -> None:
+    """The address is told, a stored file comes back, and Ctrl-C ends the server cleanly."""
+    token = cli("token", "create", "--name", "n", "--ability", "tickets:read")[1].split()[-1]
+    cli("rule", "set", "txt", "allow")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "migrator", "serve", "--port", "0"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    guard = threading.Timer(60, server.kill)
+    guard.start()
+    try:
+        assert server.stderr is not None
+        said = server.stderr.readline()
+        address = re.search(r"at (http://\S+) until", said)
+        assert address, said
+        request = urllib.request.Request(
+            f"{address[1].rstrip('/')}/api/v1/tickets/attachment",
+            data=json.dumps({"ticket_number": "10", "response_attachment_id": "1"}).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            assert '"content_base64":"YWJj"' in reply.read().decode().replace(": ", ":")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) in {0, 130}
+    finally:
+        guard.cancel()
+        server.kill()
+        server.communicate()
