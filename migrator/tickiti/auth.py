@@ -107,7 +107,7 @@ def _credentials(scope: Scope) -> tuple[int | None, bytes]:
         return None, b""
     scheme, _, token = sent[0].strip().partition(b" ")
     number, bar, secret = token.strip().partition(b"|")
-    # 18 digits always fit SQLite's integers; bytes.isdigit() knows ASCII digits only.
+    # bytes.isdigit() knows ASCII digits only; int() raises on thousands of them.
     if scheme.lower() != b"bearer" or not bar or not number.isdigit() or len(number) > 18:
         return None, b""
     return int(number), secret

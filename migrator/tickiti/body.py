@@ -18,6 +18,7 @@ MAX_BODY: Final = 64 * 1024
 REVIEW_OK: Final = "review_ok"
 
 _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
+# Bounded, as int() raises on thousands of digits:
 _ATTACHMENT_ID: Final = re.compile(r"0*([0-9]{1,18})", re.ASCII)
 
 

@@ -25,7 +25,7 @@ class TicketFinder:
         Raises Refusal: 404 ``not_found`` where there is none, 403 ``forbidden`` where the
         token does not see its queue.
         """
-        ticket_id = self._ledger.ticket_id_for(number) if _storable(number) else None
+        ticket_id = self._ledger.ticket_id_for(number)
         department_id = self._ledger.department_of(ticket_id) if ticket_id is not None else None
         if ticket_id is None or department_id is None:
             raise Refusal(404, "not_found", "There is no ticket with this number.")
@@ -33,12 +33,3 @@ class TicketFinder:
         if not sees(token, queue_id):
             raise Refusal(403, "forbidden", "This token has no access to the ticket's queue.")
         return ticket_id
-
-
-def _storable(text: str) -> bool:
-    """Tell whether a database can hold the text: JSON can spell half a character, UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.tickiti.conftest import Desk
 
 
@@ -103,6 +103,18 @@ def test_body_of_the_largest_size_is_read(desk: Desk) -> None:
         assert (answer.status_code, answer.json()["error"]) == (413, "payload_too_large")
 
 
+def test_long_body_is_refused_before_it_is_sent(desk: Desk) -> None:
+    """A client that asks before it sends too much is spared the sending."""
+    address = httpx.URL(desk.base)
+    with socket.create_connection((address.host, address.port or 80), timeout=10) as client:
+        client.sendall(
+            b"POST /api/v1/tickets/attachment HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n"
+            b"Content-Type: application/json\r\nExpect: 100-continue\r\n"
+            + f"Authorization: Bearer {desk.staff}\r\n\r\n".encode()
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 HOPELESS = [
     "abc",
     "²",
@@ -119,7 +131,7 @@ HOPELESS = [
 ]
 
 
-@pytest.mark.parametrize("text", HOPELESS)
+@pytest.mark.parametrize("text", HOPELESS, ids=range(len(HOPELESS)))
 def test_ids_that_nothing_can_have_are_not_found(desk: Desk, text: str) -> None:
     """Text that is no id is an id of nothing: 404, whatever it looks like."""
     good = desk.attach("a.txt", b"x")
