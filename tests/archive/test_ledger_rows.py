@@ -310,3 +310,12 @@ def test_other_threads_never_see_half_a_group(archive: Archive) -> None:
         archive.ledger.put_ticket(TicketRow(2, 1))
     reader.join()
     assert counts == [2]
+
+
+def test_the_latest_listing_of_a_ticket_is_kept(archive: Archive, list_them: ListThem) -> None:
+    """A ticket seen without its attachments does not forget which run listed them."""
+    query = "SELECT listed_run, subject FROM tickets"
+    list_them(1)
+    run = list_them(1)
+    archive.ledger.put_ticket(TicketRow(1, 3, subject="new"))
+    assert archive.ledger._db.one(query) == (run, "new")
