@@ -31,6 +31,7 @@ from migrator.kayako.records import Attachment, Contents
 LENIENT_BASE64 = "lenient_base64"
 
 _ROOTS = ("attachments", "attachment", "posts", "post")
+_FIELDS = ("id", "ticketid", "ticketpostid", "filename", "filesize", "filetype", "dateline")
 _CDATA = b"<![CDATA["
 _RUN = b"<contents>" + _CDATA
 _RUN_END = b"]]></contents>"
@@ -82,18 +83,7 @@ _MEANING = {
     (_Kind.POST, "attachments"): _Kind.LIST,
     (_Kind.LIST, "attachment"): _Kind.ATTACHMENT,
     (_Kind.ATTACHMENT, "contents"): _Kind.CONTENTS,
-    **{
-        (_Kind.ATTACHMENT, tag): _Kind.FIELD
-        for tag in (
-            "id",
-            "ticketid",
-            "ticketpostid",
-            "filename",
-            "filesize",
-            "filetype",
-            "dateline",
-        )
-    },
+    **{(_Kind.ATTACHMENT, tag): _Kind.FIELD for tag in _FIELDS},
 }
 
 
