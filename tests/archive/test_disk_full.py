@@ -24,7 +24,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: a test that failed may hold files open, and a mount must never stay behind.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def pull(archive: Archive, attachment_id: int, size: int) -> None:
