@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
@@ -18,7 +20,7 @@ import httpx
 
 from migrator.errors import BadRequest, NotFound, NotXml, SourceError, UnexpectedReply
 from migrator.events import Listener, ignore
-from migrator.kayako import lists
+from migrator.kayako import lists, triage
 from migrator.kayako.contents import ContentsReader
 from migrator.kayako.pace import Pacer, Sleep
 from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
@@ -74,7 +76,7 @@ class Source:
         self._transport = Transport(settings, pacer, inner=inner)
         self._retrying = Retrier(settings.attempts, pacer, listener=listener, sleep=sleep)
         self._pool = pool
-        self._scrub = settings.credentials.scrub
+        self._credentials = settings.credentials
 
     async def __aenter__(self) -> Self:
         """Give the source itself; nothing is connected before the first call."""
@@ -202,24 +204,44 @@ class Source:
             "filename": filename,
             "contents": base64.b64encode(data).decode("ascii"),
         }
-        body = await self._transport.post("/Tickets/TicketAttachment", form, what=what)
-        made = lists.parse_attachments(body, what=what, ticket_id=ticket_id)
+        with self._scrubbed():
+            body = await self._transport.post("/Tickets/TicketAttachment", form, what=what)
+            made = lists.parse_attachments(body, what=what, ticket_id=ticket_id)
         if len(made) != 1:
             raise UnexpectedReply(f"the reply for {what} holds {len(made)} attachments")
         return made[0]
 
     async def delete(self, ticket_id: int, attachment_id: int) -> None:
-        """Delete an attachment at the source, for good."""
-        what = f"attachment {attachment_id} of ticket {ticket_id}"
+        """Delete an attachment at the source, for good.
+
+        Raises UnexpectedReply when the reply says anything: Kayako answers a success with
+        nothing, while text at status 200 is what its uncaught exceptions look like.
+        """
+        what = f"the deletion of attachment {attachment_id} of ticket {ticket_id}"
         path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
-        await self._transport.delete(path, what=what)
+        with self._scrubbed():
+            body = await self._transport.delete(path, what=what)
+            if body.strip():
+                raise UnexpectedReply(
+                    f"{what} may have failed: list the ticket's attachments to see. "
+                    f"The server says: {triage.excerpt(body)}"
+                )
 
     async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-        try:
+        with self._scrubbed():
             return await self._retrying(what, once)
+
+    @contextmanager
+    def _scrubbed(self) -> Iterator[None]:
+        """Hide the keys in errors: some replies quote our own request, and errors quote them."""
+        try:
+            yield
         except SourceError as error:
-            # Some replies quote our own request; what is quoted from them must not hold a key.
-            error.args = (self._scrub(str(error)),)
+            text = self._credentials.scrub(str(error))
+            # An excerpt may end in the middle of the key.
+            if start := re.escape(self._credentials.api_key[:8]):
+                text = re.sub(rf"{start}\S*", "***", text, flags=re.IGNORECASE)
+            error.args = (text,)
             raise
 
     async def _list(self, path: str, what: str, parse: _Parse[T]) -> list[T]:
@@ -281,11 +303,17 @@ async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
     writing.
     """
     future = asyncio.get_running_loop().run_in_executor(pool, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])  # unlike the future itself, this can be cancelled safely
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return future.result()
+    if not future.cancelled():
+        future.exception()  # looked at, so that asyncio does not report it as overlooked
+    raise cancelled
 
 
 def _ids(ids: Iterable[int]) -> str:

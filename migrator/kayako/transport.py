@@ -1,16 +1,18 @@
 """HTTP to one Kayako server: the only module that imports httpx for the source.
 
 Credentials are added below httpx's client, in a transport of our own: neither httpx's log lines
-nor its exceptions ever see a signed URL.
+nor its exceptions ever see a signed URL. A server may still send one back, as in a redirect: what
+it sends is therefore kept out of httpcore's log lines, and scrubbed from every exception.
 """
 
 from __future__ import annotations
 
+import logging
 import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 
 import httpx
@@ -33,6 +35,14 @@ CONNECT_TIMEOUT = 20.0
 """Longest wait for a connection, in seconds."""
 ERROR_BODY = 16 * 1024
 """How much of an error's body is read, in bytes: its text is short, a page is cut."""
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    """Keep what a server sent, headers above all, out of the log: it may quote a signature."""
+    return not record.getMessage().startswith("receive_response_")
+
+
+logging.getLogger("httpcore.http11").addFilter(_ours)
 
 
 class Transport:
@@ -110,8 +120,8 @@ class Transport:
         try:
             url = urls.build(settings.url, path, settings.url_form, {})
             return self._client.build_request(method, url, data=form, headers=headers)
-        except httpx.InvalidURL as error:
-            raise ConfigError("kayako.url is not an address; give the API URL of Kayako") from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # the latter: a host that IDNA refuses
+            raise _no_address() from error
 
     @asynccontextmanager
     async def _send(self, request: httpx.Request, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -124,7 +134,9 @@ class Transport:
                 self._check_announced(response, what)
                 yield self._body(response, what)
             finally:
-                await response.aclose()
+                # By now the document has been judged, however the connection is hung up.
+                with suppress(httpx.HTTPError):
+                    await response.aclose()
 
     async def _refusal(self, response: httpx.Response, what: str) -> SourceError:
         body = bytearray()
@@ -188,19 +200,31 @@ def _network(settings: KayakoSettings) -> httpx.AsyncHTTPTransport:
     limits = httpx.Limits(
         max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
     )
-    return httpx.AsyncHTTPTransport(
-        verify=_tls(settings), limits=limits, proxy=_proxy_for(settings.url)
-    )
+    context = _tls(settings)
+    try:
+        return httpx.AsyncHTTPTransport(
+            verify=context, limits=limits, proxy=_proxy_for(settings.url)
+        )
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        raise ConfigError(
+            "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be "
+            "used: give the address of an HTTP proxy, such as http://proxy.example.com:3128"
+        ) from error
 
 
 def _tls(settings: KayakoSettings) -> ssl.SSLContext:
     """Trust httpx's and the system's authorities, and the helpdesk's own where it has one."""
-    context = httpx.create_ssl_context()
-    context.load_default_certs()
+    try:
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+    except OSError as error:
+        raise ConfigError(
+            "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"
+        ) from error
     if settings.ca_file is not None:
         try:
             context.load_verify_locations(settings.ca_file)
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:  # ssl.SSLError is one
             raise ConfigError(
                 f"kayako.ca_file: {settings.ca_file} holds no certificates in PEM form"
             ) from error
@@ -212,7 +236,9 @@ def _proxy_for(url: str) -> str | None:
     parts = urllib.parse.urlsplit(url)
     if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 @contextmanager
@@ -220,23 +246,30 @@ def _border(what: str, settings: KayakoSettings, *, in_body: bool = False) -> It
     """Turn httpx's exceptions into ours; nothing of httpx passes this line."""
     try:
         yield
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        _scrub(error, settings.credentials)
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            raise _no_address() from error
         raise _translate(error, what, settings, in_body=in_body) from error
+
+
+def _no_address() -> ConfigError:
+    return ConfigError("kayako.url is not an address; give the API URL of Kayako")
 
 
 def _translate(
     error: httpx.HTTPError, what: str, settings: KayakoSettings, *, in_body: bool
 ) -> SourceError:
     where = urls.safe(settings.url)
-    if _tls_failure(error):
+    if any(isinstance(link, ssl.SSLCertVerificationError) for link in _chain(error)):
         return SourceRefused(
             f"the certificate of {where} is not trusted; if the helpdesk uses its own authority, "
             "name its file in kayako.ca_file"
         )
     if isinstance(error, httpx.TimeoutException):
-        return SourceUnreachable(
-            f"{where} was silent for {settings.timeout:g} s while asked for {what}"
-        )
+        connecting = isinstance(error, httpx.ConnectTimeout)
+        waited = min(CONNECT_TIMEOUT, settings.timeout) if connecting else settings.timeout
+        return SourceUnreachable(f"{where} was silent for {waited:g} s while asked for {what}")
     if isinstance(error, httpx.DecodingError) or (in_body and _cut(error)):
         return Truncated(f"the reply for {what} broke off before its end")
     reason = type(error).__name__
@@ -247,10 +280,17 @@ def _cut(error: httpx.HTTPError) -> bool:
     return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError | httpx.CloseError)
 
 
-def _tls_failure(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+def _scrub(error: BaseException, credentials: Credentials) -> None:
+    """Hide the keys in a whole chain of exceptions: h11 quotes the line that it cannot read."""
+    for link in _chain(error):
+        link.args = tuple(
+            credentials.scrub(arg) if isinstance(arg, str) else arg for arg in link.args
+        )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Give an exception and all that led to it."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
