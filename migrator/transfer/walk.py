@@ -25,6 +25,12 @@ from migrator.transfer.protocols import Source
 MOST_LOST_ROWS = 20
 """Unreadable rows in a row after which it is the list that is broken, not its tickets."""
 
+MOST_DOUBTS = 100
+"""How often in a row the walk looks further up for a row that it knows."""
+
+OVERLAP = 10
+"""One row in so many is asked for again with the next page, but at least one."""
+
 TRASH = 0
 """The department id of tickets in the trash; it must be asked alone."""
 
@@ -64,7 +70,7 @@ class Helpdesk:
         """Give the lists of department ids to walk, one walk each."""
         ids = [one.id for one in self.departments if one.app == "tickets"]
         if scope.departments is not None:
-            ids = [self._department(name).id for name in sorted(scope.departments)]
+            ids = sorted({self._department(name).id for name in scope.departments})
         areas = [ids] if ids else []
         if scope.include_trash:
             areas.append([TRASH])
@@ -141,7 +147,6 @@ class _Pages:
         self._source = source
         self._status_ids = helpdesk.status_ids
         self._page_size = page_size
-        self._overlap = min(page_size - 1, max(1, page_size // 10))
         self._unreadable = unreadable
 
     async def walk(self, area: Collection[int], met: set[int]) -> AsyncIterator[Ticket]:
@@ -151,29 +156,43 @@ class _Pages:
         the offset, or pages altogether, repeats itself and so ends the walk too.
         """
         start, size, overlapped = 0, self._page_size, False
-        doubted: set[int] = set()
-        lost_in_a_row = 0
+        seen: set[int] = set()  # in this list: tickets of another one are nothing to hold on to
+        furthest = lost_in_a_row = doubts = 0
         while True:
-            page, size = await self._page(area, start, size, lost_in_a_row)
+            page, asked = await self._page(area, start, size, lost_in_a_row)
             if page is None:
-                start, overlapped, lost_in_a_row = start + 1, False, lost_in_a_row + 1
+                start, size, overlapped, lost_in_a_row = start + 1, 1, False, lost_in_a_row + 1
                 continue
             lost_in_a_row = 0
-            fresh = [ticket for ticket in page if ticket.id not in met]
-            if overlapped and page and len(fresh) == len(page) and start not in doubted:
+            if overlapped and start and doubts < MOST_DOUBTS and seen.isdisjoint(_ids(page)):
                 # Rows moved up by the overlap or more: what lies between was never shown.
-                doubted.add(start)
-                start = max(0, start - self._page_size)
+                start, doubts = max(0, start - self._page_size), doubts + 1
                 continue
-            for ticket in fresh:
-                met.add(ticket.id)
-                yield ticket
-            overlap = min(self._overlap, len(page) - 1) if size == self._page_size else 0
-            start += max(len(page) - overlap, 1)
-            overlapped = overlap > 0
-            size = min(2 * size, self._page_size)
-            if not fresh and not any(doubt >= start for doubt in doubted):
+            fresh = _ids(page) - seen
+            for ticket in page:
+                if ticket.id not in met:
+                    met.add(ticket.id)
+                    yield ticket
+            if fresh:
+                furthest, doubts = max(furthest, *fresh), 0
+                seen |= fresh
+            elif self._ended(page, asked, furthest, sure=not doubts):
                 return
+            overlap = min(len(page) - 1, max(1, len(page) // OVERLAP))
+            start, overlapped = start + max(len(page) - overlap, 1), overlap > 0
+            size = min(2 * asked, self._page_size)
+
+    def _ended(self, page: list[Ticket], asked: int, furthest: int, *, sure: bool) -> bool:
+        """Tell whether a page without a new ticket is the end of its list.
+
+        It is not when only a piece of it could be read, when it stops before a ticket that was
+        met, or when we came back to it from further down and its last row may have a next one.
+        """
+        if not page:
+            return True
+        if asked < self._page_size or page[-1].id < furthest:
+            return False
+        return sure or len(page) == 1
 
     async def _page(
         self, area: Collection[int], start: int, size: int, lost_in_a_row: int
@@ -198,3 +217,7 @@ class _Pages:
                 self._unreadable[start] = str(error)
                 return None, 1
             return page, size
+
+
+def _ids(page: list[Ticket]) -> set[int]:
+    return {ticket.id for ticket in page}

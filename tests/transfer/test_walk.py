@@ -1,0 +1,413 @@
+"""The walk meets every ticket, whatever the helpdesk and its people do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.errors import (
+    ConfigError,
+    MemoryExhausted,
+    ServerFailed,
+    SourceUnreachable,
+    UnexpectedReply,
+)
+from migrator.kayako.records import Department, Ticket, TicketStatus
+from migrator.transfer.walk import Helpdesk, Scope, count_tickets, look_around, walk
+from tests.transfer.doubles import Desk
+
+
+def met(
+    desk: Desk,
+    scope: Scope | None = None,
+    *,
+    page_size: int = 10,
+    unreadable: dict[int, str] | None = None,
+) -> list[int]:
+    """Walk a desk to the end and give the ids, in order."""
+
+    async def main() -> list[int]:
+        helpdesk = await look_around(desk)
+        tickets = walk(desk, helpdesk, scope or Scope(), page_size=page_size, unreadable=unreadable)
+        return [ticket.id async for ticket in tickets]
+
+    return asyncio.run(main())
+
+
+class Busy(Desk):
+    """Something happens right before the given requests for a page (0 is the first)."""
+
+    def __init__(self, tickets: int, *, before: dict[int, Callable[[Desk], object]]) -> None:
+        super().__init__(tickets, files=0)
+        self._before = before
+
+    async def turn(self, call: str) -> None:
+        if call.startswith("page"):
+            self._before.get(len(self.asked("page")), lambda _: None)(self)
+        await super().turn(call)
+
+
+def without(*numbers: int) -> Callable[[Desk], object]:
+    """Trash these tickets."""
+    return lambda desk: [desk.trash(number) for number in numbers]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 7, 10, 24, 25, 26, 100])
+@pytest.mark.parametrize("tickets", [0, 1, 2, 25])
+def test_all_tickets_are_met_once_whatever_the_page_size(tickets: int, page_size: int) -> None:
+    """Every ticket comes once, in order, for any size of pages and of the helpdesk."""
+    assert met(Desk(tickets), page_size=page_size) == list(range(1, tickets + 1))
+
+
+def test_pages_overlap() -> None:
+    """A page starts with rows of the page before, or removed rows would go unnoticed."""
+    desk = Desk(30)
+    met(desk, page_size=10)
+    assert desk.asked("page")[:3] == ["page 0+10", "page 9+10", "page 18+10"]
+
+
+@pytest.mark.parametrize("gone", [1, 2, 9, 15, 19])
+def test_rows_removed_during_the_walk_hide_no_ticket(gone: int) -> None:
+    """Any number of met tickets may leave the list between two pages."""
+    desk = Busy(60, before={2: without(*range(1, gone + 1))})
+    assert met(desk, page_size=10) == list(range(1, 61))
+
+
+def test_a_list_that_shrinks_to_less_than_we_asked_hides_no_ticket() -> None:
+    """When the next page is empty because the list became short, its end is looked at again."""
+    desk = Busy(28, before={2: without(*range(1, 13))})
+    assert met(desk, page_size=10) == list(range(1, 29))
+
+
+def test_all_that_was_met_may_vanish() -> None:
+    """Even when no met ticket is left to hold on to, the others are met."""
+    desk = Busy(60, before={3: without(*range(1, 29))})
+    assert met(desk, page_size=10) == list(range(1, 61))
+
+
+def test_rows_removed_twice_at_the_same_place_hide_no_ticket() -> None:
+    """Looking back once does not make the walk blind for the next removal at that row."""
+    desk = Busy(60, before={2: without(*range(1, 6)), 5: without(*range(6, 11))})
+    assert met(desk, page_size=10) == list(range(1, 61))
+
+
+def test_tickets_that_come_back_from_the_trash_do_not_end_the_walk() -> None:
+    """A page pushed back to tickets that were met already is not the end of the list."""
+    desk = Busy(60, before={2: lambda desk: [desk.open(number) for number in range(-30, 0)]})
+    for number in range(1, 61):
+        assert number in desk.tickets
+    assert set(range(1, 61)) <= set(met(desk, page_size=10))
+
+
+def test_new_tickets_are_met_too() -> None:
+    """What arrives during the walk is at its end, and is met there."""
+    desk = Busy(30, before={3: lambda desk: desk.open(31)})
+    assert met(desk, page_size=10)[-1] == 31
+
+
+class ShortPages(Desk):
+    """Gives some rows fewer than were asked for, now and then."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows[start : start + count - len(self.calls) % 3]
+
+
+class Capped(Desk):
+    """Never gives more than four rows."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows[start : start + min(count, 4)]
+
+
+class OneByOne(Desk):
+    """Never gives more than one row."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows[start : start + 1]
+
+
+class Unpaged(Desk):
+    """An old version: knows neither count nor start."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows
+
+
+class Unsorted(Desk):
+    """Has an order of its own, always the same."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        random.Random(7).shuffle(rows)
+        return rows[start : start + count]
+
+
+@pytest.mark.parametrize("crime", [ShortPages, Capped, OneByOne, Unpaged, Unsorted])
+def test_odd_pages_hide_no_ticket(crime: type[Desk]) -> None:
+    """A short page is not the end, and an old server's endless repetition is."""
+    desk = crime(25)
+    assert sorted(met(desk, page_size=10)) == list(range(1, 26))
+    assert len(desk.asked("page")) < 40
+
+
+def test_a_server_without_pages_is_asked_twice_only() -> None:
+    """A whole list that repeats itself ends the walk at once."""
+    desk = Unpaged(25)
+    met(desk, page_size=10)
+    assert len(desk.asked("page")) == 2
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), tickets=st.integers(0, 40), page_size=st.integers(2, 12))
+def test_tickets_that_stay_are_met_whatever_else_happens(
+    data: st.DataObject, tickets: int, page_size: int
+) -> None:
+    """Every ticket present from start to end is met, once, whatever leaves between the pages.
+
+    Tickets come back too, fewer between two requests than a page brings: a list that grows by
+    exactly one page cannot be told from one that repeats itself.
+    """
+    before: dict[int, Callable[[Desk], object]] = {}
+    left: set[int] = set()
+    for request in data.draw(st.lists(st.integers(0, 12), unique=True, max_size=6)):
+        gone = data.draw(st.sets(st.integers(1, 40), max_size=25))
+        back = data.draw(st.sets(st.integers(1, 40), max_size=max(0, page_size // 2 - 1)))
+        left |= gone | back
+
+        def happen(desk: Desk, gone: set[int] = gone, back: set[int] = back) -> None:
+            for number in gone & desk.tickets.keys():
+                desk.trash(number)
+            for number in back & desk.tickets.keys():
+                desk.open(number)
+
+        before[request] = happen
+    found = met(Busy(tickets, before=before), page_size=page_size)
+    assert set(range(1, tickets + 1)) - left <= set(found)
+    assert len(found) == len(set(found))
+
+
+# Where the walk goes
+
+
+def test_the_trash_is_walked_only_when_asked_and_alone() -> None:
+    """Department 0 is never mixed with others, for Kayako would drop them or it."""
+    desk = Desk(5)
+    desk.trash(2)
+    helpdesk = asyncio.run(look_around(desk))
+    assert helpdesk.areas(Scope(include_trash=True)) == [[1], [0]]
+    assert met(desk) == [1, 3, 4, 5]
+    assert met(desk, Scope(include_trash=True)) == [1, 3, 4, 5, 2]
+
+
+def test_without_departments_nothing_is_walked() -> None:
+    """An empty list of departments would make Kayako show the trash."""
+    desk = Desk(5)
+    desk.trash(2)
+    desk.rooms = [Department(2, "Chat", app="livechat")]
+    assert met(desk) == []
+    assert desk.asked("page") == []
+
+
+def test_a_ticket_that_moves_between_the_areas_comes_once() -> None:
+    """What was met in a department and is trashed meanwhile is not given again."""
+    desk = Busy(3, before={1: without(2)})
+    assert met(desk, Scope(include_trash=True)) == [1, 2, 3]
+
+
+def test_the_trash_is_watched_for_removed_rows_too() -> None:
+    """Tickets known from a department do not pass for the rows that pages share."""
+    desk = Desk(40, files=0)
+    busy = Busy(40, before={6: without(*range(1, 3)), 8: lambda desk: desk.delete(5)})
+    for number in range(3, 41):
+        busy.trash(number)
+    assert sorted(met(busy, Scope(include_trash=True), page_size=10)) == sorted(desk.tickets)
+
+
+def test_without_statuses_the_walk_is_refused() -> None:
+    """Kayako takes no status for "unresolved only", which would hide most tickets."""
+
+    class Stateless(Desk):
+        async def statuses(self) -> list[TicketStatus]:
+            return []
+
+    with pytest.raises(UnexpectedReply, match="resolved tickets could not be listed"):
+        met(Stateless(3))
+
+
+def rooms() -> Desk:
+    desk = Desk(0)
+    desk.rooms = [
+        Department(1, "Support"),
+        Department(4, "Sales & Orders"),
+        Department(9, "Chat", app="livechat"),
+    ]
+    for number in range(1, 7):
+        desk.open(number, department=(1, 4)[number % 2])
+    return desk
+
+
+@pytest.mark.parametrize("name", ["4", " sales & ORDERS "])
+def test_departments_are_found_by_id_and_by_title(name: str) -> None:
+    """A title may be written in any case, with spaces around it."""
+    assert met(rooms(), Scope(departments=frozenset({name}))) == [1, 3, 5]
+
+
+def test_a_department_named_twice_is_asked_for_once() -> None:
+    """Naming a department by id and by title is not two departments."""
+    helpdesk = asyncio.run(look_around(rooms()))
+    assert helpdesk.areas(Scope(departments=frozenset({"1", "support", "4"}))) == [[1, 4]]
+
+
+@pytest.mark.parametrize("name", ["Chat", "9", "Warehouse"])
+def test_an_unknown_department_names_the_known_ones(name: str) -> None:
+    """Who mistypes a name is told which there are; a livechat department is none of them."""
+    with pytest.raises(ConfigError, match=r"1 \(Support\), 4 \(Sales & Orders\)$"):
+        met(rooms(), Scope(departments=frozenset({name})))
+
+
+def test_an_unknown_department_of_an_empty_helpdesk_is_told() -> None:
+    """Also where there is none to name."""
+    with pytest.raises(ConfigError, match="there are: none"):
+        Helpdesk([], []).areas(Scope(departments=frozenset({"1"})))
+
+
+def test_since_drops_the_quiet_tickets() -> None:
+    """Older activity is passed over; a ticket that names none is looked at."""
+    desk = Desk(0)
+    for number, active in enumerate((500, 1000, 1500, 0), start=1):
+        desk.open(number, active=active)
+    assert met(desk, Scope(since=1000)) == [2, 3, 4]
+
+
+def test_a_limit_ends_the_walk_early() -> None:
+    """After so many tickets no further page is asked for."""
+    desk = Desk(100)
+    assert met(desk, Scope(limit_tickets=12)) == list(range(1, 13))
+    assert len(desk.asked("page")) == 2
+
+
+def test_only_a_scope_without_bounds_is_whole() -> None:
+    """The trash widens a pass; every other option narrows it."""
+    assert Scope(include_trash=True).whole
+    narrow = [Scope(departments=frozenset({"1"})), Scope(since=1), Scope(limit_tickets=1)]
+    assert not any(scope.whole for scope in narrow)
+
+
+def test_tickets_are_counted_over_all_areas() -> None:
+    """The count is that of everything the walk goes through."""
+    desk = Desk(5)
+    desk.trash(2)
+
+    async def count(scope: Scope) -> int | None:
+        return await count_tickets(desk, await look_around(desk), scope)
+
+    assert asyncio.run(count(Scope())) == 4
+    assert asyncio.run(count(Scope(include_trash=True))) == 5
+
+
+def test_a_source_that_cannot_count_is_not_made_to() -> None:
+    """An old version's silence is None, not 0."""
+
+    class Uncounted(Desk):
+        async def ticket_count(self, *_: object) -> int | None:
+            return None
+
+    async def count() -> int | None:
+        desk = Uncounted(3)
+        return await count_tickets(desk, await look_around(desk), Scope(include_trash=True))
+
+    assert asyncio.run(count()) is None
+
+
+# Rows that cannot be read
+
+
+class Poisoned(Desk):
+    """Fails every page that holds one of these tickets."""
+
+    def __init__(self, tickets: int, *poison: int) -> None:
+        super().__init__(tickets)
+        self.poison = set(poison)
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        found = super().page(rows, count, start)
+        if self.poison & {one.id for one in found}:
+            raise ServerFailed("HTTP 500")
+        return found
+
+
+@pytest.mark.parametrize("poison", [(1,), (11,), (13,), (50,), (9, 10, 11), (1, 25, 50)])
+def test_a_row_that_cannot_be_read_is_passed_over_and_noted(poison: tuple[int, ...]) -> None:
+    """One broken ticket hides no other, and is told by its row."""
+    noted: dict[int, str] = {}
+    found = met(Poisoned(50, *poison), unreadable=noted)
+    assert found == [number for number in range(1, 51) if number not in poison]
+    assert noted == {number - 1: "HTTP 500" for number in poison}
+
+
+def test_small_pages_of_rows_met_before_do_not_end_the_walk() -> None:
+    """The rows that two pages share are no end of the list when only they can be read."""
+    found = met(Poisoned(250, 101), page_size=100)
+    assert found == [number for number in range(1, 251) if number != 101]
+
+
+def test_pages_too_large_for_the_server_are_asked_in_pieces() -> None:
+    """A page that exhausts PHP's memory comes in smaller ones, with nothing lost."""
+
+    class SmallMemory(Desk):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            if count > 20:
+                raise MemoryExhausted("Allowed memory size")
+            return super().page(rows, count, start)
+
+    noted: dict[int, str] = {}
+    assert met(SmallMemory(250), page_size=100, unreadable=noted) == list(range(1, 251))
+    assert noted == {}
+
+
+def test_a_list_of_which_nothing_can_be_read_is_an_error() -> None:
+    """After twenty broken rows in a row it is the list that is broken: no endless walk."""
+    noted: dict[int, str] = {}
+    with pytest.raises(ServerFailed):
+        met(Poisoned(100, *range(1, 101)), unreadable=noted)
+    assert len(noted) == 20
+
+
+def test_broken_rows_here_and_there_do_not_add_up() -> None:
+    """Only an unbroken run of broken rows is taken for a broken list."""
+    poison = range(2, 100, 3)
+    noted: dict[int, str] = {}
+    assert len(met(Poisoned(100, *poison), unreadable=noted)) == 100 - len(poison)
+    assert len(noted) == len(poison)
+
+
+def test_a_server_that_is_down_is_not_taken_for_a_broken_row() -> None:
+    """Before a row is given up, the server must show that it answers at all."""
+
+    class Down(Poisoned):
+        async def statuses(self) -> list[TicketStatus]:
+            if self.asked("page"):
+                raise SourceUnreachable("no answer")
+            return await super().statuses()
+
+    noted: dict[int, str] = {}
+    with pytest.raises(SourceUnreachable):
+        met(Down(5, 3), unreadable=noted)
+    assert noted == {}
+
+
+def test_an_unreachable_source_ends_the_walk_at_once() -> None:
+    """What smaller pages cannot help is raised as it is."""
+
+    class Gone(Desk):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            raise SourceUnreachable("no answer")
+
+    desk = Gone(5)
+    with pytest.raises(SourceUnreachable):
+        met(desk)
+    assert len(desk.asked("page")) == 1
