@@ -13,8 +13,8 @@ from migrator.transfer.protocols import Blobs, Source, Writer
 
 NOTES = {
     "size_mismatch": "the source names {declared} bytes and sends {size}, the same ones twice",
-    "lenient_base64": "the base64 held characters that PHP ignores; the size is right",
-    "repaired_name": "the name held bytes or characters that no name may hold; kept cleaned",
+    "lenient_base64": "the base64 held characters that PHP ignores",
+    "repaired_name": "the name held bytes or characters that no name may hold and is kept cleaned",
     "noise_around_xml": "text stood before or after the XML of the reply",
 }
 """What the ledger says of a stored attachment, most serious first."""
@@ -102,17 +102,15 @@ class Fetcher:
         """
         second = await self._source.fetch(work.ticket_id, work.id, self._blobs.writer)
         try:
-            both = replace(second.contents, notes=first.contents.notes + second.contents.notes)
             attempts = first.attempts + second.attempts
             received = first.contents.size
             if second.contents.size == second.contents.attachment.filesize:
-                better = Fetched(both, second.sink, attempts)
+                better = second._replace(attempts=attempts)
                 return await self._store(work, better, also_received=received)
             if second.sink.sha256 == first.sink.sha256:
-                noted = replace(both, notes=("size_mismatch", *both.notes))
-                return await self._store(
-                    work, Fetched(noted, first.sink, attempts), also_received=received
-                )
+                notes = ("size_mismatch", *first.contents.notes, *second.contents.notes)
+                same = Fetched(replace(second.contents, notes=notes), first.sink, attempts)
+                return await self._store(work, same, also_received=received)
             detail = (
                 f"two fetches gave different bytes ({first.contents.size:,} and "
                 f"{second.contents.size:,}), neither as long as the source says"

@@ -27,7 +27,6 @@ class Recorder:
         self._ledger = ledger
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
-        self._busy = False
         self._commit: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

@@ -155,7 +155,11 @@ class Desk:
 
 
 def sent(
-    attachment_id: int, file: File, make_sink: Callable[[], S], notes: tuple[str, ...] = ()
+    attachment_id: int,
+    file: File,
+    make_sink: Callable[[], S],
+    notes: tuple[str, ...] = (),
+    name_notes: tuple[str, ...] = (),
 ) -> Fetched[S]:
     """Send a file as Source.fetch does: when a sink refuses, it is aborted."""
     sink, data = make_sink(), file.data or b""
@@ -165,7 +169,7 @@ def sent(
     except BaseException:
         sink.abort()
         raise
-    row = Attachment(attachment_id, file.ticket_id, 1, file.name, file.declared)
+    row = Attachment(attachment_id, file.ticket_id, 1, file.name, file.declared, notes=name_notes)
     return Fetched(Contents(row, len(data), bool(data), notes), sink, 1)
 
 

@@ -48,13 +48,30 @@ class Busy(Desk):
 
     async def turn(self, call: str) -> None:
         if call.startswith("page"):
-            self._before.get(len(self.asked("page")), lambda _: None)(self)
+            happen = self._before.get(len(self.asked("page")))
+            if happen is not None:
+                happen(self)
         await super().turn(call)
 
 
 def without(*numbers: int) -> Callable[[Desk], object]:
     """Trash these tickets."""
-    return lambda desk: [desk.trash(number) for number in numbers]
+
+    def happen(desk: Desk) -> None:
+        for number in numbers:
+            desk.trash(number)
+
+    return happen
+
+
+def back(*numbers: int) -> Callable[[Desk], object]:
+    """Open these tickets."""
+
+    def happen(desk: Desk) -> None:
+        for number in numbers:
+            desk.open(number)
+
+    return happen
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 7, 10, 24, 25, 26, 100])
@@ -98,15 +115,13 @@ def test_rows_removed_twice_at_the_same_place_hide_no_ticket() -> None:
 
 def test_tickets_that_come_back_from_the_trash_do_not_end_the_walk() -> None:
     """A page pushed back to tickets that were met already is not the end of the list."""
-    desk = Busy(60, before={2: lambda desk: [desk.open(number) for number in range(-30, 0)]})
-    for number in range(1, 61):
-        assert number in desk.tickets
+    desk = Busy(60, before={2: back(*range(-30, 0))})
     assert set(range(1, 61)) <= set(met(desk, page_size=10))
 
 
 def test_new_tickets_are_met_too() -> None:
     """What arrives during the walk is at its end, and is met there."""
-    desk = Busy(30, before={3: lambda desk: desk.open(31)})
+    desk = Busy(30, before={3: back(31)})
     assert met(desk, page_size=10)[-1] == 31
 
 
@@ -173,16 +188,15 @@ def test_tickets_that_stay_are_met_whatever_else_happens(
     """
     before: dict[int, Callable[[Desk], object]] = {}
     left: set[int] = set()
-    for request in data.draw(st.lists(st.integers(0, 12), unique=True, max_size=6)):
+    requests = st.lists(st.integers(0, 12), unique=True, max_size=6)
+    for request in data.draw(requests):
         gone = data.draw(st.sets(st.integers(1, 40), max_size=25))
-        back = data.draw(st.sets(st.integers(1, 40), max_size=max(0, page_size // 2 - 1)))
-        left |= gone | back
+        come = data.draw(st.sets(st.integers(1, 40), max_size=max(0, page_size // 2 - 1)))
+        left |= gone | come
 
-        def happen(desk: Desk, gone: set[int] = gone, back: set[int] = back) -> None:
-            for number in gone & desk.tickets.keys():
-                desk.trash(number)
-            for number in back & desk.tickets.keys():
-                desk.open(number)
+        def happen(desk: Desk, gone: set[int] = gone, come: set[int] = come) -> None:
+            without(*gone & desk.tickets.keys())(desk)
+            back(*come & desk.tickets.keys())(desk)
 
         before[request] = happen
     found = met(Busy(tickets, before=before), page_size=page_size)
