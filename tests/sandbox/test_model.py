@@ -12,6 +12,8 @@ import pytest
 
 import migrator
 from migrator.sandbox import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, Truth
+from migrator.sandbox.build import LOGO
+from migrator.sandbox.files import ODD_NAMES
 from migrator.sandbox.model import number
 
 HOME = Path(migrator.__file__).parent.parent
@@ -72,6 +74,17 @@ def test_faults_grow_with_the_helpdesk() -> None:
     """A large helpdesk has each fault several times."""
     desk = build("memory", tickets=450)
     assert sum(row.fault == "memory" for row in desk.attachments.values()) == 2
+
+
+def test_twins_stay_twins() -> None:
+    """No fault hits the logo that many posts carry, or an oddly named file."""
+    desk = build("all", tickets=400)
+    rows = desk.attachments.values()
+    twins = [row for row in rows if row.source == LOGO]
+    odd = [row for row in rows if row.name.decode(errors="replace") in ODD_NAMES]
+    assert len(twins) > 50
+    assert len(odd) > 50
+    assert not [row for row in (*twins, *odd) if row.fault]
 
 
 @pytest.mark.parametrize("tickets", [0, 1, 5])

@@ -121,7 +121,7 @@ def test_chunked_request_closes(client: Client) -> None:
 
 def test_latency() -> None:
     """Each reply waits as long as the option says, and stopping does not wait for it."""
-    with SandboxServer(Helpdesk.build(SandboxOptions(tickets=1, latency=30.0))) as server:
+    with SandboxServer(Helpdesk.build(SandboxOptions(tickets=1, latency=600.0))) as server:
         host, port = server.url.split("/")[2].split(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.sendall(b"GET /api/index.php?e=/Base/Department HTTP/1.1\r\n\r\n")
