@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from migrator import config
 from migrator.errors import ConfigError
@@ -216,6 +216,13 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
     said = mistakes(written(tmp_path, bad))
     assert "kayako.secret_key" in said
     assert "hunter2" not in said
+
+
+def test_a_section_by_itself_keeps_its_secrets() -> None:
+    """Also the errors of pydantic, should one ever be printed, do not repeat what was given."""
+    with pytest.raises(ValidationError) as caught:
+        config.KayakoConfig.model_validate({"secret_key": ["hunter2"]})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_without_a_source_the_keys_may_be_absent(tmp_path: Path) -> None:
