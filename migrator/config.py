@@ -46,7 +46,7 @@ _QUANTITY: Final = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z%]+)\s*
 _INT64: Final = 2**63 - 1
 
 
-# --- what a value may be; every text completes the sentence "kayako.timeout: …" ---
+# What a value may be; every text completes the sentence "kayako.timeout: …".
 
 
 def _whole(low: int, high: int) -> BeforeValidator:
@@ -245,6 +245,11 @@ class _File(_Section):
     tickiti: TickitiConfig
 
 
+_SECTIONS: Final[dict[str, Any]] = {
+    name: field.annotation for name, field in _File.model_fields.items()
+}
+
+
 @dataclass(frozen=True)
 class Config:
     """A checked configuration; ``warnings`` are sentences for the user, ``path`` its file."""
@@ -258,10 +263,7 @@ class Config:
 
 
 def load(
-    path: Path | None,
-    environ: Mapping[str, str] = os.environ,
-    *,
-    need_source: bool = True,
+    path: Path | None, environ: Mapping[str, str] = os.environ, *, need_source: bool = True
 ) -> Config:
     """Read and check the configuration file ``path`` (None: ``./config.toml``).
 
@@ -272,9 +274,8 @@ def load(
     path = (path or DEFAULT_PATH).absolute()
     tables = _read_toml(path)
     warnings = tuple(_warnings(path, tables))
-    kayako = tables.setdefault("kayako", {})
-    for section in ("archive", "sync", "tickiti"):
-        tables.setdefault(section, {})
+    tables = {section: {} for section in _SECTIONS} | tables
+    kayako = tables["kayako"]
     if isinstance(kayako, dict):
         _overlay(kayako, environ)
     mistakes: list[str] = []
@@ -333,8 +334,7 @@ def _absent(kayako: Mapping[str, object]) -> Iterator[str]:
 
 def _sentence(error: ErrorDetails) -> str:
     """Tell one mistake as ``dotted.key: what is wrong``."""
-    loc = error["loc"]
-    key = ".".join(str(part) for part in loc)
+    key = ".".join(map(str, error["loc"]))
     match error["type"]:
         case "value_error":
             return f"{key}: {error['ctx']['error']}"
@@ -343,25 +343,19 @@ def _sentence(error: ErrorDetails) -> str:
         case "literal_error":
             return f"{key}: must be {error['ctx']['expected']}"
         case "extra_forbidden":
-            return f"{key}: is not a key of this tool{_nearest(loc)}"
+            return f"{key}: is not a key of this tool{_nearest(error['loc'])}"
         case _:
             return f"{key}: must be a table of keys, written as [{key}]"
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:
     """Suggest the known key that was probably meant, here or in another section."""
-    sections = {name: field.annotation for name, field in _File.model_fields.items()}
-    fields: dict[tuple[str, ...], list[str]] = {(): list(sections)}
-    fields |= {
-        (name,): list(model.model_fields)
-        for name, model in sections.items()
-        if isinstance(model, type) and issubclass(model, BaseModel)
-    }
     word = str(loc[-1])
-    here = fields.get(tuple(map(str, loc[:-1])), list(QueueConfig.model_fields))
+    model = _SECTIONS[str(loc[0])] if len(loc) == 2 else QueueConfig
+    here = _SECTIONS if len(loc) == 1 else model.model_fields
     if close := difflib.get_close_matches(word, here, n=1):
         return f"; did you mean {close[0]}?"
-    elsewhere = [section[0] for section, names in fields.items() if section and word in names]
+    elsewhere = [name for name, model in _SECTIONS.items() if word in model.model_fields]
     return f"; it belongs into [{elsewhere[0]}]" if elsewhere else ""
 
 
@@ -383,11 +377,10 @@ def load_ticket_numbers(path: Path) -> dict[int, str]:
             mistakes.append(f"line {line}: must be a Kayako ticket id and a ticket number")
         elif ticket_id in numbers:
             mistakes.append(f"line {line}: ticket {ticket_id} is listed twice")
-        elif cells[1] in owners:
-            mistakes.append(f"line {line}: ticket {owners[cells[1]]} has this number already")
+        elif (owner := owners.setdefault(cells[1], ticket_id)) != ticket_id:
+            mistakes.append(f"line {line}: ticket {owner} has this number already")
         else:
             numbers[ticket_id] = cells[1]
-            owners[cells[1]] = ticket_id
     if mistakes:
         rest = [f"and {len(mistakes) - 20} more"] if len(mistakes) > 20 else []
         raise ConfigError("\n  ".join([f"{path} cannot be used:", *mistakes[:20], *rest]))
