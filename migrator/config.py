@@ -142,8 +142,8 @@ def _api_url(value: object) -> str:
     text = _text(value)
     try:
         parts = urlsplit(text)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises for a port that is none
+        # Asking for a port that is none raises.
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid or " " in text:
