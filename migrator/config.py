@@ -142,9 +142,8 @@ def _api_url(value: object) -> str:
     text = _text(value)
     try:
         parts = urlsplit(text)
-        # Asking for a port that is none raises.
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    except ValueError:  # a port that is none, a bracket too few
         valid = False
     if not valid or " " in text:
         raise ValueError("must be an address such as https://help.example.com/api/index.php")
@@ -382,8 +381,8 @@ def load_ticket_numbers(path: Path) -> dict[int, str]:
         else:
             numbers[ticket_id] = cells[1]
     if mistakes:
-        rest = [f"and {len(mistakes) - 20} more"] if len(mistakes) > 20 else []
-        raise ConfigError("\n  ".join([f"{path} cannot be used:", *mistakes[:20], *rest]))
+        mistakes[20:] = [f"and {len(mistakes) - 20} more"] if len(mistakes) > 20 else []
+        raise ConfigError("\n  ".join([f"{path} cannot be used:", *mistakes]))
     return numbers
 
 
