@@ -107,7 +107,8 @@ class Crew:
         try:
             attachments = await duty.source.attachments(ticket.id)
         except NotFound:
-            return  # deleted since the walk met it; the next look follows it up
+            duty.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it
+            return
         except SourceError as error:
             if error.again is Again.STOP:
                 raise

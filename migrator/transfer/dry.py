@@ -39,15 +39,15 @@ def estimate_seconds(
 ) -> float | None:
     """Estimate how long the real run takes, in seconds; None without a sample.
 
-    Listing took as long as it will take. A fetch costs a request, as a list does, and its bytes
-    at the speed that the sample had; ``concurrency`` of them go on at the same time.
+    Listing took as long as it will take. A fetch costs a request, as a list does (without lists:
+    as a fetch of the sample did), and its bytes at the speed that the sample had; ``concurrency``
+    of them go on at the same time.
     """
     if todo and not sample.calls:
         return None
-    per_request = result.lists.seconds / result.lists.calls if result.lists.calls else 0.0
+    known = result.lists if result.lists.calls else sample
+    per_request = known.seconds / known.calls if known.calls else 0.0
     moving = max(0.0, sample.seconds - sample.calls * per_request)
     per_byte = moving / sample.bytes if sample.bytes else 0.0
-    if sample.calls and not result.lists.calls:
-        per_request = sample.seconds / sample.calls
     fetching = (todo * per_request + todo_bytes * per_byte) / concurrency
     return max(result.seconds, fetching)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from migrator.errors import Interrupted, NotFound, SourceError
+from migrator.errors import Again, Interrupted, NotFound, SourceError
 from migrator.events import Notice, TicketsCounted
+from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty, row_of
 from migrator.transfer.walk import Helpdesk, count_tickets, walk
 
@@ -22,6 +23,7 @@ class Enumeration:
         self._duty = duty
         self._crew = crew
         self._helpdesk = helpdesk
+        self._met: set[int] = set()
 
     async def __call__(self) -> None:
         """Walk to the end, or to where the run was asked to stop."""
@@ -47,8 +49,9 @@ class Enumeration:
     async def _look(self) -> tuple[int, int]:
         """Walk once; gives the tickets met and how many of them were new or changed."""
         duty, crew = self._duty, self._crew
-        self._met: set[int] = set()
+        self._met = set()
         moved = 0
+        duty.result.unreadable.clear()  # a row may be readable by now
         async for ticket in walk(
             duty.source,
             self._helpdesk,
@@ -67,31 +70,38 @@ class Enumeration:
 
     async def _follow_vanished(self) -> int:
         """List the survivors of tickets that were merged while we walked."""
-        followed = 0
-        for ticket_id in [one for one in self._crew.listed if one not in self._met]:
+        survivors: dict[int, Ticket] = {}
+        known = {*self._crew.listed, *self._duty.result.unlisted}
+        for ticket_id in sorted(known - self._met):
             if self._duty.stop.asked:
                 break
-            followed += await self._follow(ticket_id)
+            if (ticket := await self._survivor(ticket_id)) is not None:
+                survivors[ticket.id] = ticket
+        for ticket in survivors.values():
+            await self._crew.list_ticket(ticket)
         await self._crew.idle()
-        return followed
+        return len(survivors)
 
-    async def _follow(self, ticket_id: int) -> bool:
-        duty = self._duty
+    async def _survivor(self, ticket_id: int) -> Ticket | None:
+        """Give the ticket that this one was merged into, if it was."""
+        duty, result = self._duty, self._duty.result
         try:
             ticket = await duty.source.ticket(ticket_id)
         except NotFound:
-            del self._crew.listed[ticket_id]
-            return False
+            ticket = None
         except SourceError as error:
-            duty.result.unlisted[ticket_id] = str(error)
-            return False
-        if ticket.id == ticket_id:
-            return False  # still there, in the trash or out of the list for a moment
-        del self._crew.listed[ticket_id]
-        await duty.recorder.do(partial(duty.ledger.put_ticket, row_of(ticket)))
-        await duty.recorder.do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
-        await self._crew.list_ticket(ticket)
-        return True
+            if error.again is Again.STOP:
+                raise
+            result.unlisted[ticket_id] = str(error)
+            return None
+        if ticket is not None and ticket.id == ticket_id:
+            return None  # still there, in the trash or out of the list for a moment
+        self._crew.listed.pop(ticket_id, None)
+        result.unlisted.pop(ticket_id, None)
+        if ticket is not None:
+            await duty.recorder.do(partial(duty.ledger.put_ticket, row_of(ticket)))
+            await duty.recorder.do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+        return ticket
 
     async def _count(self) -> int | None:
         return await count_tickets(self._duty.source, self._helpdesk, self._duty.options.scope)

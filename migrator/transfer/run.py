@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from migrator.archive.records import Department, State
-from migrator.errors import Interrupted, MigratorError, SourceError
+from migrator.errors import ArchiveError, Interrupted, MigratorError, SourceError
 from migrator.events import LeftoversQueued, Listener, Notice, RunFinished, RunStarted, Tick, ignore
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.enumerate import Enumeration
@@ -92,9 +92,12 @@ async def _finish(duty: Duty) -> None:
     result, do = duty.result, duty.recorder.do
     result.counts = await do(duty.ledger.counts)
     code, summary = result.exit_code, result.summary()
-    await do(lambda: duty.ledger.finish_run(result.run_id, exit_code=code, summary=summary))
+    try:
+        await do(lambda: duty.ledger.finish_run(result.run_id, exit_code=code, summary=summary))
+    except ArchiveError as error:  # what ended the run first is the better explanation
+        result.ended_by = result.ended_by or error
     counts = {state.value: count.n for state, count in result.counts.items()}
-    duty.listener(RunFinished(result.run_id, code, counts))
+    duty.listener(RunFinished(result.run_id, result.exit_code, counts))
 
 
 async def _until_stopped(duty: Duty, crew: Crew) -> None:
