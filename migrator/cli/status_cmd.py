@@ -65,13 +65,16 @@ def _describe(owner: Mapping[str, object]) -> str:
 def _facts(archive: Archive) -> dict[str, object]:
     from migrator.report import exit_code
     from migrator.report.machine import run_facts
+    from migrator.report.model import gaps
 
     counts = archive.ledger.counts()
     runs = archive.ledger.runs(1)
+    left = gaps(runs[0] if runs else None)
     return {
         "archive": str(archive.path),
         "held_by": _owner(archive.path),
-        "exit_code": exit_code(counts),
+        "exit_code": 3 if left else exit_code(counts),
+        "gaps": left,
         "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in counts.items()},
         "last_run": run_facts(runs[0] if runs else None),
     }

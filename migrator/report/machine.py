@@ -5,7 +5,7 @@ bytes, and ``count`` standing for ``{"n": attachments, "bytes": bytes}``:
 
 - ``format``: always ``migrator.report/1``; other keys may join, these keep their meaning;
 - ``generated_at``, ``archive`` (its path);
-- ``exit_code``: 0 when nothing is pending, failed, missing or gone, else 3;
+- ``exit_code``: 0 when there are no gaps and nothing is pending, failed, missing or gone, else 3;
 - ``listed``: count of all that the source ever listed, the sum of ``states``;
 - ``states``: count for each of stored, missing, gone, deleted, failed, pending;
 - ``files``: count of the different contents that are stored;
@@ -14,6 +14,8 @@ bytes, and ``count`` standing for ``{"n": attachments, "bytes": bytes}``:
 - ``problems``: list of ``state``, ``problem`` (null for none), ``n``;
 - ``attention``: ``total`` failed, missing and gone attachments, and the first of them in
   ``rows``, with the columns of the CSV as keys;
+- ``gaps``: what the lists of the last run left open: numbers of ``unlisted`` tickets,
+  ``unreadable`` rows, and tickets that the source counts but does not list (``short``);
 - ``last_run``: null, or ``id``, ``kind``, ``started_at``, ``finished_at`` (null: not finished),
   ``exit_code``.
 
@@ -75,6 +77,7 @@ def to_json(report: Report) -> str:
             "total": report.attention_total,
             "rows": [dict(zip(COLUMNS, _values(row), strict=True)) for row in report.attention],
         },
+        "gaps": report.gaps,
         "last_run": run_facts(report.last_run),
     }
     return json.dumps(document, indent=2) + "\n"

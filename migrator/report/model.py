@@ -55,9 +55,30 @@ class Report:
         return sum(self.states[state].n for state in verdict.ATTENTION)
 
     @property
+    def gaps(self) -> dict[str, int]:
+        """What the lists of the last run left open, by kind; empty when nothing was."""
+        return gaps(self.last_run)
+
+    @property
     def exit_code(self) -> int:
-        """0 when nothing is pending, failed, missing or gone, else 3."""
-        return verdict.exit_code(self.states)
+        """0 when the lists were whole and nothing is pending, failed, missing or gone, else 3."""
+        return 3 if self.gaps else verdict.exit_code(self.states)
+
+
+def gaps(run: RunInfo | None) -> dict[str, int]:
+    """Count what the lists of a run left open: a ledger cannot balance what was never listed.
+
+    ``unlisted`` tickets did not name their attachments, ``unreadable`` rows of the ticket list
+    could not be rendered, and ``short`` tickets were counted by the source but not listed.
+    """
+    summary = (run.summary if run else None) or {}
+    found: dict[str, int] = {}
+    for name in ("unlisted", "unreadable", "short"):
+        value = summary.get(name)
+        count = len(value) if isinstance(value, dict) else value
+        if isinstance(count, int) and count:
+            found[name] = count
+    return found
 
 
 def build(archive: Archive, *, now: int | None = None) -> Report:

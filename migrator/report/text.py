@@ -52,7 +52,19 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"  {problem.n:>12,}  {problem.state:<8}  {shown(problem.problem or '')}"
     yield from _attention(report)
     yield ""
-    yield verdict.sentence(report.states)
+    yield _closing(report)
+
+
+def _closing(report: Report) -> str:
+    if not report.gaps:
+        return verdict.sentence(report.states)
+    texts = {
+        "unlisted": "{:,} tickets did not name their attachments",
+        "unreadable": "{:,} rows of the ticket list could not be read",
+        "short": "the source counts {:,} tickets more than it lists",
+    }
+    found = "; ".join(texts[name].format(count) for name, count in report.gaps.items())
+    return f"Not complete: {found}. `migrator run` lists all of them again."
 
 
 def ledger(counts: dict[State, Count]) -> Iterator[str]:

@@ -149,6 +149,7 @@ def test_the_json_document(archive: Archive) -> None:
         "types",
         "problems",
         "attention",
+        "gaps",
         "last_run",
     ]
     assert document["format"] == "migrator.report/1"
@@ -225,6 +226,19 @@ def test_the_verdict(numbers: dict[str, int], code: int, begins: str) -> None:
     """Only what we hold, or never had to hold, makes a green exit."""
     assert exit_code(counts(**numbers)) == code
     assert verdict.sentence(counts(**numbers)).startswith(begins)
+
+
+def test_gaps_of_the_lists_keep_a_report_from_being_green(archive: Archive) -> None:
+    """What a run could not list is told by every form of the report, however full the ledger."""
+    run = archive.ledger.begin_run("run", source="s", scope={})
+    summary = {"unlisted": {"7": "the server failed"}, "unreadable": {}, "short": 2}
+    archive.ledger.finish_run(run.id, exit_code=3, summary=summary)
+    report = build(archive)
+    assert report.gaps == {"unlisted": 1, "short": 2}
+    assert report.exit_code == 3
+    assert json.loads(to_json(report))["gaps"] == report.gaps
+    closing = render(report).splitlines()[-1]
+    assert closing.startswith("Not complete: 1 tickets did not name their attachments; ")
 
 
 def test_long_breakdowns_are_summed_up(archive: Archive) -> None:
