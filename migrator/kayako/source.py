@@ -311,8 +311,7 @@ async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
             cancelled = error
     if cancelled is None:
         return future.result()
-    if not future.cancelled():
-        future.exception()  # looked at, so that asyncio does not report it as overlooked
+    future.exception()  # looked at, so that asyncio does not report it as overlooked
     raise cancelled
 
 

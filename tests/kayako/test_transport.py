@@ -442,6 +442,27 @@ def test_a_failure_frees_its_connection() -> None:
     asyncio.run(main())
 
 
+def test_requests_at_once() -> None:
+    """There are never more requests at once than the pacer allows, each to the end of its body."""
+    running, most = 0, 0
+
+    async def one(transport: Transport) -> None:
+        nonlocal running, most
+        async with transport.stream(PATH, what=WHAT):
+            running += 1
+            most = max(most, running)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            running -= 1
+
+    async def main() -> None:
+        async with open_transport(settings(concurrency=2), replying()) as transport:
+            await asyncio.gather(*(one(transport) for _ in range(6)))
+
+    asyncio.run(main())
+    assert most == 2
+
+
 # Statuses
 
 
