@@ -22,7 +22,7 @@ _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?",
 _ATTACHMENT_ID: Final = re.compile(r"0*([0-9]{1,18})", re.ASCII)
 
 
-class ClientGone(Exception):  # noqa: N818 - nothing failed: nobody listens any more
+class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 

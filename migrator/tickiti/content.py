@@ -31,7 +31,7 @@ Fingerprint = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds and size of a file."""
 
 
-class Damaged(Exception):  # noqa: N818 - a verdict on a file
+class Damaged(Exception):
     """The file is not the one that was stored; ``started`` tells whether the answer had begun."""
 
     def __init__(self, reason: str, *, started: bool) -> None:

@@ -22,7 +22,7 @@ _ALWAYS: RawHeaders = [
 ]
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure of ours
+class Refusal(Exception):
     """An answer other than 200, raised where the reason is found and sent by the application.
 
     ``errors`` names the fields of the request body that are wrong, ``data`` holds facts a
