@@ -70,6 +70,11 @@ class Tally:
                 pass
 
     @property
+    def listed(self) -> int:
+        """Count the tickets listed; one that changed meanwhile is listed twice, but told once."""
+        return self.tickets if self.tickets_total is None else min(self.tickets, self.tickets_total)
+
+    @property
     def unit(self) -> str:
         """Name what is being counted."""
         return "file" if self.kind == "verify" else "attachment"
@@ -161,6 +166,8 @@ class Lines(_Base):
         self._tally.take(event)
         if text := _sentence(event, self._tally):
             self._print(text)
+            if isinstance(event, events.RunStarted):  # that was the line at once
+                self._due = self._clock() + LINE_EVERY
         elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
             self._print(self._line())
             self._due = self._clock() + LINE_EVERY
@@ -171,7 +178,7 @@ class Lines(_Base):
         parts = [f"{tally.settled:,} of {tally.todo:,} {tally.unit}s", human_bytes(tally.received)]
         if tally.tickets:
             total = f" of {tally.tickets_total:,}" if tally.tickets_total else ""
-            parts.append(f"{tally.tickets:,}{total} tickets listed")
+            parts.append(f"{tally.listed:,}{total} tickets listed")
         parts += [f"{count:,} {name}" for name, count in tally.troubles().items()]
         parts.append(f"after {human_duration(seconds)}")
         if seconds and tally.settled and tally.expected() > tally.settled:
@@ -222,7 +229,7 @@ class Bars(_Base):
         if text := _sentence(event, tally):
             self._tqdm.write(text, file=self._stream)
         elif isinstance(event, events.TicketListed | events.TicketsCounted):
-            self._show("ticket", tally.tickets, tally.tickets_total)
+            self._show("ticket", tally.listed, tally.tickets_total)
         if tally.todo:
             self._show(tally.unit, tally.settled, max(tally.todo, tally.settled))
 
@@ -249,5 +256,6 @@ class Bars(_Base):
         """Draw the bars for the last time and leave the cursor below them."""
         for bar in self._bars.values():
             bar.refresh()
+        for bar in self._bars.values():  # closing one moves the cursor to where the next one is
             bar.close()
         super().__exit__(kind, exc, tb)

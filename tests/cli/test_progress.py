@@ -82,11 +82,25 @@ def test_what_is_left_counts_tickets_not_listed_yet() -> None:
 
 
 def test_a_first_run_starts_plainly() -> None:
-    """Without earlier work there is nothing to resume."""
+    """Without earlier work there is nothing to resume, and no figures yet for a minute."""
     stream = io.StringIO()
-    with Lines(stream) as tell:
+    with Lines(stream, Clock()) as tell:
         tell(events.RunStarted(1, "run"))
+        tell(events.TicketsCounted(4))
+        tell(events.TicketListed(1, 10, 10))
     assert stream.getvalue() == "Starting run.\n"
+
+
+def test_a_ticket_listed_twice_is_told_once() -> None:
+    """Tickets that change during a run are listed again, yet never are more listed than exist."""
+    stream = io.StringIO()
+    with Lines(stream, Clock()) as tell:
+        tell(events.RunStarted(1, "run"))
+        tell(events.TicketsCounted(1))
+        tell(events.TicketListed(1, 0, 0))
+        tell(events.TicketListed(1, 0, 0))
+        tell(events.RunFinished(1, 0))
+    assert "1 of 1 tickets listed" in stream.getvalue()
 
 
 def test_json_has_a_line_per_event() -> None:
@@ -125,6 +139,40 @@ def test_bars_on_a_terminal() -> None:
     assert any(re.match(r"tickets +:.* 2/4 ", line) for line in last)
     assert any("3/3" in line and "failed 1, missing 1, retries 1" in line for line in last)
     assert "status 500" not in said
+
+
+def test_bars_leave_a_clean_screen() -> None:
+    """What is printed after the bars stands on lines of its own, without a rest of a bar."""
+    stream = Terminal()
+    with Bars(stream) as tell:
+        for event in STORY:
+            tell(event)
+    stream.write("Ledger\n")
+    screen = shown_on_screen(stream.getvalue())
+    assert [line.split(":")[0].rstrip() for line in screen[2:]] == [
+        "tickets",
+        "attachments",
+        "Ledger",
+        "",
+    ]
+
+
+def shown_on_screen(written: str) -> list[str]:
+    """Do what a terminal does with line ends, carriage returns and cursor-up."""
+    screen, row, column = [""], 0, 0
+    for piece in re.findall(r"\x1b\[A|[\r\n]|[^\x1b\r\n]+", written):
+        if piece == "\n":
+            row, column = row + 1, 0
+            screen += [""] * (row + 1 - len(screen))
+        elif piece == "\r":
+            column = 0
+        elif piece == "\x1b[A":
+            row -= 1
+        else:
+            line = screen[row].ljust(column)
+            screen[row] = line[:column] + piece + line[column + len(piece) :]
+            column += len(piece)
+    return [line.rstrip() for line in screen]
 
 
 def test_bars_of_a_verification() -> None:
