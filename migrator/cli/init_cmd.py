@@ -26,7 +26,7 @@ def init(app: App) -> None:
     """
     from migrator.config import DEFAULT_PATH
 
-    path = app.config_path or DEFAULT_PATH
+    path, text = app.config_path or DEFAULT_PATH, example()
     try:
         # Private from its first moment: keys will be written into it.
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -38,7 +38,7 @@ def init(app: App) -> None:
     except OSError as exc:
         raise ConfigError(f"Cannot write {path}: {exc.strerror}.") from exc
     with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
-        file.write(example())
+        file.write(text)
     click.echo(str(path))
     note("Fill in the address and the keys, then try them: migrator doctor")
 

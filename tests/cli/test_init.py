@@ -6,6 +6,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Cli = Callable[..., "tuple[int, str, str]"]
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.toml"
 
@@ -37,6 +39,15 @@ def test_init_where_nothing_can_be_written(cli: Cli) -> None:
     code, _, err = cli("-c", "none/config.toml", "init")
     assert code == 2
     assert "No such file or directory" in err
+
+
+def test_init_leaves_nothing_half_done(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the example cannot be read no empty file stays behind, which init would not replace."""
+    monkeypatch.setattr("migrator.cli.init_cmd.EXAMPLE", "not packaged")
+    assert cli("init")[0] == 1
+    assert not (tmp_path / "config.toml").exists()
 
 
 def test_what_init_wrote_only_wants_the_keys(cli: Cli) -> None:
