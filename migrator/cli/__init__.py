@@ -6,6 +6,7 @@ Errors of all rooms end in :func:`invoke`, the one place where they become a tex
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -57,6 +58,10 @@ Exit codes:
 """
 
 
+def _set_log_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
+    ctx.obj.log_format = value
+
+
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
@@ -78,13 +83,15 @@ Exit codes:
     default="text",
     show_default=True,
     help="How progress and errors are told on stderr.",
+    is_eager=True,  # so that a mistake in what follows is told that way, too
+    expose_value=False,
+    callback=_set_log_format,
 )
 @click.version_option(__version__, prog_name="migrator")
 @click.pass_obj
-def cli(app: App, config_path: Path | None, log_format: str) -> None:
+def cli(app: App, config_path: Path | None) -> None:
     """Leave Kayako Classic for Tickiti without losing a single file."""
     app.config_path = config_path
-    app.log_format = log_format
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -94,12 +101,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process) and return its exit code."""
-    from migrator.cli._common import App
+    from migrator.cli._common import App, LogLines
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character still runs
             stream.reconfigure(errors="backslashreplace")
     app = App()
+    log = LogLines(app)
+    logging.getLogger().addHandler(log)
     try:
         args = list(sys.argv[1:] if argv is None else argv)
         with cli.make_context("migrator", args, obj=app) as ctx:
@@ -113,6 +122,8 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         return _tell(app, "Interrupted", "Interrupted.", 130)
     except Exception as exc:  # noqa: BLE001 - the border where every error becomes a text
         return _tell(app, type(exc).__name__, *_words(app, exc))
+    finally:
+        logging.getLogger().removeHandler(log)
     return int(code or 0)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,6 +152,26 @@ def note(text: str, level: str = "info") -> None:
         tell_event("notice", level=level, text=text)
     else:
         click.echo(("Warning: " if level == "warning" else "") + shown(text), err=True)
+
+
+class LogLines(logging.Handler):
+    """Tells what is logged, by us or a library, the way the user wants everything told."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(logging.WARNING)
+        self._app = app
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell one record; its traceback only with MIGRATOR_DEBUG=1."""
+        debug = os.environ.get("MIGRATOR_DEBUG") == "1"
+        text = self._app.scrub(self.format(record) if debug else record.getMessage())
+        level = record.levelname.lower()
+        with suppress(OSError):  # a server does not end because nobody reads its log
+            if self._app.log_format == "json":
+                tell_event("notice", level=level, text=text)
+            else:
+                lines = f"{level.capitalize()}: {text}".split("\n")
+                click.echo("\n".join(map(shown, lines)), err=True)
 
 
 def tell_event(event: str, **facts: object) -> None:

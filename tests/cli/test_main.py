@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -153,6 +154,50 @@ def test_last_words_as_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         "exit": code,
         "message": "held by process 7",
     }
+
+
+@pytest.mark.parametrize("argv", [["nope"], ["init", "--nope"], []])
+def test_mistakes_of_usage_as_json(cli: Cli, argv: list[str]) -> None:
+    """With --log-format json a mistyped command or option is one JSON object, too."""
+    code, out, err = cli("--log-format", "json", *argv)
+    assert (code, out) == (2, "")
+    assert json.loads(err)["exit"] == 2
+
+
+def test_what_is_logged_is_told_like_the_rest(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings of any logger come as text or JSON, harmless, without keys and tracebacks."""
+
+    @click.command()
+    def command() -> None:
+        log = logging.getLogger("some.library")
+        log.info("not worth a line")
+        try:
+            raise ValueError("hunter2")
+        except ValueError:
+            log.exception("two\nlines\x1b[2J with envKey")
+
+    monkeypatch.setattr("migrator.cli.init_cmd.init", command)
+    monkeypatch.setenv("KAYAKO_API_KEY", "envKey")
+    assert cli("init")[2] == "Error: two\nlines\\x1b[2J with ***\n"
+    told = json.loads(cli("--log-format", "json", "init")[2])
+    assert (told["level"], told["text"]) == ("error", "two\nlines\x1b[2J with ***")
+    monkeypatch.setenv("MIGRATOR_DEBUG", "1")
+    assert "ValueError: hunter2" in cli("init")[2]
+
+
+def test_a_log_that_nobody_reads_ends_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server goes on when the reader of its stderr has gone."""
+
+    @click.command()
+    def command() -> None:
+        monkeypatch.setattr("migrator.cli._common.click.echo", gone)
+        logging.getLogger("migrator").warning("nobody listens")
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("migrator.cli.init_cmd.init", command)
+    assert cli("init")[0] == 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()], ids=repr)
