@@ -15,6 +15,8 @@ from migrator.errors import NotXml, Truncated, UnexpectedReply
 from migrator.kayako import cleaning, triage
 from migrator.kayako.records import Attachment, Department, Post, Ticket, TicketStatus
 
+_ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]|\"[^<\"]*\"|'[^<']*')*)?"
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -200,7 +202,7 @@ def _document(
 def _end(body: bytes, start: int, roots: tuple[str, ...]) -> int | None:
     """Return where the document ends: after the last end tag of its root."""
     names = b"|".join(root.encode() for root in roots)
-    root = re.compile(rb"<(" + names + rb")(?:\s[^<>]*)?>").search(body, start)
+    root = re.compile(rb"<(" + names + rb")" + _ATTRIBUTES + rb"/?>").search(body, start)
     if root is None:
         return None
     if root[0].endswith(b"/>"):

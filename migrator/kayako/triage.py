@@ -33,7 +33,10 @@ SEARCH_LIMIT = 1 << 20
 """How many bytes of noise may stand before a document."""
 
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space are no noise
-_DECLARATION = re.compile(rb"<\?xml\s[^<>]*\?>\s*")
+_DECLARED = re.compile(rb"<\?xml\s")
+_DECLARATION = re.compile(
+    rb"<\?xml\s[^<>]*\?>(?:\s|<!--(?:(?!--).)*+-->|<\?xml-[^<>]*\?>)*", re.DOTALL
+)
 _PAGE = re.compile(rb"<!doctype|<html|<head|<body|<title", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(rb"Allowed memory size", re.IGNORECASE)
 
@@ -53,13 +56,14 @@ def find_document(reply: bytes | bytearray, roots: tuple[str, ...]) -> int | Non
     """Return where the document begins whose root is one of ``roots``; None: not here.
 
     That is the last ``<?xml`` before the first root tag, else the root tag itself. An HTML page
-    is never taken for noise, and nothing may stand between the declaration and the root: a
-    DOCTYPE, above all, never reaches a parser. The search ends after ``SEARCH_LIMIT`` bytes.
+    is never taken for noise, and only comments and style sheets may stand between the declaration
+    and the root: a DOCTYPE, above all, never reaches a parser. The search ends after
+    ``SEARCH_LIMIT`` bytes.
     """
     root = _root_tag(roots).search(reply, 0, SEARCH_LIMIT)
     if root is None or _PAGE.search(reply, 0, root.start()):
         return None
-    declared = reply.rfind(b"<?xml", 0, root.start())
+    declared = max((at.start() for at in _DECLARED.finditer(reply, 0, root.start())), default=-1)
     if declared < 0:
         return root.start()
     return declared if _DECLARATION.fullmatch(reply, declared, root.start()) else None

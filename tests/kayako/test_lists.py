@@ -42,7 +42,14 @@ def test_attachments() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [HEAD + b"<attachments>\n</attachments>", b"<attachments />", HEAD + b'<attachments a="b"/>'],
+    [
+        HEAD + b"<attachments>\n</attachments>",
+        b"<attachments />",
+        b"<attachments/>",
+        HEAD + b"<attachments\n/>\nWarning: </b>",
+        HEAD + b'<attachments a="b"/>',
+        HEAD + b"""<attachments a="/>" b='">'></attachments >""",
+    ],
 )
 def test_no_attachments(body: bytes) -> None:
     """A ticket without attachments has an empty list, however it is written."""
