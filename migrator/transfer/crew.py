@@ -70,9 +70,8 @@ class Crew:
         await self._tickets.put(ticket)
 
     async def fetch(self, work: Work) -> None:
-        """Queue an attachment, unless this run has already tried it in vain."""
-        if work.id not in self._tried:
-            await self._work.put(work)
+        """Queue an attachment."""
+        await self._work.put(work)
 
     async def idle(self) -> None:
         """Wait until all that was queued is done."""

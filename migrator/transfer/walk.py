@@ -25,8 +25,8 @@ from migrator.transfer.protocols import Source
 MOST_LOST_ROWS = 20
 """Unreadable rows in a row after which it is the list that is broken, not its tickets."""
 
-MOST_DOUBTS = 100
-"""How often in a row the walk looks further up for a row that it knows."""
+MOST_DOUBTS = 10
+"""How often in a row the walk looks further up for a row that it knows, each time twice as far."""
 
 OVERLAP = 10
 """One row in so many is asked for again with the next page, but at least one."""
@@ -166,7 +166,7 @@ class _Pages:
             lost_in_a_row = 0
             if overlapped and start and doubts < MOST_DOUBTS and seen.isdisjoint(_ids(page)):
                 # Rows moved up by the overlap or more: what lies between was never shown.
-                start, doubts = max(0, start - self._page_size), doubts + 1
+                start, doubts = max(0, start - (self._page_size << doubts)), doubts + 1
                 continue
             fresh = _ids(page) - seen
             for ticket in page:

@@ -69,7 +69,7 @@ def test_no_more_runs_at_a_time_than_asked(archive: Archive, concurrency: int) -
 
 
 def test_lists_wait_for_fetches(archive: Archive) -> None:
-    """Memory does not grow with the helpdesk: a slow fetch holds the lists back."""
+    """Memory does not grow with the helpdesk: a slow fetch holds lists and walk back."""
     desk = Desk(80)
     fetcher = Fetcher(desk, archive.blobs, None)
     ahead: list[int] = []
@@ -78,10 +78,13 @@ def test_lists_wait_for_fetches(archive: Archive) -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         ahead.append(len(desk.asked("list")) - len(ahead))
+        walked.append(5 * len(desk.asked("page")) - len(desk.asked("list")))
         return await fetcher(work)
 
-    pull(desk, archive, fetch=fetch, concurrency=2)
+    walked: list[int] = []
+    pull(desk, archive, fetch=fetch, concurrency=2, page_size=5, looks=1)
     assert max(ahead) < 20
+    assert max(walked) < 30
 
 
 def test_events_tell_what_came_over_the_wire(archive: Archive) -> None:

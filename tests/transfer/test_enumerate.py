@@ -51,6 +51,7 @@ def test_a_ticket_merged_during_the_walk_is_found_under_the_survivor(
     assert (result.exit_code, result.tickets) == (0, 11)
     assert states(archive) == dict.fromkeys(range(1, 13), "stored")
     assert owners(archive)[3] == 1
+    assert archive.ledger.ticket_count() == 11, "the old ticket is known to be merged"
 
 
 def test_two_tickets_merged_into_one_list_it_once(archive: Archive) -> None:
@@ -64,6 +65,7 @@ def test_two_tickets_merged_into_one_list_it_once(archive: Archive) -> None:
     assert pull(desk, archive, concurrency=1).exit_code == 0
     assert owners(archive) == {1: 1, 2: 1, 3: 1, 4: 4}
     assert len(desk.asked("list")) == 5
+    assert desk.calls.count("page 0+100") == 3, "after a merge the walk looks once more"
 
 
 def test_a_chain_of_merges_is_followed_to_its_end(archive: Archive) -> None:
@@ -88,6 +90,22 @@ def test_an_attachment_added_during_the_walk_is_found(archive: Archive) -> None:
     assert pull(desk, archive).exit_code == 0
     assert states(archive) == dict.fromkeys(range(1, 7), "stored")
     assert len(desk.asked("list 1")) + len(desk.asked("list")) > 5
+
+
+def test_a_ticket_that_is_listed_again_is_not_fetched_again(archive: Archive) -> None:
+    """What this run tried in vain waits for the next one, however active its ticket is."""
+
+    class Failing(Working):
+        async def turn(self, call: str) -> None:
+            await super().turn(call)
+            if call == "fetch 1":
+                self.touch(1)
+                raise ServerFailed("HTTP 500")
+
+    desk = Failing(3, {})
+    assert pull(desk, archive).exit_code == 3
+    assert desk.calls.count("list 1") == 2
+    assert desk.calls.count("fetch 1") == 1
 
 
 def test_a_ticket_opened_during_the_walk_is_found(archive: Archive) -> None:
@@ -210,6 +228,13 @@ def test_a_key_revoked_while_merges_are_followed_ends_the_run(archive: Archive) 
     assert (result.exit_code, result.unlisted) == (4, {})
 
 
+def test_a_quiet_helpdesk_is_walked_twice(archive: Archive) -> None:
+    """The second look shows that nothing moves; no third one is needed."""
+    desk = Desk(3)
+    pull(desk, archive)
+    assert desk.calls.count("page 0+100") == 2
+
+
 def test_a_restless_helpdesk_does_not_keep_the_run_for_ever(archive: Archive) -> None:
     """The walk is repeated a few times at most, and what it met is stored."""
 
@@ -230,7 +255,7 @@ def test_a_row_that_is_readable_at_the_second_look_is_no_gap(archive: Archive) -
     class Hiccup(Desk):
         def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
             found = super().page(rows, count, start)
-            if 2 in {one.id for one in found} and not self.asked("list"):
+            if 2 in {one.id for one in found} and "list 3" not in self.calls:
                 raise ServerFailed("HTTP 500")
             return found
 

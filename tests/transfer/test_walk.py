@@ -18,6 +18,7 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.kayako.records import Department, Ticket, TicketStatus
+from migrator.transfer import walk as walk_module
 from migrator.transfer.walk import Helpdesk, Scope, count_tickets, look_around, walk
 from tests.transfer.doubles import Desk
 
@@ -232,13 +233,41 @@ def test_a_ticket_that_moves_between_the_areas_comes_once() -> None:
     assert met(desk, Scope(include_trash=True)) == [1, 2, 3]
 
 
-def test_the_trash_is_watched_for_removed_rows_too() -> None:
-    """Tickets known from a department do not pass for the rows that pages share."""
-    desk = Desk(40, files=0)
-    busy = Busy(40, before={6: without(*range(1, 3)), 8: lambda desk: desk.delete(5)})
-    for number in range(3, 41):
-        busy.trash(number)
-    assert sorted(met(busy, Scope(include_trash=True), page_size=10)) == sorted(desk.tickets)
+def test_a_ticket_known_from_elsewhere_is_nothing_to_hold_on_to() -> None:
+    """A ticket met in a department and trashed since does not hide rows removed in the trash."""
+
+    def shrink(desk: Desk) -> None:
+        for number in range(101, 116):
+            desk.delete(number)
+
+    desk = Busy(0, before={2: without(140), 4: shrink})
+    for number in range(101, 161):
+        desk.open(number, department=int(number == 140))
+    assert sorted(met(desk, Scope(include_trash=True))) == list(range(101, 161))
+
+
+def test_looking_further_up_may_be_needed_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only looks that bring nothing are limited, not those that did their work."""
+    monkeypatch.setattr(walk_module, "MOST_DOUBTS", 2)
+    before = {request: without(*range(request, request + 3)) for request in range(2, 40, 4)}
+    desk = Busy(120, before=before)
+    found = met(desk, page_size=10)
+    assert found == list(range(1, 121))
+
+
+def test_a_server_that_contradicts_itself_is_not_asked_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pages that never share a row are taken for what they are after some looks."""
+    monkeypatch.setattr(walk_module, "MOST_DOUBTS", 3)
+
+    class Skipping(Desk):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            return rows[start * 2 : start * 2 + count]
+
+    desk = Skipping(100)
+    met(desk)
+    assert len(desk.asked("page")) < 200
 
 
 def test_without_statuses_the_walk_is_refused() -> None:
@@ -365,8 +394,10 @@ def test_a_row_that_cannot_be_read_is_passed_over_and_noted(poison: tuple[int, .
 
 def test_small_pages_of_rows_met_before_do_not_end_the_walk() -> None:
     """The rows that two pages share are no end of the list when only they can be read."""
-    found = met(Poisoned(250, 101), page_size=100)
+    desk = Poisoned(250, 101)
+    found = met(desk, page_size=100)
     assert found == [number for number in range(1, 251) if number != 101]
+    assert desk.asked("page")[-1].endswith("+100"), "pages grow again behind the broken row"
 
 
 def test_pages_too_large_for_the_server_are_asked_in_pieces() -> None:
