@@ -13,7 +13,13 @@ import secrets
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
-_SIGNED_VALUE = re.compile(r"\b(apikey|salt|signature)(=|%3D)[^&\s\"'<>]*", re.IGNORECASE)
+# In a query, and as PHP's dumps of one and JSON show it: [salt] => x, ["salt"]=> string(1) "x".
+_SIGNED_VALUE = re.compile(
+    r"""\b(apikey|salt|signature)
+    (=|%3D|(?:[]"']|&quot;)+\s*(?:=>|:)\s*(?:string\([0-9]+\)\s*)?(?:["']|&quot;)?)
+    [^&\s"'<>]*""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _HIDDEN = "***"
 
 
@@ -33,7 +39,7 @@ def new_salt() -> str:
 
 
 def scrub_query(text: str) -> str:
-    """Hide the values of all ``apikey=``, ``salt=`` and ``signature=`` in a text."""
+    """Hide the values of all ``apikey``, ``salt`` and ``signature`` in a text."""
     return _SIGNED_VALUE.sub(rf"\1\2{_HIDDEN}", text)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from urllib.parse import quote
 
+import pytest
+
 from migrator.kayako.signing import Credentials, new_salt, scrub_query, signature
 
 SECRET = "ZmIyNzQ0/NWMt+OWQ3Yg=="
@@ -63,6 +65,23 @@ def test_scrub_hides_signed_values_of_others() -> None:
     expected = 'GET /x?e=/T&apikey=***&salt=***&signature=*** "quoted" APIKEY%3D***&count=5'
     assert scrub_query(text) == expected
     assert Credentials(KEY, SECRET).scrub(text) == expected
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        "Array ( [apikey] => {} [salt] => {} [signature] => {} )",
+        'array(1) {{ ["apikey"]=> string(36) "{}" ["salt"]=> string(9) "{}" ["signature"]=>"{}" }}',
+        '{{"apikey": "{}", "salt":"{}", "signature":"{}"}}',
+        "{{'apikey': '{}', 'salt': '{}', 'signature': '{}'}}",
+        "{{&quot;apikey&quot;:&quot;{}&quot;,&quot;salt&quot;:&quot;{}&quot;,&quot;signature&quot;:&quot;{}&quot;}}",
+    ],
+)
+def test_scrub_hides_signed_values_in_dumps(dump: str) -> None:
+    """Signed values vanish from a dump of our request, as PHP and JSON write it."""
+    signed = dump.format("0ab1-cd", "Zs9A8", r"VKjt8M54\/iY6xq1Uuh+YH5BFp1=")
+    assert scrub_query(signed) == dump.format("***", "***", "***")
+    assert scrub_query("NO SALT PROVIDED! signature: wrong") == "NO SALT PROVIDED! signature: wrong"
 
 
 def test_scrub_without_keys_leaves_the_text() -> None:
