@@ -87,7 +87,7 @@ async def _url_forms(
         yield other, fail(text, ConfigError.exit_code)
     else:
         hint = "" if isinstance(error, SourceRefused) else ". Is kayako.url the API URL?"
-        yield None, fail(f"{error}{hint}", error.exit_code)
+        yield None, fail(str(error).rstrip(".") + hint, error.exit_code)
 
 
 async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | None:
@@ -109,7 +109,7 @@ async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
             return
         mine = [department for department in departments if department.app == "tickets"]
         yield _departments(mine)
-        yield ok(f"statuses: {len(statuses)}") if statuses else warn("statuses: none")
+        yield _statuses(statuses)
         if mine and statuses:
             async for finding in _tickets(source, [one.id for one in mine], statuses):
                 yield finding
@@ -120,6 +120,13 @@ def _departments(departments: list[Department]) -> Finding:
         return warn("departments: none that holds tickets")
     titles = ", ".join(f"{one.title} ({one.id})" for one in departments[:20])
     return ok(f"departments: {titles}" + (", ..." if len(departments) > 20 else ""))
+
+
+def _statuses(ids: list[int]) -> Finding:
+    if not ids:
+        text = "statuses: none; without their ids Kayako lists unresolved tickets only"
+        return fail(text, SourceError.exit_code)
+    return ok(f"statuses: {len(ids)}")
 
 
 async def _tickets(

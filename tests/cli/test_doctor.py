@@ -81,10 +81,10 @@ def examine(
 @pytest.mark.parametrize(
     ("fake", "code", "line"),
     [
-        (Fake(departments_=ServerFailed("broken")), 4, "FAIL  broken. Is kayako.url the API URL?"),
+        (Fake(departments_=ServerFailed("broken.")), 4, "FAIL  broken. Is kayako.url the API URL?"),
         (Fake(departments_=[Department(2, "Chat", "livechat")]), 0, "warn  departments: none"),
         (Fake(statuses_=ServerFailed("status 500")), 4, "FAIL  status 500"),
-        (Fake(statuses_=[]), 0, "warn  statuses: none"),
+        (Fake(statuses_=[]), 4, "FAIL  statuses: none"),
         (Fake(page=ServerFailed("status 502")), 4, "FAIL  status 502"),
         (Fake(), 0, "warn  tickets: this server sends all in one page"),
         (Fake(attachments_=[]), 0, "warn  attachments: none in the latest 30 tickets"),
