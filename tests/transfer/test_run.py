@@ -218,6 +218,19 @@ def test_leftovers_of_a_vanished_ticket_are_settled(archive: Archive) -> None:
     assert [one.todo for one in ear.of(LeftoversQueued)] == [2]
 
 
+def test_missing_files_of_a_vanished_ticket_are_asked_for_on_request(archive: Archive) -> None:
+    """--recheck reaches what no list of this run names as well."""
+    desk = Desk(1)
+    lost = desk.attach(1, None, declared=5)
+    pull(desk, archive)
+    desk.trash(1)
+    desk.files[lost] = desk.files[lost]._replace(data=b"hello")
+    pull(desk, archive)
+    assert states(archive)[lost] == "missing"
+    pull(desk, archive, recheck=True)
+    assert states(archive)[lost] == "stored"
+
+
 def test_many_leftovers_come_in_batches(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """No batch is forgotten, and none comes twice."""
     monkeypatch.setattr(run_module, "BATCH", 2)
@@ -506,8 +519,11 @@ def test_a_stop_while_deletions_are_judged_marks_nothing(archive: Archive) -> No
     assert len(desk.asked("fetch")) == 1
 
 
-def test_a_stop_between_leftovers_keeps_them(archive: Archive) -> None:
-    """Those not asked yet stay as they are."""
+def test_a_stop_between_leftovers_keeps_them(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those not asked yet stay as they are, and no more of them are read."""
+    monkeypatch.setattr(run_module, "BATCH", 1)
     pull(Failing(3, 1, 2, 3), archive)
     stop, desk = Stop(), Desk(3)
     for number in (1, 2, 3):
@@ -515,6 +531,7 @@ def test_a_stop_between_leftovers_keeps_them(archive: Archive) -> None:
     ear = Ear(lambda event: stop.ask() if isinstance(event, LeftoversQueued) else None)
     assert pull(desk, archive, stop=stop, ear=ear).exit_code == 130
     assert set(states(archive).values()) == {"failed"}
+    assert len(ear.of(LeftoversQueued)) == 1
 
 
 def test_a_waiting_run_gives_signs_of_life(
