@@ -176,11 +176,21 @@ class _Pages:
             if fresh:
                 furthest, doubts = max(furthest, *fresh), 0
                 seen |= fresh
-            elif self._ended(page, asked, furthest, sure=not doubts):
+            elif start > self._farthest_start(seen) or self._ended(
+                page, asked, furthest, sure=not doubts
+            ):
                 return
             overlap = min(len(page) - 1, max(1, len(page) // OVERLAP))
             start, overlapped = start + max(len(page) - overlap, 1), overlap > 0
             size = min(2 * asked, self._page_size)
+
+    def _farthest_start(self, seen: set[int]) -> int:
+        """Give the row past which only a server that ignores the offset repeats what we know.
+
+        A list is seldom twice as long as what was seen of it; one in an order of its own that
+        is always sent whole would else never end.
+        """
+        return 2 * (len(seen) + len(self._unreadable)) + self._page_size
 
     def _ended(self, page: list[Ticket], asked: int, furthest: int, *, sure: bool) -> bool:
         """Tell whether a page without a new ticket is the end of its list.

@@ -162,7 +162,16 @@ class Unsorted(Desk):
         return rows[start : start + count]
 
 
-@pytest.mark.parametrize("crime", [ShortPages, Capped, OneByOne, Unpaged, Unsorted])
+class UnpagedBackwards(Desk):
+    """An old version that knows no order, either."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows[::-1]
+
+
+@pytest.mark.parametrize(
+    "crime", [ShortPages, Capped, OneByOne, Unpaged, UnpagedBackwards, Unsorted]
+)
 def test_odd_pages_hide_no_ticket(crime: type[Desk]) -> None:
     """A short page is not the end, and an old server's endless repetition is."""
     desk = crime(25)
