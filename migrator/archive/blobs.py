@@ -15,17 +15,19 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NoReturn, Self
+from typing import BinaryIO, Literal, NoReturn, Self
 
 from migrator.archive import durable, mime
 from migrator.archive.records import StoredBlob, Verdict
 from migrator.errors import ArchiveDamaged
 
 _HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_TEMP = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _BLOCK = 1 << 20
 _REMEMBERED = 1 << 16
 """How many verified blobs are remembered: dedupe hits cluster on few blobs (logos)."""
 
+Kind = Literal["temporary", "blob"]
 _Look = tuple[int, int, int]  # inode, mtime in ns, size
 
 
@@ -41,15 +43,14 @@ class BlobStore:
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Create the directories and drop what killed runs left in ``blobs/tmp``.
+        """Create the directories.
 
-        Only the holder of the run lock may call this.
+        Only the holder of the run lock may call this. What a killed run left in ``blobs/tmp``
+        stays there until somebody asks for its removal: see :meth:`remove`.
         """
         with durable.writing(self.root):
             durable.make_dirs(self.temp)
             durable.sync_dir(self.root)  # a killed run may have left its entry unsaved
-            for left in self.temp.iterdir():
-                left.unlink()
 
     def writer(self) -> BlobWriter:
         """Return a sink for the bytes of one new blob.
@@ -108,6 +109,28 @@ class BlobStore:
                 folders.sort()
                 for name in sorted(files):
                     yield Path(folder, name)
+
+    def kind(self, path: Path) -> Kind | None:
+        """Tell what a file below blobs/ is by its name and place; None for a stranger's."""
+        match path.relative_to(self.folder).parts:
+            case ["tmp", name] if _TEMP.fullmatch(name):
+                return "temporary"
+            case [first, second, name] if _HEX64.fullmatch(name):
+                return "blob" if (first, second) == (name[:2], name[2:4]) else None
+        return None
+
+    def remove(self, path: Path) -> int:
+        """Remove a temporary file or a blob and return how many bytes it was.
+
+        Only the holder of the run lock may call this, after it saw that no row refers to the
+        blob: nobody else writes blobs, or rows that refer to them, so that nothing can change
+        between looking and removing. Links are not followed, not even in the directories above.
+        Raises ValueError for a file that this store would not have made, and ArchiveUnwritable.
+        """
+        if self.kind(path) is None:
+            raise ValueError(f"{path.name!r} is no file of this store")
+        with durable.writing(self.root):
+            return durable.unlink_below(self.folder, path.relative_to(self.folder))
 
     def _holds(self, sha256: str, size: int) -> bool:
         """Tell whether the blob is there and whole; read it only once per process."""
@@ -203,7 +226,7 @@ class BlobWriter:
         """Drop the bytes and the temporary file; harmless when called again or after commit."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            with contextlib.suppress(OSError):  # what cannot be removed is dropped by the next run
+            with contextlib.suppress(OSError):  # what cannot be removed is left to be pruned
                 os.close(fd)
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)

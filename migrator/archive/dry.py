@@ -25,6 +25,10 @@ class DryBlobStore(BlobStore):
     def prepare(self) -> None:
         """Create nothing."""
 
+    def remove(self, path: Path) -> int:  # noqa: ARG002 - the real one needs it
+        """Remove nothing."""
+        return 0
+
     def writer(self) -> BlobWriter:
         """Return a sink that hashes."""
         return _DryWriter(self)

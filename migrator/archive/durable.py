@@ -111,6 +111,28 @@ def sync_dir(path: Path) -> None:
         os.close(fd)
 
 
+def unlink_below(top: Path, path: Path) -> int:
+    """Remove the regular file ``path``, relative to ``top``, and return its size in bytes.
+
+    Every directory on the way is opened without following links, so that nothing outside of
+    ``top`` can be meant. Raises OSError; ELOOP or ENOTDIR for a link on the way, EINVAL for
+    anything but a regular file.
+    """
+    folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in path.parts[:-1]:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, f"{path.name} is not a regular file")
+        os.unlink(path.name, dir_fd=folder)
+        return status.st_size
+    finally:
+        os.close(folder)
+
+
 def is_file(path: Path) -> bool:
     """Tell whether ``path`` itself is a regular file, not a link to one."""
     try:

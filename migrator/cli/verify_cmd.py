@@ -17,20 +17,30 @@ if TYPE_CHECKING:
     "--sample", callback=fraction, metavar="5%", help="Read only this share, chosen by chance."
 )
 @click.option("--repair", is_flag=True, help="Fetch damaged and lost files again.")
+@click.option("--prune", is_flag=True, help="Tell which orphaned files can go; remove nothing.")
+@click.option("--yes", is_flag=True, help="With --prune: remove them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_app
-def verify(app: App, *, sample: float | None, repair: bool, as_json: bool) -> int:
+def verify(
+    app: App, *, sample: float | None, repair: bool, prune: bool, yes: bool, as_json: bool
+) -> int:
     """Read every stored file again and compare it with its SHA-256.
 
-    Tells which files are damaged or lost, and which ones nobody refers to. Exits with 6 when one
-    is damaged or lost and was not repaired. A repair never changes an expected hash.
+    Tells which files are damaged or lost, and which ones nobody refers to: what killed runs left.
+    Exits with 6 when one is damaged or lost and was not repaired. A repair never changes an
+    expected hash, and only --prune --yes removes anything.
 
     \b
     Examples:
       migrator verify
       migrator verify --sample 5%
       migrator verify --repair
+      migrator verify --prune --yes
     """
+    if yes and not prune:
+        raise click.UsageError("--yes goes with --prune.")
+    if prune and sample is not None:
+        raise click.UsageError("--prune needs all files read; leave out --sample.")
     from migrator.archive import open_archive, open_beside
     from migrator.cli._common import settings_from
     from migrator.cli._progress import progress
@@ -64,6 +74,10 @@ def verify(app: App, *, sample: float | None, repair: bool, as_json: bool) -> in
                     await steps.repair(
                         archive, source, report, pool=pool, listener=listener, stop=stop
                     )
+            if prune:
+                await steps.prune(
+                    archive, report, root=archive.path, sure=yes, pool=pool, stop=stop
+                )
             return report
 
         report = drive(work)
@@ -83,12 +97,18 @@ def as_dict(report: VerifyReport) -> dict[str, object]:
         "lost": len(report.lost),
         "orphaned": len(report.orphaned),
         "repaired": len(report.repaired),
+        "prunable": len(report.prunable),
+        "pruned": len(report.pruned),
+        "pruned_bytes": sum(report.pruned.values()),
         "files": {
             "damaged": report.damaged,
             "lost": report.lost,
             "orphaned": report.orphaned,
             "repaired": report.repaired,
             "unrepaired": report.unrepaired,
+            "prunable": report.prunable,
+            "pruned": report.pruned,
+            "kept": report.kept,
         },
     }
 
@@ -108,5 +128,14 @@ def _print_text(report: VerifyReport) -> None:
     for name, found in lists.items():
         for one in found[:50]:
             click.echo(f"  {name} {shown(one)}")
+    for name, reason in list(report.kept.items())[:50]:
+        click.echo(f"  kept {shown(name)}: {reason}")
+    if report.prunable:
+        size = human_bytes(sum(report.prunable.values()))
+        click.echo(f"Nothing was removed. {len(report.prunable):,} orphaned files, {size}, can go:")
+        click.echo("`migrator verify --prune --yes` removes them.")
+    if report.pruned:
+        size = human_bytes(sum(report.pruned.values()))
+        click.echo(f"Removed {len(report.pruned):,} orphaned files, {size}.")
     if report.exit_code:
         note("The archive is damaged. `migrator verify --repair` fetches these files again.")

@@ -67,6 +67,12 @@ class Blobs(Protocol):
     def scan(self) -> Iterator[Path]:
         """Give every file in the blob store, temporary ones too."""
 
+    def kind(self, path: Path, /) -> str | None:
+        """Tell a blob from a temporary file by its name and place; None for a stranger's file."""
+
+    def remove(self, path: Path, /) -> int:
+        """Remove a file of the store that no row refers to, and give its size."""
+
 
 class Ledger(Protocol):
     """The rows of the archive. Writing methods are called inside ``atomic`` by one thread."""

@@ -1,4 +1,4 @@
-"""Reading every blob again: what is damaged, lost or nobody's, and fetching it once more."""
+"""Reading every blob again: what is damaged, lost or nobody's, and what to do about it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class VerifyReport:
 
     ``orphaned`` are files in the blob store that no row refers to, relative to the archive;
     they are looked for only when everything is read. ``unrepaired`` tells per hash why not.
+    ``prunable`` and ``pruned`` are orphans and their sizes in bytes, ``kept`` tells per orphan
+    why it stays.
     """
 
     checked: int = 0
@@ -36,6 +38,9 @@ class VerifyReport:
     orphaned: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     unrepaired: dict[str, str] = field(default_factory=dict)
+    prunable: dict[str, int] = field(default_factory=dict)
+    pruned: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -96,9 +101,61 @@ def _sample(
 
 def _orphans(archive: Archive, root: Path) -> Iterator[str]:
     for path in archive.blobs.scan():
-        in_place = path.parts[-3:-1] == (path.name[:2], path.name[2:4])
-        if not (in_place and archive.ledger.refers_to(path.name)):
+        if not _wanted(archive, path):
             yield str(path.relative_to(root))
+
+
+def _wanted(archive: Archive, path: Path) -> bool:
+    return archive.blobs.kind(path) == "blob" and archive.ledger.refers_to(path.name)
+
+
+async def prune(
+    archive: Archive,
+    report: VerifyReport,
+    *,
+    root: Path,
+    sure: bool,
+    pool: Executor | None = None,
+    stop: Stop | None = None,
+) -> None:
+    """Remove the orphans that verify found, or with ``sure`` off only say what would go.
+
+    The caller holds the run lock. Whoever writes blobs, or rows that refer to them, holds it as
+    well, so that an orphan is nobody's for as long as we look at it, however young it is; the
+    row of a blob is looked for again right before it goes all the same. Raises
+    ArchiveUnwritable, and Interrupted when asked to stop.
+    """
+    stop = stop or Stop()
+    for name in report.orphaned:
+        if stop.asked:
+            raise Interrupted("interrupted; what was removed is gone, run it again for the rest")
+        path = root / name
+        reason = await in_pool(pool, partial(_reason_to_keep, archive, report, path))
+        if reason is not None:
+            report.kept[name] = reason
+        elif sure:
+            report.pruned[name] = await in_pool(pool, partial(archive.blobs.remove, path))
+        else:
+            report.prunable[name] = path.lstat().st_size
+
+
+def _reason_to_keep(archive: Archive, report: VerifyReport, path: Path) -> str | None:
+    """Tell why an orphan is not to be removed; None if it is worthless."""
+    kind, ledger = archive.blobs.kind(path), archive.ledger
+    reasons = {
+        "it is not a file of this tool": kind is None or path.is_symlink() or not path.is_file(),
+        "a row refers to it by now": _wanted(archive, path),
+        "files are damaged or lost, and it may be of use: `migrator verify --repair` first": bool(
+            report.exit_code
+        ),
+        "the last run was killed, and the next one may want it: `migrator run` first": (
+            kind == "blob" and ledger.unfinished_run() is not None
+        ),
+        "the ledger knows no file at all: is it the one of these blobs?": (
+            kind == "blob" and ledger.unique_bytes()[0] == 0
+        ),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 async def repair(
@@ -145,7 +202,8 @@ async def _restore(
             if fetched.sink.sha256 == sha256:
                 await in_pool(pool, fetched.sink.commit)
                 return None
-            reason = f"the source now sends other bytes for attachment {work.id}"
+            what = "other bytes" if fetched.contents.present else "no bytes"
+            reason = f"the source now sends {what} for attachment {work.id}"
         finally:
             fetched.sink.abort()
     return reason

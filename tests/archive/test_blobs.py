@@ -262,13 +262,66 @@ def test_scan_does_not_skip_what_it_cannot_read(
         list(archive.blobs.scan())
 
 
-def test_leftovers_of_a_killed_run_go_when_the_next_one_starts(root: Path) -> None:
-    """Temporary files do not pile up over killed runs."""
+def test_what_a_killed_run_left_stays(root: Path) -> None:
+    """Opening an archive for a run removes nothing: that is asked for, never guessed."""
     with open_archive(root, command="test") as archive:
-        left = archive.blobs.temp / "left"
+        left = archive.blobs.temp / ("0" * 32)
         left.write_bytes(b"half a file")
     with open_archive(root, command="test"):
-        assert not left.exists()
+        assert left.read_bytes() == b"half a file"
+
+
+def test_files_are_known_by_name_and_place(archive: Archive, put: Put) -> None:
+    """Only what this store would write is a blob or a temporary file."""
+    sha, folder = put(DATA).sha256, archive.blobs.folder
+    kinds = {
+        folder / "tmp" / ("0f" * 16): "temporary",
+        folder / "tmp" / ("0f" * 32): None,
+        folder / "tmp" / "README": None,
+        folder / sha: None,
+        folder / "ab" / sha: None,
+        folder / "00" / sha[2:4] / sha: None,
+        folder / sha[:2] / sha[2:4] / sha.upper(): None,
+        archive.blobs.path(sha): "blob",
+    }
+    assert {path: archive.blobs.kind(path) for path in kinds} == kinds
+
+
+def test_a_file_of_the_store_is_removed(archive: Archive, put: Put) -> None:
+    """It gives the bytes that are free now; what is not there cannot be removed."""
+    path = archive.blobs.path(put(DATA).sha256)
+    assert archive.blobs.remove(path) == len(DATA)
+    assert not path.exists()
+    with pytest.raises(ArchiveUnwritable):
+        archive.blobs.remove(path)
+
+
+@pytest.mark.parametrize("place", ["README", "tmp/README", "ab/README"])
+def test_a_strangers_file_is_not_removed(archive: Archive, place: str) -> None:
+    """Whatever the store would not have written is not its own to remove."""
+    path = archive.blobs.folder / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(ValueError, match="no file of this store"):
+        archive.blobs.remove(path)
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("link", ["aa", "aa/aa", "aa/aa/" + "aa" * 32])
+def test_removing_follows_no_link(archive: Archive, tmp_path: Path, link: str) -> None:
+    """Neither a linked file nor one in a linked directory is removed, nor the link itself."""
+    name = "aa" * 32
+    outside = tmp_path / "outside"
+    inner = Path(f"aa/aa/{name}").relative_to(link)
+    (outside / inner).parent.mkdir(parents=True, exist_ok=True)
+    (outside / inner).write_text("mine")
+    planted = archive.blobs.folder / link
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.symlink_to(outside)
+    with pytest.raises(ArchiveUnwritable):
+        archive.blobs.remove(archive.blobs.path(name))
+    assert (outside / inner).read_text() == "mine"
+    assert planted.is_symlink()
 
 
 def test_a_temporary_file_is_never_followed(

@@ -233,6 +233,37 @@ def test_repair_brings_the_same_bytes_back(cli: Cli, serve: Serve, tmp_path: Pat
     assert cli("verify").code == 0
 
 
+def test_prune_tells_first_and_removes_when_sure(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """--prune removes nothing and exits with 0; --prune --yes removes orphans only."""
+    serve(tickets=12)
+    cli("run")
+    left = tmp_path / "archive/blobs/tmp" / ("0f" * 16)
+    left.write_bytes(bytes(3000))
+    stray = tmp_path / "archive/blobs/stray"
+    stray.write_text("nobody's")
+    told = cli("verify", "--prune")
+    assert told.code == 0
+    assert "Nothing was removed. 1 orphaned files, 2.9 KiB, can go" in told.out
+    assert "kept blobs/stray: it is not a file of this tool" in told.out
+    facts = json.loads(cli("verify", "--prune", "--json").out)
+    assert (facts["prunable"], facts["pruned"], facts["orphaned"]) == (1, 0, 2)
+    assert left.exists()
+    done = cli("verify", "--prune", "--yes")
+    assert done.code == 0
+    assert "Removed 1 orphaned files, 2.9 KiB." in done.out
+    assert not left.exists()
+    assert stray.exists()
+    facts = json.loads(cli("verify", "--prune", "--yes", "--json").out)
+    assert (facts["damaged"], facts["lost"], facts["pruned"], facts["orphaned"]) == (0, 0, 0, 1)
+
+
+def test_prune_takes_no_half_orders(cli: Cli, serve: Serve) -> None:
+    """--yes alone means nothing, and a sample cannot tell what is orphaned."""
+    serve(tickets=1)
+    assert cli("verify", "--yes").code == 2
+    assert cli("verify", "--prune", "--sample", "5%").code == 2
+
+
 def test_verify_reads_a_sample(cli: Cli, serve: Serve) -> None:
     """--sample reads a part only; a share that is none is a usage error."""
     serve(tickets=30)
