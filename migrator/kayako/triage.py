@@ -170,7 +170,8 @@ def _refused(
 def _unauthorised(said: str, *, what: str) -> SourceRefused:
     if "NO SALT" in said.upper():
         advice = (
-            "The salt did not arrive: a proxy may strip the query, or the other url_form is needed."
+            "The salt did not arrive: a proxy may strip the query, the other url_form is needed, "
+            "or an upload is larger than post_max_size in the helpdesk's php.ini."
         )
     else:
         advice = "Check api_key and secret_key: Admin CP > REST API > API Information shows them."

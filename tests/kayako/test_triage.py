@@ -39,6 +39,7 @@ FATAL = b"<b>Fatal error</b>:  Allowed memory size of 134217728 bytes exhausted"
     ("status", "body", "kind", "says"),
     [
         (401, b"NO SALT PROVIDED!", SourceRefused, "url_form"),
+        (401, b"NO SALT PROVIDED!", SourceRefused, "post_max_size"),
         (401, b"FAILED TO AUTHENTICATE: Get", SourceRefused, "api_key and secret_key"),
         (401, b"", SourceRefused, "no text"),
         (403, b"", SourceRefused, "REST API > Settings"),
