@@ -25,6 +25,14 @@ _CP1252 = [
 ]
 _ERRORS = "migrator.kayako.repair"
 
+_OPEN, _CLOSE = b"<![CDATA[", b"]]>"
+_TOKEN = re.compile(rb"<!\[CDATA\[|\]\]>|&#(?:x([0-9A-Fa-f]{1,12})|([0-9]{1,12}));")
+_LONGEST_TOKEN = 16
+_TOKENS_HEAD = re.compile(
+    rb"(?:<(?:!(?:\[(?:C(?:D(?:A(?:TA?)?)?)?)?)?)?|\]\]?|&(?:#x?[0-9A-Fa-f]{0,12})?)\Z"
+)
+"""What may become a token with the next piece."""
+
 _DECLARED = re.compile(rb"<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([^\"'<>]*)[\"']")
 _CODECS = {
     "utf-8": "utf-8",
@@ -75,24 +83,56 @@ def codec_of(head: bytes, *, what: str) -> str:
 class Sanitiser:
     """Makes a stream of bytes valid UTF-8 of characters that XML allows.
 
-    The result does not depend on where the stream is cut into pieces.
+    That goes for references to characters, too (``&#1;``), but not within CDATA, where they are
+    text. The result does not depend on where the stream is cut into pieces.
     """
 
     def __init__(self, codec: str) -> None:
         self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
+        self._held = b""
+        self._in_cdata = False
 
     @property
     def pending(self) -> bytes:
-        """The bytes of a character whose end has not come."""
-        return self._decoder.getstate()[0]
+        """The bytes of a character or a reference whose end has not come."""
+        return self._held + self._decoder.getstate()[0]
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
         """Return the clean form of the next piece, as UTF-8."""
         # Most replies are plain ASCII: nothing to decode, and rarely a control character.
-        plain_ascii = data.isascii() and not self.pending
-        if plain_ascii and len(data.translate(None, _FORBIDDEN_BYTES)) == len(data):
-            return data
-        return _FORBIDDEN.sub(_MARK, self._decoder.decode(data, final)).encode()
+        plain_ascii = data.isascii() and not self._decoder.getstate()[0]
+        if not plain_ascii or len(data.translate(None, _FORBIDDEN_BYTES)) < len(data):
+            data = _FORBIDDEN.sub(_MARK, self._decoder.decode(data, final)).encode()
+        return self._references(data, final=final)
+
+    def _references(self, text: bytes, *, final: bool) -> bytes:
+        """Replace references to characters that XML forbids."""
+        text, self._held = self._held + text, b""
+        head = _TOKENS_HEAD.search(text, max(0, len(text) - _LONGEST_TOKEN))
+        if head and not final:
+            text, self._held = text[: head.start()], head[0]
+        if b"&#" in text:
+            return _TOKEN.sub(self._token, text)
+        opened, closed = text.rfind(_OPEN), text.rfind(_CLOSE)
+        if opened != closed:
+            self._in_cdata = opened > closed
+        return text
+
+    def _token(self, token: re.Match[bytes]) -> bytes:
+        if token[0] in {_OPEN, _CLOSE}:
+            self._in_cdata = token[0] == _OPEN
+        elif not self._in_cdata:
+            code = int(token[1], 16) if token[1] else int(token[2])
+            if not _allowed(code):
+                return _MARK.encode()
+        return token[0]
+
+
+def _allowed(code: int) -> bool:
+    """Tell whether XML allows the character of this number."""
+    if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return False
+    return not _FORBIDDEN.match(chr(code))
 
 
 def plain(text: str) -> str:

@@ -24,6 +24,11 @@ MARK = "\ufdd0"
         ("utf-8", b"cut \xe2\x82", f"cut {MARK}\u00e2\u201a"),
         ("utf-8", b"a\x00b\x0bc\td\n", f"a{MARK}b{MARK}c\td\n"),
         ("utf-8", "\ufffe\uffff\x7f".encode(), f"{MARK}{MARK}\x7f"),
+        ("utf-8", b"a&#1;&#x0;&#xFFFE;&#65535;b", f"a{MARK * 4}b"),
+        ("utf-8", b"&#xD83D;&#56832;&#x110000;&#999999999999;", MARK * 4),
+        ("utf-8", b"&#9;&#x41;&#xD7FF;&#1F;&#x;&#;&", "&#9;&#x41;&#xD7FF;&#1F;&#x;&#;&"),
+        ("utf-8", b"<![CDATA[&#1;]]&#1;]]>&#1;]]", f"<![CDATA[&#1;]]&#1;]]>{MARK}]]"),
+        ("utf-8", b"<![CDATA[a\x01]]><b>&#1;\xfc</b>", f"<![CDATA[a{MARK}]]><b>{MARK}{MARK}ü</b>"),
         ("ascii", b"caf\xe9", f"caf{MARK}é"),
         ("latin-1", b"caf\xe9\x93", "café\x93"),
         ("cp1252", b"\x93\x81", f"\u201c{MARK}\x81"),
@@ -34,8 +39,27 @@ def test_sanitiser_repairs_and_marks(codec: str, data: bytes, text: str) -> None
     assert Sanitiser(codec).feed(data, final=True).decode() == text
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=5))
+PIECES = [
+    b"<![CDATA[",
+    b"]]>",
+    b"]",
+    b"&#1;",
+    b"&#x1",
+    b"&#x41;",
+    b";",
+    b"&",
+    b"<",
+    b"\xfc",
+    b"\x01",
+    b"a",
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.binary(max_size=40) | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join),
+    st.lists(st.integers(0, 40), max_size=8),
+)
 def test_sanitiser_does_not_see_the_pieces(data: bytes, cuts: list[int]) -> None:
     """Any pieces give what the whole gives, and it is valid UTF-8."""
     sanitiser, edges = Sanitiser("utf-8"), [0, *sorted(cuts), len(data)]

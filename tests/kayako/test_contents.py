@@ -241,6 +241,7 @@ HOSTILE = b"<contents><![CDATA[AAAA"
         (b"<![CDATA[a\x00\x0b\x1b\x7fb\xc2\x85c]]>", "abc", ("repaired_name",)),
         ("<![CDATA[a\ufffe\uffff\ufdd0b]]>".encode(), "ab", ("repaired_name",)),
         (b"<![CDATA[a\r\n\tb\nc]]>", "a b c", ("repaired_name",)),
+        (b"a&#xFFFE;&#1;b<![CDATA[&#1;]]>", "ab&#1;", ("repaired_name",)),
         ("<![CDATA[\U0001f600 \u202e.txt]]>".encode(), "\U0001f600 \u202e.txt", ()),
         (b"<![CDATA[]]>", "", ()),
     ],

@@ -95,6 +95,7 @@ def test_a_row_without_proper_id_is_unexpected(number: bytes) -> None:
         (b"<![CDATA[a\x0bb.txt]]>", "ab.txt", ("repaired_name",)),
         ("<![CDATA[a\ufffe\ufdd0b]]>".encode(), "ab", ("repaired_name",)),
         (b"<![CDATA[a\n\tb]]>", "a b", ("repaired_name",)),
+        (b"a&#xFFFE;&#1;b<![CDATA[&#1;]]>", "ab&#1;", ("repaired_name",)),
         (b"<![CDATA[<?xml <attachments> ../x\"']]>", "<?xml <attachments> ../x\"'", ()),
     ],
 )
