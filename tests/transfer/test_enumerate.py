@@ -11,6 +11,7 @@ from migrator.archive import Archive
 from migrator.errors import ServerFailed, SourceRefused
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
+from migrator.transfer.stop import Stop
 from migrator.transfer.walk import Scope
 from tests.transfer.doubles import Desk, Ear, pull, states
 
@@ -233,6 +234,25 @@ def test_a_quiet_helpdesk_is_walked_twice(archive: Archive) -> None:
     desk = Desk(3)
     pull(desk, archive)
     assert desk.calls.count("page 0+100") == 2
+
+
+def test_a_stop_ends_the_search_for_merged_tickets(archive: Archive) -> None:
+    """No further vanished ticket is asked after."""
+    stop = Stop()
+
+    class Stopping(Working):
+        async def turn(self, call: str) -> None:
+            await super().turn(call)
+            if call.startswith("ticket"):
+                stop.ask()
+
+    def leave(desk: Working) -> None:
+        desk.trash(1)
+        desk.trash(2)
+
+    desk = Stopping(3, {"fetch 3": leave})
+    assert pull(desk, archive, stop=stop).exit_code == 130
+    assert desk.asked("ticket") == ["ticket 1"]
 
 
 def test_a_restless_helpdesk_does_not_keep_the_run_for_ever(archive: Archive) -> None:
