@@ -31,12 +31,14 @@ class App:
     config: Config | None = None
 
     def load(self, *, need_source: bool = True) -> Config:
-        """Load the configuration and tell its warnings; ConfigError lists all mistakes."""
+        """Load the configuration and tell its warnings once; ConfigError lists all mistakes."""
         from migrator.config import load
 
+        told = self.config.warnings if self.config is not None else ()
         self.config = load(self.config_path, need_source=need_source)
         for warning in self.config.warnings:
-            note(warning, level="warning")
+            if warning not in told:
+                note(warning, level="warning")
         return self.config
 
     def scrub(self, text: str) -> str:

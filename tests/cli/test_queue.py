@@ -33,6 +33,14 @@ def test_a_queue_needs_a_name(cli: Cli, home: Path) -> None:
         assert cli("queue", "map", "3", "--id", "12", "--name", name)[0] == 2
 
 
+def test_a_warning_is_told_once(cli: Cli, home: Path) -> None:
+    """A command that reads the configuration twice does not warn twice."""
+    config = home / "config.toml"
+    config.write_text('[kayako]\napi_key = "k"\n')
+    config.chmod(0o644)
+    assert cli("queue", "map", "3", "--id", "12", "--name", "Sales")[2].count("Warning") == 1
+
+
 def test_the_configuration_wins(cli: Cli, home: Path) -> None:
     """What the file maps is shown, and the command refuses to pretend otherwise."""
     (home / "config.toml").write_text('[tickiti.queues]\n"1" = { id = 9, name = "Help" }\n')
