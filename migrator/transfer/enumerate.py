@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from migrator.errors import Again, Interrupted, NotFound, SourceError
+from migrator.errors import (
+    Again,
+    Interrupted,
+    MemoryExhausted,
+    NotFound,
+    ServerFailed,
+    SourceError,
+    Truncated,
+)
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty, row_of
@@ -104,7 +112,13 @@ class Enumeration:
         return ticket
 
     async def _count(self) -> int | None:
-        return await count_tickets(self._duty.source, self._helpdesk, self._duty.options.scope)
+        """Ask for the number of tickets; a call that is only a check never ends a run."""
+        duty = self._duty
+        try:
+            return await count_tickets(duty.source, self._helpdesk, duty.options.scope)
+        except (ServerFailed, MemoryExhausted, Truncated) as error:
+            duty.listener(Notice(f"the walk cannot be checked: {error}", "warning"))
+            return None
 
     async def _compare(self, met: int) -> None:
         total = await self._count()

@@ -26,6 +26,7 @@ class Fake:
     page: Any = field(default_factory=lambda: [Ticket(n) for n in range(40, 0, -1)])
     attachments_: Any = field(default_factory=lambda: [HEALTHY])
     size: Any = 3
+    count: Any = None
     listed: list[int] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
@@ -40,8 +41,8 @@ class Fake:
     async def statuses(self) -> Any:
         return said(self.statuses_)
 
-    async def ticket_count(self, *_: object) -> int | None:
-        return None
+    async def ticket_count(self, *_: object) -> Any:
+        return said(self.count)
 
     async def tickets_page(self, *_: object, **__: object) -> Any:
         return said(self.page)
@@ -86,6 +87,8 @@ def examine(
         (Fake(statuses_=ServerFailed("status 500")), 4, "FAIL  status 500"),
         (Fake(statuses_=[]), 4, "FAIL  statuses: none"),
         (Fake(page=ServerFailed("status 502")), 4, "FAIL  status 502"),
+        (Fake(count=4711), 0, "ok    tickets: 4,711"),
+        (Fake(count=ServerFailed("no count.")), 0, "warn  no count. A run cannot check"),
         (Fake(), 0, "warn  tickets: this server sends all in one page"),
         (Fake(attachments_=[]), 0, "warn  attachments: none in the latest 30 tickets"),
         (Fake(size=2), 0, "warn  attachment 7 of ticket 40: 2 bytes came where 3 are listed"),

@@ -334,6 +334,18 @@ def test_a_source_that_cannot_count_is_believed(archive: Archive) -> None:
     assert ear.of(TicketsCounted) == [TicketsCounted(None)]
 
 
+def test_a_source_that_fails_to_count_is_walked_all_the_same(archive: Archive) -> None:
+    """The count is a check; without it the run goes on, and says so."""
+
+    class Innumerate(Desk):
+        async def ticket_count(self, *_: object) -> int | None:
+            raise ServerFailed("the number of tickets: the server failed (HTTP 500).")
+
+    ear = Ear()
+    assert pull(Innumerate(3), archive, ear=ear).exit_code == 0
+    assert "cannot be checked" in ear.of(Notice)[-1].text
+
+
 def test_a_narrow_scope_is_walked_once(archive: Archive) -> None:
     """Part of a helpdesk proves nothing, so it is neither compared nor looked at again."""
     desk = Desk(5)
