@@ -59,6 +59,13 @@ def test_scrub_hides_keys_in_every_form() -> None:
     assert credentials.scrub(text) == "a *** b *** c *** d *** e *** f"
 
 
+def test_scrub_hides_the_beginning_of_a_key() -> None:
+    """A key that a quotation cuts short vanishes, too; a short one hides nothing else."""
+    text = f"the server says: {KEY[:14]}… and {SECRET[:13]}"
+    assert Credentials(KEY, SECRET).scrub(text) == "the server says: *** and ***"
+    assert Credentials("abc", "xyz").scrub("abcdef xy") == "***def xy"
+
+
 def test_scrub_hides_signed_values_of_others() -> None:
     """The values of apikey, salt and signature vanish whoever's they are."""
     text = 'GET /x?e=/T&apikey=k1&salt=s1&signature=a%2Bb%3D "quoted" APIKEY%3Dk2&count=5'
@@ -87,3 +94,11 @@ def test_scrub_hides_signed_values_in_dumps(dump: str) -> None:
 def test_scrub_without_keys_leaves_the_text() -> None:
     """Empty keys do not turn a text into asterisks."""
     assert Credentials("", "").scrub("nothing to hide") == "nothing to hide"
+
+
+def test_a_short_key_hides_no_words_around_it() -> None:
+    """A short key is hidden where it stands alone, and leaves longer words readable."""
+    keys = Credentials("k", "secret")
+    text = "check secret_key, kayako.url and the key; got k and secret&salt=1"
+    told = "check secret_key, kayako.url and the key; got *** and ***&salt=***"
+    assert keys.scrub(text) == told
