@@ -73,7 +73,7 @@ class Credentials:
         }
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` without signatures and either key: plain, percent-encoded, or cut short."""
+        """Return ``text`` without signatures and keys: plain, percent-encoded, or cut short."""
         keys = [key for key in (self.api_key, self.secret_key) if key]
         forms = {form for key in keys for form in (key, quote(key, safe=""), quote_plus(key))}
         hidden = [re.escape(form) for form in sorted(forms, key=len, reverse=True)]
