@@ -76,9 +76,9 @@ class Credentials:
         """Return ``text`` without signatures and keys: plain, percent-encoded, or cut short."""
         keys = [key for key in (self.api_key, self.secret_key) if key]
         forms = {form for key in keys for form in (key, quote(key, safe=""), quote_plus(key))}
-        hidden = [re.escape(form) for form in sorted(forms, key=len, reverse=True)]
+        hidden = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
         # What is quoted may be cut in the middle of a key.
-        hidden += [re.escape(key[:_TELLING]) + _REST for key in keys if len(key) > _TELLING]
+        hidden += [re.escape(key[:_TELLING]) + _REST for key in keys if len(key) >= _LONG]
         if hidden:
             text = re.sub("|".join(hidden), _HIDDEN, text, flags=re.IGNORECASE)
         return scrub_query(text)
