@@ -50,12 +50,19 @@ class Doorkeeper:
         Raises Refusal: 401 ``unauthenticated`` for a missing, unknown, revoked or expired token,
         403 ``forbidden`` for one without the ability or without the staff flag.
         """
-        token = self._authenticate(scope)
-        if not holds(token, ability):
-            raise Refusal(403, "forbidden", f"This token lacks the ability {ability}.")
-        if not token.is_staff:
-            raise Refusal(403, "forbidden", "The owner of this token is not a staff account.")
-        return token
+        return _entitled(self._authenticate(scope), ability)
+
+    def readmit(self, token_id: int, ability: str) -> Token:
+        """Return a token that was admitted before, as a session remembers it.
+
+        Raises Refusal as :meth:`admit`: a token revoked or expired meanwhile ends its sessions.
+        """
+        now = int(self._clock())
+        found = self._tokens.secret_hash(token_id)
+        if found is None or not _alive(found[0], now):
+            raise _unauthenticated()
+        self._touch(found[0], now)
+        return _entitled(found[0], ability)
 
     def _authenticate(self, scope: Scope) -> Token:
         now = int(self._clock())
@@ -65,12 +72,7 @@ class Doorkeeper:
         # The comparison runs for unknown tokens too: its time must not tell which ids exist.
         matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
         if found is None or not matches or not _alive(found[0], now):
-            raise Refusal(
-                401,
-                "unauthenticated",
-                "A valid token is needed: send the header Authorization: Bearer YOUR_TOKEN.",
-                headers=[(b"www-authenticate", b"Bearer")],
-            )
+            raise _unauthenticated()
         self._touch(found[0], now)
         return found[0]
 
@@ -94,6 +96,23 @@ def holds(token: Token, ability: str) -> bool:
 def sees(token: Token, queue_id: int) -> bool:
     """Tell whether the token may see the tickets of a queue."""
     return token.queues is None or queue_id in token.queues
+
+
+def _entitled(token: Token, ability: str) -> Token:
+    if not holds(token, ability):
+        raise Refusal(403, "forbidden", f"This token lacks the ability {ability}.")
+    if not token.is_staff:
+        raise Refusal(403, "forbidden", "The owner of this token is not a staff account.")
+    return token
+
+
+def _unauthenticated() -> Refusal:
+    return Refusal(
+        401,
+        "unauthenticated",
+        "A valid token is needed: send the header Authorization: Bearer YOUR_TOKEN.",
+        headers=[(b"www-authenticate", b"Bearer")],
+    )
 
 
 def _alive(token: Token, now: int) -> bool:

@@ -103,3 +103,20 @@ def test_rule_judges_the_last_extension_in_any_case() -> None:
     rules = {"gz": Rule("gz", "block"), "pdf": Rule("pdf", "allow")}
     verdicts = {name: gate(rules, name) for name in ("A.TAR.GZ", "gz.pdf", "pdf", "a.b", "")}
     assert list(verdicts.values()) == [Gate.BLOCK, Gate.ALLOW] + [Gate.REVIEW] * 3
+
+
+def test_session_lives_and_dies_with_its_token() -> None:
+    """What was admitted once is admitted again until its token is revoked, expired or limited."""
+    tokens = Tokens(TOKEN)
+    door = Doorkeeper(tokens, clock=lambda: 1000)
+    assert door.readmit(14, "tickets:read") is TOKEN
+    for changed, status in (
+        (replace(TOKEN, revoked_at=999), 401),
+        (replace(TOKEN, expires_at=1000), 401),
+        (replace(TOKEN, abilities=frozenset()), 403),
+        (replace(TOKEN, is_staff=False), 403),
+    ):
+        tokens.token = changed
+        with pytest.raises(Refusal) as caught:
+            door.readmit(14, "tickets:read")
+        assert caught.value.status == status
