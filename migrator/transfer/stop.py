@@ -39,4 +39,4 @@ class Stop:
             await asyncio.wait_for(self.soft.wait(), seconds)
         except TimeoutError:
             return
-        raise Interrupted("stopped while waiting to try again")
+        raise Interrupted("interrupted; progress is saved, the same command goes on from here")
