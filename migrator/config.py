@@ -185,9 +185,9 @@ class KayakoConfig(_Section):
     """``[kayako]``: how to reach the source, and how gently.
 
     ``url``, ``api_key`` and ``secret_key`` are empty when a command that needs no source was
-    given a file without them. ``requests_per_second`` 0 means no limit. ``timeout`` is the
-    longest silence in seconds, ``max_body`` the largest reply in bytes, ``attempts`` how often
-    one request is made before it counts as failed.
+    given a file without them. ``requests_per_second`` 0 means no limit. ``timeout`` (silence) and
+    ``patience`` (with a server that went away) are in seconds, ``max_body`` is the largest reply
+    in bytes, ``attempts`` how often one request is made before it counts as failed.
     """
 
     url: Annotated[str, BeforeValidator(_api_url)] = ""
@@ -201,6 +201,7 @@ class KayakoConfig(_Section):
     page_size: Annotated[int, _whole(1, 1000)] = 100
     max_body: Size = 1 << 30
     attempts: Annotated[int, _whole(1, 10)] = 4
+    patience: Annotated[float, _seconds(0)] = 600.0
     include_trash: Flag = False
     posts: Flag = False
 

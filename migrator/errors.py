@@ -6,6 +6,7 @@
     ├── ConfigError                2    a wrong option, key or file of the user's
     ├── SourceError                4    Kayako did not give what was asked
     │   ├── SourceUnreachable           no connection, no answer in time          (again later)
+    │   │   └── SourceDown              it was waited for in vain                 (stop all)
     │   ├── SourceRefused               key, signature, API switched off, TLS     (stop all)
     │   ├── ServerFailed                5xx                                       (again later)
     │   ├── Throttled                   429, or 503 with Retry-After              (again later)
@@ -79,6 +80,12 @@ class SourceUnreachable(SourceError):
     """No connection, or no answer in time."""
 
     problem = "unreachable"
+
+
+class SourceDown(SourceUnreachable):
+    """The source went away in mid-run and did not come back in the time it was given."""
+
+    again = Again.STOP
 
 
 class SourceRefused(SourceError):

@@ -77,6 +77,19 @@ class Retrying(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PaceChanged(Event):
+    """From now on at most ``limit`` of the ``most`` allowed requests are in flight.
+
+    ``reason`` is overloaded (timeouts, 429, 502 to 504), slow (far slower than at its best) or
+    recovered.
+    """
+
+    limit: int
+    most: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BlobChecked(Event):
     """One blob was read again by ``verify``; ``verdict`` is ok, damaged or lost."""
 

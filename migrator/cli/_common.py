@@ -79,6 +79,7 @@ def settings_from(config: Config) -> KayakoSettings:
         requests_per_second=kayako.requests_per_second,
         attempts=kayako.attempts,
         max_body=kayako.max_body,
+        patience=kayako.patience,
     )
 
 

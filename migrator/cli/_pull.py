@@ -70,7 +70,9 @@ def pull(
     with threads(settings) as pool:
 
         async def work(stop: Stop) -> RunResult:
-            async with Source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
+            async with Source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+            ) as source:
                 fetch = Fetcher(source, archive.blobs, pool)
                 return await run(source, archive, fetch, options, listener=listener, stop=stop)
 
@@ -84,7 +86,9 @@ def pull_dry(
     with threads(settings) as pool:
 
         async def work(stop: Stop) -> tuple[RunResult, Timing]:
-            async with Source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
+            async with Source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+            ) as source:
                 fetch = Sampled(Fetcher(source, archive.blobs, pool))
                 result = await run(source, archive, fetch, options, listener=listener, stop=stop)
                 return result, fetch.timing

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from migrator.events import Listener, PaceChanged, ignore
 
 Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+STEP_EVERY: Final = 1.0
+"""Seconds between two halvings: one bad second must not end in a single request at a time."""
+GOOD_IN_A_ROW: Final = 16
+"""Answers without trouble after which one more request may be in flight."""
+BEARABLE: Final = 1.0
+"""Seconds to the head of a reply that are never called slow."""
+SLOWER: Final = 4.0
+"""How many times its best a source may take before it counts as slow."""
 
 
 class Pacer:
@@ -16,6 +32,10 @@ class Pacer:
     With ``per_second`` above 0 the starts are spaced evenly instead of coming in bursts, because
     a burst is what hurts a small PHP server. A server that asks for a pause gets it from all
     requests, not only from the one it told.
+
+    How many are let in at once follows what the server bears: trouble halves the number, a server
+    that has become slow gets one less, and a row of good answers gives one back. Listeners hear
+    every change.
     """
 
     def __init__(
@@ -23,29 +43,214 @@ class Pacer:
         concurrency: int,
         per_second: float = 0.0,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
+        listener: Listener = ignore,
     ) -> None:
-        self._slots = asyncio.Semaphore(concurrency)
+        self._most = self._limit = concurrency
+        self._running = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._interval = 1.0 / per_second if per_second > 0 else 0.0
-        self._clock = clock
-        self._sleep = sleep
         self._next_start = 0.0
+        self._gate: asyncio.Task[None] | None = None
+        self._good = 0
+        self._stepped = -math.inf
+        self._latencies: dict[str, Latency] = {}
+        self._listener = listener
+        self._sleep = sleep
+        self.clock = clock
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the slots for the time of a request, once its turn to start has come."""
-        async with self._slots:
-            await self._wait_for_turn()
-            yield
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self._limit
+
+    @property
+    def held(self) -> float:
+        """Seconds for which no request starts."""
+        return max(0.0, self._next_start - self.clock())
+
+    def slot(self, *, urgent: bool = False) -> Slot:
+        """Give a context in which to make one request.
+
+        An ``urgent`` one waits for its turn to start, but neither for others to end nor for the
+        gate: it is how to find out whether the gate may be opened.
+        """
+        return Slot(self, urgent=urgent)
 
     def hold(self, seconds: float) -> None:
         """Let no request start during the next ``seconds``."""
-        self._next_start = max(self._next_start, self._clock() + seconds)
+        self._next_start = max(self._next_start, self.clock() + seconds)
 
-    async def _wait_for_turn(self) -> None:
-        # A hold may come while we sleep, so look again; without a limit this loop ends at once.
-        while (wait := self._next_start - self._clock()) > 0:
-            await self._sleep(wait)
+    def close_until(self, done: asyncio.Task[None]) -> None:
+        """Let only urgent requests start until ``done``; if it fails, others get its error."""
+        self._gate = done
+
+    async def enter(self, *, urgent: bool) -> None:
+        """Wait for a slot, then for the turn to start."""
+        if urgent:
+            self._running += 1
+        else:
+            await self._queue_up()
+        try:
+            await self._wait_for_turn(urgent=urgent)
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self._running -= 1
+        self._admit()
+
+    def answered(self, started: float, kind: str | None) -> None:
+        """Take note of a good answer; with ``kind``, of how long such a request took."""
+        if started < self._stepped:
+            return  # it tells of a load that we have left behind
+        if kind is not None:
+            latency = self._latencies.get(kind)
+            if latency is None:
+                latency = self._latencies[kind] = Latency()
+            if not latency.bears(self.clock() - started):
+                if latency.slow and self._limit > 1:
+                    latency.forgive()
+                    self._step(self._limit - 1, "slow")
+                return
+        self._good += 1
+        if self._good >= GOOD_IN_A_ROW and self._limit < self._most:
+            self._step(self._limit + 1, "recovered")
+
+    def overloaded(self, started: float) -> None:
+        """Take note of a timeout, or of a reply that says that there is too much to do."""
+        self._good = 0
+        now = self.clock()
+        # Requests that ran beside one that failed fail for the same reason: they count once.
+        if started >= self._stepped and now - self._stepped >= STEP_EVERY and self._limit > 1:
+            self._step(self._limit // 2, "overloaded")
+
+    def _step(self, limit: int, reason: str) -> None:
+        if limit < self._limit:
+            self._stepped = self.clock()
+        self._good, self._limit = 0, limit
+        self._listener(PaceChanged(limit, self._most, reason))
+        self._admit()
+
+    async def _queue_up(self) -> None:
+        if self._running < self._limit and not self._queue:
+            self._running += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with suppress(ValueError):  # somebody may have come by and passed it over
+                    self._queue.remove(turn)
+            else:  # let in and cancelled in the same moment
+                self.leave()
+            raise
+
+    def _admit(self) -> None:
+        while self._queue and self._running < self._limit:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._running += 1
+                turn.set_result(None)
+
+    async def _wait_for_turn(self, *, urgent: bool) -> None:
+        # A hold or a closed gate may come while we wait, so look again; mostly there is neither.
+        while True:
+            if self._gate is not None and not urgent:
+                await self._pass(self._gate)
+            elif (wait := self._next_start - self.clock()) > 0:
+                await self._sleep(wait)
+            else:
+                break
         if self._interval:
-            self._next_start = self._clock() + self._interval
+            self._next_start = self.clock() + self._interval
+
+    async def _pass(self, gate: asyncio.Task[None]) -> None:
+        await asyncio.wait([gate])  # unlike the task itself, this can be cancelled safely
+        gate.result()
+        if self._gate is gate:
+            self._gate = None
+
+
+class Slot:
+    """One request's place, for the time of the request."""
+
+    __slots__ = ("_pacer", "_started", "_urgent")
+
+    def __init__(self, pacer: Pacer, *, urgent: bool) -> None:
+        self._pacer = pacer
+        self._urgent = urgent
+        self._started = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Wait until the request may start."""
+        await self._pacer.enter(urgent=self._urgent)
+        self._started = self._pacer.clock()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the next one in."""
+        self._pacer.leave()
+
+    def answered(self, kind: str | None = None) -> None:
+        """Report the head of a good reply; ``kind`` names requests that take equally long."""
+        self._pacer.answered(self._started, kind)
+
+    def overloaded(self) -> None:
+        """Report a timeout or a reply such as 429 or 503."""
+        self._pacer.overloaded(self._started)
+
+
+class Latency:
+    """How long a source takes for one kind of request: lately, and at its best.
+
+    Lately is a moving mean of about eight answers. A single slow one, such as a call that had to
+    run the helpdesk's due tasks first, is therefore no slowness. The best is the lowest mean
+    seen; it creeps towards the present one, so that a server that is slow for good is not held
+    against itself for ever.
+    """
+
+    SHARE: Final = 1 / 8
+    CREEP: Final = 1 / 2000
+    FIRST: Final = 8
+    """Answers before anything is judged."""
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._best = math.inf
+        self._seen = 0
+
+    @property
+    def bound(self) -> float:
+        """Seconds beyond which an answer is slow."""
+        return max(BEARABLE, SLOWER * self._best)
+
+    @property
+    def slow(self) -> bool:
+        """Whether the source is slow lately."""
+        return self._mean > self.bound
+
+    def bears(self, seconds: float) -> bool:
+        """Take one more answer; tell whether it came in bearable time."""
+        self._seen += 1
+        bound = self.bound
+        share = max(1 / self._seen, self.SHARE)
+        self._mean += (min(seconds, 2 * bound) - self._mean) * share
+        if self._seen >= self.FIRST:
+            creep = (self._mean - self._best) * self.CREEP if self._best < self._mean else 0.0
+            self._best = min(self._best + creep, self._mean)
+        return seconds <= bound
+
+    def forgive(self) -> None:
+        """Start judging anew: the load has changed."""
+        self._mean = self.bound / 2

@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from migrator.errors import Again, SourceError, Throttled
 from migrator.events import Listener, Retrying, ignore
+from migrator.kayako.breaker import Breaker
 from migrator.kayako.pace import Pacer, Sleep
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ def wait_before(attempt: int, error: BaseException | None, *, spread: float | No
 class Retrier:
     """Makes a call up to ``attempts`` times, as long as another try is worth it.
 
-    The error that is finally raised carries the number of tries in ``attempts``.
+    The error that is finally raised carries the number of tries in ``attempts``. With a
+    ``breaker``, a call that failed because the server was gone is made once more when it is back.
     """
 
     def __init__(
@@ -54,19 +56,34 @@ class Retrier:
         *,
         listener: Listener = ignore,
         sleep: Sleep = asyncio.sleep,
+        breaker: Breaker | None = None,
     ) -> None:
         self._attempts = attempts
         self._pacer = pacer
         self._listener = listener
         self._sleep = sleep
+        self._breaker = breaker
 
     async def __call__(self, what: str, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         """Give the result of ``call`` and the number of tries it took.
 
         Raises the last SourceError when no try succeeded.
         """
-        tries = 0
+        if (breaker := self._breaker) is None:
+            return await self._try(what, call)
+        began = breaker.mark()
+        watched = _watched(call, breaker)
+        try:
+            return await self._try(what, watched)
+        except SourceError as error:
+            if not await breaker.explains(error, began):
+                raise
+            in_vain = error.attempts
+        return await self._try(what, watched, in_vain)
 
+    async def _try(
+        self, what: str, call: Callable[[], Awaitable[T]], tries: int = 0
+    ) -> tuple[T, int]:
         async def counted() -> T:
             nonlocal tries
             tries += 1
@@ -84,6 +101,8 @@ class Retrier:
             return await retrying(counted), tries
         except SourceError as error:
             error.attempts = tries
+            if isinstance(error, Throttled) and error.retry_after is not None:
+                self._pacer.hold(wait_before(1, error))  # the next calls are to keep to it, too
             raise
 
     def _tell(self, what: str, state: RetryCallState) -> None:
@@ -93,6 +112,19 @@ class Retrier:
             self._pacer.hold(wait)
         problem = error.problem if isinstance(error, SourceError) else "unknown"
         self._listener(Retrying(what, problem, state.attempt_number, wait))
+
+
+def _watched(call: Callable[[], Awaitable[T]], breaker: Breaker) -> Callable[[], Awaitable[T]]:
+    async def watched() -> T:
+        try:
+            result = await call()
+        except SourceError as error:
+            await breaker.failed(error)
+            raise
+        breaker.answered()
+        return result
+
+    return watched
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

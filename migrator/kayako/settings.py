@@ -18,6 +18,7 @@ class KayakoSettings:
     helpdesk's due scheduled tasks. ``concurrency`` bounds the requests in flight,
     ``requests_per_second`` their starts (0: no limit). ``attempts`` is how often one request is
     made before its failure counts. ``max_body`` bounds one reply, in bytes.
+    ``patience`` is how long a server that went away is waited for, in seconds.
     """
 
     url: str
@@ -29,3 +30,4 @@ class KayakoSettings:
     requests_per_second: float = 0.0
     attempts: int = 4
     max_body: int = 1 << 30
+    patience: float = 600.0

@@ -21,6 +21,7 @@ import httpx
 from migrator.errors import BadRequest, NotFound, NotXml, SourceError, UnexpectedReply
 from migrator.events import Listener, ignore
 from migrator.kayako import lists, triage
+from migrator.kayako.breaker import Breaker
 from migrator.kayako.contents import ContentsReader
 from migrator.kayako.pace import Pacer, Sleep
 from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
@@ -30,6 +31,7 @@ from migrator.kayako.transport import Transport
 
 BLOCK = 256 * 1024
 """Bytes of a body that are handed to a thread at once: most attachments need one hand-over."""
+STATUSES = "/Tickets/TicketStatus"
 
 T = TypeVar("T")
 
@@ -60,7 +62,9 @@ class Source:
 
     Network traffic stays on the event loop; parsing, decoding and the sinks run in ``pool``
     (the loop's default pool when None), each reply in one thread at a time.
-    Every call raises SourceError when the server did not give what was asked.
+    Every call raises SourceError when the server did not give what was asked. A ``patient``
+    source that was answered before waits for a server that goes away, up to the patience of the
+    settings, before all calls raise SourceDown; calls by hand had better fail at once.
     """
 
     def __init__(
@@ -71,10 +75,22 @@ class Source:
         listener: Listener = ignore,
         inner: httpx.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
+        patient: bool = False,
     ) -> None:
-        pacer = Pacer(settings.concurrency, settings.requests_per_second, sleep=sleep)
+        pacer = Pacer(
+            settings.concurrency, settings.requests_per_second, sleep=sleep, listener=listener
+        )
         self._transport = Transport(settings, pacer, inner=inner)
-        self._retrying = Retrier(settings.attempts, pacer, listener=listener, sleep=sleep)
+        self._breaker = Breaker(
+            self._probe, pacer, patience=settings.patience, listener=listener, sleep=sleep
+        )
+        self._retrying = Retrier(
+            settings.attempts,
+            pacer,
+            listener=listener,
+            sleep=sleep,
+            breaker=self._breaker if patient else None,
+        )
         self._pool = pool
         self._credentials = settings.credentials
 
@@ -89,6 +105,7 @@ class Source:
         trace: TracebackType | None,
     ) -> None:
         """Close all connections."""
+        await self._breaker.aclose()
         await self._transport.aclose()
 
     async def departments(self) -> list[Department]:
@@ -97,8 +114,7 @@ class Source:
 
     async def statuses(self) -> list[TicketStatus]:
         """List all ticket statuses; ListAll needs every id to show closed tickets too."""
-        path, what = "/Tickets/TicketStatus", "the ticket statuses"
-        return await self._list(path, what, lists.parse_statuses)
+        return await self._list(STATUSES, "the ticket statuses", lists.parse_statuses)
 
     async def tickets_page(
         self,
@@ -226,6 +242,13 @@ class Source:
                     f"{what} may have failed: list the ticket's attachments to see. "
                     f"The server says: {triage.excerpt(body)}"
                 )
+
+    async def _probe(self) -> None:
+        """Ask one light question, once, whatever else is held back."""
+        what = "a sign of life"
+        with self._scrubbed():
+            body = await self._transport.get(STATUSES, what=what, urgent=True)
+            lists.parse_statuses(body, what=what)
 
     async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         with self._scrubbed():

@@ -8,6 +8,7 @@ it sends is therefore kept out of httpcore's log lines, and scrubbed from every 
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import urllib.parse
 import urllib.request
@@ -31,10 +32,16 @@ from migrator.kayako.pace import Pacer
 from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.signing import Credentials
 
+OVERLOADED = frozenset({429, 502, 503, 504})
+"""Statuses of a server, or of the proxy before it, that has too much to do."""
+LARGE = 1 << 20
+"""Announced bytes beyond which a reply is slow for its size: PHP builds all of it first."""
 CONNECT_TIMEOUT = 20.0
 """Longest wait for a connection, in seconds."""
 ERROR_BODY = 16 * 1024
 """How much of an error's body is read, in bytes: its text is short, a page is cut."""
+
+_NUMBERS = re.compile(r"/-?[0-9]")
 
 
 def _ours(record: logging.LogRecord) -> bool:
@@ -77,9 +84,9 @@ class Transport:
         """Close all connections."""
         await self._client.aclose()
 
-    async def get(self, path: str, *, what: str) -> bytes:
-        """Give the whole body of a reply with status 200."""
-        return await self._whole(self._request("GET", path), what)
+    async def get(self, path: str, *, what: str, urgent: bool = False) -> bytes:
+        """Give the whole body of a reply with status 200; an ``urgent`` one is let in first."""
+        return await self._whole(self._request("GET", path), what, _kind(path), urgent=urgent)
 
     async def delete(self, path: str, *, what: str) -> bytes:
         """Send a DELETE; give the body of the reply, which Kayako leaves empty."""
@@ -101,11 +108,18 @@ class Transport:
         this takes is the helpdesk's.
         """
         request = self._request("GET", path, headers={"Accept-Encoding": "identity"})
-        async with self._send(request, what) as blocks:
+        async with self._send(request, what, _kind(path)) as blocks:
             yield blocks
 
-    async def _whole(self, request: httpx.Request, what: str) -> bytes:
-        async with self._send(request, what) as blocks:
+    async def _whole(
+        self,
+        request: httpx.Request,
+        what: str,
+        kind: str | None = None,
+        *,
+        urgent: bool = False,
+    ) -> bytes:
+        async with self._send(request, what, kind, urgent=urgent) as blocks:
             return b"".join([block async for block in blocks])
 
     def _request(
@@ -124,19 +138,28 @@ class Transport:
             raise _no_address() from error
 
     @asynccontextmanager
-    async def _send(self, request: httpx.Request, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._pacer.slot():
-            with _border(what, self._settings):
-                response = await self._client.send(request, stream=True)
+    async def _send(
+        self, request: httpx.Request, what: str, kind: str | None, *, urgent: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._pacer.slot(urgent=urgent) as slot:
             try:
-                if response.status_code != 200:
-                    raise await self._refusal(response, what)
-                self._check_announced(response, what)
-                yield self._body(response, what)
-            finally:
-                # By now the document has been judged, however the connection is hung up.
-                with suppress(httpx.HTTPError):
-                    await response.aclose()
+                with _border(what, self._settings):
+                    response = await self._client.send(request, stream=True)
+                try:
+                    if response.status_code in OVERLOADED:
+                        slot.overloaded()
+                    if response.status_code != 200:
+                        raise await self._refusal(response, what)
+                    slot.answered(kind if self._announced(response) <= LARGE else None)
+                    self._check_announced(response, what)
+                    yield self._body(response, what)
+                finally:
+                    # By now the document has been judged, however the connection is hung up.
+                    with suppress(httpx.HTTPError):
+                        await response.aclose()
+            except SourceUnreachable:  # in mid-body, too
+                slot.overloaded()
+                raise
 
     async def _refusal(self, response: httpx.Response, what: str) -> SourceError:
         body = bytearray()
@@ -151,9 +174,12 @@ class Transport:
         headers = dict(response.headers)
         return triage.error_for(response.status_code, headers, text.encode(), what=what)
 
-    def _check_announced(self, response: httpx.Response, what: str) -> None:
+    def _announced(self, response: httpx.Response) -> int:
         announced = response.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._settings.max_body:
+        return int(announced) if announced.isdecimal() else 0
+
+    def _check_announced(self, response: httpx.Response, what: str) -> None:
+        if self._announced(response) > self._settings.max_body:
             raise self._too_large(what)
 
     async def _body(self, response: httpx.Response, what: str) -> AsyncIterator[bytes]:
@@ -168,6 +194,11 @@ class Transport:
     def _too_large(self, what: str) -> TooLarge:
         limit = self._settings.max_body
         return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
+
+
+def _kind(path: str) -> str:
+    """Name what a path asks for without saying of which ticket: its part before any number."""
+    return _NUMBERS.split(path, maxsplit=1)[0]
 
 
 class _Signing(httpx.AsyncBaseTransport):
@@ -198,7 +229,8 @@ class _Signing(httpx.AsyncBaseTransport):
 
 def _network(settings: KayakoSettings) -> httpx.AsyncHTTPTransport:
     limits = httpx.Limits(
-        max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
+        max_connections=settings.concurrency + 1,  # and an urgent one
+        max_keepalive_connections=settings.concurrency,
     )
     context = _tls(settings)
     try:

@@ -21,9 +21,6 @@ from migrator.transfer.recorder import Recorder
 from migrator.transfer.result import Fetch, RunOptions, RunResult
 from migrator.transfer.stop import Stop
 
-MISSES = frozenset({"unreachable", "throttled", "server_error"})
-"""Problems that a server which is down would cause."""
-
 
 @dataclass(frozen=True, slots=True)
 class Duty:
@@ -48,7 +45,6 @@ class Crew:
         self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
-        self._misses = 0
         self.listed: dict[int, int] = {}
         """Tickets listed in this run, with the last activity that they had then."""
 
@@ -112,9 +108,7 @@ class Crew:
             if error.again is Again.STOP:
                 raise
             duty.result.unlisted[ticket.id] = str(error)
-            await self._missed(error.problem)
             return
-        self._misses = 0
         duty.result.lists.add(started)
         duty.result.unlisted.pop(ticket.id, None)
         row, listed = row_of(ticket), [listed_of(one) for one in attachments]
@@ -154,14 +148,6 @@ class Crew:
                 deduped=tried.deduped,
             )
         )
-        await self._missed(outcome.problem if outcome.state is State.FAILED else None)
-
-    async def _missed(self, problem: str | None) -> None:
-        """Count failures in a row; too many, and only a server that answers lets us go on."""
-        self._misses = self._misses + 1 if problem in MISSES else 0
-        if self._misses >= self._duty.options.patience:
-            await self._duty.source.statuses()
-            self._misses = 0
 
 
 def row_of(ticket: Ticket) -> TicketRow:

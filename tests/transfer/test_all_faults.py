@@ -50,7 +50,7 @@ def pull(
     options = RunOptions(server.url, scope=scope or Scope(), page_size=7, concurrency=concurrency)
 
     async def main(pool: ThreadPoolExecutor) -> RunResult:
-        async with Source(settings, pool=pool, sleep=brief) as source:
+        async with Source(settings, pool=pool, sleep=brief, patient=True) as source:
             fetcher = Fetcher(source, archive.blobs, pool)
             fetch = Sampled(fetcher) if dry else fetcher
             return await run(source, archive, fetch, options, listener=ear or Ear())

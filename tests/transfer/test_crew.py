@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from migrator.archive import Archive, Listed, TicketRow, Work
-from migrator.errors import SourceUnreachable
 from migrator.events import AttachmentSettled, TicketListed
 from migrator.kayako.records import Attachment, Ticket
 from migrator.transfer.crew import listed_of, row_of
@@ -115,18 +114,3 @@ def test_a_merge_met_by_a_fetch_is_told_with_the_survivor(archive: Archive) -> N
     pull(Merging(2), archive, ear=ear)
     told = {one.attachment_id: one.ticket_id for one in ear.of(AttachmentSettled)}
     assert told == {1: 2, 2: 2}
-
-
-def test_an_outage_is_noticed_by_lists_too(archive: Archive) -> None:
-    """Lists that fail in a row make the run ask whether the server is there."""
-
-    class Silent(Desk):
-        async def turn(self, call: str) -> None:
-            await super().turn(call)
-            if call.startswith("list") or (call == "statuses" and self.asked("list")):
-                raise SourceUnreachable("no answer")
-
-    desk = Silent(300)
-    result = pull(desk, archive, patience=10)
-    assert result.exit_code == 4
-    assert len(desk.asked("list")) < 20

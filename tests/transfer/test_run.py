@@ -270,35 +270,24 @@ class DownAfter(Desk):
             raise SourceUnreachable("no answer")
 
 
-@pytest.mark.parametrize("calls", [0, 1, 3, 100])
-def test_a_server_that_goes_away_ends_the_run_soon(archive: Archive, calls: int) -> None:
-    """Exit 4 after a handful of tries, not after one for every attachment."""
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_a_server_that_is_not_there_ends_the_run_at_once(archive: Archive, calls: int) -> None:
+    """Without the departments, the statuses or the first page there is nothing to go on with."""
     desk = DownAfter(400, calls)
     result = pull(desk, archive, page_size=1000)
     assert result.exit_code == 4
     assert isinstance(result.ended_by, SourceUnreachable)
-    assert len(desk.calls) < calls + 40
+    assert len(desk.calls) == calls + 1
     assert archive.ledger.runs(1)[0].exit_code == 4
 
 
-def test_a_server_that_fails_every_fetch_but_answers_is_borne(archive: Archive) -> None:
-    """As long as it answers other questions the run goes on to its end."""
+def test_attachments_that_fail_end_no_run_however_many(archive: Archive) -> None:
+    """As long as the source answers other questions the run goes on to its end."""
     desk = Failing(1, *range(1, 101))
     for _ in range(99):
         desk.attach(1, b"x")
-    result = pull(desk, archive, patience=20)
-    assert result.exit_code == 3
+    assert pull(desk, archive).exit_code == 3
     assert states(archive) == dict.fromkeys(range(1, 101), "failed")
-    assert 100 // 20 <= len(desk.asked("statuses")) <= 100 // 20 + 3
-
-
-def test_failures_here_and_there_are_no_outage(archive: Archive) -> None:
-    """Only failures in a row make a run ask whether the server is there."""
-    desk = Failing(1, *range(2, 41, 2))
-    for _ in range(39):
-        desk.attach(1, b"x")
-    pull(desk, archive, patience=8, concurrency=1)
-    assert len(desk.asked("statuses")) == 1
 
 
 def test_a_revoked_key_ends_the_run(archive: Archive) -> None:
