@@ -27,7 +27,10 @@ LINE_EVERY = 60.0
 
 @dataclass
 class Tally:
-    """What the events so far add up to; ``todo`` grows while tickets are still being listed."""
+    """What the events so far add up to; ``todo`` grows while tickets are still being listed.
+
+    ``pace`` tells how many requests are made at once while those are fewer than allowed.
+    """
 
     run_id: int | None = None
     kind: str = "run"
@@ -39,6 +42,7 @@ class Tally:
     retries: int = 0
     states: Counter[str] = field(default_factory=Counter)
     opening: str = ""
+    pace: str = ""
 
     def take(self, event: events.Event) -> None:
         """Add one event."""
@@ -66,6 +70,9 @@ class Tally:
                 self.states[event.verdict] += 1
             case events.Retrying():
                 self.retries += 1
+            case events.PaceChanged():
+                slower = event.limit < event.most
+                self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case _:
                 pass
 
@@ -180,6 +187,7 @@ class Lines(_Base):
             total = f" of {tally.tickets_total:,}" if tally.tickets_total else ""
             parts.append(f"{tally.listed:,}{total} tickets listed")
         parts += [f"{count:,} {name}" for name, count in tally.troubles().items()]
+        parts += [tally.pace] if tally.pace else []
         parts.append(f"after {human_duration(seconds)}")
         if seconds and tally.settled and tally.expected() > tally.settled:
             left = (tally.expected() - tally.settled) * seconds / tally.settled
@@ -247,6 +255,7 @@ class Bars(_Base):
         if unit != "ticket":
             words = [human_bytes(self._tally.received)]
             words += [f"{name} {number:,}" for name, number in self._tally.troubles().items()]
+            words += [self._tally.pace] if self._tally.pace else []
             bar.set_postfix_str(", ".join(words), refresh=False)
         bar.update(count - bar.n)
 

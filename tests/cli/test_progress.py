@@ -175,6 +175,32 @@ def shown_on_screen(written: str) -> list[str]:
     return [line.rstrip() for line in screen]
 
 
+def test_the_present_pace_is_told_while_it_is_held_back() -> None:
+    """Lines, bars and JSON say how many requests are made at once; lines and bars only if fewer."""
+    slower = events.PaceChanged(3, 8, "slow")
+    full = events.PaceChanged(8, 8, "recovered")
+    listed = events.TicketListed(1, 1, 1)
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        for event in (listed, slower, listed, full, listed):
+            tell(event)
+            clock.time += 61
+    said = stream.getvalue().splitlines()
+    assert ["3 of 8 at once" in line for line in said] == [False, True, True, False, False]
+    assert not any("8 of 8" in line for line in said)
+    terminal = Terminal()
+    with Bars(terminal) as bars:
+        bars(listed)
+        bars(slower)
+    assert re.search(r"attachments:.*0 B, 3 of 8 at once", terminal.getvalue())
+    stream = io.StringIO()
+    with JsonLines(stream, lambda: 0) as lines:
+        lines(slower)
+    told = json.loads(stream.getvalue())
+    assert told["event"] == "pace_changed"
+    assert (told["limit"], told["most"], told["reason"]) == (3, 8, "slow")
+
+
 def test_bars_of_a_verification() -> None:
     """Reading blobs again has one bar, of files, with what is damaged."""
     stream = Terminal()
