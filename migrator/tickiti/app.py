@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from migrator.archive import Archive
 from migrator.tickiti.auth import Doorkeeper
 from migrator.tickiti.body import ClientGone
-from migrator.tickiti.download import DownloadAttachment, EndpointSettings
+from migrator.tickiti.download import DownloadAttachment
 from migrator.tickiti.envelope import Refusal, server_error
+from migrator.tickiti.settings import EndpointSettings
 from migrator.tickiti.tickets import TicketFinder
 
 _log = logging.getLogger(__name__)

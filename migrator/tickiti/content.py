@@ -3,6 +3,7 @@
 A download is a head (the metadata), the base64 of the file and a tail. The length is known
 before the first byte, the file never is in memory as a whole, and the tail is sent only when
 the bytes were seen to be the ones that were stored: a damaged file is never a complete answer.
+A span of a file reads and sends that span alone; read in order, its last span is such a tail.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import pybase64
 from starlette.types import Receive, Send
@@ -26,6 +27,10 @@ of three, so that the pieces concatenate. Larger blocks halve the throughput."""
 
 _TAIL: Final = b'"}}'
 _REMEMBERED: Final = 65_536
+_BEGUN: Final = 1024
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 Fingerprint = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds and size of a file."""
@@ -43,11 +48,14 @@ class Verdicts:
     """Which files were read in this process, and whether their SHA-256 was right.
 
     Hashing is the dearest part of a download, so a file is hashed once and again only when its
-    fingerprint changes. The oldest verdicts are forgotten beyond some 65,000.
+    fingerprint changes. A file that is read in ranges is hashed along with them: each range goes
+    on where the hash stands, and no byte is read for the hash alone. The oldest verdicts are
+    forgotten beyond some 65,000, the oldest unfinished hashes beyond some 1,000.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[Fingerprint, bool]] = {}
+        self._begun: dict[tuple[str, Fingerprint], Hash] = {}
 
     def get(self, sha256: str, fingerprint: Fingerprint) -> bool | None:
         """Return the verdict on this very file; None when it has to be read."""
@@ -57,26 +65,70 @@ class Verdicts:
     def put(self, sha256: str, fingerprint: Fingerprint, *, whole: bool) -> None:
         """Remember a verdict."""
         self._seen.pop(sha256, None)
-        if len(self._seen) >= _REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+        _forget_oldest(self._seen, _REMEMBERED)
         self._seen[sha256] = (fingerprint, whole)
+
+    def resume(self, sha256: str, fingerprint: Fingerprint) -> Hash:
+        """Take the hash that stands farthest in this very file, or a new one at its start."""
+        return self._begun.pop((sha256, fingerprint), None) or Hash()
+
+    def suspend(self, sha256: str, fingerprint: Fingerprint, begun: Hash) -> None:
+        """Keep an unfinished hash, unless another reader has come farther meanwhile."""
+        other = self._begun.pop((sha256, fingerprint), None)
+        _forget_oldest(self._begun, _BEGUN)
+        farther = other if other and other.position > begun.position else begun
+        if farther.position:
+            self._begun[sha256, fingerprint] = farther
+
+
+class Hash:
+    """The SHA-256 of the first ``position`` bytes of a file."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self.position = 0
+
+    def see(self, block: bytes, at: int) -> None:
+        """Take what is new of a block that was read at offset ``at``, if it leaves no gap."""
+        if at <= self.position < at + len(block):
+            self._sha256.update(memoryview(block)[self.position - at :])
+            self.position = at + len(block)
+
+    def hexdigest(self) -> str:
+        """Return the hash so far."""
+        return self._sha256.hexdigest()
 
 
 class Content:
-    """An open blob on its way to one client.
+    """An open blob, or a span of it, on its way to one client.
 
-    ``size`` and ``sha256`` are what the ledger says. The caller closes ``file``.
+    ``size`` and ``sha256`` are what the ledger says. ``span`` is an offset and a length, which
+    may both lie beyond the end. The caller closes ``file``.
     """
 
-    def __init__(self, file: BinaryIO, sha256: str, size: int, verdicts: Verdicts) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        sha256: str,
+        size: int,
+        verdicts: Verdicts,
+        span: tuple[int, int] | None = None,
+    ) -> None:
         stat = os.fstat(file.fileno())
         self._file = file
         self._sha256 = sha256
         self.size = size
+        offset, length = span or (0, size)
+        self._at = min(offset, size)
+        self._end = min(offset + length, size)
         self._verdicts = verdicts
         self._fingerprint = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
         self._verdict = verdicts.get(sha256, self._fingerprint)
-        self._hash = hashlib.sha256()
+
+    @property
+    def ends(self) -> bool:
+        """True when nothing of the file comes after this content."""
+        return self._end == self.size
 
     @property
     def damaged(self) -> bool:
@@ -86,43 +138,51 @@ class Content:
     async def send(self, metadata: Mapping[str, object], receive: Receive, send: Send) -> None:
         """Send the whole answer: ``metadata`` and the bytes as ``content_base64``.
 
-        Raises Damaged when the file turns out to be another one, before anything is sent for a
-        file of one block, else before the tail. Returns early when the client has gone.
+        Raises Damaged when the file turns out to be another one, before anything is sent for
+        content of one block, else before the tail. Returns early when the client has gone.
         """
-        head = _head(metadata)
-        length = len(head) + 4 * -(-self.size // 3) + len(_TAIL)
-        if self.size <= BLOCK:
-            body = head + self._encoded(self.size, started=False)
-            self._conclude(started=False)
+        begun = self._verdicts.resume(self._sha256, self._fingerprint)
+        try:
+            await self._send(_head(metadata), begun, receive, send)
+        finally:
+            if self._verdicts.get(self._sha256, self._fingerprint) is None:
+                self._verdicts.suspend(self._sha256, self._fingerprint, begun)
+
+    async def _send(self, head: bytes, begun: Hash, receive: Receive, send: Send) -> None:
+        length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
+        self._file.seek(self._at)
+        if self._end - self._at <= BLOCK:
+            body = head + self._encoded(begun, started=False)
+            self._conclude(begun, started=False)
             await start(send, 200, length)
             await send({"type": "http.response.body", "body": body + _TAIL})
             return
         await start(send, 200, length)
         await send({"type": "http.response.body", "body": head, "more_body": True})
-        async with _watch(receive) as gone:
-            left = self.size
-            while left and not gone.done():
-                block = self._encoded(min(BLOCK, left), started=True)
+        async with watch(receive) as gone:
+            while self._at < self._end and not gone.done():
+                block = self._encoded(begun, started=True)
                 await send({"type": "http.response.body", "body": block, "more_body": True})
-                left -= min(BLOCK, left)
                 # send() waits for slow clients only; this lets others in beside a fast one.
                 await asyncio.sleep(0)
-            if not left:
-                self._conclude(started=True)
+            if self._at == self._end:
+                self._conclude(begun, started=True)
                 await send({"type": "http.response.body", "body": _TAIL})
 
-    def _encoded(self, size: int, *, started: bool) -> bytes:
+    def _encoded(self, begun: Hash, *, started: bool) -> bytes:
+        size = min(BLOCK, self._end - self._at)
         block = self._file.read(size)
         if len(block) != size:
             raise Damaged("ends too early", started=started)
         if self._verdict is None:
-            self._hash.update(block)
+            begun.see(block, self._at)
+        self._at += size
         return pybase64.b64encode(block)
 
-    def _conclude(self, *, started: bool) -> None:
-        if self._verdict is not None:
+    def _conclude(self, begun: Hash, *, started: bool) -> None:
+        if self._verdict is not None or begun.position != self.size:
             return
-        whole = self._hash.hexdigest() == self._sha256
+        whole = begun.hexdigest() == self._sha256
         self._verdicts.put(self._sha256, self._fingerprint, whole=whole)
         if not whole:
             raise Damaged("has another SHA-256", started=started)
@@ -134,7 +194,7 @@ def _head(metadata: Mapping[str, object]) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def _watch(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+async def watch(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
     """Run a task that is done once the client has closed its connection."""
 
     async def until_gone() -> None:
@@ -147,3 +207,8 @@ async def _watch(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def _forget_oldest(kept: dict[K, V], most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]

@@ -9,34 +9,24 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from migrator.archive import Archive
-from migrator.archive.records import Row, State
+from migrator.archive.records import Row
+from migrator.tickiti.asked import attachment_request
 from migrator.tickiti.auth import Doorkeeper
-from migrator.tickiti.body import attachment_request, read_object
+from migrator.tickiti.body import read_object
 from migrator.tickiti.content import Content, Damaged, Verdicts
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.fresh import Fresh
+from migrator.tickiti.objects import attachment_object
 from migrator.tickiti.rules import Gate, gate
+from migrator.tickiti.settings import EndpointSettings
 from migrator.tickiti.tickets import TicketFinder
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """What the operator may choose.
-
-    ``max_download`` is in bytes of the file itself; a file of exactly that size is served.
-    ``serve_deleted`` serves files that the source no longer lists.
-    """
-
-    max_download: int = 25 * 1024 * 1024
-    serve_deleted: bool = False
 
 
 class DownloadAttachment:
@@ -63,14 +53,17 @@ class DownloadAttachment:
         """Answer one request; raises Refusal for every answer but 200."""
         token = self._door.admit(scope, self.ability)
         asked = attachment_request(await read_object(scope, receive))
-        ticket_id = self._tickets.find(asked.ticket_number, token)
+        ticket_id = self._tickets.find(asked.ticket, token)
         row = self._attachment(ticket_id, asked.attachment_id)
         self._check_rules(row, confirmed=asked.confirmed)
-        with self._open(row) as content:
-            if content.size > self._settings.max_download:
+        with self._open(row, asked.span) as content:
+            if asked.span is None and content.size > self._settings.max_download:
                 raise _too_large(content.size)
+            told = attachment_object(row, is_inline=False)
+            if asked.span is not None:
+                told["eof"] = content.ends
             try:
-                await content.send(_metadata(row, content.size), receive, send)
+                await content.send(told, receive, send)
             except Damaged as damage:
                 _warn(row, str(damage))
                 if not damage.started:
@@ -99,34 +92,18 @@ class DownloadAttachment:
             )
 
     @contextlib.contextmanager
-    def _open(self, row: Row) -> Iterator[Content]:
-        served = row.state is State.STORED or (
-            row.state is State.DELETED and self._settings.serve_deleted
-        )
-        if not served or row.sha256 is None or row.size is None:
+    def _open(self, row: Row, span: tuple[int, int] | None) -> Iterator[Content]:
+        if not self._settings.serves(row) or row.sha256 is None or row.size is None:
             raise _file_missing()
         if self._archive.blobs.size(row.sha256) is None:
             _warn(row, "is not in the archive")
             raise _file_missing()
         with self._archive.blobs.open(row.sha256) as file:
-            content = Content(file, row.sha256, row.size, self._verdicts)
+            content = Content(file, row.sha256, row.size, self._verdicts, span)
             if content.damaged:
                 _warn(row, "is damaged")
                 raise _file_missing()
             yield content
-
-
-def _metadata(row: Row, size: int) -> dict[str, object]:
-    """Return the fields before ``content_base64`` in their documented order: ids are strings."""
-    return {
-        "id": str(row.id),
-        "response_id": str(row.post_id),
-        "name": row.filename,
-        "mime_type": row.mime_type or "application/octet-stream",
-        "sha256": row.sha256,
-        "file_size": size,
-        "is_inline": False,
-    }
 
 
 def _file_missing() -> Refusal:
@@ -138,7 +115,7 @@ def _too_large(size: int) -> Refusal:
         413,
         "attachment_too_large",
         "This file exceeds the download limit of the API; use the web download instead.",
-        data={"file_size": size},
+        data={"file_size": size, "ranged": True},
     )
 
 

@@ -157,7 +157,7 @@ def test_limit_is_inclusive(open_desk: OpenDesk) -> None:
         answer = desk.get(desk.attach("b.zip", bytes(100_001)))
     assert answer.status_code == 413
     assert answer.json()["error"] == "attachment_too_large"
-    assert answer.json()["data"] == {"file_size": 100_001}
+    assert answer.json()["data"] == {"file_size": 100_001, "ranged": True}
 
 
 def test_deleted_files_are_hidden_unless_wanted(open_desk: OpenDesk) -> None:

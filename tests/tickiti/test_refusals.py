@@ -95,7 +95,7 @@ def test_curl_gets_413_for_a_large_file(open_desk: OpenDesk) -> None:
     assert (status, answer["error"], answer["data"]) == (
         413,
         "attachment_too_large",
-        {"file_size": 11},
+        {"file_size": 11, "ranged": True},
     )
 
 

@@ -1,0 +1,150 @@
+"""The fields of a request body, read one by one; what is wrong with them is told all at once."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from migrator.tickiti.envelope import Refusal
+
+MAX_LIST: Final = 1000
+"""Entries of a list in a request body."""
+
+# Bounded, as int() raises on thousands of digits:
+_ID: Final = re.compile(r"0*([0-9]{1,18})", re.ASCII)
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:Z|\+00:00)?", re.ASCII)
+_DAY_SECONDS: Final = 86_400
+
+
+class Fields:
+    """Reads the fields of a body and collects sentences about the wrong ones in ``errors``.
+
+    A field that is null counts as one that is not there, as Laravel takes it. Fields that nobody
+    reads are ignored: a later client may send them.
+    """
+
+    def __init__(self, body: Mapping[str, object]) -> None:
+        self._body = body
+        self.errors: dict[str, list[str]] = {}
+
+    def has(self, field: str) -> bool:
+        """Tell whether the field was sent."""
+        return self._body.get(field) is not None
+
+    def wrong(self, field: str, sentence: str) -> None:
+        """Note that a field is wrong."""
+        self.errors.setdefault(field, []).append(sentence)
+
+    def check(self) -> None:
+        """Raise Refusal 422 ``validation_failed`` if any field was wrong."""
+        if self.errors:
+            message = " ".join(line for found in self.errors.values() for line in found)
+            raise Refusal(422, "validation_failed", message, errors=self.errors)
+
+    def identifier(self, field: str) -> str:
+        """Return a required id or number as text; clients send strings or integers."""
+        value = self._body.get(field)
+        if isinstance(value, str) and not value.strip():
+            value = None
+        if value is None:
+            self.wrong(field, f"The {field} field is required.")
+            return ""
+        text = _identifier(value)
+        if text is None:
+            self.wrong(field, f"The {field} field must be a string or an integer.")
+        return text or ""
+
+    def text(self, field: str) -> str | None:
+        """Return a string, None where there is none."""
+        value = self._body.get(field)
+        if value is None or isinstance(value, str):
+            return value
+        self.wrong(field, f"The {field} field must be a string.")
+        return None
+
+    def flag(self, field: str) -> bool | None:
+        """Return a boolean, None where there is none."""
+        value = self._body.get(field)
+        if value is None or isinstance(value, bool):
+            return value
+        self.wrong(field, f"The {field} field must be true or false.")
+        return None
+
+    def integer(self, field: str, *, low: int, high: int | None = None) -> int | None:
+        """Return an integer from ``low`` to ``high``, both included; None where there is none."""
+        value = self._body.get(field)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value >= low and (high is None or value <= high):
+                return value
+            bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+            self.wrong(field, f"The {field} field must be {bounds}.")
+        else:
+            self.wrong(field, f"The {field} field must be an integer.")
+        return None
+
+    def identifiers(self, field: str) -> list[str] | None:
+        """Return a list of ids, numbers or names as text; one alone counts as a list of it."""
+        value = self._body.get(field)
+        if value is None:
+            return None
+        entries = value if isinstance(value, list) else [value]
+        texts = [_identifier(entry) for entry in entries]
+        found = [text for text in texts if text is not None]
+        if len(found) != len(texts):
+            self.wrong(field, f"The {field} field must be an array of strings or integers.")
+        if len(found) > MAX_LIST:
+            self.wrong(field, f"The {field} field may have {MAX_LIST} entries at most.")
+        return found
+
+    def choices(self, field: str, known: Collection[str]) -> frozenset[str] | None:
+        """Return the entries of an array out of ``known``, None where there is none."""
+        value = self._body.get(field)
+        if value is None:
+            return None
+        if isinstance(value, list) and all(isinstance(one, str) and one in known for one in value):
+            return frozenset(value)
+        self.wrong(field, f"The {field} field must be an array out of {', '.join(known)}.")
+        return None
+
+    def moment(self, field: str, *, end: bool = False) -> int | None:
+        """Return a day or a time in UTC as Unix seconds, None where there is none.
+
+        ``YYYY-MM-DD`` is the first second of the day, or with ``end`` the last one.
+        """
+        text = self.text(field)
+        if text is None:
+            return None
+        seconds = moment(text, end=end)
+        if seconds is None:
+            self.wrong(field, f"The {field} field must be YYYY-MM-DD or YYYY-MM-DD HH:MM:SS.")
+        return seconds
+
+
+def moment(text: str, *, end: bool = False) -> int | None:
+    """Return a day or a time in UTC as Unix seconds; None for text that is neither."""
+    day = _DAY.fullmatch(text) is not None
+    if not day and not _TIME.fullmatch(text):
+        return None
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:  # such as February 30
+        return None
+    seconds = int(found.replace(tzinfo=datetime.UTC).timestamp())
+    return seconds + _DAY_SECONDS - 1 if day and end else seconds
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that an id in text form is, None where no id can be that."""
+    digits = _ID.fullmatch(text)
+    return int(digits[1]) if digits else None
+
+
+def _identifier(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else None

@@ -1,0 +1,24 @@
+"""What the operator of the endpoint may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from migrator.archive.records import Row, State
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """What the operator may choose.
+
+    ``max_download`` is in bytes of the file itself; a file of exactly that size is served, a
+    larger one in ranges only.
+    ``serve_deleted`` serves files that the source no longer lists.
+    """
+
+    max_download: int = 25 * 1024 * 1024
+    serve_deleted: bool = False
+
+    def serves(self, row: Row) -> bool:
+        """Tell whether the bytes of an attachment are for clients at all."""
+        return row.state is State.STORED or (row.state is State.DELETED and self.serve_deleted)
