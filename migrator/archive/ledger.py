@@ -40,6 +40,7 @@ _PUT_TICKET = """
         created_at = excluded.created_at,
         last_activity = excluded.last_activity,
         merged_into = NULL,
+        deleted_at = NULL,
         listed_run = coalesce(excluded.listed_run, listed_run)"""
 
 _KNOW_TICKET = """
@@ -78,6 +79,11 @@ _SETTLE = """
     UPDATE attachments SET state = ?, problem = ?, detail = ?, sha256 = ?, size = ?,
         stored_at = ?, attempts = attempts + ? WHERE id = ?"""
 
+_SET_MARK = """
+    INSERT INTO marks (name, value, run_id, at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET
+        value = excluded.value, run_id = excluded.run_id, at = excluded.at"""
+
 _PUT_BLOB = """
     INSERT INTO blobs (sha256, size, mime_type, stored_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (sha256) DO NOTHING"""
@@ -113,6 +119,11 @@ class Ledger(Reading):
         with self.atomic():
             self._db.execute(sql, (self._now(), exit_code, json.dumps(dict(summary)), run_id))
 
+    def set_mark(self, name: str, value: int, *, run_id: int) -> None:
+        """Note how far run ``run_id`` has come; ``name`` and ``value`` as in :class:`Mark`."""
+        with self.atomic():
+            self._db.execute(_SET_MARK, (name, value, run_id, self._now()))
+
     def put_departments(self, departments: Sequence[Department]) -> None:
         """Add or rename departments; those no longer listed stay, their tickets need them."""
         with self.atomic():
@@ -135,6 +146,12 @@ class Ledger(Reading):
             sql = "UPDATE tickets SET merged_into = ? WHERE id = ?"
             self._db.execute(sql, (into_ticket_id, old_ticket_id))
             self._db.execute(move, (into_ticket_id, old_ticket_id))
+
+    def mark_ticket_deleted(self, ticket_id: int) -> None:
+        """Note that the source has no such ticket any more; undone when it is listed again."""
+        sql = "UPDATE tickets SET deleted_at = ? WHERE id = ?"
+        with self.atomic():
+            self._db.execute(sql, (self._now(), ticket_id))
 
     def record_ticket(
         self, run_id: int, ticket: TicketRow, listed: Sequence[Listed], *, recheck: bool = False

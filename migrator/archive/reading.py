@@ -14,6 +14,7 @@ from migrator.archive.records import (
     UNFINISHED,
     Count,
     Group,
+    Mark,
     Row,
     RunInfo,
     State,
@@ -56,6 +57,16 @@ class Reading:
         """Return the latest run if it never finished: it was killed, or is still running."""
         latest = self.runs(1)
         return latest[0] if latest and latest[0].finished_at is None else None
+
+    def run(self, run_id: int) -> RunInfo | None:
+        """Return one run, None if there was none of that id."""
+        rows = self._db.query("SELECT * FROM runs WHERE id = ?", (run_id,))
+        return _run(**rows[0]) if rows else None
+
+    def mark(self, name: str) -> Mark | None:
+        """Return how far the syncs have come, None before they first got there."""
+        found = self._db.one("SELECT name, value, run_id, at FROM marks WHERE name = ?", (name,))
+        return Mark(*found) if found else None
 
     def counts(self) -> dict[State, Count]:
         """Return how many attachments are in each of the six states, and their bytes."""
@@ -126,6 +137,17 @@ class Reading:
     def unseen(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[Work]:
         """Return stored attachments that this run has not seen listed, by id above ``after``."""
         return self._work("state = 'stored' AND last_run <> ?", run_id, after, limit)
+
+    def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
+        """Return tickets that this run has not listed, by id above ``after``.
+
+        Without those that are known to be merged into another one or deleted at the source.
+        """
+        sql = """
+            SELECT id FROM tickets
+            WHERE listed_run IS NOT ? AND merged_into IS NULL AND deleted_at IS NULL AND id > ?
+            ORDER BY id LIMIT ?"""
+        return [row[0] for row in self._db.execute(sql, (run_id, after, limit))]
 
     def by_department(self, states: Collection[State] | None = None) -> list[Group]:
         """Break the attachments in ``states`` (None: all) down by department, largest first."""

@@ -203,6 +203,20 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the syncs have come: ``watermark``, ``full_pass`` or ``success``, see FORMAT.md.
+
+    ``value`` is in Unix seconds: of the source's clock for ``watermark``, of ours for the others.
+    ``run_id`` is the run that set it, ``at`` when it did.
+    """
+
+    name: str
+    value: int
+    run_id: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """What the endpoint does with one file name extension; without a rule staff must review.
 

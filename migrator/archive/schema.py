@@ -14,7 +14,7 @@ from migrator.errors import ArchiveDamaged, ArchiveTooNew
 if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
     from sqlite_utils.db import Database
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -179,6 +179,18 @@ LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'comma
 LEFT JOIN blobs AS b ON b.sha256 = a.sha256;
 """
 
+# What the schema is without these is SCHEMA, for ever: archives that hold it are out there.
+SYNC = """
+CREATE TABLE marks (
+    name TEXT NOT NULL PRIMARY KEY CHECK (name IN ('watermark', 'full_pass', 'success')),
+    value INTEGER NOT NULL,
+    run_id INTEGER NOT NULL REFERENCES runs (id),
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE tickets ADD COLUMN deleted_at INTEGER;
+"""
+
 
 def version(checkpoint: Checkpoint) -> int:
     """Return the schema's version, 0 for an empty file.
@@ -213,6 +225,7 @@ def migrate(checkpoint: Checkpoint) -> None:
 
     steps = Migrations("migrator")
     steps(name="0001_first")(_first)
+    steps(name="0002_sync")(_sync)
     with checkpoint.atomic(), checkpoint.border:
         steps.apply(checkpoint.database)
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -227,6 +240,11 @@ def _first(db: Database) -> None:
     db.table("rules").insert_all(
         {"extension": ext, "verdict": verdict, "note": note} for ext, verdict, note in rules
     )
+
+
+def _sync(db: Database) -> None:
+    for statement in _statements(SYNC):
+        db.execute(statement)
 
 
 def _statements(script: str) -> list[str]:

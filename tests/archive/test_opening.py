@@ -152,7 +152,7 @@ def test_a_failed_opening_gives_the_lock_back(made: Path) -> None:
     change(made, "PRAGMA user_version = 999")
     with pytest.raises(ArchiveTooNew):
         for_run(made)
-    change(made, "PRAGMA user_version = 1")
+    change(made, f"PRAGMA user_version = {schema_module.VERSION}")
     for_run(made).close()
 
 
