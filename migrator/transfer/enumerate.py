@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from migrator.errors import (
     Again,
     Interrupted,
     MemoryExhausted,
-    NotFound,
     ServerFailed,
     SourceError,
     Truncated,
 )
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
-from migrator.transfer.crew import Crew, Duty, row_of
+from migrator.transfer.crew import Crew, Duty
+from migrator.transfer.follow import follow
+from migrator.transfer.recent import settled_until
 from migrator.transfer.walk import Helpdesk, count_tickets, walk
 
 
@@ -43,6 +42,9 @@ class Enumeration:
     async def _walk_until_still(self) -> None:
         duty = self._duty
         duty.listener(TicketsCounted(await self._count()))
+        until = None
+        if duty.options.scope.whole:  # asked before the walk: what changes during it is later
+            until = await settled_until(duty, self._helpdesk)
         met = 0
         for look in range(duty.options.looks):
             met, moved = await self._look()
@@ -53,6 +55,9 @@ class Enumeration:
             if not moved:
                 break
         await self._compare(met)
+        if not duty.result.short:
+            latest = min(duty.result.started, max(self._crew.listed.values(), default=0))
+            duty.result.watermark = latest if until is None else until
 
     async def _look(self) -> tuple[int, int]:
         """Walk once; gives the tickets met and how many of them were new or changed."""
@@ -94,9 +99,7 @@ class Enumeration:
         """Give the ticket that this one was merged into, if it was."""
         duty, result = self._duty, self._duty.result
         try:
-            ticket = await duty.source.ticket(ticket_id)
-        except NotFound:
-            ticket = None
+            ticket = await follow(duty, ticket_id)
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
@@ -106,9 +109,6 @@ class Enumeration:
             return None  # still there, in the trash or out of the list for a moment
         self._crew.listed.pop(ticket_id, None)
         result.unlisted.pop(ticket_id, None)
-        if ticket is not None:
-            await duty.recorder.do(partial(duty.ledger.put_ticket, row_of(ticket)))
-            await duty.recorder.do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
         return ticket
 
     async def _count(self) -> int | None:

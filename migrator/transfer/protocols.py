@@ -16,6 +16,7 @@ from migrator.archive.records import (
     Count,
     Department,
     Listed,
+    Mark,
     Outcome,
     RunInfo,
     State,
@@ -89,6 +90,15 @@ class Ledger(Protocol):
     def unfinished_run(self) -> RunInfo | None:
         """Give the newest run if it never came to its end."""
 
+    def run(self, run_id: int, /) -> RunInfo | None:
+        """Give one run."""
+
+    def mark(self, name: str, /) -> Mark | None:
+        """Tell how far the syncs have come."""
+
+    def set_mark(self, name: str, value: int, *, run_id: int) -> None:
+        """Note how far a run has come."""
+
     def put_departments(self, departments: Sequence[Department]) -> None:
         """Write the departments."""
 
@@ -110,6 +120,12 @@ class Ledger(Protocol):
 
     def mark_merged(self, old_ticket_id: int, into_ticket_id: int) -> None:
         """Note that a ticket lives on in another one."""
+
+    def mark_ticket_deleted(self, ticket_id: int) -> None:
+        """Note that the source has no such ticket any more."""
+
+    def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
+        """Give tickets, by id, that this run has not listed and that should be somewhere."""
 
     def leftovers(
         self, run_id: int, *, after: int = 0, limit: int = 500, recheck: bool = False
@@ -169,8 +185,10 @@ class Source(Protocol):
         *,
         count: int,
         start: int,
+        sort: str = "ticketid",
+        order: str = "ASC",
     ) -> list[kayako.Ticket]:
-        """List tickets by id, from a row on."""
+        """List tickets in an order, from a row on."""
 
     async def ticket_count(
         self, department_ids: Collection[int], status_ids: Collection[int]

@@ -34,14 +34,32 @@ class DeletionLimit:
         return not self.accept and deleted > self.floor and deleted > self.share * stored
 
 
+MOST_DEBTS = 1000
+"""Tickets that could not be listed, as many as the record of a run names for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What an incremental pass looks at.
+
+    All tickets with a last activity of ``floor`` or later (the source's seconds), and ``owed``:
+    those that the passes before it could not list. ``unreadable`` are rows of the list of the
+    last whole pass that nobody could read; only the next whole pass can tell more of them.
+    """
+
+    floor: int
+    owed: tuple[int, ...] = ()
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run goes about it.
 
     ``source_name`` is the address without credentials, for the records. ``drain`` is how long
     requests in flight may go on after the first request to stop, in seconds. ``looks`` is how
-    often at most the walk is repeated until nothing moves any more. After ``patience`` failures
-    in a row that an absent server would cause, the run asks whether the server is there at all.
+    often at most the walk is repeated until nothing moves any more.
+    With ``increment`` the pass looks at what is new instead of everything in scope.
     """
 
     source_name: str
@@ -53,7 +71,7 @@ class RunOptions:
     deletions: DeletionLimit = field(default_factory=DeletionLimit)
     drain: float = 30.0
     looks: int = 3
-    patience: int = 20
+    increment: Increment | None = None
 
 
 @dataclass(slots=True)
@@ -75,13 +93,16 @@ class Timing:
 class RunResult:
     """What a run came to.
 
-    ``unlisted`` maps tickets whose attachments could not be listed to the reason;
-    ``unreadable`` holds rows of the ticket list that the source could not render. ``short`` is
-    how many tickets the source counts beyond those it listed. ``ended_by`` is what stopped the
-    run before its end, if anything did.
+    ``started`` is when it began by our own clock. ``unlisted`` maps tickets whose attachments
+    could not be listed to the reason; ``unreadable`` holds rows of the ticket list that the
+    source could not render. ``short`` is how many tickets the source counts beyond those it
+    listed. ``ended_by`` is what stopped the run before its end, if anything did. ``watermark``
+    is the last activity (the source's seconds) up to which the walk went through everything;
+    None when it did not.
     """
 
     run_id: int = 0
+    started: int = 0
     counts: dict[State, Count] = field(default_factory=dict)
     tickets: int = 0
     unlisted: dict[int, str] = field(default_factory=dict)
@@ -89,6 +110,7 @@ class RunResult:
     short: int = 0
     deleted: int = 0
     ended_by: MigratorError | None = None
+    watermark: int | None = None
     seconds: float = 0.0
     lists: Timing = field(default_factory=Timing)
     fetches: Timing = field(default_factory=Timing)
@@ -111,10 +133,14 @@ class RunResult:
         """Give what the ledger keeps of a run, beside its exit code."""
         return {
             "tickets": self.tickets,
-            "unlisted": {str(key): text for key, text in list(self.unlisted.items())[:1000]},
-            "unreadable": {str(key): text for key, text in list(self.unreadable.items())[:1000]},
+            "unlisted": _first(self.unlisted),
+            "unreadable": _first(self.unreadable),
             "short": self.short,
             "deleted": self.deleted,
             "ended_by": str(self.ended_by) if self.ended_by else None,
             "seconds": round(self.seconds, 3),
         }
+
+
+def _first(gaps: dict[int, str]) -> dict[str, str]:
+    return {str(key): gaps[key] for key in sorted(gaps)[:MOST_DEBTS]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 
 from migrator.archive.records import Department, State
@@ -12,10 +13,12 @@ from migrator.events import LeftoversQueued, Listener, Notice, RunFinished, RunS
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.enumerate import Enumeration
 from migrator.transfer.protocols import Archive, Source
+from migrator.transfer.recent import Recent
 from migrator.transfer.reconcile import BATCH, reconcile
 from migrator.transfer.recorder import Recorder
 from migrator.transfer.result import Fetch, RunOptions, RunResult
 from migrator.transfer.stop import Stop
+from migrator.transfer.sync import set_marks
 from migrator.transfer.walk import look_around
 
 TICK = 5.0
@@ -30,6 +33,7 @@ async def run(
     *,
     listener: Listener = ignore,
     stop: Stop | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> RunResult:
     """Do one pass over the helpdesk; the result tells also what ended it early, if anything did.
 
@@ -45,7 +49,7 @@ async def run(
             options,
             listener,
             stop or Stop(),
-            RunResult(),
+            RunResult(started=int(clock())),
         )
         started = time.monotonic()
         await _begin(duty)
@@ -59,7 +63,7 @@ async def run(
             ticking.cancel()
         duty.result.seconds = time.monotonic() - started
         duty.result.tickets = len(crew.listed)
-        await _finish(duty)
+        await _finish(duty, int(clock()))
     return duty.result
 
 
@@ -72,12 +76,14 @@ async def _tick(listener: Listener) -> None:
 async def _begin(duty: Duty) -> None:
     ledger, do, options = duty.ledger, duty.recorder.do, duty.options
     scope = options.scope
-    told = {
+    told: dict[str, object] = {
         "departments": sorted(scope.departments) if scope.departments is not None else None,
         "since": scope.since,
         "limit_tickets": scope.limit_tickets,
         "include_trash": scope.include_trash,
     }
+    if options.increment is not None:
+        told["active_since"] = options.increment.floor
     unfinished = await do(ledger.unfinished_run)
     counts = await do(ledger.counts)
     info = await do(lambda: ledger.begin_run(options.kind, source=options.source_name, scope=told))
@@ -88,12 +94,17 @@ async def _begin(duty: Duty) -> None:
     duty.listener(RunStarted(info.id, options.kind, listed - open_, listed, resumes))
 
 
-async def _finish(duty: Duty) -> None:
-    result, do = duty.result, duty.recorder.do
-    result.counts = await do(duty.ledger.counts)
+async def _finish(duty: Duty, now: int) -> None:
+    result, ledger, do = duty.result, duty.ledger, duty.recorder.do
+    result.counts = await do(ledger.counts)
     code, summary = result.exit_code, result.summary()
+
+    def finish() -> None:
+        ledger.finish_run(result.run_id, exit_code=code, summary=summary)
+        set_marks(ledger, result, duty.options, now)
+
     try:
-        await do(lambda: duty.ledger.finish_run(result.run_id, exit_code=code, summary=summary))
+        await do(finish)
     except ArchiveError as error:  # what ended the run first is the better explanation
         result.ended_by = result.ended_by or error
     counts = {state.value: count.n for state, count in result.counts.items()}
@@ -126,14 +137,14 @@ async def _pull(duty: Duty, crew: Crew) -> None:
     helpdesk = await look_around(duty.source)
     departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
     await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
-    whole = duty.options.scope.whole
+    whole, everything = duty.options.scope.whole, duty.options.increment is None
     async with crew.at_work():
-        await Enumeration(duty, crew, helpdesk)()
+        await (Enumeration if everything else Recent)(duty, crew, helpdesk)()
         if whole:
             await _queue_leftovers(duty, crew)
         await crew.idle()
-    if whole and not duty.stop.asked:
-        await reconcile(duty)
+        if whole and everything and not duty.stop.asked:
+            await reconcile(duty, crew)
 
 
 async def _queue_leftovers(duty: Duty, crew: Crew) -> None:

@@ -7,8 +7,9 @@ seen before is asked again from further up.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from math import inf
 
 from migrator.errors import (
     ConfigError,
@@ -52,6 +53,24 @@ class Scope:
     def whole(self) -> bool:
         """Whether the walk sees every ticket, so that what it does not see is not there."""
         return self.departments is None and not self.since and self.limit_tickets is None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a list is sorted.
+
+    ``place`` gives a number that never falls from one row to the next. ``far_enough`` tells from
+    the last row of a page that the walk need not go on.
+    """
+
+    sort: str
+    direction: str
+    place: Callable[[Ticket], int]
+    far_enough: Callable[[Ticket], bool]
+
+
+BY_ID = Order("ticketid", "ASC", lambda ticket: ticket.id, lambda _: False)
+"""The one order without ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +146,7 @@ async def walk(
     A row that the source cannot render even alone goes into ``unreadable``, with the reason, and
     is passed over. Raises SourceError when the source does not answer at all.
     """
-    pages = _Pages(source, helpdesk, page_size, {} if unreadable is None else unreadable)
+    pages = Pages(source, helpdesk, page_size, {} if unreadable is None else unreadable)
     met: set[int] = set()
     given = 0
     for area in helpdesk.areas(scope):
@@ -140,30 +159,43 @@ async def walk(
                 return
 
 
-class _Pages:
+class Pages:
+    """The pages of a list; ``watch`` sees each of them, with the row that it starts at."""
+
     def __init__(
-        self, source: Source, helpdesk: Helpdesk, page_size: int, unreadable: dict[int, str]
+        self,
+        source: Source,
+        helpdesk: Helpdesk,
+        page_size: int,
+        unreadable: dict[int, str],
+        *,
+        order: Order = BY_ID,
+        watch: Callable[[int, list[Ticket]], None] = lambda *_: None,
     ) -> None:
         self._source = source
         self._status_ids = helpdesk.status_ids
         self._page_size = page_size
         self._unreadable = unreadable
+        self._order = order
+        self._watch = watch
 
     async def walk(self, area: Collection[int], met: set[int]) -> AsyncIterator[Ticket]:
-        """Walk one list to its end, which is a page that brings nothing new.
+        """Walk one list to its end, which is far enough or a page that brings nothing new.
 
         A short page is not the end: a server may give less than was asked for. One that ignores
         the offset, or pages altogether, repeats itself and so ends the walk too.
         """
         start, size, overlapped = 0, self._page_size, False
         seen: set[int] = set()  # in this list: tickets of another one are nothing to hold on to
-        furthest = lost_in_a_row = doubts = 0
+        lost_in_a_row = doubts = 0
+        furthest = -inf
         while True:
             page, asked = await self._page(area, start, size, lost_in_a_row)
             if page is None:
                 start, size, overlapped, lost_in_a_row = start + 1, 1, False, lost_in_a_row + 1
                 continue
             lost_in_a_row = 0
+            self._watch(start, page)
             if overlapped and start and doubts < MOST_DOUBTS and seen.isdisjoint(_ids(page)):
                 # Rows moved up by the overlap or more: what lies between was never shown.
                 start, doubts = max(0, start - (self._page_size << doubts)), doubts + 1
@@ -173,8 +205,10 @@ class _Pages:
                 if ticket.id not in met:
                     met.add(ticket.id)
                     yield ticket
+            if page and self._order.far_enough(page[-1]):
+                return
             if fresh:
-                furthest, doubts = max(furthest, *fresh), 0
+                furthest, doubts = max(furthest, *map(self._order.place, page)), 0
                 seen |= fresh
             elif start > self._farthest_start(seen) or self._ended(
                 page, asked, furthest, sure=not doubts
@@ -192,7 +226,7 @@ class _Pages:
         """
         return 2 * (len(seen) + len(self._unreadable)) + self._page_size
 
-    def _ended(self, page: list[Ticket], asked: int, furthest: int, *, sure: bool) -> bool:
+    def _ended(self, page: list[Ticket], asked: int, furthest: float, *, sure: bool) -> bool:
         """Tell whether a page without a new ticket is the end of its list.
 
         It is not when only a piece of it could be read, when it stops before a ticket that was
@@ -200,7 +234,7 @@ class _Pages:
         """
         if not page:
             return True
-        if asked < self._page_size or page[-1].id < furthest:
+        if asked < self._page_size or self._order.place(page[-1]) < furthest:
             return False
         return sure or len(page) == 1
 
@@ -215,7 +249,12 @@ class _Pages:
         while True:
             try:
                 page = await self._source.tickets_page(
-                    area, self._status_ids, count=size, start=start
+                    area,
+                    self._status_ids,
+                    count=size,
+                    start=start,
+                    sort=self._order.sort,
+                    order=self._order.direction,
                 )
             except (ServerFailed, MemoryExhausted, NotXml, Truncated, TooLarge) as error:
                 if size > 1:

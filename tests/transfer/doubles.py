@@ -32,7 +32,8 @@ class File(NamedTuple):
 class Desk:
     """A helpdesk that answers as Kayako does; each crime is a subclass of it.
 
-    ``calls`` tells what was asked: ``page 0+10``, ``list 3``, ``fetch 7``, ``ticket 3`` and so on.
+    ``calls`` tells what was asked: ``page 0+10`` by id, ``recent 0+10`` by activity, ``list 3``,
+    ``fetch 7``, ``ticket 3`` and so on.
     """
 
     def __init__(self, tickets: int = 0, files: int = 1) -> None:
@@ -92,10 +93,14 @@ class Desk:
         return [TicketStatus(1, "Open"), TicketStatus(3, "Closed", resolved=True)]
 
     def rows(self, department_ids: Collection[int]) -> list[Ticket]:
-        """Give the tickets of a list in its order; without a valid department the trash."""
+        """Give the tickets of a list by id; without a valid department the trash."""
         known = {one.id for one in self.rooms} & set(department_ids) or {0}
         found = [one for one in self.tickets.values() if one.department_id in known]
         return sorted(found, key=lambda one: one.id)
+
+    def newest(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        """Sort a list by last activity, the newest first; those of one second as it comes."""
+        return sorted(rows, key=lambda one: -one.last_activity)
 
     async def tickets_page(
         self,
@@ -104,10 +109,17 @@ class Desk:
         *,
         count: int,
         start: int,
+        sort: str = "ticketid",
+        order: str = "ASC",
     ) -> list[Ticket]:
-        await self.turn(f"page {start}+{count}")
+        by_id = sort == "ticketid"
+        await self.turn(f"{'page' if by_id else 'recent'} {start}+{count}")
         assert list(status_ids) == [1, 3], "a missing status hides tickets"
-        return self.page(self.rows(list(department_ids)), count, start)
+        rows = self.rows(list(department_ids))
+        if not by_id:
+            assert (sort, order) == ("lastactivity", "DESC")
+            rows = self.newest(rows, count, start)
+        return self.page(rows, count, start)
 
     def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
         """Cut a page out of a list."""

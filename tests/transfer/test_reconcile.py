@@ -196,7 +196,7 @@ def test_a_probe_that_fails_deletes_nothing(archive: Archive) -> None:
     """A 500 is no word on whether the attachment is there."""
     pull(Desk(3), archive)
     desk = Answering(3, ServerFailed("HTTP 500"))
-    desk.delete(2)
+    del desk.files[2]
     result = pull(desk, archive)
     assert (result.exit_code, result.deleted) == (0, 0)
 
@@ -209,7 +209,7 @@ def test_a_source_that_is_gone_while_probed_ends_the_run(
     pull(Desk(50), archive)
     desk = Answering(50, error)
     for number in range(1, 50):
-        desk.delete(number)
+        del desk.files[number]
     result = pull(desk, archive)
     assert (result.exit_code, result.ended_by) == (4, error)
     assert len(desk.asked("fetch")) <= 4

@@ -501,8 +501,7 @@ def test_a_stop_while_deletions_are_judged_marks_nothing(archive: Archive) -> No
                 stop.ask()
 
     desk = Stopping(10)
-    desk.delete(1)
-    desk.delete(2)
+    del desk.files[1], desk.files[2]
     assert pull(desk, archive, stop=stop, concurrency=1).exit_code == 130
     assert set(states(archive).values()) == {"stored"}
     assert len(desk.asked("fetch")) == 1

@@ -1,0 +1,225 @@
+"""Meeting what is new: the tickets that were active last, down to where an earlier pass was.
+
+Kayako has no "changed since" filter, but it sorts by last activity. Only its second is known of an
+activity, many tickets may share one, and people work while we walk; so the range is closed, and a
+walk counts the rows of the list that it went through against the tickets that it met there.
+"""
+
+from __future__ import annotations
+
+from migrator.errors import Again, Interrupted, SourceError, SourceUnreachable
+from migrator.events import Notice
+from migrator.kayako.records import Ticket
+from migrator.transfer.crew import Crew, Duty
+from migrator.transfer.follow import follow
+from migrator.transfer.walk import Helpdesk, Order, Pages, Scope, walk
+
+SMALLEST_PAGE = 10
+"""Tickets in one page of a walk: fewer would not show how they are sorted."""
+LARGEST_PAGE = 1000
+"""Tickets in one page of a second or third look."""
+
+
+async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
+    """Give the newest activity that a pass beginning now is sure to see, in the source's seconds.
+
+    None when the source cannot sort by activity, or did not answer: that alone ends no run.
+    """
+    areas = helpdesk.areas(duty.options.scope)
+    if not areas:
+        return 0
+    order = newest_first(0)
+    try:
+        page = await duty.source.tickets_page(
+            areas[0],
+            helpdesk.status_ids,
+            count=max(duty.options.page_size, SMALLEST_PAGE),
+            start=0,
+            sort=order.sort,
+            order=order.direction,
+        )
+    except SourceError as error:
+        if error.again is Again.STOP or isinstance(error, SourceUnreachable):
+            raise
+        return None
+    return _latest(page, duty.result.started) if sorts(page) else None
+
+
+def newest_first(floor: int) -> Order:
+    """Give the order of a list whose rows below ``floor`` are of no interest."""
+    return Order(
+        "lastactivity",
+        "DESC",
+        lambda ticket: -ticket.last_activity,
+        lambda ticket: ticket.last_activity < floor,
+    )
+
+
+def sorts(page: list[Ticket]) -> bool:
+    """Tell from the first page of a list whether the source sorts by activity at all.
+
+    Old versions do not, and list by id; so a page that may be in either order proves nothing.
+    """
+    ids = [ticket.id for ticket in page]
+    return _in_order(page) and (not ids or ids != sorted(ids))
+
+
+def _in_order(page: list[Ticket]) -> bool:
+    stamps = [ticket.last_activity for ticket in page]
+    return stamps == sorted(stamps, reverse=True)
+
+
+def _latest(page: list[Ticket], now: int) -> int:
+    """Give the newest activity of a page, but none that our clock has not reached.
+
+    One ticket from the future, however it got its date, would hide all that changes until then.
+    """
+    stamps = [ticket.last_activity for ticket in page]
+    return max((one for one in stamps if one <= now), default=now if stamps else 0)
+
+
+class OutOfOrderError(Exception):
+    """The source does not sort by last activity."""
+
+
+class Rows:
+    """Watches the pages of one walk: how many rows of interest the list has."""
+
+    def __init__(self, floor: int) -> None:
+        self._floor = floor
+        self._before = 0
+        self._here = 0
+        self.first: list[Ticket] | None = None
+
+    @property
+    def count(self) -> int:
+        """Rows at or above the floor, over all areas."""
+        return self._before + self._here
+
+    def next_area(self) -> None:
+        """Begin another list."""
+        self._before, self._here = self.count, 0
+
+    def __call__(self, start: int, page: list[Ticket]) -> None:
+        """Take note of one page; raises OutOfOrderError."""
+        if not (sorts(page) if self.first is None else _in_order(page)):
+            raise OutOfOrderError
+        if self.first is None:
+            self.first = page
+        if found := sum(ticket.last_activity >= self._floor for ticket in page):
+            self._here = max(self._here, start + found)
+
+
+class Recent:
+    """Feeds a crew with every ticket that was active since the floor, and with those owed."""
+
+    def __init__(self, duty: Duty, crew: Crew, helpdesk: Helpdesk) -> None:
+        assert duty.options.increment is not None  # noqa: S101 - for the type checker
+        self._duty = duty
+        self._crew = crew
+        self._helpdesk = helpdesk
+        self._increment = duty.options.increment
+        self._met: set[int] = set()
+        self._until: int | None = None
+
+    async def __call__(self) -> None:
+        """Walk to the floor, or to where the run was asked to stop."""
+        unreadable = self._duty.result.unreadable
+        try:
+            await self._ask_owed()
+            await self._meet_all()
+        except Interrupted:
+            await self._crew.idle()
+        else:
+            if not unreadable and not self._duty.stop.asked:
+                self._duty.result.watermark = self._until
+        for row, text in self._increment.unreadable.items():
+            unreadable.setdefault(row, text)
+
+    async def _ask_owed(self) -> None:
+        """List what earlier passes could not, wherever it is by now."""
+        duty = self._duty
+        for ticket_id in self._increment.owed:
+            if duty.stop.asked:
+                return
+            try:
+                ticket = await follow(duty, ticket_id)
+            except SourceError as error:
+                if error.again is Again.STOP or isinstance(error, SourceUnreachable):
+                    raise
+                duty.result.unlisted[ticket_id] = str(error)
+            else:
+                if ticket is not None:
+                    await self._crew.list_ticket(ticket)
+        await self._crew.idle()
+
+    async def _meet_all(self) -> None:
+        """Walk until the list holds no row whose ticket was not met.
+
+        Tickets that become active meanwhile push rows down, and Kayako sorts those of one second
+        as it likes: a page may repeat rows of the last one and leave others out. Larger pages
+        help; where they do not, the order by ticket id has no ties.
+        """
+        duty = self._duty
+        try:
+            size = max(duty.options.page_size, SMALLEST_PAGE)
+            for look in range(duty.options.looks):
+                rows = await self._look(min(size << look, LARGEST_PAGE))
+                if duty.stop.asked or len(self._met) + len(duty.result.unreadable) >= rows:
+                    return
+            text = "the list by last activity leaves tickets out"
+        except OutOfOrderError:
+            text = "the source does not sort by last activity"
+        duty.listener(Notice(f"{text}: walking all tickets by id"))
+        await self._walk_by_id()
+
+    async def _look(self, page_size: int) -> int:
+        """Walk down to the floor once; gives the number of rows above it."""
+        duty, floor = self._duty, self._increment.floor
+        duty.result.unreadable.clear()  # a row may be readable by now
+        rows = Rows(floor)
+        pages = Pages(
+            duty.source,
+            self._helpdesk,
+            page_size,
+            duty.result.unreadable,
+            order=newest_first(floor),
+            watch=rows,
+        )
+        met: set[int] = set()
+        for area in self._helpdesk.areas(duty.options.scope):
+            rows.next_area()
+            async for ticket in pages.walk(area, met):
+                if duty.stop.asked:
+                    break
+                if ticket.last_activity >= floor:
+                    await self._meet(ticket)
+            if self._until is None:  # of the first page of all: what changes later is newer
+                self._until = _latest(rows.first or [], duty.result.started)
+        await self._crew.idle()
+        return rows.count
+
+    async def _walk_by_id(self) -> None:
+        duty, latest = self._duty, 0
+        duty.result.unreadable.clear()
+        floor = max(self._increment.floor, 0)
+        scope = Scope(since=floor, include_trash=duty.options.scope.include_trash)
+        async for ticket in walk(
+            duty.source,
+            self._helpdesk,
+            scope,
+            page_size=duty.options.page_size,
+            unreadable=duty.result.unreadable,
+        ):
+            if duty.stop.asked:
+                break
+            latest = max(latest, ticket.last_activity)
+            await self._meet(ticket)
+        await self._crew.idle()
+        if self._until is None:  # an activity during this walk must not pass for an earlier one
+            self._until = min(latest, duty.result.started)
+
+    async def _meet(self, ticket: Ticket) -> None:
+        self._met.add(ticket.id)
+        if self._crew.listed.get(ticket.id) != ticket.last_activity:
+            await self._crew.list_ticket(ticket)
