@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from migrator.kayako.pace import Pacer
+from migrator.errors import SourceDown
+from migrator.events import Event, PaceChanged
+from migrator.kayako.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer
 
 
 class Clock:
@@ -141,3 +144,336 @@ def test_the_longest_hold_counts() -> None:
     pacer.hold(30.0)
     pacer.hold(1.0)
     assert starts(pacer, clock, 1) == [30.0]
+
+
+# How many at once, by what the server bears
+
+
+class Server:
+    """Requests one after the other, at a clock that only we move; remembers every change."""
+
+    def __init__(self, concurrency: int = 8) -> None:
+        self.clock = Clock()
+        self.heard: list[Event] = []
+        self.pacer = Pacer(
+            concurrency, clock=self.clock, sleep=self.clock.sleep, listener=self.heard.append
+        )
+
+    async def ask(
+        self, seconds: float = 0.0, kind: str = "list", *, overloaded: bool = False
+    ) -> None:
+        """Make a request that takes so long to its head."""
+        async with self.pacer.slot() as slot:
+            self.clock.now += seconds
+            if overloaded:
+                slot.overloaded()
+            else:
+                slot.answered(kind)
+
+    def asked(self, times: int, seconds: float = 0.0, kind: str = "list") -> int:
+        """Make several; gives the limit after them."""
+
+        async def main() -> None:
+            for _ in range(times):
+                await self.ask(seconds, kind)
+
+        asyncio.run(main())
+        return self.pacer.limit
+
+    def overload(self) -> int:
+        """Fail once, some time after the last failure; gives the limit after it."""
+        self.clock.now += STEP_EVERY
+        asyncio.run(self.ask(overloaded=True))
+        return self.pacer.limit
+
+
+def test_trouble_halves_and_good_answers_add() -> None:
+    """The number at once halves down to one, and comes back one by one, no further."""
+    server = Server(8)
+    assert [server.overload() for _ in range(4)] == [4, 2, 1, 1]
+    assert [server.asked(GOOD_IN_A_ROW) for _ in range(9)] == [2, 3, 4, 5, 6, 7, 8, 8, 8]
+    down = [PaceChanged(limit, 8, "overloaded") for limit in (4, 2, 1)]
+    up = [PaceChanged(limit, 8, "recovered") for limit in range(2, 9)]
+    assert server.heard == down + up
+
+
+def test_trouble_in_between_begins_the_row_anew() -> None:
+    """Only answers in a row without trouble give a request back."""
+    server = Server(2)
+    server.overload()
+    assert server.asked(GOOD_IN_A_ROW - 1) == 1
+    server.overload()
+    assert server.asked(GOOD_IN_A_ROW - 1) == 1
+    assert server.asked(1) == 2
+
+
+def test_a_bad_second_halves_once() -> None:
+    """However many requests fail within a second, they are one step."""
+    server = Server(8)
+
+    async def main() -> None:
+        for _ in range(20):
+            await server.ask(STEP_EVERY / 25, overloaded=True)
+
+    server.overload()
+    asyncio.run(main())
+    assert server.pacer.limit == 4
+
+
+def test_requests_of_the_same_moment_fail_together() -> None:
+    """Timeouts of requests that ran side by side are one step, however far apart they end."""
+    server = Server(8)
+
+    async def one(end: float) -> None:
+        async with server.pacer.slot() as slot:
+            await asyncio.sleep(0)
+            server.clock.now = max(server.clock.now, 1000 + end)
+            slot.overloaded()
+
+    async def main() -> None:
+        await asyncio.gather(*(one(60.0 + 2 * number) for number in range(8)))
+
+    asyncio.run(main())
+    assert server.heard == [PaceChanged(4, 8, "overloaded")]
+
+
+def test_an_answer_of_the_load_before_counts_for_nothing() -> None:
+    """What was asked before a step says neither that it was enough nor that it was too much."""
+    server = Server(2)
+
+    async def main() -> None:
+        async with server.pacer.slot() as before:
+            server.clock.now += 1
+            await server.ask(overloaded=True)
+            for _ in range(2 * GOOD_IN_A_ROW):
+                before.answered("list")
+
+    asyncio.run(main())
+    assert server.pacer.limit == 1
+
+
+def test_a_lower_limit_holds_for_those_who_wait() -> None:
+    """Requests in flight go on; no other starts until fewer than the new limit are left."""
+    most: list[int] = []
+
+    async def main() -> None:
+        server = Server(4)
+        pacer, running = server.pacer, 0
+
+        async def one(number: int) -> None:
+            nonlocal running
+            async with pacer.slot() as slot:
+                running += 1
+                await asyncio.sleep(0)
+                if number == 0:
+                    slot.overloaded()
+                await asyncio.sleep(0)
+                if number >= 4:
+                    most.append(running)
+                running -= 1
+
+        await asyncio.gather(*(one(number) for number in range(12)))
+
+    asyncio.run(main())
+    assert (len(most), max(most)) == (8, 2)
+
+
+def test_a_higher_limit_lets_those_who_wait_in() -> None:
+    """A request that waits starts as soon as one more may be in flight."""
+
+    async def main() -> int:
+        server = Server(2)
+        server.clock.now += 1
+        await server.ask(overloaded=True)
+        for _ in range(GOOD_IN_A_ROW - 1):
+            await server.ask()
+        async with server.pacer.slot() as slot:
+            waiting = asyncio.create_task(server.ask())
+            await asyncio.sleep(0)
+            slot.answered("list")
+            await waiting
+        return server.pacer.limit
+
+    assert asyncio.run(main()) == 2
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_who_gives_up_waiting_leaves_no_gap(steps: int) -> None:
+    """A request that is cancelled before or while it is let in takes no slot along."""
+
+    async def main() -> None:
+        pacer = Pacer(1)
+        async with pacer.slot():
+            first = asyncio.create_task(_use(pacer))
+            second = asyncio.create_task(_use(pacer))
+            await asyncio.sleep(0)
+            if steps == 1:
+                first.cancel()
+                await asyncio.sleep(0)
+            elif steps == 2:
+                first.cancel()
+        if steps == 3:
+            first.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait([first])
+            await second
+            await _use(pacer)
+        assert first.cancelled()
+
+    asyncio.run(main())
+
+
+async def _use(pacer: Pacer) -> None:
+    async with pacer.slot():
+        await asyncio.sleep(0)
+
+
+# Slowness
+
+
+def test_a_server_that_becomes_slow_gets_less() -> None:
+    """Far slower than at its best for a while: one less, again and again, down to one."""
+    server = Server(3)
+    server.asked(50, 0.2)
+    assert server.asked(30, 5.0) == 1
+    assert server.heard == [PaceChanged(2, 3, "slow"), PaceChanged(1, 3, "slow")]
+    assert server.asked(100, 0.2) == 3
+
+
+def test_single_slow_answers_are_no_slowness() -> None:
+    """A call that ran the helpdesk's due tasks takes a minute, and says nothing of the load."""
+    server = Server(8)
+    for _ in range(20):
+        server.asked(30, 0.2)
+        server.asked(1, 60.0)
+    assert server.heard == []
+
+
+def test_an_answer_within_a_second_is_never_slow() -> None:
+    """Twenty times its best is fine where the best is next to nothing."""
+    server = Server(8)
+    server.asked(50, 0.01)
+    assert server.asked(200, 0.9) == 8
+
+
+def test_a_server_that_always_was_slow_is_left_alone() -> None:
+    """Slow by itself is not slower than at its best."""
+    assert Server(8).asked(200, 20.0) == 8
+
+
+def test_kinds_of_requests_are_judged_apart() -> None:
+    """A page of tickets may take long where an attachment does not."""
+    server = Server(8)
+    for _ in range(100):
+        server.asked(1, 0.1, "attachment")
+        server.asked(1, 8.0, "page")
+    assert server.heard == []
+
+
+def test_a_few_answers_are_judged_by_nobody() -> None:
+    """What is asked two or three times in a run has no best."""
+    server = Server(8)
+    server.asked(1, 0.1)
+    assert server.asked(Latency.FIRST - 2, 30.0) == 8
+
+
+def test_a_server_that_stays_slow_is_not_held_back_for_ever() -> None:
+    """After some thousand answers slow is what this server is, and all requests come back."""
+    server = Server(4)
+    server.asked(50, 0.5)
+    assert server.asked(100, 6.0) == 1
+    assert server.asked(4000, 6.0) == 4
+
+
+def test_slow_answers_give_nothing_back() -> None:
+    """A server that is slow with a single request at a time does not get more of them."""
+    server = Server(2)
+    server.asked(50, 0.2)
+    assert server.asked(200, 5.0) == 1
+
+
+# The gate
+
+
+def test_a_closed_gate_holds_all_but_the_urgent() -> None:
+    """Nobody passes, not even who has a slot already, but the one who looks for the server."""
+
+    async def main() -> None:
+        pacer = Pacer(1)
+        opened = asyncio.Event()
+
+        async def wait() -> None:
+            await opened.wait()
+
+        async with pacer.slot():
+            inside = asyncio.create_task(_use(pacer))
+            await asyncio.sleep(0)
+            pacer.close_until(asyncio.create_task(wait()))
+        outside = asyncio.create_task(_use(pacer))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not inside.done()
+        assert not outside.done()
+        async with asyncio.timeout(5):
+            async with pacer.slot(urgent=True):
+                pass
+            opened.set()
+            await asyncio.gather(inside, outside)
+
+    asyncio.run(main())
+
+
+def test_a_gate_that_fails_tells_all() -> None:
+    """Who waits at the gate, and who comes later, gets the error that closed it for good."""
+
+    async def fail() -> None:
+        raise SourceDown("gone")
+
+    async def main() -> None:
+        pacer = Pacer(2)
+        pacer.close_until(asyncio.create_task(fail()))
+        found = await asyncio.gather(*(_use(pacer) for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in found] == [SourceDown] * 3
+        async with asyncio.timeout(5):
+            with pytest.raises(SourceDown):
+                await _use(pacer)
+
+    asyncio.run(main())
+
+
+def test_the_urgent_keep_to_a_hold() -> None:
+    """A server that asked for a pause is not looked for during it."""
+    clock = Clock()
+
+    async def main() -> float:
+        pacer = Pacer(1, clock=clock, sleep=clock.sleep)
+        pacer.hold(30.0)
+        assert pacer.held == 30.0
+        async with pacer.slot(), pacer.slot(urgent=True):
+            assert pacer.held == 0.0
+            return clock()
+
+    assert asyncio.run(main()) == 1030.0
+
+
+def test_adapting_keeps_the_spacing() -> None:
+    """However many may be in flight, starts stay evenly spaced."""
+    clock = Clock()
+    pacer = Pacer(8, 4.0, clock=clock, sleep=clock.sleep)
+    clock.now += 1
+    found: list[float] = []
+
+    async def one(number: int) -> None:
+        async with pacer.slot() as slot:
+            found.append(clock())
+            if number % 5 == 0:
+                slot.overloaded()
+            else:
+                slot.answered("list")
+
+    async def main() -> None:
+        await asyncio.gather(*(one(number) for number in range(40)))
+
+    asyncio.run(main())
+    assert pacer.limit < 8
+    assert [b - a for a, b in itertools.pairwise(found)] == [0.25] * 39
