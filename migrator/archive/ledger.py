@@ -31,14 +31,19 @@ _PUT_DEPARTMENT = """
 
 _PUT_TICKET = """
     INSERT INTO tickets
-        (id, department_id, display_id, subject, created_at, last_activity, listed_run)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+        (id, department_id, display_id, subject, created_at, last_activity, status_id,
+         requester_name, requester_email, owner_name, listed_run)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         department_id = excluded.department_id,
         display_id = excluded.display_id,
         subject = excluded.subject,
         created_at = excluded.created_at,
         last_activity = excluded.last_activity,
+        status_id = excluded.status_id,
+        requester_name = excluded.requester_name,
+        requester_email = excluded.requester_email,
+        owner_name = excluded.owner_name,
         merged_into = NULL,
         deleted_at = NULL,
         listed_run = coalesce(excluded.listed_run, listed_run)"""
@@ -239,6 +244,10 @@ class Ledger(Reading):
             _text(ticket.subject),
             ticket.created_at,
             ticket.last_activity,
+            ticket.status_id,
+            _text(ticket.requester_name),
+            _text(ticket.requester_email),
+            _text(ticket.owner_name),
             run_id,
         )
         with self.atomic():

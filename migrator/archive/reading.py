@@ -25,7 +25,7 @@ from migrator.errors import ArchiveDamaged
 _PAGE = 1000
 """Rows read at once while streaming: between pages other threads and processes may write."""
 
-_ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
+ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
 _STATE = [f.name for f in fields(Row)].index("state")
 _WORK = "id, ticket_id, declared_size, filename, attempts, note"
 # In the very words of the partial index, or SQLite would not use it:
@@ -90,14 +90,14 @@ class Reading:
     ) -> Iterator[Row]:
         """Yield rows by attachment id, above ``after``, in constant memory."""
         where = "" if states is None else f"AND state IN ({state_list(states)})"
-        sql = f"SELECT {_ROW} FROM ledger WHERE attachment_id > ? {where} ORDER BY 1 LIMIT ?"
-        return map(_row, self._stream(sql, after, limit))
+        sql = f"SELECT {ROW} FROM ledger WHERE attachment_id > ? {where} ORDER BY 1 LIMIT ?"
+        return map(row_from, self._stream(sql, after, limit))
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""
-        sql = f"SELECT {_ROW} FROM ledger WHERE attachment_id = ?"
+        sql = f"SELECT {ROW} FROM ledger WHERE attachment_id = ?"
         found = self._db.one(sql, (attachment_id,))
-        return _row(found) if found else None
+        return row_from(found) if found else None
 
     def ticket_count(self) -> int:
         """Return the number of tickets, without those merged into another one."""
@@ -252,7 +252,8 @@ class Reading:
         return int(self._db.execute(sql, params)[0][0])
 
 
-def _row(values: Tuple) -> Row:
+def row_from(values: Tuple) -> Row:
+    """Give the row whose columns are ROW."""
     columns = list(values)
     columns[_STATE] = State(columns[_STATE])
     return Row(*columns)

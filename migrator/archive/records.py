@@ -44,7 +44,11 @@ class Department:
 
 @dataclass(frozen=True, slots=True)
 class TicketRow:
-    """A ticket of the source; ``display_id`` is its mask (ABC-123-45678) or plain number."""
+    """A ticket of the source; ``display_id`` is its mask (ABC-123-45678) or plain number.
+
+    ``requester_name`` and ``requester_email`` are whose ticket it is, ``owner_name`` is the staff
+    member it is assigned to ("": nobody), ``status_id`` one of :class:`StatusRow`.
+    """
 
     id: int
     department_id: int
@@ -52,6 +56,109 @@ class TicketRow:
     subject: str = ""
     created_at: int = 0
     last_activity: int = 0
+    status_id: int = 0
+    requester_name: str = ""
+    requester_email: str = ""
+    owner_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """A ticket status of the source; ``resolved`` tickets need no more work."""
+
+    id: int
+    title: str
+    department_id: int = 0
+    resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PostRow:
+    """A post of a ticket as the source sent it.
+
+    ``staff`` tells a post of the staff from one of a user, ``is_private`` one that users do not
+    see. ``note`` are short codes of what happened to ``text``, joined by commas.
+    """
+
+    id: int
+    created_at: int = 0
+    author_name: str = ""
+    author_email: str = ""
+    staff: bool = False
+    is_private: bool = False
+    is_html: bool = False
+    text: str = ""
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TicketHeader:
+    """A ticket as the endpoint and the pages show it.
+
+    ``ticket_number`` is the mapped number or the Kayako id as text, ``queue_id`` and
+    ``queue_name`` the mapped queue or the Kayako department. ``status`` is ``open``, ``on-hold``
+    or ``closed``. ``merged_into`` is the ticket that took its posts, ``deleted_at`` when we
+    learned that the source deleted it.
+    """
+
+    id: int
+    ticket_number: str
+    display_id: str
+    department_id: int
+    queue_id: int
+    queue_name: str
+    subject: str
+    status: str
+    requester_name: str
+    requester_email: str
+    owner_name: str
+    created_at: int
+    last_activity: int
+    merged_into: int | None
+    deleted_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A post of a ticket as the endpoint and the pages show it.
+
+    ``note`` tells what happened to ``text``: ``not_kept`` (all we know of the post is that
+    attachments name it), ``repaired_text``, ``cut_text``, joined by commas; None: nothing.
+    The ``id`` is the post's; attachments that name no post share a response with the negative
+    id of their ticket.
+    """
+
+    id: int
+    ticket_id: int
+    ticket_number: str
+    queue_id: int
+    created_at: int
+    author_name: str
+    author_email: str
+    staff: bool
+    is_private: bool
+    is_html: bool
+    text: str
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFilter:
+    """Which responses are wanted; None asks for nothing, an empty set lets nothing through.
+
+    ``queues`` is what the asker may see. Times are Unix seconds, both ends included.
+    """
+
+    queues: frozenset[int] | None = None
+    queue_names: frozenset[str] | None = None
+    ticket_numbers: frozenset[str] | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+    is_internal: bool | None = None
+    staff: bool | None = None
+    response_ids: frozenset[int] | None = None
+    author_email: str | None = None
+    has_attachments: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from migrator.errors import ArchiveDamaged, ArchiveTooNew
 if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
     from sqlite_utils.db import Database
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -191,6 +191,103 @@ CREATE TABLE marks (
 ALTER TABLE tickets ADD COLUMN deleted_at INTEGER;
 """
 
+THREADS = """
+CREATE TABLE statuses (
+    id INTEGER PRIMARY KEY,
+    title TEXT NOT NULL,
+    department_id INTEGER NOT NULL,
+    resolved INTEGER NOT NULL CHECK (resolved IN (0, 1))
+) STRICT;
+
+ALTER TABLE tickets ADD COLUMN status_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN requester_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE tickets ADD COLUMN requester_email TEXT NOT NULL DEFAULT '';
+ALTER TABLE tickets ADD COLUMN owner_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE tickets ADD COLUMN posts_activity INTEGER;
+ALTER TABLE tickets ADD COLUMN posts_run INTEGER REFERENCES runs (id);
+DROP INDEX tickets_by_department;
+CREATE INDEX tickets_by_department ON tickets (department_id, last_activity, id);
+CREATE INDEX tickets_by_activity ON tickets (last_activity, id);
+CREATE INDEX tickets_unread ON tickets (id)
+    WHERE posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL;
+
+CREATE TABLE posts (
+    id INTEGER PRIMARY KEY,
+    ticket_id INTEGER NOT NULL REFERENCES tickets (id),
+    created_at INTEGER NOT NULL,
+    author_name TEXT NOT NULL DEFAULT '',
+    author_email TEXT NOT NULL DEFAULT '',
+    staff INTEGER NOT NULL DEFAULT 0 CHECK (staff IN (0, 1)),
+    is_private INTEGER NOT NULL DEFAULT 0 CHECK (is_private IN (0, 1)),
+    is_html INTEGER NOT NULL DEFAULT 0 CHECK (is_html IN (0, 1)),
+    note TEXT,
+    text TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX posts_by_ticket ON posts (ticket_id, created_at, id);
+CREATE INDEX posts_by_time ON posts (created_at, id, ticket_id);
+CREATE INDEX attachments_by_response ON attachments (iif(post_id > 0, post_id, -ticket_id));
+
+-- A post that attachments name has a row, even if nobody ever read it: the way to its files.
+INSERT INTO posts (id, ticket_id, created_at, note)
+SELECT iif(post_id > 0, post_id, -ticket_id) AS response_id, max(ticket_id), min(created_at),
+    'not_kept'
+FROM attachments GROUP BY response_id;
+CREATE TRIGGER attachments_name_a_post AFTER INSERT ON attachments
+WHEN NOT EXISTS (SELECT 1 FROM posts WHERE id = iif(new.post_id > 0, new.post_id, -new.ticket_id))
+BEGIN
+    INSERT INTO posts (id, ticket_id, created_at, note) VALUES (
+        iif(new.post_id > 0, new.post_id, -new.ticket_id), new.ticket_id, new.created_at, 'not_kept'
+    );
+    UPDATE tickets SET posts_activity = NULL WHERE id = new.ticket_id;
+END;
+CREATE TRIGGER attachments_take_their_post_along AFTER UPDATE OF ticket_id, post_id ON attachments
+WHEN old.ticket_id <> new.ticket_id OR old.post_id <> new.post_id
+BEGIN
+    UPDATE posts SET ticket_id = new.ticket_id
+        WHERE id = new.post_id AND id > 0 AND ticket_id <> new.ticket_id;
+    INSERT INTO posts (id, ticket_id, created_at, note)
+        SELECT iif(new.post_id > 0, new.post_id, -new.ticket_id), new.ticket_id, new.created_at,
+            'not_kept'
+        WHERE NOT EXISTS (
+            SELECT 1 FROM posts WHERE id = iif(new.post_id > 0, new.post_id, -new.ticket_id)
+        );
+    UPDATE tickets SET posts_activity = NULL WHERE id = new.ticket_id;
+END;
+CREATE TRIGGER merged_tickets_hand_over_their_posts AFTER UPDATE OF merged_into ON tickets
+WHEN new.merged_into IS NOT NULL AND new.merged_into IS NOT old.merged_into
+BEGIN
+    UPDATE posts SET ticket_id = new.merged_into WHERE ticket_id = new.id AND id > 0;
+    UPDATE tickets SET posts_activity = NULL WHERE id = new.merged_into;
+END;
+
+CREATE VIEW headers AS
+SELECT
+    t.id,
+    coalesce(n.number, CAST(t.id AS TEXT)) AS ticket_number,
+    t.display_id,
+    t.department_id,
+    coalesce(c.queue_id, m.queue_id, t.department_id) AS queue_id,
+    coalesce(
+        c.name, m.name, d.title, iif(t.department_id = 0, 'Trash', 'Department ' || t.department_id)
+    ) AS queue_name,
+    t.subject,
+    CASE WHEN s.resolved THEN 'closed' WHEN s.title LIKE '%hold%' THEN 'on-hold' ELSE 'open' END
+        AS status,
+    t.requester_name,
+    t.requester_email,
+    t.owner_name,
+    t.created_at,
+    t.last_activity,
+    t.merged_into,
+    t.deleted_at
+FROM tickets AS t
+LEFT JOIN ticket_numbers AS n ON n.ticket_id = t.id
+LEFT JOIN departments AS d ON d.id = t.department_id
+LEFT JOIN statuses AS s ON s.id = t.status_id
+LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'config'
+LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command';
+"""
+
 
 def version(checkpoint: Checkpoint) -> int:
     """Return the schema's version, 0 for an empty file.
@@ -226,6 +323,7 @@ def migrate(checkpoint: Checkpoint) -> None:
     steps = Migrations("migrator")
     steps(name="0001_first")(_first)
     steps(name="0002_sync")(_sync)
+    steps(name="0003_threads")(_threads)
     with checkpoint.atomic(), checkpoint.border:
         steps.apply(checkpoint.database)
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -244,6 +342,11 @@ def _first(db: Database) -> None:
 
 def _sync(db: Database) -> None:
     for statement in _statements(SYNC):
+        db.execute(statement)
+
+
+def _threads(db: Database) -> None:
+    for statement in _statements(THREADS):
         db.execute(statement)
 
 

@@ -13,13 +13,14 @@ from migrator.archive.blobs import BlobStore
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import RunLock
+from migrator.archive.threads import Threads
 from migrator.errors import ArchiveMissing, ArchiveUnwritable
 
 
 class Archive:
     """What we keep: blobs and the checkpoint that knows what they are.
 
-    ``blobs``, ``ledger`` and ``access`` may be used from all threads.
+    ``blobs``, ``ledger``, ``threads`` and ``access`` may be used from all threads.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Archive:
         self.path = path
         self.blobs = blobs
         self.ledger = Ledger(db)
+        self.threads = Threads(db)
         self.access = Access(db)
         self._db = db
         self._lock = lock
