@@ -208,6 +208,7 @@ ALTER TABLE tickets ADD COLUMN posts_run INTEGER REFERENCES runs (id);
 DROP INDEX tickets_by_department;
 CREATE INDEX tickets_by_department ON tickets (department_id, last_activity, id);
 CREATE INDEX tickets_by_activity ON tickets (last_activity, id);
+CREATE INDEX tickets_by_display_id ON tickets (display_id);
 CREATE INDEX tickets_unread ON tickets (id)
     WHERE posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL;
 

@@ -3,13 +3,27 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
+from migrator.archive.conditions import (
+    OF_RESPONSE,
+    Condition,
+    Range,
+    all_of,
+    allowed,
+    as_json,
+    between,
+    clean,
+    contains,
+    fit,
+    has_file,
+    number_is,
+    one_of,
+    wanted_by,
+)
 from migrator.archive.reading import ROW, row_from
 from migrator.archive.records import (
     PostRow,
@@ -21,14 +35,8 @@ from migrator.archive.records import (
     TicketRow,
 )
 
-Range = tuple[int | None, int | None]
-"""From and to in Unix seconds, both included; None is open."""
-
 ENDLESS = -1
 """SQLite's LIMIT for none."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_PLAIN_NUMBER = re.compile("[0-9]{1,18}")
 
 _HEADER = ", ".join(f"h.{field.name}" for field in fields(TicketHeader))
 _RESPONSE = ", ".join(
@@ -43,30 +51,11 @@ _RESPONSES = f"""
     FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id
     WHERE """
 
-_NUMBERED = """
-    SELECT ticket_id FROM ticket_numbers WHERE number IN (SELECT value FROM json_each(?))
-    UNION ALL SELECT value FROM json_each(?)
-        WHERE value NOT IN (SELECT ticket_id FROM ticket_numbers)"""
-
-# A department is its own queue unless the configuration, or else a command, names another.
-_DEPARTMENTS = """
-    SELECT department_id FROM queues AS q
-        WHERE queue_id IN (SELECT value FROM json_each(?)) AND (origin = 'config' OR NOT EXISTS (
-            SELECT 1 FROM queues
-            WHERE department_id = q.department_id AND origin = 'config'))
-    UNION ALL SELECT value FROM json_each(?)
-        WHERE value NOT IN (SELECT department_id FROM queues)"""
-
-_OF_RESPONSE = "iif(a.post_id > 0, a.post_id, -a.ticket_id)"
-"""In the very words of the index."""
-_HAS_ATTACHMENTS = f"""
-    SELECT 1 FROM attachments AS a
-    WHERE {_OF_RESPONSE} = p.id AND a.ticket_id = p.ticket_id"""
 _ATTACHMENTS_OF = f"""
     SELECT {ROW} FROM ledger WHERE attachment_id IN (
         SELECT a.id FROM attachments AS a JOIN posts AS p
-            ON p.id = {_OF_RESPONSE} AND p.ticket_id = a.ticket_id
-        WHERE {_OF_RESPONSE} IN (SELECT value FROM json_each(?))
+            ON p.id = {OF_RESPONSE} AND p.ticket_id = a.ticket_id
+        WHERE {OF_RESPONSE} IN (SELECT value FROM json_each(?))
     ) ORDER BY 1"""
 
 _IS_UNREAD = "posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL"
@@ -156,7 +145,7 @@ class Threads:
         Fewer than ``limit`` are the last ones. Whoever goes on after the last one of a page meets
         every post once, whatever is added meanwhile.
         """
-        return self._responses(_wanted(wanted), after, limit, text_limit)
+        return self._responses(wanted_by(wanted), after, limit, text_limit)
 
     def attachments_of_ticket(self, ticket_id: int) -> list[Row]:
         """Return all attachments of a ticket, in any state, by id."""
@@ -166,7 +155,7 @@ class Threads:
     def attachments_of(self, response_ids: Collection[int]) -> dict[int, list[Row]]:
         """Return the attachments of responses, in any state, by id; none for those without."""
         found: defaultdict[int, list[Row]] = defaultdict(list)
-        for values in self._db.execute(_ATTACHMENTS_OF, (_json(response_ids),)):
+        for values in self._db.execute(_ATTACHMENTS_OF, (as_json(response_ids),)):
             row = row_from(values)
             found[row.post_id if row.post_id > 0 else -row.ticket_id].append(row)
         return dict(found)
@@ -191,18 +180,16 @@ class Threads:
         these. ASCII letters match in either case. ``queues`` is what the asker may see, None
         for everything.
         """
-        where = [("h.merged_into IS NULL", ()), *_allowed(queues)]
-        where += _between("h.created_at", created) + _between("h.last_activity", updated)
-        where += [_number(number)] if number else []
-        where += [_contains(subject, "h.subject")] if subject else []
-        where += (
-            [_contains(requester, "h.requester_name", "h.requester_email")] if requester else []
-        )
-        where += [_has_file(filename)] if filename else []
+        where = [("h.merged_into IS NULL", ()), *allowed(queues)]
+        where += between("h.created_at", created) + between("h.last_activity", updated)
+        where += [number_is(number)] if number else []
+        where += [contains(subject, "h.subject")] if subject else []
+        where += [contains(requester, "h.requester_name", "h.requester_email")] if requester else []
+        where += [has_file(filename)] if filename else []
         if text:
             people = ("h.subject", "h.requester_name", "h.requester_email")
-            where.append(_any(_number(text), _contains(text, *people), _has_file(text)))
-        condition, params = _all(where)
+            where.append(one_of(number_is(text), contains(text, *people), has_file(text)))
+        condition, params = all_of(where)
         sql = f"""
             SELECT {_HEADER} FROM headers AS h WHERE {condition}
             ORDER BY h.last_activity DESC, h.id DESC LIMIT ?"""
@@ -212,7 +199,7 @@ class Threads:
         """Add or change ticket statuses; those no longer listed stay, tickets may have them."""
         with self._db.atomic():
             for one in statuses:
-                values = (one.id, _text(one.title), one.department_id, one.resolved)
+                values = (one.id, clean(one.title), one.department_id, one.resolved)
                 self._db.execute(_PUT_STATUS, values)
 
     def put(
@@ -233,14 +220,14 @@ class Threads:
         header = (
             ticket.id,
             ticket.department_id,
-            _text(ticket.display_id),
-            _text(ticket.subject),
+            clean(ticket.display_id),
+            clean(ticket.subject),
             ticket.created_at,
             ticket.last_activity,
             ticket.status_id,
-            _text(ticket.requester_name),
-            _text(ticket.requester_email),
-            _text(ticket.owner_name),
+            clean(ticket.requester_name),
+            clean(ticket.requester_email),
+            clean(ticket.owner_name),
             kept_for,
             run_id,
         )
@@ -278,100 +265,22 @@ class Threads:
 
     def _responses(
         self,
-        where: list[_Condition],
+        where: list[Condition],
         after: tuple[int, int] | None,
         limit: int | None,
         text_limit: int | None,
     ) -> list[Response]:
         if after is not None:
-            where = [*where, ("(p.created_at, p.id) > (?, ?)", tuple(map(_fit, after)))]
-        condition, params = _all(where)
+            where = [*where, ("(p.created_at, p.id) > (?, ?)", tuple(map(fit, after)))]
+        condition, params = all_of(where)
         sql = f"{_RESPONSES} {condition} ORDER BY p.created_at, p.id LIMIT ?"
         cut = _LONGEST if text_limit is None else text_limit
         most = ENDLESS if limit is None else limit
         return [_response(row) for row in self._db.execute(sql, (cut, *params, most))]
 
 
-_Condition = tuple[str, tuple[object, ...]]
 _LONGEST = (1 << 31) - 1
 """Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
-
-
-def _wanted(wanted: ResponseFilter) -> list[_Condition]:
-    """Translate a filter into conditions on p (posts) and h (headers)."""
-    where = _allowed(wanted.queues)
-    where += _between("p.created_at", (wanted.created_from, wanted.created_to))
-    if wanted.queue_names is not None:
-        where.append(
-            ("h.queue_name IN (SELECT value FROM json_each(?))", (_json(wanted.queue_names),))
-        )
-    if wanted.ticket_numbers is not None:
-        where.append((f"p.ticket_id IN ({_NUMBERED})", _numbers(wanted.ticket_numbers)))
-    if wanted.is_internal is not None:
-        where.append(("p.is_private = ?", (wanted.is_internal,)))
-    if wanted.staff is not None:
-        where.append(("p.staff = ?", (wanted.staff,)))
-    if wanted.response_ids is not None:
-        where.append(("p.id IN (SELECT value FROM json_each(?))", (_json(wanted.response_ids),)))
-    if wanted.author_email is not None:
-        where.append(("lower(p.author_email) = lower(?)", (_text(wanted.author_email),)))
-    if wanted.has_attachments is not None:
-        negation = "" if wanted.has_attachments else "NOT "
-        where.append((f"{negation}EXISTS ({_HAS_ATTACHMENTS})", ()))
-    return where
-
-
-def _allowed(queues: frozenset[int] | None) -> list[_Condition]:
-    if queues is None:
-        return []
-    return [(f"h.department_id IN ({_DEPARTMENTS})", (_json(queues),) * 2)]
-
-
-def _between(column: str, given: Range) -> list[_Condition]:
-    start, end = given
-    where: list[_Condition] = [] if start is None else [(f"{column} >= ?", (_fit(start),))]
-    return where if end is None else [*where, (f"{column} <= ?", (_fit(end),))]
-
-
-def _numbers(numbers: Iterable[str]) -> tuple[str, str]:
-    """Give the two lists that _NUMBERED asks for: as mapped, and as plain Kayako ids."""
-    given = list(numbers)
-    return _json(given), _json([int(one) for one in given if _PLAIN_NUMBER.fullmatch(one)])
-
-
-def _number(number: str) -> _Condition:
-    where = f"(h.id IN ({_NUMBERED}) OR h.display_id = ?)"
-    return where, (*_numbers([number]), _text(number))
-
-
-def _contains(text: str, *columns: str) -> _Condition:
-    where = " OR ".join(f"instr(lower({column}), lower(?))" for column in columns)
-    return f"({where})", (_text(text),) * len(columns)
-
-
-def _has_file(text: str) -> _Condition:
-    inside, params = _contains(text, "a.filename")
-    return f"EXISTS (SELECT 1 FROM attachments AS a WHERE a.ticket_id = h.id AND {inside})", params
-
-
-def _any(*conditions: _Condition) -> _Condition:
-    where = " OR ".join(condition for condition, _ in conditions)
-    return f"({where})", tuple(value for _, params in conditions for value in params)
-
-
-def _all(conditions: Iterable[_Condition]) -> _Condition:
-    given = list(conditions)
-    where = " AND ".join(condition for condition, _ in given) or "true"
-    return where, tuple(value for _, params in given for value in params)
-
-
-def _fit(number: int) -> int:
-    """Return the nearest number that SQLite can hold."""
-    return min(max(number, -(1 << 63)), (1 << 63) - 1)
-
-
-def _json(values: Iterable[object]) -> str:
-    return json.dumps(list(values))
 
 
 def _post(ticket_id: int, post: PostRow) -> Tuple:
@@ -379,12 +288,12 @@ def _post(ticket_id: int, post: PostRow) -> Tuple:
         post.id,
         ticket_id,
         post.created_at,
-        _text(post.author_name),
-        _text(post.author_email),
+        clean(post.author_name),
+        clean(post.author_email),
         post.staff,
         post.is_private,
         post.is_html,
-        _text(post.text),
+        clean(post.text),
         post.note,
     )
 
@@ -394,8 +303,3 @@ def _response(values: Tuple) -> Response:
     for flag in _FLAGS:
         columns[flag] = bool(columns[flag])
     return Response(*columns)
-
-
-def _text(value: str) -> str:
-    """Return the text without lone surrogates, which SQLite cannot hold."""
-    return _SURROGATE.sub("\ufffd", value)
