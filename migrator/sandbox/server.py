@@ -61,6 +61,10 @@ class SandboxServer:
         """Verb and API path of every request so far, without credentials."""
         return list(self._log)
 
+    def requests_after(self, number: int) -> list[tuple[str, str]]:
+        """Return the same without the first ``number``, for those who look often."""
+        return self._log[number:]
+
     def start(self) -> Self:
         """Bind and serve until :meth:`stop`."""
         self._http = http = _Http(self._address, self._handle, self.helpdesk.options.latency)
