@@ -34,6 +34,8 @@ COMMANDS = {
         "doctor": "Try the connection, the keys and the disk; say what to change.",
         "plan": "Tell what a run would do; write nothing.",
         "run": "Pull every attachment into the archive; resumes by itself.",
+        "sync": "Pull what is new; repeats itself with --every 15m.",
+        "schedule": "Print what makes systemd or cron sync by themselves.",
         "status": "Tell where we are, also while a run is at work.",
         "report": "The closing ledger as text, JSON or CSV.",
         "verify": "Read every stored file again and compare.",
@@ -44,7 +46,6 @@ COMMANDS = {
         "source": "Kayako by hand: list, get, upload, delete one attachment.",
         "sandbox": "Serve a Kayako look-alike to rehearse on.",
         "demo": "The whole story in one command, without a helpdesk.",
-        "selftest": "The chaos tests: kills, a full disk, damage; shows that nothing is lost.",
     }.items()
 }
 

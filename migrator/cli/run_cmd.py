@@ -58,12 +58,21 @@ def conclude(archive: object, result: RunResult) -> int:
     Raises what ended the run early, once the ledger is printed.
     """
     from migrator.archive import Archive
-    from migrator.cli._common import shown
     from migrator.report.model import build
     from migrator.report.text import render
 
     assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
     click.echo(render(build(archive)), nl=False)
+    tell_gaps(result)
+    if result.ended_by is not None:
+        raise result.ended_by
+    return result.exit_code
+
+
+def tell_gaps(result: RunResult) -> None:
+    """Print what the lists left open and what the source has deleted."""
+    from migrator.cli._common import shown
+
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
     gaps += [f"row {key} of the list: {text}" for key, text in sorted(result.unreadable.items())]
     if gaps:
@@ -74,6 +83,3 @@ def conclude(archive: object, result: RunResult) -> int:
         click.echo(f"\nThe source counts {result.short:,} tickets more than it lists.")
     if result.deleted:
         click.echo(f"\nDeleted at the source since: {result.deleted:,}; their bytes are kept.")
-    if result.ended_by is not None:
-        raise result.ended_by
-    return result.exit_code

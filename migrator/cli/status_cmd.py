@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, open_beside, pass_app, print_json
-from migrator.report.plain import iso_time
+from migrator.cli._common import App, duration, now, open_beside, pass_app, print_json
+from migrator.report.plain import human_duration, iso_time
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -19,21 +19,40 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--max-age",
+    callback=duration,
+    metavar="DURATION",
+    help="Exit with 3 when the last success is older, or there was none.",
+)
 @pass_app
-def status(app: App, as_json: bool) -> None:
+def status(app: App, as_json: bool, max_age: float | None) -> int:
     """Tell where we are, also while a run is at work.
 
+    A success is a run or sync over the whole helpdesk that came to its end and left no ticket
+    unlisted. Failed, missing and gone attachments do not spoil it; they are counted here.
+
     \b
-    Example:
+    Examples:
       migrator status
       migrator status --json | jq .states.failed.n
+      migrator status --max-age 1h >/dev/null || echo "no sync for an hour"
     """
     _, archive = open_beside(app)
     with archive:
+        age = _success_age(archive)
         if as_json:
             print_json(_facts(archive))
         else:
             click.echo("\n".join(_lines(archive)))
+    # A success of tomorrow, by a clock that was wrong, must not vouch for today.
+    stale = max_age is not None and (age is None or abs(age) > max_age)
+    return 3 if stale else 0
+
+
+def _success_age(archive: Archive) -> int | None:
+    success = archive.ledger.mark("success")
+    return None if success is None else now() - success.value
 
 
 def _lines(archive: Archive) -> list[str]:
@@ -46,9 +65,21 @@ def _lines(archive: Archive) -> list[str]:
         f"Archive {shown(str(archive.path))}",
         _describe(owner) if owner is not None else "No run is at work.",
         describe_run(runs[0]) if runs else "There has been no run yet.",
+        *_sync_lines(archive),
         "",
         *ledger(archive.ledger.counts()),
     ]
+
+
+def _sync_lines(archive: Archive) -> list[str]:
+    age, whole = _success_age(archive), archive.ledger.mark("full_pass")
+    success = archive.ledger.mark("success")
+    lines = ["No run or sync over the whole helpdesk has succeeded yet."]
+    if age is not None and success is not None:
+        lines = [f"Last success: {iso_time(success.value)}, {human_duration(age)} ago."]
+    if whole is not None:
+        lines.append(f"Last pass over all tickets: begun {iso_time(whole.value)}.")
+    return lines
 
 
 def _describe(owner: Mapping[str, object]) -> str:
@@ -70,6 +101,8 @@ def _facts(archive: Archive) -> dict[str, object]:
     counts = archive.ledger.counts()
     runs = archive.ledger.runs(1)
     left = gaps(runs[0] if runs else None)
+    marks = {name: archive.ledger.mark(name) for name in ("success", "watermark", "full_pass")}
+    at = {name: (iso_time(mark.value) or None) if mark else None for name, mark in marks.items()}
     return {
         "archive": str(archive.path),
         "held_by": _owner(archive.path),
@@ -77,6 +110,10 @@ def _facts(archive: Archive) -> dict[str, object]:
         "gaps": left,
         "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in counts.items()},
         "last_run": run_facts(runs[0] if runs else None),
+        "last_success": at["success"],
+        "last_success_age": _success_age(archive),
+        "last_full_pass": at["full_pass"],
+        "watermark": at["watermark"],
     }
 
 

@@ -1,0 +1,155 @@
+"""``migrator schedule``: what systemd or cron want to know to sync by themselves."""
+
+from __future__ import annotations
+
+import getpass
+import shlex
+import sys
+
+import click
+
+from migrator.cli._common import App, duration, note, pass_app
+from migrator.errors import ConfigError
+
+MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
+HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
+"""What cron can repeat evenly: the divisors of an hour and of a day."""
+
+SERVICE = """\
+# /etc/systemd/system/migrator-sync.service
+[Unit]
+Description=Pull new ticket attachments out of Kayako
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+User={user}
+ExecStart={command}
+# The keys, unless they are in the configuration: KAYAKO_API_KEY=... and KAYAKO_SECRET_KEY=...
+# EnvironmentFile=/etc/migrator.env
+# 3: Kayako itself has lost files, or some failed and are tried again. 5: another run is at work.
+# Watch `migrator status --max-age` beside the state of this unit.
+SuccessExitStatus=3 5
+TimeoutStopSec=60
+UMask=0077
+NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectSystem=full
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+"""
+TIMER = """\
+# /etc/systemd/system/migrator-sync.timer
+# systemctl daemon-reload && systemctl enable --now migrator-sync.timer
+[Unit]
+Description=Pull new ticket attachments out of Kayako again and again
+
+[Timer]
+OnBootSec=2min
+OnUnitActiveSec={seconds}s
+RandomizedDelaySec={jitter}s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+@click.command()
+@click.option("--systemd", "form", flag_value="systemd", help="Print a service and a timer.")
+@click.option("--cron", "form", flag_value="cron", help="Print a line for crontab.")
+@click.option(
+    "--every",
+    callback=duration,
+    default="15m",
+    show_default=True,
+    metavar="DURATION",
+    help="How often to sync.",
+)
+@pass_app
+def schedule(app: App, form: str | None, every: float) -> None:
+    """Print what makes systemd or cron sync by themselves.
+
+    With the paths of this installation and this configuration. A sync that is still at work when
+    the next one is due is not disturbed: that one ends at once with exit code 5.
+
+    \b
+    Examples:
+      migrator schedule --systemd
+      migrator schedule --cron --every 1h
+    """
+    if form is None:
+        raise click.UsageError("Say which: --systemd or --cron.")
+    if every < 60:
+        raise click.BadParameter("must be at least 1m", param_hint="--every")
+    config = app.load(need_source=False)
+    # -P: a directory of that name where the job starts must not pass for this tool.
+    argv = [sys.executable, "-P", "-m", "migrator", "--config", str(config.path), "sync"]
+    if form == "cron":
+        click.echo(f"{_cron_times(every)} {cron_command(argv)} 2>&1 | logger -t migrator")
+        note("Add the line with `crontab -e`. Keys that are not in the configuration go above it.")
+        return
+    click.echo(SERVICE.format(user=_user(), command=systemd_command(argv)))
+    click.echo(TIMER.format(seconds=round(every), jitter=max(1, round(every / 10))), nl=False)
+
+
+def systemd_command(argv: list[str]) -> str:
+    """Write a command for ``ExecStart=``; nothing of it is a variable, a specifier or an escape."""
+    # The colon keeps systemd from looking for variables, also in the name of the program.
+    return (":" if any("$" in arg for arg in argv) else "") + " ".join(map(_systemd_word, argv))
+
+
+def _systemd_word(arg: str) -> str:
+    plain = arg.replace("%", "%%")
+    if all(char.isalnum() or char in "/._-+=,%@" for char in arg):
+        return plain
+    quoted = "".join(_systemd_char(char) for char in plain)
+    return f'"{quoted}"'
+
+
+def _systemd_char(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def cron_command(argv: list[str]) -> str:
+    """Write a command for a crontab: quoted for the shell, and every ``%`` for cron.
+
+    Raises ConfigError for what no crontab can hold.
+    """
+    if any(char in arg for arg in argv for char in "\n\r\0"):
+        raise ConfigError("A path with a line end cannot stand in a crontab; use --systemd.")
+    # Cron wants \% and shells do not want it between quotes; so it stands outside of them.
+    words = ("\\%".join(map(_shell_word, arg.split("%"))) for arg in argv)
+    return " ".join(words)
+
+
+def _shell_word(part: str) -> str:
+    return shlex.quote(part) if part else ""
+
+
+def _cron_times(every: float) -> str:
+    minutes, rest = divmod(round(every), 60)
+    if not rest and minutes in MINUTES:
+        return f"*/{minutes} * * * *" if minutes > 1 else "* * * * *"
+    hours, rest = divmod(round(every), 3600)
+    if not rest and hours in HOURS:
+        return {1: "0 * * * *", 24: "0 3 * * *"}.get(hours, f"0 */{hours} * * *")
+    even = ", ".join([*(f"{one}m" for one in MINUTES), *(f"{one}h" for one in HOURS)])
+    raise click.BadParameter(f"cron can only repeat every {even}", param_hint="--every")
+
+
+def _user() -> str:
+    """Name who runs this: the archive is readable for its owner only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # nobody by that number, as in some containers
+        import os
+
+        return str(os.getuid())

@@ -1,0 +1,136 @@
+"""``migrator sync``: pull what is new, once or again and again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from migrator.cli._common import App, duration, pass_app
+
+if TYPE_CHECKING:
+    from migrator.config import Config
+    from migrator.events import Event, Listener
+    from migrator.transfer.result import RunResult
+    from migrator.transfer.stop import Stop
+
+SUM = ("stored", "missing", "gone", "deleted", "failed", "pending")
+"""The states in the order in which the ledger adds them up."""
+TROUBLES_SHOWN = 50
+"""How many attachments that could not be stored one sync names."""
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Look at every ticket, even if that is not due.")
+@click.option(
+    "--every",
+    callback=duration,
+    metavar="DURATION",
+    help="Stay, and sync again and again, such as 15m.",
+)
+@click.option(
+    "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
+)
+@pass_app
+def sync(app: App, *, full: bool, every: float | None, accept_deletions: bool) -> int:
+    """Pull what is new since the last sync.
+
+    Looks at the tickets that were active since; every seven days (sync.full_pass_every), at all
+    of them: only that finds attachments that arrived without any activity, merges and deletions.
+    With --every, --full and --accept-deletions hold for the first round.
+
+    \b
+    Examples:
+      migrator sync
+      migrator sync --full
+      migrator sync --every 15m
+    """
+    from migrator.cli._common import note
+    from migrator.cli._pull import drive
+    from migrator.transfer.rounds import repeat
+
+    if every is not None and every < 1:
+        raise click.BadParameter("must be at least 1s", param_hint="--every")
+    config = app.load()
+
+    async def work(stop: Stop) -> int:
+        async def once(number: int) -> RunResult:
+            first = number == 0
+            return await _sync(
+                app, config, stop, full=full and first, accept=accept_deletions and first
+            )
+
+        if every is not None:
+            await repeat(once, every=every, stop=stop, tell=note)
+            return 0
+        result = await once(0)
+        if result.ended_by is not None:
+            raise result.ended_by
+        return result.exit_code
+
+    return drive(work)
+
+
+async def _sync(app: App, config: Config, stop: Stop, *, full: bool, accept: bool) -> RunResult:
+    """Do one sync; the archive is given back between two of them."""
+    from migrator.archive import open_archive
+    from migrator.cli._common import apply_config
+    from migrator.cli._progress import progress
+    from migrator.cli._pull import sync_within
+
+    with open_archive(config.archive.path, command="sync") as archive:
+        apply_config(archive, config)
+        with progress(app.log_format) as listener:
+            heard = _Heard(listener)
+            result = await sync_within(config, archive, heard, stop, full=full, accept=accept)
+        _tell(heard, result)
+    return result
+
+
+class _Heard:
+    """Passes events on and remembers what this sync stored, and what it could not."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.stored = 0
+        self.bytes = 0
+        self.others = 0
+        self.troubles: list[str] = []
+
+    def __call__(self, event: Event, /) -> None:
+        from migrator.events import AttachmentSettled
+
+        if isinstance(event, AttachmentSettled):
+            if event.state == "stored":
+                self.stored += 1
+                self.bytes += event.received
+            else:
+                self.others += 1
+                place = f"ticket {event.ticket_id}, attachment {event.attachment_id}"
+                why = event.detail or event.problem or ""
+                if len(self.troubles) < TROUBLES_SHOWN:
+                    self.troubles.append(f"{event.state:<8}  {place}: {why}")
+        self._listener(event)
+
+
+def _tell(heard: _Heard, result: RunResult) -> None:
+    """Print one round in a few lines; the cost must not grow with the archive."""
+    from migrator.archive import State
+    from migrator.cli._common import shown
+    from migrator.cli.run_cmd import tell_gaps
+    from migrator.report.plain import human_bytes, iso_time
+    from migrator.report.verdict import sentence, total
+
+    click.echo(
+        f"{iso_time(result.started)} sync {result.run_id}: {result.tickets:,} tickets listed, "
+        f"{heard.stored:,} attachments stored ({human_bytes(heard.bytes)})"
+    )
+    held = " + ".join(f"{result.counts[State(name)].n:,} {name}" for name in SUM)
+    click.echo(f"listed {total(result.counts).n:,} = {held}")
+    if heard.others:
+        click.echo(f"\nNot stored by this sync: {heard.others:,}")
+        for trouble in heard.troubles:
+            click.echo(f"  {shown(trouble)}")
+    tell_gaps(result)
+    if result.proven:
+        click.echo(sentence(result.counts))
