@@ -136,7 +136,7 @@ class Pacer:
         self._admit()
 
     async def _queue_up(self) -> None:
-        if self._running < self._limit and not self._queue:
+        if self._running < self._limit:  # then nobody is waiting
             self._running += 1
             return
         turn = asyncio.get_running_loop().create_future()

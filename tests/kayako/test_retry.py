@@ -174,6 +174,18 @@ def test_throttling_holds_all_requests() -> None:
     assert story.pacer.holds == [9.0]
 
 
+def test_a_pause_is_kept_after_the_last_try() -> None:
+    """The call has failed, but the others are held as long as the server asked for."""
+    story = Story(Throttled("429", retry_after=9.0), Throttled("429", retry_after=7.0), attempts=2)
+    with pytest.raises(Throttled):
+        story.run()
+    assert story.pacer.holds == [9.0, 7.0]
+    story = Story(Throttled("429"), attempts=1)
+    with pytest.raises(Throttled):
+        story.run()
+    assert story.pacer.holds == []
+
+
 def test_every_wait_is_told() -> None:
     """Listeners hear what failed, why, at which try, and how long is waited."""
     story = Story(ServerFailed("500"), Throttled("429", retry_after=9.0), "done")

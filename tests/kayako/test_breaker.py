@@ -1,0 +1,417 @@
+"""A server that is down is looked for, waited for, and given up in the end; no other is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from migrator.errors import (
+    Interrupted,
+    NotFound,
+    NotXml,
+    ServerFailed,
+    SourceDown,
+    SourceError,
+    SourceRefused,
+    SourceUnreachable,
+    Throttled,
+    Truncated,
+)
+from migrator.events import Event, Notice
+from migrator.kayako.breaker import LONGEST_TRUST, MISSES_IN_A_ROW, Breaker, waits
+from migrator.kayako.pace import Pacer
+from migrator.kayako.retry import Retrier
+
+T = TypeVar("T")
+
+
+class Source:
+    """A server whose every answer we choose, with all that stands before it.
+
+    ``probes`` are the outcomes of the looks, None for an answer; beyond them it is there.
+    """
+
+    def __init__(
+        self, *probes: Exception | None, patience: float = 600.0, attempts: int = 4
+    ) -> None:
+        self.left = list(probes)
+        self.looks = 0
+        self.looked = asyncio.Event()
+        self.slept: list[float] = []
+        self.heard: list[Event] = []
+        self.pacer = Pacer(8, sleep=self.sleep)
+        self.breaker = Breaker(
+            self.probe,
+            self.pacer,
+            patience=patience,
+            listener=self.heard.append,
+            sleep=self.sleep,
+        )
+        self.retrier = Retrier(attempts, self.pacer, sleep=self.nap, breaker=self.breaker)
+
+    async def probe(self) -> None:
+        """Look for the server."""
+        self.looks += 1
+        self.looked.set()
+        await asyncio.sleep(0)
+        outcome = self.left.pop(0) if self.left else None
+        if outcome is not None:
+            raise outcome
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a server that is gone."""
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+    async def nap(self, _seconds: float) -> None:
+        """Wait between two tries."""
+        await asyncio.sleep(0)
+
+    async def fail(self, times: int, error: SourceError | None = None) -> None:
+        """Fail so often in a row."""
+        for _ in range(times):
+            await self.breaker.failed(error or SourceUnreachable("no answer"))
+
+    @property
+    def told(self) -> list[str]:
+        """The notices."""
+        return [event.text for event in self.heard if isinstance(event, Notice)]
+
+
+def play(story: Callable[[Source], Awaitable[T]], source: Source) -> T:
+    """Let a story happen to a source that has answered once, unless it is told otherwise."""
+
+    async def main() -> T:
+        source.breaker.answered()
+        return await story(source)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("patience", "expected"),
+    [
+        (600.0, [5.0, 15.0, 45.0, 120.0, 120.0, 120.0, 120.0, 55.0]),
+        (20.0, [5.0, 15.0]),
+        (3.0, [3.0]),
+        (0.0, []),
+    ],
+)
+def test_waits_grow_up_to_the_patience(patience: float, expected: list[float]) -> None:
+    """Five seconds, then three times as long each time, to a cap; in sum the patience."""
+    assert list(waits(patience)) == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SourceUnreachable("silent"),
+        Throttled("429"),
+        ServerFailed("503"),
+        NotXml("a page about maintenance"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_failures_in_a_row_make_us_look_once(error: SourceError) -> None:
+    """Not before so many, then once; a server that is there ends the matter without a word."""
+
+    async def story(source: Source) -> None:
+        await source.fail(MISSES_IN_A_ROW - 1, error)
+        assert source.looks == 0
+        await source.fail(1, error)
+        assert (source.looks, source.slept, source.told) == (1, [], [])
+
+    play(story, Source())
+
+
+@pytest.mark.parametrize("error", [None, NotFound("404"), Truncated("cut")], ids=str)
+def test_any_proper_answer_begins_the_row_anew(error: SourceError | None) -> None:
+    """Whatever shows that the server is there: a success, a 404, half an attachment."""
+
+    async def story(source: Source) -> None:
+        for _ in range(5):
+            await source.fail(MISSES_IN_A_ROW - 1)
+            if error is None:
+                source.breaker.answered()
+            else:
+                await source.breaker.failed(error)
+        assert source.looks == 0
+
+    play(story, Source())
+
+
+def test_thousands_of_failures_are_looked_into_ever_more_rarely() -> None:
+    """A server that is there whenever we look is looked for less and less, up to a cap."""
+
+    async def story(source: Source) -> None:
+        await source.fail(10_000)
+        assert source.looks <= 10_000 / LONGEST_TRUST + 5
+        before = source.looks
+        source.breaker.answered()
+        await source.fail(MISSES_IN_A_ROW)
+        assert source.looks == before + 1  # good answers make us watchful again
+        await source.fail(2 * MISSES_IN_A_ROW + 1)
+        assert source.looks == before + 2
+
+    play(story, Source())
+
+
+def test_an_outage_is_sat_out() -> None:
+    """Each look is announced with its wait, the waits grow, and the return is told."""
+    away = [SourceUnreachable("no answer")] * 3
+
+    async def story(source: Source) -> None:
+        await source.fail(MISSES_IN_A_ROW)
+        assert source.looks == 4
+        assert len(source.slept) == 3
+        for wait, longest in zip(source.slept, (5, 15, 45), strict=True):
+            assert 0.8 * longest <= wait <= longest
+        expected = [
+            f"the source does not answer (unreachable); asking again in {wait:.0f} s"
+            for wait in source.slept
+        ]
+        assert source.told == [*expected, "the source answers again; going on"]
+        await source.fail(MISSES_IN_A_ROW - 1)
+        assert source.looks == 4  # an outage that is over counts for nothing
+
+    play(story, Source(*away))
+
+
+def test_a_server_that_stays_away_is_given_up() -> None:
+    """After the patience all calls, also later ones, get an error that says how to go on."""
+
+    async def story(source: Source) -> None:
+        with pytest.raises(SourceDown, match="the same command goes on from here") as caught:
+            await source.fail(MISSES_IN_A_ROW)
+        assert "within 10 min: HTTP 503" in str(caught.value)
+        assert sum(source.slept) <= 600
+        looks = source.looks
+        assert looks == 1 + len(list(waits(600)))
+        with pytest.raises(SourceDown):
+            await source.fail(MISSES_IN_A_ROW)
+        with pytest.raises(SourceDown):
+            async with source.pacer.slot():
+                pass
+        assert source.looks == looks
+
+    play(story, Source(*[ServerFailed("HTTP 503")] * 99))
+
+
+def test_without_patience_one_look_decides() -> None:
+    """Patience 0 is no wait at all."""
+
+    async def story(source: Source) -> None:
+        with pytest.raises(SourceDown):
+            await source.fail(MISSES_IN_A_ROW)
+        assert (source.looks, source.slept) == (1, [])
+
+    play(story, Source(SourceUnreachable("no"), patience=0.0))
+
+
+def test_a_server_that_never_answered_is_not_waited_for() -> None:
+    """Then it is the address that is wrong, and that is better told at once."""
+
+    async def story() -> None:
+        source = Source()
+        await source.fail(10 * MISSES_IN_A_ROW)
+        error = SourceUnreachable("no answer")
+        assert not await source.breaker.explains(error, source.breaker.mark())
+        assert source.looks == 0
+
+    asyncio.run(story())
+
+
+def test_a_refusal_ends_the_waiting() -> None:
+    """A server that comes back and refuses us is not asked again."""
+
+    async def story(source: Source) -> None:
+        with pytest.raises(SourceRefused):
+            await source.fail(MISSES_IN_A_ROW)
+        assert source.looks == 2
+
+    play(story, Source(SourceUnreachable("no"), SourceRefused("401"), None))
+
+
+def test_a_stop_ends_the_waiting() -> None:
+    """What the sleep raises reaches everybody who waits."""
+
+    class Stopped(Source):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            raise Interrupted("stop")
+
+    async def story(source: Source) -> None:
+        tasks = [asyncio.create_task(source.fail(MISSES_IN_A_ROW)) for _ in range(3)]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(one) for one in found] == [Interrupted] * 3
+        assert source.looks == 1
+
+    play(story, Stopped(*[SourceUnreachable("no")] * 9))
+
+
+def test_an_asked_for_pause_is_kept() -> None:
+    """A server that named a time is not asked before, and the notice tells that time."""
+
+    async def story(source: Source) -> None:
+        source.pacer.hold(200.0)
+        await source.fail(MISSES_IN_A_ROW)
+        assert 199 <= source.slept[0] <= 200
+        assert source.told[0].endswith("(throttled); asking again in 200 s")
+
+    play(story, Source(Throttled("429", retry_after=200.0)))
+
+
+def test_closing_ends_the_looking() -> None:
+    """A source that is closed in an outage leaves nothing running behind."""
+
+    async def story(source: Source) -> None:
+        asked = asyncio.create_task(source.fail(MISSES_IN_A_ROW))
+        await source.looked.wait()
+        await source.breaker.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert len(asyncio.all_tasks()) == 1
+
+    play(story, Source(*[SourceUnreachable("no")] * 99))
+    asyncio.run(Source().breaker.aclose())
+
+
+def test_an_error_nobody_waits_for_is_no_noise() -> None:
+    """When all who waited were cancelled, asyncio does not complain of an error nobody saw."""
+    complaints: list[object] = []
+
+    async def story(source: Source) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+        asked = asyncio.create_task(source.fail(MISSES_IN_A_ROW))
+        await source.looked.wait()
+        asked.cancel()
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    source = Source(*[SourceUnreachable("no")] * 99)
+    play(story, source)
+    del source
+    gc.collect()
+    assert complaints == []
+
+
+# Calls in an outage
+
+
+class Call:
+    """A call that fails as long as the server is away; ``broken`` ones fail for ever."""
+
+    def __init__(self, source: Source, *, broken: bool = False) -> None:
+        self.source = source
+        self.broken = broken
+        self.tries = 0
+
+    async def __call__(self) -> str:
+        self.tries += 1
+        async with self.source.pacer.slot():
+            await asyncio.sleep(0)
+            if self.broken or self.source.left:
+                raise SourceUnreachable("no answer")
+        return "done"
+
+
+@pytest.mark.parametrize("calls", [1, 2, 8, 40])
+def test_an_outage_costs_no_call_its_turn(calls: int) -> None:
+    """Few or many at once: all of them succeed when the server is back, and nobody hammered it."""
+
+    async def story(source: Source) -> None:
+        made = [Call(source) for _ in range(calls)]
+        found = await asyncio.gather(*(source.retrier("x", call) for call in made))
+        assert [result for result, _ in found] == ["done"] * calls
+        assert [tries for _, tries in found] == [call.tries for call in made]
+        assert max(call.tries for call in made) <= 2 * 4
+        assert source.looks == 6
+        # Before the outage was noticed so many, plus what was in flight then, and nothing in it.
+        in_vain = sum(call.tries - 1 for call in made)
+        assert in_vain <= MISSES_IN_A_ROW + 8
+
+    play(story, Source(*[SourceUnreachable("no answer")] * 5))
+
+
+def test_a_call_that_fails_alone_fails() -> None:
+    """Somebody else was answered meanwhile, so nobody looks for the server."""
+
+    async def story(source: Source) -> None:
+        broken, good = Call(source, broken=True), Call(source)
+        results = await asyncio.gather(
+            source.retrier("x", broken), source.retrier("y", good), return_exceptions=True
+        )
+        assert isinstance(results[0], SourceUnreachable)
+        assert (results[0].attempts, broken.tries, source.looks) == (4, 4, 0)
+
+    play(story, Source())
+
+
+def test_a_broken_call_without_witnesses_costs_one_look() -> None:
+    """Nobody else was answered, so we look; the server is there, and the call has failed."""
+
+    async def story(source: Source) -> None:
+        for _ in range(3):
+            broken = Call(source, broken=True)
+            with pytest.raises(SourceUnreachable):
+                await source.retrier("x", broken)
+            assert broken.tries == 4
+        assert source.looks == 1
+
+    play(story, Source())
+
+
+def test_a_call_that_is_answered_with_an_error_has_failed() -> None:
+    """A 404 is an answer: nobody looks for the server."""
+
+    async def gone() -> None:
+        raise NotFound("404")
+
+    async def story(source: Source) -> None:
+        with pytest.raises(NotFound):
+            await source.retrier("x", gone)
+        assert source.looks == 0
+
+    play(story, Source())
+
+
+def test_a_call_that_fails_after_an_outage_has_failed() -> None:
+    """It gets its tries once more, and not for ever."""
+
+    async def story(source: Source) -> None:
+        broken = Call(source, broken=True)
+        with pytest.raises(SourceUnreachable) as caught:
+            await source.retrier("x", broken)
+        assert (caught.value.attempts, broken.tries) == (8, 8)
+
+    play(story, Source(*[SourceUnreachable("no answer")] * 2))
+
+
+def test_an_outage_after_an_outage_is_noticed() -> None:
+    """What a call tries once more is watched like the first tries."""
+
+    async def story(source: Source) -> None:
+        with pytest.raises(SourceUnreachable):
+            await source.retrier("x", Call(source, broken=True))
+        assert source.looks == 3
+
+    play(story, Source(SourceUnreachable("no answer"), attempts=30))
+
+
+def test_calls_of_a_server_that_stays_away_end_together() -> None:
+    """All get the error that stops the run, with a bounded number of requests."""
+
+    async def story(source: Source) -> None:
+        made = [Call(source, broken=True) for _ in range(40)]
+        found = await asyncio.gather(
+            *(source.retrier("x", call) for call in made), return_exceptions=True
+        )
+        assert {type(one) for one in found} == {SourceDown}
+        assert sum(call.tries for call in made) <= MISSES_IN_A_ROW + 8 + len(made)
+
+    play(story, Source(*[SourceUnreachable("no answer")] * 99))
