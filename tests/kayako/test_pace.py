@@ -335,7 +335,7 @@ def test_a_server_that_becomes_slow_gets_less() -> None:
     """Far slower than at its best for a while: one less, again and again, down to one."""
     server = Server(3)
     server.asked(50, 0.2)
-    assert server.asked(6, 5.0) == 2
+    assert server.asked(5, 5.0) == 2
     assert server.asked(3, 5.0) == 2  # the new load is judged by its own answers
     assert server.asked(20, 5.0) == 1
     assert server.heard == [PaceChanged(2, 3, "slow"), PaceChanged(1, 3, "slow")]
