@@ -1,4 +1,4 @@
-"""What ``migrator doctor`` finds out about the place of the archive."""
+"""What can be found out about the place of the archive: by the doctor, and before every run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from migrator.cli._common import note
 from migrator.cli._findings import Finding, fail, ok, warn
 from migrator.errors import ArchiveUnwritable
 from migrator.report.plain import human_bytes
@@ -19,38 +20,56 @@ NETWORK = frozenset(
         "9p",
         "afpfs",
         "afs",
+        "beegfs",
         "ceph",
         "cifs",
         "davfs",
+        "fuse.ceph",
+        "fuse.gcsfuse",
         "fuse.glusterfs",
         "fuse.rclone",
         "fuse.s3fs",
         "fuse.sshfs",
         "glusterfs",
+        "gpfs",
         "lustre",
         "ncpfs",
         "nfs",
         "nfs4",
         "smb3",
         "smbfs",
+        "vboxsf",
         "virtiofs",
     ]
 )
 """File systems where SQLite's write-ahead log or its locks cannot be relied on."""
 
+MOUNTS = Path("/proc/self/mounts")
+"""What the system says of its mounts: Linux only, elsewhere nothing is found out."""
 LITTLE_ROOM = 10 << 30
 FEW_FILES = 100_000
 
 
-def check(archive: Path, mounts: Path = Path("/proc/mounts")) -> Iterator[Finding]:
+def check(archive: Path, mounts: Path | None = None) -> Iterator[Finding]:
     """Look at the archive's directory, or where it would be made; leaves nothing behind."""
-    place = next(path for path in (archive, *archive.parents) if path.is_dir())
+    place = _place(archive)
     yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
     yield from _writable(place)
     yield from _room(place)
-    yield from _kind(place, mounts)
+    yield from _kind(place, mounts or MOUNTS)
     if place == archive:
         yield from _modes(archive)
+
+
+def warn_of_network(archive: Path) -> None:
+    """Warn, on stderr, when the archive is, or would be, on a network share."""
+    for finding in _kind(_place(archive), MOUNTS):
+        if finding.mark == "warn":
+            note(finding.text.removeprefix("disk: "), level="warning")
+
+
+def _place(archive: Path) -> Path:
+    return next(path for path in (archive, *archive.parents) if path.is_dir())
 
 
 def _writable(place: Path) -> Iterator[Finding]:

@@ -40,10 +40,12 @@ def run(app: App, *, scope: Scope, recheck: bool, accept_deletions: bool, dry_ru
         return plan(app, scope, as_json=False)
     from migrator.archive import open_archive
     from migrator.cli._common import apply_config, settings_from
+    from migrator.cli._disk import warn_of_network
     from migrator.cli._progress import progress
     from migrator.cli._pull import options_from, pull
 
     config = app.load()
+    warn_of_network(config.archive.path)
     options = options_from(config, scope, kind="run", recheck=recheck, accept=accept_deletions)
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)

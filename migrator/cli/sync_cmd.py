@@ -46,12 +46,14 @@ def sync(app: App, *, full: bool, every: float | None, accept_deletions: bool) -
       migrator sync --every 15m
     """
     from migrator.cli._common import note
+    from migrator.cli._disk import warn_of_network
     from migrator.cli._pull import drive
     from migrator.transfer.rounds import repeat
 
     if every is not None and every < 1:
         raise click.BadParameter("must be at least 1s", param_hint="--every")
     config = app.load()
+    warn_of_network(config.archive.path)
 
     async def work(stop: Stop) -> int:
         async def once(number: int) -> RunResult:

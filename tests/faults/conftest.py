@@ -1,0 +1,31 @@
+"""A sandbox with the command line as a process, for faults that only the real thing shows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.cli._selftest_rig import Rig
+from migrator.sandbox import SandboxOptions
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[MakeRig]:
+    """Make rigs in the test's own directory; keywords are those of SandboxOptions."""
+    with contextlib.ExitStack() as stack:
+
+        def make(archive: Path | None = None, **options: object) -> Rig:
+            recipe = SandboxOptions(**options)  # type: ignore[arg-type]
+            return stack.enter_context(Rig(tmp_path, recipe, archive=archive))
+
+        yield make
+
+
+def stored(rig: Rig) -> dict[int, str]:
+    """Give the hash of every stored attachment."""
+    return {key: row.sha256 for key, row in rig.rows().items() if row.sha256}
