@@ -8,7 +8,7 @@ from migrator.cli._common import ID, App, duration, note, now, open_beside, pass
 from migrator.errors import ConfigError
 from migrator.report.plain import iso_time
 
-ABILITIES = ("tickets:read", "tickets:write")
+ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
 
 
 @click.group()

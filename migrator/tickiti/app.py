@@ -13,8 +13,16 @@ from migrator.archive import Archive
 from migrator.tickiti.auth import Doorkeeper
 from migrator.tickiti.body import ClientGone
 from migrator.tickiti.download import DownloadAttachment
+from migrator.tickiti.endpoint import Endpoint
 from migrator.tickiti.envelope import Refusal, server_error
+from migrator.tickiti.openapi import document
+from migrator.tickiti.probes import Fixed, Readiness
+from migrator.tickiti.query_responses import QueryResponses
+from migrator.tickiti.query_tickets import QueryTickets
+from migrator.tickiti.queues import Queues, TicketQueues, WorkflowQueues
+from migrator.tickiti.responses import Responses
 from migrator.tickiti.settings import EndpointSettings
+from migrator.tickiti.threads import ListResponses, ShowTicket
 from migrator.tickiti.tickets import TicketFinder
 
 _log = logging.getLogger(__name__)
@@ -26,13 +34,28 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
     The archive is read in the thread of the event loop; tokens, rules and queues may change
     meanwhile, by this process or another. Every answer on every path is the JSON envelope.
     """
-    download = DownloadAttachment(
-        archive,
-        settings,
-        door=Doorkeeper(archive.access),
-        tickets=TicketFinder(archive),
-    )
-    routes = [Route("/api/v1/tickets/attachment", download, methods=["POST"])]
+    door, tickets = Doorkeeper(archive.access), TicketFinder(archive)
+    queues, responses = Queues(archive), Responses(archive, settings)
+    calls: dict[str, Endpoint] = {
+        "tickets/attachment": DownloadAttachment(archive, settings, door=door, tickets=tickets),
+        "tickets/show": ShowTicket(archive, door=door, tickets=tickets, responses=responses),
+        "tickets/responses": ListResponses(
+            archive, door=door, tickets=tickets, responses=responses
+        ),
+        "tickets/responses/query": QueryResponses(
+            archive, door=door, queues=queues, responses=responses
+        ),
+        "tickets/query": QueryTickets(archive, door=door, queues=queues),
+        "tickets/queues": TicketQueues(queues, door=door),
+        "workflow/queues": WorkflowQueues(queues, door=door),
+    }
+    probes: dict[str, ASGIApp] = {
+        "/openapi.json": Fixed(document()),
+        "/healthz": Fixed({"ok": True}),
+        "/readyz": Readiness(archive),
+    }
+    routes = [Route(f"/api/v1/{path}", app, methods=["POST"]) for path, app in calls.items()]
+    routes += [Route(path, app, methods=["GET"]) for path, app in probes.items()]
     return Application(Router(routes, redirect_slashes=False))
 
 

@@ -64,21 +64,17 @@ class Verdicts:
 
     def put(self, sha256: str, fingerprint: Fingerprint, *, whole: bool) -> None:
         """Remember a verdict."""
+        self._begun.pop((sha256, fingerprint), None)
         self._seen.pop(sha256, None)
         _forget_oldest(self._seen, _REMEMBERED)
         self._seen[sha256] = (fingerprint, whole)
 
-    def resume(self, sha256: str, fingerprint: Fingerprint) -> Hash:
-        """Take the hash that stands farthest in this very file, or a new one at its start."""
-        return self._begun.pop((sha256, fingerprint), None) or Hash()
-
-    def suspend(self, sha256: str, fingerprint: Fingerprint, begun: Hash) -> None:
-        """Keep an unfinished hash, unless another reader has come farther meanwhile."""
-        other = self._begun.pop((sha256, fingerprint), None)
+    def begun(self, sha256: str, fingerprint: Fingerprint) -> Hash:
+        """Return the hash of this very file as far as it was read, for all readers to go on."""
+        begun = self._begun.pop((sha256, fingerprint), None) or Hash()
         _forget_oldest(self._begun, _BEGUN)
-        farther = other if other and other.position > begun.position else begun
-        if farther.position:
-            self._begun[sha256, fingerprint] = farther
+        self._begun[sha256, fingerprint] = begun
+        return begun
 
 
 class Hash:
@@ -124,6 +120,7 @@ class Content:
         self._verdicts = verdicts
         self._fingerprint = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
         self._verdict = verdicts.get(sha256, self._fingerprint)
+        self._hash = verdicts.begun(sha256, self._fingerprint) if self._verdict is None else None
 
     @property
     def ends(self) -> bool:
@@ -141,19 +138,12 @@ class Content:
         Raises Damaged when the file turns out to be another one, before anything is sent for
         content of one block, else before the tail. Returns early when the client has gone.
         """
-        begun = self._verdicts.resume(self._sha256, self._fingerprint)
-        try:
-            await self._send(_head(metadata), begun, receive, send)
-        finally:
-            if self._verdicts.get(self._sha256, self._fingerprint) is None:
-                self._verdicts.suspend(self._sha256, self._fingerprint, begun)
-
-    async def _send(self, head: bytes, begun: Hash, receive: Receive, send: Send) -> None:
+        head = _head(metadata)
         length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
         self._file.seek(self._at)
         if self._end - self._at <= BLOCK:
-            body = head + self._encoded(begun, started=False)
-            self._conclude(begun, started=False)
+            body = head + self._encoded(started=False)
+            self._conclude(started=False)
             await start(send, 200, length)
             await send({"type": "http.response.body", "body": body + _TAIL})
             return
@@ -161,28 +151,28 @@ class Content:
         await send({"type": "http.response.body", "body": head, "more_body": True})
         async with watch(receive) as gone:
             while self._at < self._end and not gone.done():
-                block = self._encoded(begun, started=True)
+                block = self._encoded(started=True)
                 await send({"type": "http.response.body", "body": block, "more_body": True})
                 # send() waits for slow clients only; this lets others in beside a fast one.
                 await asyncio.sleep(0)
             if self._at == self._end:
-                self._conclude(begun, started=True)
+                self._conclude(started=True)
                 await send({"type": "http.response.body", "body": _TAIL})
 
-    def _encoded(self, begun: Hash, *, started: bool) -> bytes:
+    def _encoded(self, *, started: bool) -> bytes:
         size = min(BLOCK, self._end - self._at)
         block = self._file.read(size)
         if len(block) != size:
             raise Damaged("ends too early", started=started)
-        if self._verdict is None:
-            begun.see(block, self._at)
+        if self._hash is not None:
+            self._hash.see(block, self._at)
         self._at += size
         return pybase64.b64encode(block)
 
-    def _conclude(self, begun: Hash, *, started: bool) -> None:
-        if self._verdict is not None or begun.position != self.size:
+    def _conclude(self, *, started: bool) -> None:
+        if self._hash is None or self._hash.position != self.size:
             return
-        whole = begun.hexdigest() == self._sha256
+        whole = self._hash.hexdigest() == self._sha256
         self._verdicts.put(self._sha256, self._fingerprint, whole=whole)
         if not whole:
             raise Damaged("has another SHA-256", started=started)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from migrator.archive import Archive
-from migrator.archive.records import Row
+from migrator.archive.records import Row, Token
 from migrator.tickiti.asked import attachment_request
 from migrator.tickiti.auth import Doorkeeper
-from migrator.tickiti.body import read_object
 from migrator.tickiti.content import Content, Damaged, Verdicts
+from migrator.tickiti.endpoint import Body, Endpoint
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.fresh import Fresh
+from migrator.tickiti.inline import InlineImages
 from migrator.tickiti.objects import attachment_object
 from migrator.tickiti.rules import Gate, gate
 from migrator.tickiti.settings import EndpointSettings
@@ -29,10 +29,8 @@ from migrator.tickiti.tickets import TicketFinder
 _log = logging.getLogger(__name__)
 
 
-class DownloadAttachment:
-    """The endpoint, as a bare ASGI application behind a route."""
-
-    ability: Final = "tickets:read"
+class DownloadAttachment(Endpoint):
+    """The endpoint."""
 
     def __init__(
         self,
@@ -42,24 +40,26 @@ class DownloadAttachment:
         door: Doorkeeper,
         tickets: TicketFinder,
     ) -> None:
+        super().__init__(door)
         self._archive = archive
         self._settings = settings
-        self._door = door
         self._tickets = tickets
         self._rules = Fresh(archive.access.rules)
+        self._inline = InlineImages(archive)
         self._verdicts = Verdicts()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; raises Refusal for every answer but 200."""
-        token = self._door.admit(scope, self.ability)
-        asked = attachment_request(await read_object(scope, receive))
-        ticket_id = self._tickets.find(asked.ticket, token)
-        row = self._attachment(ticket_id, asked.attachment_id)
-        self._check_rules(row, confirmed=asked.confirmed)
+    async def answer(self, token: Token, body: Body, receive: Receive, send: Send, /) -> None:
+        """Send the file, or the span of it that was asked for."""
+        asked = attachment_request(body)
+        ticket = self._tickets.find(asked.ticket, token)
+        row = self._attachment(ticket.id, asked.attachment_id)
+        is_inline = self._inline.has(row)
+        if not is_inline:
+            self._check_rules(row, confirmed=asked.confirmed)
         with self._open(row, asked.span) as content:
             if asked.span is None and content.size > self._settings.max_download:
                 raise _too_large(content.size)
-            told = attachment_object(row, is_inline=False)
+            told = attachment_object(row, is_inline=is_inline)
             if asked.span is not None:
                 told["eof"] = content.ends
             try:

@@ -63,13 +63,13 @@ class Refusal(Exception):
         await send({"type": "http.response.body", "body": body})
 
 
-def response_headers(length: int) -> RawHeaders:
-    """Return the headers of every answer; ``length`` is that of the body in bytes."""
-    return [*_ALWAYS, (b"content-length", b"%d" % length)]
+def response_headers(length: int | None) -> RawHeaders:
+    """Return the headers of every answer; ``length`` is that of the body in bytes, if known."""
+    return [*_ALWAYS] if length is None else [*_ALWAYS, (b"content-length", b"%d" % length)]
 
 
 async def start(
-    send: Send, status: int, length: int, headers: Sequence[tuple[bytes, bytes]] = ()
+    send: Send, status: int, length: int | None, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> None:
     """Send the status line and the headers of an answer."""
     await send(

@@ -14,6 +14,8 @@ MAX_LIST: Final = 1000
 
 # Bounded, as int() raises on thousands of digits:
 _ID: Final = re.compile(r"0*([0-9]{1,18})", re.ASCII)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:Z|\+00:00)?", re.ASCII)
 _DAY_SECONDS: Final = 86_400
@@ -60,9 +62,10 @@ class Fields:
     def text(self, field: str) -> str | None:
         """Return a string, None where there is none."""
         value = self._body.get(field)
-        if value is None or isinstance(value, str):
-            return value
-        self.wrong(field, f"The {field} field must be a string.")
+        if isinstance(value, str):
+            return _sound(value)
+        if value is not None:
+            self.wrong(field, f"The {field} field must be a string.")
         return None
 
     def flag(self, field: str) -> bool | None:
@@ -100,6 +103,45 @@ class Fields:
         if len(found) > MAX_LIST:
             self.wrong(field, f"The {field} field may have {MAX_LIST} entries at most.")
         return found
+
+    def integers(self, field: str) -> list[int] | None:
+        """Return a list of ids as integers, which may be below zero; None where there is none."""
+        texts = self.identifiers(field)
+        if texts is None:
+            return None
+        found = [int(text) for text in texts if _INTEGER.fullmatch(text)]
+        if len(found) != len(texts):
+            self.wrong(field, f"The {field} field must be an array of integers.")
+        return found
+
+    def mapping(self, field: str) -> Fields | None:
+        """Return an object as fields of their own, None where there is none."""
+        value = self._body.get(field)
+        if value is None:
+            return None
+        if isinstance(value, dict):
+            return Fields(value)
+        self.wrong(field, f"The {field} field must be an object.")
+        return None
+
+    def mappings(self, field: str) -> list[Fields]:
+        """Return an array of objects; empty where there is none."""
+        value = self._body.get(field)
+        if value is None:
+            return []
+        if not isinstance(value, list) or len(value) > MAX_LIST:
+            self.wrong(field, f"The {field} field must be an array of {MAX_LIST} objects at most.")
+            return []
+        if not all(isinstance(one, dict) for one in value):
+            self.wrong(field, f"The {field} field must be an array of objects.")
+            return []
+        return [Fields(one) for one in value]
+
+    def adopt(self, field: str, inner: Fields) -> None:
+        """Take over what was wrong inside an object, under the name of the field it came in."""
+        for name, sentences in inner.errors.items():
+            for sentence in sentences:
+                self.wrong(f"{field}.{name}", sentence)
 
     def choices(self, field: str, known: Collection[str]) -> frozenset[str] | None:
         """Return the entries of an array out of ``known``, None where there is none."""
@@ -147,4 +189,9 @@ def whole_number(text: str) -> int | None:
 def _identifier(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return value.strip() if isinstance(value, str) else None
+    return _sound(value.strip()) if isinstance(value, str) else None
+
+
+def _sound(text: str) -> str:
+    """Return the text without lone surrogates, which JSON can spell and no database holds."""
+    return _SURROGATE.sub("\ufffd", text)

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from migrator.archive import Archive
-from migrator.archive.records import Token
+from migrator.archive.records import TicketHeader, Token
 from migrator.tickiti.asked import TicketName
 from migrator.tickiti.auth import sees
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.fields import whole_number
-from migrator.tickiti.fresh import Fresh
+
+_MERGES: Final = 20
+"""Merges followed from one ticket; a longer chain is no merge any more."""
 
 
 class TicketFinder:
-    """Finds tickets by number and authorises their queues, for every endpoint of the family."""
+    """Finds tickets and authorises their queues, for every endpoint of the family."""
 
     def __init__(self, archive: Archive) -> None:
         self._ledger = archive.ledger
-        access = archive.access
-        self._queues = Fresh(
-            lambda: {each.department_id: each.queue_id for each in access.queues()}
-        )
+        self._threads = archive.threads
 
-    def find(self, name: TicketName, token: Token) -> int:
-        """Return the Kayako id of the ticket of this name.
+    def find(self, name: TicketName, token: Token) -> TicketHeader:
+        """Return the ticket of this name, or the one it was merged into, as Kayako answers.
 
         Raises Refusal: 404 ``not_found`` where there is none, 403 ``forbidden`` where the
         token does not see its queue.
         """
-        ticket_id = self._named(name)
-        department_id = self._ledger.department_of(ticket_id) if ticket_id is not None else None
-        if ticket_id is None or department_id is None:
+        ticket = self._followed(self._named(name))
+        if ticket is None:
             which = "number" if name.id is None else "id"
             raise Refusal(404, "not_found", f"There is no ticket with this {which}.")
-        queue_id = self._queues().get(department_id, department_id) if token.queues else 0
-        if not sees(token, queue_id):
+        if not sees(token, ticket.queue_id):
             raise Refusal(403, "forbidden", "This token has no access to the ticket's queue.")
-        return ticket_id
+        return ticket
 
     def _named(self, name: TicketName) -> int | None:
         if name.id is not None:
             return whole_number(name.id)
         return self._ledger.ticket_id_for(name.number or "")
+
+    def _followed(self, ticket_id: int | None) -> TicketHeader | None:
+        for _ in range(_MERGES):
+            ticket = self._threads.ticket(ticket_id) if ticket_id is not None else None
+            if ticket is None or ticket.merged_into is None:
+                return ticket
+            ticket_id = ticket.merged_into
+        return None

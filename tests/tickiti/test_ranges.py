@@ -96,7 +96,7 @@ def test_offset_and_length_have_defaults(open_desk: OpenDesk) -> None:
 )
 def test_wrong_ranges_are_refused(desk: Desk, stored: int, field: str, value: object) -> None:
     """Anything but an integer within its bounds is 422 and names the field."""
-    answer = desk.get(stored, **{field: value})
+    answer = desk.post({"ticket_number": 1, "response_attachment_id": stored, field: value})
     assert (answer.status_code, list(answer.json()["errors"])) == (422, [field])
 
 
@@ -196,21 +196,16 @@ def test_hash_follows_ranges_that_overlap_and_ignores_gaps() -> None:
     assert begun.hexdigest() == hashlib.sha256(data).hexdigest()
 
 
-def test_the_hash_that_came_farther_is_kept() -> None:
-    """Two readers of one file do not set each other back, and few beginnings are kept."""
+def test_readers_share_the_hash_of_a_file() -> None:
+    """What one reader has hashed no other hashes again, and few beginnings are kept."""
     verdicts, fingerprint = Verdicts(), (1, 2, 3, 4)
-    far, near = verdicts.resume("a", fingerprint), verdicts.resume("a", fingerprint)
-    far.see(b"xyz", 0)
-    near.see(b"x", 0)
-    verdicts.suspend("a", fingerprint, far)
-    verdicts.suspend("a", fingerprint, near)
-    assert verdicts.resume("a", fingerprint) is far
+    begun = verdicts.begun("a", fingerprint)
+    assert verdicts.begun("a", fingerprint) is begun
+    assert verdicts.begun("a", (1, 2, 3, 5)) is not begun
     for number in range(1500):
-        begun = Hash()
-        begun.see(b"x", 0)
-        verdicts.suspend(str(number), fingerprint, begun)
-    assert verdicts.resume("0", fingerprint).position == 0
-    assert verdicts.resume("1499", fingerprint).position == 1
+        verdicts.begun(str(number), fingerprint).see(b"x", 0)
+    assert verdicts.begun("a", fingerprint) is not begun
+    assert verdicts.begun("1499", fingerprint).position == 1
 
 
 def test_ticket_id_stands_for_the_number(desk: Desk) -> None:

@@ -196,7 +196,7 @@ def test_other_methods_are_refused_with_allow(desk: Desk, method: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api/v1/tickets/attachment/", "/api//v1", "/%00", "/<script>", "/api/v1/tickets/show"],
+    ["/", "/api/v1/tickets/attachment/", "/api//v1", "/%00", "/<script>", "/api/v1/tickets/close"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_unknown_paths_are_json_too(desk: Desk, method: str, path: str) -> None:
