@@ -14,6 +14,8 @@ import re
 from migrator.errors import NotXml, UnexpectedReply
 
 REPAIRED_NAME = "repaired_name"
+REPAIRED_TEXT = "repaired_text"
+CUT_TEXT = "cut_text"
 
 _MARK = "\ufdd0"
 """A noncharacter that XML allows in text, but not in a tag."""
@@ -135,9 +137,16 @@ def _allowed(code: int) -> bool:
     return not _FORBIDDEN.match(chr(code))
 
 
-def plain(text: str) -> str:
-    """Return a text without the marks of repairs."""
-    return text.replace(_MARK, "")
+def clean_text(text: str, limit: int) -> tuple[str, tuple[str, ...]]:
+    """Return a text without the marks of repairs, and notes of what was done to it.
+
+    What goes beyond ``limit`` bytes of UTF-8 is cut off, between two characters.
+    """
+    clean = text.replace(_MARK, "")
+    notes = (REPAIRED_TEXT,) if clean != text else ()
+    if len(clean) * 4 <= limit or len(whole := clean.encode()) <= limit:
+        return clean, notes
+    return whole[:limit].decode(errors="ignore"), (*notes, CUT_TEXT)
 
 
 def clean_name(text: str) -> tuple[str, bool]:

@@ -15,6 +15,9 @@ from migrator.errors import NotXml, Truncated, UnexpectedReply
 from migrator.kayako import cleaning, triage
 from migrator.kayako.records import Attachment, Department, Post, Ticket, TicketStatus
 
+TEXT_LIMIT = 4 << 20
+"""Bytes of UTF-8 that are kept of the text of one post."""
+
 _ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]|\"[^<\"]*\"|'[^<']*')*)?"
 
 
@@ -25,9 +28,9 @@ class _Row:
     element: etree._Element
     what: str
 
-    def text(self, tag: str) -> str:
-        """Return a child's text with its line breaks, "" where there is none."""
-        return cleaning.plain(self.element.findtext(tag) or "")
+    def text(self, tag: str) -> tuple[str, tuple[str, ...]]:
+        """Return a child's text with its line breaks, and what was done to it."""
+        return cleaning.clean_text(self.element.findtext(tag) or "", TEXT_LIMIT)
 
     def line(self, tag: str) -> str:
         """Return a child's text as one clean line."""
@@ -125,6 +128,7 @@ def _ticket(row: _Row) -> Ticket:
         subject=row.line("subject"),
         full_name=row.line("fullname"),
         email=row.line("email"),
+        owner_name=row.line("ownerstaffname"),
         created_at=row.number("creationtime"),
         last_activity=row.number("lastactivity"),
         posts=tuple(
@@ -134,6 +138,7 @@ def _ticket(row: _Row) -> Ticket:
 
 
 def _post(row: _Row, ticket_id: int = 0) -> Post:
+    text, notes = row.text("contents")
     return Post(
         id=row.identity(row.number("id"), row.number("ticketpostid")),
         ticket_id=row.number("ticketid") or ticket_id,
@@ -144,7 +149,8 @@ def _post(row: _Row, ticket_id: int = 0) -> Post:
         is_html=row.flag("ishtml"),
         is_private=row.flag("isprivate"),
         has_attachments=row.flag("hasattachments"),
-        text=row.text("contents"),
+        text=text,
+        notes=notes,
     )
 
 

@@ -3,6 +3,7 @@
 Times are Unix seconds in UTC as Kayako sends them, 0 meaning never. Sizes are bytes.
 ``notes`` are the short problem codes of the ledger that a reader noticed while it read:
 ``repaired_name`` (a name held bytes or characters that no name may hold and is kept cleaned),
+``repaired_text`` (the same of the text of a post), ``cut_text`` (it was longer than we keep),
 ``noise_around_xml`` (text stood before or after the document), ``lenient_base64``.
 """
 
@@ -36,7 +37,7 @@ class TicketStatus:
 class Post:
     """One post of a ticket; ``creator`` is 1 for staff and 2 for a user.
 
-    ``attachments`` is filled only by the call that lists the attachments of a post.
+    ``text`` is HTML or plain text as it was written, of at most 4 MiB.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Post:
     is_private: bool = False
     has_attachments: bool = False
     text: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Ticket:
     """The header of a ticket, with its posts when they were asked for.
 
     ``id`` may differ from the id that was asked: then the asked ticket was merged into this one.
-    ``department_id`` 0 is the trash.
+    ``department_id`` 0 is the trash. ``full_name`` and ``email`` are the requester's,
+    ``owner_name`` is the staff member's whom it is assigned to, "" for nobody.
     """
 
     id: int
@@ -69,6 +72,7 @@ class Ticket:
     created_at: int = 0
     last_activity: int = 0
     posts: tuple[Post, ...] = ()
+    owner_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from migrator.archive.records import Listed, State, TicketRow, Work
+from migrator.archive.records import Listed, State, Work
 from migrator.errors import Again, Interrupted, NotFound, SourceError
 from migrator.events import AttachmentSettled, Listener, TicketListed
 from migrator.kayako.records import Attachment, Ticket
-from migrator.transfer.protocols import Ledger, Source
+from migrator.transfer.protocols import Ledger, Source, Threads
 from migrator.transfer.recorder import Recorder
 from migrator.transfer.result import Fetch, RunOptions, RunResult
 from migrator.transfer.stop import Stop
+from migrator.transfer.threads import ThreadReader, row_of
 
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What everybody in a run works with."""
+    """What everybody in a run works with; without ``threads`` no posts are read."""
 
     source: Source
     ledger: Ledger
@@ -34,6 +35,7 @@ class Duty:
     listener: Listener
     stop: Stop
     result: RunResult
+    threads: Threads | None = None
 
 
 class Crew:
@@ -45,6 +47,7 @@ class Crew:
         self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
+        self.threads = ThreadReader(duty)
         self.listed: dict[int, int] = {}
         """Tickets listed in this run, with the last activity that they had then."""
 
@@ -124,6 +127,7 @@ class Crew:
         )
         for work in todo:
             await self._work.put(work)
+        await self.threads.read(ticket.id)
 
     async def _fetch(self, work: Work) -> None:
         duty = self._duty
@@ -148,18 +152,6 @@ class Crew:
                 deduped=tried.deduped,
             )
         )
-
-
-def row_of(ticket: Ticket) -> TicketRow:
-    """Give a ticket as the archive keeps it."""
-    return TicketRow(
-        ticket.id,
-        ticket.department_id,
-        ticket.display_id,
-        ticket.subject,
-        ticket.created_at,
-        ticket.last_activity,
-    )
 
 
 def listed_of(attachment: Attachment) -> Listed:

@@ -6,7 +6,8 @@ from functools import partial
 
 from migrator.errors import NotFound
 from migrator.kayako.records import Ticket
-from migrator.transfer.crew import Duty, row_of
+from migrator.transfer.crew import Duty
+from migrator.transfer.threads import row_of
 
 
 async def follow(duty: Duty, ticket_id: int) -> Ticket | None:

@@ -18,8 +18,10 @@ from migrator.archive.records import (
     Listed,
     Mark,
     Outcome,
+    PostRow,
     RunInfo,
     State,
+    StatusRow,
     StoredBlob,
     TicketRow,
     Verdict,
@@ -157,6 +159,30 @@ class Ledger(Protocol):
         """Give the attachments that share a blob."""
 
 
+class Threads(Protocol):
+    """What people wrote. Writing methods are called inside ``Ledger.atomic`` by one thread."""
+
+    def put_statuses(self, statuses: Iterable[StatusRow], /) -> None:
+        """Write the ticket statuses."""
+
+    def put(
+        self, run_id: int, ticket: TicketRow, posts: Sequence[PostRow], *, activity: int | None
+    ) -> None:
+        """Write a ticket's header and posts, read for that last activity."""
+
+    def skip(self, run_id: int, ticket_id: int, *, activity: int) -> None:
+        """Note that there are no posts to read for that last activity."""
+
+    def unread(self, *, after: int, limit: int) -> list[tuple[int, int]]:
+        """Give tickets, by id, whose posts are to be read, with their last activity."""
+
+    def unread_activity(self, ticket_id: int, /) -> int | None:
+        """Give the last activity for which a ticket's posts are to be read; None if they were."""
+
+    def count_unread(self) -> int:
+        """Count the tickets whose posts are to be read."""
+
+
 class Archive(Protocol):
     """What we keep."""
 
@@ -167,6 +193,10 @@ class Archive(Protocol):
     @property
     def ledger(self) -> Ledger:
         """The rows."""
+
+    @property
+    def threads(self) -> Threads:
+        """What people wrote."""
 
 
 class Source(Protocol):

@@ -16,8 +16,9 @@ from typing import TypeVar
 from migrator.archive.records import Work
 from migrator.errors import Again, NotFound, SafetyLimit, SourceError, SourceUnreachable
 from migrator.events import Notice
-from migrator.transfer.crew import Crew, Duty, row_of
+from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
+from migrator.transfer.threads import row_of
 from migrator.transfer.walk import TRASH
 
 BATCH = 500

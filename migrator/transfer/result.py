@@ -59,7 +59,8 @@ class RunOptions:
     ``source_name`` is the address without credentials, for the records. ``drain`` is how long
     requests in flight may go on after the first request to stop, in seconds. ``looks`` is how
     often at most the walk is repeated until nothing moves any more.
-    With ``increment`` the pass looks at what is new instead of everything in scope.
+    With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
+    keeps the posts of the tickets, too.
     """
 
     source_name: str
@@ -72,6 +73,7 @@ class RunOptions:
     drain: float = 30.0
     looks: int = 3
     increment: Increment | None = None
+    posts: bool = False
 
 
 @dataclass(slots=True)
@@ -98,7 +100,9 @@ class RunResult:
     source could not render. ``short`` is how many tickets the source counts beyond those it
     listed. ``ended_by`` is what stopped the run before its end, if anything did. ``watermark``
     is the last activity (the source's seconds) up to which the walk went through everything;
-    None when it did not.
+    None when it did not. ``threads`` counts the tickets whose posts were read, and
+    ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
+    again, and no attachment depends on it.
     """
 
     run_id: int = 0
@@ -111,6 +115,8 @@ class RunResult:
     deleted: int = 0
     ended_by: MigratorError | None = None
     watermark: int | None = None
+    threads: int = 0
+    threads_missing: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
     lists: Timing = field(default_factory=Timing)
     fetches: Timing = field(default_factory=Timing)
@@ -137,6 +143,8 @@ class RunResult:
             "unreadable": _first(self.unreadable),
             "short": self.short,
             "deleted": self.deleted,
+            "threads": self.threads,
+            "threads_missing": _first(self.threads_missing),
             "ended_by": str(self.ended_by) if self.ended_by else None,
             "seconds": round(self.seconds, 3),
         }

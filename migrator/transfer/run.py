@@ -50,6 +50,7 @@ async def run(
             listener,
             stop or Stop(),
             RunResult(started=int(clock())),
+            archive.threads if options.posts else None,
         )
         started = time.monotonic()
         await _begin(duty)
@@ -137,12 +138,15 @@ async def _pull(duty: Duty, crew: Crew) -> None:
     helpdesk = await look_around(duty.source)
     departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
     await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
+    await crew.threads.put_statuses(helpdesk.statuses)
     whole, everything = duty.options.scope.whole, duty.options.increment is None
     async with crew.at_work():
         await (Enumeration if everything else Recent)(duty, crew, helpdesk)()
         if whole:
             await _queue_leftovers(duty, crew)
         await crew.idle()
+        if whole:
+            await crew.threads.catch_up()
         if whole and everything and not duty.stop.asked:
             await reconcile(duty, crew)
 

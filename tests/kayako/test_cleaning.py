@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import NotXml, UnexpectedReply
-from migrator.kayako.cleaning import Sanitiser, clean_name, codec_of, number, plain
+from migrator.kayako.cleaning import Sanitiser, clean_name, clean_text, codec_of, number
 
 MARK = "\ufdd0"
 
@@ -108,9 +108,23 @@ def test_names_lose_what_no_name_may_hold(text: str, name: str, repaired: bool) 
     assert clean_name(text) == (name, repaired)
 
 
-def test_plain_text_has_no_marks() -> None:
-    """Marks of repairs do not stay in texts."""
-    assert plain(f"gr{MARK}ün\n") == "grün\n"
+@pytest.mark.parametrize(
+    ("text", "limit", "clean", "notes"),
+    [
+        ("grün\n", 99, "grün\n", ()),
+        (f"gr{MARK}ün\n", 99, "grün\n", ("repaired_text",)),
+        ("grün", 5, "grün", ()),
+        ("grün", 4, "grü", ("cut_text",)),
+        ("grün", 3, "gr", ("cut_text",)),
+        (f"{MARK}\U0001f600", 3, "", ("repaired_text", "cut_text")),
+        ("", 0, "", ()),
+    ],
+)
+def test_texts_are_clean_and_bounded(
+    text: str, limit: int, clean: str, notes: tuple[str, ...]
+) -> None:
+    """Marks of repairs do not stay in texts, long ones end between two characters; both noted."""
+    assert clean_text(text, limit) == (clean, notes)
 
 
 @pytest.mark.parametrize(

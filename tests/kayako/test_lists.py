@@ -179,7 +179,22 @@ def test_a_large_text_node_is_read() -> None:
     """A list with a text beyond libxml2's default limit of 10,000,000 bytes is read."""
     text = b"x" * 10_000_001
     body = b"<posts><post><id>1</id><contents><![CDATA[" + text + b"]]></contents></post></posts>"
-    assert len(lists.parse_posts(body, what=WHAT)[0].text) == len(text)
+    (post,) = lists.parse_posts(body, what=WHAT)
+    assert (len(post.text), post.notes) == (lists.TEXT_LIMIT, ("cut_text",))
+
+
+def test_damaged_text_is_kept_clean_with_a_note() -> None:
+    """A Latin-1 byte and a control character in one post leave its text readable, and noted."""
+    posts = b"".join(
+        b"<post><id>%d</id><contents><![CDATA[%b]]></contents></post>" % (n, text)
+        for n, text in enumerate((b"caf\xe9\x01 <b>", "grün\n".encode()), 1)
+    )
+    body = HEAD + b"<tickets><ticket id='7'><posts>" + posts + b"</posts></ticket></tickets>"
+    (ticket,) = lists.parse_tickets(body, what=WHAT)
+    assert [(post.text, post.notes) for post in ticket.posts] == [
+        ("café <b>", ("repaired_text",)),
+        ("grün\n", ()),
+    ]
 
 
 def test_departments() -> None:
@@ -214,7 +229,7 @@ def test_tickets_with_posts() -> None:
     """A ticket is read with its posts, whose texts keep their lines."""
     body = (
         HEAD + b'<tickets>\n<ticket id="2" flagtype="0">\n<displayid><![CDATA[OLJ-171-16930]]>'
-        b"</displayid><departmentid>4</departmentid><statusid>1</statusid><ownerstaffname />"
+        b"</displayid><departmentid>4</departmentid><statusid>1</statusid><ownerstaffname>B\tO</ownerstaffname>"
         b"<fullname>J\nD</fullname><email>j@example.com</email><subject>S</subject>"
         b"<creationtime>10</creationtime><lastactivity>20</lastactivity>"
         b'<note type="ticket" id="1">text</note><posts><post><id>8</id><dateline>11</dateline>'
@@ -222,9 +237,9 @@ def test_tickets_with_posts() -> None:
         b"<creator>2</creator><ishtml>1</ishtml><isprivate /><contents><![CDATA[a\n\x0bb]]>"
         b"</contents></post></posts></ticket>\n</tickets>"
     )
-    post = Post(8, 2, 11, 2, "J", "j@example.com", True, False, True, "a\nb")
+    post = Post(8, 2, 11, 2, "J", "j@example.com", True, False, True, "a\nb", ("repaired_text",))
     assert lists.parse_tickets(body, what=WHAT) == [
-        Ticket(2, "OLJ-171-16930", 4, 1, "S", "J D", "j@example.com", 10, 20, (post,))
+        Ticket(2, "OLJ-171-16930", 4, 1, "S", "J D", "j@example.com", 10, 20, (post,), "B O")
     ]
 
 

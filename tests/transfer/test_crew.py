@@ -9,15 +9,17 @@ import pytest
 from migrator.archive import Archive, Listed, TicketRow, Work
 from migrator.events import AttachmentSettled, TicketListed
 from migrator.kayako.records import Attachment, Ticket
-from migrator.transfer.crew import listed_of, row_of
+from migrator.transfer.crew import listed_of
 from migrator.transfer.fetch import Fetcher, Tried
+from migrator.transfer.threads import row_of
 from tests.transfer.doubles import Desk, Ear, problems, pull, states
 
 
 def test_a_ticket_keeps_what_the_endpoint_and_the_pages_show() -> None:
     """Every column of the archive comes from the field of its name."""
-    ticket = Ticket(7, "ABC-1", 2, 3, "Subject", "Jane", "j@example.com", 100, 200)
-    assert row_of(ticket) == TicketRow(7, 2, "ABC-1", "Subject", 100, 200)
+    ticket = Ticket(7, "ABC-1", 2, 3, "Subject", "Jane", "j@example.com", 100, 200, (), "Bob")
+    people = ("Jane", "j@example.com", "Bob")
+    assert row_of(ticket) == TicketRow(7, 2, "ABC-1", "Subject", 100, 200, 3, *people)
 
 
 @pytest.mark.parametrize(

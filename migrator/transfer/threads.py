@@ -1,0 +1,143 @@
+"""Keeping what people wrote: the header and the posts of every ticket.
+
+One request for a ticket, made when its posts were never read, when it was active since, or when an
+attachment names a post that we do not have. Attachments come first: what goes wrong here fails
+none of them, and is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from migrator.archive.records import PostRow, StatusRow, TicketRow
+from migrator.errors import Again, Interrupted, NotFound, SourceError
+from migrator.events import Notice
+from migrator.kayako.records import Post, Ticket, TicketStatus
+from migrator.transfer.protocols import Threads
+
+if TYPE_CHECKING:
+    from migrator.transfer.crew import Duty
+
+BATCH = 500
+"""Tickets whose posts are waiting, as many as are asked of the archive at once."""
+
+MOST_FAILURES = 100
+"""Threads that may fail in one run; beyond that it reads no more of them."""
+
+STAFF = 1
+"""The creator of a post that the staff wrote."""
+
+
+class ThreadReader:
+    """Reads threads for a run; without ``Duty.threads`` it does nothing."""
+
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
+
+    async def put_statuses(self, statuses: list[TicketStatus]) -> None:
+        """Keep the statuses that headers refer to."""
+        duty = self._duty
+        if duty.threads is not None:
+            rows = [
+                StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses
+            ]
+            await duty.recorder.do(partial(duty.threads.put_statuses, rows))
+
+    async def read(self, ticket_id: int) -> None:
+        """Read the thread of a ticket whose attachments were just listed, if it is to be read."""
+        duty = self._duty
+        if duty.threads is None or self._ended:
+            return
+        activity = await duty.recorder.do(partial(duty.threads.unread_activity, ticket_id))
+        if activity is not None:
+            await self._read(duty.threads, ticket_id, activity)
+
+    async def catch_up(self) -> None:
+        """Read every thread that is still to be read: failed before, or never asked for."""
+        duty, after = self._duty, 0
+        if duty.threads is None:
+            return
+        while not self._ended:
+            batch = await duty.recorder.do(partial(duty.threads.unread, after=after, limit=BATCH))
+            if not batch:
+                return
+            if not after and len(batch) == BATCH:
+                waiting = await duty.recorder.do(duty.threads.count_unread)
+                duty.listener(Notice(f"reading the posts of {waiting:,} tickets"))
+            todo = iter([one for one in batch if one[0] not in duty.result.threads_missing])
+            async with asyncio.TaskGroup() as group:
+                for _ in range(duty.options.concurrency):
+                    group.create_task(self._work(duty.threads, todo))
+            after = batch[-1][0]
+
+    @property
+    def _ended(self) -> bool:
+        return self._duty.stop.asked or len(self._duty.result.threads_missing) >= MOST_FAILURES
+
+    async def _work(self, threads: Threads, todo: Iterator[tuple[int, int]]) -> None:
+        for ticket_id, activity in todo:
+            if self._ended:
+                return
+            try:
+                await self._read(threads, ticket_id, activity)
+            except Interrupted:
+                return  # asked to stop between two tries: the thread is read next time
+
+    async def _read(self, threads: Threads, ticket_id: int, activity: int) -> None:
+        """Read one thread, for the last activity that the ledger knows of its ticket.
+
+        A later one in the reply is left for the list to tell: then the thread is read once more.
+        """
+        duty = self._duty
+        do, run_id = duty.recorder.do, duty.result.run_id
+        try:
+            ticket = await duty.source.ticket(ticket_id)
+        except NotFound:  # whether it is deleted is for others to judge
+            await do(partial(threads.skip, run_id, ticket_id, activity=activity))
+            return
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            duty.result.threads_missing[ticket_id] = str(error)
+            return
+        row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
+        if ticket.id != ticket_id:
+            activity = ticket.last_activity
+            await do(partial(duty.ledger.put_ticket, row))
+            await do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+        await do(partial(threads.put, run_id, row, posts, activity=activity))
+        duty.result.threads += 1
+
+
+def row_of(ticket: Ticket) -> TicketRow:
+    """Give a ticket as the archive keeps it."""
+    return TicketRow(
+        ticket.id,
+        ticket.department_id,
+        ticket.display_id,
+        ticket.subject,
+        ticket.created_at,
+        ticket.last_activity,
+        ticket.status_id,
+        ticket.full_name,
+        ticket.email,
+        ticket.owner_name,
+    )
+
+
+def post_of(post: Post) -> PostRow:
+    """Give a post as the archive keeps it."""
+    return PostRow(
+        post.id,
+        post.created_at,
+        post.full_name,
+        post.email,
+        post.creator == STAFF,
+        post.is_private,
+        post.is_html,
+        post.text,
+        ",".join(post.notes) or None,
+    )
