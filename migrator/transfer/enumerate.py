@@ -122,7 +122,7 @@ class Enumeration:
 
     async def _compare(self, met: int) -> None:
         total = await self._count()
-        short = max(0, (total or 0) - met)
+        short = max(0, (total or 0) - met - len(self._duty.result.unreadable))
         self._duty.result.short = short
         if short:
             text = (

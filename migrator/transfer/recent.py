@@ -56,9 +56,9 @@ def newest_first(floor: int) -> Order:
 
 
 def sorts(page: list[Ticket]) -> bool:
-    """Tell from the first page of a list whether the source sorts by activity at all.
+    """Tell from the first rows of a list whether the source sorts by activity at all.
 
-    Old versions do not, and list by id; so a page that may be in either order proves nothing.
+    Old versions do not, and list by id; so rows that may be in either order prove nothing.
     """
     ids = [ticket.id for ticket in page]
     return _in_order(page) and (not ids or ids != sorted(ids))
@@ -83,12 +83,14 @@ class OutOfOrderError(Exception):
 
 
 class Rows:
-    """Watches the pages of one walk: how many rows of interest the list has."""
+    """Watches the pages of one walk: their order, and how many rows of interest the list has."""
 
     def __init__(self, floor: int) -> None:
         self._floor = floor
         self._before = 0
         self._here = 0
+        self._head: dict[int, Ticket] = {}
+        self._sorted = False
         self.first: list[Ticket] | None = None
 
     @property
@@ -100,12 +102,20 @@ class Rows:
         """Begin another list."""
         self._before, self._here = self.count, 0
 
+    def conclude(self) -> None:
+        """Raise OutOfOrderError after a walk that has not shown how its list is sorted."""
+        if self._head and not self._sorted:
+            raise OutOfOrderError
+
     def __call__(self, start: int, page: list[Ticket]) -> None:
         """Take note of one page; raises OutOfOrderError."""
-        if not (sorts(page) if self.first is None else _in_order(page)):
+        if not _in_order(page):
             raise OutOfOrderError
         if self.first is None:
             self.first = page
+        if not self._sorted:  # a page around a row that nobody can read may hold one row only
+            self._head |= {ticket.id: ticket for ticket in page if ticket.id not in self._head}
+            self._sorted = sorts(list(self._head.values()))
         if found := sum(ticket.last_activity >= self._floor for ticket in page):
             self._here = max(self._here, start + found)
 
@@ -197,6 +207,8 @@ class Recent:
             if self._until is None:  # of the first page of all: what changes later is newer
                 self._until = _latest(rows.first or [], duty.result.started)
         await self._crew.idle()
+        if not duty.stop.asked:
+            rows.conclude()
         return rows.count
 
     async def _walk_by_id(self) -> None:
