@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from migrator.errors import (
     Again,
@@ -44,18 +44,12 @@ def waits(patience: float) -> Iterator[float]:
         wait = min(3 * wait, LONGEST_WAIT)
 
 
-class Mark(NamedTuple):
-    """A moment in the life of a breaker."""
-
-    answers: int
-    outages: int
-
-
 class Breaker:
     """Counts failures in a row over all calls; sits out an outage on behalf of all of them.
 
     ``probe`` makes one request that no gate holds back, and raises SourceError unless it gets a
     proper answer. A server that never answered is not waited for: its address is wrong.
+    ``answers`` and ``outages`` count the proper answers and the outages that are over.
     """
 
     def __init__(
@@ -75,17 +69,13 @@ class Breaker:
         self._misses = 0
         self._trust = MISSES_IN_A_ROW
         self._trusted = 0
-        self._answers = 0
-        self._outages = 0
+        self.answers = 0
+        self.outages = 0
         self._looking: asyncio.Task[None] | None = None
-
-    def mark(self) -> Mark:
-        """Give the present moment, to be asked about later."""
-        return Mark(self._answers, self._outages)
 
     def answered(self) -> None:
         """Take note of a proper answer to any call."""
-        self._answers += 1
+        self.answers += 1
         self._misses = self._trusted = 0
         self._trust = MISSES_IN_A_ROW
 
@@ -100,21 +90,21 @@ class Breaker:
         self._misses += 1
         if self._trusted:
             self._trusted -= 1
-        elif self._answers and self._misses >= MISSES_IN_A_ROW:
+        elif self.answers and self._misses >= MISSES_IN_A_ROW:
             await self._look()
 
-    async def explains(self, error: SourceError, since: Mark) -> bool:
-        """Tell whether an outage is why a call had only failures ``since`` a moment.
+    async def explains(self, error: SourceError, *, answers: int, outages: int) -> bool:
+        """Tell whether an outage is why a call has failed.
 
-        If nobody else was answered meanwhile either, the server is looked for, and waited for.
-        Raises as :meth:`failed` does.
+        ``outages`` were over when it began, ``answers`` had come when its last try began. If
+        nobody was answered since then, the server is looked for, and waited for. Raises as
+        :meth:`failed` does.
         """
         if not isinstance(error, MISSES):
             return False
-        nobody = self._answers == since.answers > 0 and not self._trusted
-        if nobody and self._outages == since.outages:
+        if self.outages == outages and self.answers == answers > 0 and not self._trusted:
             await self._look()
-        return self._outages > since.outages
+        return self.outages > outages
 
     async def aclose(self) -> None:
         """Stop looking."""
@@ -147,7 +137,7 @@ class Breaker:
             error = await self._missing()
             if error is None:
                 self._listener(Notice("the source answers again; going on"))
-                self._outages += 1
+                self.outages += 1
                 self._misses = 0
                 return
         raise SourceDown(

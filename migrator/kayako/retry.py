@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
@@ -71,12 +71,11 @@ class Retrier:
         """
         if (breaker := self._breaker) is None:
             return await self._try(what, call)
-        began = breaker.mark()
-        watched = _watched(call, breaker)
+        watched = _Watched(call, breaker)
         try:
             return await self._try(what, watched)
         except SourceError as error:
-            if not await breaker.explains(error, began):
+            if not await watched.explained(error):
                 raise
             in_vain = error.attempts
         return await self._try(what, watched, in_vain)
@@ -114,17 +113,27 @@ class Retrier:
         self._listener(Retrying(what, problem, state.attempt_number, wait))
 
 
-def _watched(call: Callable[[], Awaitable[T]], breaker: Breaker) -> Callable[[], Awaitable[T]]:
-    async def watched() -> T:
+class _Watched(Generic[T]):
+    """A call of which the breaker hears every try."""
+
+    def __init__(self, call: Callable[[], Awaitable[T]], breaker: Breaker) -> None:
+        self._call = call
+        self._breaker = breaker
+        self._outages = breaker.outages
+        self._answers = breaker.answers
+
+    async def __call__(self) -> T:
+        self._answers = self._breaker.answers
         try:
-            result = await call()
+            result = await self._call()
         except SourceError as error:
-            await breaker.failed(error)
+            await self._breaker.failed(error)
             raise
-        breaker.answered()
+        self._breaker.answered()
         return result
 
-    return watched
+    async def explained(self, error: SourceError) -> bool:
+        return await self._breaker.explains(error, answers=self._answers, outages=self._outages)
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

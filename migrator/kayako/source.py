@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from migrator.events import Listener, ignore
 from migrator.kayako import lists, triage
 from migrator.kayako.breaker import Breaker
 from migrator.kayako.contents import ContentsReader
-from migrator.kayako.pace import Pacer, Sleep
+from migrator.kayako.pace import Clock, Pacer, Sleep
 from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
 from migrator.kayako.retry import Retrier
 from migrator.kayako.settings import KayakoSettings
@@ -75,10 +76,15 @@ class Source:
         listener: Listener = ignore,
         inner: httpx.AsyncBaseTransport | None = None,
         sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
         patient: bool = False,
     ) -> None:
         pacer = Pacer(
-            settings.concurrency, settings.requests_per_second, sleep=sleep, listener=listener
+            settings.concurrency,
+            settings.requests_per_second,
+            clock=clock,
+            sleep=sleep,
+            listener=listener,
         )
         self._transport = Transport(settings, pacer, inner=inner)
         self._breaker = Breaker(

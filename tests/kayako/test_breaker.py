@@ -219,7 +219,7 @@ def test_a_server_that_never_answered_is_not_waited_for() -> None:
         source = Source()
         await source.fail(10 * MISSES_IN_A_ROW)
         error = SourceUnreachable("no answer")
-        assert not await source.breaker.explains(error, source.breaker.mark())
+        assert not await source.breaker.explains(error, answers=0, outages=0)
         assert source.looks == 0
 
     asyncio.run(story())
@@ -342,14 +342,38 @@ def test_a_call_that_fails_alone_fails() -> None:
     """Somebody else was answered meanwhile, so nobody looks for the server."""
 
     async def story(source: Source) -> None:
-        broken, good = Call(source, broken=True), Call(source)
-        results = await asyncio.gather(
-            source.retrier("x", broken), source.retrier("y", good), return_exceptions=True
-        )
-        assert isinstance(results[0], SourceUnreachable)
-        assert (results[0].attempts, broken.tries, source.looks) == (4, 4, 0)
+        broken = Call(source, broken=True)
+
+        async def others() -> None:
+            while broken.tries < 4:
+                await source.retrier("y", Call(source))
+
+        asking = asyncio.create_task(others())
+        with pytest.raises(SourceUnreachable) as caught:
+            await source.retrier("x", broken)
+        await asking
+        assert (caught.value.attempts, broken.tries, source.looks) == (4, 4, 0)
 
     play(story, Source())
+
+
+def test_answers_before_the_last_try_prove_nothing() -> None:
+    """The server may have gone just then: who was answered earlier is no witness."""
+
+    async def story(source: Source) -> None:
+        call = Call(source)
+
+        async def others() -> None:
+            while call.tries < 3:
+                await asyncio.sleep(0)
+                source.breaker.answered()
+
+        asking = asyncio.create_task(others())
+        assert (await source.retrier("x", call))[0] == "done"
+        await asking
+        assert source.breaker.outages == 1
+
+    play(story, Source(*[SourceUnreachable("no answer")] * 2))
 
 
 def test_a_broken_call_without_witnesses_costs_one_look() -> None:
