@@ -12,6 +12,7 @@ import migrator.archive
 import migrator.kayako
 import migrator.sandbox
 import migrator.tickiti
+import migrator.web
 from migrator import errors
 from migrator.cli import COMMANDS
 
@@ -28,6 +29,7 @@ MAY_IMPORT = {
     "archive": {"errors"},
     "transfer": {"kayako", "archive", "errors", "events"},
     "tickiti": {"archive", "errors"},
+    "web": {"archive", "tickiti"},
     "report": {"archive"},
     "sandbox": {"kayako"},
 }
@@ -82,7 +84,7 @@ def test_modules_stay_small(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [migrator.archive, migrator.kayako, migrator.sandbox, migrator.tickiti],
+    [migrator.archive, migrator.kayako, migrator.sandbox, migrator.tickiti, migrator.web],
     ids=lambda module: module.__name__,
 )
 def test_public_names_are_listed_sorted_and_there(module: object) -> None:

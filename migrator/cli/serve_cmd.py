@@ -1,4 +1,4 @@
-"""``migrator serve``: the archive as Tickiti's attachment API."""
+"""``migrator serve``: the archive as Tickiti's API, and as pages for the staff."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from migrator.cli._common import App, note, open_beside, pass_app
 )
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
-    """Serve the archive as Tickiti's attachment API, until Ctrl-C.
+    """Serve the archive as Tickiti's API and as staff pages, until Ctrl-C.
 
-    A run may fill the archive at the same time.
+    A run may fill the archive at the same time. Open the address in a browser and sign in with
+    a token to search tickets, read threads and download files of any size.
 
     \b
     Example:
@@ -27,6 +28,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     """
     from migrator.tickiti import EndpointSettings, build_app
     from migrator.tickiti import serve as serve_app
+    from migrator.web import build_pages, join
 
     config, archive = open_beside(app)
     tickiti = config.tickiti
@@ -37,7 +39,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         if not any(token.revoked_at is None for token in archive.access.tokens()):
             note("There is no token yet; `migrator token create` makes one.", level="warning")
         serve_app(
-            build_app(archive, settings),
+            join(build_app(archive, settings), build_pages(archive, settings)),
             host=host or tickiti.host,
             port=tickiti.port if port is None else port,
             on_ready=lambda url: note(f"Serving {archive.path} at {url} until Ctrl-C."),

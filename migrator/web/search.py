@@ -1,0 +1,56 @@
+"""Finding tickets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from migrator.archive.records import TicketHeader
+from migrator.web.room import Room, Visit
+
+SHOWN: Final = 50
+"""Tickets on the page; whoever gets more narrows the search."""
+
+_LONGEST: Final = 200
+
+FIELDS: Final = {
+    "": "Everything",
+    "number": "Ticket number",
+    "subject": "Subject",
+    "requester": "Requester",
+    "filename": "File name",
+}
+
+
+def search(room: Room, request: Request, visit: Visit) -> Response:
+    """Show the first page: the form, and below it what was found, or the latest tickets."""
+    text = request.query_params.get("q", "").strip()[:_LONGEST]
+    field = request.query_params.get("in", "")
+    field = field if field in FIELDS else ""
+    found = _find(room, visit, text, field)
+    return room.page(
+        "search.html",
+        visit,
+        text=text,
+        field=field,
+        fields=FIELDS,
+        tickets=found[:SHOWN],
+        more=len(found) > SHOWN,
+    )
+
+
+def _find(room: Room, visit: Visit, text: str, field: str) -> list[TicketHeader]:
+    find, queues, limit = room.archive.threads.find, visit.queues, SHOWN + 1
+    match field:
+        case "number":
+            return find(number=text, queues=queues, limit=limit)
+        case "subject":
+            return find(subject=text, queues=queues, limit=limit)
+        case "requester":
+            return find(requester=text, queues=queues, limit=limit)
+        case "filename":
+            return find(filename=text, queues=queues, limit=limit)
+        case _:
+            return find(text, queues=queues, limit=limit)

@@ -1,0 +1,93 @@
+"""Sessions as signed cookies, and the seals that prove a form or a link to be our own.
+
+A session holds no right of its own: it names a token, and every request asks the archive whether
+that token is still good. The signing key lives as long as the process, so that a copy of the
+archive cannot be turned into sessions; people sign in again after a restart.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+IDLE: Final = 3600
+"""Seconds after which a session that nobody used is over."""
+
+LONGEST: Final = 12 * 3600
+"""Seconds after which any session is over."""
+
+_RENEW: Final = 300
+"""Seconds between two notes of a session's use: not every answer needs a cookie."""
+
+_COOKIE: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,12})\.([0-9]{1,12})\.([\w-]{22})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One person at one browser; times are Unix seconds."""
+
+    token_id: int
+    nonce: str
+    started: int
+    seen: int
+
+
+class Sessions:
+    """Opens, reads and ends sessions. ``clock`` gives Unix seconds."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._key = secrets.token_bytes(32)
+        self._clock = clock
+        self._ended: dict[str, int] = {}
+
+    def open(self, token_id: int) -> Session:
+        """Begin a session for a token that was just admitted."""
+        now = int(self._clock())
+        return Session(token_id, new_nonce(), now, now)
+
+    def write(self, session: Session) -> str:
+        """Return the cookie's value."""
+        text = f"{session.token_id}.{session.started}.{session.seen}.{session.nonce}"
+        return f"{text}.{self.seal('session', text)}"
+
+    def read(self, cookie: str) -> Session | None:
+        """Return the session of a cookie; None if it is not ours, over, or was signed out."""
+        text, _, seal = cookie.rpartition(".")
+        parts = _COOKIE.fullmatch(text)
+        if parts is None or not self.sealed(seal, "session", text):
+            return None
+        session = Session(int(parts[1]), parts[4], int(parts[2]), int(parts[3]))
+        now = self._clock()
+        over = now >= session.seen + IDLE or now >= session.started + LONGEST
+        return None if over or session.nonce in self._ended else session
+
+    def renewed(self, session: Session) -> Session | None:
+        """Return the session as seen now; None when its cookie need not change yet."""
+        now = int(self._clock())
+        return replace(session, seen=now) if now >= session.seen + _RENEW else None
+
+    def end(self, session: Session) -> None:
+        """Make the session's cookie worthless, also where a copy of it was kept."""
+        now = int(self._clock())
+        self._ended = {nonce: until for nonce, until in self._ended.items() if until > now}
+        self._ended[session.nonce] = session.started + LONGEST
+
+    def seal(self, purpose: str, *parts: object) -> str:
+        """Return a text that only this process can make for these parts."""
+        message = "\0".join([purpose, *map(str, parts)]).encode("utf-8", "surrogatepass")
+        return hmac.new(self._key, message, "sha256").hexdigest()
+
+    def sealed(self, seal: str, purpose: str, *parts: object) -> bool:
+        """Tell in constant time whether ``seal`` is ours for these parts."""
+        found = seal.encode("utf-8", "surrogatepass")  # compare_digest() takes ASCII texts only
+        return hmac.compare_digest(found, self.seal(purpose, *parts).encode())
+
+
+def new_nonce() -> str:
+    """Return a random text that names a session or a form."""
+    return secrets.token_urlsafe(16)

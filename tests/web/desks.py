@@ -1,0 +1,142 @@
+"""A helpdesk in an archive, and a browser of sorts, for the tests of the pages."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+import struct
+import zlib
+
+import httpx
+
+from migrator.archive import (
+    Archive,
+    Department,
+    Listed,
+    Outcome,
+    PostRow,
+    State,
+    TicketRow,
+)
+
+IDS = itertools.count(500)
+NOON = 1_790_000_000
+
+
+def png(width: int = 8, height: int = 8, color: bytes = b"\x1f\x5f\xbf") -> bytes:
+    """Make a picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        sum_ = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + sum_
+
+    rows = (b"\0" + color * width) * height
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+class Desk:
+    """The archive as a run fills it."""
+
+    def __init__(self, archive: Archive, url: str) -> None:
+        self.archive = archive
+        self.url = url
+        self.run = archive.ledger.begin_run("run", source="test", scope={}).id
+
+    def token(
+        self,
+        *,
+        abilities: tuple[str, ...] = ("tickets:read",),
+        queues: list[int] | None = None,
+        is_staff: bool = True,
+        expires_at: int | None = None,
+    ) -> str:
+        """Create a token and return its plain text."""
+        return self.archive.access.create_token(
+            "Priya", abilities=abilities, queues=queues, is_staff=is_staff, expires_at=expires_at
+        )[1]
+
+    def ticket(self, number: int, *posts: PostRow, subject: str = "", department: int = 3) -> None:
+        """Keep a ticket with its posts."""
+        self.archive.ledger.put_departments([Department(department, f"Queue {department}")])
+        row = TicketRow(
+            number,
+            department,
+            f"ABC-{number}",
+            subject or f"Subject {number}",
+            NOON,
+            NOON + number,
+            requester_name="Marcus Reed",
+            requester_email="marcus@example.com",
+        )
+        with self.archive.ledger.atomic():
+            self.archive.ledger.record_ticket(self.run, row, [])
+            self.archive.threads.put(self.run, row, posts)
+
+    def attach(  # noqa: PLR0917 - a test reads better without the names
+        self,
+        name: str,
+        data: bytes | None,
+        ticket: int = 1,
+        post: int = 11,
+        state: State = State.FAILED,
+        department: int = 3,
+    ) -> int:
+        """List an attachment and store its bytes, or settle it in ``state`` when there are none."""
+        number, ledger = next(IDS), self.archive.ledger
+        known = self.archive.threads.ticket(ticket)
+        row = TicketRow(ticket, department)
+        if known is not None:
+            row = TicketRow(
+                ticket,
+                known.department_id,
+                known.display_id,
+                known.subject,
+                NOON,
+                NOON + ticket,
+                requester_name=known.requester_name,
+                requester_email=known.requester_email,
+            )
+        with ledger.atomic():
+            listed = Listed(number, ticket, post, name, "", len(data or b""), NOON)
+            ledger.record_ticket(self.run, row, [listed])
+        outcome = Outcome(number, state, detail="the server failed (HTTP 500)")
+        if data is not None:
+            with self.archive.blobs.writer() as writer:
+                writer.write(data)
+                blob = writer.commit()
+            outcome = Outcome(
+                number,
+                State.STORED,
+                sha256=blob.sha256,
+                size=blob.size,
+                mime_type=blob.mime_type,
+            )
+        with ledger.atomic():
+            ledger.settle(outcome)
+        return number
+
+
+class Visitor(httpx.Client):
+    """A browser that follows no link by itself."""
+
+    def sign_in(self, token: str, *, back: str = "/") -> httpx.Response:
+        """Fill in the form and send it."""
+        shown = self.get("/sign-in", params={"next": back})
+        return self.post("/sign-in", data={**hidden(shown.text), "token": token})
+
+    def sign_out(self) -> httpx.Response:
+        """Press the button."""
+        return self.post("/sign-out", data=hidden(self.get("/").text))
+
+
+def hidden(page: str) -> dict[str, str]:
+    """Return the hidden fields of a page's forms."""
+    found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page)
+    return {name: html.unescape(value) for name, value in found}

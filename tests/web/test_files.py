@@ -1,0 +1,293 @@
+"""Bytes: downloads whole and in ranges, the review, the block, previews."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from migrator.archive.records import State
+from migrator.web.files import Unsatisfiable, content_disposition, parse_range
+from tests.web.desks import Desk, Visitor, hidden, png
+
+if TYPE_CHECKING:
+    from tests.web.conftest import OpenDesk
+
+DATA = bytes(range(256)) * 1024  # four blocks
+SIZE = len(DATA)
+
+
+@pytest.fixture
+def path(desk: Desk) -> str:
+    """Where a file of several blocks is downloaded."""
+    return f"/attachments/{desk.attach('data.zip', DATA)}/download"
+
+
+def test_download_is_the_file_and_can_do_no_harm(visitor: Visitor, path: str) -> None:
+    """All bytes, as something to be saved, in a sandbox, for this visitor alone."""
+    answer = visitor.get(path)
+    assert (answer.status_code, answer.content) == (200, DATA)
+    headers = answer.headers
+    assert headers["content-length"] == str(SIZE)
+    assert headers["accept-ranges"] == "bytes"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-disposition"] == 'attachment; filename="data.zip"'
+    assert "sandbox" in headers["content-security-policy"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["cache-control"].startswith("private")
+    assert headers["etag"].strip('"') in visitor.get(path.removesuffix("/download")).text
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-99", 0, 99),
+        ("bytes=70000-199999", 70_000, 199_999),
+        (f"bytes={SIZE - 1}-", SIZE - 1, SIZE - 1),
+        ("bytes=200000-", 200_000, SIZE - 1),
+        ("bytes=-500", SIZE - 500, SIZE - 1),
+        ("bytes=-999999999", 0, SIZE - 1),
+        ("bytes=100-999999999", 100, SIZE - 1),
+        ("BYTES= 1-2", 1, 2),
+    ],
+)
+def test_one_range_is_sent_alone(
+    visitor: Visitor, path: str, asked: str, first: int, last: int
+) -> None:
+    """The first bytes, some in the middle, the last ones; never more than there are."""
+    answer = visitor.get(path, headers={"range": asked})
+    assert answer.status_code == 206
+    assert answer.content == DATA[first : last + 1]
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{SIZE}"
+    assert answer.headers["content-length"] == str(last + 1 - first)
+
+
+@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=999999999-", "bytes=-0"])
+def test_range_beyond_the_end_is_refused(visitor: Visitor, path: str, asked: str) -> None:
+    """The refusal tells how long the file is."""
+    answer = visitor.get(path, headers={"range": asked})
+    assert (answer.status_code, answer.content) == (416, b"")
+    assert answer.headers["content-range"] == f"bytes */{SIZE}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-1,5-6", "bytes=5-1", "lines=1-2", "bytes=", "bytes=a-b", "bytes=-", "x"]
+)
+def test_other_ranges_mean_the_whole_file(visitor: Visitor, path: str, asked: str) -> None:
+    """What is no single range of bytes is ignored, as a server may."""
+    answer = visitor.get(path, headers={"range": asked})
+    assert (answer.status_code, answer.content) == (200, DATA)
+
+
+def test_range_goes_on_in_the_same_file_only(visitor: Visitor, path: str) -> None:
+    """If-Range with another tag, or with a date, gets the whole file."""
+    tag = visitor.get(path).headers["etag"]
+    wanted = {"range": "bytes=1-2"}
+    assert visitor.get(path, headers={**wanted, "if-range": tag}).status_code == 206
+    for other in ('"other"', f"W/{tag}", "Mon, 01 Jan 2024 00:00:00 GMT"):
+        assert visitor.get(path, headers={**wanted, "if-range": other}).status_code == 200
+
+
+def test_known_file_is_not_sent_again(visitor: Visitor, path: str) -> None:
+    """If-None-Match with the tag gets 304 and nothing else."""
+    tag = visitor.get(path).headers["etag"]
+    for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = visitor.get(path, headers={"if-none-match": known})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == tag
+    assert visitor.get(path, headers={"if-none-match": '"x"'}).status_code == 200
+
+
+def test_head_tells_all_and_sends_nothing(visitor: Visitor, path: str) -> None:
+    """HEAD has the headers of GET."""
+    answer = visitor.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(SIZE)
+
+
+def test_empty_file_is_a_file(desk: Desk, visitor: Visitor) -> None:
+    """No bytes at all are downloaded as such; no range of them can be."""
+    path = f"/attachments/{desk.attach('empty.txt', b'')}/download"
+    answer = visitor.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert visitor.get(path, headers={"range": "bytes=0-"}).status_code == 416
+
+
+def test_damaged_file_is_never_sent(desk: Desk, visitor: Visitor) -> None:
+    """Not one byte of a file leaves that is not the one that was stored, whole or in part."""
+    for name, damage in (("longer.txt", b"other bytes!"), ("other.txt", b"otherbytes")):
+        attachment = desk.attach(name, f"original {name}"[:10].encode())
+        row = desk.archive.ledger.attachment(attachment)
+        assert row is not None
+        blob = desk.archive.blobs.path(row.sha256 or "")
+        blob.chmod(0o600)
+        blob.write_bytes(damage)
+        for headers in ({}, {"range": "bytes=0-0"}):
+            answer = visitor.get(f"/attachments/{attachment}/download", headers=headers)
+            assert answer.status_code == 404
+            assert b"other" not in answer.content
+    blob.unlink()
+    assert visitor.get(f"/attachments/{attachment}/download").status_code == 404
+
+
+def test_review_is_asked_for_and_counts_for_this_file_and_session(
+    desk: Desk, visitor: Visitor
+) -> None:
+    """Without a rule the page asks; only its own button leads to the bytes."""
+    one, other = desk.attach("notes.log", b"log one"), desk.attach("more.log", b"log two")
+    page, file = f"/attachments/{one}", f"/attachments/{one}/download"
+    for path in (page, file, f"{page}/view", f"{file}?ok=" + "0" * 64, f"{file}?intent=review_ok"):
+        asked = visitor.get(path)
+        assert asked.status_code == 403, path
+        assert "review" in asked.text
+        assert "log one" not in asked.text
+    fields = hidden(visitor.get(page).text)
+    assert visitor.post(page, data={"intent": "review_ok"}).status_code == 403
+    assert visitor.post(page, data={**fields, "intent": "no"}).status_code == 422
+    answer = visitor.post(page, data=fields)
+    assert answer.status_code == 303
+    shown = visitor.get(answer.headers["location"])
+    assert shown.status_code == 200
+    query = answer.headers["location"].partition("?")[2]
+    assert f"{file}?{query}" in shown.text
+    assert visitor.get(f"{file}?{query}").content == b"log one"
+    assert visitor.get(f"/attachments/{other}/download?{query}").status_code == 403
+    visitor.sign_out()
+    visitor.sign_in(desk.token())
+    assert visitor.get(f"{file}?{query}").status_code == 403
+
+
+def test_blocked_file_is_refused_whatever_is_confirmed(desk: Desk, visitor: Visitor) -> None:
+    """There is no button, and a review given before the rule changed is of no use."""
+    one = desk.attach("tool.exe", b"MZ program")
+    page = f"/attachments/{one}"
+    for path in (page, f"{page}/download", f"{page}/view"):
+        answer = visitor.get(path)
+        assert answer.status_code == 403
+        assert "blocked by an administrator" in answer.text
+        assert "review_ok" not in answer.text
+    fields = {**hidden(answer.text), "intent": "review_ok"}
+    leads = visitor.post(page, data=fields).headers["location"]
+    assert visitor.get(leads).status_code == 403
+    assert visitor.get(leads.replace("?", "/download?")).status_code == 403
+
+
+def test_picture_is_shown_by_what_its_bytes_say(desk: Desk, visitor: Visitor) -> None:
+    """A picture is sent to be looked at under the type of its bytes, in a sandbox."""
+    attachment = desk.attach("photo.jpg", png())
+    assert (
+        f'<img src="/attachments/{attachment}/view"'
+        in visitor.get(f"/attachments/{attachment}").text
+    )
+    answer = visitor.get(f"/attachments/{attachment}/view")
+    assert answer.content == png()
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == 'inline; filename="photo.jpg"'
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("picture.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
+        ("page.txt", b"<!doctype html><html><script>alert(1)</script></html>"),
+        ("photo.png", b"<html><body><script>alert(1)</script>"),
+        ("report.pdf", b"<html><body><script>alert(1)</script>"),
+        ("plain.txt", b"plain text"),
+    ],
+)
+def test_nothing_else_is_ever_shown(desk: Desk, visitor: Visitor, name: str, data: bytes) -> None:
+    """Whatever could be a program to a browser is there for download alone."""
+    attachment = desk.attach(name, data)
+    page = visitor.get(f"/attachments/{attachment}")
+    assert "/view" not in page.text
+    answer = visitor.get(f"/attachments/{attachment}/view")
+    assert answer.status_code == 415
+    assert b"alert" not in answer.content
+    saved = visitor.get(f"/attachments/{attachment}/download")
+    assert saved.content == data
+    assert saved.headers["content-disposition"].startswith("attachment;")
+
+
+def test_pdf_is_framed_by_our_own_pages_alone(desk: Desk, visitor: Visitor) -> None:
+    """Viewers refuse a sandbox, so that a PDF gets a policy without scripts instead."""
+    attachment = desk.attach("report.pdf", b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n%%EOF\n")
+    page = visitor.get(f"/attachments/{attachment}")
+    assert "frame-src 'self'" in page.headers["content-security-policy"]
+    answer = visitor.get(f"/attachments/{attachment}/view")
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    policy = answer.headers["content-security-policy"]
+    assert "frame-ancestors 'self'" in policy
+    assert "script-src" not in policy
+    assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+
+
+@pytest.mark.parametrize("state", [State.MISSING, State.GONE, State.FAILED])
+def test_what_we_do_not_have_is_told_with_its_reason(
+    desk: Desk, visitor: Visitor, state: State
+) -> None:
+    """The page of a lost file explains it and offers nothing."""
+    attachment = desk.attach("lost.pdf", None, state=state)
+    page = visitor.get(f"/attachments/{attachment}")
+    assert page.status_code == 200
+    assert "Not available" in page.text
+    assert "/download" not in page.text
+    assert visitor.get(f"/attachments/{attachment}/download").status_code == 404
+
+
+@pytest.mark.parametrize("serve_deleted", [True, False])
+def test_deleted_files_are_served_when_that_is_set(
+    open_desk: OpenDesk, serve_deleted: bool
+) -> None:
+    """What the source dropped since is handed out only where the operator says so."""
+    with open_desk(serve_deleted=serve_deleted) as desk, Visitor(base_url=desk.url) as visitor:
+        visitor.sign_in(desk.token())
+        attachment = desk.attach("a.txt", b"kept")
+        with desk.archive.ledger.atomic():
+            desk.archive.ledger.mark_deleted(attachment, "no longer listed")
+        answer = visitor.get(f"/attachments/{attachment}/download")
+        assert (answer.status_code == 200) is serve_deleted
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a b.pdf", 'attachment; filename="a b.pdf"'),
+        (
+            "Größe €.pdf",
+            (
+                'attachment; filename="Gr__e _.pdf"; '
+                "filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%E2%82%AC.pdf"
+            ),
+        ),
+        ('x".html\r\nSet-Cookie: a=b', 'attachment; filename="x_.html__Set-Cookie_ a=b"'),
+        ("../../etc/passwd", 'attachment; filename="_.._etc_passwd"'),
+        ("C:\\a\\b.txt", 'attachment; filename="C__a_b.txt"'),
+        ("evil\u202etxt.exe", 'attachment; filename="evil_txt.exe"'),
+        ("50%41;x.txt", "attachment; filename=\"50_41_x.txt\"; filename*=UTF-8''50%2541%3Bx.txt"),
+        ("...", 'attachment; filename="fallback"'),
+        ("", 'attachment; filename="fallback"'),
+    ],
+)
+def test_name_in_the_header_harms_nobody(name: str, header: str) -> None:
+    """No line ends, quotes, paths or direction marks; the true name in UTF-8 beside ASCII."""
+    assert content_disposition("attachment", name, "fallback") == header
+
+
+def test_long_name_is_cut_before_its_extension() -> None:
+    """What tells the type of a file survives."""
+    header = content_disposition("attachment", "x" * 300 + ".pdf", "fallback")
+    assert header.endswith('xxx.pdf"')
+    assert len(header) < 220
+    assert len(content_disposition("attachment", "y" * 300, "fallback")) < 220
+    assert len(content_disposition("attachment", "a." + "z" * 300, "fallback")) < 220
+
+
+def test_ranges_of_nothing() -> None:
+    """An empty file has no range."""
+    for asked in ("bytes=0-", "bytes=-1"):
+        with pytest.raises(Unsatisfiable):
+            parse_range(asked, 0)

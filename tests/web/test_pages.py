@@ -1,0 +1,328 @@
+"""What pages show, and what they never do, whatever the helpdesk held."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.archive import PostRow
+from migrator.archive.records import State
+from migrator.web.room import line
+from migrator.web.sanitize import clean
+from tests.web.desks import NOON, Desk, Visitor, png
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '<svg onload=alert(1)><a xlink:href="javascript:alert(1)">x</a></svg>',
+    '<a href="javascript:alert(1)">x</a>',
+    '<a href=" jAvAsCrIpT&#58;alert(1)">x</a>',
+    '<a href="data:text/html,<script>alert(1)</script>">x</a>',
+    '<img src="data:image/svg+xml,<svg onload=alert(1)>">',
+    '<div style="background:url(https://evil.test/track)">x</div>',
+    "<style>*{background:url(https://evil.test/track)}</style>",
+    '<meta http-equiv="refresh" content="0;url=https://evil.test/">',
+    '<base href="https://evil.test/">',
+    '<iframe src="https://evil.test/"></iframe>',
+    '<object data="https://evil.test/"></object><embed src="https://evil.test/">',
+    '<form action="/sign-out" method="post"><input name="form"><button>Click</button></form>',
+    '<link rel="stylesheet" href="https://evil.test/x.css">',
+    '<img src="https://evil.test/pixel.gif" srcset="https://evil.test/2x.gif 2x">',
+    '<img src="/sign-out"><a href="/attachments/1">x</a><a href="//evil.test">x</a>',
+    '<table background="https://evil.test/x.gif"><tr><td>x</table>',
+    '<video src="https://evil.test/v" poster="https://evil.test/p" autoplay></video>',
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+    '<noscript><p title="</noscript><img src=x onerror=alert(1)>">',
+    '<p id="main" class="notice bad" onclick="alert(1)">x</p>',
+    "<template><script>alert(1)</script></template><!--><img src=x onerror=alert(1)>-->",
+    "</article></main></body></html><h1>fake</h1>",
+]
+_BAD = re.compile(
+    r"<(script|style|iframe|object|embed|form|input|button|meta|base|link|svg|math|video|template)\b"
+    r"|\son\w+\s*=|\sstyle\s*=|\sclass\s*=|\sid\s*=|\ssrcset|\sbackground|javascript:|data:"
+    r"|src\s*=\s*[\"']?https?:",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_html_is_harmless(text: str) -> None:
+    """No script, style, form, frame, foreign image, class or id survives."""
+    safe = clean(text, {})
+    assert not _BAD.search(re.sub(r">[^<]*<", "><", f">{safe}<")), safe
+    assert "evil.test" not in re.sub(r">[^<]*<", "><", f">{safe}<")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.sampled_from(HOSTILE) | st.text("<>\"'/= abc&;:!-", max_size=20), max_size=6))
+def test_mixtures_are_harmless(parts: list[str]) -> None:
+    """Nor does any of it come back when the pieces are put together."""
+    safe = str(clean("".join(parts), {}))
+    assert not re.search(r"<[^>]*(\son\w+=|javascript:|evil\.test/)", safe, re.IGNORECASE), safe
+    assert not re.search(r"<(script|style|iframe|form|svg|base|meta)\b", safe, re.IGNORECASE), safe
+
+
+def test_honest_html_keeps_its_structure() -> None:
+    """Paragraphs, lists, tables and links stay; links tell nobody where they were clicked."""
+    text = '<p>Hi <b>you</b></p><ul><li>1</li></ul><table><tbody><tr><td colspan="2">x</td></tr>'
+    assert clean(text, {}) == f"{text}</tbody></table>"
+    link = clean('<a href="https://example.com/a?b=1&amp;c">x</a>', {})
+    assert 'href="https://example.com/a?b=1&amp;c"' in link
+    assert 'rel="noopener noreferrer nofollow"' in link
+    assert 'href="mailto:a@b.test"' in clean('<a href="mailto:a@b.test">x</a>', {})
+
+
+def test_hostile_texts_are_shown_as_text_everywhere(desk: Desk, visitor: Visitor) -> None:
+    """Subjects, names, plain posts, file names and search words are text, never markup."""
+    evil = "\"><script>alert('x')</script>{{ 7 * 7 }}"
+    post = PostRow(771, NOON, author_name=evil, author_email=evil, text=evil)
+    desk.ticket(77, post, subject=evil)
+    files = [desk.attach(evil, b"x", 77, 771), desk.attach(evil, None, 77, 771, State.FAILED)]
+    paths = ["/?q=" + "%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/", "/tickets/77", "/status"]
+    for path in paths + [f"/attachments/{one}" for one in files]:
+        page = visitor.get(path).text
+        assert "<script" not in page, path
+        assert "49" not in re.findall(r"alert\(&#39;x&#39;\)[^<]{0,20}", page), path
+    assert (
+        html.escape("<script>alert('x')</script>{{ 7 * 7 }}", quote=False).replace("'", "&#39;")
+        in visitor.get("/tickets/77").text
+    )
+
+
+def test_every_answer_forbids_script(visitor: Visitor, desk: Desk) -> None:
+    """Pages, refusals, redirections and files of our own carry the strict policy."""
+    css = re.search(r'href="(/assets/style-\w+\.css)"', visitor.get("/").text)
+    assert css is not None
+    for path in ("/", "/status", "/sign-in", "/nothing", css[1], "/assets/none", "/tickets/9999"):
+        answer = visitor.get(path)
+        policy = dict(
+            part.strip().split(" ", 1)
+            for part in answer.headers["content-security-policy"].split(";")
+        )
+        assert policy["default-src"] == "'none'", path
+        assert policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+        assert policy["form-action"] == policy["style-src"] == policy["img-src"] == "'self'"
+        assert "script-src" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+    assert "no-store" in visitor.get("/").headers["cache-control"]
+
+
+def test_pages_have_no_script_and_no_style_of_their_own(desk: Desk, visitor: Visitor) -> None:
+    """What the policy forbids is not attempted, and nothing comes from elsewhere."""
+    desk.ticket(61, PostRow(611, NOON, text="x"))
+    attachment = desk.attach("a.png", png(), 61, 611)
+    for path in ("/", "/status", "/tickets/61", f"/attachments/{attachment}"):
+        page = visitor.get(path).text
+        assert not re.search(r"<script|<style|\sstyle=|\son\w+=|(src|href)=\"https?:|//", page), (
+            path
+        )
+
+
+def test_own_files_are_kept_by_browsers(visitor: Visitor) -> None:
+    """The address of a style changes with its content, so that it can be kept for ever."""
+    found = re.findall(r'"(/assets/[\w.-]+)"', visitor.get("/").text)
+    assert found
+    for path in set(found):
+        answer = visitor.get(path)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    assert visitor.get(found[0]).headers["content-type"].startswith(("text/css", "image/svg+xml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "hit"),
+    [
+        ("4200", "number", True),
+        ("ABC-4200", "number", True),
+        ("420", "number", False),
+        ("broken printer", "subject", True),
+        ("marcus@example", "requester", True),
+        ("Marcus", "subject", False),
+        ("invoice-77", "filename", True),
+        ("invoice-77", "", True),
+        ("PRINTER", "", True),
+        ("4200", "", True),
+        ("no such thing", "", False),
+    ],
+)
+def test_tickets_are_found(desk: Desk, visitor: Visitor, text: str, field: str, hit: bool) -> None:
+    """By number, subject, requester or file name, or by any of these."""
+    if desk.archive.threads.ticket(4200) is None:
+        desk.ticket(4200, subject="My Broken Printer")
+        desk.attach("invoice-77.pdf", b"%PDF-1", 4200, 42)
+    page = visitor.get("/", params={"q": text, "in": field})
+    assert page.status_code == 200
+    assert ('href="/tickets/4200"' in page.text) is hit
+    assert "More" not in page.text
+
+
+def test_search_shows_a_page_and_says_that_there_is_more(desk: Desk, visitor: Visitor) -> None:
+    """Many hits are cut, and that is said."""
+    for number in range(8000, 8052):
+        desk.ticket(number, subject="Flood")
+    page = visitor.get("/", params={"q": "Flood"}).text
+    assert page.count('href="/tickets/80') == 50
+    assert "more than these 50" in page
+    assert visitor.get("/", params={"in": "nonsense", "q": "x" * 5000}).status_code == 200
+
+
+def test_thread_is_shown_oldest_first_page_by_page(desk: Desk, visitor: Visitor) -> None:
+    """Every post once, in order, over as many pages as it takes."""
+    posts = [PostRow(90_000 + i, NOON + i // 2, text=f"text-{i:03}") for i in range(120)]
+    desk.ticket(90, *posts)
+    seen: list[str] = []
+    path: str | None = "/tickets/90"
+    for _ in range(4):
+        if path is None:
+            break
+        page = visitor.get(path).text
+        seen += re.findall(r"text-\d+", page)
+        found = re.search(r'href="(/tickets/90\?after=[\d-]+)"', page)
+        path = found[1] if found else None
+    assert seen == [f"text-{i:03}" for i in range(120)]
+    assert visitor.get("/tickets/90?after=junk").text.count("<article") == 50
+
+
+def test_post_shows_who_wrote_it_and_for_whom(desk: Desk, visitor: Visitor) -> None:
+    """Staff and internal notes are told in words; plain text keeps its lines, HTML its tags."""
+    desk.ticket(
+        62,
+        PostRow(621, NOON, "Marcus", "marcus@example.com", text="line <1>\nline 2"),
+        PostRow(
+            622, NOON + 60, "Priya", staff=True, is_private=True, is_html=True, text="<b>x</b>"
+        ),
+        PostRow(623, NOON + 61, text="half", note="repaired_text,cut_text"),
+    )
+    page = visitor.get("/tickets/62").text
+    assert "line &lt;1&gt;\nline 2" in page
+    assert "<b>x</b>" in page
+    assert "internal note" in page
+    assert "cleaned" in page
+    assert "longer than what is kept" in page
+    assert "2026-09-21 14:13" in page
+
+
+def test_very_long_post_is_cut_with_a_note(desk: Desk, visitor: Visitor) -> None:
+    """A page stays a page whatever a post holds."""
+    desk.ticket(63, PostRow(631, NOON, text="y" * 200_001))
+    page = visitor.get("/tickets/63").text
+    assert "Only the first 200,000 characters" in page
+    assert page.count("y" * 1000) == 200
+
+
+def test_chips_tell_what_stands_before_a_file(desk: Desk, visitor: Visitor) -> None:
+    """Name and size, and whether the file is blocked, to be reviewed, or not to be had."""
+    desk.ticket(64, PostRow(641, NOON, text="x"))
+    for name, data in (("a.pdf", b"%PDF-1"), ("b.log", b"b"), ("c.exe", b"MZ"), ("d.pdf", None)):
+        desk.attach(name, data, 64, 641)
+    page = visitor.get("/tickets/64").text
+    chips = [
+        re.sub(r"<[^>]+>|\s+", " ", one).split()
+        for one in re.findall(r'<a class="chip".*?</a>', page, re.DOTALL)
+    ]
+    assert [(chip[0], " ".join(chip[3:])) for chip in chips] == [
+        ("a.pdf", ""),
+        ("b.log", "needs review"),
+        ("c.exe", "blocked"),
+        ("d.pdf", "not available"),
+    ]
+
+
+def test_image_is_shown_in_the_text_only_when_sure(desk: Desk, visitor: Visitor) -> None:
+    """One file of that name, and an image by its bytes: then it stands where the text says."""
+    text = "".join(
+        f'<p><img alt="{name}" src="cid:{name}@01D9"></p>'
+        for name in ("one.png", "two.png", "fake.png", "none.png")
+    )
+    desk.ticket(
+        65, PostRow(651, NOON, is_html=True, text=text + '<img src="https://x.test/p.gif">')
+    )
+    one = desk.attach("one.png", png(), 65, 651)
+    desk.attach("two.png", png(9), 65, 651)
+    desk.attach("two.png", png(10), 65, 651)
+    desk.attach("fake.png", b"<html><script>", 65, 651)
+    desk.archive.access.set_rule("png", "block")
+    assert visitor.get(f"/attachments/{one}/view").content == png()
+    desk.archive.access.set_rule("png", "allow")
+    page = visitor.get("/tickets/65").text
+    assert f'<img alt="one.png" src="/attachments/{one}/view">' in page
+    assert re.findall(r'<img[^>]* src="([^"]+)"', page.partition("<main")[2]) == [
+        f"/attachments/{one}/view"
+    ]
+    assert "x.test" not in page
+
+
+def test_merged_ticket_leads_to_the_one_that_took_it(desk: Desk, visitor: Visitor) -> None:
+    """An old number still finds its thread."""
+    desk.ticket(66)
+    desk.ticket(67)
+    with desk.archive.ledger.atomic():
+        desk.archive.ledger.mark_merged(66, 67)
+    answer = visitor.get("/tickets/66")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/tickets/67")
+
+
+def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
+    """The run that goes on, the ledger, the runs before, and failures with their reasons."""
+    attachment = desk.attach("sad.pdf", None, 1, 11, State.FAILED)
+    page = visitor.get("/status").text
+    assert "<progress" in page
+    assert "the server failed (HTTP 500)" in page
+    assert f"/attachments/{attachment}" in page
+    for state in State:
+        assert f'<th scope="row">{state.value}</th>' in page
+    with desk.archive.ledger.atomic():
+        desk.archive.ledger.finish_run(desk.run, exit_code=3, summary={})
+    page = visitor.get("/status").text
+    assert "<progress" not in page
+    assert "finished, with losses or failures" in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/tickets/x", "/tickets/99999999999999999999999", "/attachments/-1", "//", "/%00"],
+)
+def test_wrong_address_is_a_page(visitor: Visitor, path: str) -> None:
+    """Whatever is asked for, the answer is a page of ours with a status that fits."""
+    answer = visitor.get(visitor.base_url.join(path) if path != "//" else f"{visitor.base_url}//")
+    assert answer.status_code == 404
+    assert "<h1>" in answer.text
+    assert "traceback" not in answer.text.lower()
+
+
+def test_wrong_method_is_a_page_that_names_the_right_one(visitor: Visitor) -> None:
+    """405 comes with Allow."""
+    answer = visitor.delete("/tickets/1")
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+
+
+def test_api_keeps_its_addresses(visitor: Visitor) -> None:
+    """Under /api the answers are JSON, also the refusals; no page shadows them."""
+    for path in ("/api", "/api/v1/tickets/attachment", "/api/x"):
+        assert visitor.post(path).headers["content-type"] == "application/json"
+    assert visitor.get("/apis").headers["content-type"].startswith("text/html")
+
+
+def test_bug_is_an_answer_without_details(
+    desk: Desk, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page that fails says nothing of why; the log does, escaped."""
+    monkeypatch.setattr("migrator.web.room.Room.page", lambda *_, **__: 1 / 0)
+    answer = visitor.get("/")
+    assert answer.status_code == 500
+    assert "division" not in answer.text
+    assert "division" in caplog.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+@given(st.text())
+def test_one_line_is_one_line(text: str) -> None:
+    """No text of the helpdesk breaks a line or turns the direction of the next words."""
+    assert all(char.isprintable() for char in line(text))
+    assert len(line(text)) == len(text)

@@ -1,0 +1,245 @@
+"""Signing in and out, and what a session is worth."""
+
+from __future__ import annotations
+
+import pytest
+
+from migrator.archive.records import State
+from migrator.web.session import IDLE, LONGEST, Sessions
+from tests.web.desks import Desk, Visitor, hidden
+
+PAGES = ["/", "/status", "/tickets/1", "/attachments/1", "/attachments/1/download"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_strangers_see_the_form_and_nothing_else(stranger: Visitor, path: str) -> None:
+    """Every page leads to the form, which leads back to it."""
+    answer = stranger.get(path + "?a=b%20c")
+    assert answer.status_code == 303
+    assert answer.text == ""
+    shown = stranger.get(answer.headers["location"])
+    assert shown.status_code == 200
+    assert hidden(shown.text)["next"] == f"{path}?a=b%20c"
+
+
+def test_good_token_opens_a_session(desk: Desk, stranger: Visitor) -> None:
+    """The cookie is for this host alone, out of reach of scripts, and not sent across sites."""
+    answer = stranger.sign_in(desk.token(), back="/status?x=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/status?x=1")
+    cookie = next(
+        one for one in answer.headers.get_list("set-cookie") if one.startswith("migrator_session=")
+    )
+    attributes = {one.strip().lower() for one in cookie.split(";")[1:]}
+    assert {"httponly", "samesite=lax", "path=/", f"max-age={LONGEST}"} <= attributes
+    assert "secure" not in attributes
+    assert stranger.get("/").status_code == 200
+
+
+def test_secret_is_in_no_cookie_and_no_page(desk: Desk, stranger: Visitor) -> None:
+    """A session names its token; the secret stays with its owner."""
+    token = desk.token()
+    answer = stranger.sign_in(token)
+    secret = token.split("|")[1]
+    assert secret not in str(answer.headers)
+    assert secret not in stranger.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("unknown", 401),
+        ("garbage", 401),
+        ("empty", 401),
+        ("line end", 401),
+        ("expired", 401),
+        ("revoked", 401),
+        ("unable", 403),
+        ("no staff", 403),
+    ],
+)
+def test_bad_token_is_told(desk: Desk, stranger: Visitor, kind: str, status: int) -> None:
+    """The form comes again with the reason, announced to screen readers, and no session."""
+    tokens = {
+        "unknown": "999999|secret",
+        "garbage": "¡\udcffhello".encode("utf-8", "replace").decode(),
+        "empty": " ",
+        "line end": "1|a\r\nx-evil: 1",
+        "expired": desk.token(expires_at=1),
+        "revoked": desk.token(),
+        "unable": desk.token(abilities=("mail:read",)),
+        "no staff": desk.token(is_staff=False),
+    }
+    if kind == "revoked":
+        desk.archive.access.revoke(int(tokens[kind].split("|")[0]))
+    answer = stranger.sign_in(tokens[kind])
+    assert answer.status_code == status
+    assert 'role="alert"' in answer.text
+    assert "migrator_session" not in str(answer.headers)
+    assert stranger.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "back", ["//evil.test", "/\\evil.test", "https://evil.test", "javascript:x", "/a\r\nx: y", ""]
+)
+def test_nobody_is_led_away_after_signing_in(desk: Desk, stranger: Visitor, back: str) -> None:
+    """Only our own paths are gone back to."""
+    assert stranger.sign_in(desk.token(), back=back).headers["location"] == "/"
+
+
+def test_form_of_another_site_signs_nobody_in(desk: Desk, stranger: Visitor) -> None:
+    """Without the cookie that came with the form, and its seal, a good token is of no use."""
+    token = desk.token()
+    fields = hidden(stranger.get("/sign-in").text)
+    assert stranger.post("/sign-in", data={"token": token}).status_code == 403
+    assert stranger.post("/sign-in", data={"token": token, "form": "é"}).status_code == 403
+    stranger.cookies.clear()
+    assert stranger.post("/sign-in", data={**fields, "token": token}).status_code == 403
+
+
+def test_signing_out_ends_every_copy_of_the_session(visitor: Visitor) -> None:
+    """The cookie is dropped, and worthless where somebody kept it."""
+    kept = visitor.cookies["migrator_session"]
+    answer = visitor.sign_out()
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    assert "migrator_session" not in visitor.cookies
+    visitor.cookies.set("migrator_session", kept)
+    assert visitor.get("/").status_code == 303
+
+
+def test_foreign_form_signs_nobody_out(visitor: Visitor) -> None:
+    """A form that is not our own does nothing; nor does a link."""
+    assert visitor.post("/sign-out", data={"form": "0" * 64}).status_code == 403
+    assert visitor.post("/sign-out", data={"other": "1"}).status_code == 403
+    assert visitor.get("/sign-out").status_code == 405
+    assert visitor.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_changed_cookie_is_no_session(visitor: Visitor, part: int) -> None:
+    """Every part of the cookie is under its seal."""
+    parts = visitor.cookies["migrator_session"].split(".")
+    parts[part] = parts[part][:-1] + ("1" if parts[part][-1] != "1" else "2")
+    visitor.cookies.clear()
+    visitor.cookies.set("migrator_session", ".".join(parts))
+    assert visitor.get("/").status_code == 303
+
+
+def test_revoked_token_ends_its_sessions_at_once(desk: Desk, stranger: Visitor) -> None:
+    """The next click after a revocation leads to the form."""
+    token = desk.token()
+    stranger.sign_in(token)
+    assert stranger.get("/").status_code == 200
+    desk.archive.access.revoke(int(token.split("|")[0]))
+    assert stranger.get("/").status_code == 303
+
+
+def test_session_ends_when_idle_and_at_last_anyway() -> None:
+    """An unused session is over after an hour, a used one after twelve."""
+    now = [1000.0]
+    sessions = Sessions(clock=lambda: now[0])
+    session = sessions.open(7)
+    assert sessions.read(sessions.write(session)) == session
+    assert sessions.renewed(session) is None
+    now[0] += IDLE - 1
+    assert sessions.read(sessions.write(session)) == session
+    while now[0] < 1000 + LONGEST - IDLE:
+        renewed = sessions.renewed(session)
+        assert renewed is not None
+        session = renewed
+        assert sessions.read(sessions.write(session)) == session
+        now[0] += IDLE - 1
+    now[0] = 1000 + LONGEST
+    session = sessions.renewed(session) or session
+    assert sessions.read(sessions.write(session)) is None
+    idle = sessions.open(7)
+    now[0] += IDLE
+    assert sessions.read(sessions.write(idle)) is None
+
+
+def test_seals_are_for_one_purpose_one_thing_and_one_process() -> None:
+    """A seal cannot be used for anything it was not made for."""
+    sessions = Sessions()
+    seal = sessions.seal("review", "nonce", 12)
+    assert sessions.sealed(seal, "review", "nonce", 12)
+    assert not sessions.sealed(seal, "review", "nonce", 1)
+    assert not sessions.sealed(seal, "form", "nonce", 12)
+    assert not sessions.sealed(seal, "review", "nonc", "e", 12)
+    assert not Sessions().sealed(seal, "review", "nonce", 12)
+
+
+def test_ended_sessions_are_forgotten_when_their_time_is_over() -> None:
+    """The list of those who signed out does not grow for ever."""
+    now = [1000.0]
+    sessions = Sessions(clock=lambda: now[0])
+    sessions.end(sessions.open(1))
+    now[0] += LONGEST
+    sessions.end(sessions.open(2))
+    assert len(sessions._ended) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"{}", "application/json", 415),
+        (b"token=" + b"x" * 20_000, "application/x-www-form-urlencoded", 413),
+        (b"a=1&" * 30, "application/x-www-form-urlencoded", 400),
+    ],
+)
+def test_what_is_no_form_of_ours_is_refused(
+    stranger: Visitor, body: bytes, kind: str, status: int
+) -> None:
+    """Other types, long bodies and many fields get a page that says so."""
+    answer = stranger.post("/sign-in", content=body, headers={"content-type": kind})
+    assert answer.status_code == status
+    assert "<h1>" in answer.text
+
+
+@pytest.fixture
+def two_queues(desk: Desk, stranger: Visitor) -> tuple[Visitor, int, int]:
+    """Somebody who sees queue 3 alone, and a file there and one in queue 4."""
+    desk.ticket(31, subject="Seen", department=3)
+    desk.ticket(41, subject="Hidden away", department=4)
+    seen = desk.attach("seen.txt", b"seen", ticket=31)
+    unseen = desk.attach("unseen.txt", b"unseen", ticket=41)
+    desk.attach("unseen-failure.txt", None, ticket=41, state=State.FAILED)
+    stranger.sign_in(desk.token(queues=[3]))
+    return stranger, seen, unseen
+
+
+def test_queues_bound_everything(two_queues: tuple[Visitor, int, int]) -> None:
+    """What the token may not see is in no list, no count, no page, and looks as if not there."""
+    visitor, seen, unseen = two_queues
+    assert visitor.get(f"/attachments/{seen}/download").content == b"seen"
+    found = visitor.get("/", params={"q": "n"}).text
+    assert "Seen" in found
+    assert "Hidden" not in found
+    assert "Queue 4" not in found
+    assert "unseen" not in visitor.get("/", params={"q": "unseen", "in": "filename"}).text.replace(
+        'value="unseen"', ""
+    ).replace("Search: unseen", "")
+    status = visitor.get("/status").text
+    assert "unseen-failure" not in status
+    for there, nowhere in (
+        ("/tickets/41", "/tickets/424242"),
+        (f"/attachments/{unseen}", "/attachments/424242"),
+        (f"/attachments/{unseen}/download", "/attachments/424242/download"),
+        (f"/attachments/{unseen}/view", "/attachments/424242/view"),
+    ):
+        one, other = visitor.get(there), visitor.get(nowhere)
+        assert one.status_code == 404
+        assert one.text == other.text
+    form = {**hidden(visitor.get("/").text), "intent": "review_ok"}
+    assert visitor.post(f"/attachments/{unseen}", data=form).status_code == 404
+
+
+def test_counts_of_the_status_are_those_of_the_queues(desk: Desk, stranger: Visitor) -> None:
+    """A token for one queue is shown the sums of that queue."""
+    desk.ticket(91, department=9)
+    desk.attach("a.txt", b"12345", ticket=91)
+    desk.attach("b.txt", None, ticket=91, state=State.MISSING)
+    stranger.sign_in(desk.token(queues=[9]))
+    page = " ".join(stranger.get("/status").text.split())
+    assert '<th scope="row">stored</th><td class="number">1</td>' in page
+    assert '<th scope="row">missing</th><td class="number">1</td>' in page
+    assert '<th scope="row">listed</th><td class="number">2</td>' in page
+    assert "b.txt" in page
