@@ -69,7 +69,7 @@ def verify(
             )
             if repair and (report.damaged or report.lost):
                 async with Source(
-                    settings, pool=pool, listener=listener, sleep=stop.sleep
+                    settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
                 ) as source:
                     await steps.repair(
                         archive, source, report, pool=pool, listener=listener, stop=stop
