@@ -21,15 +21,12 @@ _ALLOWED: Final = """
     table tbody td tfoot th thead tr tt u ul var"""
 _TAGS: Final = frozenset(_ALLOWED.split())
 _ATTRIBUTES: Final = {
-    "a": {"href", "title"},
-    "abbr": {"title"},
+    "*": {"dir", "lang", "title"},
+    "a": {"href"},
     "img": {"src", "alt"},
     "td": {"colspan", "rowspan"},
     "th": {"colspan", "rowspan", "scope"},
     "ol": {"start"},
-    "bdo": {"dir"},
-    "p": {"dir"},
-    "div": {"dir"},
 }
 _LINKS: Final = ("http:", "https:", "mailto:", "tel:")
 _CID: Final = re.compile(r"cid:([^\s\"'<>()]{1,400})", re.IGNORECASE)

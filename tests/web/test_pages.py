@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given, settings
@@ -41,29 +42,47 @@ HOSTILE = [
     "<template><script>alert(1)</script></template><!--><img src=x onerror=alert(1)>-->",
     "</article></main></body></html><h1>fake</h1>",
 ]
-_BAD = re.compile(
-    r"<(script|style|iframe|object|embed|form|input|button|meta|base|link|svg|math|video|template)\b"
-    r"|\son\w+\s*=|\sstyle\s*=|\sclass\s*=|\sid\s*=|\ssrcset|\sbackground|javascript:|data:"
-    r"|src\s*=\s*[\"']?https?:",
-    re.IGNORECASE,
-)
+_LINK = re.compile(r"(https?|mailto|tel):", re.IGNORECASE)
+_ATTRIBUTES = {"dir", "lang", "title", "href", "target", "rel", "src", "alt"}
+_ATTRIBUTES |= {"colspan", "rowspan", "scope", "start"}
+_TAGS = {"a", "b", "div", "h1", "img", "li", "p", "table", "tbody", "td", "tr", "ul"}
+
+
+class Elements(HTMLParser):
+    """Refuses every element and attribute that could do anything."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in _TAGS, tag
+        for name, value in attrs:
+            assert name in _ATTRIBUTES, name
+            assert name != "src", value
+            assert name != "href" or _LINK.match(value or ""), value
+
+    def handle_decl(self, decl: str) -> None:
+        raise AssertionError(decl)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(data)
+
+
+def check(text: str) -> None:
+    """Fail unless the cleaned text is harmless, also when a page holds it."""
+    parser = Elements()
+    parser.feed(clean(text, {}))
+    parser.close()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_html_is_harmless(text: str) -> None:
-    """No script, style, form, frame, foreign image, class or id survives."""
-    safe = clean(text, {})
-    assert not _BAD.search(re.sub(r">[^<]*<", "><", f">{safe}<")), safe
-    assert "evil.test" not in re.sub(r">[^<]*<", "><", f">{safe}<")
+    """No script, style, form, frame, image from elsewhere, class or id survives."""
+    check(text)
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from(HOSTILE) | st.text("<>\"'/= abc&;:!-", max_size=20), max_size=6))
 def test_mixtures_are_harmless(parts: list[str]) -> None:
     """Nor does any of it come back when the pieces are put together."""
-    safe = str(clean("".join(parts), {}))
-    assert not re.search(r"<[^>]*(\son\w+=|javascript:|evil\.test/)", safe, re.IGNORECASE), safe
-    assert not re.search(r"<(script|style|iframe|form|svg|base|meta)\b", safe, re.IGNORECASE), safe
+    check("".join(parts))
 
 
 def test_honest_html_keeps_its_structure() -> None:
