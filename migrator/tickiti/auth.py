@@ -16,9 +16,13 @@ from starlette.types import Scope
 from migrator.archive.records import Token
 from migrator.errors import ArchiveError
 from migrator.tickiti.envelope import Refusal
+from migrator.tickiti.throttle import Throttle
 
 TOUCH_EVERY: Final = 60
 """Seconds between two notes of a token's last use: one write a minute, not one a request."""
+
+TOUCH_AGAIN: Final = 5
+"""Seconds until a note that could not be written is tried again."""
 
 _NOBODY: Final = hashlib.sha256(b"no token has this secret").hexdigest()
 
@@ -30,26 +34,34 @@ class TokenStore(Protocol):
         """Return the token and the SHA-256 hex of its secret; None where there is none."""
 
     def touch(self, token_id: int, at: int, /) -> None:
-        """Note the last use; may raise ArchiveError while the checkpoint is busy."""
+        """Note the last use without waiting for anybody; may raise ArchiveError."""
 
 
 class Doorkeeper:
     """Admits requests by their ``Authorization`` header.
 
-    ``clock`` gives Unix seconds.
+    ``clock`` gives Unix seconds; ``throttle`` counts the wrong tokens of each address.
     """
 
-    def __init__(self, tokens: TokenStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        tokens: TokenStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        throttle: Throttle | None = None,
+    ) -> None:
         self._tokens = tokens
         self._clock = clock
+        self._throttle = throttle or Throttle()
         self._touched: dict[int, int] = {}
 
     def admit(self, scope: Scope, ability: str, *, staff: bool = True) -> Token:
         """Return the token of a staff member that holds ``ability``, such as ``tickets:read``.
 
         Raises Refusal: 401 ``unauthenticated`` for a missing, unknown, revoked or expired token,
+        429 ``too_many_requests`` instead when too many wrong ones came from the address, and
         403 ``forbidden`` for one without the ability or, unless ``staff`` is False, without the
-        staff flag.
+        staff flag. A good token is admitted from any address.
         """
         return _entitled(self._authenticate(scope), ability, staff=staff)
 
@@ -73,9 +85,17 @@ class Doorkeeper:
         # The comparison runs for unknown tokens too: its time must not tell which ids exist.
         matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
         if found is None or not matches or not _alive(found[0], now):
-            raise _unauthenticated()
+            raise self._refused(scope)
         self._touch(found[0], now)
         return found[0]
+
+    def _refused(self, scope: Scope) -> Refusal:
+        # A request without any token is a mistake, not a guess.
+        if all(name != b"authorization" for name, _ in scope["headers"]):
+            return _unauthenticated()
+        client = scope.get("client")
+        wait = self._throttle.failed(client[0] if client else "")
+        return _throttled(wait) if wait else _unauthenticated()
 
     def _touch(self, token: Token, now: int) -> None:
         if now - max(token.last_used_at or 0, self._touched.get(token.id, 0)) < TOUCH_EVERY:
@@ -84,8 +104,8 @@ class Doorkeeper:
         try:
             self._tokens.touch(token.id, now)
         except ArchiveError:
-            # A run holds the checkpoint: the note can wait a minute, the request cannot.
-            return
+            # A run is writing, or the archive is read-only: the note can wait, the request cannot.
+            self._touched[token.id] = now - TOUCH_EVERY + TOUCH_AGAIN
 
 
 def holds(token: Token, ability: str) -> bool:
@@ -113,6 +133,16 @@ def _unauthenticated() -> Refusal:
         "unauthenticated",
         "A valid token is needed: send the header Authorization: Bearer YOUR_TOKEN.",
         headers=[(b"www-authenticate", b"Bearer")],
+    )
+
+
+def _throttled(wait: int) -> Refusal:
+    return Refusal(
+        429,
+        "too_many_requests",
+        f"Too many wrong tokens came from this address. Try again in {wait} seconds; "
+        "a valid token is accepted at any time.",
+        headers=[(b"retry-after", b"%d" % wait)],
     )
 
 

@@ -13,6 +13,9 @@ _FORBIDDEN: Final = (
     "forbidden: the ability is missing, the owner is not of the staff, or the token does not see "
     "the ticket's queue."
 )
+_THROTTLED: Final = (
+    "too_many_requests: too many wrong tokens came from this address; see Retry-After."
+)
 _INVALID: Final = "validation_failed: fields are missing or wrong; errors names each of them."
 _NO_TICKET: Final = "not_found: there is no such ticket."
 _LONG_BODY: Final = "payload_too_large: the request body is over 64 KiB."
@@ -92,6 +95,7 @@ def _post(call: _Call) -> Schema:
         "403": _answer(call.forbidden, ref("Error")),
         "413": _answer(call.too_large, ref("Error")),
         "422": _answer(_INVALID, ref("Error")),
+        "429": _answer(_THROTTLED, ref("Error")),
     }
     if call.missing:
         answers["404"] = _answer(call.missing, ref("Error"))
@@ -111,7 +115,7 @@ def _get(summary: str, schema: Schema, *, not_ready: bool = False) -> Schema:
     answers: Schema = {"200": _answer("Yes.", schema)}
     if not_ready:
         answers["503"] = _answer("not_ready: it cannot at the moment.", ref("Error"))
-    return {"summary": summary, "responses": answers}
+    return {"get": {"summary": summary, "responses": answers}}
 
 
 def _answer(description: str, schema: Schema) -> Schema:

@@ -7,12 +7,13 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from migrator.archive import Archive, open_archive, open_beside
-from migrator.archive.records import Department, Listed, Outcome, State, TicketRow
+from migrator.archive.records import Department, Listed, Outcome, PostRow, State, TicketRow
 from migrator.tickiti import BackgroundServer, EndpointSettings, build_app
 
 PATH = "/api/v1/tickets/attachment"
@@ -52,11 +53,12 @@ class Desk:
         *,
         ticket: int = 1,
         department: int = 3,
+        post: int = 42,
         state: State = State.FAILED,
     ) -> int:
         """List an attachment and store its bytes, or settle it in ``state`` when there are none."""
         number, ledger = next(IDS), self.archive.ledger
-        listed = Listed(number, ticket, 42, name, "", len(data or b""), 0)
+        listed = Listed(number, ticket, post, name, "", len(data or b""), 0)
         with ledger.atomic():
             run = ledger.begin_run("run", source="test", scope={})
             ledger.put_departments([Department(department, f"Department {department}")])
@@ -76,6 +78,30 @@ class Desk:
         with ledger.atomic():
             ledger.settle(outcome)
         return number
+
+    def write(self, ticket: TicketRow, *posts: PostRow) -> None:
+        """Keep a ticket and posts of it."""
+        ledger = self.archive.ledger
+        with ledger.atomic():
+            run = ledger.begin_run("run", source="test", scope={})
+            ledger.put_departments([Department(ticket.department_id, "Old department")])
+            ledger.put_ticket(ticket)
+            self.archive.threads.put(run.id, ticket, posts)
+
+    def call(self, path: str, body: object = None, *, token: str | None = None) -> httpx.Response:
+        """Call an address below /api/v1/."""
+        bearer = {"Authorization": f"Bearer {self.staff if token is None else token}"}
+        url = f"{self.base}/api/v1/{path}"
+        return self.client.post(url, json={} if body is None else body, headers=bearer)
+
+    def data(self, path: str, body: object = None, *, token: str | None = None) -> Any:
+        """Call an address and return the data of its successful answer."""
+        answer = self.call(path, body, token=token)
+        assert answer.status_code == 200, answer.text
+        document = answer.json()
+        assert document.keys() == {"ok", "data"}
+        assert document["ok"] is True
+        return document["data"]
 
     def blob(self, attachment: int) -> Path:
         """Return the file that holds an attachment's bytes, made writable."""
