@@ -78,11 +78,14 @@ class Access:
         return (_token(*row), row[-1]) if row else None
 
     def touch(self, token_id: int, at: int) -> None:
-        """Note that a token was used at ``at``, to the minute."""
+        """Note that a token was used at ``at``, to the minute, if the checkpoint is free.
+
+        Raises ArchiveBusy at once, without waiting, while another process is writing.
+        """
         sql = "SELECT coalesce(last_used_at, 0) FROM tokens WHERE id = ?"
         row = self._db.one(sql, (token_id,))
         if row and at - row[0] >= _TOUCH_EVERY:
-            with self._db.atomic():
+            with self._db.in_passing():
                 self._db.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (at, token_id))
 
     def rules(self) -> dict[str, Rule]:
