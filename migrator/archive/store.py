@@ -62,9 +62,9 @@ def open_archive(path: Path, *, command: str) -> Archive:
     ``command`` is told to others who want the archive meanwhile. Raises ArchiveBusy when another
     run holds it, ArchiveTooNew, ArchiveDamaged, ArchiveUnwritable.
     """
-    if path.exists() and not path.is_dir():
-        raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
     with durable.writing(path):
+        if path.exists() and not path.is_dir():
+            raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
         durable.make_dirs(path)
     with contextlib.ExitStack() as stack:
         lock = RunLock(path, command=command)

@@ -52,7 +52,12 @@ FEW_FILES = 100_000
 
 def check(archive: Path, mounts: Path | None = None) -> Iterator[Finding]:
     """Look at the archive's directory, or where it would be made; leaves nothing behind."""
-    place = _place(archive)
+    try:
+        place = _place(archive)
+    except OSError as exc:
+        advice = f"cannot reach {archive}: {exc.strerror}; run as its owner"
+        yield fail(f"{advice} or choose another [archive] path", ArchiveUnwritable.exit_code)
+        return
     yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
     yield from _writable(place)
     yield from _room(place)
@@ -63,12 +68,14 @@ def check(archive: Path, mounts: Path | None = None) -> Iterator[Finding]:
 
 def warn_of_network(archive: Path) -> None:
     """Warn, on stderr, when the archive is, or would be, on a network share."""
-    for finding in _kind(_place(archive), MOUNTS):
-        if finding.mark == "warn":
-            note(finding.text.removeprefix("disk: "), level="warning")
+    with contextlib.suppress(OSError):  # the run itself tells what it cannot reach
+        for finding in _kind(_place(archive), MOUNTS):
+            if finding.mark == "warn":
+                note(finding.text.removeprefix("disk: "), level="warning")
 
 
 def _place(archive: Path) -> Path:
+    """Give the archive's directory, or the nearest above it that is there; raises OSError."""
     return next(path for path in (archive, *archive.parents) if path.is_dir())
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli._selftest_rig import Rig
+from migrator.cli import invoke
+from migrator.cli._selftest_rig import Ended, Rig
 from migrator.sandbox import SandboxOptions
 
 MakeRig = Callable[..., Rig]
+Inline = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -24,6 +26,23 @@ def rig(tmp_path: Path) -> Iterator[MakeRig]:
             return stack.enter_context(Rig(tmp_path, recipe, archive=archive))
 
         yield make
+
+
+@pytest.fixture
+def inline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Inline:
+    """Call the command line in this process, with an exit code that is due."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(code: int, *argv: str) -> Ended:
+        capfd.readouterr()
+        found = invoke(argv)
+        ended = Ended(found, *capfd.readouterr())
+        assert ended.code == code, ended
+        return ended
+
+    return call
 
 
 def stored(rig: Rig) -> dict[int, str]:
