@@ -203,7 +203,7 @@ class KayakoConfig(_Section):
     attempts: Annotated[int, _whole(1, 10)] = 4
     patience: Annotated[float, _seconds(0)] = 600.0
     include_trash: Flag = False
-    posts: Flag = False
+    posts: Flag = True
 
 
 class ArchiveConfig(_Section):

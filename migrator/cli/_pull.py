@@ -63,6 +63,7 @@ def options_from(
         concurrency=kayako.concurrency,
         recheck=recheck,
         deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept),
+        posts=kayako.posts,
     )
 
 
@@ -112,6 +113,7 @@ def pull_dry(
     settings: KayakoSettings, archive: Archive, options: RunOptions, listener: Listener
 ) -> tuple[RunResult, Timing]:
     """Do the same run over an archive that writes nothing; fetch a sample only."""
+    lists = replace(options, posts=False)
     with threads(settings) as pool:
 
         async def work(stop: Stop) -> tuple[RunResult, Timing]:
@@ -119,7 +121,7 @@ def pull_dry(
                 settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
             ) as source:
                 fetch = Sampled(Fetcher(source, archive.blobs, pool))
-                result = await run(source, archive, fetch, options, listener=listener, stop=stop)
+                result = await run(source, archive, fetch, lists, listener=listener, stop=stop)
                 return result, fetch.timing
 
         return drive(work)

@@ -53,7 +53,7 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
             _say(f"1. A Kayako Classic look-alike listens at {server.url}")
             click.echo(f"   {tickets:,} tickets, {len(faults):,} ways to misbehave")
             _say("2. migrator run")
-            options = RunOptions(source_name=server.url, kind="demo")
+            options = RunOptions(source_name=server.url, kind="demo", posts=True)
             with open_archive(root, command="demo") as archive:
                 with progress(app.log_format) as listener:
                     result = pull(_settings(server), archive, options, listener)

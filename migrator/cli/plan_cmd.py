@@ -64,6 +64,7 @@ def dry_run(app: App, scope: Scope, *, as_json: bool) -> int:
                 todo=todo.n,
                 todo_bytes=todo.bytes,
                 concurrency=options.concurrency,
+                threads=archive.threads.count_unread() if options.posts else 0,
             ),
         )
         made = report.build(

@@ -81,6 +81,13 @@ def tell_gaps(result: RunResult) -> None:
         click.echo(f"\nTickets that could not be listed: {len(gaps):,}")
         for gap in gaps[:50]:
             click.echo(f"  {shown(gap)}")
+    if result.threads_missing:
+        click.echo(
+            f"\nThreads missing: {len(result.threads_missing):,}; the next run tries again. "
+            "Attachments are not affected."
+        )
+        for key, text in sorted(result.threads_missing.items())[:10]:
+            click.echo(f"  ticket {key}: {shown(text)}")
     if result.short:
         click.echo(f"\nThe source counts {result.short:,} tickets more than it lists.")
     if result.deleted:

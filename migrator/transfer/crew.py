@@ -25,17 +25,17 @@ from migrator.transfer.threads import ThreadReader, row_of
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What everybody in a run works with; without ``threads`` no posts are read."""
+    """What everybody in a run works with."""
 
     source: Source
     ledger: Ledger
+    threads: Threads
     recorder: Recorder
     fetch: Fetch
     options: RunOptions
     listener: Listener
     stop: Stop
     result: RunResult
-    threads: Threads | None = None
 
 
 class Crew:

@@ -35,13 +35,19 @@ class Sampled:
 
 
 def estimate_seconds(
-    result: RunResult, sample: Timing, *, todo: int, todo_bytes: int, concurrency: int
+    result: RunResult,
+    sample: Timing,
+    *,
+    todo: int,
+    todo_bytes: int,
+    concurrency: int,
+    threads: int = 0,
 ) -> float | None:
     """Estimate how long the real run takes, in seconds; None without a sample.
 
     Listing took as long as it will take. A fetch costs a request, as a list does (without lists:
-    as a fetch of the sample did), and its bytes at the speed that the sample had; ``concurrency``
-    of them go on at the same time.
+    as a fetch of the sample did), and its bytes at the speed that the sample had; reading one of
+    ``threads`` costs a request, too. ``concurrency`` of them go on at the same time.
     """
     if todo and not sample.calls:
         return None
@@ -49,5 +55,5 @@ def estimate_seconds(
     per_request = known.seconds / known.calls if known.calls else 0.0
     moving = max(0.0, sample.seconds - sample.calls * per_request)
     per_byte = moving / sample.bytes if sample.bytes else 0.0
-    fetching = (todo * per_request + todo_bytes * per_byte) / concurrency
+    fetching = ((todo + threads) * per_request + todo_bytes * per_byte) / concurrency
     return max(result.seconds, fetching)

@@ -44,13 +44,13 @@ async def run(
         duty = Duty(
             source,
             archive.ledger,
+            archive.threads,
             recorder,
             fetch,
             options,
             listener,
             stop or Stop(),
             RunResult(started=int(clock())),
-            archive.threads if options.posts else None,
         )
         started = time.monotonic()
         await _begin(duty)

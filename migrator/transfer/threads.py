@@ -16,7 +16,6 @@ from migrator.archive.records import PostRow, StatusRow, TicketRow
 from migrator.errors import Again, Interrupted, NotFound, SourceError
 from migrator.events import Notice
 from migrator.kayako.records import Post, Ticket, TicketStatus
-from migrator.transfer.protocols import Threads
 
 if TYPE_CHECKING:
     from migrator.transfer.crew import Duty
@@ -32,34 +31,28 @@ STAFF = 1
 
 
 class ThreadReader:
-    """Reads threads for a run; without ``Duty.threads`` it does nothing."""
+    """Reads threads for a run that is asked to keep posts."""
 
     def __init__(self, duty: Duty) -> None:
         self._duty = duty
 
     async def put_statuses(self, statuses: list[TicketStatus]) -> None:
         """Keep the statuses that headers refer to."""
-        duty = self._duty
-        if duty.threads is not None:
-            rows = [
-                StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses
-            ]
-            await duty.recorder.do(partial(duty.threads.put_statuses, rows))
+        rows = [StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses]
+        await self._duty.recorder.do(partial(self._duty.threads.put_statuses, rows))
 
     async def read(self, ticket_id: int) -> None:
         """Read the thread of a ticket whose attachments were just listed, if it is to be read."""
         duty = self._duty
-        if duty.threads is None or self._ended:
+        if self._ended:
             return
         activity = await duty.recorder.do(partial(duty.threads.unread_activity, ticket_id))
         if activity is not None:
-            await self._read(duty.threads, ticket_id, activity)
+            await self._read(ticket_id, activity)
 
     async def catch_up(self) -> None:
         """Read every thread that is still to be read: failed before, or never asked for."""
         duty, after = self._duty, 0
-        if duty.threads is None:
-            return
         while not self._ended:
             batch = await duty.recorder.do(partial(duty.threads.unread, after=after, limit=BATCH))
             if not batch:
@@ -70,29 +63,31 @@ class ThreadReader:
             todo = iter([one for one in batch if one[0] not in duty.result.threads_missing])
             async with asyncio.TaskGroup() as group:
                 for _ in range(duty.options.concurrency):
-                    group.create_task(self._work(duty.threads, todo))
+                    group.create_task(self._work(todo))
             after = batch[-1][0]
 
     @property
     def _ended(self) -> bool:
-        return self._duty.stop.asked or len(self._duty.result.threads_missing) >= MOST_FAILURES
+        duty = self._duty
+        broken = len(duty.result.threads_missing) >= MOST_FAILURES
+        return broken or duty.stop.asked or not duty.options.posts
 
-    async def _work(self, threads: Threads, todo: Iterator[tuple[int, int]]) -> None:
+    async def _work(self, todo: Iterator[tuple[int, int]]) -> None:
         for ticket_id, activity in todo:
             if self._ended:
                 return
             try:
-                await self._read(threads, ticket_id, activity)
+                await self._read(ticket_id, activity)
             except Interrupted:
                 return  # asked to stop between two tries: the thread is read next time
 
-    async def _read(self, threads: Threads, ticket_id: int, activity: int) -> None:
+    async def _read(self, ticket_id: int, activity: int) -> None:
         """Read one thread, for the last activity that the ledger knows of its ticket.
 
         A later one in the reply is left for the list to tell: then the thread is read once more.
         """
         duty = self._duty
-        do, run_id = duty.recorder.do, duty.result.run_id
+        do, threads, run_id = duty.recorder.do, duty.threads, duty.result.run_id
         try:
             ticket = await duty.source.ticket(ticket_id)
         except NotFound:  # whether it is deleted is for others to judge

@@ -118,6 +118,13 @@ def test_slow_lists_do_not_make_bytes_free() -> None:
     assert got == pytest.approx(18.0)
 
 
+def test_reading_threads_costs_requests() -> None:
+    """Each thread to be read is one more request of the latency that lists had."""
+    known, sampled = result(1.0, lists=10, each=0.1), Timing(calls=1, seconds=0.1)
+    got = estimate_seconds(known, sampled, todo=100, todo_bytes=0, concurrency=2, threads=60)
+    assert got == pytest.approx(160 * 0.1 / 2)
+
+
 TIMINGS = st.builds(Timing, st.integers(1, 50), st.floats(0.001, 100), st.integers(0, 1 << 30))
 
 
