@@ -1,0 +1,255 @@
+"""The pages in a real browser: Debian's Chromium, without a head and without JavaScript."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from migrator.archive import PostRow
+from migrator.archive.records import State
+from tests.web.desks import NOON, Desk, png
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium")
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources"
+    b"<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n"
+    b"4 0 obj<</Length 44>>stream\nBT /F1 24 Tf 40 100 Td (Hello, archive) Tj ET \nendstream "
+    b"endobj\n"
+    b"trailer<</Root 1 0 R>>\n%%EOF\n"
+)
+EVIL = (
+    '<p>Hello <b>team</b>,</p><p>the plate cracked again, see <img src="cid:plate.png@01D9" '
+    'alt="the plate">.</p><blockquote>On Monday you wrote: please send a picture.</blockquote>'
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    '<img src="https://tracker.invalid/p.gif" alt="logo"><style>body{display:none}</style>'
+    '<p style="position:fixed;inset:0">Kind regards<br>Marcus</p>'
+)
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium in PATH: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start the browser."""
+    api: Any = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright: pip install -e '.[browser]'"
+    )
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(desk: Desk, browser: Browser) -> Iterator[Page]:
+    """Open a new window in which every broken rule of the content policy is a failure."""
+    complaints: list[str] = []
+    context = browser.new_context(base_url=desk.url, java_script_enabled=False)
+    page = context.new_page()
+    _listen(page, desk.url, complaints)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def files(desk: Desk) -> dict[str, int]:
+    """Fill a helpdesk worth looking at."""
+    posts = [
+        PostRow(11, NOON, "Marcus Reed", "marcus@example.com", is_html=True, text=EVIL),
+        PostRow(12, NOON + 3600, "Priya Sharma", "priya@example.com", True, True, text="Batch 7?"),
+        PostRow(
+            13,
+            NOON + 7200,
+            "Priya Sharma",
+            "priya@example.com",
+            True,
+            text="Hello Marcus,\n\nthe report is attached.\n\nPriya",
+        ),
+    ]
+    desk.ticket(1, *posts, subject="Carbon plate cracked after two weeks")
+    desk.ticket(2, subject="Rechnung für Größe XL fehlt")
+    desk.ticket(3, PostRow(31, NOON, text="x"), subject='<b>"Quoted" & odd</b>')
+    names = {
+        "plate.png": png(120, 60),
+        "photo.png": png(300, 160, b"\x99\x55\x22"),
+        "report.pdf": PDF,
+        "trace.log": b"line 1\n",
+        "setup.exe": b"MZ",
+        "a" * 120 + ".zip": b"PK",
+    }
+    found = {name: desk.attach(name, data, 1, 11) for name, data in names.items()}
+    for number in range(3):
+        desk.attach(f"lost-{number}.docx", None, 2, 21, State.FAILED)
+    return found
+
+
+def sign_in(desk: Desk, page: Page) -> None:
+    """Come in through the form, with the keyboard alone."""
+    page.goto("/")
+    assert page.get_by_role("heading", level=1).inner_text() == "Sign in"
+    page.keyboard.type(desk.token())  # the field has the focus
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/")
+
+
+def look(page: Page, name: str) -> None:
+    """Keep a picture where somebody wants to see it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
+
+
+def test_a_visit(desk: Desk, page: Page, files: dict[str, int]) -> None:
+    """Sign in, search, open, look, review, download, sign out: all without JavaScript."""
+    sign_in(desk, page)
+    look(page, "tickets")
+    page.get_by_label("Search for").fill("plate")
+    page.get_by_label("In", exact=True).select_option("Subject")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="Carbon plate cracked").click()
+    assert page.title().startswith("#1 Carbon plate")
+    assert page.locator("article").count() == 3
+    look(page, "ticket")
+
+    page.get_by_role("link", name="photo.png").click()
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download").click()
+    assert saved.value.suggested_filename == "photo.png"
+    assert Path(saved.value.path()).read_bytes() == png(300, 160, b"\x99\x55\x22")
+
+    page.goto("/tickets/1")
+    page.get_by_role("link", name="trace.log").click()
+    assert page.get_by_role("link", name="Download").count() == 0
+    look(page, "review")
+    page.get_by_role("button", name="I have reviewed it").click()
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download").click()
+    assert Path(saved.value.path()).read_bytes() == b"line 1\n"
+
+    page.goto("/tickets/1")
+    page.get_by_role("link", name="setup.exe").click()
+    assert page.get_by_role("heading", name="Blocked").is_visible()
+    assert page.get_by_role("link", name="Download").count() == 0
+    look(page, "blocked")
+
+    page.get_by_role("navigation").get_by_role("link", name="Status").click()
+    assert page.get_by_role("rowheader", name="stored").is_visible()
+    look(page, "status")
+    page.get_by_role("button", name="Sign out").click()
+    assert page.get_by_label("Token").is_visible()
+    look(page, "sign-in")
+    page.goto("/status")
+    assert page.get_by_label("Token").is_visible()
+
+
+def test_pictures_are_seen(desk: Desk, page: Page, files: dict[str, int]) -> None:
+    """The image in the text and the preview are decoded; foreign ones are not asked for."""
+    sign_in(desk, page)
+    page.goto("/tickets/1")
+    box = page.locator("article img[src]").bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (120, 60)
+    page.goto(f"/attachments/{files['photo.png']}")
+    box = page.locator(".preview img").bounding_box()
+    assert box is not None
+    assert box["width"] >= 300
+    look(page, "image")
+
+
+def test_pdf_is_seen(desk: Desk, page: Page, files: dict[str, int]) -> None:
+    """The browser's own viewer shows the PDF within our page."""
+    sign_in(desk, page)
+    with page.expect_response(f"**/attachments/{files['report.pdf']}/view") as answer:
+        page.goto(f"/attachments/{files['report.pdf']}")
+    assert answer.value.status == 200
+
+
+def test_hostile_post_changes_nothing_with_javascript_on(
+    desk: Desk, browser: Browser, files: dict[str, int]
+) -> None:
+    """Even in a browser that would run scripts, none runs, and nothing covers our page."""
+    context = browser.new_context(base_url=desk.url)
+    complaints: list[str] = []
+    page = context.new_page()
+    _listen(page, desk.url, complaints)
+    sign_in(desk, page)
+    page.goto("/tickets/1")
+    assert page.title().startswith("#1 Carbon plate")
+    assert page.get_by_role("button", name="Sign out").is_visible()
+    fixed = "[...document.querySelectorAll('article *')].map(e => getComputedStyle(e).position)"
+    assert set(page.evaluate(fixed)) == {"static"}
+    assert complaints == []
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_phone(
+    desk: Desk, browser: Browser, files: dict[str, int], scheme: Any
+) -> None:
+    """At 375 pixels nothing is wider than the screen, and what is pressed is large enough."""
+    size: Any = {"width": 375, "height": 720}
+    context = browser.new_context(base_url=desk.url, viewport=size, color_scheme=scheme)
+    page = context.new_page()
+    sign_in(desk, page)
+    paths = ["/", "/tickets/1", "/status", "/sign-in", "/nothing"]
+    for path in paths + [f"/attachments/{one}" for one in files.values()]:
+        page.goto(path)
+        look(page, f"phone-{scheme}{path.replace('/', '-')}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375, path
+        for button in page.locator("button, .button").all():
+            box = button.bounding_box()
+            assert box is None or box["height"] >= 40, path
+    context.close()
+
+
+def test_screen_readers_find_their_way(desk: Desk, page: Page, files: dict[str, int]) -> None:
+    """One main heading, no skipped level, a name for every field, a way past the navigation."""
+    sign_in(desk, page)
+    for path in ["/", "/tickets/1", "/status", f"/attachments/{files['trace.log']}"]:
+        page.goto(path)
+        levels = [int(one.evaluate("e => e.tagName[1]")) for one in page.locator(HEADINGS).all()]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(b - a <= 1 for a, b in itertools.pairwise(levels)), path
+        for field in page.locator("input:not([type=hidden]), select, progress").all():
+            assert page.locator(f"label[for='{field.get_attribute('id')}']").count() == 1
+        assert page.locator("img:not([alt])").count() == 0
+        assert page.locator("html[lang]").count() == 1
+        page.keyboard.press("Tab")
+        assert page.locator(":focus").inner_text() == "Skip to content"
+
+
+HEADINGS = "h1, h2, h3, h4, h5, h6"
+
+
+def _listen(page: Page, home: str, complaints: list[str]) -> None:
+    """Gather what the browser complains of, and every request that leaves our server."""
+
+    def hear(text: str) -> None:
+        # Advice on forms, and statuses that a test asks for, are no broken rules.
+        if not text.startswith(
+            ("[DOM]", "Clear-Site-Data", "Failed to load resource: the server responded")
+        ):
+            complaints.append(text)
+
+    def watch(url: str) -> None:
+        # The second is the browser's own viewer of PDF files.
+        if not url.startswith((home, "chrome")):
+            complaints.append(f"asked for {url}")
+
+    page.on("console", lambda message: hear(message.text))
+    page.on("request", lambda request: watch(request.url))
