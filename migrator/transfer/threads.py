@@ -24,7 +24,7 @@ BATCH = 500
 """Tickets whose posts are waiting, as many as are asked of the archive at once."""
 
 MOST_FAILURES = 100
-"""Threads that may fail in one run; beyond that it reads no more of them."""
+"""Threads that may fail one after the other; then the run reads no more of them."""
 
 STAFF = 1
 """The creator of a post that the staff wrote."""
@@ -35,6 +35,7 @@ class ThreadReader:
 
     def __init__(self, duty: Duty) -> None:
         self._duty = duty
+        self._failures = 0
 
     async def put_statuses(self, statuses: list[TicketStatus]) -> None:
         """Keep the statuses that headers refer to."""
@@ -69,8 +70,7 @@ class ThreadReader:
     @property
     def _ended(self) -> bool:
         duty = self._duty
-        broken = len(duty.result.threads_missing) >= MOST_FAILURES
-        return broken or duty.stop.asked or not duty.options.posts
+        return duty.stop.asked or not duty.options.posts or self._failures >= MOST_FAILURES
 
     async def _work(self, todo: Iterator[tuple[int, int]]) -> None:
         for ticket_id, activity in todo:
@@ -92,11 +92,12 @@ class ThreadReader:
             ticket = await duty.source.ticket(ticket_id)
         except NotFound:  # whether it is deleted is for others to judge
             await do(partial(threads.skip, run_id, ticket_id, activity=activity))
+            self._failures = 0
             return
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
-            duty.result.threads_missing[ticket_id] = str(error)
+            self._missed(ticket_id, error)
             return
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
         if ticket.id != ticket_id:
@@ -105,6 +106,14 @@ class ThreadReader:
             await do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
         await do(partial(threads.put, run_id, row, posts, activity=activity))
         duty.result.threads += 1
+        self._failures = 0
+
+    def _missed(self, ticket_id: int, error: SourceError) -> None:
+        self._duty.result.threads_missing[ticket_id] = str(error)
+        self._failures += 1
+        if self._failures == MOST_FAILURES:
+            text = f"no posts could be read of {MOST_FAILURES:,} tickets in a row: the next run may"
+            self._duty.listener(Notice(text, "warning"))
 
 
 def row_of(ticket: Ticket) -> TicketRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -154,12 +155,42 @@ def test_many_failures_end_the_reading_not_the_run(
 ) -> None:
     """A source that cannot render tickets is not asked for all of them in every run."""
     monkeypatch.setattr(threads, "MOST_FAILURES", 4)
-    desk = Talk(20)
+    desk, ear = Talk(20), Ear()
     desk.broken = {n: NotXml("broken") for n in range(1, 21)}
-    result = read(desk, archive)
+    result = read(desk, archive, ear=ear)
     assert result.exit_code == 0
     assert len(states(archive)) == 20
     assert 4 <= len(desk.asked("ticket")) <= 6
+    assert [one.text for one in ear.of(Notice) if one.level == "warning"] == [
+        "no posts could be read of 4 tickets in a row: the next run may"
+    ]
+
+
+def test_failures_here_and_there_do_not_end_the_reading(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tickets that never can be read do not keep the others from being read."""
+    monkeypatch.setattr(threads, "MOST_FAILURES", 3)
+    desk = Talk(20)
+    desk.broken = {n: NotXml("broken") for n in range(2, 21, 2)}
+    result = read(desk, archive, concurrency=1)
+    assert (result.threads, len(result.threads_missing)) == (10, 10)
+
+
+def test_a_ticket_of_thousands_of_posts_needs_bounded_memory(archive: Archive) -> None:
+    """Five thousand posts cost a small multiple of their own size, and all of them are kept."""
+    desk = Talk(1)
+    for n in range(4998):
+        desk.posts[1].append(Post(100 + n, 1, 30 + n, text=f"{n:>500}"))
+    size = 4998 * 500
+    tracemalloc.start()
+    try:
+        read(desk, archive)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * size
+    assert len(archive.threads.responses(1)) == 5000
 
 
 def test_a_refusal_stops_the_run(archive: Archive) -> None:
