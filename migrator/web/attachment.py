@@ -20,9 +20,7 @@ IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 PDF: Final = "application/pdf"
 
-_PDF_POLICY: Final = (
-    "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'"
-)
+_PDF_POLICY: Final = "default-src 'none'; frame-ancestors 'self'"
 """Browsers refuse to show a PDF in a sandbox; their own viewers run no script in our origin."""
 
 _REASONS: Final = {

@@ -221,6 +221,7 @@ def test_pdf_is_framed_by_our_own_pages_alone(desk: Desk, visitor: Visitor) -> N
     assert answer.headers["x-content-type-options"] == "nosniff"
     policy = answer.headers["content-security-policy"]
     assert "frame-ancestors 'self'" in policy
+    assert "default-src 'none'" in policy
     assert "script-src" not in policy
     assert answer.headers["x-frame-options"] == "SAMEORIGIN"
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+import httpx
 import pytest
 
+from migrator.archive import Archive, open_archive
 from migrator.archive.records import State
+from migrator.tickiti import EndpointSettings
+from migrator.web import build_pages
 from migrator.web.session import IDLE, LONGEST, Sessions
 from tests.web.desks import Desk, Visitor, hidden
 
@@ -33,6 +40,27 @@ def test_good_token_opens_a_session(desk: Desk, stranger: Visitor) -> None:
     assert {"httponly", "samesite=lax", "path=/", f"max-age={LONGEST}"} <= attributes
     assert "secure" not in attributes
     assert stranger.get("/").status_code == 200
+
+
+def test_cookies_are_for_tls_alone_where_there_is_tls(tmp_path: Path) -> None:
+    """Under https the cookie is Secure, and its prefix keeps neighbours from setting it."""
+
+    async def visit(archive: Archive, token: str) -> list[str]:
+        pages = httpx.ASGITransport(build_pages(archive, EndpointSettings()))
+        async with httpx.AsyncClient(transport=pages, base_url="https://desk.test") as client:
+            shown = await client.get("/sign-in")
+            fields = {**hidden(shown.text), "token": token}
+            answer = await client.post("/sign-in", data=fields)
+            assert (await client.get("/")).status_code == 200
+            return [*shown.headers.get_list("set-cookie"), *answer.headers.get_list("set-cookie")]
+
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        _, token = archive.access.create_token(
+            "x", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None
+        )
+        cookies = asyncio.run(visit(archive, token))
+    assert {cookie.split("=")[0] for cookie in cookies} == {"__Host-form", "__Host-session"}
+    assert all("; Secure" in cookie and "; HttpOnly" in cookie for cookie in cookies)
 
 
 def test_secret_is_in_no_cookie_and_no_page(desk: Desk, stranger: Visitor) -> None:
