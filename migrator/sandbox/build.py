@@ -106,14 +106,19 @@ def _mask(rng: Random) -> str:
     return f"{letters}-{rng.randrange(1000):03}-{rng.randrange(100_000):05}"
 
 
+_PRIVATE = 3
+"""The post of a ticket, if it has so many, that users do not see."""
+
+
 def _posts(rng: Random, created_at: int) -> Iterator[Post]:
-    """Give one to four posts, of a user and of staff in turn, some as HTML."""
+    """Give one to four posts, of a user and of staff in turn, some as HTML, a fourth private."""
     for n in range(rng.randint(1, 4)):
         is_html = rng.random() < 0.3
         text = (
             '<img src="cid:image001.png@01D4A0"> see' if is_html else "It is broken.\nPlease help."
         )
-        yield Post(0, 0, created_at + n * 600, creator=2 - n % 2, text=text, is_html=is_html)
+        when, who, private = created_at + n * 600, 2 - n % 2, n == _PRIVATE
+        yield Post(0, 0, when, who, text, is_html=is_html, is_private=private)
 
 
 def _attach(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:

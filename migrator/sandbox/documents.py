@@ -72,7 +72,7 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
         "staffid": int(staff),
         "issurveycomment": 0,
         "contents": post.text,
-        "isprivate": 0,
+        "isprivate": int(post.is_private),
     }
     for tag, value in fields.items():
         writer.value(tag, value)

@@ -55,6 +55,7 @@ class Post:
     text: str
     has_attachments: bool = False
     is_html: bool = False
+    is_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

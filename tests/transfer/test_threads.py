@@ -110,6 +110,16 @@ def test_a_second_run_asks_for_nothing_unchanged(archive: Archive) -> None:
     assert texts(archive, 2) == ["<b>", "answer", "more"]
 
 
+def test_what_was_done_to_a_text_is_told(archive: Archive) -> None:
+    """The notes of the reader stay with the post."""
+    desk = Talk(1)
+    notes = ("repaired_text", "cut_text")
+    desk.posts[1] = [Post(11, 1, text="clean", notes=notes), Post(12, 1, text="as it was")]
+    read(desk, archive)
+    found = [one.note for one in archive.threads.responses(1)]
+    assert found == ["repaired_text,cut_text", None]
+
+
 def test_switched_off_no_posts_are_asked_for(archive: Archive) -> None:
     """The setting costs no request; each post with files is still a response, and comes later."""
     desk = Talk(2)
@@ -376,3 +386,5 @@ def test_the_sandbox_gives_all_its_posts(tmp_path: Path, faults: frozenset[str])
                 post.ticket_id,
             )
             assert (one.staff, one.is_html) == (post.creator == 1, post.is_html)
+            assert one.is_private == post.is_private
+        assert {one.is_private for one in kept.values()} == {False, True}
