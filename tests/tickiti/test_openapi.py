@@ -18,10 +18,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from migrator.archive.records import PostRow, TicketRow
+from migrator.errors import ArchiveDamaged
 from migrator.tickiti.openapi import document
 
 if TYPE_CHECKING:
-    from tests.tickiti.conftest import Desk
+    from tests.tickiti.conftest import Desk, OpenDesk
 
 load_all_checks()
 SCHEMA = schemathesis.openapi.from_dict(document())
@@ -89,6 +90,27 @@ def test_probes_need_no_token(full: Desk) -> None:
         assert full.client.post(full.base + path).json()["error"] == "method_not_allowed"
     assert full.client.get(full.base + "/healthz").json() == {"ok": True}
     assert full.client.get(full.base + "/readyz").json() == {"ok": True}
+
+
+def test_readiness_looks_at_both_halves(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its files or its checkpoint the server is alive but not ready, and says which."""
+
+    def broken(self: object, limit: int) -> None:
+        raise ArchiveDamaged("the text of the error is the operator's business")
+
+    with open_desk() as desk:
+        blobs = desk.archive.path / "blobs"
+        blobs.rename(desk.archive.path / "elsewhere")
+        answer = desk.client.get(desk.base + "/readyz")
+        assert (answer.status_code, answer.json()["error"]) == (503, "not_ready")
+        assert "files" in answer.json()["message"]
+        monkeypatch.setattr("migrator.archive.ledger.Ledger.runs", broken)
+        answer = desk.client.get(desk.base + "/readyz")
+        assert (answer.status_code, answer.json()["error"]) == (503, "not_ready")
+        assert "checkpoint" in answer.json()["message"]
+        assert desk.client.get(desk.base + "/healthz").status_code == 200
 
 
 FIELD = st.sampled_from(
