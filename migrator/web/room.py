@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Final
-from urllib.parse import quote
 
 import jinja2
 from starlette.responses import HTMLResponse, Response
@@ -118,11 +117,6 @@ def _environment(assets: Mapping[str, str]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"line": line, "moment": moment, "segment": _segment}
+    environment.filters |= {"line": line, "moment": moment}
     environment.globals["assets"] = assets
     return environment
-
-
-def _segment(text: object) -> str:
-    """Percent-encode a text as one segment of a path or one value of a query."""
-    return quote(str(text), safe="")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migrator.archive import PostRow
 from migrator.archive.records import State
-from migrator.web.room import line
+from migrator.web.room import line, moment
 from migrator.web.sanitize import clean
 from tests.web.desks import NOON, Desk, Visitor, png
 
@@ -338,6 +338,12 @@ def test_bug_is_an_answer_without_details(
     assert "division" not in answer.text
     assert "division" in caplog.text
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("seconds", [None, 0, 1 << 60, -(1 << 60)])
+def test_times_beyond_the_calendar_are_unknown(seconds: int | None) -> None:
+    """No time of the helpdesk breaks a page."""
+    assert moment(seconds) is None
 
 
 @given(st.text())
