@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import open_beside
+from migrator.archive import ResponseFilter, open_beside
 from migrator.archive.records import State
 from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
 
@@ -97,7 +97,8 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 def test_a_dozen_kills_end_as_an_undisturbed_run(rig: Callable[..., Rig]) -> None:
     """Killed a dozen times at random moments, the pull ends with every true outcome.
 
-    Nothing that was stored is lost, and at most what was in flight is fetched twice.
+    Nothing that was stored is lost, at most what was in flight is fetched twice, and every post
+    is there.
     """
     one = rig(tickets=150, faults=frozenset({"all"}))
     dice = random.Random(12)
@@ -113,8 +114,13 @@ def test_a_dozen_kills_end_as_an_undisturbed_run(rig: Callable[..., Rig]) -> Non
     assert code == 3, text
     with open_beside(one.root / "archive") as archive:
         rows = {row.id: row for row in archive.ledger.rows()}
-    truth = one.helpdesk.truth
+        posts = {post.id: post for post in archive.threads.query(ResponseFilter(), limit=10_000)}
+    desk, truth = one.helpdesk, one.helpdesk.truth
     assert rows.keys() == truth.keys()
+    listed = [post for post in desk.posts.values() if desk.tickets[post.ticket_id].department_id]
+    for post in listed:
+        kept = posts[post.id]
+        assert (kept.text, kept.ticket_id, kept.note) == (post.text, post.ticket_id, None)
     for attachment_id, true in truth.items():
         row = rows[attachment_id]
         assert (row.state, row.problem, row.sha256) == (true.state, true.problem, true.sha256)
