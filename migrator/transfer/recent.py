@@ -14,8 +14,8 @@ from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
 from migrator.transfer.walk import Helpdesk, Order, Pages, Scope, walk
 
-SMALLEST_PAGE = 10
-"""Tickets in one page of a walk: fewer would not show how they are sorted."""
+ENOUGH = 10
+"""Tickets that show how a list is sorted."""
 LARGEST_PAGE = 1000
 """Tickets in one page of a second or third look."""
 
@@ -33,7 +33,7 @@ async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
         page = await duty.source.tickets_page(
             areas[0],
             helpdesk.status_ids,
-            count=max(duty.options.page_size, SMALLEST_PAGE),
+            count=max(duty.options.page_size, ENOUGH),
             start=0,
             sort=order.sort,
             order=order.direction,
@@ -172,9 +172,8 @@ class Recent:
         """
         duty = self._duty
         try:
-            size = max(duty.options.page_size, SMALLEST_PAGE)
             for look in range(duty.options.looks):
-                rows = await self._look(min(size << look, LARGEST_PAGE))
+                rows = await self._look(min(duty.options.page_size << look, LARGEST_PAGE))
                 if duty.stop.asked or len(self._met) + len(duty.result.unreadable) >= rows:
                     return
             text = "the list by last activity leaves tickets out"

@@ -1,0 +1,110 @@
+"""An archive that the first version made is opened by this one, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrator.archive import Archive, State, open_archive, open_beside, open_dry, schema
+from migrator.errors import ArchiveBusy
+
+DUMP = Path(__file__).with_name("format_1.sql")
+Opener = Callable[[Path], Archive]
+EVERY = pytest.mark.parametrize(
+    "opener", [lambda root: open_archive(root, command="test"), open_beside, open_dry]
+)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """Make an archive of format 1, with all six states, a merge and a mapped queue."""
+    root = tmp_path / "archive"
+    root.mkdir(0o700)
+    conn = sqlite3.connect(root / "checkpoint.db")
+    conn.executescript(DUMP.read_text("utf-8"))
+    conn.close()
+    return root
+
+
+def rows(root: Path, tables: list[str]) -> dict[str, Any]:
+    conn = sqlite3.connect(root / "checkpoint.db")
+    conn.row_factory = sqlite3.Row
+    found = {
+        table: [dict(row) for row in conn.execute(f"SELECT * FROM {table}")] for table in tables
+    }
+    conn.close()
+    return found
+
+
+TABLES = (
+    "runs departments tickets blobs attachments tallies tokens rules queues ticket_numbers ledger"
+)
+
+
+def test_nothing_is_lost_on_the_way_to_the_new_format(old: Path) -> None:
+    """Every value of every row is what it was; new columns are new."""
+    before = rows(old, TABLES.split())
+    assert before["attachments"]
+    open_archive(old, command="test").close()
+    after = rows(old, TABLES.split())
+    for table, old_rows in before.items():
+        same = [
+            {name: row[name] for name in old_row}
+            for old_row, row in zip(old_rows, after[table], strict=True)
+        ]
+        assert same == old_rows, table
+    assert all(row["deleted_at"] is None for row in after["tickets"])
+
+
+@EVERY
+def test_an_old_archive_is_opened_in_every_way(old: Path, opener: Opener) -> None:
+    """For a run, beside one and dry: the ledger says what it said, and knows of no sync yet."""
+    with opener(old) as archive:
+        counts = {state.value: count.n for state, count in archive.ledger.counts().items()}
+        assert counts == dict.fromkeys(State, 1)
+        assert archive.ledger.mark("watermark") is None
+        assert archive.ledger.unmet(2) == [10]
+        assert archive.ledger.ticket_count() == 1
+        assert [queue.name for queue in archive.access.queues()] == ["Sales"]
+        archive.ledger.self_check()
+
+
+def test_a_dry_opening_leaves_the_old_format(old: Path) -> None:
+    """Who writes nothing migrates nothing."""
+    before = (old / "checkpoint.db").read_bytes()
+    open_dry(old).close()
+    assert (old / "checkpoint.db").read_bytes() == before
+
+
+def test_an_old_archive_is_not_migrated_under_a_run(old: Path) -> None:
+    """Beside a run of the old version it stays as it is, and the text names the run."""
+    with open_archive(old.parent / "other", command="test"):
+        pass
+    (old / "lock").touch()
+    with (old / "lock").open("r+") as lock:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ArchiveBusy):
+            open_beside(old)
+    conn = sqlite3.connect(old / "checkpoint.db")
+    assert conn.execute("PRAGMA user_version").fetchone() == (1,)
+    conn.close()
+
+
+def test_an_opened_archive_has_the_schema_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    """Migrated or made today: the same tables, columns, triggers and views."""
+
+    def shape(root: Path) -> set[tuple[str, ...]]:
+        open_archive(root, command="test").close()
+        conn = sqlite3.connect(root / "checkpoint.db")
+        found = conn.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        assert conn.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+        conn.close()
+        return {(kind, name, " ".join(str(sql).split())) for kind, name, sql in found}
+
+    assert shape(old) == shape(tmp_path / "new")
