@@ -252,9 +252,8 @@ class Source:
     async def _probe(self) -> None:
         """Ask one light question, once, whatever else is held back."""
         what = "a sign of life"
-        with self._scrubbed():
-            body = await self._transport.get(STATUSES, what=what, urgent=True)
-            lists.parse_statuses(body, what=what)
+        body = await self._transport.get(STATUSES, what=what, urgent=True)
+        lists.parse_statuses(body, what=what)
 
     async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         with self._scrubbed():

@@ -170,6 +170,8 @@ class Line:
         self.slept: list[float] = []
         self.heard: list[Event] = []
         self.until = 0
+        self.echo = b""
+        self.waiting = asyncio.Event()
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer every question with a list of no statuses, or as a dead server does."""
@@ -180,12 +182,13 @@ class Line:
                 return httpx.Response(self.down)
             raise self.down
         self.asked.append(path)
-        return httpx.Response(200, content=STATUSES)
+        return httpx.Response(200, content=self.echo or STATUSES)
 
     async def sleep(self, seconds: float) -> None:
         """Wait between looks; the line comes back after so many waits."""
         if seconds >= 4:
             self.slept.append(seconds)
+            self.waiting.set()
             if len(self.slept) == self.until:
                 self.down = None
         await asyncio.sleep(0)
@@ -264,12 +267,30 @@ def test_a_page_about_maintenance_is_no_sign_of_life() -> None:
     assert line.said()[0].startswith("the source does not answer (not xml)")
 
 
+def test_a_source_closed_in_an_outage_leaves_nothing_behind() -> None:
+    """Whoever looks for the server is stopped before the connections are closed."""
+    line = Line()
+
+    async def main() -> None:
+        inner = httpx.MockTransport(line.answer)
+        async with Source(SETTINGS, inner=inner, sleep=line.sleep, patient=True) as source:
+            await source.statuses()
+            line.down = 503
+            asked = asyncio.create_task(source.statuses())
+            async with asyncio.timeout(5):
+                await line.waiting.wait()
+            asked.cancel()
+        assert asyncio.all_tasks() <= {asyncio.current_task(), asked}
+
+    asyncio.run(main())
+
+
 def test_no_credentials_in_what_is_said_of_an_outage() -> None:
     """The reason may quote the server, which may quote us."""
     line = Line()
 
     async def story(source: Source) -> None:
-        line.down = httpx.ConnectError("key-of-the-api is refused")
+        line.echo = b"You sent apikey=key-of-the-api"
         with pytest.raises(SourceUnreachable) as caught:
             await source.statuses()
         assert "key-of-the-api" not in str(caught.value)
