@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Final, Self
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Final, Self, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.tickiti.envelope import Refusal, response_headers
+from migrator.tickiti.protocol import MAX_HEAD, Connection, Limits, OriginForm
 
-GRACE: Final = 10
-"""Seconds that running downloads get when the server is asked to stop."""
+_LOOK_EVERY: Final = 10
+"""Ticks of uvicorn, a tenth of a second each, between two looks at the connections."""
 
-KEEP_ALIVE: Final = 30
-"""Seconds that an idle connection stays open."""
+_LAST_WORDS: Final = 1.0
+"""Seconds for a request that is broken off to close its files."""
 
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request line with its headers."""
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How to serve; ``tls`` None is plain HTTP.
+
+    ``trusted_proxies`` are the addresses and networks, by commas, whose X-Forwarded-For and
+    X-Forwarded-Proto are believed; none by default, ``*`` for all.
+    """
+
+    tls: ssl.SSLContext | None = None
+    trusted_proxies: str = ""
+    limits: Limits = field(default_factory=Limits)
 
 
 def serve(
-    app: ASGIApp, *, host: str, port: int, on_ready: Callable[[str], None] | None = None
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    options: ServerOptions | None = None,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then let running downloads end for up to GRACE seconds.
+    """Serve until SIGINT or SIGTERM, then let running downloads end within the grace.
 
-    ``port`` 0 takes a free one; ``on_ready`` gets the URL once connections are accepted.
-    Raises ConfigError when the address cannot be listened on. Call it from the main thread:
-    elsewhere nothing stops it.
+    A second signal ends them at once. ``port`` 0 takes a free one; ``on_ready`` gets the URL once
+    connections are accepted. Raises ConfigError when the address cannot be listened on. Call it
+    from the main thread: elsewhere nothing stops it.
     """
     with _listen(host, port) as listener:
-        _Server(app, listener, on_ready or (lambda _: None)).run(sockets=[listener])
+        ready = on_ready or (lambda _: None)
+        _Server(app, listener, options or ServerOptions(), ready).run(sockets=[listener])
 
 
 class BackgroundServer:
@@ -47,24 +65,34 @@ class BackgroundServer:
     Raises ConfigError on entry when the address cannot be listened on.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        options: ServerOptions | None = None,
+    ) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._options = options or ServerOptions()
         self.url = ""
 
     def __enter__(self) -> Self:
         """Start the thread and return once connections are accepted."""
         self._listener = _listen(self._host, self._port)
         self._ready = threading.Event()
-        self._server = _Server(self._app, self._listener, lambda _: self._ready.set())
+        self._server = _Server(
+            self._app, self._listener, self._options, lambda _: self._ready.set()
+        )
         self._thread = threading.Thread(target=self._run, name="tickiti-endpoint", daemon=True)
         self._thread.start()
         self._ready.wait()
         if not self._server.started:
             self.__exit__(None, None, None)
             raise MigratorError("The endpoint did not start; what stopped it is told above.")
-        self.url = _url(self._listener)
+        self.url = self._server.url
         return self
 
     def __exit__(
@@ -73,7 +101,7 @@ class BackgroundServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let running downloads end, for up to GRACE seconds, and stop the thread."""
+        """Let running downloads end within the grace, and stop the thread."""
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
@@ -86,14 +114,18 @@ class BackgroundServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with quiet logs, that says when it is ready and stops without dying of the signal."""
+    """uvicorn with quiet logs and bounds, that says when it is ready and stops in time."""
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, on_ready: Callable[[str], None]
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        options: ServerOptions,
+        on_ready: Callable[[str], None],
     ) -> None:
         config = uvicorn.Config(
-            app,
-            http=_EnvelopeProtocol,
+            OriginForm(app),
+            http=Connection,
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -101,19 +133,72 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level="critical",  # the application logs what an operator can act on
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=bool(options.trusted_proxies),
+            forwarded_allow_ips=options.trusted_proxies,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
+            timeout_keep_alive=options.limits.idle,
             h11_max_incomplete_event_size=MAX_HEAD,
         )
         super().__init__(config)
         self._listener = listener
+        self._options = options
         self._on_ready = on_ready
+        self.url = _url(listener, "https" if options.tls else "http")
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready(_url(self._listener))
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Accept connections."""
+        limits, secure = self._options.limits, self._options.tls
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self.config, self.server_state, limits, lambda: self.should_exit),
+            sock=self._listener,
+            ssl=secure,
+            ssl_handshake_timeout=limits.request if secure else None,
+            ssl_shutdown_timeout=_LAST_WORDS if secure else None,
+            backlog=self.config.backlog,
+        )
+        self.servers = [server]
+        self.started = True
+        self._on_ready(self.url)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after slow clients; True ends the server."""
+        if counter % _LOOK_EVERY == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in self._connections():
+                connection.look(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Let answers under way end within the grace or until a second signal, then hang up.
+
+        uvicorn's own goes on for ever on newer Pythons when a client does not hang up.
+        """
+        for server in self.servers:
+            server.close()
+        for connection in self._connections():
+            connection.shutdown()
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._options.limits.grace
+        state = self.server_state
+        while state.connections or state.tasks:
+            if clock() >= until or self.force_exit:
+                break
+            await asyncio.sleep(0.05)
+        for connection in self._connections():
+            connection.transport.abort()
+        tasks = list(state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_WORDS)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - of signal
+        """Stop gracefully at the first signal, of whichever kind, and at once at the second."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def _connections(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.server_state.connections))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -131,19 +216,6 @@ class _Server(uvicorn.Server):
 
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class _EnvelopeProtocol(H11Protocol):
-    """HTTP whose answer to bytes that are no HTTP request is JSON as well."""
-
-    def send_400_response(self, msg: str) -> None:
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete or not cycle.response_started:
-            body = Refusal(400, "bad_request", msg).body()
-            head = [*response_headers(len(body)), (b"connection", b"close")]
-            lines = [b"HTTP/1.1 400 Bad Request", *(b": ".join(pair) for pair in head), b"", body]
-            self.transport.write(b"\r\n".join(lines))
-        self.transport.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -174,8 +246,7 @@ def _unusable(host: str, port: int, error: Exception, advice: str) -> ConfigErro
     return ConfigError(f"Cannot listen on {host} port {port}: {reason}. {advice}")
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return (
-        f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
-    )
+    shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
+    return f"{scheme}://{shown}:{port}"

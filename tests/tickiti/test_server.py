@@ -110,7 +110,7 @@ def test_server_that_cannot_start_does_not_hang(monkeypatch: pytest.MonkeyPatch)
     async def failing(self: object, sockets: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("uvicorn.Server.startup", failing)
+    monkeypatch.setattr("migrator.tickiti.server._Server.startup", failing)
     monkeypatch.setattr("threading.excepthook", lambda _: None)
     with pytest.raises(MigratorError, match="did not start"), BackgroundServer(teapot):
         pass

@@ -1,0 +1,177 @@
+"""HTTP connections that cannot be held for ever, and answers in JSON to what is no request.
+
+A client may be slow, but it has to move: a request that takes too long to arrive and an answer
+that nobody takes end their connection. The server looks at all connections now and then; there
+is no timer for each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Final, cast
+
+import h11
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from migrator.errors import ConfigError
+from migrator.tickiti.envelope import Refusal, response_headers
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request line with its headers."""
+
+_CLOSE: Final = (b"connection", b"close")
+_REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients get; all durations are in seconds.
+
+    ``request`` until a whole request is there, ``stall`` without any byte of an answer being
+    taken, ``idle`` between two requests, ``grace`` for what is under way when the server stops.
+    Clients over ``connections`` are answered with 503, those over twice as many not at all.
+    """
+
+    request: float = 30
+    stall: float = 60
+    idle: int = 30
+    grace: float = 10
+    connections: int = 256
+
+
+class Connection(H11Protocol):
+    """One connection; ``stopping`` tells whether the server has begun to stop."""
+
+    def __init__(
+        self, config: Config, state: ServerState, limits: Limits, stopping: Callable[[], bool]
+    ) -> None:
+        super().__init__(config, state, {})
+        self._limits = limits
+        self._stopping = stopping
+        self._asked_since: float | None = None
+        self._left = 0
+        self._moved_at = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, unless there are too many or the server is about to end."""
+        super().connection_made(transport)
+        self._asked_since = self._moved_at = self.loop.time()
+        if self._stopping() or len(self.connections) > 2 * self._limits.connections:
+            # Accepted in the very moment of the stop, it would be missed by the shutdown.
+            transport.abort()
+        elif len(self.connections) > self._limits.connections:
+            self.app = cast("Any", _busy)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of a request."""
+        super().data_received(data)
+        state = self.conn.their_state
+        arriving = state is h11.SEND_BODY or (
+            state is h11.IDLE and bool(self.conn.trailing_data[0])
+        )
+        if not arriving:
+            self._asked_since = None
+        elif self._asked_since is None:
+            self._asked_since = self.loop.time()
+
+    def look(self, now: float) -> None:
+        """Hang up if the client has not moved for too long; ``now`` is the loop's time."""
+        if self._asked_since is not None and now - self._asked_since > self._limits.request:
+            cycle: RequestResponseCycle | None = self.cycle
+            answered = cycle is not None and cycle.response_complete
+            if self.transport.is_closing() or (answered and self.conn.their_state is h11.SEND_BODY):
+                self.transport.abort()
+            else:
+                self._refuse(Refusal(408, "request_timeout", "The request took too long."))
+            return
+        left = self._unsent()
+        # While a client takes nothing the application waits, and this number stands still.
+        if left == 0 or left != self._left:
+            self._left, self._moved_at = left, now
+        elif now - self._moved_at > self._limits.stall:
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        """Hang up, or let the answer under way be the last one."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP request with the envelope, too."""
+        self._refuse(Refusal(400, "bad_request", msg))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            body = refusal.body()
+            head = [*response_headers(len(body)), _CLOSE]
+            status = b"HTTP/1.1 %d %s" % (refusal.status, _REASONS[refusal.status])
+            lines = [status, *(b": ".join(pair) for pair in head), b"", body]
+            self.transport.write(b"\r\n".join(lines))
+        self.transport.close()
+
+    def _unsent(self) -> int:
+        """Return the bytes of answers that the client has not acknowledged."""
+        sock = self.transport.get_extra_info("socket")
+        waiting = self.transport.get_write_buffer_size()
+        if sock is None or sock.fileno() < 0:
+            return waiting
+        # The kernel takes megabytes at once and sends them for minutes: that is moving as well.
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        return waiting + int(struct.unpack("i", queued)[0])
+
+
+async def _busy(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - of ASGI
+    await Refusal(
+        503,
+        "too_busy",
+        "Too many clients are connected. Try again in a moment.",
+        headers=[(b"retry-after", b"5"), _CLOSE],
+    ).send(send)
+
+
+class OriginForm:
+    """Lets the application see ``/path`` where a client sent ``http://host/path``.
+
+    RFC 9112 (3.2.2) asks every server to accept that form, which is what a proxy is sent.
+    """
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Any]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["path"][:8].lower().startswith(("http://", "https://")):
+            scope["path"] = _after_host(scope["path"])
+            scope["raw_path"] = _after_host(scope["raw_path"].decode("latin-1")).encode("latin-1")
+        await self._app(scope, receive, send)
+
+
+def _after_host(target: str) -> str:
+    return "/" + target.partition("://")[2].partition("/")[2]
+
+
+def trusted_proxies(text: str) -> str:
+    """Check a comma-separated list of addresses and networks; ``*`` alone trusts everybody.
+
+    Raises ConfigError for what is neither.
+    """
+    parts = [] if text.strip() == "*" else [part.strip() for part in text.split(",")]
+    for part in filter(None, parts):
+        try:
+            ip_network(part)
+        except ValueError as error:
+            raise ConfigError(
+                f"{part!r} is not the address or network of a proxy, such as 10.0.0.7 or "
+                "10.0.0.0/24 (tickiti.forwarded_allow_ips, --forwarded-allow-ips)."
+            ) from error
+    return text.strip()
