@@ -201,7 +201,7 @@ class KayakoConfig(_Section):
     page_size: Annotated[int, _whole(1, 1000)] = 100
     max_body: Size = 1 << 30
     attempts: Annotated[int, _whole(1, 10)] = 4
-    patience: Annotated[float, _seconds(0)] = 600.0
+    patience: Annotated[float, _seconds(0)] = 120.0
     include_trash: Flag = False
     posts: Flag = True
 

@@ -30,4 +30,4 @@ class KayakoSettings:
     requests_per_second: float = 0.0
     attempts: int = 4
     max_body: int = 1 << 30
-    patience: float = 600.0
+    patience: float = 120.0
