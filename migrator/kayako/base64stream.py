@@ -17,10 +17,13 @@ class Base64Decoder:
     of PHP's ``base64_decode``: every character outside the alphabet is skipped, ``=`` too, and a
     dangling single character is dropped. ``lenient`` tells that this happened; it is final after
     :meth:`close`. Both rules agree on all that was decoded before, so nothing is taken back.
+    ``dangling`` tells of that single character: no encoder writes six bits that are no byte, so
+    characters were lost, or came in from elsewhere, and shifted all that follows them.
     """
 
     def __init__(self) -> None:
         self.lenient = False
+        self.dangling = False
         self.empty = True
         """Whether nothing but white space has come."""
         self._carry = b""  # the characters of an unfinished group of four: alphabet only
@@ -48,6 +51,7 @@ class Base64Decoder:
         group, self._carry = self._carry, b""
         if (len(group), self._padding) not in {(0, 0), (2, 2), (3, 1)}:
             self.lenient = True
+        self.dangling = len(group) == 1
         return pybase64.b64decode(group + b"=" * (4 - len(group))) if len(group) > 1 else b""
 
     def _feed_carefully(self, data: bytes) -> bytes:

@@ -348,6 +348,8 @@ class ContentsReader(Generic[S]):
                     f"{self._what}: the contents are not base64; what can be read of them is "
                     f"{found.size} bytes, not {attachment.filesize}."
                 )
+            if found.decoder.dangling:  # the right length, but shifted by six bits from somewhere
+                raise BadBase64(f"{self._what}: the contents are base64 with a character too many.")
             notes += (LENIENT_BASE64,)
         contents = Contents(attachment, found.size, not found.decoder.empty, notes)
         return contents, found.sink

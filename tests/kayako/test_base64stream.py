@@ -70,6 +70,30 @@ def test_empty_means_only_white_space() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "dangling"),
+    [
+        (b"", False),
+        (b"QUJD", False),
+        (b"QQ", False),
+        (b"QUI", False),
+        (b"Q", True),
+        (b"QUJDx", True),
+        (b"QU!JD\xff", False),
+        (b"QUxJD=", True),
+        (b"QQ==QUJDQUx", True),
+    ],
+)
+def test_a_character_too_many_is_noticed(text: bytes, dangling: bool) -> None:
+    """Six bits that are no byte shift all that follows them, though the length stays right."""
+    for pieces in ([text], [text[at : at + 1] for at in range(len(text))]):
+        decoder = Base64Decoder()
+        for piece in pieces:
+            decoder.feed(piece)
+        decoder.close()
+        assert decoder.dangling is dangling
+
+
 def test_takes_memoryviews() -> None:
     """A view of a buffer is as good as bytes, in strict and lenient text."""
     assert decode(memoryview(b"QUJD"), memoryview(b"Q!Q=="))[:2] == (b"ABCA", True)  # type: ignore[arg-type]
