@@ -7,7 +7,6 @@ lost answer does not tell whether they happened.
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -224,10 +223,11 @@ class Source:
             "ticketid": str(ticket_id),
             "ticketpostid": str(post_id),
             "filename": filename,
-            "contents": base64.b64encode(data).decode("ascii"),
         }
         with self._scrubbed():
-            body = await self._transport.post("/Tickets/TicketAttachment", form, what=what)
+            body = await self._transport.post(
+                "/Tickets/TicketAttachment", form, contents=data, what=what
+            )
             made = lists.parse_attachments(body, what=what, ticket_id=ticket_id)
         if len(made) != 1:
             raise UnexpectedReply(f"the reply for {what} holds {len(made)} attachments")

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 
 import httpx
+import pybase64
 
 from migrator import __version__
 from migrator.errors import (
@@ -92,13 +93,20 @@ class Transport:
         """Send a DELETE; give the body of the reply, which Kayako leaves empty."""
         return await self._whole(self._request("DELETE", path), what)
 
-    async def post(self, path: str, form: Mapping[str, str], *, what: str) -> bytes:
-        """Send a form; give the body of the reply.
+    async def post(
+        self, path: str, form: Mapping[str, str], *, contents: bytes, what: str
+    ) -> bytes:
+        """Send a form with ``contents`` in base64; give the body of the reply.
 
-        Kayako reads the credentials of a POST from its form, and only from there.
+        Kayako reads the credentials of a POST from its form, and only from there. A ``+`` that
+        is not escaped would arrive as a space, which its decoder skips.
         """
         signed = {**form, **self._settings.credentials.sign()}
-        return await self._whole(self._request("POST", path, form=signed), what)
+        encoded = pybase64.b64encode(contents)
+        for plain, escaped in ((b"+", b"%2B"), (b"/", b"%2F"), (b"=", b"%3D")):
+            encoded = encoded.replace(plain, escaped)
+        body = urllib.parse.urlencode(signed).encode("ascii") + b"&contents=" + encoded
+        return await self._whole(self._request("POST", path, form=body), what)
 
     @asynccontextmanager
     async def stream(self, path: str, *, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -127,13 +135,15 @@ class Transport:
         method: str,
         path: str,
         *,
-        form: Mapping[str, str] | None = None,
+        form: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Request:
         settings = self._settings
         try:
             url = urls.build(settings.url, path, settings.url_form, {})
-            return self._client.build_request(method, url, data=form, headers=headers)
+            if form is not None:
+                headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return self._client.build_request(method, url, content=form, headers=headers)
         except (httpx.InvalidURL, UnicodeError) as error:  # the latter: a host that IDNA refuses
             raise _no_address() from error
 

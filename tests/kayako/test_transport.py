@@ -10,6 +10,7 @@ import ssl
 import struct
 import subprocess
 import traceback
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -565,11 +566,13 @@ def test_credentials_in_the_query(method: str, form: UrlForm, start: str) -> Non
 
 
 def test_credentials_in_the_form() -> None:
-    """POST carries the credentials in its form and not in its query."""
-    (request,) = send(lambda t: t.post(PATH, {"filename": "a+b.txt"}, what=WHAT))
+    """POST carries credentials and escaped contents in its form, and none in its query."""
+    contents = bytes(range(256)) + b"\xfb\xff\xfe"
+    (request,) = send(lambda t: t.post(PATH, {"filename": "a+b.txt"}, contents=contents, what=WHAT))
     assert request.url.query == b"e=/Base/Department"
     form = parse_qs(request.content.decode(), strict_parsing=True)
     assert form.pop("filename") == ["a+b.txt"]
+    assert b64decode(form.pop("contents")[0], validate=True) == contents
     assert signed(form)
     assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
 
@@ -580,7 +583,7 @@ def test_a_fresh_salt_for_every_request() -> None:
     async def call(transport: Transport) -> None:
         for _ in range(3):
             await transport.get(PATH, what=WHAT)
-            await transport.post(PATH, {}, what=WHAT)
+            await transport.post(PATH, {}, contents=b"", what=WHAT)
 
     requests = send(call)
     salts = {parse_qs(r.content.decode() or r.url.query.decode())["salt"][0] for r in requests}
