@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from migrator import config
 from migrator.errors import ConfigError
+from migrator.ticket_numbers import load_ticket_numbers
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 COMPLETE = """
@@ -315,34 +316,34 @@ def numbers(tmp_path: Path, text: str) -> Path:
 def test_ticket_numbers_are_read(tmp_path: Path) -> None:
     """Ids map to numbers of any text; spaces, empty lines and a byte order mark do not matter."""
     text = "\ufeffkayako_ticket_id,ticket_number\n1, 100200\n\n2,ABC-7\r\n"
-    assert config.load_ticket_numbers(numbers(tmp_path, text)) == {1: "100200", 2: "ABC-7"}
+    assert load_ticket_numbers(numbers(tmp_path, text)) == {1: "100200", 2: "ABC-7"}
 
 
 def test_mistakes_of_ticket_numbers_are_told_with_their_lines(tmp_path: Path) -> None:
     """Every bad line is told, at most twenty of them."""
     text = "kayako_ticket_id,ticket_number\n1,10\nx,11\n3\n1,12\n5,10\n6,\n7,a\x1bb\n8,9,9\n"
     with pytest.raises(ConfigError) as caught:
-        config.load_ticket_numbers(numbers(tmp_path, text))
+        load_ticket_numbers(numbers(tmp_path, text))
     lines = [line.strip().partition(":")[0] for line in str(caught.value).split("\n")[1:]]
     assert lines == [f"line {n}" for n in (3, 4, 5, 6, 7, 8, 9)]
     many = "kayako_ticket_id,ticket_number\n" + "x,1\n" * 30
     with pytest.raises(ConfigError, match="and 10 more"):
-        config.load_ticket_numbers(numbers(tmp_path, many))
+        load_ticket_numbers(numbers(tmp_path, many))
 
 
 @pytest.mark.parametrize("text", ["", "ticket_number,kayako_ticket_id\n", "1,2\n"])
 def test_ticket_numbers_need_their_header(tmp_path: Path, text: str) -> None:
     """Without the header nobody knows which column is which."""
     with pytest.raises(ConfigError, match="first line"):
-        config.load_ticket_numbers(numbers(tmp_path, text))
+        load_ticket_numbers(numbers(tmp_path, text))
 
 
 def test_a_file_of_ticket_numbers_that_is_none(tmp_path: Path) -> None:
     """A missing file, broken quotes and wrong encoding are told as such."""
     with pytest.raises(ConfigError, match="Cannot read"):
-        config.load_ticket_numbers(tmp_path / "none.csv")
+        load_ticket_numbers(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match="not a CSV file"):
-        config.load_ticket_numbers(numbers(tmp_path, 'kayako_ticket_id,"x" y\n'))
+        load_ticket_numbers(numbers(tmp_path, 'kayako_ticket_id,"x" y\n'))
     (tmp_path / "latin.csv").write_bytes(b"\xe4\n")
     with pytest.raises(ConfigError, match="not a CSV file"):
-        config.load_ticket_numbers(tmp_path / "latin.csv")
+        load_ticket_numbers(tmp_path / "latin.csv")

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "errors": set(),
     "events": set(),
     "config": {"errors"},
+    "ticket_numbers": {"errors"},
     "kayako": {"errors", "events"},
     "archive": {"errors"},
     "transfer": {"kayako", "archive", "errors", "events"},

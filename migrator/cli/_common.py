@@ -109,7 +109,7 @@ def open_beside(app: App) -> tuple[Config, Archive]:
 
 def apply_config(archive: Archive, config: Config) -> None:
     """Write the queues and ticket numbers of the configuration into the archive."""
-    from migrator.config import load_ticket_numbers
+    from migrator.ticket_numbers import load_ticket_numbers
 
     tickiti = config.tickiti
     numbers = load_ticket_numbers(tickiti.ticket_numbers) if tickiti.ticket_numbers else {}

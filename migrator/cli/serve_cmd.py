@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from migrator.cli._common import App, note, open_beside, pass_app
+from migrator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from migrator.config import TickitiConfig
+    from migrator.tickiti import ServerOptions
+
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -14,8 +24,27 @@ from migrator.cli._common import App, note, open_beside, pass_app
     type=click.IntRange(0, 65_535),
     help="Port to listen on; 0 takes any free one. [tickiti.port of the configuration]",
 )
+@click.option("--tls-cert", type=FILE, help="Serve TLS with this certificate. [tickiti.tls_cert]")
+@click.option("--tls-key", type=FILE, help="The key, if in another file. [tickiti.tls_key]")
+@click.option(
+    "--forwarded-allow-ips",
+    metavar="ADDRESSES",
+    help="Proxies whose X-Forwarded headers are believed. [tickiti.forwarded_allow_ips, or none]",
+)
+@click.option(
+    "--audit-log", type=FILE, help="Append a line for each download. [tickiti.audit_log, or none]"
+)
 @pass_app
-def serve(app: App, host: str | None, port: int | None) -> None:
+def serve(
+    app: App,
+    *,
+    host: str | None,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    forwarded_allow_ips: str | None,
+    audit_log: Path | None,
+) -> None:
     """Serve the archive as Tickiti's API and as staff pages, until Ctrl-C.
 
     A run may fill the archive at the same time. Open the address in a browser and sign in with
@@ -26,21 +55,51 @@ def serve(app: App, host: str | None, port: int | None) -> None:
       migrator token create --name reader --ability tickets:read
       migrator serve --port 8480
     """
-    from migrator.tickiti import EndpointSettings, build_app
+    from migrator.tickiti import Audited, AuditLog, EndpointSettings, build_app
     from migrator.tickiti import serve as serve_app
     from migrator.web import build_pages, join
 
     config, archive = open_beside(app)
-    tickiti = config.tickiti
-    settings = EndpointSettings(
-        max_download=tickiti.max_download, serve_deleted=tickiti.serve_deleted
-    )
     with archive:
+        given = {
+            "host": host,
+            "port": port,
+            "tls_cert": tls_cert,
+            # The key of the configuration belongs to the certificate there.
+            "tls_key": tls_key or tls_cert,
+            "forwarded_allow_ips": forwarded_allow_ips,
+            "audit_log": audit_log,
+        }
+        changes = {key: value for key, value in given.items() if value is not None}
+        tickiti = config.tickiti.model_copy(update=changes)
+        options = _options(tickiti)
+        settings = EndpointSettings(
+            max_download=tickiti.max_download, serve_deleted=tickiti.serve_deleted
+        )
+        served = join(build_app(archive, settings), build_pages(archive, settings))
+        if tickiti.audit_log is not None:
+            served = Audited(served, AuditLog(tickiti.audit_log))
         if not any(token.revoked_at is None for token in archive.access.tokens()):
             note("There is no token yet; `migrator token create` makes one.", level="warning")
         serve_app(
-            join(build_app(archive, settings), build_pages(archive, settings)),
-            host=host or tickiti.host,
-            port=tickiti.port if port is None else port,
+            served,
+            host=tickiti.host,
+            port=tickiti.port,
+            options=options,
             on_ready=lambda url: note(f"Serving {archive.path} at {url} until Ctrl-C."),
         )
+
+
+def _options(tickiti: TickitiConfig) -> ServerOptions:
+    from migrator.tickiti import Limits, ServerOptions, server_context, trusted_proxies
+
+    if tickiti.tls_cert is None and tickiti.tls_key is not None:
+        raise ConfigError(
+            "tickiti.tls_key is of no use without a certificate: set tickiti.tls_cert or "
+            "--tls-cert as well."
+        )
+    return ServerOptions(
+        tls=server_context(tickiti.tls_cert, tickiti.tls_key) if tickiti.tls_cert else None,
+        trusted_proxies=trusted_proxies(tickiti.forwarded_allow_ips or ""),
+        limits=Limits(connections=tickiti.max_connections),
+    )

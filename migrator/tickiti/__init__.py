@@ -1,7 +1,21 @@
 """The Tickiti-compatible endpoint: the archive, read as if it were Tickiti."""
 
 from migrator.tickiti.app import build_app
-from migrator.tickiti.server import BackgroundServer, serve
+from migrator.tickiti.audit import Audited, AuditLog
+from migrator.tickiti.protocol import Limits, trusted_proxies
+from migrator.tickiti.server import BackgroundServer, ServerOptions, serve
 from migrator.tickiti.settings import EndpointSettings
+from migrator.tickiti.tls import server_context
 
-__all__ = ["BackgroundServer", "EndpointSettings", "build_app", "serve"]
+__all__ = [
+    "AuditLog",
+    "Audited",
+    "BackgroundServer",
+    "EndpointSettings",
+    "Limits",
+    "ServerOptions",
+    "build_app",
+    "serve",
+    "server_context",
+    "trusted_proxies",
+]

@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from migrator.archive.records import Token
 from migrator.errors import ArchiveError
+from migrator.tickiti import audit
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.throttle import Throttle
 
@@ -74,7 +75,7 @@ class Doorkeeper:
         found = self._tokens.secret_hash(token_id)
         if found is None or not _alive(found[0], now):
             raise _unauthenticated()
-        self._touch(found[0], now)
+        self._note_use(found[0], now)
         return _entitled(found[0], ability)
 
     def _authenticate(self, scope: Scope) -> Token:
@@ -86,7 +87,7 @@ class Doorkeeper:
         matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
         if found is None or not matches or not _alive(found[0], now):
             raise self._refused(scope)
-        self._touch(found[0], now)
+        self._note_use(found[0], now)
         return found[0]
 
     def _refused(self, scope: Scope) -> Refusal:
@@ -97,7 +98,8 @@ class Doorkeeper:
         wait = self._throttle.failed(client[0] if client else "")
         return _throttled(wait) if wait else _unauthenticated()
 
-    def _touch(self, token: Token, now: int) -> None:
+    def _note_use(self, token: Token, now: int) -> None:
+        audit.tell(token=token.id, token_name=token.name)
         if now - max(token.last_used_at or 0, self._touched.get(token.id, 0)) < TOUCH_EVERY:
             return
         self._touched[token.id] = now

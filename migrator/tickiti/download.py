@@ -14,6 +14,7 @@ from starlette.types import Receive, Send
 
 from migrator.archive import Archive
 from migrator.archive.records import Row, Token
+from migrator.tickiti import audit
 from migrator.tickiti.asked import attachment_request
 from migrator.tickiti.auth import Doorkeeper
 from migrator.tickiti.content import Content, Damaged, Verdicts
@@ -51,8 +52,11 @@ class DownloadAttachment(Endpoint):
     async def answer(self, token: Token, body: Body, receive: Receive, send: Send, /) -> None:
         """Send the file, or the span of it that was asked for."""
         asked = attachment_request(body)
+        audit.tell(attachment=asked.attachment_id)
         ticket = self._tickets.find(asked.ticket, token)
+        audit.tell(ticket=ticket.id)
         row = self._attachment(ticket.id, asked.attachment_id)
+        audit.tell(filename=row.filename, size=row.size)
         is_inline = self._inline.has(row)
         if not is_inline:
             self._check_rules(row, confirmed=asked.confirmed)

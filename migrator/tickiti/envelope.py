@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from starlette.types import Send
 
+from migrator.tickiti import audit
+
 RawHeaders = list[tuple[bytes, bytes]]
 """Headers as ASGI carries them."""
 
@@ -58,6 +60,7 @@ class Refusal(Exception):
 
     async def send(self, send: Send) -> None:
         """Send the whole answer."""
+        audit.tell(code=self.code)
         body = self.body()
         await start(send, self.status, len(body), self.headers)
         await send({"type": "http.response.body", "body": body})

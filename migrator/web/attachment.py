@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from migrator.archive.records import Row, State
+from migrator.tickiti import audit
 from migrator.tickiti.auth import sees
 from migrator.tickiti.rules import Gate, gate
 from migrator.web.files import content_disposition, send_file
@@ -141,12 +142,14 @@ def _find(room: Room, request: Request, visit: Visit) -> Chip:
 
 def _refusal(room: Room, request: Request, visit: Visit, found: Chip) -> Response | None:
     """Return the page that asks or refuses; None when the file may be handed out."""
+    row = found.row
+    audit.tell(ticket=row.ticket_id, attachment=row.id, filename=row.filename, size=row.size)
     seal = request.query_params.get("ok", "")
     if found.reason:
         raise Problem(404, "File missing", found.reason)
     if found.verdict is Gate.ALLOW:
         return None
-    if found.verdict is Gate.REVIEW and _is_reviewed(room, visit, found.row, seal):
+    if found.verdict is Gate.REVIEW and _is_reviewed(room, visit, row, seal):
         return None
     return show(room, request, visit)
 

@@ -42,6 +42,43 @@ def test_what_the_configuration_says_is_served(
     assert (settings[0].max_download, settings[0].serve_deleted) == (1 << 20, True)
 
 
+def test_what_makes_it_safe_to_expose_is_handed_on(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies, connections and the audit log come from the file; options win over it."""
+    calls: list[Any] = []
+    monkeypatch.setattr("migrator.tickiti.serve", lambda app, **options: calls.append(options))
+    (home / "config.toml").write_text(
+        '[tickiti]\nforwarded_allow_ips = "10.0.0.1"\nmax_connections = 7\naudit_log = "a.jsonl"\n'
+    )
+    assert cli("serve")[0] == 0
+    assert cli("serve", "--forwarded-allow-ips", "::1", "--audit-log", "b.jsonl")[0] == 0
+    found = [call["options"] for call in calls]
+    assert [each.trusted_proxies for each in found] == ["10.0.0.1", "::1"]
+    assert [each.limits.connections for each in found] == [7, 7]
+    assert (home / "a.jsonl").exists()
+    assert (home / "b.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--tls-cert", "absent.pem"], "Cannot read absent.pem"),
+        (["--tls-key", "absent.pem"], "without a certificate"),
+        (["--tls-cert", "config.toml"], "must be PEM"),
+        (["--forwarded-allow-ips", "proxy"], "'proxy' is not the address"),
+        (["--audit-log", "absent/audit"], "Cannot write the audit log"),
+    ],
+)
+def test_what_cannot_be_served_is_told_before_the_start(
+    cli: Cli, home: Path, arguments: list[str], words: str
+) -> None:
+    """Each mistake ends with exit code 2 and says what to change."""
+    code, _, err = cli("serve", "--port", "0", *arguments)
+    assert code == 2
+    assert words in err
+
+
 def test_a_file_is_served_until_the_interrupt(cli: Cli, home: Path) -> None:
     """The address is told, a stored file comes back, and Ctrl-C ends the server cleanly."""
     token = cli("token", "create", "--name", "n", "--ability", "tickets:read")[1].split()[-1]
