@@ -46,7 +46,7 @@ COMMANDS = {
         "source": "Kayako by hand: list, get, upload, delete one attachment.",
         "sandbox": "Serve a Kayako look-alike to rehearse on.",
         "demo": "The whole story in one command, without a helpdesk.",
-        "selftest": "The chaos tests: kills, a full disk, damage; shows that nothing is lost.",
+        "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
     }.items()
 }
 
