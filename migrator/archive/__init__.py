@@ -28,7 +28,7 @@ from migrator.archive.records import (
     Verdict,
     Work,
 )
-from migrator.archive.store import Archive, open_archive, open_beside, open_dry
+from migrator.archive.store import Archive, open_archive, open_beside, open_dry, open_read_only
 from migrator.archive.threads import Threads
 
 __all__ = [
@@ -64,4 +64,5 @@ __all__ = [
     "open_archive",
     "open_beside",
     "open_dry",
+    "open_read_only",
 ]

@@ -6,17 +6,15 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from migrator.archive import checkpoint, durable, lock, mime, schema
+from migrator.archive import checkpoint, durable, lock, mime, schema, snapshot
 from migrator.archive.blobs import BlobStore, BlobWriter
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.records import StoredBlob
-from migrator.errors import ArchiveBusy
 
 
 class DryBlobStore(BlobStore):
@@ -92,9 +90,9 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(_quiet(path.parent)):
             uri = f"{path.absolute().as_uri()}?mode=ro"
-        elif _log_size(path):
+        elif snapshot.log_size(path):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="migrator-")))
-            uri = f"{_copied(path, folder).as_uri()}?mode=rw"
+            uri = f"{snapshot.copied(path, folder).as_uri()}?mode=rw"
         else:
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         conn = sqlite3.connect(uri, uri=True, timeout=checkpoint.BUSY_TIMEOUT)
@@ -118,38 +116,3 @@ def _quiet(root: Path) -> Iterator[bool]:
         yield quiet
     finally:
         os.close(fd)
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _log_size(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return _log(path).stat().st_size
-    return 0
-
-
-def _copied(path: Path, folder: Path) -> Path:
-    """Copy the database and its log into ``folder``, both of one moment."""
-    target = folder / path.name
-    for _ in range(5):
-        before = _looks(path)
-        with contextlib.suppress(FileNotFoundError):  # the log may be folded in meanwhile
-            shutil.copyfile(path, target)
-            _log(target).unlink(missing_ok=True)
-            shutil.copyfile(_log(path), _log(target))
-        if _looks(path) == before:
-            return target
-    raise ArchiveBusy(f"The checkpoint {str(path)!r} changes all the time. Try again later.")
-
-
-def _looks(path: Path) -> list[tuple[int, int] | None]:
-    found: list[tuple[int, int] | None] = []
-    for file in (path, _log(path)):
-        try:
-            status = file.stat()
-            found.append((status.st_mtime_ns, status.st_size))
-        except FileNotFoundError:
-            found.append(None)
-    return found

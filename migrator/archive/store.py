@@ -1,8 +1,9 @@
-"""The archive as a whole, and the three ways to open it."""
+"""The archive as a whole, and the four ways to open it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from migrator.archive.blobs import BlobStore
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import RunLock
+from migrator.archive.readonly import ReadOnlyCheckpoint
 from migrator.archive.threads import Threads
 from migrator.errors import ArchiveMissing, ArchiveUnwritable
 
@@ -20,7 +22,8 @@ from migrator.errors import ArchiveMissing, ArchiveUnwritable
 class Archive:
     """What we keep: blobs and the checkpoint that knows what they are.
 
-    ``blobs``, ``ledger``, ``threads`` and ``access`` may be used from all threads.
+    ``blobs``, ``ledger``, ``threads`` and ``access`` may be used from all threads. With
+    ``read_only`` whatever would write raises ArchiveUnwritable.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Archive:
         self.ledger = Ledger(db)
         self.threads = Threads(db)
         self.access = Access(db)
+        self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db
         self._lock = lock
 
@@ -82,16 +86,13 @@ def open_beside(path: Path) -> Archive:
     """Open an existing archive beside a run that may be going on; creates nothing.
 
     Its blobs are to be read only. A checkpoint of an older version is migrated first, which
-    needs the run lock for a moment. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew,
-    ArchiveDamaged, ArchiveUnwritable.
+    needs the run lock for a moment. Where nothing can be written, it is as good as
+    :func:`open_read_only`. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew, ArchiveDamaged,
+    ArchiveUnwritable.
     """
-    file = path / checkpoint.NAME
-    with durable.writing(path):
-        if not durable.is_file(file):
-            raise ArchiveMissing(
-                f"There is no archive at {str(path)!r}. Check [archive] path in the "
-                "configuration, or make one with `migrator run`."
-            )
+    file = _existing(path)
+    if not (os.access(path, os.W_OK) and os.access(file, os.W_OK)):
+        return open_read_only(path)
     db = Checkpoint.connect(file)
     try:
         if schema.version(db) != schema.VERSION:
@@ -106,6 +107,25 @@ def open_beside(path: Path) -> Archive:
     return Archive(path, BlobStore(path), db)
 
 
+def open_read_only(path: Path) -> Archive:
+    """Open an existing archive without ever writing to it or making a file in it.
+
+    What other processes write meanwhile is seen; this one must not have it open for writing.
+    Raises as :func:`open_beside`; ArchiveUnwritable as well
+    for a checkpoint of an older version, which would have to be migrated.
+    """
+    db = ReadOnlyCheckpoint(_existing(path))
+    with contextlib.ExitStack() as stack:
+        stack.callback(db.close)
+        if schema.version(db) == schema.VERSION:
+            stack.pop_all()
+            return Archive(path, BlobStore(path), db)
+    raise ArchiveUnwritable(
+        f"The archive {str(path)!r} is of an older format and cannot be brought up to date while "
+        "it is read-only. Run `migrator status` once where it is writable."
+    )
+
+
 def open_dry(path: Path) -> Archive:
     """Open a twin that knows what the archive at ``path`` knows and writes nothing there.
 
@@ -114,6 +134,17 @@ def open_dry(path: Path) -> Archive:
     ArchiveDamaged, ArchiveBusy.
     """
     return Archive(path, dry.DryBlobStore(path), dry.private_copy(path))
+
+
+def _existing(path: Path) -> Path:
+    file = path / checkpoint.NAME
+    with durable.writing(path):
+        if not durable.is_file(file):
+            raise ArchiveMissing(
+                f"There is no archive at {str(path)!r}. Check [archive] path in the "
+                "configuration, or make one with `migrator run`."
+            )
+    return file
 
 
 def _created(root: Path) -> Checkpoint:

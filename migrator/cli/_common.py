@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrator.errors import ArchiveUnwritable
 from migrator.events import Event, Retrying
 
 if TYPE_CHECKING:
@@ -89,18 +90,28 @@ def tell_retry(event: Event, /) -> None:
         note(f"Trying again in {event.wait:.0f} s: {event.what} ({event.problem})")
 
 
-def open_beside(app: App) -> tuple[Config, Archive]:
+def open_beside(app: App, *, read_only: bool = False) -> tuple[Config, Archive]:
     """Load the configuration and open the archive beside a run that may be at work.
 
     What the configuration says about queues and ticket numbers is applied, so that every
-    command sees the same ones.
+    command sees the same ones. An archive that is or shall be read-only keeps those it has.
     """
     from migrator.archive import open_beside as opened
+    from migrator.archive import open_read_only
 
     config = app.load(need_source=False)
-    archive = opened(config.archive.path)
+    archive = (open_read_only if read_only else opened)(config.archive.path)
     try:
         apply_config(archive, config)
+    except ArchiveUnwritable:
+        if not archive.read_only:
+            archive.close()
+            raise
+        note(
+            "The archive is read-only: queues and ticket numbers are those it has, which are not "
+            "those of the configuration.",
+            level="warning",
+        )
     except BaseException:
         archive.close()
         raise

@@ -34,6 +34,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--audit-log", type=FILE, help="Append a line for each download. [tickiti.audit_log, or none]"
 )
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Never write to the archive, not even when a token was last used.",
+)
 @pass_app
 def serve(
     app: App,
@@ -44,11 +49,13 @@ def serve(
     tls_key: Path | None,
     forwarded_allow_ips: str | None,
     audit_log: Path | None,
+    read_only: bool,
 ) -> None:
     """Serve the archive as Tickiti's API and as staff pages, until Ctrl-C.
 
     A run may fill the archive at the same time. Open the address in a browser and sign in with
-    a token to search tickets, read threads and download files of any size.
+    a token to search tickets, read threads and download files of any size. With --read-only
+    several servers can stand side by side on one copy of an archive.
 
     \b
     Example:
@@ -59,7 +66,7 @@ def serve(
     from migrator.tickiti import serve as serve_app
     from migrator.web import build_pages, join
 
-    config, archive = open_beside(app)
+    config, archive = open_beside(app, read_only=read_only)
     with archive:
         given = {
             "host": host,
