@@ -183,6 +183,9 @@ def test_a_small_disk_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pass
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Skipped, match="no program"), small_disk(tmp_path / "bare", "1m"):
+        pass
     refused = subprocess.CompletedProcess[bytes]([], 32)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: refused)
     with pytest.raises(Skipped, match="not allowed"), small_disk(tmp_path / "disk", "1m"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import open_beside
+from migrator.archive import open_archive, open_beside
 from migrator.sandbox import Helpdesk
 from tests.faults.conftest import Inline, MakeRig, stored
 
@@ -68,6 +68,19 @@ def test_two_that_start_at_the_same_moment(rig: MakeRig) -> None:
         assert re.search(f"process {winner} on|has not told its name", ends[loser].err)
     one.expect_truth()
     assert max(one.fetches().values()) == 1
+
+
+def test_nothing_is_pruned_beside_a_run(rig: MakeRig, inline: Inline) -> None:
+    """What looks like nobody's may be what a run is just writing: pruning needs the lock."""
+    one = rig(tickets=2)
+    inline(0, "run")
+    with (
+        open_archive(one.archive, command="run") as archive,
+        archive.blobs.writer() as writer,
+    ):
+        writer.write(b"half a file")
+        assert f"process {os.getpid()} " in inline(5, "verify", "--prune", "--yes").err
+        assert [path.stat().st_size for path in archive.blobs.temp.iterdir()] == [11]
 
 
 SHIFT = """
