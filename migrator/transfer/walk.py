@@ -109,10 +109,16 @@ class Helpdesk:
 async def look_around(source: Source) -> Helpdesk:
     """Ask for departments and statuses.
 
-    Raises UnexpectedReply when there are no statuses: without their ids Kayako lists unresolved
-    tickets only, and nobody would miss the others.
+    Raises UnexpectedReply when there are none. Without the ids of statuses Kayako lists unresolved
+    tickets only, and nobody would miss the others; without a department that has tickets there is
+    nothing to list, and a slip of the source would pass for an empty helpdesk.
     """
     departments = await source.departments()
+    if not any(one.app == "tickets" for one in departments):
+        raise UnexpectedReply(
+            "Kayako names no department that has tickets, so none could be listed; "
+            "check the API with `migrator doctor`"
+        )
     statuses = await source.statuses()
     if not statuses:
         raise UnexpectedReply(

@@ -228,12 +228,14 @@ def test_the_trash_is_walked_only_when_asked_and_alone() -> None:
     assert met(desk, Scope(include_trash=True)) == [1, 3, 4, 5, 2]
 
 
-def test_without_departments_nothing_is_walked() -> None:
-    """An empty list of departments would make Kayako show the trash."""
+@pytest.mark.parametrize("rooms", [[], [Department(2, "Chat", app="livechat")]])
+def test_without_departments_nothing_is_walked_nor_done(rooms: list[Department]) -> None:
+    """Kayako would show the trash for an empty list, and we would call the helpdesk empty."""
     desk = Desk(5)
     desk.trash(2)
-    desk.rooms = [Department(2, "Chat", app="livechat")]
-    assert met(desk) == []
+    desk.rooms = rooms
+    with pytest.raises(UnexpectedReply, match="names no department that has tickets"):
+        met(desk)
     assert desk.asked("page") == []
 
 
