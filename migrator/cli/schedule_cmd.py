@@ -36,6 +36,7 @@ UMask=0077
 NoNewPrivileges=yes
 PrivateTmp=yes
 ProtectSystem=full
+ReadWritePaths={archive}
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectControlGroups=yes
@@ -92,7 +93,10 @@ def schedule(app: App, form: str | None, every: float) -> None:
         click.echo(f"{_cron_times(every)} {cron_command(argv)} 2>&1 | logger -t migrator")
         note("Add the line with `crontab -e`. Keys that are not in the configuration go above it.")
         return
-    click.echo(SERVICE.format(user=_user(), command=systemd_command(argv)))
+    # ProtectSystem= makes /etc and /usr read-only, and there is where some keep the archive.
+    archive = systemd_path(str(config.archive.path))
+    service = SERVICE.format(user=_user(), command=systemd_command(argv), archive=archive)
+    click.echo(service)
     click.echo(TIMER.format(seconds=round(every), jitter=max(1, round(every / 10))), nl=False)
 
 
@@ -100,6 +104,11 @@ def systemd_command(argv: list[str]) -> str:
     """Write a command for ``ExecStart=``; nothing of it is a variable, a specifier or an escape."""
     # The colon keeps systemd from looking for variables, also in the name of the program.
     return (":" if any("$" in arg for arg in argv) else "") + " ".join(map(_systemd_word, argv))
+
+
+def systemd_path(path: str) -> str:
+    """Write a path for ``ReadWritePaths=``; one that does not exist yet is no error."""
+    return _systemd_word(f"-{path}")
 
 
 def _systemd_word(arg: str) -> str:
