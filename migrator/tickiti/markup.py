@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 from collections.abc import Mapping
@@ -19,21 +20,48 @@ _UNSEEN: Final = frozenset({"head", "script", "style", "title", "template"})
 _CID: Final = re.compile(r"\s*cid:([^@]*)@?", re.IGNORECASE)
 _HAS_CID: Final = re.compile("cid:", re.IGNORECASE)
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
-_AROUND_BREAK: Final = re.compile(r" *\n *")
+_SPACES: Final = re.compile(r" {2,}")
+_AROUND_BREAK: Final = re.compile(r" ?\n ?")
 _EMPTY_LINES: Final = re.compile(r"\n{3,}")
+_TAG: Final = re.compile(r"<[^<>]*>?")
+
+DEEPEST: Final = 300
+"""Elements inside each other; beyond, all parsers of HTML take time quadratic in the depth."""
+
+_CHUNK: Final = 4096
+"""Bytes between two looks at the depth: libxml2 goes on to the end of what it was given."""
+
+
+class TooDeep(Exception):
+    """The elements are nested as no mail program nests them."""
 
 
 def plain_text(markup: str) -> str:
-    """Return the text of HTML: blocks on lines of their own, no scripts, entities resolved."""
+    """Return the text of HTML: blocks on lines of their own, no scripts, entities resolved.
+
+    Of HTML that is too deep to be parsed it is what remains without the tags.
+    """
     reader = _Text()
-    _read(markup, reader)
-    text = _AROUND_BREAK.sub("\n", "".join(reader.found))
+    try:
+        _read(markup, reader)
+    except TooDeep:
+        reader.found = [html.unescape(_TAG.sub(" ", markup))]
+    text = _AROUND_BREAK.sub("\n", _SPACES.sub(" ", "".join(reader.found)))
     return _EMPTY_LINES.sub("\n\n", text).strip()
 
 
 def as_html(text: str) -> str:
     """Return plain text as HTML that looks the same and can do nothing."""
     return html.escape(text).replace("\n", "<br />\n")
+
+
+def is_deep(markup: str) -> bool:
+    """Tell whether elements are nested so deeply that laying them out would take for ever."""
+    try:
+        _read(markup, _Reader())
+    except TooDeep:
+        return True
+    return False
 
 
 def cid_names(markup: str) -> frozenset[str]:
@@ -44,18 +72,25 @@ def cid_names(markup: str) -> frozenset[str]:
     if not _HAS_CID.search(markup):
         return frozenset()
     reader = _Images()
-    _read(markup, reader)
+    with contextlib.suppress(TooDeep):
+        _read(markup, reader)
     return frozenset(reader.found)
 
 
 class _Reader:
-    """Told by the parser what it meets."""
+    """Told by the parser what it meets; raises TooDeep."""
 
-    def start(self, tag: str | bytes, attrib: Mapping[str | bytes, str | bytes]) -> None:
+    _depth = 0
+
+    def start(self, _tag: str | bytes, _attrib: Mapping[str | bytes, str | bytes]) -> None:
         """Meet the begin of an element."""
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise TooDeep
 
-    def end(self, tag: str | bytes) -> None:
+    def end(self, _tag: str | bytes) -> None:
         """Meet the end of an element."""
+        self._depth -= 1
 
     def data(self, data: str | bytes) -> None:
         """Meet text."""
@@ -72,12 +107,14 @@ class _Text(_Reader):
         self.found: list[str] = []
         self._unseen = 0
 
-    def start(self, tag: str | bytes, _attrib: Mapping[str | bytes, str | bytes]) -> None:
+    def start(self, tag: str | bytes, attrib: Mapping[str | bytes, str | bytes]) -> None:
+        super().start(tag, attrib)
         self._unseen += tag in _UNSEEN
         if _BREAKS.fullmatch(str(tag)):
             self.found.append("\n")
 
     def end(self, tag: str | bytes) -> None:
+        super().end(tag)
         self._unseen -= tag in _UNSEEN
         if tag == "p":
             self.found.append("\n\n")
@@ -96,16 +133,22 @@ class _Images(_Reader):
         self.found: list[str] = []
 
     def start(self, tag: str | bytes, attrib: Mapping[str | bytes, str | bytes]) -> None:
+        super().start(tag, attrib)
         named = _CID.match(str(attrib.get("src", ""))) if tag == "img" else None
         if named and named[1]:
             self.found.append(unquote(named[1]))
 
 
 def _read(markup: str, reader: _Reader) -> None:
-    """Let a reader see the tags and texts of any text whatsoever, in time linear in its length."""
+    """Let a reader see the tags and texts of any text whatsoever, in time linear in its length.
+
+    Raises TooDeep.
+    """
     parser = etree.HTMLParser(target=reader, huge_tree=True, encoding="utf-8")
+    data = markup.encode("utf-8", "replace")
     try:
-        parser.feed(markup.encode("utf-8", "replace"))
+        for begin in range(0, len(data), _CHUNK):
+            parser.feed(data[begin : begin + _CHUNK])
         parser.close()
     except etree.LxmlError:
         # libxml2 reads nearly anything; where it gives up, what it read until then counts.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -41,6 +42,21 @@ _HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "private, no-store",
 }
+
+
+class _Id(Convertor[int]):
+    """An id in a path: more digits than SQLite can hold are no address of ours."""
+
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", _Id())
 
 Handler = Callable[[Room, Request, Visit], Response]
 
@@ -78,11 +94,11 @@ class Pages:
                 Route("/sign-in", sign.submit, methods=["POST"]),
                 self._route("/sign-out", sign_in.sign_out, "POST"),
                 self._route("/", search.search),
-                self._route("/tickets/{ticket:int}", ticket.show),
-                self._route("/attachments/{attachment:int}", attachment.show),
-                self._route("/attachments/{attachment:int}", attachment.confirm, "POST"),
-                self._route("/attachments/{attachment:int}/download", attachment.download),
-                self._route("/attachments/{attachment:int}/view", attachment.view),
+                self._route("/tickets/{ticket:id}", ticket.show),
+                self._route("/attachments/{attachment:id}", attachment.show),
+                self._route("/attachments/{attachment:id}", attachment.confirm, "POST"),
+                self._route("/attachments/{attachment:id}/download", attachment.download),
+                self._route("/attachments/{attachment:id}/view", attachment.view),
                 self._route("/status", status.show),
             ],
             redirect_slashes=False,

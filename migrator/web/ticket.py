@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from migrator.archive.records import Response as Post
 from migrator.archive.records import Row, TicketHeader
 from migrator.tickiti.auth import sees
+from migrator.tickiti.markup import is_deep, plain_text
 from migrator.web.attachment import Chip, chip
 from migrator.web.problem import Problem
 from migrator.web.room import Room, Visit
@@ -83,5 +84,8 @@ def _entry(room: Room, post: Post, rows: list[Row]) -> Entry:
         notes.append(f"Only the first {TEXT:,} characters are shown.")
     if not post.is_html:
         return Entry(post, None, text, notes, files)
+    if is_deep(text):
+        notes.append("The layout of this text cannot be shown.")
+        return Entry(post, None, plain_text(text), notes, files)
     images = {row.filename: f"/attachments/{row.id}/view" for row in rows if row.id in inline}
     return Entry(post, clean(text, images), "", notes, files)

@@ -351,3 +351,19 @@ def test_one_line_is_one_line(text: str) -> None:
     """No text of the helpdesk breaks a line or turns the direction of the next words."""
     assert all(char.isprintable() for char in line(text))
     assert len(line(text)) == len(text)
+
+
+@pytest.mark.parametrize("tag", ["<div>", "<ul><li>", "<b title='{}'>"])
+def test_html_of_endless_depth_is_shown_as_text(desk: Desk, visitor: Visitor, tag: str) -> None:
+    """A post whose elements nest without end costs no time to lay out, and keeps its text."""
+    text = "".join(tag.format(i) for i in range(2000)) + "the text"
+    desk.ticket(7100, PostRow(id=71000, created_at=NOON, text=text, is_html=True))
+    page = visitor.get("/tickets/7100").text
+    assert "The layout of this text cannot be shown." in page
+    assert '<div class="body text">the text</div>' in page
+
+
+@pytest.mark.parametrize("path", ["tickets", "attachments"])
+def test_id_of_endless_digits_is_no_address(stranger: Visitor, path: str) -> None:
+    """More digits than any id has are answered like any wrong address."""
+    assert stranger.get(f"/{path}/{'9' * 5000}").status_code == 404
