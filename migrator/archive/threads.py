@@ -140,12 +140,14 @@ class Threads:
         limit: int,
         text_limit: int | None = None,
     ) -> list[Response]:
-        """Return posts that pass the filter, by (created_at, id) above ``after``, oldest first.
+        """Return posts of unmerged tickets that pass the filter, by (created_at, id).
 
-        Fewer than ``limit`` are the last ones. Whoever goes on after the last one of a page meets
-        every post once, whatever is added meanwhile.
+        Oldest first, above ``after``. Fewer than ``limit`` are the last ones. Whoever goes on
+        after the last one of a page meets every post once, whatever is added meanwhile.
         """
-        return self._responses(wanted_by(wanted), after, limit, text_limit)
+        # What a merge leaves behind are places for files that went along: no posts of anybody.
+        where = [("h.merged_into IS NULL", ()), *wanted_by(wanted)]
+        return self._responses(where, after, limit, text_limit)
 
     def attachments_of_ticket(self, ticket_id: int) -> list[Row]:
         """Return all attachments of a ticket, in any state, by id."""

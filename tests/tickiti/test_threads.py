@@ -333,3 +333,15 @@ def test_a_thread_that_breaks_off_is_no_complete_answer(
         with pytest.raises(httpx.RemoteProtocolError):
             desk.call("tickets/show", {"ticket_number": "300"})
         assert "the disk is gone" in caplog.text
+
+
+def test_merge_leaves_no_post_behind(open_desk: OpenDesk) -> None:
+    """A query over all tickets names no place of files under a ticket that was merged away."""
+    with open_desk() as desk:
+        desk.attach("a.txt", b"a", ticket=3, post=0)
+        desk.attach("b.txt", b"b", ticket=4, post=41)
+        with desk.archive.ledger.atomic():
+            desk.archive.ledger.mark_merged(3, 4)
+        rows = desk.data("tickets/responses/query")["responses"]
+        assert {row["ticket_id"] for row in rows} == {"4"}
+        assert sorted(row["response_id"] for row in rows) == ["-4", "41"]
