@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from migrator.archive import Archive
-from migrator.errors import Interrupted, ServerFailed, SourceRefused, SourceUnreachable
+from migrator.errors import (
+    Interrupted,
+    ServerFailed,
+    SourceRefused,
+    SourceUnreachable,
+    UnexpectedReply,
+)
 from migrator.events import Notice, TicketListed
 from migrator.kayako.records import Ticket
 from migrator.transfer.fetch import Fetcher
@@ -496,7 +502,7 @@ def test_tickets_without_a_time_are_left_to_the_whole_pass(archive: Archive) -> 
     assert states(archive)[new] == "stored"
 
 
-def test_a_helpdesk_without_tickets_or_departments_is_synced(archive: Archive) -> None:
+def test_a_helpdesk_without_tickets_is_synced(archive: Archive) -> None:
     """Empty lists are lists; the first ticket is found."""
     desk = Living()
     for _ in range(2):
@@ -505,9 +511,18 @@ def test_a_helpdesk_without_tickets_or_departments_is_synced(archive: Archive) -
     new = desk.attach(1, b"first")
     sync(desk, archive)
     assert states(archive)[new] == "stored"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_sync_that_is_shown_no_departments_has_seen_nothing(archive: Archive, full: bool) -> None:
+    """It fails and moves no mark, or a whole pass over nothing would do for a week."""
+    desk = Living(3)
+    sync(desk, archive)
+    before = marks(archive)
     desk.rooms = []
-    for full in (False, True):
-        assert sync(desk, archive, full=full).exit_code == 0
+    result = sync(desk, archive, full=full)
+    assert isinstance(result.ended_by, UnexpectedReply)
+    assert (result.exit_code, marks(archive)) == (4, before)
 
 
 def test_the_trash_is_synced_when_it_is_included(archive: Archive) -> None:
