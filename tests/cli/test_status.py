@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,3 +79,43 @@ def test_status_before_the_first_run(cli: Cli, tmp_path: Path) -> None:
     with open_archive(tmp_path / "archive", command="test"):
         pass
     assert "There has been no run yet." in cli("status")[1]
+
+
+def succeed(home: Path, seconds_ago: int) -> None:
+    """Let a sync have succeeded so many seconds ago."""
+    with open_archive(home / "archive", command="test") as archive:
+        at = int(time.time()) - seconds_ago
+        archive.ledger.set_mark("success", at, run_id=1)
+        archive.ledger.set_mark("full_pass", at - 60, run_id=1)
+        archive.ledger.set_mark("watermark", 1_700_000_000, run_id=1)
+
+
+def test_status_tells_when_the_last_success_was(cli: Cli, home: Path) -> None:
+    """In words, and with its age in seconds for a monitor."""
+    assert "has succeeded yet" in cli("status")[1]
+    facts = json.loads(cli("status", "--json")[1])
+    names = ("last_success", "last_success_age", "last_full_pass", "watermark")
+    assert [facts[name] for name in names] == [None, None, None, None]
+    succeed(home, 1200)
+    out = cli("status")[1]
+    assert re.search(r"Last success: 2\S+Z, 20 min \d+ s ago\.", out)
+    assert re.search(r"Last pass over all tickets: begun 2\S+Z\.", out)
+    facts = json.loads(cli("status", "--json")[1])
+    assert 1200 <= facts["last_success_age"] < 1260
+    assert facts["watermark"] == "2023-11-14T22:13:20Z"
+    assert facts["last_full_pass"] < facts["last_success"]
+
+
+@pytest.mark.parametrize(("ago", "code"), [(0, 0), (3500, 0), (3700, 3), (-7200, 3)], ids=str)
+def test_a_success_that_is_too_old_ends_with_3(cli: Cli, home: Path, ago: int, code: int) -> None:
+    """Older than --max-age, or from a future that a wrong clock has seen; never without it."""
+    succeed(home, ago)
+    assert cli("status", "--max-age", "1h")[0] == code
+    assert cli("status", "--json", "--max-age", "1h")[0] == code
+    assert cli("status")[0] == 0
+
+
+def test_without_a_success_a_monitor_is_told(cli: Cli, home: Path) -> None:
+    """No sync at all is not better than an old one."""
+    assert cli("status", "--max-age", "1h")[0] == 3
+    assert cli("status", "--max-age", "soon")[0] == 2

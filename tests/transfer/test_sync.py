@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -559,3 +560,49 @@ def test_an_odd_record_of_a_run_owes_nothing(archive: Archive) -> None:
         archive.ledger.finish_run(last.id, exit_code=0, summary={"unlisted": 3})
     decided = plan(archive.ledger, RunOptions(SOURCE), SyncOptions(margin=3), now=NOW)
     assert decided.increment == Increment(1000)
+
+
+class Huge(Living):
+    """A hundred thousand tickets, of which it renders only those that are asked for."""
+
+    SIZE = 100_000
+
+    def rows(self, department_ids: Collection[int]) -> list[Ticket]:
+        return []
+
+    def newest(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        numbers = range(self.SIZE - start, max(0, self.SIZE - start - count), -1)
+        found = [Ticket(n, f"T-{n}", 1, 1, last_activity=1000 + 600 * n) for n in numbers]
+        self.tickets |= {one.id: one for one in found}
+        return found
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows
+
+
+def test_a_quiet_sync_of_a_hundred_thousand_tickets_does_next_to_nothing(
+    archive: Archive,
+) -> None:
+    """A handful of requests, and no look at more rows of the checkpoint than tickets in range."""
+    desk = Huge()
+    latest = 1000 + 600 * Huge.SIZE
+    now = latest + 300
+    with archive.ledger.atomic():
+        made = archive.ledger.begin_run("run", source=SOURCE, scope={"include_trash": False})
+        archive.ledger.set_mark("watermark", latest, run_id=made.id)
+        archive.ledger.set_mark("full_pass", now - DAY, run_id=made.id)
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    conn = archive.ledger._db.conn
+    conn.set_progress_handler(step, 1000)
+    result = sync(desk, archive, now=now, margin=3600)
+    conn.set_progress_handler(None, 0)
+    assert (result.exit_code, result.tickets) == (0, 7)
+    assert len(desk.calls) == 3 + 7, "departments, statuses, one page, and the lists in range"
+    assert len(desk.tickets) == 100
+    assert steps < 50, "thousands of SQLite's instructions, not millions"
