@@ -52,7 +52,7 @@ class Enumeration:
                 return
             if look:
                 moved += await self._follow_vanished()
-            if not moved:
+            if not moved and (met or look):  # an empty list may be a slip of the source
                 break
         await self._compare(met)
         if not duty.result.short:

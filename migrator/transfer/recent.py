@@ -25,13 +25,10 @@ async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
 
     None when the source cannot sort by activity, or did not answer: that alone ends no run.
     """
-    areas = helpdesk.areas(duty.options.scope)
-    if not areas:
-        return 0
     order = newest_first(0)
     try:
         page = await duty.source.tickets_page(
-            areas[0],
+            helpdesk.areas(duty.options.scope)[0],
             helpdesk.status_ids,
             count=max(duty.options.page_size, ENOUGH),
             start=0,

@@ -101,13 +101,13 @@ def set_marks(ledger: Ledger, result: RunResult, options: RunOptions, now: int) 
     """Note how far a pass has come that ended by itself.
 
     What it could not list is named in the record of its run, so that the next one asks again; a
-    pass with more of that, or one that did not walk to its end, moves no mark. The watermark
-    never passes our own clock, and an incremental pass never takes it back.
+    pass with more of that, or one that did not walk to its end, moves no mark. An incremental
+    pass never takes the watermark back.
     """
     if result.ended_by is not None or not options.scope.whole:
         return
     if result.watermark is not None and len(result.unlisted) <= MOST_DEBTS:
-        value = min(result.watermark, result.started)
+        value = result.watermark
         if options.increment is None:
             ledger.set_mark(WHOLE, result.started, run_id=result.run_id)
         elif (old := ledger.mark(WATERMARK)) is not None:

@@ -90,23 +90,26 @@ def test_a_plain_run_over_everything_counts_as_a_whole_pass(archive: Archive) ->
     assert desk.asked("list") == ["list 5"]
 
 
-def test_changes_during_a_whole_pass_are_left_to_the_next_sync(archive: Archive) -> None:
+@pytest.mark.parametrize("page_size", [1, 100])
+def test_changes_during_a_whole_pass_are_left_to_the_next_sync(
+    archive: Archive, page_size: int
+) -> None:
     """The watermark is from before the walk: what changed behind its back is above it."""
 
     class Working(Living):
         async def turn(self, call: str) -> None:
             await super().turn(call)
-            if call == "list 5":
+            if call == "list 2":
                 self.reply(1, 5000)  # listed already
-                self.touch(5, 9000)
+                self.touch(9, 9000)
 
-    desk = Working(5)
-    sync(desk, archive, concurrency=1, looks=1)
-    assert mark(archive, "watermark") == 1005
-    assert states(archive)[5] == "stored"
-    assert 6 not in states(archive)
+    desk = Working(9)
+    sync(desk, archive, concurrency=1, looks=1, page_size=page_size)
+    assert mark(archive, "watermark") == 1009
+    assert states(archive)[9] == "stored"
+    assert 10 not in states(archive)
     sync(desk, archive)
-    assert states(archive)[6] == "stored"
+    assert states(archive)[10] == "stored"
 
 
 # When everything must be looked at
@@ -431,6 +434,18 @@ def test_our_clock_set_back_costs_a_whole_pass_and_no_file(archive: Archive) -> 
     assert states(archive)[newer] == "stored"
 
 
+def test_our_clock_set_back_behind_the_last_sync_costs_a_whole_pass(archive: Archive) -> None:
+    """Also when that was no whole pass: the watermark itself is in the future then."""
+    desk = Living(9)
+    sync(desk, archive)
+    desk.touch(2, NOW + 500)
+    sync(desk, archive, now=NOW + 600)
+    asked = RunOptions(SOURCE)
+    assert plan(archive.ledger, asked, SyncOptions(), now=NOW + 500).increment is not None
+    decided = plan(archive.ledger, asked, SyncOptions(), now=NOW + 499)
+    assert decided == (None, "our clock was set back")
+
+
 def test_a_clock_of_ours_in_the_past_costs_only_work(archive: Archive) -> None:
     """A machine that starts in 1970 looks at more, never at less."""
     desk = Living(9)
@@ -491,6 +506,17 @@ def test_a_source_that_cannot_sort_is_walked_by_id(archive: Archive, kind: type[
     assert texts == ["the source does not sort by last activity: walking all tickets by id"]
 
 
+def test_a_source_that_cannot_sort_may_look_as_if_it_could(archive: Archive) -> None:
+    """Old tickets of one moment stand first by id, and say nothing of what comes after them."""
+    desk = Unsorted(120)
+    for number in range(1, 101):
+        desk.touch(number, 1000)
+    sync(desk, archive)
+    new = desk.reply(110, 2000)
+    sync(desk, archive)
+    assert states(archive)[new] == "stored"
+
+
 def test_tickets_without_a_time_are_left_to_the_whole_pass(archive: Archive) -> None:
     """Those sort last, and nothing tells when they changed."""
     desk = Living(9)
@@ -524,6 +550,22 @@ def test_a_sync_that_is_shown_no_departments_has_seen_nothing(archive: Archive, 
     result = sync(desk, archive, full=full)
     assert isinstance(result.ended_by, UnexpectedReply)
     assert (result.exit_code, marks(archive)) == (4, before)
+
+
+def test_a_list_that_is_empty_once_is_not_an_empty_helpdesk(archive: Archive) -> None:
+    """Where the source cannot count its tickets, only a second look tells."""
+
+    class Slipping(Living):
+        async def ticket_count(self, *_: object) -> int | None:
+            return None
+
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            first = len(self.asked("page")) == 1 and not self.asked("list")
+            return [] if first else super().page(rows, count, start)
+
+    desk = Slipping(9)
+    assert sync(desk, archive).exit_code == 0
+    assert set(states(archive)) == set(desk.files)
 
 
 def test_the_trash_is_synced_when_it_is_included(archive: Archive) -> None:
