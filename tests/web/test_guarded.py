@@ -1,0 +1,60 @@
+"""What keeps the pages safe to expose: the audit log, and the bound on failed sign-ins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from migrator.archive import open_archive, open_beside
+from migrator.tickiti import Audited, AuditLog, BackgroundServer, EndpointSettings
+from migrator.tickiti.throttle import FAILURES
+from migrator.web import build_pages
+from tests.web.desks import Desk, Visitor
+
+
+def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
+    """Who, which file, which answer: also for views and refusals; other pages leave no line."""
+    with (
+        open_archive(tmp_path / "archive", command="test") as archive,
+        open_beside(tmp_path / "archive") as beside,
+        BackgroundServer(
+            Audited(build_pages(beside, EndpointSettings()), AuditLog(tmp_path / "audit"))
+        ) as server,
+        Visitor(base_url=server.url, timeout=20) as visitor,
+    ):
+        desk = Desk(archive, server.url)
+        desk.ticket(1)
+        good, blocked = desk.attach("a.pdf", b"%PDF-1.4 0123456789"), desk.attach("a.exe", b"MZ")
+        visitor.sign_in(desk.token())
+        address = f"/attachments/{good}"
+        visitor.get(address)
+        assert visitor.get(f"{address}/download").status_code == 200
+        assert visitor.get(f"{address}/download", headers={"Range": "bytes=0-3"}).content == b"%PDF"
+        assert visitor.get(f"{address}/view").status_code == 200
+        assert visitor.get(f"/attachments/{blocked}/download").status_code == 403
+    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    found = [
+        tuple(line[key] for key in ("token_name", "ticket", "attachment", "status", "whole"))
+        for line in lines
+    ]
+    assert found == [
+        ("Priya", 1, good, 200, True),
+        ("Priya", 1, good, 206, True),
+        ("Priya", 1, good, 200, True),
+        ("Priya", 1, blocked, 403, True),
+    ]
+    assert [line["sent"] for line in lines[:3]] == [19, 4, 19]
+
+
+def test_guessing_at_the_sign_in_is_bounded(tmp_path: Path) -> None:
+    """After too many wrong tokens the page says when to come back; a good one still opens it."""
+    with (
+        open_archive(tmp_path, command="test") as archive,
+        BackgroundServer(build_pages(archive, EndpointSettings())) as server,
+        Visitor(base_url=server.url, timeout=20) as visitor,
+    ):
+        good = Desk(archive, server.url).token()
+        answers = [visitor.sign_in("1|wrong") for _ in range(FAILURES + 1)]
+        assert [answer.status_code for answer in answers] == [401] * FAILURES + [429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert visitor.sign_in(good).status_code == 303
