@@ -141,11 +141,15 @@ class Ledger(Reading):
         self._put_ticket(ticket, None)
 
     def mark_merged(self, old_ticket_id: int, into_ticket_id: int) -> None:
-        """Note that a ticket was merged; its attachments, ids unchanged, are the other's now."""
+        """Note that a ticket was merged; its attachments, ids unchanged, are the other's now.
+
+        Where the other one is known to be merged itself, they are its survivor's.
+        """
         if old_ticket_id == into_ticket_id:
             raise ValueError("a ticket is not merged into itself")
         move = "UPDATE attachments SET ticket_id = ? WHERE ticket_id = ?"
         with self.atomic():
+            into_ticket_id = self._survivor(into_ticket_id, of=old_ticket_id)
             self._know_ticket(into_ticket_id, like=old_ticket_id)
             self._know_ticket(old_ticket_id, like=into_ticket_id)
             sql = "UPDATE tickets SET merged_into = ? WHERE id = ?"
@@ -257,6 +261,18 @@ class Ledger(Reading):
         self._know_ticket(new, like=old)
         sql = "UPDATE attachments SET ticket_id = ? WHERE id = ?"
         self._db.execute(sql, (new, attachment_id))
+
+    def _survivor(self, ticket_id: int, *, of: int) -> int:
+        """Follow the merges from a ticket to the last one, but never back to the one it is of."""
+        sql = "SELECT merged_into FROM tickets WHERE id = ?"
+        seen = {of}
+        while ticket_id not in seen:
+            seen.add(ticket_id)
+            row = self._db.one(sql, (ticket_id,))
+            if row is None or row[0] is None or row[0] == of:
+                break
+            ticket_id = row[0]
+        return ticket_id
 
     def _know_ticket(self, ticket_id: int, *, like: int) -> None:
         """Make sure that the ticket has a row; an unknown one gets the department of ``like``."""

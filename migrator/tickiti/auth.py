@@ -85,8 +85,10 @@ class Doorkeeper:
         expected = found[1] if found else _NOBODY
         # The comparison runs for unknown tokens too: its time must not tell which ids exist.
         matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
-        if found is None or not matches or not _alive(found[0], now):
+        if found is None or not matches:
             raise self._refused(scope)
+        if not _alive(found[0], now):  # a token that was good once is no guess
+            raise _unauthenticated()
         self._note_use(found[0], now)
         return found[0]
 

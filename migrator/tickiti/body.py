@@ -26,17 +26,20 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
 
     Raises Refusal: 413 ``payload_too_large`` over MAX_BODY bytes, 422 ``validation_failed`` for
     another content type, for bytes that are not JSON in UTF-8 and for JSON that is no object;
-    and ClientGone.
+    and ClientGone. An empty body, and PHP's empty array, are an empty object: all fields of a
+    query are optional.
     """
     headers = dict(scope["headers"])
     raw = await _read(headers, receive)
     if not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"").strip()):
         _invalid("content_type", "The header Content-Type must be application/json.")
     try:
-        parsed = json.loads(raw.decode("utf-8-sig"))
+        parsed = json.loads(raw.decode("utf-8-sig") or "{}")
     except (ValueError, RecursionError):
         # ValueError: broken UTF-8, broken JSON, a number with thousands of digits.
         _invalid("body", "The request body is not valid JSON.")
+    if parsed == []:
+        parsed = {}
     if not isinstance(parsed, dict):
         _invalid("body", "The request body must be a JSON object.")
     return parsed

@@ -50,6 +50,8 @@ class Crew:
         self.threads = ThreadReader(duty)
         self.listed: dict[int, int] = {}
         """Tickets listed in this run, with the last activity that they had then."""
+        self.absent: dict[int, str] = {}
+        """Tickets that the source did not know when asked for their attachments, and its words."""
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -104,8 +106,9 @@ class Crew:
         started = time.monotonic()
         try:
             attachments = await duty.source.attachments(ticket.id)
-        except NotFound:
-            duty.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it
+        except NotFound as error:
+            duty.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it?
+            self.absent[ticket.id] = str(error)
             return
         except SourceError as error:
             if error.again is Again.STOP:

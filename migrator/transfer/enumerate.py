@@ -54,10 +54,31 @@ class Enumeration:
                 moved += await self._follow_vanished()
             if not moved and (met or look):  # an empty list may be a slip of the source
                 break
+        await self._settle_absent()
         await self._compare(met)
         if not duty.result.short:
             latest = min(duty.result.started, max(self._crew.listed.values(), default=0))
             duty.result.watermark = latest if until is None else until
+
+    async def _settle_absent(self) -> None:
+        """Ask for tickets that the walk met and whose attachments were answered with 404.
+
+        Deleted since is no gap; there all the same is a contradiction, and a gap.
+        """
+        duty, crew = self._duty, self._crew
+        for ticket_id in sorted(self._met & (crew.absent.keys() - crew.listed.keys())):
+            try:
+                ticket = await follow(duty, ticket_id)
+            except SourceError as error:
+                if error.again is Again.STOP:
+                    raise
+                duty.result.unlisted[ticket_id] = str(error)
+                continue
+            if ticket is not None and ticket.id == ticket_id:
+                duty.result.unlisted[ticket_id] = crew.absent[ticket_id]
+            elif ticket is not None:
+                await crew.list_ticket(ticket)
+        await crew.idle()
 
     async def _look(self) -> tuple[int, int]:
         """Walk once; gives the tickets met and how many of them were new or changed."""
@@ -84,7 +105,7 @@ class Enumeration:
     async def _follow_vanished(self) -> int:
         """List the survivors of tickets that were merged while we walked."""
         survivors: dict[int, Ticket] = {}
-        known = {*self._crew.listed, *self._duty.result.unlisted}
+        known = {*self._crew.listed, *self._crew.absent, *self._duty.result.unlisted}
         for ticket_id in sorted(known - self._met):
             if self._duty.stop.asked:
                 break
@@ -108,6 +129,7 @@ class Enumeration:
         if ticket is not None and ticket.id == ticket_id:
             return None  # still there, in the trash or out of the list for a moment
         self._crew.listed.pop(ticket_id, None)
+        self._crew.absent.pop(ticket_id, None)
         result.unlisted.pop(ticket_id, None)
         return ticket
 

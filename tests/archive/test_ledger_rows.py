@@ -233,6 +233,16 @@ def test_a_merge_moves_attachments(archive: Archive, list_them: ListThem) -> Non
         archive.ledger.mark_merged(1, 1)
 
 
+def test_chains_of_merges_end_at_the_last_ticket(archive: Archive, list_them: ListThem) -> None:
+    """In whatever order merges become known, attachments end at the survivor; rings end too."""
+    list_them(30, ticket=3)
+    archive.ledger.mark_merged(4, 5)
+    archive.ledger.mark_merged(3, 4)
+    assert row(archive, 30).ticket_id == 5
+    archive.ledger.mark_merged(5, 3)
+    assert row(archive, 30).ticket_id == 3
+
+
 def test_an_attachment_moves_to_the_ticket_that_has_it(archive: Archive) -> None:
     """A list or an outcome that names another ticket is believed, even an unknown one."""
     record(archive, listed(4), listed(5, ticket_id=8))

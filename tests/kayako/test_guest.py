@@ -149,7 +149,7 @@ def test_an_urgent_request_passes_a_closed_gate() -> None:
         transport = Transport(SETTINGS, Watched(1), inner=inner)
         await transport.get("/a", what="it")
         await transport.get("/a", what="it", urgent=True)
-        await transport.post("/a", {}, what="it")
+        await transport.post("/a", {}, contents=b"", what="it")
         await transport.delete("/a", what="it")
         await transport.aclose()
 

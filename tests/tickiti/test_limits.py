@@ -89,6 +89,7 @@ def test_guessing_is_answered_with_429_and_a_good_token_is_not(tmp_path: Path) -
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert ask(good).status_code == 422
         assert ask(None).status_code == 401
+        assert ask(token_of(archive, expires_at=1)).status_code == 401
 
 
 def test_revoked_and_expired_tokens_are_refused_with_the_next_request(tmp_path: Path) -> None:

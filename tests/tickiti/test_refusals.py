@@ -124,7 +124,7 @@ ORDER = {
     "staff before body": (Asking(token="guest", content=HUGE), 403, "not a staff account"),
     "length before type": (Asking(content=HUGE, content_type="text/html"), 413, "payload_too_"),
     "type before syntax": (Asking(content=b"{", content_type="text/html"), 422, "content_type"),
-    "syntax before fields": (Asking(content=b"[]"), 422, "must be a JSON object"),
+    "syntax before fields": (Asking(content=b"[1]"), 422, "must be a JSON object"),
     "fields before ticket": (Asking(ticket="999", more={"intent": 1}), 422, "validation_failed"),
     "ticket before queue": (Asking(ticket="999", token="queue 4"), 404, "no ticket"),
     "ticket before attachment": (Asking(ticket="999", which="0"), 404, "no ticket"),

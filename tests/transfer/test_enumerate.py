@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from migrator.archive import Archive
-from migrator.errors import ServerFailed, SourceRefused
+from migrator.errors import NotFound, ServerFailed, SourceError, SourceRefused
 from migrator.events import Notice, TicketsCounted
-from migrator.kayako.records import Ticket
+from migrator.kayako.records import Attachment, Ticket
 from migrator.transfer.stop import Stop
 from migrator.transfer.walk import Scope
 from tests.transfer.doubles import Desk, Ear, pull, states
@@ -353,3 +353,53 @@ def test_a_narrow_scope_is_walked_once(archive: Archive) -> None:
     assert (result.exit_code, result.tickets) == (0, 2)
     assert len(desk.asked("page")) == 1
     assert len(desk.asked("count")) == 1
+
+
+def test_a_ticket_that_is_listed_and_unknown_at_once_is_a_gap(archive: Archive) -> None:
+    """A 404 for the attachments of a ticket that every walk names is told, never passed over."""
+
+    class Confused(Desk):
+        async def attachments(self, ticket_id: int) -> list[Attachment]:
+            if ticket_id == 2:
+                await self.turn("list 2")
+                raise NotFound("Ticket not Found")
+            return await super().attachments(ticket_id)
+
+    result = pull(Confused(3), archive)
+    assert result.unlisted == {2: "Ticket not Found"}
+    assert result.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ServerFailed("HTTP 500"), 3), (SourceRefused("refused"), 4)]
+)
+def test_an_absent_ticket_that_cannot_be_asked_for(
+    archive: Archive, error: SourceError, code: int
+) -> None:
+    """Whether it is deleted is unknown: a gap, unless the source refuses us altogether."""
+
+    class Confused(Desk):
+        async def turn(self, call: str) -> None:
+            await super().turn(call)
+            if call == "list 2":
+                raise NotFound("Ticket not Found")
+            if call == "ticket 2":
+                raise error
+
+    assert pull(Confused(3), archive).exit_code == code
+
+
+def test_an_absent_ticket_that_was_merged_is_followed(archive: Archive) -> None:
+    """Its attachments are found at the ticket that survived."""
+
+    class Quick(Desk):
+        async def turn(self, call: str) -> None:
+            await super().turn(call)
+            if call == "list 2":
+                if 2 in self.tickets and len(self.asked("list")) > 3:
+                    self.merge(2, 3)
+                raise NotFound("Ticket not Found")
+
+    result = pull(Quick(3), archive)
+    assert (result.exit_code, result.unlisted) == (0, {})
+    assert len(states(archive)) == 3

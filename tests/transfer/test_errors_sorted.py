@@ -24,12 +24,11 @@ class Fate(NamedTuple):
 
     again: Again
     fetched: str | None
-    listed: bool
     exit_code: int
 
 
-LATER = Fate(Again.LATER, "failed", listed=False, exit_code=3)
-NEVER = Fate(Again.NEVER, "failed", listed=False, exit_code=3)
+LATER = Fate(Again.LATER, "failed", exit_code=3)
+NEVER = Fate(Again.NEVER, "failed", exit_code=3)
 FATES: dict[type[MigratorError], Fate] = {
     errors.SourceError: LATER,
     errors.SourceUnreachable: LATER,
@@ -43,19 +42,19 @@ FATES: dict[type[MigratorError], Fate] = {
     errors.WrongTicket: NEVER,
     errors.BadRequest: NEVER,
     errors.TooLarge: NEVER,
-    # The source has dropped it since: an attachment is gone, a ticket has no list to be missed.
-    errors.NotFound: Fate(Again.NEVER, "gone", listed=True, exit_code=3),
-    errors.SourceDown: Fate(Again.STOP, None, listed=False, exit_code=4),
-    errors.SourceRefused: Fate(Again.STOP, None, listed=False, exit_code=4),
-    errors.MigratorError: Fate(Again.STOP, None, listed=False, exit_code=1),
-    errors.ConfigError: Fate(Again.STOP, None, listed=False, exit_code=2),
-    errors.ArchiveError: Fate(Again.STOP, None, listed=False, exit_code=6),
-    errors.ArchiveBusy: Fate(Again.STOP, None, listed=False, exit_code=5),
-    errors.ArchiveMissing: Fate(Again.STOP, None, listed=False, exit_code=2),
-    errors.ArchiveTooNew: Fate(Again.STOP, None, listed=False, exit_code=2),
-    errors.ArchiveDamaged: Fate(Again.STOP, None, listed=False, exit_code=6),
-    errors.ArchiveUnwritable: Fate(Again.STOP, None, listed=False, exit_code=7),
-    errors.SafetyLimit: Fate(Again.STOP, None, listed=False, exit_code=8),
+    # An attachment is gone; a list that is not there of a ticket that still is, is missed.
+    errors.NotFound: Fate(Again.NEVER, "gone", exit_code=3),
+    errors.SourceDown: Fate(Again.STOP, None, exit_code=4),
+    errors.SourceRefused: Fate(Again.STOP, None, exit_code=4),
+    errors.MigratorError: Fate(Again.STOP, None, exit_code=1),
+    errors.ConfigError: Fate(Again.STOP, None, exit_code=2),
+    errors.ArchiveError: Fate(Again.STOP, None, exit_code=6),
+    errors.ArchiveBusy: Fate(Again.STOP, None, exit_code=5),
+    errors.ArchiveMissing: Fate(Again.STOP, None, exit_code=2),
+    errors.ArchiveTooNew: Fate(Again.STOP, None, exit_code=2),
+    errors.ArchiveDamaged: Fate(Again.STOP, None, exit_code=6),
+    errors.ArchiveUnwritable: Fate(Again.STOP, None, exit_code=7),
+    errors.SafetyLimit: Fate(Again.STOP, None, exit_code=8),
 }
 STOPS = errors.Interrupted
 """Not in the table: a stop that the user asked for, which no call raises by itself."""
@@ -122,8 +121,8 @@ def test_a_list_that_meets_an_error(
         assert (type(result.ended_by), result.exit_code) == (kind, fate.exit_code)
     else:
         assert states(archive) == {1: "stored", 3: "stored"}
-        assert (2 not in result.unlisted, result.ended_by) == (fate.listed, None)
-        assert result.exit_code == (0 if fate.listed else 3)
+        assert (2 in result.unlisted, result.ended_by) == (True, None)
+        assert result.exit_code == 3
 
 
 @pytest.mark.parametrize("call", ["departments", "statuses", "page 0+100"])
