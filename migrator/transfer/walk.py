@@ -189,9 +189,11 @@ class Pages:
         """Walk one list to its end, which is far enough or a page that brings nothing new.
 
         A short page is not the end: a server may give less than was asked for. One that ignores
-        the offset, or pages altogether, repeats itself and so ends the walk too.
+        pages altogether repeats itself and so ends the walk too; one that ignores the offset only
+        repeats a full page, and is asked for larger ones until they are not full any more.
         """
-        start, size, overlapped = 0, self._page_size, False
+        start, largest, overlapped = 0, self._page_size, False
+        size = largest
         seen: set[int] = set()  # in this list: tickets of another one are nothing to hold on to
         lost_in_a_row = doubts = 0
         furthest = -inf
@@ -204,7 +206,7 @@ class Pages:
             self._watch(start, page)
             if overlapped and start and doubts < MOST_DOUBTS and seen.isdisjoint(_ids(page)):
                 # Rows moved up by the overlap or more: what lies between was never shown.
-                start, doubts = max(0, start - (self._page_size << doubts)), doubts + 1
+                start, doubts = max(0, start - (largest << doubts)), doubts + 1
                 continue
             fresh = _ids(page) - seen
             for ticket in page:
@@ -219,10 +221,13 @@ class Pages:
             elif start > self._farthest_start(seen) or self._ended(
                 page, asked, furthest, sure=not doubts
             ):
-                return
+                if len(_ids(page)) != asked:  # not cut by the count
+                    return
+                start, size, largest, overlapped = 0, 2 * asked, 2 * asked, False
+                continue
             overlap = min(len(page) - 1, max(1, len(page) // OVERLAP))
             start, overlapped = start + max(len(page) - overlap, 1), overlap > 0
-            size = min(2 * asked, self._page_size)
+            size = min(2 * asked, largest)
 
     def _farthest_start(self, seen: set[int]) -> int:
         """Give the row past which only a server that ignores the offset repeats what we know.

@@ -154,6 +154,13 @@ class Unpaged(Desk):
         return rows
 
 
+class SamePage(Desk):
+    """Knows count, but not start."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return rows[:count]
+
+
 class Unsorted(Desk):
     """Has an order of its own, always the same."""
 
@@ -171,13 +178,21 @@ class UnpagedBackwards(Desk):
 
 
 @pytest.mark.parametrize(
-    "crime", [ShortPages, Capped, OneByOne, Unpaged, UnpagedBackwards, Unsorted]
+    "crime", [ShortPages, Capped, OneByOne, Unpaged, UnpagedBackwards, SamePage, Unsorted]
 )
 def test_odd_pages_hide_no_ticket(crime: type[Desk]) -> None:
     """A short page is not the end, and an old server's endless repetition is."""
     desk = crime(25)
     assert sorted(met(desk, page_size=10)) == list(range(1, 26))
     assert len(desk.asked("page")) < 40
+
+
+@pytest.mark.parametrize("tickets", [1, 9, 10, 11, 80, 81])
+def test_a_server_that_ignores_the_offset_is_asked_for_larger_pages(tickets: int) -> None:
+    """Whatever the size of the list, also where it fills a page exactly."""
+    desk = SamePage(tickets)
+    assert sorted(met(desk, page_size=10)) == list(range(1, tickets + 1))
+    assert len(desk.asked("page")) < 20
 
 
 def test_a_server_without_pages_is_asked_twice_only() -> None:
