@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from migrator.errors import (
-    Again,
-    Interrupted,
-    MemoryExhausted,
-    ServerFailed,
-    SourceError,
-    Truncated,
-)
+from migrator.errors import Again, Interrupted, SourceError
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
-from migrator.transfer.recent import settled_until
-from migrator.transfer.walk import Helpdesk, count_tickets, walk
+from migrator.transfer.recent import ask_count, settled_until
+from migrator.transfer.walk import Helpdesk, walk
 
 
 class Enumeration:
@@ -41,7 +34,7 @@ class Enumeration:
 
     async def _walk_until_still(self) -> None:
         duty = self._duty
-        duty.listener(TicketsCounted(await self._count()))
+        duty.listener(TicketsCounted(await ask_count(duty, self._helpdesk)))
         until = None
         if duty.options.scope.whole:  # asked before the walk: what changes during it is later
             until = await settled_until(duty, self._helpdesk)
@@ -133,22 +126,14 @@ class Enumeration:
         result.unlisted.pop(ticket_id, None)
         return ticket
 
-    async def _count(self) -> int | None:
-        """Ask for the number of tickets; a call that is only a check never ends a run."""
-        duty = self._duty
-        try:
-            return await count_tickets(duty.source, self._helpdesk, duty.options.scope)
-        except (ServerFailed, MemoryExhausted, Truncated) as error:
-            duty.listener(Notice(f"the walk cannot be checked: {error}", "warning"))
-            return None
-
     async def _compare(self, met: int) -> None:
-        total = await self._count()
-        short = max(0, (total or 0) - met - len(self._duty.result.unreadable))
-        self._duty.result.short = short
+        duty = self._duty
+        total = await ask_count(duty, self._helpdesk)
+        short = max(0, (total or 0) - met - len(duty.result.unreadable))
+        duty.result.short = short
         if short:
             text = (
                 f"the source counts {total:,} tickets but lists only {met:,}; "
                 "run again, and ask `migrator doctor` if it stays so"
             )
-            self._duty.listener(Notice(text, "warning"))
+            duty.listener(Notice(text, "warning"))

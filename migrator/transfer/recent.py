@@ -7,12 +7,20 @@ walk counts the rows of the list that it went through against the tickets that i
 
 from __future__ import annotations
 
-from migrator.errors import Again, Interrupted, SourceError, SourceUnreachable
+from migrator.errors import (
+    Again,
+    Interrupted,
+    MemoryExhausted,
+    ServerFailed,
+    SourceError,
+    SourceUnreachable,
+    Truncated,
+)
 from migrator.events import Notice
 from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
-from migrator.transfer.walk import Helpdesk, Order, Pages, Scope, walk
+from migrator.transfer.walk import Helpdesk, Order, Pages, Scope, count_tickets, walk
 
 ENOUGH = 10
 """Tickets that show how a list is sorted."""
@@ -40,6 +48,15 @@ async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
             raise
         return None
     return _latest(page, duty.result.started) if sorts(page) else None
+
+
+async def ask_count(duty: Duty, helpdesk: Helpdesk) -> int | None:
+    """Ask for the number of tickets; a call that is only a check never ends a run."""
+    try:
+        return await count_tickets(duty.source, helpdesk, duty.options.scope)
+    except (ServerFailed, MemoryExhausted, Truncated) as error:
+        duty.listener(Notice(f"the walk cannot be checked: {error}", "warning"))
+        return None
 
 
 def newest_first(floor: int) -> Order:
@@ -205,7 +222,17 @@ class Recent:
         await self._crew.idle()
         if not duty.stop.asked:
             rows.conclude()
+            if not rows.first:
+                await self._doubt_emptiness()
         return rows.count
+
+    async def _doubt_emptiness(self) -> None:
+        """Have the source count its tickets when it lists none: a slip must not pass for quiet."""
+        duty = self._duty
+        if short := await ask_count(duty, self._helpdesk):
+            duty.result.short = short
+            text = f"the source counts {short:,} tickets but lists none; run again"
+            duty.listener(Notice(text, "warning"))
 
     async def _walk_by_id(self) -> None:
         duty, latest = self._duty, 0

@@ -167,3 +167,35 @@ def test_all_that_is_active_is_stored_whatever_happens_between_the_requests(
         desk.before = {}
         sync(desk, archive, page_size=page_size)
         assert missing(desk, archive) == set()
+
+
+class Silent(Living):
+    """Lists no ticket when told to, and counts them all the same."""
+
+    silent = False
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return [] if self.silent else super().page(rows, count, start)
+
+
+def test_an_empty_list_of_a_helpdesk_that_counts_tickets_is_no_success(archive: Archive) -> None:
+    """A slip of the source is told, moves no mark, and the next sync makes up for it."""
+    desk, ear = Silent(3), Ear()
+    sync(desk, archive)
+    before = mark(archive, "watermark"), mark(archive, "success")
+    desk.silent = True
+    new = desk.reply(2, 2000)
+    result = sync(desk, archive, now=1_000_100, ear=ear)
+    assert (result.exit_code, result.short) == (3, 3)
+    assert any("lists none" in event.text for event in ear.of(Notice))
+    assert (mark(archive, "watermark"), mark(archive, "success")) == before
+    desk.silent = False
+    assert sync(desk, archive, now=1_000_200).exit_code == 0
+    assert states(archive)[new] == "stored"
+
+
+def test_an_empty_helpdesk_is_quiet(archive: Archive) -> None:
+    """Where there is no ticket, none is counted and none is missed."""
+    desk = Living(0)
+    sync(desk, archive)
+    assert sync(desk, archive).exit_code == 0
