@@ -100,6 +100,35 @@ class BlobChecked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentAudited(Event):
+    """One of ``total`` stored attachments was fetched again by ``audit``.
+
+    ``verdict`` is agreed, differ, vanished or unasked; ``ours`` is what reading our own file has
+    shown: ok, damaged or lost. ``received`` bytes came over the wire.
+    """
+
+    attachment_id: int
+    ticket_id: int
+    verdict: str
+    ours: str
+    received: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileHandedOver(Event):
+    """One of ``total`` files was read and put into the handover; ``verdict`` as of BlobChecked.
+
+    Only a file with the verdict ok is in the handover.
+    """
+
+    sha256: str
+    size: int
+    verdict: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Event):
     """Some seconds have passed; a run that waits for a slow server is still alive."""
 

@@ -63,7 +63,12 @@ class Tally:
                 self.settled += 1
                 self.received += event.received
                 self.states[event.state] += 1
-            case events.BlobChecked():
+            case events.AttachmentAudited():
+                self.kind, self.todo = "audit", event.total
+                self.settled += 1
+                self.received += event.received
+                self.states[event.verdict if event.ours == "ok" else event.ours] += 1
+            case events.BlobChecked() | events.FileHandedOver():
                 self.kind, self.todo = "verify", event.total
                 self.settled += 1
                 self.received += event.size
@@ -94,7 +99,7 @@ class Tally:
 
     def troubles(self) -> dict[str, int]:
         """Count what went wrong so far, by state, and how often a request was tried again."""
-        names = ("failed", "missing", "gone", "damaged", "lost")
+        names = ("failed", "missing", "gone", "damaged", "lost", "differ", "vanished", "unasked")
         found = {name: self.states[name] for name in names if self.states[name]}
         return found | ({"retries": self.retries} if self.retries else {})
 
