@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -99,6 +100,8 @@ def cli(app: App, config_path: Path | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with its exit code."""
+    # As Ctrl-C does: commands that can do better than to end at once say so themselves.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(invoke(argv))
 
 

@@ -14,7 +14,13 @@ from migrator.cli import _disk
 from migrator.cli._common import App, pass_app, settings_from, shown, tell_retry
 from migrator.cli._findings import Finding, fail, ok, warn
 from migrator.cli._sinks import HashSink
-from migrator.errors import ConfigError, SourceError, SourceRefused, SourceUnreachable
+from migrator.errors import (
+    ConfigError,
+    ServerFailed,
+    SourceError,
+    SourceRefused,
+    SourceUnreachable,
+)
 from migrator.report.plain import human_bytes
 
 if TYPE_CHECKING:
@@ -86,7 +92,8 @@ async def _url_forms(
         text = f'url_form "{configured}" does not work here, "{other}" does: change it ({error})'
         yield other, fail(text, ConfigError.exit_code)
     else:
-        hint = "" if isinstance(error, SourceRefused) else ". Is kayako.url the API URL?"
+        known = isinstance(error, SourceRefused | ServerFailed)
+        hint = "" if known else ". Is kayako.url the API URL?"
         yield None, fail(str(error).rstrip(".") + hint, error.exit_code)
 
 

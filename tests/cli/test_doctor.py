@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 
 from migrator.cli import doctor_cmd
-from migrator.errors import MemoryExhausted, ServerFailed, SourceError
+from migrator.errors import MemoryExhausted, NotXml, ServerFailed, SourceError
 from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
 
 Cli = Callable[..., "tuple[int, str, str]"]
@@ -82,7 +82,8 @@ def examine(
 @pytest.mark.parametrize(
     ("fake", "code", "line"),
     [
-        (Fake(departments_=ServerFailed("broken.")), 4, "FAIL  broken. Is kayako.url the API URL?"),
+        (Fake(departments_=NotXml("a page.")), 4, "FAIL  a page. Is kayako.url the API URL?\n"),
+        (Fake(departments_=ServerFailed("broken")), 4, "FAIL  broken\n"),
         (Fake(departments_=[Department(2, "Chat", "livechat")]), 0, "warn  departments: none"),
         (Fake(statuses_=ServerFailed("status 500")), 4, "FAIL  status 500"),
         (Fake(statuses_=[]), 4, "FAIL  statuses: none"),
@@ -105,7 +106,7 @@ def test_what_a_server_may_say(
 ) -> None:
     """Each answer gets its line, and only what stands in the way of a run its exit code."""
     got, out = examine(fake)
-    assert [said for said in out.splitlines() if said.startswith(line)]
+    assert [said for said in out.splitlines() if f"{said}\n".startswith(line)]
     assert got == code
     assert "warn  address: without https" in out
 

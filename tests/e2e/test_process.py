@@ -132,6 +132,19 @@ def test_a_dozen_kills_end_as_an_undisturbed_run(rig: Callable[..., Rig]) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_small_command_ends_cleanly_when_told(
+    rig: Callable[..., Rig], number: signal.Signals
+) -> None:
+    """Not only the commands that have something to save know both signals."""
+    one = rig(tickets=2, latency=5)
+    with one.start("doctor") as process:
+        one.wait_for_requests(1, process)
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=60)
+    assert (process.returncode, text.decode().splitlines()[-1]) == (130, "Interrupted.")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_and_goes_on(
     rig: Callable[..., Rig], number: signal.Signals
 ) -> None:
