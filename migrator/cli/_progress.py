@@ -63,16 +63,8 @@ class Tally:
                 self.settled += 1
                 self.received += event.received
                 self.states[event.state] += 1
-            case events.AttachmentAudited():
-                self.kind, self.todo = "audit", event.total
-                self.settled += 1
-                self.received += event.received
-                self.states[event.verdict if event.ours == "ok" else event.ours] += 1
-            case events.BlobChecked() | events.FileHandedOver():
-                self.kind, self.todo = "verify", event.total
-                self.settled += 1
-                self.received += event.size
-                self.states[event.verdict] += 1
+            case events.AttachmentAudited() | events.BlobChecked() | events.FileHandedOver():
+                self._check(event)
             case events.Retrying():
                 self.retries += 1
             case events.PaceChanged():
@@ -80,6 +72,21 @@ class Tally:
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case _:
                 pass
+
+    def _check(
+        self, event: events.AttachmentAudited | events.BlobChecked | events.FileHandedOver
+    ) -> None:
+        """Add one file or attachment that was read again."""
+        self.settled += 1
+        self.todo = event.total
+        if isinstance(event, events.AttachmentAudited):
+            self.kind = "audit"
+            self.received += event.received
+            self.states[event.verdict if event.ours == "ok" else event.ours] += 1
+        else:
+            self.kind = "verify"
+            self.received += event.size
+            self.states[event.verdict] += 1
 
     @property
     def listed(self) -> int:
