@@ -2,9 +2,10 @@
 
 from migrator.archive.access import Access
 from migrator.archive.blobs import BlobStore, BlobWriter
+from migrator.archive.figures import DIMENSIONS, SIZES, extension_of
 from migrator.archive.ledger import Ledger
-from migrator.archive.reading import extension_of
 from migrator.archive.records import (
+    EVERYTHING,
     UNFINISHED,
     Count,
     Department,
@@ -12,11 +13,13 @@ from migrator.archive.records import (
     Listed,
     Mark,
     Outcome,
+    PacePoint,
     PostRow,
     Queue,
     Response,
     ResponseFilter,
     Row,
+    RowFilter,
     Rule,
     RunInfo,
     State,
@@ -32,6 +35,9 @@ from migrator.archive.store import Archive, open_archive, open_beside, open_dry,
 from migrator.archive.threads import Threads
 
 __all__ = [
+    "DIMENSIONS",
+    "EVERYTHING",
+    "SIZES",
     "UNFINISHED",
     "Access",
     "Archive",
@@ -44,11 +50,13 @@ __all__ = [
     "Listed",
     "Mark",
     "Outcome",
+    "PacePoint",
     "PostRow",
     "Queue",
     "Response",
     "ResponseFilter",
     "Row",
+    "RowFilter",
     "Rule",
     "RunInfo",
     "State",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUnwritable
 
@@ -23,6 +23,7 @@ _OLDEST = (3, 37, 0)  # the first with STRICT tables
 
 Params = Sequence[object]
 Tuple = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def translate(error: Exception, path: Path) -> ArchiveError:
@@ -161,6 +162,18 @@ class Checkpoint:
             except (OverflowError, UnicodeEncodeError):
                 return None
         return rows[0] if rows else None
+
+    def together(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` finds with several queries, all of the same moment."""
+        with self._lock:
+            if self.conn.in_transaction:
+                return read()
+            self.execute("BEGIN")
+            try:
+                return read()
+            finally:
+                if self.conn.in_transaction:
+                    self.execute("COMMIT")
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:

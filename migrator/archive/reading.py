@@ -4,26 +4,27 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
-from migrator.archive.checkpoint import Checkpoint, Tuple
+from migrator.archive.checkpoint import Tuple
+from migrator.archive.conditions import as_json
+from migrator.archive.figures import Figures, matches, state_list
 from migrator.archive.records import (
+    EVERYTHING,
     UNFINISHED,
     Count,
-    Group,
     Mark,
     Row,
+    RowFilter,
     RunInfo,
     State,
     Work,
 )
 from migrator.errors import ArchiveDamaged
 
-_PAGE = 1000
-"""Rows read at once while streaming: between pages other threads and processes may write."""
+T = TypeVar("T")
 
 ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
 _STATE = [f.name for f in fields(Row)].index("state")
@@ -32,21 +33,8 @@ _WORK = "id, ticket_id, declared_size, filename, attempts, note"
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
 
 
-def extension_of(filename: str) -> str:
-    """Return the lower-cased text after the last dot of a file name, "" if it has no dot."""
-    return filename.rpartition(".")[2].lower() if "." in filename else ""
-
-
-def state_list(states: Collection[State]) -> str:
-    """Return the states as a list for SQL's IN."""
-    return ", ".join(f"'{State(state)}'" for state in states)
-
-
-class Reading:
+class Reading(Figures):
     """The reading half of the ledger. Every method raises ArchiveError and its kin."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._db = checkpoint
 
     def runs(self, limit: int = 20) -> list[RunInfo]:
         """Return the latest runs, newest first."""
@@ -73,25 +61,35 @@ class Reading:
         found = {row[0]: Count(*row[1:]) for row in self._db.execute("SELECT * FROM tallies")}
         return {state: found[state] for state in State}
 
-    def problems(self) -> list[tuple[State, str | None, int]]:
-        """Return (state, problem, number) for all but the plainly stored, most frequent first."""
-        sql = """
-            SELECT state, problem, count(*) AS n FROM attachments
-            WHERE state <> 'stored' OR problem IS NOT NULL
-            GROUP BY state, problem ORDER BY n DESC, state, problem"""
-        return [(State(row["state"]), row["problem"], row["n"]) for row in self._db.query(sql)]
-
     def rows(
         self,
         *,
         states: Collection[State] | None = None,
         after: int = 0,
         limit: int | None = None,
+        only: RowFilter = EVERYTHING,
     ) -> Iterator[Row]:
-        """Yield rows by attachment id, above ``after``, in constant memory."""
-        where = "" if states is None else f"AND state IN ({state_list(states)})"
-        sql = f"SELECT {ROW} FROM ledger WHERE attachment_id > ? {where} ORDER BY 1 LIMIT ?"
-        return map(row_from, self._stream(sql, after, limit))
+        """Yield rows by attachment id, above ``after``, in constant memory.
+
+        ``states`` is a short way to say the same as ``only``.
+        """
+        if states is not None:
+            only = replace(only, states=frozenset(states))
+        where, params = matches(only)
+        sql = f"SELECT {ROW} FROM ledger WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"
+        return map(row_from, self._stream(sql, after, limit, params))
+
+    def among(self, ids: Collection[int]) -> dict[int, Row]:
+        """Return the rows that have these attachment ids, by id."""
+        sql = f"""
+            SELECT {ROW} FROM ledger
+            WHERE attachment_id IN (SELECT value FROM json_each(?)) ORDER BY 1"""
+        rows = map(row_from, self._db.execute(sql, (as_json(ids),)))
+        return {row.id: row for row in rows}
+
+    def together(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` finds, all of the same moment, while others may write."""
+        return self._db.together(read)
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""
@@ -149,51 +147,6 @@ class Reading:
             ORDER BY id LIMIT ?"""
         return [row[0] for row in self._db.execute(sql, (run_id, after, limit))]
 
-    def by_department(self, states: Collection[State] | None = None) -> list[Group]:
-        """Break the attachments in ``states`` (None: all) down by department, largest first."""
-        return self._groups(
-            "t.department_id",
-            "coalesce(d.title, "
-            "iif(t.department_id = 0, 'Trash', 'Department ' || t.department_id))",
-            "JOIN tickets AS t ON t.id = a.ticket_id "
-            "LEFT JOIN departments AS d ON d.id = t.department_id",
-            states,
-        )
-
-    def by_type(self, states: Collection[State] | None = None) -> list[Group]:
-        """Break them down by type: found in the bytes where we hold them, else as declared."""
-        kind = "coalesce(b.mime_type, a.declared_type)"
-        return self._groups(kind, kind, "LEFT JOIN blobs AS b ON b.sha256 = a.sha256", states)
-
-    def by_extension(self, states: Collection[State] | None = None) -> list[Group]:
-        """Break them down by :func:`extension_of` their names."""
-        number: Counter[str] = Counter()
-        size: Counter[str] = Counter()
-        where = "" if states is None else f"AND state IN ({state_list(states)})"
-        sql = f"""
-            SELECT id, filename, coalesce(size, declared_size) FROM attachments
-            WHERE id > ? {where} ORDER BY id LIMIT ?"""
-        for _, filename, held in self._stream(sql, 0, None):
-            extension = extension_of(filename)
-            number[extension] += 1
-            size[extension] += held
-        groups = [
-            Group(ext, f".{ext}" if ext else "(none)", n, size[ext]) for ext, n in number.items()
-        ]
-        return sorted(groups, key=lambda group: (-group.bytes, group.key))
-
-    def larger_than(self, size: int) -> Count:
-        """Count the attachments of more than ``size`` bytes."""
-        sql = """
-            SELECT count(*), coalesce(sum(coalesce(size, declared_size)), 0)
-            FROM attachments WHERE coalesce(size, declared_size) > ?"""
-        return Count(*self._db.execute(sql, (size,))[0])
-
-    def unique_bytes(self) -> tuple[int, int]:
-        """Return the number of blobs that rows refer to, and their bytes."""
-        ((n, size),) = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs")
-        return n, size
-
     def expected_blobs(
         self, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, int]]:
@@ -223,30 +176,9 @@ class Reading:
                     "from a backup or with `sqlite3 checkpoint.db .recover`."
                 )
 
-    def _stream(self, sql: str, after: int | str, limit: int | None) -> Iterator[Tuple]:
-        """Yield the rows of a query for (first column above, at most), page by page."""
-        left = limit
-        while left is None or left > 0:
-            page = self._db.execute(sql, (after, _PAGE if left is None else min(left, _PAGE)))
-            if not page:
-                return
-            yield from page
-            after = page[-1][0]
-            left = None if left is None else left - len(page)
-
     def _work(self, where: str, run_id: int, after: int, limit: int) -> list[Work]:
         sql = f"SELECT {_WORK} FROM attachments WHERE {where} AND id > ? ORDER BY id LIMIT ?"
         return [Work(*row) for row in self._db.execute(sql, (run_id, after, limit))]
-
-    def _groups(
-        self, key: str, title: str, joins: str, states: Collection[State] | None
-    ) -> list[Group]:
-        where = "" if states is None else f"WHERE a.state IN ({state_list(states)})"
-        sql = f"""
-            SELECT CAST({key} AS TEXT) AS key, {title} AS title, count(*) AS n,
-                sum(coalesce(a.size, a.declared_size)) AS bytes
-            FROM attachments AS a {joins} {where} GROUP BY key ORDER BY bytes DESC, key"""
-        return [Group(**row) for row in self._db.query(sql)]
 
     def _number(self, sql: str, *params: object) -> int:
         return int(self._db.execute(sql, params)[0][0])

@@ -60,6 +60,17 @@ class ReadOnlyCheckpoint(Checkpoint):
         read = super().one
         return self._steady(lambda: read(sql, params))
 
+    def together(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` finds with several queries, all of the same moment."""
+        together = super().together
+        with self._lock:
+            for _ in range(_TRIES):
+                conn = self.conn
+                found = together(read)
+                if self.conn is conn:  # it is another one after a change that no query would see
+                    return found
+        raise self._restless()
+
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
         """Refuse."""
@@ -83,7 +94,10 @@ class ReadOnlyCheckpoint(Checkpoint):
                     continue
                 if _look(self.path) == self._seen:
                     return found
-        raise ArchiveBusy(f"The checkpoint {str(self.path)!r} changes all the time. Try again.")
+        raise self._restless()
+
+    def _restless(self) -> ArchiveBusy:
+        return ArchiveBusy(f"The checkpoint {str(self.path)!r} changes all the time. Try again.")
 
     def _reopen(self) -> None:
         with self.border:

@@ -237,6 +237,27 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFilter:
+    """Which rows of the ledger are wanted; None asks for nothing, an empty set lets nothing pass.
+
+    The values are the keys of the figures that break the ledger down: a type as in ``by_type``,
+    a year as in ``by_year`` ("": unknown), a size as in ``by_size``, a problem ("": none).
+    ``duplicates`` leaves of all attachments with the same content those beyond the first.
+    """
+
+    states: frozenset[State] | None = None
+    departments: frozenset[int] | None = None
+    types: frozenset[str] | None = None
+    years: frozenset[str] | None = None
+    sizes: frozenset[str] | None = None
+    problems: frozenset[str] | None = None
+    duplicates: bool = False
+
+
+EVERYTHING = RowFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredBlob:
     """A blob that is durable under its name.
 
@@ -292,6 +313,15 @@ class Group:
     key: str
     title: str
     n: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacePoint:
+    """What was stored in one step of a run; ``at`` is when the step began, in Unix seconds."""
+
+    at: int
+    attachments: int
     bytes: int
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from migrator.archive.records import Count, Group, Row, RunInfo, State
+from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, RunInfo, State
 from migrator.report import verdict
 
 if TYPE_CHECKING:
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 ATTENTION_SHOWN = 50
 """How many failed, missing and gone attachments a report names; the CSV has them all."""
+GROUPS_KEPT = 1000
+"""How many groups a break-down keeps; a group with the key :data:`OTHERS` has the rest."""
+OTHERS = "*"
+GROUPS_SAMPLED = 50
+"""For how many groups of a break-down a report has rows."""
+ROWS_SAMPLED = 10
+
+
+Key = tuple[str, str]
+"""A figure that has rows behind it: its dimension and its key there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +35,61 @@ class Problem:
     problem: str | None
     n: int
 
+    @property
+    def key(self) -> str:
+        """Return the key in the dimension ``problem``."""
+        return f"{self.state}/{self.problem or ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first rows behind a figure, by attachment id, of ``total``."""
+
+    total: int
+    rows: tuple[Row, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The ledger at one moment; times are Unix seconds, sizes bytes.
 
-    ``files`` counts the different contents that are stored: less than ``states`` says where
-    attachments share theirs. ``attention`` holds the first failed, missing and gone ones.
+    ``files`` counts the different contents that are stored, ``duplicates`` the attachments
+    beyond the first of each content and the bytes saved by keeping it once. ``departments`` and
+    ``types`` are sorted by bytes, ``years`` ("" is unknown) and ``sizes`` in their order.
+    ``pace`` is what the last run stored, in equal steps. ``threads_missing`` counts tickets whose
+    posts are not read. ``attention`` holds the first failed, missing and gone ones.
+
+    ``behind`` has the first rows behind figures, if they were asked for, by dimension and key:
+    ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
+    ``problem`` with :attr:`Problem.key`, and ``("duplicate", "")``.
     """
 
     archive: str
     generated_at: int
     states: dict[State, Count]
     files: Count
+    duplicates: Count
     tickets: int
+    threads_missing: int
     departments: tuple[Group, ...]
     types: tuple[Group, ...]
+    years: tuple[Group, ...]
+    sizes: tuple[Group, ...]
     problems: tuple[Problem, ...]
     attention: tuple[Row, ...]
+    pace: tuple[PacePoint, ...]
     last_run: RunInfo | None
+    behind: Mapping[Key, Sample] = field(default_factory=dict)
+
+    @property
+    def breakdowns(self) -> dict[str, tuple[Group, ...]]:
+        """The four lists of groups by their dimension."""
+        return {
+            "department": self.departments,
+            "type": self.types,
+            "year": self.years,
+            "size": self.sizes,
+        }
 
     @property
     def listed(self) -> Count:
@@ -81,20 +128,67 @@ def gaps(run: RunInfo | None) -> dict[str, int]:
     return found
 
 
-def build(archive: Archive, *, now: int | None = None) -> Report:
-    """Read the ledger of ``archive``, which a run may be filling at the same time."""
+def build(archive: Archive, *, now: int | None = None, behind: bool = False) -> Report:
+    """Read the ledger of ``archive`` at one moment; a run may be filling it at the same time.
+
+    With ``behind`` the rows behind the figures as well, which takes a pass over all rows.
+    """
+    return archive.ledger.together(lambda: _build(archive, now, behind=behind))
+
+
+def _build(archive: Archive, now: int | None, *, behind: bool) -> Report:
     ledger = archive.ledger
     counts = ledger.counts()
     runs = ledger.runs(1)
-    return Report(
+    made = int(time.time()) if now is None else now
+    files = Count(*ledger.unique_bytes())
+    held = verdict.total({state: counts[state] for state in (State.STORED, State.DELETED)})
+    last = runs[0] if runs else None
+    report = Report(
         archive=str(archive.path),
-        generated_at=int(time.time()) if now is None else now,
+        generated_at=made,
         states={state: counts[state] for state in State},
-        files=Count(*ledger.unique_bytes()),
+        files=files,
+        duplicates=Count(held.n - files.n, held.bytes - files.bytes),
         tickets=ledger.ticket_count(),
-        departments=tuple(ledger.by_department()),
-        types=tuple(ledger.by_type()),
+        threads_missing=archive.threads.count_unread(),
+        departments=_kept(ledger.by_department()),
+        types=_kept(ledger.by_type()),
+        years=tuple(ledger.by_year()),
+        sizes=tuple(ledger.by_size()),
         problems=tuple(Problem(*problem) for problem in ledger.problems()),
         attention=tuple(ledger.rows(states=verdict.ATTENTION, limit=ATTENTION_SHOWN)),
-        last_run=runs[0] if runs else None,
+        pace=tuple(ledger.pace(last.started_at, last.finished_at)) if last else (),
+        last_run=last,
     )
+    return _with_rows(archive, report) if behind else report
+
+
+def _kept(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Keep the largest groups and sum the others up."""
+    if len(groups) <= GROUPS_KEPT:
+        return tuple(groups)
+    rest = groups[GROUPS_KEPT:]
+    n, size = sum(group.n for group in rest), sum(group.bytes for group in rest)
+    return (*groups[:GROUPS_KEPT], Group(OTHERS, f"({len(rest):,} others)", n, size))
+
+
+def _with_rows(archive: Archive, report: Report) -> Report:
+    ledger, totals = archive.ledger, dict(_totals(report))
+    ids = ledger.examples({key: min(n, ROWS_SAMPLED) for key, n in totals.items()})
+    rows = ledger.among({one for few in ids.values() for one in few})
+    behind = {key: Sample(n, tuple(rows[one] for one in ids[key])) for key, n in totals.items()}
+    doubled = ledger.rows(only=RowFilter(duplicates=True), limit=ROWS_SAMPLED)
+    behind["duplicate", ""] = Sample(report.duplicates.n, tuple(doubled))
+    return replace(report, behind=behind)
+
+
+def _totals(report: Report) -> Iterator[tuple[Key, int]]:
+    """Give the groups that have rows in a report, with the number of all their rows."""
+    for state, count in report.states.items():
+        yield ("state", state.value), count.n
+    for problem in report.problems[:GROUPS_SAMPLED]:
+        yield ("problem", problem.key), problem.n
+    for name, groups in report.breakdowns.items():
+        for group in sorted(groups, key=lambda group: -group.bytes)[:GROUPS_SAMPLED]:
+            yield (name, group.key), group.n

@@ -45,7 +45,7 @@ def test_rows_stream_by_id(
     archive: Archive, list_them: ListThem, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows come by id, from a point, up to a limit, by state, whatever the page size."""
-    monkeypatch.setattr("migrator.archive.reading._PAGE", 2)
+    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
     ledger = archive.ledger
     assert list(ledger.rows()) == []
     list_them(5, 3, 1, 2, 4)

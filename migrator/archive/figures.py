@@ -1,0 +1,212 @@
+"""The figures of a report: the ledger broken down, in a bounded number of rows."""
+# ruff: noqa: S608 - only constants of this room become SQL
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from migrator.archive.checkpoint import Checkpoint, Params, Tuple
+from migrator.archive.conditions import Condition, all_of, clean, fit
+from migrator.archive.records import Count, Group, PacePoint, RowFilter, State
+
+Key = tuple[str, str]
+"""A group: one of DIMENSIONS and the key there."""
+
+_PAGE = 1000
+"""Rows read at once while streaming: between pages other threads and processes may write."""
+
+_KIB, _MIB = 1 << 10, 1 << 20
+SIZES: Mapping[str, tuple[str, int | None]] = {
+    "0": ("empty", 0),
+    "1K": ("up to 1 KiB", _KIB),
+    "10K": ("up to 10 KiB", 10 * _KIB),
+    "100K": ("up to 100 KiB", 100 * _KIB),
+    "1M": ("up to 1 MiB", _MIB),
+    "5M": ("up to 5 MiB", 5 * _MIB),
+    "25M": ("up to 25 MiB", 25 * _MIB),
+    "50M": ("up to 50 MiB", 50 * _MIB),
+    "100M": ("up to 100 MiB", 100 * _MIB),
+    "1G": ("up to 1 GiB", 1024 * _MIB),
+    "more": ("over 1 GiB", None),
+}
+"""The steps of the histogram of sizes: key, title, and the largest size in it (None: any)."""
+
+_BYTES = "coalesce(size, declared_size)"
+_LAST_SECOND = 253_402_300_799  # of the year 9999: SQLite's calendar ends there
+
+_YEAR = f"""iif(created_at BETWEEN 1 AND {_LAST_SECOND},
+    strftime('%Y', created_at, 'unixepoch'), '')"""
+_STEPS = " ".join(
+    f"WHEN {_BYTES} <= {top} THEN '{key}'" for key, (_, top) in SIZES.items() if top is not None
+)
+DIMENSIONS: Mapping[str, str] = {
+    "state": "state",
+    "department": "CAST(department_id AS TEXT)",
+    "type": "coalesce(mime_type, declared_type)",
+    "year": _YEAR,
+    "size": f"CASE {_STEPS} ELSE 'more' END",
+    "problem": "state || '/' || coalesce(problem, '')",
+}
+"""By what the ledger is broken down: SQL that gives a row of its view the key of its group."""
+
+_DUPLICATE = """sha256 IS NOT NULL AND EXISTS (
+    SELECT 1 FROM attachments AS o WHERE o.sha256 = ledger.sha256 AND o.id < attachment_id)"""
+
+
+def extension_of(filename: str) -> str:
+    """Return the lower-cased text after the last dot of a file name, "" if it has no dot."""
+    return filename.rpartition(".")[2].lower() if "." in filename else ""
+
+
+def state_list(states: Collection[State]) -> str:
+    """Return the states as a list for SQL's IN."""
+    return ", ".join(f"'{State(state)}'" for state in states)
+
+
+def matches(only: RowFilter) -> Condition:
+    """Translate a filter into a condition on the view ``ledger``."""
+    where: list[Condition] = []
+    if only.states is not None:
+        where.append((f"state IN ({state_list(only.states)})", ()))
+    if only.departments is not None:
+        where.append(_among("department_id", map(fit, only.departments)))
+    for name, wanted in (("type", only.types), ("year", only.years), ("size", only.sizes)):
+        if wanted is not None:
+            where.append(_among(DIMENSIONS[name], map(clean, wanted)))
+    if only.problems is not None:
+        where.append(_among("coalesce(problem, '')", map(clean, only.problems)))
+    if only.duplicates:
+        where.append((_DUPLICATE, ()))
+    return all_of(where)
+
+
+def _among(expression: str, values: Iterable[object]) -> Condition:
+    given = tuple(values)
+    return f"{expression} IN ({', '.join('?' * len(given))})", given
+
+
+class Figures:
+    """The part of the ledger that reports ask. Every method raises ArchiveError and its kin."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._db = checkpoint
+
+    def problems(self) -> list[tuple[State, str | None, int]]:
+        """Return (state, problem, number) for all but the plainly stored, most frequent first."""
+        sql = """
+            SELECT state, problem, count(*) AS n FROM attachments
+            WHERE state <> 'stored' OR problem IS NOT NULL
+            GROUP BY state, problem ORDER BY n DESC, state, problem"""
+        return [(State(row["state"]), row["problem"], row["n"]) for row in self._db.query(sql)]
+
+    def by_department(self, states: Collection[State] | None = None) -> list[Group]:
+        """Break the attachments in ``states`` (None: all) down by department, largest first."""
+        titles = {"0": "Trash"}
+        titles |= self._db.execute("SELECT CAST(id AS TEXT), title FROM departments")
+        return [
+            Group(key, titles.get(key, f"Department {key}"), n, size)
+            for key, n, size in self._sums("department", states)
+        ]
+
+    def by_type(self, states: Collection[State] | None = None) -> list[Group]:
+        """Break them down by type: found in the bytes where we hold them, else as declared."""
+        return [Group(key, key, n, size) for key, n, size in self._sums("type", states)]
+
+    def by_year(self) -> list[Group]:
+        """Break all down by the year (UTC) in which Kayako got them, "" if unknown, in order."""
+        found = sorted(self._sums("year", None))
+        return [Group(key, key or "unknown", n, size) for key, n, size in found]
+
+    def by_size(self) -> list[Group]:
+        """Break all down by the steps of :data:`SIZES`, every one of them, in order."""
+        found = {key: (n, size) for key, n, size in self._sums("size", None)}
+        return [Group(key, title, *found.get(key, (0, 0))) for key, (title, _) in SIZES.items()]
+
+    def by_extension(self, states: Collection[State] | None = None) -> list[Group]:
+        """Break them down by :func:`extension_of` their names."""
+        number: Counter[str] = Counter()
+        size: Counter[str] = Counter()
+        where = "" if states is None else f"AND state IN ({state_list(states)})"
+        sql = f"""
+            SELECT id, filename, {_BYTES} FROM attachments
+            WHERE id > ? {where} ORDER BY id LIMIT ?"""
+        for _, filename, held in self._stream(sql, 0, None):
+            extension = extension_of(filename)
+            number[extension] += 1
+            size[extension] += held
+        groups = [
+            Group(ext, f".{ext}" if ext else "(none)", n, size[ext]) for ext, n in number.items()
+        ]
+        return sorted(groups, key=lambda group: (-group.bytes, group.key))
+
+    def larger_than(self, size: int) -> Count:
+        """Count the attachments of more than ``size`` bytes."""
+        sql = f"""
+            SELECT count(*), coalesce(sum({_BYTES}), 0) FROM attachments WHERE {_BYTES} > ?"""
+        return Count(*self._db.execute(sql, (size,))[0])
+
+    def unique_bytes(self) -> tuple[int, int]:
+        """Return the number of blobs that rows refer to, and their bytes."""
+        ((n, size),) = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs")
+        return n, size
+
+    def pace(self, start: int, end: int | None, *, points: int = 120) -> list[PacePoint]:
+        """Return what was stored from ``start`` to ``end`` (Unix seconds), in equal steps.
+
+        Without ``end`` up to the last that was stored. Empty when nothing was.
+        """
+        if end is None:
+            sql = "SELECT coalesce(max(stored_at), 0) FROM attachments"
+            ((end,),) = self._db.execute(sql)
+        step = max(1, -(-(end - start + 1) // points))
+        sql = """
+            SELECT (stored_at - ?1) / ?3 AS step, count(*), sum(size) FROM attachments
+            WHERE stored_at BETWEEN ?1 AND ?2 GROUP BY step"""
+        found = {row[0]: row[1:] for row in self._db.execute(sql, (start, end, step))}
+        steps = range((end - start) // step + 1) if found else ()
+        return [PacePoint(start + n * step, *found.get(n, (0, 0))) for n in steps]
+
+    def examples(self, wanted: Mapping[Key, int]) -> dict[Key, list[int]]:
+        """Return the first ids of every group that is wanted, as many as it says.
+
+        One pass over the ledger for all groups together, and no further than it takes.
+        """
+        found: dict[Key, list[int]] = {key: [] for key in wanted}
+        unfilled = {key for key, number in wanted.items() if number}
+        columns = ", ".join(DIMENSIONS.values())
+        sql = f"""
+            SELECT attachment_id, {columns} FROM ledger
+            WHERE attachment_id > ? ORDER BY 1 LIMIT ?"""
+        rows = self._stream(sql, 0, None) if unfilled else iter(())
+        for attachment, *values in rows:
+            for key in zip(DIMENSIONS, values, strict=True):
+                if key in unfilled:
+                    found[key].append(attachment)
+                    if len(found[key]) == wanted[key]:
+                        unfilled.remove(key)
+            if not unfilled:
+                break
+        return found
+
+    def _sums(self, dimension: str, states: Collection[State] | None) -> list[tuple[str, int, int]]:
+        """Return (key, number, bytes) of every group, the largest first."""
+        where = "" if states is None else f"WHERE state IN ({state_list(states)})"
+        sql = f"""
+            SELECT {DIMENSIONS[dimension]} AS key, count(*) AS n, sum({_BYTES}) AS bytes
+            FROM ledger {where} GROUP BY key ORDER BY bytes DESC, key"""
+        return [(key, n, size) for key, n, size in self._db.execute(sql)]
+
+    def _stream(
+        self, sql: str, after: int | str, limit: int | None, params: Params = ()
+    ) -> Iterator[Tuple]:
+        """Yield the rows of a query for (first column above, others, at most), page by page."""
+        left = limit
+        while left is None or left > 0:
+            most = _PAGE if left is None else min(left, _PAGE)
+            page = self._db.execute(sql, (after, *params, most))
+            if not page:
+                return
+            yield from page
+            after = page[-1][0]
+            left = None if left is None else left - len(page)
