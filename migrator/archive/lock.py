@@ -12,12 +12,26 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.archive import durable
 from migrator.errors import ArchiveBusy
 
 NAME = "lock"
+
+_AGAIN = 0.05
+"""Seconds: whoever only asks for the holder has the lock for much less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the run lock, as far as it told; ``since`` is in Unix seconds."""
+
+    pid: int | None = None
+    host: str | None = None
+    command: str | None = None
+    since: int | None = None
 
 
 class RunLock:
@@ -32,9 +46,9 @@ class RunLock:
             # Descriptors of Python are close-on-exec: no child can keep the lock alive.
             fd = os.open(root / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, durable.PRIVATE_FILE)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(fd)
         except BlockingIOError as error:
-            text = _holder(fd)
+            text = _describe(_parsed(os.pread(fd, 4096, 0)))
             os.close(fd)
             raise ArchiveBusy(
                 f"The archive {str(root)!r} is in use by {text}. Wait for it to end, or stop it; "
@@ -73,13 +87,54 @@ class RunLock:
         os.pwrite(self._fd, json.dumps(owner).encode(), 0)
 
 
-def _holder(fd: int) -> str:
-    """Say who holds the lock; its text may be missing, torn or odd."""
+def holder(root: Path) -> Holder | None:
+    """Tell who holds the run lock of the archive at ``root``; None if nobody does.
+
+    The kernel's lock is the truth, the text in the file only says whose it is. Nothing is
+    written, and an archive that cannot be looked at has no holder.
+    """
     try:
-        owner = json.loads(os.pread(fd, 4096, 0))
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(int(owner["since"])))
-        command = json.dumps(str(owner["command"]))
-        host = json.dumps(str(owner["host"]))
-        return f"process {int(owner['pid'])} on {host} ({command}, since {since})"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        with (root / NAME).open("rb") as file:
+            text = file.read(4096)
+            if not text:  # given back
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _parsed(text)
+    except OSError:
+        pass
+    return None
+
+
+def _take(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # It may be one who asks for the holder after a kill.
+        time.sleep(_AGAIN)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _parsed(text: bytes) -> Holder:
+    """Read what a holder wrote; it may be missing, torn or odd."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return Holder()
+    if not isinstance(told, dict):
+        return Holder()
+    numbers = {key: told[key] for key in ("pid", "since") if isinstance(told.get(key), int)}
+    texts = {key: told[key] for key in ("host", "command") if isinstance(told.get(key), str)}
+    return Holder(**numbers, **texts)
+
+
+def _describe(found: Holder) -> str:
+    if found.pid is None or found.since is None:
         return "another process that has not told its name"
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.since))
+    except (ValueError, OverflowError, OSError):
+        since = "?"
+    host, command = json.dumps(found.host), json.dumps(found.command)
+    return f"process {found.pid} on {host} ({command}, since {since})"

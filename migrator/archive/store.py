@@ -15,6 +15,8 @@ from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import RunLock
 from migrator.archive.readonly import ReadOnlyCheckpoint
+from migrator.archive.sampling import Samples
+from migrator.archive.standing import Standing
 from migrator.archive.threads import Threads
 from migrator.errors import ArchiveMissing, ArchiveUnwritable
 
@@ -22,8 +24,8 @@ from migrator.errors import ArchiveMissing, ArchiveUnwritable
 class Archive:
     """What we keep: blobs and the checkpoint that knows what they are.
 
-    ``blobs``, ``ledger``, ``threads`` and ``access`` may be used from all threads. With
-    ``read_only`` whatever would write raises ArchiveUnwritable.
+    Its parts may be used from all threads. With ``read_only`` whatever would write raises
+    ArchiveUnwritable.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class Archive:
         self.blobs = blobs
         self.ledger = Ledger(db)
         self.threads = Threads(db)
+        self.samples = Samples(db)
         self.access = Access(db)
+        self.standing = Standing(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db
         self._lock = lock

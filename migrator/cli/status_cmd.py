@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +12,7 @@ from migrator.report.plain import human_duration, iso_time
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
+    from migrator.archive.lock import Holder
 
 
 @click.command()
@@ -38,13 +36,14 @@ def status(app: App, as_json: bool, max_age: float | None) -> int:
       migrator status --json | jq .states.failed.n
       migrator status --max-age 1h >/dev/null || echo "no sync for an hour"
     """
-    _, archive = open_beside(app)
+    config, archive = open_beside(app)
     with archive:
+        unread = archive.threads.count_unread() if config.kayako.posts else None
         age = _success_age(archive)
         if as_json:
-            print_json(_facts(archive))
+            print_json(_facts(archive, unread))
         else:
-            click.echo("\n".join(_lines(archive)))
+            click.echo("\n".join(_lines(archive, unread)))
     # A success of tomorrow, by a clock that was wrong, must not vouch for today.
     stale = max_age is not None and (age is None or abs(age) > max_age)
     return 3 if stale else 0
@@ -55,12 +54,13 @@ def _success_age(archive: Archive) -> int | None:
     return None if success is None else now() - success.value
 
 
-def _lines(archive: Archive) -> list[str]:
+def _lines(archive: Archive, unread: int | None) -> list[str]:
+    from migrator.archive.lock import holder
     from migrator.cli._common import shown
     from migrator.report.text import describe_run, ledger
 
     runs = archive.ledger.runs(1)
-    owner = _owner(archive.path)
+    owner = holder(archive.path)
     return [
         f"Archive {shown(str(archive.path))}",
         _describe(owner) if owner is not None else "No run is at work.",
@@ -68,6 +68,7 @@ def _lines(archive: Archive) -> list[str]:
         *_sync_lines(archive),
         "",
         *ledger(archive.ledger.counts()),
+        *([f"\nThreads missing: {unread:,}; the next run reads them."] if unread else []),
     ]
 
 
@@ -82,18 +83,19 @@ def _sync_lines(archive: Archive) -> list[str]:
     return lines
 
 
-def _describe(owner: Mapping[str, object]) -> str:
+def _describe(owner: Holder) -> str:
     from migrator.cli._common import shown
 
-    since = owner.get("since")
+    told = ("?" if value is None else value for value in (owner.pid, owner.host, owner.command))
     return shown(
-        f"In use by process {owner.get('pid', '?')} on {owner.get('host', '?')} "
-        f"({owner.get('command', '?')}), "
-        f"since {iso_time(since if isinstance(since, int) else 0) or '?'}."
+        "In use by process {} on {} ({}), since {}.".format(
+            *told, iso_time(owner.since or 0) or "?"
+        )
     )
 
 
-def _facts(archive: Archive) -> dict[str, object]:
+def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
+    from migrator.archive.lock import holder
     from migrator.report import exit_code
     from migrator.report.machine import run_facts
     from migrator.report.model import gaps
@@ -103,42 +105,17 @@ def _facts(archive: Archive) -> dict[str, object]:
     left = gaps(runs[0] if runs else None)
     marks = {name: archive.ledger.mark(name) for name in ("success", "watermark", "full_pass")}
     at = {name: (iso_time(mark.value) or None) if mark else None for name, mark in marks.items()}
+    owner = holder(archive.path)
     return {
         "archive": str(archive.path),
-        "held_by": _owner(archive.path),
+        "held_by": asdict(owner) if owner else None,
         "exit_code": 3 if left else exit_code(counts),
         "gaps": left,
         "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in counts.items()},
+        "threads_missing": unread,
         "last_run": run_facts(runs[0] if runs else None),
         "last_success": at["success"],
         "last_success_age": _success_age(archive),
         "last_full_pass": at["full_pass"],
         "watermark": at["watermark"],
     }
-
-
-def _owner(root: Path) -> dict[str, object] | None:
-    """Tell who holds the run lock: pid, host, command and since (Unix seconds); None if nobody.
-
-    The kernel's lock is the truth, the text in the file only says whose it is.
-    """
-    try:
-        with (root / "lock").open("rb") as file:
-            text = file.read(4096)
-            if not text:  # given back; asking the kernel would be in the way of a starting run
-                return None
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _parsed(text)
-    except OSError:
-        return None
-    return None
-
-
-def _parsed(text: bytes) -> dict[str, object]:
-    try:
-        owner = json.loads(text)
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.archive.lock import RunLock
+from migrator.archive.lock import Holder, RunLock
+from migrator.archive.lock import holder as holder_of
 from migrator.errors import ArchiveBusy, ArchiveUnwritable
 
 HOLD = """
@@ -124,6 +128,32 @@ def test_a_holder_with_an_odd_text_is_still_a_holder(tmp_path: Path, text: str) 
     lock = RunLock(tmp_path, command="first")
     (tmp_path / "lock").write_text(text, encoding="latin-1")
     with pytest.raises(ArchiveBusy, match="not told its name"):
+        RunLock(tmp_path, command="second")
+    lock.release()
+
+
+def test_asking_for_the_holder_is_in_nobodys_way(root: Path) -> None:
+    """After a kill the lock is asked for all the time, and the next run gets it all the same."""
+    with holder(root) as process:
+        assert holder_of(root) == Holder(process.pid, ANY, "holder", ANY)
+        process.kill()
+        process.wait()
+    assert holder_of(root) is None
+    with (root / "lock").open("rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.01, asking.close).start()
+        lock = RunLock(root, command="next")
+    assert holder_of(root) == Holder(os.getpid(), ANY, "next", ANY)
+    lock.release()
+    assert holder_of(root) is None
+    assert holder_of(root / "nowhere") is None
+
+
+def test_since_beyond_the_calendar_is_unknown(tmp_path: Path) -> None:
+    """No number in the file breaks the answer."""
+    lock = RunLock(tmp_path, command="first")
+    (tmp_path / "lock").write_text(f'{{"pid": 1, "since": {10**30}}}')
+    with pytest.raises(ArchiveBusy, match="since \\?"):
         RunLock(tmp_path, command="second")
     lock.release()
 

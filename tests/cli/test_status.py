@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import open_archive
+from migrator.archive import TicketRow, open_archive
 
 Cli = Callable[..., "tuple[int, str, str]"]
 
@@ -58,6 +58,18 @@ def test_a_lock_that_tells_nothing_is_still_a_lock(cli: Cli, home: Path, text: b
         code, out, _ = cli("status")
     assert code == 0
     assert "In use by process ?" in out
+
+
+def test_threads_that_were_not_read_are_told(cli: Cli, home: Path) -> None:
+    """As their number, also for a monitor; where posts are not kept, none is missing."""
+    with open_archive(home / "archive", command="run") as archive:
+        archive.ledger.put_ticket(TicketRow(987_654, 3, last_activity=5))
+    assert "Threads missing: 2; the next run reads them." in cli("status")[1]
+    assert json.loads(cli("status", "--json")[1])["threads_missing"] == 2
+    with (home / "config.toml").open("a") as file:
+        file.write("\n[kayako]\nposts = false\n")
+    assert "Threads" not in cli("status")[1]
+    assert json.loads(cli("status", "--json")[1])["threads_missing"] is None
 
 
 def test_the_text_of_a_dead_owner_is_no_lock(cli: Cli, home: Path) -> None:

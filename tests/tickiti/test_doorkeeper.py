@@ -93,7 +93,14 @@ def test_abilities_that_do_not_suffice(ability: str, granted: set[str]) -> None:
 
 def test_settings_are_read_again_after_a_second() -> None:
     """A change takes effect within a second, and until then costs nothing."""
-    values, times = iter("ab"), iter([5.0, 5.9, 6.0])
+    values, times = iter("ab"), iter([5.0, 5.0, 5.9, 6.0, 6.0])
+    fresh = Fresh(lambda: next(values), clock=lambda: next(times))
+    assert [fresh(), fresh(), fresh()] == ["a", "a", "b"]
+
+
+def test_what_takes_long_to_read_is_kept_longer() -> None:
+    """A twentieth of the time at most goes into reading a value, however many ask for it."""
+    values, times = iter("ab"), iter([5.0, 7.0, 46.9, 47.0, 48.0])
     fresh = Fresh(lambda: next(values), clock=lambda: next(times))
     assert [fresh(), fresh(), fresh()] == ["a", "a", "b"]
 
