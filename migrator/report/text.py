@@ -10,7 +10,7 @@ from migrator.report.model import Report
 from migrator.report.plain import human_bytes, human_duration, iso_time, shown
 
 GROUPS_SHOWN = 20
-_ORDER = (
+ORDER = (
     State.STORED,
     State.MISSING,
     State.GONE,
@@ -18,7 +18,7 @@ _ORDER = (
     State.FAILED,
     State.PENDING,
 )
-_MEANING = {
+MEANING = {
     State.STORED: "in the archive",
     State.MISSING: "listed by the source, which has no bytes for them",
     State.GONE: "dropped at the source before we had them",
@@ -52,10 +52,11 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"  {problem.n:>12,}  {problem.state:<8}  {shown(problem.problem or '')}"
     yield from _attention(report)
     yield ""
-    yield _closing(report)
+    yield closing(report)
 
 
-def _closing(report: Report) -> str:
+def closing(report: Report) -> str:
+    """Say in one sentence how complete the migration is, the gaps of the lists included."""
     if not report.gaps:
         return verdict.sentence(report.states)
     texts = {
@@ -70,8 +71,8 @@ def _closing(report: Report) -> str:
 def ledger(counts: dict[State, Count]) -> Iterator[str]:
     """Tell the sum line by line: listed = stored + missing + gone + deleted + failed + pending."""
     yield _sum_line(" ", "listed", verdict.total(counts), "all that the source ever listed")
-    for sign, state in zip("=+++++", _ORDER, strict=True):
-        yield _sum_line(sign, state.value, counts[state], _MEANING[state])
+    for sign, state in zip("=+++++", ORDER, strict=True):
+        yield _sum_line(sign, state.value, counts[state], MEANING[state])
 
 
 def _sum_line(sign: str, name: str, count: Count, meaning: str) -> str:
