@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from migrator.archive.records import Count, Row, RunInfo, State
-from migrator.tickiti.auth import sees
+from migrator.archive.lock import Holder, holder
+from migrator.archive.records import Count, RunInfo, State
 from migrator.web.room import Room, Visit
 
 RUNS: Final = 10
 FAILURES: Final = 50
-_EXAMINED: Final = 5_000
 
 _ATTENTION: Final = (State.FAILED, State.MISSING, State.GONE)
 
@@ -40,12 +40,33 @@ OUTCOMES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """What the run going on has done in ``seconds``; ``total`` is all tickets known so far."""
+
+    tickets: int
+    total: int
+    stored: Count
+    seconds: int
+
+    @property
+    def per_minute(self) -> float:
+        """Attachments stored in a minute, on the average."""
+        return self.stored.n * 60 / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """The run that has not finished: how many attachments are decided, of all that are listed."""
+    """The run that has not finished: how many attachments are decided, of all that are listed.
+
+    ``holder`` is None when it is not at work any more. Only those who see all queues get the
+    ``pace``, which is that of all queues.
+    """
 
     run: RunInfo
     decided: int
     listed: int
+    holder: Holder | None
+    pace: Pace | None
 
     @property
     def percent(self) -> int:
@@ -55,41 +76,46 @@ class Progress:
 
 def show(room: Room, _request: Request, visit: Visit) -> Response:
     """Show it, as far as the visitor's queues go."""
+    ledger = room.archive.ledger
+    run = ledger.unfinished_run()
     counts = _counts(room, visit)
     listed = Count(sum(c.n for c in counts.values()), sum(c.bytes for c in counts.values()))
-    now = room.archive.ledger.unfinished_run()
-    decided = listed.n - counts[State.PENDING].n - counts[State.FAILED].n
+    failures = room.archive.standing.rows(_ATTENTION, queues=visit.queues, limit=FAILURES)
     return room.page(
         "status.html",
         visit,
         counts=counts,
         listed=listed,
         meaning=MEANING,
-        progress=Progress(now, decided, listed.n) if now else None,
-        runs=room.archive.ledger.runs(RUNS),
+        progress=_progress(room, visit, run, counts) if run else None,
+        runs=ledger.runs(RUNS),
         outcomes=OUTCOMES,
-        failures=_failures(room, visit),
+        failures=failures,
         failed=sum(counts[state].n for state in _ATTENTION),
     )
 
 
 def _counts(room: Room, visit: Visit) -> dict[State, Count]:
-    ledger = room.archive.ledger
     if visit.queues is None:
-        return ledger.counts()
-    queue = {str(one.department_id): one.queue_id for one in room.archive.access.queues()}
-    counts = {}
-    for state in State:
-        groups = [
-            group
-            for group in ledger.by_department([state])
-            if sees(visit.token, queue.get(group.key, -1))
-        ]
-        counts[state] = Count(sum(g.n for g in groups), sum(g.bytes for g in groups))
-    return counts
+        return room.archive.ledger.counts()
+    n, size = Counter[State](), Counter[State]()
+    for queue, sums in room.by_queue().items():
+        for state, count in sums.items() if queue in visit.queues else ():
+            n[state] += count.n
+            size[state] += count.bytes
+    return {state: Count(n[state], size[state]) for state in State}
 
 
-def _failures(room: Room, visit: Visit) -> list[Row]:
-    rows = room.archive.ledger.rows(states=_ATTENTION, limit=_EXAMINED)
-    seen = (row for row in rows if sees(visit.token, row.queue_id))
-    return list(itertools.islice(seen, FAILURES))
+def _progress(room: Room, visit: Visit, run: RunInfo, counts: dict[State, Count]) -> Progress:
+    listed = sum(count.n for count in counts.values())
+    decided = listed - counts[State.PENDING].n - counts[State.FAILED].n
+    owner = holder(room.archive.path)
+    pace = None
+    if owner is not None and visit.queues is None:
+        pace = Pace(
+            room.archive.standing.tickets_listed(run),
+            room.archive.ledger.ticket_count(),
+            room.stored_since(run.started_at),
+            max(1, int(time.time()) - run.started_at),
+        )
+    return Progress(run, decided, listed, owner, pace)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 from html.parser import HTMLParser
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.archive import PostRow
+from migrator.archive import PostRow, TicketRow
 from migrator.archive.records import State
 from migrator.web.room import line, moment
 from migrator.web.sanitize import clean
 from tests.web.desks import NOON, Desk, Visitor, png
+
+if TYPE_CHECKING:
+    from tests.web.conftest import OpenDesk
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -294,12 +299,38 @@ def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
     assert "the server failed (HTTP 500)" in page
     assert f"/attachments/{attachment}" in page
     for state in State:
-        assert f'<th scope="row">{state.value}</th>' in page
+        assert f'<th scope="row">{state.value}<' in page
     with desk.archive.ledger.atomic():
         desk.archive.ledger.finish_run(desk.run, exit_code=3, summary={})
     page = visitor.get("/status").text
     assert "<progress" not in page
     assert "finished, with losses or failures" in page
+
+
+def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
+    """Who is at work, how many tickets and files so far, and at which pace; none after a kill."""
+    with open_desk() as desk, Visitor(base_url=desk.url, timeout=20) as visitor:
+        visitor.sign_in(desk.token())
+        desk.ticket(1)
+        desk.ticket(2)
+        desk.archive.ledger.put_ticket(TicketRow(3, 3))
+        desk.attach("a.pdf", b"%PDF", 1)
+        page = visitor.get("/status").text
+        assert "is at work since" in page
+        assert f"process {os.getpid()} on" in page
+        assert "<code>test</code>" in page
+        assert "2 of 3 known" in page
+        assert "1 files, 4 Bytes" in page
+        assert re.search(r"[0-9.]+ files a minute", page)
+        visitor.sign_in(desk.token(queues=[3]))
+        page = visitor.get("/status").text
+        assert "is at work since" in page
+        assert "files a minute" not in page
+        assert "process" not in page
+        (desk.archive.path / "lock").write_text("")
+        page = visitor.get("/status").text
+        assert "was stopped before its end" in page
+        assert "files a minute" not in page
 
 
 @pytest.mark.parametrize(
