@@ -40,6 +40,7 @@ COMMANDS = {
         "status": "Tell where we are, also while a run is at work.",
         "report": "The closing ledger as text, JSON or CSV.",
         "verify": "Read every stored file again and compare.",
+        "audit": "Fetch a sample again from the source and compare.",
         "serve": "Serve the archive as Tickiti's attachment API.",
         "token": "Create, list and revoke tokens of the API.",
         "rule": "Set which file types the API hands out.",

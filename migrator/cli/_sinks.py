@@ -1,9 +1,8 @@
-"""Sinks for the attachments that are fetched by hand: one that hashes, one that keeps a file."""
+"""A sink for the attachments that are fetched by hand, which keeps a file."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,25 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from migrator.errors import ConfigError
+from migrator.transfer.sink import HashSink
 
-
-class HashSink:
-    """A sink that keeps nothing but the hash of what it got."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """The hash so far, in hexadecimal."""
-        return self._hash.hexdigest()
-
-    def write(self, data: bytes, /) -> None:
-        """Take the next bytes."""
-        self._hash.update(data)
-
-    def abort(self) -> None:
-        """Forget everything."""
+__all__ = ["FileSink", "FileSinks", "HashSink"]
 
 
 class FileSink(HashSink):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from migrator.archive.records import Verdict, Work
 from migrator.errors import Again, Interrupted, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
-from migrator.kayako.source import Fetched, in_pool
-from migrator.transfer.protocols import Archive, Source, Writer
+from migrator.kayako.source import Fetched, FetchSink, in_pool
+from migrator.transfer.protocols import Archive, Source
 from migrator.transfer.stop import Stop
+
+S = TypeVar("S", bound=FetchSink)
 
 AT_ONCE = 4
 """Blobs read at the same time: enough to keep a disk busy, few enough not to thrash it."""
@@ -192,7 +195,7 @@ async def _restore(
     reason = "no attachment refers to it"
     for work in works:
         try:
-            fetched = await _fetch_anywhere(archive, source, work)
+            fetched = await fetch_anywhere(source, work, archive.blobs.writer)
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
@@ -209,10 +212,10 @@ async def _restore(
     return reason
 
 
-async def _fetch_anywhere(archive: Archive, source: Source, work: Work) -> Fetched[Writer]:
+async def fetch_anywhere(source: Source, work: Work, make_sink: Callable[[], S]) -> Fetched[S]:
     """Fetch an attachment from its ticket, or from the one that ticket was merged into."""
     try:
-        return await source.fetch(work.ticket_id, work.id, archive.blobs.writer)
+        return await source.fetch(work.ticket_id, work.id, make_sink)
     except WrongTicket:
         ticket = await source.ticket(work.ticket_id)
-        return await source.fetch(ticket.id, work.id, archive.blobs.writer)
+        return await source.fetch(ticket.id, work.id, make_sink)

@@ -1,0 +1,207 @@
+"""``migrator audit``: ask the source again for a sample of what is stored."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import click
+
+from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown
+
+if TYPE_CHECKING:
+    from migrator.archive.sampling import Sample
+    from migrator.transfer.audit import AuditReport, Finding, Findings
+
+SHOWN = 50
+"""How many vanished and unasked ones the text names; differing ones are all named."""
+_SEEDS = 2**32
+
+
+def _wanted(ctx: click.Context, param: click.Parameter, value: str) -> int | Fraction:
+    """Read ``2%`` as a share and ``400`` as a number."""
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*%|([1-9]\d{0,17})", value.strip(), re.ASCII)
+    if found and found[2]:
+        return int(found[2])
+    share = Fraction(found[1]) / 100 if found else Fraction(0)
+    if not 0 < share <= 1:
+        text = "must be a number of attachments such as 400, or a share of them such as 2%"
+        raise click.BadParameter(text, ctx, param)
+    return share
+
+
+@click.command()
+@click.option(
+    "--sample",
+    callback=_wanted,
+    metavar="2%|N",
+    default="400",
+    show_default=True,
+    help="How many of the stored attachments to ask for again.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, _SEEDS - 1), metavar="S", help="Draw the sample of that seed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@pass_app
+def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> int:
+    """Fetch a sample of what is stored again from Kayako and compare SHA-256 and size.
+
+    The sample has its share of every department, year and size. Nothing is written: contents are
+    hashed and dropped. Our own files are read as well, so that a difference has an owner.
+    Exits with 6 when one differs or a file of ours is damaged, 4 when the source is down, 3 when
+    it did not answer for some. An attachment for which the source does not answer steadily counts
+    as differing.
+
+    \b
+    Examples:
+      migrator audit
+      migrator audit --sample 2% --json
+      migrator audit --sample 2000 --seed 7
+    """
+    from migrator.cli._common import settings_from
+    from migrator.cli._progress import progress
+    from migrator.cli._pull import drive, threads
+    from migrator.kayako.source import Source
+    from migrator.kayako.urls import safe
+    from migrator.transfer import audit as steps
+    from migrator.transfer.stop import Stop
+
+    settings = settings_from(app.load())
+    _, archive = open_beside(app)
+    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    with archive:
+        drawn = archive.samples.plan(sample, seed=seed)
+        report = steps.AuditReport(drawn.population, drawn.size)
+        with threads(settings) as pool, progress(app.log_format) as listener:
+
+            async def work(stop: Stop) -> None:
+                async with Source(
+                    settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+                ) as source:
+                    await steps.audit(
+                        archive.samples.draw(drawn),
+                        report,
+                        source,
+                        archive.blobs,
+                        concurrency=settings.concurrency,
+                        pool=pool,
+                        listener=listener,
+                        stop=stop,
+                    )
+
+            drive(work)
+    if as_json:
+        print_json(as_dict(drawn, report, safe(settings.url)))
+    else:
+        _print_text(drawn, report)
+    _advise(report)
+    return report.exit_code
+
+
+def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object]:
+    """Give the result as the JSON document ``migrator.audit/1``."""
+    from migrator.report.plain import iso_time
+    from migrator.transfer.confidence import CONFIDENCE
+
+    return {
+        "format": "migrator.audit/1",
+        "generated_at": iso_time(now()),
+        "source": source,
+        "exit_code": report.exit_code,
+        "ended_by": str(report.ended_by) if report.ended_by else None,
+        "seed": drawn.seed,
+        "stored": report.population,
+        "strata": drawn.strata,
+        "sample": report.sample,
+        "compared": report.compared,
+        "agreed": report.agreed,
+        "differ": report.differ.n,
+        "vanished": report.vanished.n,
+        "unasked": report.unasked.n,
+        "ours_damaged": report.ours.n,
+        "bytes": report.bytes,
+        "confidence": CONFIDENCE,
+        "upper_bound": report.bound,
+        "statement": report.statement,
+        "attachments": {
+            "differ": [_facts(one) for one in report.differ.named],
+            "vanished": [_facts(one) for one in report.vanished.named],
+            "unasked": [_facts(one) for one in report.unasked.named],
+            "ours_damaged": [_facts(one) for one in report.ours.named],
+        },
+    }
+
+
+def _facts(finding: Finding) -> dict[str, object]:
+    row = finding.row
+    return {
+        "attachment_id": row.id,
+        "ticket_id": row.ticket_id,
+        "ticket_number": row.ticket_number,
+        "filename": row.filename,
+        "verdict": finding.verdict,
+        "sha256": row.sha256,
+        "size": row.size,
+        "source_sha256": finding.sha256,
+        "source_size": finding.size,
+        "source_sha256_again": finding.again,
+        "ours": finding.ours.value,
+        "reason": finding.reason or None,
+    }
+
+
+def _print_text(drawn: Sample, report: AuditReport) -> None:
+    from migrator.report.plain import human_bytes
+
+    strata = f"{drawn.strata:,} kinds of department, year and size"
+    click.echo(f"Sample: {report.sample:,} of {report.population:,} stored attachments, {strata}")
+    if len(drawn.places) < drawn.strata:
+        left_out = drawn.strata - len(drawn.places)
+        click.echo(f"There are fewer places than kinds: {left_out:,} of them have none.")
+    click.echo(f"Draw the same sample again with --seed {drawn.seed}\n")
+    click.echo(f"agreed      {report.agreed:>12,}  {human_bytes(report.bytes)} received")
+    kinds = {
+        "differ": report.differ,
+        "vanished": report.vanished,
+        "not asked": report.unasked,
+        "our damage": report.ours,
+    }
+    for name, findings in kinds.items():
+        click.echo(f"{name:<10}  {findings.n:>12,}")
+    for name, findings in kinds.items():
+        if findings.n:
+            click.echo("\n".join(["", name.capitalize(), *_lines(name, findings)]))
+    click.echo(f"\n{report.statement}")
+
+
+def _lines(name: str, findings: Findings) -> list[str]:
+    named = findings.named if name in ("differ", "our damage") else findings.named[:SHOWN]
+    lines = [line for finding in named for line in _describe(finding)]
+    if len(named) < findings.n:
+        lines.append(f"  and {findings.n - len(named):,} more")
+    return lines
+
+
+def _describe(finding: Finding) -> list[str]:
+    row = finding.row
+    ticket = f"ticket {shown(row.ticket_number)}, attachment {row.id}, {shown(row.filename)}"
+    ours = "our file is whole" if finding.ours == "ok" else f"our file is {finding.ours.value}"
+    lines = [f"  {ticket}", f"    ours    {row.sha256}  {row.size:,} bytes; {ours}"]
+    if finding.sha256 is not None:
+        lines.append(f"    source  {finding.sha256}  {finding.size:,} bytes")
+    if finding.reason:
+        lines.append(f"    {shown(finding.reason)}")
+    return lines
+
+
+def _advise(report: AuditReport) -> None:
+    """Tell, on stderr, what to do next."""
+    if report.ours.n:
+        note("Files of the archive are damaged. `migrator verify --repair` fetches them again.")
+    if report.vanished.n:
+        note("What the source no longer has stays here; `migrator sync --full` marks it deleted.")
+    if report.ended_by is not None:
+        note(f"The audit did not come to its end: {report.ended_by}", level="warning")
