@@ -117,16 +117,31 @@ class Access:
             sql = "DELETE FROM rules WHERE extension = ? RETURNING extension"
             return bool(self._db.execute(sql, (_extension(extension),)))
 
-    def queues(self) -> list[Queue]:
+    def clashes(self, limit: int = 5) -> list[int]:
+        """Return tickets without a number whose own id was given to another one as its number.
+
+        By id, at most ``limit``. That number means the other ticket, so that these can be asked
+        for by their id only.
+        """
+        sql = """
+            SELECT t.id
+            FROM ticket_numbers AS n JOIN tickets AS t ON t.id = CAST(n.number AS INTEGER)
+            WHERE n.number = CAST(t.id AS TEXT) AND t.merged_into IS NULL
+                AND t.id NOT IN (SELECT ticket_id FROM ticket_numbers)
+            ORDER BY t.id LIMIT ?"""
+        return [row[0] for row in self._db.execute(sql, (limit,))]
+
+    def queues(self, *, deleted: bool = True) -> list[Queue]:
         """Return every department known, by id, with the queue that stands for it.
 
+        With ``deleted`` their tickets are counted with those that the source has deleted.
         That is what the configuration says, else what `queue map` said, else the department's
         own id and title.
         """
         sql = """
             WITH tallied AS (
                 SELECT department_id AS id, count(*) AS tickets FROM tickets
-                WHERE merged_into IS NULL GROUP BY department_id
+                WHERE merged_into IS NULL AND (? OR deleted_at IS NULL) GROUP BY department_id
             ), known AS (
                 SELECT id FROM departments WHERE app = 'tickets'
                 UNION SELECT id FROM tallied UNION SELECT department_id FROM queues
@@ -145,7 +160,7 @@ class Access:
             LEFT JOIN queues AS c ON c.department_id = named.id AND c.origin = 'config'
             LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
             ORDER BY named.id"""
-        return [Queue(**row) for row in self._db.query(sql)]
+        return [Queue(**row) for row in self._db.query(sql, (deleted,))]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
         """Let a queue stand for a department, unless the configuration names another."""

@@ -22,7 +22,8 @@ _PLAIN_NUMBER = re.compile("[0-9]{1,18}")
 _NUMBERED = """
     SELECT ticket_id FROM ticket_numbers WHERE number IN (SELECT value FROM json_each(?))
     UNION ALL SELECT value FROM json_each(?)
-        WHERE value NOT IN (SELECT ticket_id FROM ticket_numbers)"""
+        WHERE value NOT IN (SELECT ticket_id FROM ticket_numbers)
+        AND CAST(value AS TEXT) NOT IN (SELECT number FROM ticket_numbers)"""
 
 # A department is its own queue unless the configuration, or else a command, names another.
 _DEPARTMENTS = """
@@ -42,7 +43,7 @@ _HAS_ATTACHMENTS = f"""
 
 def wanted_by(wanted: ResponseFilter) -> list[Condition]:
     """Translate a filter into conditions on p (posts) and h (headers)."""
-    where = allowed(wanted.queues)
+    where = [*allowed(wanted.queues), *undeleted(wanted.deleted)]
     where += between("p.created_at", (wanted.created_from, wanted.created_to))
     if wanted.queue_names is not None:
         where.append(
@@ -69,6 +70,11 @@ def allowed(queues: frozenset[int] | None) -> list[Condition]:
     if queues is None:
         return []
     return [(f"h.department_id IN ({_DEPARTMENTS})", (as_json(queues),) * 2)]
+
+
+def undeleted(deleted: bool) -> list[Condition]:
+    """Let through tickets that the source still has; if ``deleted``, the others as well."""
+    return [] if deleted else [("h.deleted_at IS NULL", ())]
 
 
 def between(column: str, given: Range) -> list[Condition]:

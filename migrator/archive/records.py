@@ -146,7 +146,8 @@ class Response:
 class ResponseFilter:
     """Which responses are wanted; None asks for nothing, an empty set lets nothing through.
 
-    ``queues`` is what the asker may see. Times are Unix seconds, both ends included.
+    ``queues`` is what the asker may see. Times are Unix seconds, both ends included. ``deleted``
+    lets tickets through that the source has deleted.
     """
 
     queues: frozenset[int] | None = None
@@ -159,6 +160,7 @@ class ResponseFilter:
     response_ids: frozenset[int] | None = None
     author_email: str | None = None
     has_attachments: bool | None = None
+    deleted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

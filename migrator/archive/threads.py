@@ -22,6 +22,7 @@ from migrator.archive.conditions import (
     has_file,
     number_is,
     one_of,
+    undeleted,
     wanted_by,
 )
 from migrator.archive.reading import ROW, row_from
@@ -173,6 +174,7 @@ class Threads:
         queues: frozenset[int] | None = None,
         created: Range = (None, None),
         updated: Range = (None, None),
+        deleted: bool = True,
         limit: int = 100,
     ) -> list[TicketHeader]:
         """Return tickets, latest activity first, without those that were merged into others.
@@ -180,9 +182,9 @@ class Threads:
         ``number`` is a whole ticket number, or the id shown by Kayako; ``subject``,
         ``requester`` (name or address) and ``filename`` are parts of such, ``text`` any of all
         these. ASCII letters match in either case. ``queues`` is what the asker may see, None
-        for everything.
+        for everything; with ``deleted`` that includes what the source has deleted.
         """
-        where = [("h.merged_into IS NULL", ()), *allowed(queues)]
+        where = [("h.merged_into IS NULL", ()), *allowed(queues), *undeleted(deleted)]
         where += between("h.created_at", created) + between("h.last_activity", updated)
         where += [number_is(number)] if number else []
         where += [contains(subject, "h.subject")] if subject else []

@@ -62,12 +62,16 @@ def serve(
       migrator token create --name reader --ability tickets:read
       migrator serve --port 8480
     """
+    from migrator.archive import open_beside as open_again
+    from migrator.archive import open_read_only
     from migrator.tickiti import Audited, AuditLog, EndpointSettings, build_app
     from migrator.tickiti import serve as serve_app
     from migrator.web import build_pages, join
 
     config, archive = open_beside(app, read_only=read_only)
-    with archive:
+    # Pages may search for seconds in a huge archive; on a connection of their own they keep no
+    # call of the API waiting.
+    with archive, (open_read_only if archive.read_only else open_again)(archive.path) as beside:
         given = {
             "host": host,
             "port": port,
@@ -83,11 +87,13 @@ def serve(
         settings = EndpointSettings(
             max_download=tickiti.max_download, serve_deleted=tickiti.serve_deleted
         )
-        served = join(build_app(archive, settings), build_pages(archive, settings))
+        served = join(build_app(archive, settings), build_pages(beside, settings))
         if tickiti.audit_log is not None:
             served = Audited(served, AuditLog(tickiti.audit_log))
         if not any(token.revoked_at is None for token in archive.access.tokens()):
             note("There is no token yet; `migrator token create` makes one.", level="warning")
+        if clashes := archive.access.clashes():
+            note(_clash(clashes), level="warning")
         serve_app(
             served,
             host=tickiti.host,
@@ -95,6 +101,15 @@ def serve(
             options=options,
             on_ready=lambda url: note(f"Serving {archive.path} at {url} until Ctrl-C."),
         )
+
+
+def _clash(tickets: list[int]) -> str:
+    named = ", ".join(map(str, tickets))
+    return (
+        f"The ids of tickets without a number are numbers of other tickets: {named}, and perhaps "
+        "more. By that number clients get the other one, these by ticket_id only. Give them "
+        "numbers in tickiti.ticket_numbers."
+    )
 
 
 def _options(tickiti: TickitiConfig) -> ServerOptions:

@@ -34,8 +34,8 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
     The archive is read in the thread of the event loop; tokens, rules and queues may change
     meanwhile, by this process or another. Every answer on every path is the JSON envelope.
     """
-    door, tickets = Doorkeeper(archive.access), TicketFinder(archive)
-    queues, responses = Queues(archive), Responses(archive, settings)
+    door, tickets = Doorkeeper(archive.access), TicketFinder(archive, settings)
+    queues, responses = Queues(archive, settings), Responses(archive, settings)
     calls: dict[str, Endpoint] = {
         "tickets/attachment": DownloadAttachment(archive, settings, door=door, tickets=tickets),
         "tickets/show": ShowTicket(archive, door=door, tickets=tickets, responses=responses),
@@ -43,9 +43,9 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
             archive, door=door, tickets=tickets, responses=responses
         ),
         "tickets/responses/query": QueryResponses(
-            archive, door=door, queues=queues, responses=responses
+            archive, settings, door=door, queues=queues, responses=responses
         ),
-        "tickets/query": QueryTickets(archive, door=door, queues=queues),
+        "tickets/query": QueryTickets(archive, settings, door=door, queues=queues),
         "tickets/queues": TicketQueues(queues, door=door),
         "workflow/queues": WorkflowQueues(queues, door=door),
     }

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Final, cast
 
-import h11
+import httptools
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from migrator.errors import ConfigError
@@ -48,7 +48,7 @@ class Limits:
     connections: int = 256
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """One connection; ``stopping`` tells whether the server has begun to stop."""
 
     def __init__(
@@ -57,6 +57,10 @@ class Connection(H11Protocol):
         super().__init__(config, state, {})
         self._limits = limits
         self._stopping = stopping
+        self._arriving = False
+        """A request has begun and is not complete."""
+        self._in_head = False
+        self._head = 0
         self._asked_since: float | None = None
         self._left = 0
         self._moved_at = 0.0
@@ -73,22 +77,52 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of a request."""
-        super().data_received(data)
-        state = self.conn.their_state
-        arriving = state is h11.SEND_BODY or (
-            state is h11.IDLE and bool(self.conn.trailing_data[0])
-        )
-        if not arriving:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We go on with HTTP/1.1. The parser does not: the answer is the connection's last.
+            self.cycle.keep_alive = False
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._in_head:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self.send_400_response("The head of the request is too long.")
+        if not self._arriving:
             self._asked_since = None
         elif self._asked_since is None:
             self._asked_since = self.loop.time()
+
+    def on_message_begin(self) -> None:
+        """Note that a request has begun."""
+        self._arriving = self._in_head = True
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Start to answer, unless the head is too long."""
+        self._in_head = False
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            raise ValueError("the head is too long")  # ends as 400, as all that is no request
+        # RFC 9112 (3.2.2): every server takes http://host/path for /path, as proxies are sent it.
+        if self.url[:8].lower().startswith((b"http://", b"https://")):
+            self.url = b"/" + self.url.partition(b"://")[2].partition(b"/")[2]
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that a request is there as a whole."""
+        self._arriving = False
+        super().on_message_complete()
 
     def look(self, now: float) -> None:
         """Hang up if the client has not moved for too long; ``now`` is the loop's time."""
         if self._asked_since is not None and now - self._asked_since > self._limits.request:
             cycle: RequestResponseCycle | None = self.cycle
-            answered = cycle is not None and cycle.response_complete
-            if self.transport.is_closing() or (answered and self.conn.their_state is h11.SEND_BODY):
+            # A body that goes on arriving after its answer gets no second one.
+            answered = cycle is not None and cycle.response_complete and not self._in_head
+            if self.transport.is_closing() or (answered and self._arriving):
                 self.transport.abort()
             else:
                 self._refuse(Refusal(408, "request_timeout", "The request took too long."))
@@ -137,27 +171,6 @@ async def _busy(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: AR
         "Too many clients are connected. Try again in a moment.",
         headers=[(b"retry-after", b"5"), _CLOSE],
     ).send(send)
-
-
-class OriginForm:
-    """Lets the application see ``/path`` where a client sent ``http://host/path``.
-
-    RFC 9112 (3.2.2) asks every server to accept that form, which is what a proxy is sent.
-    """
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Any]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["path"][:8].lower().startswith(("http://", "https://")):
-            scope["path"] = _after_host(scope["path"])
-            scope["raw_path"] = _after_host(scope["raw_path"].decode("latin-1")).encode("latin-1")
-        await self._app(scope, receive, send)
-
-
-def _after_host(target: str) -> str:
-    return "/" + target.partition("://")[2].partition("/")[2]
 
 
 def trusted_proxies(text: str) -> str:

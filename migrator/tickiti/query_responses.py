@@ -20,6 +20,7 @@ from migrator.tickiti.fields import Fields, moment
 from migrator.tickiti.objects import iso_time, number_of
 from migrator.tickiti.queues import Queues
 from migrator.tickiti.responses import After, Responses
+from migrator.tickiti.settings import EndpointSettings
 from migrator.tickiti.stream import send_pieces
 
 DEFAULT_LIMIT: Final = 200
@@ -64,9 +65,16 @@ class QueryResponses(Endpoint):
     """
 
     def __init__(
-        self, archive: Archive, *, door: Doorkeeper, queues: Queues, responses: Responses
+        self,
+        archive: Archive,
+        settings: EndpointSettings,
+        *,
+        door: Doorkeeper,
+        queues: Queues,
+        responses: Responses,
     ) -> None:
         super().__init__(door)
+        self._settings = settings
         self._threads = archive.threads
         self._queues = queues
         self._responses = responses
@@ -94,8 +102,9 @@ class QueryResponses(Endpoint):
             response_ids=None if ids is None else frozenset(ids),
             author_email=fields.text("created_by_email"),
             has_attachments=fields.flag("has_attachments"),
+            deleted=self._settings.serve_deleted,
         )
-        fields.flag("include_deleted")  # nothing that is kept here was deleted for good
+        fields.flag("include_deleted")  # Kayako deletes posts without a trace
         asked = parts(fields, LIGHT)
         if fields.flag("metadata_only"):
             asked = Parts(frozenset(), None)

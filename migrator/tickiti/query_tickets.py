@@ -19,6 +19,7 @@ from migrator.tickiti.endpoint import Body, Lookup
 from migrator.tickiti.fields import Fields, moment
 from migrator.tickiti.objects import ticket_object
 from migrator.tickiti.queues import Queues
+from migrator.tickiti.settings import EndpointSettings
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 5000
@@ -54,8 +55,11 @@ class QueryTickets(Lookup):
 
     staff = False
 
-    def __init__(self, archive: Archive, *, door: Doorkeeper, queues: Queues) -> None:
+    def __init__(
+        self, archive: Archive, settings: EndpointSettings, *, door: Doorkeeper, queues: Queues
+    ) -> None:
         super().__init__(door)
+        self._settings = settings
         self._threads = archive.threads
         self._queues = queues
 
@@ -81,6 +85,7 @@ class QueryTickets(Lookup):
                 queues=search.queues,
                 created=(search.times.get("created_from"), search.times.get("created_to")),
                 updated=(search.times.get("updated_from"), search.times.get("updated_to")),
+                deleted=self._settings.serve_deleted,
                 limit=search.limit,
             )
             found |= {each.id: each for each in tickets}

@@ -8,13 +8,14 @@ from migrator.tickiti.auth import Doorkeeper, sees
 from migrator.tickiti.endpoint import Body, Lookup
 from migrator.tickiti.fields import whole_number
 from migrator.tickiti.fresh import Fresh
+from migrator.tickiti.settings import EndpointSettings
 
 
 class Queues:
     """The queues of an archive; several departments may stand behind one of them."""
 
-    def __init__(self, archive: Archive) -> None:
-        self._all = Fresh(archive.access.queues)
+    def __init__(self, archive: Archive, settings: EndpointSettings) -> None:
+        self._all = Fresh(lambda: archive.access.queues(deleted=settings.serve_deleted))
 
     def objects(self, token: Token) -> list[dict[str, object]]:
         """Return the queues that a token sees, by id, each with its number of tickets."""

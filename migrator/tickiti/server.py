@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.tickiti.protocol import MAX_HEAD, Connection, Limits, OriginForm
+from migrator.tickiti.protocol import Connection, Limits
 
 _LOOK_EVERY: Final = 10
 """Ticks of uvicorn, a tenth of a second each, between two looks at the connections."""
@@ -124,7 +124,7 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[str], None],
     ) -> None:
         config = uvicorn.Config(
-            OriginForm(app),
+            app,
             http=Connection,
             ws="none",
             loop="asyncio",
@@ -137,7 +137,6 @@ class _Server(uvicorn.Server):
             forwarded_allow_ips=options.trusted_proxies,
             server_header=False,
             timeout_keep_alive=options.limits.idle,
-            h11_max_incomplete_event_size=MAX_HEAD,
         )
         super().__init__(config)
         self._listener = listener

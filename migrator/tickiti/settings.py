@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from migrator.archive.records import Row, State
+from migrator.archive.records import Row, State, TicketHeader
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class EndpointSettings:
 
     ``max_download`` is in bytes of the file itself; a file of exactly that size is served, a
     larger one in ranges only.
-    ``serve_deleted`` serves files that the source no longer lists.
+    ``serve_deleted`` serves files and tickets that the source no longer has.
     """
 
     max_download: int = 25 * 1024 * 1024
@@ -22,3 +22,7 @@ class EndpointSettings:
     def serves(self, row: Row) -> bool:
         """Tell whether the bytes of an attachment are for clients at all."""
         return row.state is State.STORED or (row.state is State.DELETED and self.serve_deleted)
+
+    def shows(self, ticket: TicketHeader) -> bool:
+        """Tell whether a ticket is for clients at all."""
+        return ticket.deleted_at is None or self.serve_deleted

@@ -10,6 +10,7 @@ from migrator.tickiti.asked import TicketName
 from migrator.tickiti.auth import sees
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.fields import whole_number
+from migrator.tickiti.settings import EndpointSettings
 
 _MERGES: Final = 20
 """Merges followed from one ticket; a longer chain is no merge any more."""
@@ -18,18 +19,19 @@ _MERGES: Final = 20
 class TicketFinder:
     """Finds tickets and authorises their queues, for every endpoint of the family."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, settings: EndpointSettings) -> None:
+        self._settings = settings
         self._ledger = archive.ledger
         self._threads = archive.threads
 
     def find(self, name: TicketName, token: Token) -> TicketHeader:
         """Return the ticket of this name, or the one it was merged into, as Kayako answers.
 
-        Raises Refusal: 404 ``not_found`` where there is none, 403 ``forbidden`` where the
-        token does not see its queue.
+        Raises Refusal: 404 ``not_found`` where there is none (any more), 403 ``forbidden`` where
+        the token does not see its queue.
         """
         ticket = self._followed(self._named(name))
-        if ticket is None:
+        if ticket is None or not self._settings.shows(ticket):
             which = "number" if name.id is None else "id"
             raise Refusal(404, "not_found", f"There is no ticket with this {which}.")
         if not sees(token, ticket.queue_id):

@@ -97,6 +97,7 @@ def confirm(room: Room, request: Request, visit: Visit) -> Response:
 
 def download(room: Room, request: Request, visit: Visit) -> Response:
     """Send the file, to be saved."""
+    audit.tell(attachment=request.path_params["attachment"])
     found = _find(room, request, visit)
     refusal = _refusal(room, request, visit, found)
     if refusal is not None:
@@ -109,6 +110,7 @@ def download(room: Room, request: Request, visit: Visit) -> Response:
 
 def view(room: Room, request: Request, visit: Visit) -> Response:
     """Send the file, to be looked at: images and PDF only, by what their bytes say."""
+    audit.tell(attachment=request.path_params["attachment"])
     found = _find(room, request, visit)
     refusal = _refusal(room, request, visit, found)
     if refusal is not None:
@@ -130,9 +132,16 @@ def view(room: Room, request: Request, visit: Visit) -> Response:
 
 
 def _find(room: Room, request: Request, visit: Visit) -> Chip:
-    row = room.archive.ledger.attachment(request.path_params["attachment"])
-    if row is None or not sees(visit.token, row.queue_id):
-        # One answer for both: it must not tell which attachments exist in other queues.
+    number = request.path_params["attachment"]
+    row = room.archive.ledger.attachment(number)
+    ticket = room.archive.threads.ticket(row.ticket_id) if row else None
+    if (
+        row is None
+        or ticket is None
+        or not sees(visit.token, row.queue_id)
+        or not room.settings.shows(ticket)
+    ):
+        # One answer for all: it must not tell which attachments exist in other queues.
         raise Problem(404, "No such attachment", "It does not exist, or you may not see it.")
     found = chip(room, row)
     if found.verdict is not Gate.ALLOW and room.inline.has(row):
@@ -143,7 +152,7 @@ def _find(room: Room, request: Request, visit: Visit) -> Chip:
 def _refusal(room: Room, request: Request, visit: Visit, found: Chip) -> Response | None:
     """Return the page that asks or refuses; None when the file may be handed out."""
     row = found.row
-    audit.tell(ticket=row.ticket_id, attachment=row.id, filename=row.filename, size=row.size)
+    audit.tell(ticket=row.ticket_id, filename=row.filename, size=row.size)
     seal = request.query_params.get("ok", "")
     if found.reason:
         raise Problem(404, "File missing", found.reason)
@@ -151,6 +160,8 @@ def _refusal(room: Room, request: Request, visit: Visit, found: Chip) -> Respons
         return None
     if found.verdict is Gate.REVIEW and _is_reviewed(room, visit, row, seal):
         return None
+    blocked = found.verdict is Gate.BLOCK
+    audit.tell(code="attachment_blocked" if blocked else "attachment_review_required")
     return show(room, request, visit)
 
 

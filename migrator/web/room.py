@@ -18,6 +18,7 @@ from migrator.tickiti import EndpointSettings
 from migrator.tickiti.auth import Doorkeeper
 from migrator.tickiti.fresh import Fresh
 from migrator.tickiti.inline import InlineImages
+from migrator.tickiti.tickets import TicketFinder
 from migrator.web.files import Files
 from migrator.web.problem import Problem
 from migrator.web.session import Session, Sessions
@@ -60,6 +61,7 @@ class Room:
         self.sessions = sessions
         self.door = Doorkeeper(archive.access)
         self.inline = InlineImages(archive)
+        self.tickets = TicketFinder(archive, settings)
         self.rules = Fresh(archive.access.rules)
         self.files = Files(archive)
         self.by_queue = Fresh(archive.standing.by_queue)

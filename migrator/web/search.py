@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from starlette.requests import Request
@@ -42,15 +43,18 @@ def search(room: Room, request: Request, visit: Visit) -> Response:
 
 
 def _find(room: Room, visit: Visit, text: str, field: str) -> list[TicketHeader]:
-    find, queues, limit = room.archive.threads.find, visit.queues, SHOWN + 1
+    deleted = room.settings.serve_deleted
+    find = functools.partial(
+        room.archive.threads.find, queues=visit.queues, deleted=deleted, limit=SHOWN + 1
+    )
     match field:
         case "number":
-            return find(number=text, queues=queues, limit=limit)
+            return find(number=text)
         case "subject":
-            return find(subject=text, queues=queues, limit=limit)
+            return find(subject=text)
         case "requester":
-            return find(requester=text, queues=queues, limit=limit)
+            return find(requester=text)
         case "filename":
-            return find(filename=text, queues=queues, limit=limit)
+            return find(filename=text)
         case _:
-            return find(text, queues=queues, limit=limit)
+            return find(text)

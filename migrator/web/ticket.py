@@ -12,8 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from migrator.archive.records import Response as Post
 from migrator.archive.records import Row, TicketHeader
-from migrator.tickiti.auth import sees
+from migrator.tickiti.asked import TicketName
+from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.markup import is_deep, plain_text
+from migrator.tickiti.responses import After
 from migrator.web.attachment import Chip, chip
 from migrator.web.problem import Problem
 from migrator.web.room import Room, Visit
@@ -21,6 +23,12 @@ from migrator.web.sanitize import clean
 
 POSTS: Final = 50
 """Posts on one page."""
+
+PAGE_TEXT: Final = 500_000
+"""Characters on one page: behind the post that goes beyond, the page ends."""
+
+_READ: Final = 10
+"""Posts read at once."""
 
 TEXT: Final = 200_000
 """Characters of one post that are shown; the API has them all."""
@@ -47,31 +55,48 @@ class Entry:
 
 def show(room: Room, request: Request, visit: Visit) -> Response:
     """Show a ticket."""
-    header = _find(room, visit, request.path_params["ticket"])
-    if header.merged_into is not None:
-        return RedirectResponse(f"/tickets/{header.merged_into}", 303)
+    asked = request.path_params["ticket"]
+    header = _find(room, visit, asked)
+    if header.id != asked:
+        return RedirectResponse(f"/tickets/{header.id}", 303)
     given = _AFTER.fullmatch(request.query_params.get("after", ""))
     after = (int(given[1]), int(given[2])) if given else None
-    threads = room.archive.threads
-    posts = threads.responses(header.id, after=after, limit=POSTS + 1, text_limit=TEXT + 1)
-    page = posts[:POSTS]
-    rows = threads.attachments_of([post.id for post in page])
+    page, more = _page(room, header, after)
+    rows = room.archive.threads.attachments_of([post.id for post in page])
     return room.page(
         "ticket.html",
         visit,
         ticket=header,
         entries=[_entry(room, post, rows.get(post.id, [])) for post in page],
         first=after is None,
-        next_page=f"{page[-1].created_at}-{page[-1].id}" if len(posts) > POSTS else "",
+        next_page=f"{page[-1].created_at}-{page[-1].id}" if more else "",
     )
 
 
+def _page(room: Room, header: TicketHeader, after: After | None) -> tuple[list[Post], bool]:
+    """Return the posts of one page, and whether there are more of them."""
+    page: list[Post] = []
+    size = 0
+    while True:
+        few = room.archive.threads.responses(
+            header.id, after=after, limit=_READ, text_limit=TEXT + 1
+        )
+        for post in few:
+            if len(page) == POSTS or size > PAGE_TEXT:
+                return page, True
+            page.append(post)
+            size += len(post.text)
+        if len(few) < _READ:
+            return page, False
+        after = (few[-1].created_at, few[-1].id)
+
+
 def _find(room: Room, visit: Visit, ticket_id: int) -> TicketHeader:
-    header = room.archive.threads.ticket(ticket_id)
-    if header is None or not sees(visit.token, header.queue_id):
-        # One answer for both: it must not tell which tickets exist in other queues.
-        raise Problem(404, "No such ticket", "It does not exist, or you may not see it.")
-    return header
+    try:
+        return room.tickets.find(TicketName(id=str(ticket_id)), visit.token)
+    except Refusal:
+        # One answer for all: it must not tell which tickets exist in other queues.
+        raise Problem(404, "No such ticket", "It does not exist, or you may not see it.") from None
 
 
 def _entry(room: Room, post: Post, rows: list[Row]) -> Entry:

@@ -60,6 +60,31 @@ def test_what_makes_it_safe_to_expose_is_handed_on(
     assert (home / "b.jsonl").exists()
 
 
+def test_two_claims_to_a_number_are_told(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ticket whose id is the number of another one is named before clients get the wrong one."""
+    monkeypatch.setattr("migrator.tickiti.serve", lambda _, **options: None)
+    (home / "map.csv").write_text("kayako_ticket_id,ticket_number\n11,10\n")
+    (home / "config.toml").write_text('[tickiti]\nticket_numbers = "map.csv"\n')
+    code, _, err = cli("serve")
+    assert code == 0
+    assert "numbers of other tickets: 10, and perhaps more" in err
+
+
+def test_pages_that_search_keep_no_call_of_the_api_waiting(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages read on a connection of their own, also where nothing may be written."""
+    seen: list[Any] = []
+    monkeypatch.setattr("migrator.tickiti.serve", lambda _, **options: None)
+    monkeypatch.setattr("migrator.tickiti.build_app", lambda archive, _: seen.append(archive))
+    monkeypatch.setattr("migrator.web.build_pages", lambda archive, _: seen.append(archive))
+    assert cli("serve")[0] == cli("serve", "--read-only")[0] == 0
+    assert len({id(archive.ledger) for archive in seen}) == 4
+    assert [archive.read_only for archive in seen] == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -25,6 +25,7 @@ def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
         desk = Desk(archive, server.url)
         desk.ticket(1)
         good, blocked = desk.attach("a.pdf", b"%PDF-1.4 0123456789"), desk.attach("a.exe", b"MZ")
+        asked = desk.attach("a.log", b"log")
         visitor.sign_in(desk.token())
         address = f"/attachments/{good}"
         visitor.get(address)
@@ -32,6 +33,8 @@ def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
         assert visitor.get(f"{address}/download", headers={"Range": "bytes=0-3"}).content == b"%PDF"
         assert visitor.get(f"{address}/view").status_code == 200
         assert visitor.get(f"/attachments/{blocked}/download").status_code == 403
+        assert visitor.get(f"/attachments/{asked}/download").status_code == 403
+        assert visitor.get("/attachments/99999/view").status_code == 404
     lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
     found = [
         tuple(line[key] for key in ("token_name", "ticket", "attachment", "status", "whole"))
@@ -42,7 +45,11 @@ def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
         ("Priya", 1, good, 206, True),
         ("Priya", 1, good, 200, True),
         ("Priya", 1, blocked, 403, True),
+        ("Priya", 1, asked, 403, True),
+        ("Priya", None, 99999, 404, True),
     ]
+    codes = [line["code"] for line in lines]
+    assert codes[3:] == ["attachment_blocked", "attachment_review_required", None]
     assert [line["sent"] for line in lines[:3]] == [19, 4, 19]
 
 

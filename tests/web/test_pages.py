@@ -291,6 +291,56 @@ def test_merged_ticket_leads_to_the_one_that_took_it(desk: Desk, visitor: Visito
     assert (answer.status_code, answer.headers["location"]) == (303, "/tickets/67")
 
 
+def test_merge_tells_nothing_of_a_hidden_ticket(desk: Desk, stranger: Visitor) -> None:
+    """Where an old number leads is told to those who see the ticket there, and to all of them."""
+    desk.ticket(166, department=3)
+    desk.ticket(167, department=4)
+    with desk.archive.ledger.atomic():
+        desk.archive.ledger.mark_merged(166, 167)
+    stranger.sign_in(desk.token(queues=[3]))
+    hidden, never = stranger.get("/tickets/166"), stranger.get("/tickets/99166")
+    assert hidden.status_code == never.status_code == 404
+    assert "location" not in hidden.headers
+    assert hidden.text == never.text
+    stranger.sign_in(desk.token(queues=[4]))
+    assert stranger.get("/tickets/166").headers["location"] == "/tickets/167"
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_deleted_ticket_is_shown_only_if_configured(open_desk: OpenDesk, served: bool) -> None:
+    """What the source deleted is in no list and on no page, unless the operator wants it."""
+    with (
+        open_desk(serve_deleted=served) as desk,
+        Visitor(base_url=desk.url, timeout=20) as visitor,
+    ):
+        desk.ticket(5, PostRow(51, NOON, text="secret words"))
+        attachment = desk.attach("a.pdf", b"%PDF", 5, 51)
+        with desk.archive.ledger.atomic():
+            desk.archive.ledger.mark_ticket_deleted(5)
+            desk.archive.ledger.mark_deleted(attachment, "the source deleted its ticket")
+        visitor.sign_in(desk.token())
+        pages = ["/tickets/5", f"/attachments/{attachment}", f"/attachments/{attachment}/download"]
+        assert {visitor.get(path).status_code for path in pages} == {200 if served else 404}
+        assert ("Subject 5" in visitor.get("/").text) is served
+        assert ("deleted in the old helpdesk" in visitor.get("/tickets/5").text) is served
+
+
+def test_page_ends_where_its_posts_get_too_long(desk: Desk, visitor: Visitor) -> None:
+    """A page is made in a bounded time: five huge posts are two pages, none is lost or doubled."""
+    huge = "<p>long</p>" * 18_000
+    desk.ticket(68, *[PostRow(n, NOON + n, is_html=True, text=huge) for n in range(680, 685)])
+    found: list[str] = []
+    pages, address = 0, "/tickets/68"
+    while address:
+        page = visitor.get(address).text
+        found += re.findall(r'<article class="post" id="post-(\d+)"', page)
+        pages += 1
+        following = re.search(r'href="(/tickets/68\?after=[\d-]+)"', page)
+        address = following[1] if following else ""
+    assert found == ["680", "681", "682", "683", "684"]
+    assert pages == 2
+
+
 def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
     """The run that goes on, the ledger, the runs before, and failures with their reasons."""
     attachment = desk.attach("sad.pdf", None, 1, 11, State.FAILED)
