@@ -14,10 +14,10 @@ from migrator.cli._common import App, open_beside, pass_app
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "csv"]),
+    type=click.Choice(["text", "json", "csv", "html"]),
     default="text",
     show_default=True,
-    help="csv has a line for every attachment.",
+    help="csv has a line for every attachment; html is one file to send, print and sign.",
 )
 @click.option(
     "--output",
@@ -34,6 +34,7 @@ def report(app: App, form: str, output: Path | None) -> None:
     Example:
       migrator report
       migrator report --format csv --output attachments.csv
+      migrator report --format html --output report.html
     """
     from migrator.report import build, render, to_csv, to_json
 
@@ -41,6 +42,10 @@ def report(app: App, form: str, output: Path | None) -> None:
     with archive:
         if form == "csv":
             _output.write(to_csv(archive.ledger.rows()), output)
+        elif form == "html":
+            from migrator.report.html import render_report
+
+            _output.write(render_report(build(archive, behind=True)), output)
         else:
             tell = to_json if form == "json" else render
             _output.write([tell(build(archive))], output)

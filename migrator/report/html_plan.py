@@ -1,0 +1,280 @@
+"""The dry run as a page: how long, how much, and what Tickiti will say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from migrator.archive.records import Count
+from migrator.report import charts
+from migrator.report.html_parts import MEASURES, Links, breakdown, by_year, group_name, moment
+from migrator.report.page import (
+    Cell,
+    Cells,
+    Exhibit,
+    Figure,
+    Mood,
+    Page,
+    Section,
+    Table,
+    brief,
+)
+from migrator.report.plain import human_bytes, human_duration
+from migrator.report.plan_model import Plan
+
+_NO_ROWS: Links = {}
+QUEUES_SHOWN = 50
+
+
+def page(plan: Plan) -> Page:
+    """Arrange the dry run: the date and the budget first, then what they rest on."""
+    chapters = (
+        ("tickiti", "What Tickiti will say", _verdicts(plan)),
+        ("contents", "What there is", _breakdowns(plan)),
+        ("budget", "Time, disk and requests", _budget(plan)),
+    )
+    sections = [Section(id_, title, tuple(made)) for id_, title, made in chapters]
+    return Page(
+        title="Dry run of the migration",
+        facts=(("Source", brief(plan.source)), ("As of", f"{moment(plan.made_at)} UTC")),
+        mood=_mood(plan),
+        word=_word(plan),
+        sentence=" ".join(_sentences(plan)),
+        opening=_opening(plan),
+        figures=tuple(_figures(plan)),
+        sections=tuple(section for section in sections if section.exhibits),
+    )
+
+
+def _mood(plan: Plan) -> Mood:
+    if not plan.complete:
+        return "warn"
+    return "good" if plan.listed.n else "calm"
+
+
+def _word(plan: Plan) -> str:
+    pace = plan.pace
+    if not plan.listed.n:
+        return "No attachments found"
+    if not plan.todo.n:
+        return "Nothing left to fetch"
+    if pace.estimated_seconds is None:
+        return f"{plan.todo.n:,} attachments to fetch"
+    return f"About {human_duration(pace.estimated_seconds)}"
+
+
+def _sentences(plan: Plan) -> Iterator[str]:
+    yield (
+        f"A run will fetch {plan.todo.n:,} attachments ({human_bytes(plan.todo.bytes)}) with "
+        f"{plan.pace.concurrency} requests at once."
+    )
+    if plan.pace.low_seconds is not None and plan.pace.high_seconds is not None:
+        low, high = human_duration(plan.pace.low_seconds), human_duration(plan.pace.high_seconds)
+        yield f"It should take between {low} and {high}."
+    elif plan.pace.estimated_seconds is None and plan.todo.n:
+        yield "No estimate: no attachment could be fetched as a sample."
+    if plan.ended:
+        yield f"The dry run ended early ({brief(plan.ended)}): this is a part of what there is."
+    if plan.fast and not plan.fast.fallback:
+        yield "It is an estimate: only tickets that Kayako marks as having files were looked at."
+    if plan.unlisted or plan.short:
+        yield (
+            f"Not all could be seen: {plan.unlisted:,} tickets could not be listed, "
+            f"{plan.short:,} are counted by the source but not shown."
+        )
+    yield "Nothing was written, neither here nor at the source."
+
+
+def _opening(plan: Plan) -> Exhibit:
+    """Show what Tickiti's rules make of the files: the one bar that is the whole."""
+    verdicts = plan.verdicts
+    chart = charts.balance(
+        "What Tickiti will say to a download",
+        [
+            ("allowed", "stored", verdicts.allow.n),
+            ("review", "missing", verdicts.review.n),
+            ("blocked", "failed", verdicts.block.n),
+        ],
+        f"{plan.listed.n:,} attachments",
+    )
+    rows: tuple[tuple[str, charts.Tone, Count, str], ...] = (
+        ("allowed", "stored", verdicts.allow, "downloads at once"),
+        ("review", "missing", verdicts.review, "someone must confirm (intent `review_ok`)"),
+        ("blocked", "failed", verdicts.block, "a rule forbids it, see `migrator rule list`"),
+    )
+    table = Table(
+        "Attachments by Tickiti's rules for downloads",
+        (
+            ("Answer", "text"),
+            ("Attachments", "number"),
+            ("Bytes", "number"),
+            ("Share", "number"),
+        ),
+        tuple(
+            (
+                Cell(name, tone=tone, note=meaning),
+                *_amounts(count),
+                Cell(charts.percent(count.n, plan.listed.n), "number"),
+            )
+            for name, tone, count, meaning in rows
+        ),
+        foot=(
+            Cell("listed", note="all attachments in scope"),
+            *_amounts(plan.listed),
+            Cell(charts.percent(plan.listed.n, plan.listed.n), "number"),
+        ),
+    )
+    return Exhibit("answers", "What Tickiti will say to a download", chart=chart, table=table)
+
+
+def _amounts(count: Count) -> tuple[Cell, Cell]:
+    return Cell(f"{count.n:,}", "number"), Cell(human_bytes(count.bytes), "number")
+
+
+def _figures(plan: Plan) -> Iterator[Figure]:
+    of = f"of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
+    yield Figure("Tickets looked at", f"{plan.tickets:,}", of)
+    yield Figure("Attachments listed", f"{plan.listed.n:,}", human_bytes(plan.listed.bytes))
+    yield Figure("To fetch", f"{plan.todo.n:,}", human_bytes(plan.todo.bytes))
+    yield Figure("Already stored", f"{plan.stored.n:,}", human_bytes(plan.stored.bytes))
+    plain = f"{human_bytes(plan.disk.plain)} if equal files were kept twice"
+    yield Figure("Disk needed, about", human_bytes(plan.disk.deduped), plain, "disk")
+    yield Figure("Requests to be made", f"{plan.requests.total:,}", href="requests")
+
+
+def _verdicts(plan: Plan) -> Iterator[Exhibit]:
+    verdicts = plan.verdicts
+    limit, most = human_bytes(verdicts.max_download), human_bytes(verdicts.max_attachment)
+    lines = (
+        (f"over {limit}", verdicts.too_large, "too large for one download through the API"),
+        (f"over {most}", verdicts.oversize, "over Tickiti's own limit for an attachment"),
+        ("odd name", verdicts.odd_name, "cannot be a file name everywhere"),
+        ("no extension", verdicts.no_extension, "rules have nothing to go by"),
+        ("empty", verdicts.empty, "no bytes"),
+    )
+    chart = charts.bars(
+        "What stands out",
+        [(name, (count.n, count.bytes)) for name, count, _ in lines],
+        MEASURES,
+        (plan.listed.n, plan.listed.bytes),
+    )
+    table = Table(
+        "Attachments that stand out; one may count in several lines",
+        (("What", "text"), ("Attachments", "number"), ("Bytes", "number")),
+        tuple((Cell(name, note=why), *_amounts(count)) for name, count, why in lines),
+    )
+    yield Exhibit("oddities", "What stands out", chart=chart, table=table)
+    if gaps := tuple(_gap_rows(plan)):
+        table = Table(
+            "Between Kayako and Tickiti",
+            (("What", "text"), ("Number", "number"), ("Which", "name")),
+            gaps,
+        )
+        yield Exhibit("mapping", "Tickets and departments without a place", table=table)
+
+
+def _gap_rows(plan: Plan) -> Iterator[Cells]:
+    gaps = plan.gaps
+    if gaps.numbers is not None:
+        first = ", ".join(map(str, gaps.first))
+        yield (
+            Cell("tickets with files and without a number"),
+            Cell(f"{gaps.numbers:,}", "number"),
+            Cell(first + (", …" if gaps.numbers > len(gaps.first) else ""), "name"),
+        )
+    for group in (gaps.queues or ())[:QUEUES_SHOWN]:
+        yield (
+            Cell("attachments of a department without a queue"),
+            Cell(f"{group.n:,}", "number"),
+            Cell(group_name(group), "name"),
+        )
+
+
+def _breakdowns(plan: Plan) -> Iterator[Exhibit]:
+    if not plan.listed.n:
+        return
+    links = _NO_ROWS
+    yield breakdown("department", "By department", plan.departments, links=links)
+    yield breakdown("type", "By type", plan.types, links=links, intro="As the source declares it.")
+    if plan.extensions:
+        yield breakdown("extension", "By extension", plan.extensions, links=links)
+    yield by_year("By year", plan.years, links=links)
+    yield breakdown("size", "By size", plan.sizes, links=links, largest=False)
+
+
+def _budget(plan: Plan) -> Iterator[Exhibit]:
+    yield _pace(plan)
+    yield _disk(plan)
+    yield _requests(plan)
+
+
+def _pace(plan: Plan) -> Exhibit:
+    pace = plan.pace
+    rate = pace.list_requests / pace.list_seconds if pace.list_seconds else 0
+    rows: list[Cells] = [
+        (Cell("requests at once"), Cell(f"{pace.concurrency:,}", "number")),
+        (Cell("lists asked for"), Cell(f"{pace.list_requests:,}", "number")),
+        (Cell("lists a second, each connection"), Cell(f"{rate:.1f}", "number")),
+        (Cell("attachments fetched as a sample"), Cell(f"{pace.sampled:,}", "number")),
+        (Cell("bytes of the sample"), Cell(human_bytes(pace.sampled_bytes), "number")),
+        (Cell("transfer of the sample"), Cell(f"{pace.sample_seconds:.1f} s", "number")),
+    ]
+    for name, seconds in (
+        ("estimated duration", pace.estimated_seconds),
+        ("hardly less than", pace.low_seconds),
+        ("hardly more than", pace.high_seconds),
+    ):
+        told = "not known" if seconds is None else human_duration(seconds)
+        rows.append((Cell(name), Cell(told, "number")))
+    table = Table("What was measured", (("What", "text"), ("Value", "number")), tuple(rows))
+    return Exhibit("pace", "Time", table=table)
+
+
+def _disk(plan: Plan) -> Exhibit:
+    disk = plan.disk
+    saved = max(disk.plain - disk.deduped, 0)
+    how = (
+        "Equal files are guessed by their names and sizes; `--sample N` looks at real ones."
+        if disk.method == "names"
+        else f"Equal files are estimated from the contents of {disk.compared:,} pairs."
+    )
+    chart = charts.balance(
+        "Bytes on disk and bytes saved",
+        [("kept on disk", "stored", disk.deduped), ("saved", "saved", saved)],
+        "Bytes of all attachments",
+    )
+    rows = [
+        (Cell("Kept on disk", tone="stored"), Cell(human_bytes(disk.deduped), "number")),
+        (
+            Cell("Saved by keeping equal files once", tone="saved"),
+            Cell(human_bytes(saved), "number"),
+        ),
+        (Cell("Without that"), Cell(human_bytes(disk.plain), "number")),
+    ]
+    if disk.free is not None:
+        rows.append((Cell("Free on this disk"), Cell(human_bytes(disk.free), "number")))
+    table = Table("Room for the archive", (("What", "text"), ("Size", "number")), tuple(rows))
+    return Exhibit("disk", "Disk", how, chart, table)
+
+
+def _requests(plan: Plan) -> Exhibit:
+    requests = plan.requests
+    lines = (
+        ("pages of the ticket list", requests.pages),
+        ("lists of attachments", requests.lists),
+        ("attachments", requests.fetches),
+        ("threads", requests.threads),
+    )
+    chart = charts.bars(
+        "Requests of a run by kind",
+        [(name, (n,)) for name, n in lines],
+        (charts.Measure("requests", "count", charts.plainly),),
+        (requests.total,),
+    )
+    table = Table(
+        "Requests that a run will make",
+        (("For", "text"), ("Requests", "number")),
+        tuple((Cell(name), Cell(f"{n:,}", "number")) for name, n in lines),
+        foot=(Cell("All"), Cell(f"{requests.total:,}", "number")),
+        notes=(f"The dry run itself made {requests.made:,}.",),
+    )
+    return Exhibit("requests", "Requests", chart=chart, table=table)

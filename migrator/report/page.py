@@ -1,0 +1,138 @@
+"""What a report in HTML consists of, before it is HTML: sections of charts, tables and rows."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from migrator.report.charts import Chart, Tone
+from migrator.report.plain import shown
+
+LONGEST = 120
+"""How many characters of a foreign text are shown."""
+
+Kind = Literal["text", "number", "name", "word"]
+Mood = Literal["good", "warn", "bad", "calm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value of a table; ``href`` leads to the rows behind it, ``tone`` gives it a swatch.
+
+    The kinds ``name`` and, narrower, ``word`` are texts of unknown origin, set apart from their
+    surroundings. ``note`` explains it; in it, commands stand between backticks.
+    """
+
+    text: str
+    kind: Kind = "text"
+    href: str | None = None
+    tone: Tone | None = None
+    note: str = ""
+
+
+Cells = tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under titled columns; the first cell of a row is its header.
+
+    ``notes`` stand below it: what was left out. ``command`` lists all rows. A ``wide`` table may
+    be wider than a phone and is moved within its own box.
+    """
+
+    caption: str
+    head: tuple[tuple[str, Kind], ...]
+    rows: tuple[Cells, ...]
+    foot: Cells = ()
+    notes: tuple[str, ...] = ()
+    command_intro: str = "All of them:"
+    command: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A heading with its chart and the table of the same numbers."""
+
+    id: str
+    title: str
+    intro: str = ""
+    chart: Chart | None = None
+    table: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Exhibits that belong together."""
+
+    id: str
+    title: str
+    exhibits: tuple[Exhibit, ...]
+    intro: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number worth knowing at first sight."""
+
+    label: str
+    value: str
+    detail: str = ""
+    href: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The first of ``total`` rows of a figure; ``back`` is the id of the exhibit that shows it.
+
+    Those of one ``group`` follow each other.
+    """
+
+    id: str
+    group: str
+    title: str
+    total: int
+    back: str
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole report: the verdict first, then what it rests on, the rows last.
+
+    In ``intro`` texts, ``sentence`` and notes, what stands between backticks is a command.
+    ``sign`` is what a signature on paper would stand for; empty for none.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    mood: Mood
+    word: str
+    sentence: str
+    opening: Exhibit
+    figures: tuple[Figure, ...]
+    sections: tuple[Section, ...]
+    behind: tuple[Behind, ...] = ()
+    sign: str = ""
+
+
+def brief(text: str, limit: int = LONGEST) -> str:
+    """Make a text of unknown origin one harmless line of at most ``limit`` characters.
+
+    Marks that stand above or below a letter count as nothing in width: no more than three in a
+    row are kept, since a tower of them covers the lines around it.
+    """
+    kept, marks = [], 0
+    for char in text[: 4 * limit]:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks <= 3:
+            kept.append(char)
+    line = shown("".join(kept))
+    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
+
+
+def cut(total: int, limit: int, what: str) -> tuple[str, ...]:
+    """Tell, where there are more than are shown, how many."""
+    return (f"The first {limit:,} of {total:,} {what}.",) if total > limit else ()
