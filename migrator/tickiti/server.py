@@ -127,7 +127,7 @@ class _Server(uvicorn.Server):
             app,
             http=Connection,
             ws="none",
-            loop="asyncio",
+            loop="auto",
             lifespan="off",
             interface="asgi3",
             log_config=None,
