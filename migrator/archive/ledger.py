@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from migrator.archive.checkpoint import Checkpoint
-from migrator.archive.reading import Reading
+from migrator.archive.planning import Planning
 from migrator.archive.records import (
     UNFINISHED,
     Department,
@@ -94,7 +94,7 @@ _PUT_BLOB = """
     ON CONFLICT (sha256) DO NOTHING"""
 
 
-class Ledger(Reading):
+class Ledger(Planning):
     """The whole ledger. Every writing method is one transaction, or part of the caller's.
 
     All methods may be called from any thread. They raise ArchiveBusy, ArchiveUnwritable or

@@ -11,104 +11,17 @@ import json
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from migrator import events
+from migrator.cli._tally import Expected, Tally
 from migrator.report.plain import human_bytes, human_duration, iso_time, shown
 
 LINE_EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
-
-
-@dataclass
-class Tally:
-    """What the events so far add up to; ``todo`` grows while tickets are still being listed.
-
-    ``pace`` tells how many requests are made at once while those are fewer than allowed.
-    """
-
-    run_id: int | None = None
-    kind: str = "run"
-    tickets: int = 0
-    tickets_total: int | None = None
-    todo: int = 0
-    settled: int = 0
-    received: int = 0
-    retries: int = 0
-    states: Counter[str] = field(default_factory=Counter)
-    opening: str = ""
-    pace: str = ""
-
-    def take(self, event: events.Event) -> None:
-        """Add one event."""
-        match event:
-            case events.RunStarted():
-                self.run_id, self.kind = event.run_id, event.kind
-                self.opening = f"{'Resuming' if event.resumes else 'Starting'} {event.kind}"
-                if event.listed:
-                    self.opening += f": {event.done:,} of {event.listed:,} attachments are settled"
-            case events.TicketsCounted():
-                self.tickets_total = event.total
-            case events.TicketListed():
-                self.tickets += 1
-                self.todo += event.todo
-            case events.LeftoversQueued():
-                self.todo += event.todo
-            case events.AttachmentSettled():
-                self.settled += 1
-                self.received += event.received
-                self.states[event.state] += 1
-            case events.AttachmentAudited() | events.BlobChecked() | events.FileHandedOver():
-                self._check(event)
-            case events.Retrying():
-                self.retries += 1
-            case events.PaceChanged():
-                slower = event.limit < event.most
-                self.pace = f"{event.limit} of {event.most} at once" if slower else ""
-            case _:
-                pass
-
-    def _check(
-        self, event: events.AttachmentAudited | events.BlobChecked | events.FileHandedOver
-    ) -> None:
-        """Add one file or attachment that was read again."""
-        self.settled += 1
-        self.todo = event.total
-        if isinstance(event, events.AttachmentAudited):
-            self.kind = "audit"
-            self.received += event.received
-            self.states[event.verdict if event.ours == "ok" else event.ours] += 1
-        else:
-            self.kind = "verify"
-            self.received += event.size
-            self.states[event.verdict] += 1
-
-    @property
-    def listed(self) -> int:
-        """Count the tickets listed; one that changed meanwhile is listed twice, but told once."""
-        return self.tickets if self.tickets_total is None else min(self.tickets, self.tickets_total)
-
-    @property
-    def unit(self) -> str:
-        """Name what is being counted."""
-        return "file" if self.kind == "verify" else "attachment"
-
-    def expected(self) -> float:
-        """Estimate how many will be settled in the end, from the tickets listed so far."""
-        if not self.tickets or not self.tickets_total:
-            return self.todo
-        return self.todo * max(1.0, self.tickets_total / self.tickets)
-
-    def troubles(self) -> dict[str, int]:
-        """Count what went wrong so far, by state, and how often a request was tried again."""
-        names = ("failed", "missing", "gone", "damaged", "lost", "differ", "vanished", "unasked")
-        found = {name: self.states[name] for name in names if self.states[name]}
-        return found | ({"retries": self.retries} if self.retries else {})
 
 
 class ProgressListener(events.Listener, Protocol):
@@ -123,12 +36,19 @@ class ProgressListener(events.Listener, Protocol):
         """Give the screen back."""
 
 
-def progress(log_format: str = "text", stream: TextIO | None = None) -> ProgressListener:
-    """Choose how progress is told on ``stream`` (None: stderr); use it in a ``with`` block."""
+def progress(
+    log_format: str = "text", stream: TextIO | None = None, *, plan: Expected | None = None
+) -> ProgressListener:
+    """Choose how progress is told on ``stream`` (None: stderr); use it in a ``with`` block.
+
+    ``plan`` is what there will be to do, where that is known from the beginning.
+    """
     stream = stream or sys.stderr
     if log_format == "json":
         return JsonLines(stream)
-    return Bars(stream) if stream.isatty() else Lines(stream)
+    told: Bars | Lines = Bars(stream) if stream.isatty() else Lines(stream)
+    told.expect(plan)
+    return told
 
 
 class _Steady:
@@ -155,6 +75,10 @@ class _Base:
         self._stream = _Steady(stream)
         self._tally = Tally()
 
+    def expect(self, plan: Expected | None) -> None:
+        """Take note of what there will be to do."""
+        self._tally.plan = plan
+
     def __enter__(self) -> Self:
         return self
 
@@ -169,6 +93,17 @@ def _sentence(event: events.Event, tally: Tally) -> str | None:
     if isinstance(event, events.Notice):
         return ("Warning: " if event.level == "warning" else "") + shown(event.text)
     return f"{tally.opening}." if isinstance(event, events.RunStarted) else None
+
+
+def _settled(tally: Tally) -> Iterator[str]:
+    yield f"{tally.settled:,} of {tally.known:,} {tally.unit}s"
+    of = f" of {human_bytes(tally.known_bytes)}" if tally.plan else ""
+    yield human_bytes(tally.received) + of
+
+
+def _found(tally: Tally) -> list[str]:
+    """Tell what a dry run has seen so far: it settles nothing."""
+    return [f"{tally.found:,} attachments, {human_bytes(tally.todo_bytes)} to fetch"]
 
 
 class Lines(_Base):
@@ -194,16 +129,17 @@ class Lines(_Base):
     def _line(self) -> str:
         tally = self._tally
         seconds = self._clock() - self._began
-        parts = [f"{tally.settled:,} of {tally.todo:,} {tally.unit}s", human_bytes(tally.received)]
+        parts = [] if tally.kind == "plan" else [*_settled(tally)]
         if tally.tickets:
-            total = f" of {tally.tickets_total:,}" if tally.tickets_total else ""
+            total = f" of {tally.all_tickets:,}" if tally.all_tickets else ""
             parts.append(f"{tally.listed:,}{total} tickets listed")
+        parts += _found(tally) if tally.kind == "plan" else []
         parts += [f"{count:,} {name}" for name, count in tally.troubles().items()]
         parts += [tally.pace] if tally.pace else []
         parts.append(f"after {human_duration(seconds)}")
-        if seconds and tally.settled and tally.expected() > tally.settled:
-            left = (tally.expected() - tally.settled) * seconds / tally.settled
-            parts.append(f"about {human_duration(left)} left")
+        share = tally.share()
+        if seconds and share and share < 1:
+            parts.append(f"about {human_duration(seconds / share - seconds)} left")
         return ", ".join(parts)
 
     def _print(self, text: str) -> None:
@@ -249,9 +185,9 @@ class Bars(_Base):
         if text := _sentence(event, tally):
             self._tqdm.write(text, file=self._stream)
         elif isinstance(event, events.TicketListed | events.TicketsCounted):
-            self._show("ticket", tally.listed, tally.tickets_total)
-        if tally.todo:
-            self._show(tally.unit, tally.settled, max(tally.todo, tally.settled))
+            self._show("ticket", tally.listed, tally.all_tickets)
+        if tally.known and tally.kind != "plan":
+            self._show(tally.unit, tally.settled, max(tally.known, tally.settled))
 
     def _show(self, unit: str, count: int, total: int | None) -> None:
         bar = self._bars.get(unit)
@@ -264,12 +200,21 @@ class Bars(_Base):
                 position=len(self._bars),
             )
         bar.total = total
-        if unit != "ticket":
-            words = [human_bytes(self._tally.received)]
-            words += [f"{name} {number:,}" for name, number in self._tally.troubles().items()]
-            words += [self._tally.pace] if self._tally.pace else []
-            bar.set_postfix_str(", ".join(words), refresh=False)
+        bar.set_postfix_str(", ".join(self._words(unit)), refresh=False)
         bar.update(count - bar.n)
+
+    def _words(self, unit: str) -> Iterator[str]:
+        tally = self._tally
+        if unit == "ticket" and tally.kind != "plan":
+            return
+        if unit == "ticket":
+            yield from _found(tally)
+        else:
+            _, size = _settled(tally)
+            yield size
+        yield from (f"{name} {number:,}" for name, number in tally.troubles().items())
+        if tally.pace:
+            yield tally.pace
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

@@ -16,9 +16,8 @@ from migrator.events import Listener, Notice
 from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.source import Source
 from migrator.kayako.urls import safe
-from migrator.transfer.dry import Sampled
 from migrator.transfer.fetch import Fetcher
-from migrator.transfer.result import DeletionLimit, RunOptions, RunResult, Timing
+from migrator.transfer.result import DeletionLimit, RunOptions, RunResult
 from migrator.transfer.run import run
 from migrator.transfer.stop import Stop
 from migrator.transfer.sync import SyncOptions, plan
@@ -107,21 +106,3 @@ async def sync_within(
         listener(Notice(f"whole pass: {decided.why}"))
     options = replace(options, increment=decided.increment)
     return await pull_within(settings_from(config), archive, options, listener, stop)
-
-
-def pull_dry(
-    settings: KayakoSettings, archive: Archive, options: RunOptions, listener: Listener
-) -> tuple[RunResult, Timing]:
-    """Do the same run over an archive that writes nothing; fetch a sample only."""
-    lists = replace(options, posts=False)
-    with threads(settings) as pool:
-
-        async def work(stop: Stop) -> tuple[RunResult, Timing]:
-            async with Source(
-                settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
-            ) as source:
-                fetch = Sampled(Fetcher(source, archive.blobs, pool))
-                result = await run(source, archive, fetch, lists, listener=listener, stop=stop)
-                return result, fetch.timing
-
-        return drive(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,67 +14,78 @@ if TYPE_CHECKING:
     from migrator.transfer.walk import Scope
 
 
+def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a place where nothing can be written now, not after hours of listing."""
+    if value is not None and not value.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {str(value.parent)!r}", ctx, param)
+    return value
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
 @click.command()
 @scope_options
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="What to print.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--output", type=FILE, callback=_place, metavar="FILE", help="Write there, not to stdout."
+)
+@click.option(
+    "--save-plan",
+    type=FILE,
+    callback=_place,
+    metavar="FILE",
+    help="Keep what was listed for `migrator run --plan`; interrupted, it goes on next time.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(2, 100_000),
+    metavar="N",
+    help="Fetch up to N more attachments that may be equal, to tell what keeping them once saves.",
+)
+@click.option(
+    "--fast",
+    is_flag=True,
+    help="Look only at tickets that Kayako marks as having files; an estimate.",
+)
 @pass_app
-def plan(app: App, *, scope: Scope, as_json: bool) -> int:
+def plan(
+    app: App,
+    *,
+    scope: Scope,
+    form: str,
+    as_json: bool,
+    output: Path | None,
+    save_plan: Path | None,
+    sample: int | None,
+    fast: bool,
+) -> int:
     """Tell what a run would do, what Tickiti will refuse, and how long it takes.
 
     Lists everything as `migrator run` does and fetches a few attachments to measure the pace.
-    Nothing is written, neither here nor at the source.
+    Nothing is written but the report and, with --save-plan, the plan. What is listed is kept in
+    FILE.partial until the plan is whole: after an interruption the same command goes on.
 
     \b
     Examples:
       migrator plan
+      migrator plan --fast
+      migrator plan --save-plan plan.jsonl --format html --output plan.html
       migrator plan --department Sales --json > plan.json
     """
-    return dry_run(app, scope, as_json=as_json)
+    from migrator.cli._planning import Wishes, make_plan
 
-
-def dry_run(app: App, scope: Scope, *, as_json: bool) -> int:
-    """Do the dry run and print its report on stdout."""
-    from migrator.archive import open_dry
-    from migrator.cli._common import apply_config, settings_from
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import options_from, pull_dry
-    from migrator.report import plan as report
-    from migrator.tickiti.rules import gate
-    from migrator.transfer.dry import estimate_seconds
-
-    config = app.load()
-    options = options_from(config, scope, kind="plan")
-    with open_dry(config.archive.path) as archive:
-        apply_config(archive, config)
-        with progress(app.log_format) as listener:
-            result, sample = pull_dry(settings_from(config), archive, options, listener)
-        if result.ended_by is not None:
-            raise result.ended_by
-        rules = archive.access.rules()
-        todo = report.todo(archive)
-        pace = report.Pace(
-            concurrency=options.concurrency,
-            list_requests=result.lists.calls,
-            list_seconds=result.lists.seconds,
-            sampled=sample.calls,
-            sampled_bytes=sample.bytes,
-            sample_seconds=sample.seconds,
-            estimated_seconds=estimate_seconds(
-                result,
-                sample,
-                todo=todo.n,
-                todo_bytes=todo.bytes,
-                concurrency=options.concurrency,
-                threads=archive.threads.count_unread() if options.posts else 0,
-            ),
-        )
-        made = report.build(
-            archive,
-            lambda extension: gate(rules, f"name.{extension}" if extension else "name").value,
-            max_download=config.tickiti.max_download,
-            pace=pace,
-            unlisted=len(result.unlisted) + len(result.unreadable),
-            short=result.short,
-        )
-    click.echo(report.to_json(made) if as_json else report.to_text(made), nl=as_json)
-    return 0 if result.proven else 3
+    if fast and scope.limit_tickets:
+        raise click.UsageError("--fast and --limit-tickets do not go together")
+    if output is not None and save_plan is not None and output.resolve() == save_plan.resolve():
+        raise click.UsageError("--output and --save-plan must be two files")
+    form = "json" if as_json else form
+    return make_plan(app, Wishes(scope, form, output, save_plan, sample or 0, fast))

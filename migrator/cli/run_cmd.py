@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +12,11 @@ from migrator.cli._common import App, pass_app
 from migrator.cli._scope import scope_options
 
 if TYPE_CHECKING:
-    from migrator.transfer.result import RunResult
+    from migrator.archive import Archive
+    from migrator.cli._tally import Expected
+    from migrator.transfer.drift import Drift
+    from migrator.transfer.planfile import PlanFile
+    from migrator.transfer.result import RunOptions, RunResult
     from migrator.transfer.walk import Scope
 
 
@@ -21,8 +27,23 @@ if TYPE_CHECKING:
     "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; the same as `migrator plan`.")
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Tell what changed since `migrator plan --save-plan FILE`.",
+)
 @pass_app
-def run(app: App, *, scope: Scope, recheck: bool, accept_deletions: bool, dry_run: bool) -> int:
+def run(
+    app: App,
+    *,
+    scope: Scope,
+    recheck: bool,
+    accept_deletions: bool,
+    dry_run: bool,
+    plan_path: Path | None,
+) -> int:
     """Pull every attachment into the archive.
 
     Safe to interrupt and to run again: what is stored is never fetched twice. The closing ledger
@@ -33,11 +54,14 @@ def run(app: App, *, scope: Scope, recheck: bool, accept_deletions: bool, dry_ru
       migrator run
       migrator run --department Support --since 30d
       migrator run --recheck
+      migrator run --plan plan.jsonl
     """
     if dry_run:
-        from migrator.cli.plan_cmd import dry_run as plan
+        from migrator.cli._planning import Wishes, make_plan
 
-        return plan(app, scope, as_json=False)
+        if plan_path is not None:
+            raise click.UsageError("--dry-run and --plan do not go together")
+        return make_plan(app, Wishes(scope))
     from migrator.archive import open_archive
     from migrator.cli._common import apply_config, settings_from
     from migrator.cli._disk import warn_of_network
@@ -47,9 +71,11 @@ def run(app: App, *, scope: Scope, recheck: bool, accept_deletions: bool, dry_ru
     config = app.load()
     warn_of_network(config.archive.path)
     options = options_from(config, scope, kind="run", recheck=recheck, accept=accept_deletions)
+    if plan_path is not None:
+        options = replace(options, plan=checked_plan(plan_path, options))
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
-        with progress(app.log_format) as listener:
+        with progress(app.log_format, plan=ahead(archive, options.plan)) as listener:
             result = pull(settings_from(config), archive, options, listener)
         return conclude(archive, result)
 
@@ -65,10 +91,60 @@ def conclude(archive: object, result: RunResult) -> int:
 
     assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
     click.echo(render(build(archive)), nl=False)
+    if result.drift is not None:
+        tell_drift(result.drift)
     tell_gaps(result)
     if result.ended_by is not None:
         raise result.ended_by
     return result.exit_code
+
+
+def checked_plan(path: Path, options: RunOptions) -> PlanFile:
+    """Read a plan, and see that it is of what the run is asked for; else ConfigError."""
+    from migrator.cli._common import now
+    from migrator.transfer.planfile import PlanFile
+
+    plan = PlanFile(path)
+    plan.check(options.source_name, options.scope, now=now())
+    return plan
+
+
+def ahead(archive: Archive, plan: PlanFile | None) -> Expected | None:
+    """Tell what a run has to do by its plan, without what was settled since."""
+    from migrator.archive import UNFINISHED
+    from migrator.cli._tally import Expected
+
+    if plan is None:
+        return None
+    counts = archive.ledger.counts()
+    settled = [count for state, count in counts.items() if state not in UNFINISHED]
+    return Expected(
+        plan.head.tickets,
+        max(0, plan.head.attachments - sum(one.n for one in settled)),
+        max(0, plan.head.bytes - sum(one.bytes for one in settled)),
+    )
+
+
+def tell_drift(drift: Drift) -> None:
+    """Print how the helpdesk differs from the plan of the run."""
+    from migrator.cli._common import shown
+    from migrator.report.plain import human_bytes
+
+    kinds = (("new", drift.new), ("vanished", drift.vanished), ("changed", drift.changed))
+    told = [
+        f"{found.n:,} {name} ({human_bytes(found.bytes)})"
+        for name, found in kinds
+        if found is not None
+    ]
+    click.echo(f"\nSince the plan: {', '.join(told)}")
+    for name, found in kinds:
+        if found is None:
+            click.echo("  What has vanished is not known: not everything was listed.")
+            continue
+        for one in found.first:
+            click.echo(f"  {name}: attachment {one.id} of ticket {one.ticket}, {shown(one.name)}")
+        if found.n > len(found.first):
+            click.echo(f"  {name}: and {found.n - len(found.first):,} more")
 
 
 def tell_gaps(result: RunResult) -> None:

@@ -12,6 +12,8 @@ from migrator.archive.records import Count, Group
 MAX_ATTACHMENT = 50_000_000
 """Tickiti's default limit for one attachment, 50 MB, from its documentation of system settings."""
 
+NONE = Count()
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -94,14 +96,14 @@ class Verdicts:
 
     max_download: int
     max_attachment: int = MAX_ATTACHMENT
-    allow: Count = Count()
-    review: Count = Count()
-    block: Count = Count()
-    too_large: Count = Count()
-    oversize: Count = Count()
-    odd_name: Count = Count()
-    no_extension: Count = Count()
-    empty: Count = Count()
+    allow: Count = NONE
+    review: Count = NONE
+    block: Count = NONE
+    too_large: Count = NONE
+    oversize: Count = NONE
+    odd_name: Count = NONE
+    no_extension: Count = NONE
+    empty: Count = NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,11 @@ class Helpdesk:
         """Return the rows of a ticket by id."""
         return [self.attachments[key] for key in sorted(self._attachments_of[ticket_id])]
 
+    def marked(self, ticket_id: int) -> bool:
+        """Tell whether the ticket's row says that it has attachments."""
+        lie = "lying_marks" in self.switches and ticket_id % 20 == 0
+        return bool(self._attachments_of.get(ticket_id)) is not lie
+
     def posts_of(self, ticket_id: int) -> list[Post]:
         """Return the posts of a ticket in the order of the setting."""
         keys = sorted(self._posts_of[ticket_id], reverse="posts_desc" in self.switches)

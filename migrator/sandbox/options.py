@@ -67,6 +67,8 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
     "api_off": "the REST API is switched off: 403 with an empty body",
     "no_count": "an old version without GetTicketCount",
     "no_paging": "an old version that ignores count and start",
+    "no_sort": "an old version that lists tickets by id, whatever sort is asked for",
+    "lying_marks": "one ticket in twenty is marked wrongly as having attachments, or as not",
     "random_order": "attachments are listed in no order",
     "posts_desc": "posts are listed newest first",
     "doc_shape": "TicketPost/ListAll answers as documented, not as implemented",

@@ -89,11 +89,19 @@ def list_all(ask: Ask, *args: str) -> Reply:
         sentence = "PDO Prepare Failed: You have an error in your SQL syntax"
         return php_error(ask.request.path, "Uncaught Exception", sentence)
     rows = sorted(_matching(ask, given), key=lambda t: t.id)
-    rows.sort(key=SORT_FIELDS.get(given[6], lambda t: t.id), reverse=given[7].upper() == "DESC")
+    rows.sort(key=_sorting(desk, given[6]), reverse=given[7].upper() == "DESC")
     if size > 0 and "no_paging" not in desk.switches:
         _drift(desk, rows[:start])
         rows = rows[start : start + size]
     return listing(desk, xml(_tickets_document(desk, rows)))
+
+
+def _sorting(desk: Helpdesk, name: str) -> Callable[[Ticket], int | str]:
+    """Return what tickets are sorted by; the mark of attachments is shown nowhere else."""
+    if name == "hasattachments" and "no_sort" not in desk.switches:
+        return lambda t: int(desk.marked(t.id))
+    known = {} if "no_sort" in desk.switches else SORT_FIELDS
+    return known.get(name, lambda t: t.id)
 
 
 def _drift(desk: Helpdesk, passed: list[Ticket]) -> None:

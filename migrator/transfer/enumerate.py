@@ -34,7 +34,8 @@ class Enumeration:
 
     async def _walk_until_still(self) -> None:
         duty = self._duty
-        duty.listener(TicketsCounted(await ask_count(duty, self._helpdesk)))
+        duty.result.total = await ask_count(duty, self._helpdesk)
+        duty.listener(TicketsCounted(duty.result.total))
         until = None
         if duty.options.scope.whole:  # asked before the walk: what changes during it is later
             until = await settled_until(duty, self._helpdesk)

@@ -19,6 +19,7 @@ from migrator.archive.records import (
     Mark,
     Outcome,
     PostRow,
+    Row,
     RunInfo,
     State,
     StatusRow,
@@ -145,6 +146,12 @@ class Ledger(Protocol):
 
     def counts(self) -> dict[State, Count]:
         """Count attachments by state."""
+
+    def listed_in(self, run_id: int, /) -> Iterator[Row]:
+        """Give what a run has listed, by attachment id."""
+
+    def with_files(self, ticket_ids: Collection[int], /) -> dict[int, int]:
+        """Count the attachments of a few tickets; those without are left out."""
 
     def expected_blobs(self) -> Iterator[tuple[str, int]]:
         """Give hash and size of every blob that a row refers to."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from migrator.archive.records import Count, State, Work
 from migrator.errors import MigratorError
+from migrator.transfer.drift import Drift
 from migrator.transfer.fetch import Tried
+from migrator.transfer.planfile import PlanFile
 from migrator.transfer.walk import Scope
 
 Fetch = Callable[[Work], Awaitable[Tried | None]]
@@ -60,7 +62,8 @@ class RunOptions:
     requests in flight may go on after the first request to stop, in seconds. ``looks`` is how
     often at most the walk is repeated until nothing moves any more.
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
-    keeps the posts of the tickets, too.
+    keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
+    attachments: enough for an estimate, never for a pull. What is listed is compared with ``plan``.
     """
 
     source_name: str
@@ -74,6 +77,8 @@ class RunOptions:
     looks: int = 3
     increment: Increment | None = None
     posts: bool = False
+    fast: bool = False
+    plan: PlanFile | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +97,31 @@ class Timing:
 
 
 @dataclass(slots=True)
+class Previewed:
+    """How a fast look went.
+
+    ``marked`` of ``tickets`` are sorted to the front as having attachments, as far as ``probes``
+    can tell. ``looked`` tickets behind them were listed all the same: ``found`` of them had
+    attachments, ``files`` in sum; ``behind`` were passed over. ``fallback`` tells why everything
+    was listed after all, "" if not.
+    """
+
+    tickets: int = 0
+    marked: int = 0
+    probes: int = 0
+    behind: int = 0
+    looked: int = 0
+    found: int = 0
+    files: int = 0
+    fallback: str = ""
+
+    @property
+    def missed(self) -> int:
+        """Estimate how many attachments the tickets have that were passed over."""
+        return round(self.files / self.looked * self.behind) if self.looked else 0
+
+
+@dataclass(slots=True)
 class RunResult:
     """What a run came to.
 
@@ -102,7 +132,9 @@ class RunResult:
     is the last activity (the source's seconds) up to which the walk went through everything;
     None when it did not. ``threads`` counts the tickets whose posts were read, and
     ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
-    again, and no attachment depends on it.
+    again, and no attachment depends on it. ``total`` is how many tickets the source counts in
+    scope, None where it cannot. ``drift`` is what differs from the plan of the run, if it has one,
+    and ``preview`` tells how a fast look went.
     """
 
     run_id: int = 0
@@ -117,6 +149,9 @@ class RunResult:
     watermark: int | None = None
     threads: int = 0
     threads_missing: dict[int, str] = field(default_factory=dict)
+    total: int | None = None
+    drift: Drift | None = None
+    preview: Previewed | None = None
     seconds: float = 0.0
     lists: Timing = field(default_factory=Timing)
     fetches: Timing = field(default_factory=Timing)
@@ -137,6 +172,7 @@ class RunResult:
 
     def summary(self) -> dict[str, object]:
         """Give what the ledger keeps of a run, beside its exit code."""
+        drift = {"drift": self.drift.told()} if self.drift is not None else {}
         return {
             "tickets": self.tickets,
             "unlisted": _first(self.unlisted),
@@ -147,6 +183,7 @@ class RunResult:
             "threads_missing": _first(self.threads_missing),
             "ended_by": str(self.ended_by) if self.ended_by else None,
             "seconds": round(self.seconds, 3),
+            **drift,
         }
 
 

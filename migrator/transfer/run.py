@@ -11,7 +11,10 @@ from migrator.archive.records import Department, State
 from migrator.errors import ArchiveError, Interrupted, MigratorError, SourceError
 from migrator.events import LeftoversQueued, Listener, Notice, RunFinished, RunStarted, Tick, ignore
 from migrator.transfer.crew import Crew, Duty
+from migrator.transfer.drift import Drift, compare
 from migrator.transfer.enumerate import Enumeration
+from migrator.transfer.planfile import PlanFile, entry_of
+from migrator.transfer.preview import Preview
 from migrator.transfer.protocols import Archive, Source
 from migrator.transfer.recent import Recent
 from migrator.transfer.reconcile import BATCH, reconcile
@@ -76,13 +79,7 @@ async def _tick(listener: Listener) -> None:
 
 async def _begin(duty: Duty) -> None:
     ledger, do, options = duty.ledger, duty.recorder.do, duty.options
-    scope = options.scope
-    told: dict[str, object] = {
-        "departments": sorted(scope.departments) if scope.departments is not None else None,
-        "since": scope.since,
-        "limit_tickets": scope.limit_tickets,
-        "include_trash": scope.include_trash,
-    }
+    told = options.scope.told()
     if options.increment is not None:
         told["active_since"] = options.increment.floor
     unfinished = await do(ledger.unfinished_run)
@@ -98,6 +95,8 @@ async def _begin(duty: Duty) -> None:
 async def _finish(duty: Duty, now: int) -> None:
     result, ledger, do = duty.result, duty.ledger, duty.recorder.do
     result.counts = await do(ledger.counts)
+    if duty.options.plan is not None:
+        await _tell_drift(duty, duty.options.plan)
     code, summary = result.exit_code, result.summary()
 
     def finish() -> None:
@@ -110,6 +109,21 @@ async def _finish(duty: Duty, now: int) -> None:
         result.ended_by = result.ended_by or error
     counts = {state.value: count.n for state, count in result.counts.items()}
     duty.listener(RunFinished(result.run_id, result.exit_code, counts))
+
+
+async def _tell_drift(duty: Duty, plan: PlanFile) -> None:
+    """Compare what was listed with the plan; a plan that is gone by now ends no run."""
+    result, ledger = duty.result, duty.ledger
+    whole = result.ended_by is None and result.proven
+
+    def find() -> Drift:
+        listed = map(entry_of, ledger.listed_in(result.run_id))
+        return compare(plan.entries(), listed, whole=whole)
+
+    try:
+        result.drift = await duty.recorder.do(find)
+    except MigratorError as error:
+        duty.listener(Notice(f"the plan cannot be compared: {error}", "warning"))
 
 
 async def _until_stopped(duty: Duty, crew: Crew) -> None:
@@ -139,9 +153,11 @@ async def _pull(duty: Duty, crew: Crew) -> None:
     departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
     await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
     await crew.threads.put_statuses(helpdesk.statuses)
-    whole, everything = duty.options.scope.whole, duty.options.increment is None
+    options, everything = duty.options, duty.options.increment is None
+    whole = options.scope.whole and not options.fast
+    feed = Preview if options.fast else Enumeration if everything else Recent
     async with crew.at_work():
-        await (Enumeration if everything else Recent)(duty, crew, helpdesk)()
+        await feed(duty, crew, helpdesk)()
         if whole:
             await _queue_leftovers(duty, crew)
         await crew.idle()

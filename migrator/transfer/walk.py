@@ -54,6 +54,15 @@ class Scope:
         """Whether the walk sees every ticket, so that what it does not see is not there."""
         return self.departments is None and not self.since and self.limit_tickets is None
 
+    def told(self) -> dict[str, object]:
+        """Give the scope as records keep it."""
+        return {
+            "departments": sorted(self.departments) if self.departments is not None else None,
+            "since": self.since,
+            "limit_tickets": self.limit_tickets,
+            "include_trash": self.include_trash,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
