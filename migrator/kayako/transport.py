@@ -1,8 +1,9 @@
-"""HTTP to one Kayako server: the only module that imports httpx for the source.
+"""HTTP to one Kayako server, through a transport of httpx and without its client.
 
-Credentials are added below httpx's client, in a transport of our own: neither httpx's log lines
-nor its exceptions ever see a signed URL. A server may still send one back, as in a redirect: what
-it sends is therefore kept out of httpcore's log lines, and scrubbed from every exception.
+A client's comforts (redirects, cookies, authentication, a log line that shows each address) are
+what must not happen here, and cost more time than the request. What the server sends may quote a
+signed address, as a redirect does: it is kept out of httpcore's log lines, and scrubbed from every
+exception.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from http.cookiejar import DefaultCookiePolicy
 
 import httpx
 import pybase64
@@ -32,6 +32,7 @@ from migrator.kayako import triage, urls
 from migrator.kayako.pace import Pacer
 from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.signing import Credentials
+from migrator.kayako.wire import Wire
 
 OVERLOADED = frozenset({429, 502, 503, 504})
 """Statuses of a server, or of the proxy before it, that has too much to do."""
@@ -68,22 +69,14 @@ class Transport:
     ) -> None:
         self._settings = settings
         self._pacer = pacer
-        if inner is None:
-            inner = _network(settings)
-        self._client = httpx.AsyncClient(
-            transport=_Signing(inner, settings.credentials),
-            timeout=httpx.Timeout(
-                settings.timeout, connect=min(CONNECT_TIMEOUT, settings.timeout), pool=None
-            ),
-            headers={"User-Agent": f"migrator/{__version__}", "Accept": "*/*"},
-            follow_redirects=False,
-        )
-        # With a session cookie PHP would serve our parallel requests one after the other.
-        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._inner = _network(settings) if inner is None else inner
+        connect = min(CONNECT_TIMEOUT, settings.timeout)
+        waits = httpx.Timeout(settings.timeout, connect=connect, pool=None)
+        self._extensions = {"timeout": waits.as_dict()}
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._inner.aclose()
 
     async def get(self, path: str, *, what: str, urgent: bool = False) -> bytes:
         """Give the whole body of a reply with status 200; an ``urgent`` one is let in first."""
@@ -115,7 +108,7 @@ class Transport:
         No compression is asked for: base64 shrinks by a quarter at best, and the CPU time that
         this takes is the helpdesk's.
         """
-        request = self._request("GET", path, headers={"Accept-Encoding": "identity"})
+        request = self._request("GET", path, encoding="identity")
         async with self._send(request, what, _kind(path)) as blocks:
             yield blocks
 
@@ -131,20 +124,26 @@ class Transport:
             return b"".join([block async for block in blocks])
 
     def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        form: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, method: str, path: str, *, form: bytes | None = None, encoding: str = "gzip, deflate"
     ) -> httpx.Request:
         settings = self._settings
+        headers = {
+            "Accept": "*/*",
+            "Accept-Encoding": encoding,
+            "Connection": "keep-alive",
+            "User-Agent": f"migrator/{__version__}",
+        }
+        url = urls.build(settings.url, path, settings.url_form, {})
+        if form is None:
+            url += "&" + urllib.parse.urlencode(settings.credentials.sign())
+        else:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
         try:
-            url = urls.build(settings.url, path, settings.url_form, {})
-            if form is not None:
-                headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return self._client.build_request(method, url, content=form, headers=headers)
+            return httpx.Request(
+                method, url, content=form, headers=headers, extensions=self._extensions
+            )
         except (httpx.InvalidURL, UnicodeError) as error:  # the latter: a host that IDNA refuses
+            _scrub(error, settings.credentials)
             raise _no_address() from error
 
     @asynccontextmanager
@@ -154,7 +153,7 @@ class Transport:
         async with self._pacer.slot(urgent=urgent) as slot:
             try:
                 with _border(what, self._settings):
-                    response = await self._client.send(request, stream=True)
+                    response = await self._inner.handle_async_request(request)
                 try:
                     if response.status_code in OVERLOADED:
                         slot.overloaded()
@@ -211,42 +210,17 @@ def _kind(path: str) -> str:
     return _NUMBERS.split(path, maxsplit=1)[0]
 
 
-class _Signing(httpx.AsyncBaseTransport):
-    """Adds apikey, salt and signature to the query of every request that carries no form."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, credentials: Credentials) -> None:
-        self._inner = inner
-        self._credentials = credentials
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method == "POST":
-            return await self._inner.handle_async_request(request)
-        signed = urllib.parse.urlencode(self._credentials.sign())
-        url = request.url.copy_with(query=request.url.query + b"&" + signed.encode("ascii"))
-        return await self._inner.handle_async_request(
-            httpx.Request(
-                request.method,
-                url,
-                headers=request.headers,
-                stream=request.stream,
-                extensions=request.extensions,
-            )
-        )
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def _network(settings: KayakoSettings) -> httpx.AsyncHTTPTransport:
+def _network(settings: KayakoSettings) -> httpx.AsyncBaseTransport:
+    """Give the fast way to the server, or httpx's own where a proxy stands between."""
+    context = _tls(settings)
+    if (proxy := _proxy_for(settings.url)) is None:
+        return Wire(context)
     limits = httpx.Limits(
         max_connections=settings.concurrency + 1,  # and an urgent one
         max_keepalive_connections=settings.concurrency,
     )
-    context = _tls(settings)
     try:
-        return httpx.AsyncHTTPTransport(
-            verify=context, limits=limits, proxy=_proxy_for(settings.url)
-        )
+        return httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         raise ConfigError(
             "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be "

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import httpx
 import pytest
 import vcr
 from vcr.errors import CannotOverwriteExistingCassetteException
@@ -198,7 +199,9 @@ def play(
     """Replay a cassette; or record it, from a helpdesk or from a sample in a file."""
 
     async def main(settings: KayakoSettings) -> T:
-        async with Source(replace(settings, attempts=1)) as source:
+        # vcrpy stands in httpx's own transports.
+        inner = httpx.AsyncHTTPTransport()
+        async with Source(replace(settings, attempts=1), inner=inner) as source:
             return await call(source)
 
     if not RECORD:

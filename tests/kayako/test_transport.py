@@ -68,10 +68,13 @@ def settings(url: str = URL, **changes: Any) -> KayakoSettings:
 
 @asynccontextmanager
 async def open_transport(
-    using: KayakoSettings, handler: Handler | None = None
+    using: KayakoSettings,
+    handler: Handler | None = None,
+    inner: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Transport]:
     """Open a transport to the network, or to a function that answers."""
-    inner = httpx.MockTransport(handler) if handler else None
+    if handler is not None:
+        inner = httpx.MockTransport(handler)
     transport = Transport(using, Pacer(using.concurrency), inner=inner)
     try:
         yield transport
@@ -148,13 +151,21 @@ async def serving(
             await asyncio.gather(*filter(None, wire.serving))
 
 
-def over_the_wire(answer: Answer | bytes | None, **changes: Any) -> tuple[bytes, list[bytes]]:
-    """Ask a real server for the departments; gives the body and the requests it heard."""
+def over_the_wire(
+    answer: Answer | bytes | None, *, like_a_proxy: bool = False, **changes: Any
+) -> tuple[bytes, list[bytes]]:
+    """Ask a real server for the departments; gives the body and the requests it heard.
+
+    With ``like_a_proxy`` through the transport that proxies are asked through.
+    """
 
     async def main() -> tuple[bytes, list[bytes]]:
         async with (
             serving(answer) as wire,
-            open_transport(settings(wire.url, **changes)) as transport,
+            open_transport(
+                settings(wire.url, **changes),
+                inner=httpx.AsyncHTTPTransport() if like_a_proxy else None,
+            ) as transport,
         ):
             return await transport.get(PATH, what=WHAT), wire.heard
 
@@ -648,18 +659,18 @@ def echo_in_a_broken_chunk(request: bytes) -> bytes:
     return OK + b"Transfer-Encoding: chunked\r\n\r\n" + request.split()[1] + b"\r\n"
 
 
+@pytest.mark.parametrize("like_a_proxy", [False, True])
 @pytest.mark.parametrize(
     "answer", [echo_in_a_redirect, echo_in_a_broken_header, echo_in_a_broken_chunk]
 )
 def test_no_credentials_in_logs_and_exceptions(
-    answer: Answer, caplog: pytest.LogCaptureFixture
+    answer: Answer, like_a_proxy: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither a log at its most talkative nor an exception's whole chain shows a signature."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(SourceError) as caught:
-        over_the_wire(answer)
-    assert "send_request_headers" in caplog.text
-    assert "Base/Department" in caplog.text or answer is echo_in_a_broken_header
+        over_the_wire(answer, like_a_proxy=like_a_proxy)
+    assert like_a_proxy is ("send_request_headers" in caplog.text)
     assert_clean(caplog.text)
     assert_clean(everything_said(caught.value))
 
