@@ -7,10 +7,13 @@ alone can check it. Temporary files live in ``blobs/tmp``, on the same file syst
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +40,7 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / "blobs"
+        self._folder = str(self.folder)
         self.temp = self.folder / "tmp"
         self._verified: dict[str, _Look] = {}
         self._synced: set[str] = set()
@@ -83,6 +87,28 @@ class BlobStore:
         path = self.path(sha256)
         with _reading(path):
             return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+    def find(self, sha256: str) -> io.FileIO | None:
+        """Open the blob for reading without a buffer, None if there is no such file.
+
+        Raises ArchiveDamaged if the file is there but may not be opened.
+        """
+        name = f"{self._folder}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+        if not _HEX64.fullmatch(sha256):
+            raise ValueError("a blob is named by 64 lower-case hex digits")
+        try:
+            # Without O_NONBLOCK a pipe in its place would be waited for.
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise _unreadable(Path(name), error) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return io.FileIO(fd, "rb")
 
     def check(self, sha256: str, size: int) -> Verdict:
         """Read the whole blob again and say whether it is ``size`` bytes with that SHA-256.
@@ -287,7 +313,11 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArchiveDamaged(
-            f"{str(path)!r} cannot be read: {error.strerror}. Check its owner and permissions and "
-            "the disk, then run `migrator verify`."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ArchiveDamaged:
+    return ArchiveDamaged(
+        f"{str(path)!r} cannot be read: {error.strerror}. Check its owner and permissions and "
+        "the disk, then run `migrator verify`."
+    )

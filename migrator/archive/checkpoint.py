@@ -163,6 +163,15 @@ class Checkpoint:
                 return None
         return rows[0] if rows else None
 
+    def moment(self) -> object:
+        """Return what is another after every change, be it of this process or of another one.
+
+        What was found out at a moment holds as long as the moment is the same.
+        """
+        with self._lock, self.border:
+            ((version,),) = self.conn.execute("PRAGMA data_version").fetchall()
+            return version, self.conn.total_changes
+
     def together(self, read: Callable[[], T]) -> T:
         """Return what ``read`` finds with several queries, all of the same moment."""
         with self._lock:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -79,6 +79,18 @@ class Reading(Figures):
         sql = f"SELECT {ROW} FROM ledger WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"
         return map(row_from, self._stream(sql, after, limit, params))
 
+    def tables(self, columns: Sequence[str], only: RowFilter = EVERYTHING) -> Iterator[list[Tuple]]:
+        """Yield columns of the view ``ledger`` by attachment id, in pages of some hundred rows.
+
+        The first column must be ``attachment_id``. For those who write millions of rows: to make
+        a :class:`Row` of each takes longer than to read them.
+        """
+        where, params = matches(only)
+        sql = f"""
+            SELECT {", ".join(columns)} FROM ledger
+            WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"""
+        return self._pages(sql, 0, None, params)
+
     def among(self, ids: Collection[int]) -> dict[int, Row]:
         """Return the rows that have these attachment ids, by id."""
         sql = f"""
@@ -90,6 +102,10 @@ class Reading(Figures):
     def together(self, read: Callable[[], T]) -> T:
         """Return what ``read`` finds, all of the same moment, while others may write."""
         return self._db.together(read)
+
+    def moment(self) -> object:
+        """Return what is another after every change of the archive's tables, by whomever."""
+        return self._db.moment()
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""

@@ -39,6 +39,7 @@ class ReadOnlyCheckpoint(Checkpoint):
             seen, conn = self._opened(path)
         super().__init__(conn, path)
         self._seen = seen
+        self._opened_times = 1
 
     def close(self) -> None:
         """Close the connection; harmless when called again."""
@@ -59,6 +60,12 @@ class ReadOnlyCheckpoint(Checkpoint):
         """Return the first row of a query, or None."""
         read = super().one
         return self._steady(lambda: read(sql, params))
+
+    def moment(self) -> object:
+        """Return what is another after every change, also where the files become others."""
+        read = super().moment
+        # Each connection counts the changes that it sees from the beginning.
+        return self._steady(lambda: (self._opened_times, read()))
 
     def together(self, read: Callable[[], T]) -> T:
         """Return what ``read`` finds with several queries, all of the same moment."""
@@ -104,6 +111,7 @@ class ReadOnlyCheckpoint(Checkpoint):
             seen, conn = self._opened(self.path)
             self.conn.close()
         self.conn, self._seen, self._database = conn, seen, None
+        self._opened_times += 1
 
     def _opened(self, path: Path) -> tuple[object, sqlite3.Connection]:
         seen = _look(path)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Awaitable, Mapping
 
-from starlette.exceptions import HTTPException
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migrator.archive import Archive
@@ -15,6 +14,7 @@ from migrator.tickiti.body import ClientGone
 from migrator.tickiti.download import DownloadAttachment
 from migrator.tickiti.endpoint import Endpoint
 from migrator.tickiti.envelope import Refusal, server_error
+from migrator.tickiti.memo import KeptTokens
 from migrator.tickiti.openapi import document
 from migrator.tickiti.probes import Fixed, Readiness
 from migrator.tickiti.query_responses import QueryResponses
@@ -34,7 +34,8 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
     The archive is read in the thread of the event loop; tokens, rules and queues may change
     meanwhile, by this process or another. Every answer on every path is the JSON envelope.
     """
-    door, tickets = Doorkeeper(archive.access), TicketFinder(archive, settings)
+    door = Doorkeeper(KeptTokens(archive.access, archive.ledger.moment))
+    tickets = TicketFinder(archive, settings)
     queues, responses = Queues(archive, settings), Responses(archive, settings)
     calls: dict[str, Endpoint] = {
         "tickets/attachment": DownloadAttachment(archive, settings, door=door, tickets=tickets),
@@ -54,9 +55,34 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
         "/healthz": Fixed({"ok": True}),
         "/readyz": Readiness(archive),
     }
-    routes = [Route(f"/api/v1/{path}", app, methods=["POST"]) for path, app in calls.items()]
-    routes += [Route(path, app, methods=["GET"]) for path, app in probes.items()]
-    return Application(Router(routes, redirect_slashes=False))
+    routes = Routes(
+        {f"/api/v1/{path}": ("POST", app) for path, app in calls.items()}
+        | {path: ("GET", app) for path, app in probes.items()}
+    )
+    return Application(routes)
+
+
+class Routes:
+    """Applications by path, each with the one method that it answers; a GET answers HEAD, too."""
+
+    def __init__(self, routes: Mapping[str, tuple[str, ASGIApp]]) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; raises Refusal where there is nothing to answer it."""
+        found = self._routes.get(scope["path"])
+        if found is None:
+            raise Refusal(404, "not_found", "There is nothing at this address.")
+        method, app = found
+        if scope["method"] != method and (method, scope["method"]) != ("GET", "HEAD"):
+            allow = "GET, HEAD" if method == "GET" else method
+            raise Refusal(
+                405,
+                "method_not_allowed",
+                f"This address answers {allow} only.",
+                headers=[(b"allow", allow.encode("ascii"))],
+            )
+        await app(scope, receive, send)
 
 
 class Application:
@@ -69,21 +95,17 @@ class Application:
         """Answer one request; never raises but when it is cancelled."""
         started = False
 
-        async def noting(message: Message) -> None:
+        def noting(message: Message) -> Awaitable[None]:
             nonlocal started
             started = True
-            await send(message)
+            return send(message)
 
-        # With an "app" in the scope the router raises its 404 and 405 instead of sending text.
-        scope["app"] = self
         try:
             await self._routes(scope, receive, noting)
         except ClientGone:
             return
         except Refusal as refusal:
             await refusal.send(send)
-        except HTTPException as error:
-            await _of_router(error).send(send)
         except Exception as error:  # noqa: BLE001 - the border of the room: a client gets no traceback
             _log_bug(error)
             if not started:
@@ -94,15 +116,3 @@ def _log_bug(error: Exception) -> None:
     # The message of an exception may quote a request: it goes to the log escaped.
     where = "".join(traceback.format_tb(error.__traceback__))
     _log.error("A request failed: %s: %a\n%s", type(error).__name__, str(error), where)
-
-
-def _of_router(error: HTTPException) -> Refusal:
-    if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
-        return Refusal(
-            405,
-            "method_not_allowed",
-            f"This address answers {allow} only.",
-            headers=[(b"allow", allow.encode("latin-1"))],
-        )
-    return Refusal(404, "not_found", "There is nothing at this address.")

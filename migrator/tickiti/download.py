@@ -6,22 +6,22 @@ file-type rules, stored file, size.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
+from io import FileIO
 
 from starlette.types import Receive, Send
 
 from migrator.archive import Archive
 from migrator.archive.records import Row, Token
 from migrator.tickiti import audit
-from migrator.tickiti.asked import attachment_request
+from migrator.tickiti.asked import AttachmentRequest, TicketName, attachment_request
 from migrator.tickiti.auth import Doorkeeper
 from migrator.tickiti.content import Content, Damaged, Verdicts
 from migrator.tickiti.endpoint import Body, Endpoint
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.fresh import Fresh
 from migrator.tickiti.inline import InlineImages
+from migrator.tickiti.memo import Memo
 from migrator.tickiti.objects import attachment_object
 from migrator.tickiti.rules import Gate, gate
 from migrator.tickiti.settings import EndpointSettings
@@ -45,6 +45,9 @@ class DownloadAttachment(Endpoint):
         self._archive = archive
         self._settings = settings
         self._tickets = tickets
+        self._found: Memo[tuple[TicketName, frozenset[int] | None], int] = Memo(
+            archive.ledger.moment
+        )
         self._rules = Fresh(archive.access.rules)
         self._inline = InlineImages(archive)
         self._verdicts = Verdicts()
@@ -53,14 +56,15 @@ class DownloadAttachment(Endpoint):
         """Send the file, or the span of it that was asked for."""
         asked = attachment_request(body)
         audit.tell(attachment=asked.attachment_id)
-        ticket = self._tickets.find(asked.ticket, token)
-        audit.tell(ticket=ticket.id)
-        row = self._attachment(ticket.id, asked.attachment_id)
+        ticket = self._found((asked.ticket, token.queues), lambda: self._ticket(asked, token))
+        audit.tell(ticket=ticket)
+        row = self._attachment(ticket, asked.attachment_id)
         audit.tell(filename=row.filename, size=row.size)
         is_inline = self._inline.has(row)
         if not is_inline:
             self._check_rules(row, confirmed=asked.confirmed)
-        with self._open(row, asked.span) as content:
+        with self._open(row) as file:
+            content = self._content(file, row, asked.span)
             if asked.span is None and content.size > self._settings.max_download:
                 raise _too_large(content.size)
             told = attachment_object(row, is_inline=is_inline)
@@ -73,6 +77,9 @@ class DownloadAttachment(Endpoint):
                 if not damage.started:
                     raise _file_missing() from damage
                 # Without its tail the answer is shorter than promised: the server hangs up on it.
+
+    def _ticket(self, asked: AttachmentRequest, token: Token) -> int:
+        return self._tickets.find(asked.ticket, token).id
 
     def _attachment(self, ticket_id: int, attachment_id: int | None) -> Row:
         row = self._archive.ledger.attachment(attachment_id) if attachment_id is not None else None
@@ -95,19 +102,21 @@ class DownloadAttachment(Endpoint):
                 'Files of this type need a review: resend with "intent": "review_ok" to confirm.',
             )
 
-    @contextlib.contextmanager
-    def _open(self, row: Row, span: tuple[int, int] | None) -> Iterator[Content]:
-        if not self._settings.serves(row) or row.sha256 is None or row.size is None:
+    def _open(self, row: Row) -> FileIO:
+        if not self._settings.serves(row) or row.sha256 is None:
             raise _file_missing()
-        if self._archive.blobs.size(row.sha256) is None:
+        file = self._archive.blobs.find(row.sha256)
+        if file is None:
             _warn(row, "is not in the archive")
             raise _file_missing()
-        with self._archive.blobs.open(row.sha256) as file:
-            content = Content(file, row.sha256, row.size, self._verdicts, span)
-            if content.damaged:
-                _warn(row, "is damaged")
-                raise _file_missing()
-            yield content
+        return file
+
+    def _content(self, file: FileIO, row: Row, span: tuple[int, int] | None) -> Content:
+        content = Content(file, row.sha256 or "", row.size or 0, self._verdicts, span)
+        if content.damaged:
+            _warn(row, "is damaged")
+            raise _file_missing()
+        return content
 
 
 def _file_missing() -> Refusal:

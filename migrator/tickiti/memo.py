@@ -1,0 +1,61 @@
+"""What was looked up is kept until something in the archive changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+from migrator.archive.records import Token
+from migrator.tickiti.auth import TokenStore
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+MOST: Final = 1000
+"""Values kept; beyond that the oldest is forgotten."""
+
+
+class Memo(Generic[K, V]):
+    """Values by key, all of one moment of the archive; used by one thread.
+
+    ``moment`` tells what is another after every change, by whichever process: the next question
+    finds the memo empty then. So an answer is never older than its question, a revoked token for
+    one, and costs one look at the archive's counter of changes instead of queries.
+    """
+
+    def __init__(self, moment: Callable[[], object], most: int = MOST) -> None:
+        self._moment = moment
+        self._most = most
+        self._of: object = None
+        self._kept: dict[K, V] = {}
+
+    def __call__(self, key: K, find: Callable[[], V]) -> V:
+        """Return what is kept, else what ``find`` returns; what it raises is not kept."""
+        now = self._moment()
+        if now != self._of:
+            # Before looking: a value that is newer than its moment is only forgotten too early.
+            self._kept.clear()
+            self._of = now
+        if key in self._kept:
+            return self._kept[key]
+        found = find()
+        if len(self._kept) >= self._most:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = found
+        return found
+
+
+class KeptTokens:
+    """A store of tokens that looks each up once, until anything changes; used by one thread."""
+
+    def __init__(self, tokens: TokenStore, moment: Callable[[], object]) -> None:
+        self._tokens = tokens
+        self._kept: Memo[int, tuple[Token, str] | None] = Memo(moment)
+
+    def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
+        """Return the token and the SHA-256 hex of its secret; None where there is none."""
+        return self._kept(token_id, lambda: self._tokens.secret_hash(token_id))
+
+    def touch(self, token_id: int, at: int, /) -> None:
+        """Note the last use without waiting for anybody; may raise ArchiveError."""
+        self._tokens.touch(token_id, at)
