@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "transfer": {"kayako", "archive", "errors", "events"},
     "tickiti": {"archive", "errors"},
     "web": {"archive", "tickiti"},
-    "report": {"archive"},
+    "report": {"archive", "errors"},
     "sandbox": {"kayako"},
 }
 

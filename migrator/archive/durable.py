@@ -33,18 +33,18 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def writing(root: Path) -> Iterator[None]:
+def writing(root: Path, what: str = "archive") -> Iterator[None]:
     """Turn every OSError of the block into ArchiveUnwritable that names the archive ``root``."""
     try:
         yield
     except OSError as error:
-        raise unwritable(root, error) from error
+        raise unwritable(root, error, what) from error
 
 
-def unwritable(root: Path, error: OSError) -> ArchiveUnwritable:
-    """Return the error for a user whose archive at ``root`` cannot be written."""
+def unwritable(root: Path, error: OSError, what: str = "archive") -> ArchiveUnwritable:
+    """Return the error for a user whose archive (or ``what``) at ``root`` cannot be written."""
     advice = _ADVICE.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
-    return ArchiveUnwritable(f"The archive {str(root)!r} cannot be written: {advice}.")
+    return ArchiveUnwritable(f"The {what} {str(root)!r} cannot be written: {advice}.")
 
 
 def make_dir(path: Path) -> bool:

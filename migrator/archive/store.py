@@ -12,6 +12,7 @@ from migrator.archive import checkpoint, dry, durable, schema
 from migrator.archive.access import Access
 from migrator.archive.blobs import BlobStore
 from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.everything import Everything
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import RunLock
 from migrator.archive.readonly import ReadOnlyCheckpoint
@@ -36,6 +37,7 @@ class Archive:
         self.ledger = Ledger(db)
         self.threads = Threads(db)
         self.samples = Samples(db)
+        self.everything = Everything(db)
         self.access = Access(db)
         self.standing = Standing(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)

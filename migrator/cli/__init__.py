@@ -41,6 +41,7 @@ COMMANDS = {
         "report": "The closing ledger as text, JSON or CSV.",
         "verify": "Read every stored file again and compare.",
         "audit": "Fetch a sample again from the source and compare.",
+        "handover": "All that is needed to live without this tool, in one directory.",
         "serve": "Serve the archive as Tickiti's attachment API.",
         "token": "Create, list and revoke tokens of the API.",
         "rule": "Set which file types the API hands out.",
