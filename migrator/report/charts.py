@@ -22,6 +22,7 @@ LEAST = 1.6
 _PANEL = 84
 _HEAD = 24
 _FOOT = 22
+_THINNEST = 0.6
 _WIDEST = 9.0
 _CHARACTERS = 46
 _TOLD = 6
@@ -220,7 +221,7 @@ def _told(
 
 
 def _width(share: float, most: float) -> float:
-    return round(max(share * 100 / most, LEAST), 3) if share else 0.0
+    return round(max(share * 100 / most, _THINNEST), 3) if share else 0.0
 
 
 def columns(
@@ -274,17 +275,21 @@ def _ticks(labels: Sequence[str]) -> tuple[Tick, ...]:
     for index in range(0, len(labels), every):
         x = (index + 0.5) * step
         anchor: Literal["start", "middle", "end"] = "middle"
-        if step < 10:
-            anchor = "start" if x < 8 else "end" if x > 92 else "middle"
+        if step < 10 and x < 8:
+            x, anchor = index * step, "start"
+        elif step < 10 and x > 92:
+            x, anchor = (index + 1) * step, "end"
         ticks.append(Tick(labels[index], round(x, 3), anchor))
     return tuple(ticks)
 
 
 def percent(part: int, whole: int) -> str:
-    """Write a share; what is not nothing is never 0 %, what is not all is never 100 %."""
+    """Write a share; what is not nothing is never 0 %, and what is not all never 100 %."""
     if not whole or not part:
         return "0 %"
     share = part * 100 / whole
-    if part < whole:
-        share = min(max(share, 0.1), 99.9)
-    return f"{share:.1f} %" if share < 10 or 99 < share < 100 else f"{share:.0f} %"
+    if part < whole and share > 99.9:
+        return "> 99.9 %"
+    if share < 0.1:
+        return "< 0.1 %"
+    return f"{share:.1f} %" if share < 9.95 or 99 <= share < 100 else f"{share:.0f} %"

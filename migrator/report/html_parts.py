@@ -15,7 +15,7 @@ BARS_SHOWN = 10
 """How many of them a chart draws; one more bar stands for all others."""
 YEARS_SHOWN = 40
 
-_LABEL = 30
+_LABEL = 26
 """How many characters of a name fit beside a bar on a phone."""
 MEASURES = (
     charts.Measure("attachments", "count", charts.plainly),

@@ -41,7 +41,8 @@ UNLISTED_SHOWN = 50
 PROBLEMS_SHOWN = 30
 PACE_ROWS = 12
 WHY = 200
-"""How many characters of a reason are shown."""
+"""How many characters of a reason are shown where it matters most."""
+_WORD = 80
 
 _WORDS: Mapping[Mood, str] = {
     "good": "Complete",
@@ -190,7 +191,7 @@ def _troubles(report: Report, links: Links) -> Iterator[Exhibit]:
         table = Table(
             "What could not be kept, and why",
             _ROW_HEAD,
-            tuple(map(_row, rows)),
+            tuple(_row(row, why=WHY) for row in rows),
             notes=cut(total, len(rows), "attachments"),
             command="migrator report --format csv --state failed --state missing --state gone",
             wide=True,
@@ -383,14 +384,15 @@ def _titles(report: Report) -> dict[Key, str]:
     return found | {("duplicate", ""): "Equal to another attachment"}
 
 
-def _row(row: Row) -> Cells:
+def _row(row: Row, *, why: int = 0) -> Cells:
+    """Show an attachment; a reason of more than ``why`` characters is cut, 0 is for examples."""
     size = row.declared_size if row.size is None else row.size
     return (
         Cell(str(row.id), "number"),
-        Cell(brief(row.ticket_number), "word"),
+        Cell(brief(row.ticket_number, _WORD), "word"),
         Cell(brief(row.filename), "name"),
         Cell(human_bytes(size), "number"),
-        Cell(brief(row.mime_type or row.declared_type), "word"),
-        Cell(row.state.value, tone=row.state.value),
-        Cell(brief(row.detail or row.problem or "", WHY), "name"),
+        Cell(brief(row.mime_type or row.declared_type, _WORD), "word"),
+        Cell(row.state.value, tone=row.state.value if why else None),
+        Cell(brief(row.detail or row.problem or "", why or _WORD), "name"),
     )

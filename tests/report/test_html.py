@@ -1,0 +1,303 @@
+"""The report as HTML: the figures of the model, nothing of the outside, and a way around in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import re
+import unicodedata
+from dataclasses import replace
+
+import lxml.html
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from migrator.archive.records import Count, Group, PacePoint, RunInfo, State
+from migrator.report.charts import percent
+from migrator.report.model import Problem, Sample
+from migrator.report.page import brief
+from migrator.report.plain import human_bytes
+from tests.report.pages import NOW, cells, groups, page_of, report, row, said, shape, text_of
+
+EMPTY = {state: Count() for state in State}
+HOSTILE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=150)
+
+
+def test_the_figures_are_those_of_the_model() -> None:
+    """Every number of the balance, the groups, the problems and the duplicates is in its table."""
+    made = report()
+    page = page_of(made)
+    balance = {line[0]: line[1:3] for line in cells(page, "balance")}
+    assert balance == {
+        **{s.value: [f"{c.n:,}", human_bytes(c.bytes)] for s, c in made.states.items()},
+        "listed": ["21", human_bytes(2100)],
+    }
+    for name, some in made.breakdowns.items():
+        lines = cells(page, name)
+        size = sum(group.bytes for group in some)
+        assert lines[:-1] == [
+            [one.title, f"{one.n:,}", human_bytes(one.bytes), percent(one.bytes, size)]
+            for one in some
+        ]
+        assert lines[-1] == ["All", str(sum(g.n for g in some)), human_bytes(size), "100 %"]
+    assert cells(page, "problems") == [
+        ["x", "failed", "3"],
+        ["(none noted)", "gone", "1"],
+        ["All", "", "4"],
+    ]
+    assert [line[1:3] for line in cells(page, "duplicates")] == [
+        ["4", "400 B"],
+        ["2", "100 B"],
+        ["6", "500 B"],
+    ]
+    assert cells(page, "unlisted") == [["17", "x"], ["18", "x"]]
+    assert [line[0] for line in cells(page, "troubles")] == ["1", "2"]
+
+
+def test_the_pace_is_summed_up() -> None:
+    """Twenty steps make at most twelve lines, whose sums are those of the steps."""
+    lines = cells(page_of(report()), "pace")
+    assert len(lines) == 11
+    assert lines[0] == ["2026-01-02 03:04:05", "1", "1000 B", "0.0 · 8 B"]
+    assert lines[-1][:3] == ["All", "190", human_bytes(190_000)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tick"), [(1, "03:04:05"), (60, "03:04"), (86_400, "01-02 03:04")]
+)
+def test_times_are_as_precise_as_the_run_is_long(seconds: int, tick: str) -> None:
+    """Seconds for a short run, the day for one of days."""
+    points = tuple(PacePoint(NOW + seconds * n, 1, 1) for n in range(20))
+    (first, *_) = page_of(report(pace=points)).xpath("//*[@id='pace']//*[@class='tick']")
+    assert first.text == tick
+
+
+def test_a_single_step_is_as_long_as_its_run() -> None:
+    """The pace of a run of one step is its sum over its duration."""
+    lines = cells(page_of(report(pace=(PacePoint(NOW, 2400, 0),))), "pace")
+    assert lines[0][3] == "2.0 · 0 B"
+
+
+def test_every_figure_leads_to_its_rows() -> None:
+    """Links lead to the first rows behind a figure, their total, and the command for all."""
+    made = report()
+    page = page_of(made)
+    for href in page.xpath("//a/@href"):
+        assert href.startswith("#")
+        assert len(page.xpath(f"//*[@id='{href[1:]}']")) == 1, href
+    for name, some in made.breakdowns.items():
+        linked = page.xpath(f"//*[@id='{name}']//tbody//a/@href")
+        assert len(set(linked)) == sum(group.n > 0 for group in some), name
+    assert len(page.xpath("//*[@id='balance']//tbody//a")) == len(State)
+    (link,) = page.xpath("//*[@id='department']//tbody/tr[1]/td[1]/a/@href")
+    (rows,) = page.xpath(f"//*[@id='{link[1:]}']")
+    assert len(rows.xpath(".//tbody/tr")) == 2
+    assert "migrator report --format csv --department x" in rows.text_content()
+    (problem,) = page.xpath("//*[@id='problems']//tbody/tr[1]/td[2]/a/@href")
+    assert "--state failed --problem x" in page.get_element_by_id(problem[1:]).text_content()
+
+
+def test_a_report_without_rows_has_no_links_to_them() -> None:
+    """What was built without the rows behind is a report all the same."""
+    page = page_of(report(behind={}))
+    assert not page.xpath("//*[@id='behind']")
+    assert not page.xpath("//*[starts-with(@href, '#rows')]")
+    for href in page.xpath("//a/@href"):
+        assert page.get_element_by_id(href[1:]) is not None
+
+
+def test_totals_are_told_where_rows_are_cut() -> None:
+    """Whoever sees ten of a thousand is told so, and how to see all."""
+    made = report()
+    found = {key: replace(one, total=1000) for key, one in made.behind.items()}
+    text = page_of(replace(made, behind=found)).get_element_by_id("rows-1").text_content()
+    assert "The first 2 of 1,000 attachments." in text
+    assert "The first 2 of 12 attachments." in said(page_of(made).get_element_by_id("troubles"))
+
+
+def test_every_chart_has_a_name_a_description_and_a_table() -> None:
+    """Who cannot see a picture is told what it is, what it shows, and has its numbers."""
+    page = page_of(report())
+    pictures = page.xpath("//*[@role='img']")
+    assert len(pictures) == 8
+    for picture in pictures:
+        names = [page.get_element_by_id(one) for one in picture.get("aria-labelledby").split()]
+        assert [name.tag for name in names] == ["title", "desc"]
+        assert all(name.text.strip() for name in names)
+        assert picture.xpath("ancestor::section[1]//table")
+    for other in page.xpath("//svg[not(@role) and not(ancestor::svg)]"):
+        assert other.get("aria-hidden") == "true"
+
+
+def test_tables_and_headings_are_in_order() -> None:
+    """Tables have captions and scopes, headings skip no level, ids are there once."""
+    page = page_of(report())
+    for table in page.xpath("//table"):
+        assert table.xpath("./caption")[0].text.strip()
+        assert all(one.get("scope") == "col" for one in table.xpath("./thead//th"))
+        columns = len(table.xpath("./thead//th"))
+        for line in table.xpath("./tbody/tr | ./tfoot/tr"):
+            assert line.xpath("./th/@scope") == ["row"]
+            assert len(line) == columns
+    levels = [int(one.tag[1]) for one in page.xpath("//h1 | //h2 | //h3 | //h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    ids = page.xpath("//@id")
+    assert len(ids) == len(set(ids))
+    for names in page.xpath("//@aria-labelledby"):
+        assert set(names.split()) <= set(ids)
+    assert page.get("lang") == "en"
+    assert page.xpath("//body/*[1][self::a]/@href") == ["#main"]
+    assert page.xpath("//meta[@name='viewport']/@content")
+
+
+def test_the_file_stands_alone() -> None:
+    """No script, no style but its own, no address, and a policy that allows nothing else."""
+    text = text_of(report())
+    page = page_of(report())
+    assert not page.xpath("//script | //link | //img | //iframe | //object | //form | //base")
+    assert not page.xpath("//@src | //@style | //@srcset | //@xlink | //use")
+    assert not [name for one in page.iter() for name in one.attrib if name.startswith("on")]
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text.replace("//www.w3.org", ""))
+    (style,) = page.xpath("//style")
+    digest = base64.b64encode(hashlib.sha256(style.text.encode()).digest()).decode()
+    (policy,) = page.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; ")
+
+
+@settings(max_examples=60, deadline=None)
+@given(HOSTILE)
+@example("</title><script>alert(1)</script>")
+@example('" onmouseover="alert(1)" x="')
+@example("{{ 7 * 7 }}{% raw %}")
+@example("--></style><b>`x`</b>")
+@example("]]></svg><a href='javascript:x'>")
+@example("fdp.\u202eexe\u0000\x1b[2J")
+def test_no_name_changes_the_page(name: str) -> None:
+    """Whatever comes from the helpdesk, the elements and attributes are those of a plain name."""
+    assert shape(page_of(report(name))) == shape(page_of(report()))
+    text = text_of(report(name))
+    bad = {char for char in text if not char.isprintable() and char != "\n"}
+    assert {char for char in bad if unicodedata.category(char) != "Zs"} == set()
+
+
+def test_names_are_set_apart() -> None:
+    """A name that runs from right to left does not turn the line around it."""
+    name = "שלום 123"
+    page = page_of(report(name))
+    for table in ("department", "troubles"):
+        for cell in page.xpath(f"//*[@id='{table}']//tbody//*[contains(text(), 'שלום')]"):
+            assert cell.tag == "bdi"
+
+
+def test_names_are_cut() -> None:
+    """A long name is cut with a mark, and a tower of accents is cut down."""
+    assert brief("a" * 500) == "a" * 119 + "…"
+    assert brief("e" + "\u0301" * 50 + "f") == "e" + "\u0301" * 3 + "f"
+    assert brief("\u202e" * 100, 20).startswith("\\u202e")
+    assert len(brief("\u0301" * 1000)) <= 120
+    assert brief("a\nb") == "a\\nb"
+
+
+def test_the_page_of_a_large_archive_stays_small() -> None:
+    """Thousands of groups, problems and failures of long names make one file below 2 MB."""
+    name = "Größe & <Länge> " * 3
+    many = [f"{name}{n}" for n in range(3000)]
+    made = report(
+        name,
+        departments=groups(*many),
+        types=groups(*many),
+        problems=tuple(Problem(State.FAILED, one, 5) for one in many),
+        attention=tuple(row(n, name, State.FAILED) for n in range(1000)),
+        years=tuple(Group(str(n), str(n), 1, 1) for n in range(1000, 3000)),
+        last_run=RunInfo(1, "run", "s", {}, NOW, None, None, {"unlisted": dict.fromkeys(many, "")}),
+    )
+    rows = tuple(row(n, name) for n in range(10))
+    found = {key: Sample(10**6, rows) for key in list(made.behind)[:220]}
+    text = text_of(replace(made, behind=found))
+    assert len(text.encode()) < 2_000_000
+    page = lxml.html.document_fromstring(text.encode())
+    assert "The first 50 of 3,000 groups." in text
+    assert cells(page, "department")[50][0] == "2,950 others"
+    assert cells(page, "department")[51][1] == f"{sum(g.n for g in made.departments):,}"
+    assert len(cells(page, "troubles")) == 200
+    assert "The first 50 of 3,000 tickets." in text
+    assert page.xpath("count(//*[@id='year']//*[local-name()='rect'])") == 80
+
+
+@pytest.mark.parametrize(
+    ("numbers", "mood", "word", "begins"),
+    [
+        ({"stored": 5}, "good", "Complete", "Every attachment"),
+        ({"stored": 5, "gone": 1}, "warn", "Complete, with losses", "The source itself"),
+        ({"stored": 5, "pending": 1}, "bad", "Not complete", "1 attachments are pending"),
+        ({}, "calm", "Nothing listed yet", "No attachment has been listed yet."),
+    ],
+)
+def test_the_verdict_comes_first(
+    numbers: dict[str, int], mood: str, word: str, begins: str
+) -> None:
+    """A word, a sentence and a colour say at once how the migration stands."""
+    states = {state: Count(numbers.get(state.value, 0), 0) for state in State}
+    page = page_of(report(states=states, last_run=None, attention=(), problems=()))
+    (verdict,) = page.xpath("//main/*[1]")
+    assert verdict.get("class") == f"verdict {mood}"
+    assert said(verdict.xpath("./h1")[0]).startswith(word)
+    assert said(verdict.xpath("./p")[0]).startswith(begins)
+    assert page.xpath("//title")[0].text.startswith("Ledger of the migration: " + word)
+
+
+def test_gaps_of_the_lists_are_the_verdict() -> None:
+    """A full ledger is not complete when the lists were not."""
+    states = EMPTY | {State.STORED: Count(5, 50)}
+    page = page_of(report(states=states, attention=(), problems=()))
+    assert page.xpath("//main/*[1]/@class") == ["verdict bad"]
+    assert "2 tickets did not name their attachments" in page.text_content()
+
+
+def test_an_empty_archive_has_a_page() -> None:
+    """Before the first run there is a verdict and nothing else to look at."""
+    made = report(
+        states=EMPTY,
+        files=Count(),
+        duplicates=Count(),
+        departments=(),
+        types=(),
+        years=(),
+        problems=(),
+        attention=(),
+        pace=(),
+        last_run=None,
+        behind={},
+    )
+    page = page_of(made)
+    assert len(page.xpath("//table")) == 1
+    assert not page.xpath("//main//h3")
+    assert not page.xpath("//nav//li")
+
+
+def test_a_run_at_work_is_told() -> None:
+    """While a run works the page says that it is not finished."""
+    run = RunInfo(1, "sync", "s", {}, NOW)
+    page = page_of(report(last_run=run, pace=(PacePoint(NOW, 1, 1),)))
+    assert "not finished" in said(page.xpath("//*[@class='figures']")[0])
+
+
+def test_years_between_are_drawn() -> None:
+    """2013, in which nothing came, has its place; attachments without a date are told."""
+    page = page_of(report())
+    (year,) = page.xpath("//*[@id='year']")
+    assert "1 have no date that makes sense." in year.text_content()
+    assert [one.text for one in year.xpath(".//*[@class='tick']")] == ["2012", "2013", "2014"]
+    nothing = page_of(report(years=(Group("", "unknown", 3, 3),)))
+    assert not nothing.xpath("//*[@id='year']//*[@role='img']")
+
+
+def test_it_can_be_signed() -> None:
+    """On paper there is a place for a name, a date and a signature, below what they stand for."""
+    (sign,) = page_of(report()).xpath("//*[@class='sign']")
+    assert "21 attachments listed by the source" in sign.text_content()
+    assert [one.text for one in sign.xpath(".//span")] == ["Name", "Date", "Signature"]
