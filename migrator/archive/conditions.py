@@ -40,6 +40,10 @@ _HAS_ATTACHMENTS = f"""
     SELECT 1 FROM attachments AS a
     WHERE {OF_RESPONSE} = p.id AND a.ticket_id = p.ticket_id"""
 
+# Places for files that belong to no post (p.id < 0) are never read and stay as they are.
+_IS_READ = """NOT (p.note IS 'not_kept' AND p.id > 0
+    AND (SELECT posts_activity FROM tickets WHERE id = p.ticket_id) IS NULL)"""
+
 
 def wanted_by(wanted: ResponseFilter) -> list[Condition]:
     """Translate a filter into conditions on p (posts) and h (headers)."""
@@ -59,6 +63,8 @@ def wanted_by(wanted: ResponseFilter) -> list[Condition]:
         where.append(("p.id IN (SELECT value FROM json_each(?))", (as_json(wanted.response_ids),)))
     if wanted.author_email is not None:
         where.append(("lower(p.author_email) = lower(?)", (clean(wanted.author_email),)))
+    if not wanted.unread:
+        where.append((_IS_READ, ()))
     if wanted.has_attachments is not None:
         negation = "" if wanted.has_attachments else "NOT "
         where.append((f"{negation}EXISTS ({_HAS_ATTACHMENTS})", ()))

@@ -147,7 +147,8 @@ class ResponseFilter:
     """Which responses are wanted; None asks for nothing, an empty set lets nothing through.
 
     ``queues`` is what the asker may see. Times are Unix seconds, both ends included. ``deleted``
-    lets tickets through that the source has deleted.
+    lets tickets through that the source has deleted, ``unread`` posts of which only an attachment
+    told so far: their time is that of the attachment, and another one when they are read.
     """
 
     queues: frozenset[int] | None = None
@@ -161,6 +162,7 @@ class ResponseFilter:
     author_email: str | None = None
     has_attachments: bool | None = None
     deleted: bool = True
+    unread: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ def serve(
         tickiti = config.tickiti.model_copy(update=changes)
         options = _options(tickiti)
         settings = EndpointSettings(
-            max_download=tickiti.max_download, serve_deleted=tickiti.serve_deleted
+            max_download=tickiti.max_download,
+            serve_deleted=tickiti.serve_deleted,
+            posts_follow=config.kayako.posts,
         )
         served = join(build_app(archive, settings), build_pages(beside, settings))
         if tickiti.audit_log is not None:

@@ -103,6 +103,7 @@ class QueryResponses(Endpoint):
             author_email=fields.text("created_by_email"),
             has_attachments=fields.flag("has_attachments"),
             deleted=self._settings.serve_deleted,
+            unread=not self._settings.posts_follow,
         )
         fields.flag("include_deleted")  # Kayako deletes posts without a trace
         asked = parts(fields, LIGHT)

@@ -13,11 +13,15 @@ class EndpointSettings:
 
     ``max_download`` is in bytes of the file itself; a file of exactly that size is served, a
     larger one in ranges only.
+    ``posts_follow`` says that runs read posts after the attachments that name them: until then
+    they are in no query, because a post that is read may move in the order of time, and an
+    exporter would meet it twice or never.
     ``serve_deleted`` serves files and tickets that the source no longer has.
     """
 
     max_download: int = 25 * 1024 * 1024
     serve_deleted: bool = False
+    posts_follow: bool = False
 
     def serves(self, row: Row) -> bool:
         """Tell whether the bytes of an attachment are for clients at all."""

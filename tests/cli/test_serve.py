@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from migrator import cli as frame
+from migrator.tickiti import EndpointSettings
 
 Cli = Callable[..., "tuple[int, str, str]"]
 ROOT = Path(frame.__file__).parent.parent.parent
@@ -39,7 +40,7 @@ def test_what_the_configuration_says_is_served(
     cli("token", "create", "--name", "n", "--ability", "tickets:read")
     assert cli("serve", "--host", "0.0.0.0", "--port", "0")[2] == ""
     assert [(call["host"], call["port"]) for call in calls] == [("::1", 81), ("0.0.0.0", 0)]
-    assert (settings[0].max_download, settings[0].serve_deleted) == (1 << 20, True)
+    assert settings[0] == EndpointSettings(1 << 20, serve_deleted=True, posts_follow=True)
 
 
 def test_what_makes_it_safe_to_expose_is_handed_on(

@@ -17,7 +17,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from migrator.archive import Listed, Outcome, State, TicketRow, open_archive, open_beside
+from migrator.archive import (
+    Listed,
+    Outcome,
+    ResponseFilter,
+    State,
+    TicketRow,
+    open_archive,
+    open_beside,
+)
 from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
 
 DOWNLOAD = "/api/v1/tickets/attachment"
@@ -89,11 +97,7 @@ def test_run_fills_what_is_being_served(tmp_path: Path) -> None:
     helpdesk = Helpdesk.build(SandboxOptions(seed=5, tickets=40, latency=0.05))
     open_archive(tmp_path / "archive", command="test").close()
     with SandboxServer(helpdesk) as source:
-        (tmp_path / "config.toml").write_text(
-            f'[kayako]\nurl = "{source.url}"\napi_key = "{source.api_key}"\n'
-            f'secret_key = "{source.secret_key}"\nconcurrency = 4\n'
-        )
-        (tmp_path / "config.toml").chmod(0o600)
+        configure(tmp_path, source)
         headers = new_token(tmp_path)
         got: dict[int, str] = {}
         early = 0
@@ -127,6 +131,54 @@ def test_run_fills_what_is_being_served(tmp_path: Path) -> None:
     assert "lock" not in "".join(said)
     lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
     assert len(lines) == len(truth)
+
+
+def test_exporter_beside_a_run_meets_each_response_once(tmp_path: Path) -> None:
+    """Whatever the run adds meanwhile: what was there when an export began comes exactly once."""
+    helpdesk = Helpdesk.build(SandboxOptions(seed=6, tickets=40, latency=0.02))
+    open_archive(tmp_path / "archive", command="test").close()
+    with SandboxServer(helpdesk) as source:
+        configure(tmp_path, source)
+        headers = new_token(tmp_path)
+        partial = 0
+        with (
+            serving(tmp_path) as (url, _, _),
+            process(tmp_path, "run") as run,
+            httpx.Client(base_url=url, headers=headers, timeout=30) as client,
+            open_beside(tmp_path / "archive") as archive,
+        ):
+            working = True
+            while working:
+                working = run.poll() is None
+                everything = archive.threads.query(ResponseFilter(unread=False), limit=100_000)
+                exported = export(client)
+                assert len(exported) == len(set(exported))
+                assert {str(each.id) for each in everything} <= set(exported)
+                partial += 0 < len(everything) < len(exported)
+            assert run.returncode == 0
+    assert partial > 0, "the run added nothing while an export was going on"
+    assert len(exported) > 50
+
+
+def export(client: httpx.Client) -> list[str]:
+    """Page through all responses, as an exporter does; return their ids."""
+    found: list[str] = []
+    body: dict[str, object] = {"limit": 5, "fields": ["plain_text"]}
+    while True:
+        data = client.post("/api/v1/tickets/responses/query", json=body).json()["data"]
+        found += [row["response_id"] for row in data["responses"]]
+        if data["next_cursor"] is None:
+            return found
+        body["cursor"] = data["next_cursor"]
+
+
+def configure(home: Path, source: SandboxServer) -> None:
+    """Write the configuration for a pretended Kayako."""
+    (home / "config.toml").write_text(
+        f'[kayako]\nurl = "{source.url}"\napi_key = "{source.api_key}"\n'
+        f'secret_key = "{source.secret_key}"\nconcurrency = 4\n'
+    )
+    (home / "config.toml").chmod(0o600)
 
 
 def test_read_only_servers_stand_side_by_side(tmp_path: Path) -> None:

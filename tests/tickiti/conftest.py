@@ -156,6 +156,7 @@ def open_desk(tmp_path: Path) -> OpenDesk:
             EndpointSettings(
                 max_download=settings.get("max_download", 25 * 1024 * 1024),
                 serve_deleted=bool(settings.get("serve_deleted", False)),
+                posts_follow=bool(settings.get("posts_follow", False)),
             ),
         )
 

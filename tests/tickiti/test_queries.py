@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrator.archive.records import PostRow, TicketRow
+from migrator.archive.records import Listed, PostRow, TicketRow
 
 if TYPE_CHECKING:
     from tests.tickiti.conftest import Desk, OpenDesk
@@ -185,6 +185,26 @@ def test_exporter_gets_each_response_once_while_more_are_added(open_desk: OpenDe
         assert len(found) == len(set(found))
         assert there <= set(found)
         assert {str(n * 10 + 7) for n in range(15)} <= set(found)
+
+
+@pytest.mark.parametrize("real", [5, 500])
+def test_post_that_is_still_to_be_read_is_in_no_query(open_desk: OpenDesk, real: int) -> None:
+    """A post moves when it is read, earlier or later: before that an exporter does not meet it."""
+    with open_desk(posts_follow=True) as desk:
+        desk.write(TicketRow(1, 3, last_activity=7), PostRow(41, 100, text="first"))
+        ledger = desk.archive.ledger
+        with ledger.atomic():  # a sync finds a new file; its post is not read yet
+            run = ledger.begin_run("sync", source="test", scope={})
+            news = [Listed(9, 1, 42, "a.txt", "", 1, 200), Listed(8, 1, 0, "note.txt", "", 1, 300)]
+            ledger.record_ticket(run.id, TicketRow(1, 3, last_activity=8), news)
+        rows = desk.data("tickets/responses/query")["responses"]
+        assert [row["response_id"] for row in rows] == ["41", "-1"]
+        shown = desk.data("tickets/show", {"ticket_id": "1"})["responses"]
+        assert [row["id"] for row in shown] == ["41", "42", "-1"], "show leads to every file"
+        desk.write(TicketRow(1, 3, last_activity=8), PostRow(42, real, text="second"))
+        rows = desk.data("tickets/responses/query")["responses"]
+        expected = ["42", "41", "-1"] if real == 5 else ["41", "-1", "42"]
+        assert [row["response_id"] for row in rows] == expected
 
 
 def test_cursor_survives_times_that_no_calendar_has(open_desk: OpenDesk) -> None:
