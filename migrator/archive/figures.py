@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from migrator.archive.checkpoint import Checkpoint, Params, Tuple
 from migrator.archive.conditions import Condition, all_of, clean, fit
@@ -32,24 +33,45 @@ SIZES: Mapping[str, tuple[str, int | None]] = {
 }
 """The steps of the histogram of sizes: key, title, and the largest size in it (None: any)."""
 
-_BYTES = "coalesce(size, declared_size)"
 _LAST_SECOND = 253_402_300_799  # of the year 9999: SQLite's calendar ends there
 
-_YEAR = f"""iif(created_at BETWEEN 1 AND {_LAST_SECOND},
-    strftime('%Y', created_at, 'unixepoch'), '')"""
-_STEPS = " ".join(
-    f"WHEN {_BYTES} <= {top} THEN '{key}'" for key, (_, top) in SIZES.items() if top is not None
-)
-DIMENSIONS: Mapping[str, str] = {
-    "state": "state",
-    "department": "CAST(department_id AS TEXT)",
-    "type": "coalesce(mime_type, declared_type)",
-    "year": _YEAR,
-    "size": f"CASE {_STEPS} ELSE 'more' END",
-    "problem": "state || '/' || coalesce(problem, '')",
-}
-"""By what the ledger is broken down: SQL that gives a row of its view the key of its group."""
 
+def _dimensions(a: str = "", t: str = "", b: str = "") -> dict[str, str]:
+    """Give SQL that names the group of a row; with prefixes of its three tables."""
+    steps = " ".join(
+        f"WHEN {_bytes(a)} <= {top} THEN '{key}'"
+        for key, (_, top) in SIZES.items()
+        if top is not None
+    )
+    return {
+        "state": f"{a}state",
+        "department": f"CAST({t}department_id AS TEXT)",
+        "type": f"coalesce({b}mime_type, {a}declared_type)",
+        "year": f"iif({a}created_at BETWEEN 1 AND {_LAST_SECOND}, "
+        f"strftime('%Y', {a}created_at, 'unixepoch'), '')",
+        "size": f"CASE {steps} ELSE 'more' END",
+        "problem": f"{a}state || '/' || coalesce({a}problem, '')",
+    }
+
+
+def _bytes(a: str = "") -> str:
+    return f"coalesce({a}size, {a}declared_size)"
+
+
+DIMENSIONS = tuple(_dimensions())
+"""By what the ledger is broken down."""
+_OF_VIEW = _dimensions()
+_OF_TABLES = _dimensions("a.", "t.", "b.")
+# The view joins five tables, whether a query needs them or not: a million rows would take long.
+_TABLES = "attachments AS a JOIN tickets AS t ON t.id = a.ticket_id"
+
+# By content first: both tables are read in the order of their index, each page once.
+_TYPES = """
+    SELECT b.mime_type AS key, s.n AS n, s.n * b.size AS bytes
+    FROM (SELECT sha256, count(*) AS n FROM attachments WHERE sha256 IS NOT NULL GROUP BY sha256)
+        AS s CROSS JOIN blobs AS b ON b.sha256 = s.sha256
+    UNION ALL
+    SELECT declared_type, 1, declared_size FROM attachments WHERE sha256 IS NULL"""
 _DUPLICATE = """sha256 IS NOT NULL AND EXISTS (
     SELECT 1 FROM attachments AS o WHERE o.sha256 = ledger.sha256 AND o.id < attachment_id)"""
 
@@ -73,7 +95,7 @@ def matches(only: RowFilter) -> Condition:
         where.append(_among("department_id", map(fit, only.departments)))
     for name, wanted in (("type", only.types), ("year", only.years), ("size", only.sizes)):
         if wanted is not None:
-            where.append(_among(DIMENSIONS[name], map(clean, wanted)))
+            where.append(_among(_OF_VIEW[name], map(clean, wanted)))
     if only.problems is not None:
         where.append(_among("coalesce(problem, '')", map(clean, only.problems)))
     if only.duplicates:
@@ -102,25 +124,29 @@ class Figures:
 
     def by_department(self, states: Collection[State] | None = None) -> list[Group]:
         """Break the attachments in ``states`` (None: all) down by department, largest first."""
+        where = "" if states is None else f"WHERE state IN ({state_list(states)})"
         titles = {"0": "Trash"}
         titles |= self._db.execute("SELECT CAST(id AS TEXT), title FROM departments")
         return [
             Group(key, titles.get(key, f"Department {key}"), n, size)
-            for key, n, size in self._sums("department", states)
+            for key, n, size in self._broken("department", where)
         ]
 
-    def by_type(self, states: Collection[State] | None = None) -> list[Group]:
-        """Break them down by type: found in the bytes where we hold them, else as declared."""
-        return [Group(key, key, n, size) for key, n, size in self._sums("type", states)]
+    def by_type(self, limit: int = -1) -> list[Group]:
+        """Break all down by type: found in the bytes where we hold them, else as declared.
+
+        At most ``limit`` groups, the largest; negative: all.
+        """
+        return [Group(key, key, n, size) for key, n, size in self._sums(_TYPES, limit)]
 
     def by_year(self) -> list[Group]:
         """Break all down by the year (UTC) in which Kayako got them, "" if unknown, in order."""
-        found = sorted(self._sums("year", None))
+        found = sorted(self._broken("year"))
         return [Group(key, key or "unknown", n, size) for key, n, size in found]
 
     def by_size(self) -> list[Group]:
         """Break all down by the steps of :data:`SIZES`, every one of them, in order."""
-        found = {key: (n, size) for key, n, size in self._sums("size", None)}
+        found = {key: (n, size) for key, n, size in self._broken("size")}
         return [Group(key, title, *found.get(key, (0, 0))) for key, (title, _) in SIZES.items()]
 
     def by_extension(self, states: Collection[State] | None = None) -> list[Group]:
@@ -129,7 +155,7 @@ class Figures:
         size: Counter[str] = Counter()
         where = "" if states is None else f"AND state IN ({state_list(states)})"
         sql = f"""
-            SELECT id, filename, {_BYTES} FROM attachments
+            SELECT id, filename, {_bytes()} FROM attachments
             WHERE id > ? {where} ORDER BY id LIMIT ?"""
         for _, filename, held in self._stream(sql, 0, None):
             extension = extension_of(filename)
@@ -143,7 +169,7 @@ class Figures:
     def larger_than(self, size: int) -> Count:
         """Count the attachments of more than ``size`` bytes."""
         sql = f"""
-            SELECT count(*), coalesce(sum({_BYTES}), 0) FROM attachments WHERE {_BYTES} > ?"""
+            SELECT count(*), coalesce(sum({_bytes()}), 0) FROM attachments WHERE {_bytes()} > ?"""
         return Count(*self._db.execute(sql, (size,))[0])
 
     def unique_bytes(self) -> tuple[int, int]:
@@ -174,39 +200,56 @@ class Figures:
         """
         found: dict[Key, list[int]] = {key: [] for key in wanted}
         unfilled = {key for key, number in wanted.items() if number}
-        columns = ", ".join(DIMENSIONS.values())
-        sql = f"""
-            SELECT attachment_id, {columns} FROM ledger
-            WHERE attachment_id > ? ORDER BY 1 LIMIT ?"""
-        rows = self._stream(sql, 0, None) if unfilled else iter(())
-        for attachment, *values in rows:
-            for key in zip(DIMENSIONS, values, strict=True):
-                if key in unfilled:
-                    found[key].append(attachment)
-                    if len(found[key]) == wanted[key]:
-                        unfilled.remove(key)
-            if not unfilled:
+        after = 0
+        while unfilled:
+            names = sorted({name for name, _ in unfilled})
+            page = self._named(names, after)
+            if not page:
                 break
+            after = page[-1][0]
+            for attachment, *values in page:
+                for key in zip(names, values, strict=True):
+                    if key in unfilled:
+                        found[key].append(attachment)
+                        if len(found[key]) == wanted[key]:
+                            unfilled.remove(key)
         return found
 
-    def _sums(self, dimension: str, states: Collection[State] | None) -> list[tuple[str, int, int]]:
-        """Return (key, number, bytes) of every group, the largest first."""
-        where = "" if states is None else f"WHERE state IN ({state_list(states)})"
+    def _named(self, dimensions: Sequence[str], after: int) -> list[Tuple]:
+        """Return a page of (attachment id, its key in each dimension), by id above ``after``."""
+        keys = ", ".join(_OF_TABLES[name] for name in dimensions)
+        joins = "LEFT JOIN blobs AS b ON b.sha256 = a.sha256" if "type" in dimensions else ""
+        sql = f"SELECT a.id, {keys} FROM {_TABLES} {joins} WHERE a.id > ? ORDER BY a.id LIMIT ?"
+        return self._db.execute(sql, (after, _PAGE))
+
+    def _broken(self, dimension: str, where: str = "") -> list[tuple[str, int, int]]:
+        tables = _TABLES if dimension == "department" else "attachments AS a"
+        key = _OF_TABLES[dimension]
+        rows = f"SELECT {key} AS key, 1 AS n, {_bytes('a.')} AS bytes FROM {tables} {where}"
+        return self._sums(rows)
+
+    def _sums(self, rows: str, limit: int = -1) -> list[tuple[str, int, int]]:
+        """Return (key, number, bytes) of every group of such rows, the largest first."""
         sql = f"""
-            SELECT {DIMENSIONS[dimension]} AS key, count(*) AS n, sum({_BYTES}) AS bytes
-            FROM ledger {where} GROUP BY key ORDER BY bytes DESC, key"""
-        return [(key, n, size) for key, n, size in self._db.execute(sql)]
+            SELECT key, sum(n), sum(bytes) AS bytes FROM ({rows})
+            GROUP BY key ORDER BY bytes DESC, key LIMIT ?"""
+        return [(key, n, size) for key, n, size in self._db.execute(sql, (limit,))]
 
     def _stream(
         self, sql: str, after: int | str, limit: int | None, params: Params = ()
     ) -> Iterator[Tuple]:
         """Yield the rows of a query for (first column above, others, at most), page by page."""
+        return itertools.chain.from_iterable(self._pages(sql, after, limit, params))
+
+    def _pages(
+        self, sql: str, after: int | str, limit: int | None, params: Params = ()
+    ) -> Iterator[list[Tuple]]:
         left = limit
         while left is None or left > 0:
             most = _PAGE if left is None else min(left, _PAGE)
             page = self._db.execute(sql, (after, *params, most))
             if not page:
                 return
-            yield from page
+            yield page
             after = page[-1][0]
             left = None if left is None else left - len(page)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from migrator.cli import _output
-from migrator.cli._common import App, open_beside, pass_app
+from migrator.cli._common import ID, App, open_beside, pass_app
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive, RowFilter
+
+STATES = ["stored", "missing", "gone", "deleted", "failed", "pending"]
+SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more"]
 
 
 @click.command()
@@ -24,28 +32,106 @@ from migrator.cli._common import App, open_beside, pass_app
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write to this file instead of stdout; it appears whole or not at all.",
 )
+@click.option("--state", type=click.Choice(STATES), multiple=True, help="csv: only this state.")
+@click.option("--department", type=ID, multiple=True, help="csv: only this one; 0 is the trash.")
+@click.option("--type", "kind", multiple=True, help="csv: only this MIME type, or none.")
+@click.option("--year", multiple=True, help="csv: only of this year (UTC), or none.")
+@click.option("--size", type=click.Choice(SIZES), multiple=True, help="csv: only of this step.")
+@click.option("--problem", multiple=True, help="csv: only with this problem code, or none.")
+@click.option("--duplicates", is_flag=True, help="csv: only contents that an earlier one has.")
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Tell what changed since this report (JSON) or handover.",
+)
+@click.option(
+    "--with",
+    "later",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="With --compare: the later report or handover, instead of the archive.",
+)
 @pass_app
-def report(app: App, form: str, output: Path | None) -> None:
+def report(
+    app: App,
+    /,
+    form: str,
+    output: Path | None,
+    compare: Path | None,
+    later: Path | None,
+    **filters: tuple[str | int, ...] | bool,
+) -> None:
     """Tell the ledger: what was listed, what is stored, what went wrong.
 
-    Works while a run is at work, too.
+    Works while a run is at work, too. A filter may be given several times; different ones all
+    have to match.
 
     \b
     Example:
       migrator report
-      migrator report --format csv --output attachments.csv
       migrator report --format html --output report.html
+      migrator report --format csv --output attachments.csv
+      migrator report --format csv --state missing --state gone
+      migrator report --compare report-of-may.json
     """
-    from migrator.report import build, render, to_csv, to_json
-
+    only = _only(**filters) if any(filters.values()) else None
+    if only is not None and form != "csv":
+        raise click.UsageError("Filters choose the lines of a CSV: add --format csv.")
+    if later is not None and compare is None:
+        raise click.UsageError("--with is the later of two: name the earlier one with --compare.")
+    if compare is not None:
+        _output.write(_compared(app, form, compare, later), output)
+        return
     _, archive = open_beside(app)
     with archive:
-        if form == "csv":
-            _output.write(to_csv(archive.ledger.rows()), output)
-        elif form == "html":
-            from migrator.report.html import render_report
+        _output.write(_told(archive, form, only), output)
 
-            _output.write(render_report(build(archive, behind=True)), output)
-        else:
-            tell = to_json if form == "json" else render
-            _output.write([tell(build(archive))], output)
+
+def _told(archive: Archive, form: str, only: RowFilter | None) -> Iterable[str]:
+    from migrator.archive import EVERYTHING
+    from migrator.report import build, render, to_csv, to_json
+
+    if form == "csv":
+        return to_csv(archive.ledger, only or EVERYTHING)
+    if form == "html":
+        from migrator.report.html import render_report
+
+        return render_report(build(archive, behind=True))
+    return [(to_json if form == "json" else render)(build(archive))]
+
+
+def _only(**filters: tuple[str | int, ...] | bool) -> RowFilter:
+    """Translate the options: what was not given asks for nothing, and "none" is the key ""."""
+    from migrator.archive import RowFilter
+    from migrator.report.behind import NONE
+
+    fields = {
+        "state": "states",
+        "department": "departments",
+        "kind": "types",
+        "year": "years",
+        "size": "sizes",
+        "problem": "problems",
+    }
+    wanted = {
+        fields[name]: frozenset("" if value == NONE else value for value in given)
+        for name, given in filters.items()
+        if isinstance(given, tuple) and given
+    }
+    return RowFilter(duplicates=bool(filters["duplicates"]), **wanted)  # type: ignore[arg-type]
+
+
+def _compared(app: App, form: str, path: Path, later: Path | None) -> Iterator[str]:
+    from migrator.report import compare, earlier
+
+    if form not in {"text", "json"}:
+        raise click.UsageError("A comparison is told as --format text or json.")
+    tell = compare.to_json if form == "json" else compare.to_text
+    before = earlier.of_path(path)
+    if later is not None:
+        yield tell(compare.compare(before, earlier.of_path(later)))
+        return
+    _, archive = open_beside(app)
+    with archive:
+        yield tell(compare.compare(before, compare.of_archive(archive)))

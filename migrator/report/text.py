@@ -41,10 +41,17 @@ def _lines(report: Report) -> Iterator[str]:
     files = report.files
     on_disk = f"{files.n:,} ({human_bytes(files.bytes)})"
     yield f"Tickets: {report.tickets:,}. Different files on disk: {on_disk}."
+    saved = report.duplicates
+    if saved.n:
+        yield f"Duplicates, kept once: {saved.n:,} attachments ({human_bytes(saved.bytes)} saved)."
+    if report.threads_missing:
+        yield f"Tickets whose posts have not been read yet: {report.threads_missing:,}."
     if report.last_run:
         yield describe_run(report.last_run)
     yield from _groups("By department", report.departments)
     yield from _groups("By type", report.types)
+    yield from _groups("By year", report.years)
+    yield from _groups("By size", [group for group in report.sizes if group.n])
     problems = [problem for problem in report.problems if problem.problem]
     if problems:
         yield from ("", "Problems")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.archive import (
@@ -19,13 +20,15 @@ from migrator.archive import (
     Group,
     Listed,
     Outcome,
-    Row,
+    RowFilter,
     State,
     TicketRow,
     open_archive,
 )
-from migrator.report import build, exit_code, render, text, to_csv, to_json, verdict
+from migrator.report import build, exit_code, machine, render, text, to_csv, to_json, verdict
+from migrator.report.machine import COLUMNS
 from migrator.report.model import ATTENTION_SHOWN
+from migrator.report.plain import iso_time
 
 NASTY = 'in,"voice"\r\n=1+1\x1b[2J\u202e.txt'
 BORN = 1_700_000_000
@@ -128,7 +131,7 @@ def test_an_empty_archive_has_a_report(archive: Archive) -> None:
     assert "No attachment has been listed yet." in render(report)
     assert report.exit_code == 0
     assert json.loads(to_json(report))["last_run"] is None
-    assert "".join(to_csv(archive.ledger.rows())).count("\n") == 1
+    assert "".join(to_csv(archive.ledger)).count("\n") == 1
 
 
 def test_the_json_document(archive: Archive) -> None:
@@ -151,6 +154,11 @@ def test_the_json_document(archive: Archive) -> None:
         "attention",
         "gaps",
         "last_run",
+        "duplicates",
+        "threads_missing",
+        "years",
+        "sizes",
+        "pace",
     ]
     assert document["format"] == "migrator.report/1"
     assert document["generated_at"] == "2026-01-02T03:04:05Z"
@@ -170,7 +178,7 @@ def test_the_json_document(archive: Archive) -> None:
 def test_the_csv_has_a_line_per_attachment(archive: Archive) -> None:
     """The columns are those of the contract; names come back exactly as they are."""
     fill(archive)
-    written = "".join(to_csv(archive.ledger.rows()))
+    written = "".join(to_csv(archive.ledger))
     header, *_ = written.split("\n", 1)
     assert header == (
         "attachment_id,ticket_id,post_id,ticket_number,queue_id,filename,declared_type,"
@@ -185,25 +193,57 @@ def test_the_csv_has_a_line_per_attachment(archive: Archive) -> None:
     assert (rows[4]["state"], rows[4]["size"], rows[4]["stored_at"]) == ("pending", "", "")
 
 
+class Pages:
+    """A ledger of which only pages of rows are known."""
+
+    def __init__(self, *pages: list[tuple[Any, ...]]) -> None:
+        self.pages = pages
+
+    def tables(self, columns: Sequence[str], only: RowFilter, /) -> Iterator[list[tuple[Any, ...]]]:
+        assert tuple(columns) == COLUMNS
+        return iter(self.pages)
+
+
+def line(number: int, name: str, born: int = BORN) -> tuple[Any, ...]:
+    """Give a row as the ledger does, in the order of the columns."""
+    nothing = (None,) * 3
+    return (number, 1, 1, "1", 1, name, "", 0, *nothing, "pending", None, name, 0, born, None)
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1)
+)
 def test_any_name_survives_the_csv(names: list[str]) -> None:
     """Whatever a name holds, reading the CSV gives the same name in the same row."""
-    rows = (
-        Row(
-            n, 1, 1, "1", 1, 1, name, "", 0, None, None, None, State.PENDING, None, None, 0, 0, None
-        )
-        for n, name in enumerate(names)
-    )
-    written = "".join(to_csv(rows))
+    written = "".join(to_csv(Pages([line(n, name) for n, name in enumerate(names)])))
     read = list(csv.DictReader(io.StringIO(written, newline="")))
     assert [row["filename"] for row in read] == names
+    assert [row["detail"] for row in read] == names
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 10**10), min_size=1))
+@example([0, 1, 86_399, 86_400, 253_402_300_799, 253_402_300_800, -1])
+def test_times_in_the_csv_are_those_of_the_json(times: list[int]) -> None:
+    """The quick way to write a time gives the text of the usual one, for any number."""
+    written = "".join(to_csv(Pages([line(n, "a", born) for n, born in enumerate(times)])))
+    read = csv.DictReader(io.StringIO(written, newline=""))
+    assert [row["created_at"] for row in read] == list(map(iso_time, times))
+
+
+def test_a_ledger_full_of_nonsense_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dates are remembered up to a limit."""
+    monkeypatch.setattr(machine, "_DAYS_KEPT", 10)
+    list(to_csv(Pages([line(n, "a", n * 86_400 + 5) for n in range(1, 50)])))
+    assert len(machine._DAYS) <= 11
 
 
 def test_many_rows_come_in_pieces() -> None:
     """The CSV of a large ledger is never held in memory as a whole."""
-    row = Row(1, 1, 1, "1", 1, 1, "", "", 0, None, None, None, State.GONE, None, None, 0, 0, None)
-    pieces = list(to_csv(row for _ in range(1200)))
+    pieces = list(to_csv(Pages(*([line(n, "a")] * 400 for n in range(3)))))
     assert len(pieces) == 4
     assert sum(piece.count("\n") for piece in pieces) == 1201
 
