@@ -20,6 +20,7 @@ from migrator.report.page import (
 )
 from migrator.report.plain import human_bytes, human_duration
 from migrator.report.plan_model import Plan
+from migrator.report.plan_text import partial
 
 _NO_ROWS: Links = {}
 QUEUES_SHOWN = 50
@@ -35,10 +36,15 @@ def page(plan: Plan) -> Page:
     sections = [Section(id_, title, tuple(made)) for id_, title, made in chapters]
     return Page(
         title="Dry run of the migration",
-        facts=(("Source", brief(plan.source)), ("As of", f"{moment(plan.made_at)} UTC")),
+        facts=(
+            ("Source", brief(plan.source)),
+            ("As of", f"{moment(plan.made_at)} UTC"),
+            ("Written", "nothing but this"),
+        ),
         mood=_mood(plan),
         word=_word(plan),
-        sentence=" ".join(_sentences(plan)),
+        sentence=_sentence(plan),
+        warnings=tuple(_warnings(plan)),
         opening=_opening(plan),
         figures=tuple(_figures(plan)),
         sections=tuple(section for section in sections if section.exhibits),
@@ -46,42 +52,41 @@ def page(plan: Plan) -> Page:
 
 
 def _mood(plan: Plan) -> Mood:
-    if not plan.complete:
+    if any(_warnings(plan)):
         return "warn"
     return "good" if plan.listed.n else "calm"
 
 
 def _word(plan: Plan) -> str:
-    pace = plan.pace
     if not plan.listed.n:
-        return "No attachments found"
+        return "No attachments seen"
     if not plan.todo.n:
         return "Nothing left to fetch"
-    if pace.estimated_seconds is None:
+    if plan.pace.estimated_seconds is None:
         return f"{plan.todo.n:,} attachments to fetch"
-    return f"About {human_duration(pace.estimated_seconds)}"
+    return f"About {human_duration(plan.pace.estimated_seconds)}"
 
 
-def _sentences(plan: Plan) -> Iterator[str]:
-    yield (
-        f"A run will fetch {plan.todo.n:,} attachments ({human_bytes(plan.todo.bytes)}) with "
-        f"{plan.pace.concurrency} requests at once."
+def _sentence(plan: Plan) -> str:
+    pace = plan.pace
+    fetch = (
+        f"{plan.todo.n:,} attachments ({human_bytes(plan.todo.bytes)}) with "
+        f"{pace.concurrency} requests at once"
     )
-    if plan.pace.low_seconds is not None and plan.pace.high_seconds is not None:
-        low, high = human_duration(plan.pace.low_seconds), human_duration(plan.pace.high_seconds)
-        yield f"It should take between {low} and {high}."
-    elif plan.pace.estimated_seconds is None and plan.todo.n:
-        yield "No estimate: no attachment could be fetched as a sample."
-    if plan.ended:
-        yield f"The dry run ended early ({brief(plan.ended)}): this is a part of what there is."
-    if plan.fast and not plan.fast.fallback:
-        yield "It is an estimate: only tickets that Kayako marks as having files were looked at."
-    if plan.unlisted or plan.short:
-        yield (
-            f"Not all could be seen: {plan.unlisted:,} tickets could not be listed, "
-            f"{plan.short:,} are counted by the source but not shown."
-        )
-    yield "Nothing was written, neither here nor at the source."
+    if pace.estimated_seconds is None:
+        return f"To fetch: {fetch}. No estimate: no attachment could be fetched as a sample."
+    if pace.low_seconds is None or pace.high_seconds is None:
+        return f"To fetch {fetch}."
+    low, high = human_duration(pace.low_seconds), human_duration(pace.high_seconds)
+    return f"{low} to {high}, to fetch {fetch}."
+
+
+def _warnings(plan: Plan) -> Iterator[str]:
+    """Tell what makes this less than the whole truth, or a run impossible."""
+    yield from (line.strip() for line in partial(plan))
+    disk = plan.disk
+    if disk.free is not None and disk.free < disk.deduped:
+        yield f"Not enough room: {human_bytes(disk.free)} are free where the archive will be."
 
 
 def _opening(plan: Plan) -> Exhibit:
@@ -143,11 +148,11 @@ def _figures(plan: Plan) -> Iterator[Figure]:
 
 def _verdicts(plan: Plan) -> Iterator[Exhibit]:
     verdicts = plan.verdicts
-    limit, most = human_bytes(verdicts.max_download), human_bytes(verdicts.max_attachment)
+    limit, most = human_bytes(verdicts.max_download), f"{verdicts.max_attachment / 1e6:g} MB"
     lines = (
         (f"over {limit}", verdicts.too_large, "too large for one download through the API"),
-        (f"over {most}", verdicts.oversize, "over Tickiti's own limit for an attachment"),
-        ("odd name", verdicts.odd_name, "cannot be a file name everywhere"),
+        (f"over {most}", verdicts.oversize, "over Tickiti's default limit for an attachment"),
+        ("odd name", verdicts.odd_name, "odd, or no file name on some systems"),
         ("no extension", verdicts.no_extension, "rules have nothing to go by"),
         ("empty", verdicts.empty, "no bytes"),
     )

@@ -89,6 +89,7 @@ def page(report: Report) -> Page:
         mood=mood,
         word=_WORDS[mood],
         sentence=_sentence(report),
+        warnings=(),
         opening=_balance(report, links),
         figures=tuple(_figures(report, links)),
         sections=tuple(section for section in sections if section.exhibits),
@@ -323,7 +324,6 @@ def _pace(report: Report) -> Exhibit:
             ("From", "text"),
             ("Attachments", "number"),
             ("Bytes", "number"),
-            ("A second", "number"),
         ),
         tuple(_span(moment(some[0].at), some, step) for some in spans),
         foot=_span("All", points, step),
@@ -336,9 +336,8 @@ def _span(title: str, points: Sequence[PacePoint], step: int) -> Cells:
     seconds = len(points) * step
     return (
         Cell(title),
-        Cell(f"{n:,}", "number"),
-        Cell(human_bytes(size), "number"),
-        Cell(f"{n / seconds:,.1f} · {human_bytes(size / seconds)}", "number"),
+        Cell(f"{n:,}", "number", note=f"{n / seconds:,.1f}/s"),
+        Cell(human_bytes(size), "number", note=f"{human_bytes(size / seconds)}/s"),
     )
 
 

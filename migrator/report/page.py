@@ -102,8 +102,8 @@ class Behind:
 class Page:
     """A whole report: the verdict first, then what it rests on, the rows last.
 
-    In ``intro`` texts, ``sentence`` and notes, what stands between backticks is a command.
-    ``sign`` is what a signature on paper would stand for; empty for none.
+    ``warnings`` qualify the verdict. ``sign`` is what a signature on paper would stand for; empty
+    for none. In the sentence, intros and notes, what stands between backticks is a command.
     """
 
     title: str
@@ -111,6 +111,7 @@ class Page:
     mood: Mood
     word: str
     sentence: str
+    warnings: tuple[str, ...]
     opening: Exhibit
     figures: tuple[Figure, ...]
     sections: tuple[Section, ...]

@@ -18,7 +18,7 @@ def render(plan: Plan) -> Iterator[str]:
 
 def _lines(plan: Plan) -> Iterator[str]:
     yield f"Dry run of {shown(plan.source)}: nothing was written"
-    yield from _partial(plan)
+    yield from partial(plan)
     yield ""
     yield _expected(plan.pace)
     yield f"Disk: {_disk(plan)}"
@@ -38,7 +38,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from _measured(plan.pace)
 
 
-def _partial(plan: Plan) -> Iterator[str]:
+def partial(plan: Plan) -> Iterator[str]:
     """Tell first what makes this less than the whole truth."""
     if plan.ended:
         of = f" of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
@@ -66,7 +66,7 @@ def _fast(fast: Fast) -> Iterator[str]:
     if fast.missed:
         text += f": about {fast.missed:,} attachments are not in these figures"
     elif not fast.found:
-        text += f"; more than {min(1.0, 3 / fast.looked):.0%} of the others hardly do"
+        text += f"; hardly more than {min(1.0, 3 / fast.looked):.0%} of all do"
     yield f"{text}."
 
 

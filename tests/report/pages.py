@@ -10,7 +10,7 @@ import lxml.html
 from migrator.archive.records import Count, Group, PacePoint, Row, RunInfo, State
 from migrator.report.html import render_plan, render_report
 from migrator.report.model import Problem, Report, Sample
-from migrator.report.plan_model import Plan
+from migrator.report.plan_model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
 
 NOW = 1_767_323_045
 SIZES = ("0", "1K", "1M")
@@ -62,6 +62,44 @@ def report(text: str = "x", **values: Any) -> Report:
     made |= values
     sketch = Report(**made)
     return Report(**made, behind=behind(sketch, text)) if "behind" not in values else sketch
+
+
+def plan(text: str = "x", **values: Any) -> Plan:
+    """Make a dry run with something in every place; ``text`` is all that is of foreign origin."""
+    made: dict[str, Any] = {
+        "source": text,
+        "made_at": NOW,
+        "ended": text,
+        "tickets": 40,
+        "tickets_total": 400,
+        "listed": Count(60, 6000),
+        "todo": Count(50, 5000),
+        "stored": Count(10, 1000),
+        "verdicts": Verdicts(
+            25 << 20,
+            allow=Count(30, 3000),
+            review=Count(20, 2500),
+            block=Count(10, 500),
+            too_large=Count(4, 400),
+            oversize=Count(3, 300),
+            odd_name=Count(2, 200),
+            no_extension=Count(1, 100),
+            empty=Count(5, 0),
+        ),
+        "departments": groups(text, "Sales"),
+        "types": groups(text, "image/png"),
+        "extensions": groups(text, "png", ""),
+        "years": groups("2014"),
+        "sizes": tuple(Group(key, f"up to {key}", n, 10 * n) for n, key in enumerate(SIZES)),
+        "gaps": Gaps(4, (1, 2), groups(text)),
+        "unlisted": 3,
+        "short": 2,
+        "requests": Requests(1, 40, 50, 60, 41),
+        "disk": Disk(5000, 4000, "sample", 30, 9000),
+        "pace": Pace(8, 40, 4.0, 20, 2000, 1.5, 7200.0, 3600.0, 10_800.0),
+        "fast": Fast(400, 40, 9, 20, 1, 18, ""),
+    }
+    return Plan(**made | values)
 
 
 def behind(of: Report, text: str = "x") -> dict[tuple[str, str], Sample]:
