@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from migrator import events
+from migrator.cli._common import remember_run
 from migrator.cli._tally import Expected, Tally
 from migrator.report.plain import human_bytes, human_duration, iso_time, shown
 
@@ -147,7 +148,10 @@ class Lines(_Base):
 
 
 class JsonLines(_Base):
-    """One JSON object per event: ``ts``, ``run``, ``event`` and the event's own fields."""
+    """One JSON object per event: ``ts``, ``run``, ``event`` and the event's own fields.
+
+    EVENTS.md tells its readers what they may rely on.
+    """
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.time) -> None:
         super().__init__(stream)
@@ -158,6 +162,8 @@ class JsonLines(_Base):
         self._tally.take(event)
         if isinstance(event, events.Tick):
             return  # a sign of life is for people
+        if isinstance(event, events.RunStarted):
+            remember_run(event.run_id)
         line: dict[str, Any] = {
             "ts": iso_time(int(self._now())),
             "run": self._tally.run_id,

@@ -110,11 +110,17 @@ class Preview:
             middle = (low + high) // 2
             page = await self._page(area, middle, 1)
             self._facts.probes += 1
-            if await self._files(page):
+            if page and await self._has_files(page[0]):
                 low = middle + 1
             else:
                 high = middle
         return low
+
+    async def _has_files(self, ticket: Ticket) -> bool:
+        """List a ticket that may be out of scope: the boundary is that of all."""
+        if self._in_scope(ticket):
+            return bool(await self._files([ticket]))
+        return bool(await self._duty.source.attachments(ticket.id))
 
     async def _front(self, area: list[int], count: int, end: int) -> None:
         """List the tickets up to the boundary and on, until a row of them has no attachments."""
@@ -149,13 +155,14 @@ class Preview:
     async def _files(self, tickets: list[Ticket]) -> dict[int, int]:
         """List some tickets, as far as they are in scope; gives those that have attachments."""
         duty, crew = self._duty, self._crew
-        since = duty.options.scope.since
         for ticket in tickets:
             self._walked.add(ticket.id)
-            if since and 0 < ticket.last_activity < since:
+            if not self._in_scope(ticket) or crew.listed.get(ticket.id) == ticket.last_activity:
                 continue
-            if crew.listed.get(ticket.id) != ticket.last_activity:
-                await crew.list_ticket(ticket)
+            await crew.list_ticket(ticket)
         await crew.idle()
         ids = [one.id for one in tickets]
         return await duty.recorder.do(lambda: duty.ledger.with_files(ids)) if ids else {}
+
+    def _in_scope(self, ticket: Ticket) -> bool:
+        return not 0 < ticket.last_activity < self._duty.options.scope.since

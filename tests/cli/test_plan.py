@@ -1,0 +1,310 @@
+"""``plan`` and ``run --plan`` against the sandbox, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import jsonschema_rs
+import lxml.html
+import pytest
+
+from migrator.archive import open_beside
+from migrator.cli._pull import drive
+from migrator.kayako.source import Source
+from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.transfer.stop import Stop
+from tests.cli.conftest import Cli
+
+Serve = Callable[..., tuple[Helpdesk, SandboxServer]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a sandbox and write a configuration that fits it."""
+    servers: list[SandboxServer] = []
+
+    def start(more: str = "", **options: object) -> tuple[Helpdesk, SandboxServer]:
+        desk = Helpdesk.build(SandboxOptions(**options))  # type: ignore[arg-type]
+        server = SandboxServer(desk)
+        server.start()
+        servers.append(server)
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'[kayako]\nurl = "{server.url}"\napi_key = "{server.api_key}"\n'
+            f'secret_key = "{server.secret_key}"\n{more}'
+        )
+        config.chmod(0o600)
+        return desk, server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def left_behind(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir()} - {"config.toml"}
+
+
+def valid(text: str) -> dict[str, object]:
+    """Read the JSON of a plan, which must be as its schema says."""
+    schema = (resources.files("migrator.report") / "schema/plan-1.json").read_text("utf-8")
+    told: dict[str, object] = json.loads(text)
+    jsonschema_rs.validator_for(json.loads(schema)).validate(told)
+    return told
+
+
+def test_three_formats_tell_the_same(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """Text, JSON and HTML name the same number of attachments; --output writes a private file."""
+    desk, _ = serve(tickets=20, faults=frozenset({"all"}))
+    number = f"{len(desk.truth):,}"
+    told = valid(cli("plan", "--json").out)
+    assert told["listed"] == {
+        "attachments": len(desk.truth),
+        "bytes": sum(one.filesize for one in desk.attachments.values() if one.id in desk.truth),
+    }
+    assert re.search(rf"\b{number} +\S+ \S+  attachments listed", cli("plan").out)
+    wrote = cli("plan", "--format", "html", "--output", "plan.html")
+    assert wrote.code == 0
+    assert wrote.out == ""
+    page = lxml.html.fromstring((tmp_path / "plan.html").read_text("utf-8"))
+    assert number in "".join(map(str, page.itertext()))
+    assert (tmp_path / "plan.html").stat().st_mode & 0o777 == 0o600
+    assert left_behind(tmp_path) == {"plan.html"}
+
+
+def test_a_sample_tells_what_dedupe_saves(cli: Cli, serve: Serve) -> None:
+    """With --sample the saving is that of real hashes, and the report says so."""
+    serve(tickets=60)
+    told = valid(cli("plan", "--json", "--sample", "60").out)
+    disk = told["disk"]
+    assert isinstance(disk, dict)
+    assert disk["method"] == "sample"
+    assert 0 < disk["compared"] <= 60
+    assert disk["deduped_bytes"] <= disk["bytes"]
+    assert "compared pairs" in cli("plan", "--sample", "60").out
+
+
+def test_a_run_tells_what_drifted_since_its_plan(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """New, vanished and changed attachments are counted and named, on stdout and in the record."""
+    desk, _ = serve(tickets=20)
+    assert cli("plan", "--save-plan", "plan.jsonl").code == 0
+    assert left_behind(tmp_path) == {"plan.jsonl"}
+    listed = [one for one in desk.attachments.values() if one.id in desk.truth]
+    ticket = listed[0].ticket_id
+    new = desk.add_attachment(ticket, "late\x1b[2J.txt", b"late")
+    gone = next(one.id for one in listed if one.ticket_id != ticket)
+    desk.delete_attachment(gone)
+    ran = cli("run", "--plan", "plan.jsonl")
+    assert ran.code == 0, ran.err
+    assert "Since the plan: 1 new (4 B), 1 vanished" in ran.out
+    assert f"new: attachment {new} of ticket {ticket}, late" in ran.out
+    assert f"vanished: attachment {gone} of ticket" in ran.out
+    assert "\x1b" not in ran.out
+    with open_beside(tmp_path / "archive") as archive:
+        summary = archive.ledger.runs(1)[0].summary
+    assert summary is not None
+    drift = summary["drift"]
+    assert isinstance(drift, dict)
+    assert [drift[name]["attachments"] for name in ("new", "vanished", "changed")] == [1, 1, 0]
+    assert drift["vanished"]["first"][0]["id"] == gone
+
+
+def test_a_run_with_gaps_says_nothing_of_what_vanished(cli: Cli, serve: Serve) -> None:
+    """A run that could not list everything does not take its own gap for a loss."""
+    desk, _ = serve(tickets=40)
+    assert cli("plan", "--save-plan", "plan.jsonl").code == 0
+    listed = {one.ticket_id for one in desk.attachments.values() if one.id in desk.truth}
+    desk.unlistable_ticket = min(listed)
+    desk.set_fault("list_500", on=True)
+    ran = cli("run", "--plan", "plan.jsonl")
+    assert ran.code == 3
+    assert "Since the plan: 0 new (0 B), 0 changed (0 B)" in ran.out
+    assert "What has vanished is not known" in ran.out
+
+
+def test_a_long_drift_is_cut(cli: Cli, serve: Serve) -> None:
+    """Only the first few of each kind are named; the others are counted."""
+    desk, _ = serve(tickets=20)
+    cli("plan", "--save-plan", "plan.jsonl")
+    ticket = next(one.ticket_id for one in desk.attachments.values() if one.id in desk.truth)
+    for number in range(13):
+        desk.add_attachment(ticket, f"{number}.txt", b"x")
+    ran = cli("run", "--plan", "plan.jsonl")
+    assert "13 new (13 B)" in ran.out
+    assert "new: and 3 more" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("run", "--plan", "config.toml"), "is not a plan"),
+        (("run", "--plan", "nowhere"), "does not exist"),
+        (("run", "--plan", "plan.jsonl", "--include-trash"), "no option that narrows it"),
+        (("run", "--plan", "plan.jsonl", "--dry-run"), "do not go together"),
+        (("plan", "--output", "nowhere/plan.html"), "no directory"),
+        (("plan", "--save-plan", "nowhere/plan"), "no directory"),
+        (("plan", "--save-plan", "x", "--output", "x"), "two files"),
+        (("plan", "--fast", "--limit-tickets", "5"), "do not go together"),
+        (("plan", "--sample", "0"), "sample"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_asked(
+    cli: Cli, serve: Serve, argv: tuple[str, ...], says: str
+) -> None:
+    """A wrong file or option is an error of the user's, and the helpdesk hears nothing of it."""
+    _, server = serve(tickets=3)
+    cli("plan", "--save-plan", "plan.jsonl")
+    before = len(server.requests)
+    told = cli(*argv)
+    assert told.code == 2
+    assert says in told.err
+    assert len(server.requests) == before
+
+
+def test_a_plan_of_another_helpdesk_is_refused(cli: Cli, serve: Serve) -> None:
+    """The plan and the journal of one helpdesk are none of another's."""
+    serve(tickets=3)
+    cli("plan", "--save-plan", "plan.jsonl")
+    serve(tickets=3)
+    assert "is a plan of http://127.0.0.1" in cli("run", "--plan", "plan.jsonl").err
+
+
+def test_fast_is_an_estimate_and_says_so(cli: Cli, serve: Serve) -> None:
+    """--fast lists fewer tickets, tells so first, and its JSON has the facts."""
+    desk, server = serve(tickets=300)
+    for one in [one for one in desk.attachments.values() if one.ticket_id % 5]:
+        desk.delete_attachment(one.id)
+    whole = valid(cli("plan", "--json").out)
+    before = len(server.requests)
+    told = valid(cli("plan", "--json", "--fast").out)
+    fast = told["fast"]
+    assert isinstance(fast, dict)
+    assert fast["fallback"] is None
+    assert told["listed"] == whole["listed"]
+    assert len(server.requests) - before < before / 2
+    assert told["requests"]["lists"] == whole["requests"]["lists"]  # type: ignore[index]
+    said = cli("plan", "--fast")
+    assert said.out.splitlines()[1].startswith("ESTIMATE: only the")
+    desk.set_fault("no_sort", on=True)
+    fallen = cli("plan", "--fast")
+    assert "Everything was listed: Kayako does not sort" in fallen.out
+    assert "Warning: everything is listed" in fallen.err
+
+
+def test_marks_that_lie_are_seen_in_the_sandbox(cli: Cli, serve: Serve) -> None:
+    """Where marks are wrong, what is found behind the marked tickets is told."""
+    desk, _ = serve(tickets=400, faults=frozenset({"lying_marks"}))
+    for one in [one for one in desk.attachments.values() if one.ticket_id % 4]:
+        desk.delete_attachment(one.id)
+    told = valid(cli("plan", "--json", "--fast").out)
+    assert isinstance(told["listed"], dict)
+    fast = told["fast"]
+    assert isinstance(fast, dict)
+    assert fast["fallback"] is None
+    assert told["listed"]["attachments"] < len(desk.truth)
+    assert fast["found"] > 0
+    assert fast["missed_attachments"] > 0
+
+
+class Stopping(Source):
+    """A source at which somebody presses Ctrl-C after 30 lists."""
+
+    lists = 0
+    stop: Stop | None = None
+
+    async def attachments(self, ticket_id: int) -> list[object]:  # type: ignore[override]
+        Stopping.lists += 1
+        if Stopping.lists == 30:
+            assert Stopping.stop is not None
+            Stopping.stop.ask()
+        return await super().attachments(ticket_id)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have the next dry run interrupted."""
+
+    def listening(work: Callable[[Stop], object]) -> object:
+        def noted(stop: Stop) -> object:
+            Stopping.stop = stop
+            return work(stop)
+
+        return drive(noted)  # type: ignore[arg-type]
+
+    def arm() -> None:
+        Stopping.lists = 0
+
+    monkeypatch.setattr("migrator.cli._planning.drive", listening)
+    monkeypatch.setattr("migrator.cli._planning.Source", Stopping)
+    arm()
+    return arm
+
+
+def test_interrupted_it_reports_what_it_saw(
+    cli: Cli, serve: Serve, tmp_path: Path, interrupted: Callable[[], None]
+) -> None:
+    """Exit 130, a report that says how far it came, and a hint how it could have gone on."""
+    serve(tickets=80)
+    stopped = cli("plan", "--json")
+    assert stopped.code == 130
+    told = valid(stopped.out)
+    assert told["complete"] is False
+    assert 30 <= told["tickets"] < told["tickets_total"]  # type: ignore[operator]
+    assert told["pace"]["estimated_seconds"] > 0  # type: ignore[index]
+    assert "with --save-plan FILE the next dry run goes on" in stopped.err
+    assert left_behind(tmp_path) == set()
+    interrupted()
+    assert "NOT TO THE END: interrupted" in cli("plan").out
+
+
+def test_interrupted_with_a_plan_it_goes_on(
+    cli: Cli, serve: Serve, tmp_path: Path, interrupted: Callable[[], None]
+) -> None:
+    """The journal stays, the same command lists what is left, and then the journal goes."""
+    desk, server = serve(tickets=80)
+    assert cli("plan", "--save-plan", "plan.jsonl").code == 130
+    assert left_behind(tmp_path) == {"plan.jsonl.partial"}
+    before = len([path for _, path in server.requests if "Attachment/ListAll" in path])
+    again = cli("plan", "--save-plan", "plan.jsonl", "--json")
+    assert again.code == 0, again.err
+    assert "Going on from " in again.err
+    after = [path for _, path in server.requests if "Attachment/ListAll" in path]
+    assert len(after) == len(set(after)) > before
+    told = valid(again.out)
+    assert told["listed"]["attachments"] == len(desk.truth)  # type: ignore[index]
+    assert left_behind(tmp_path) == {"plan.jsonl"}
+    head, *rest = (tmp_path / "plan.jsonl").read_text().splitlines()
+    assert json.loads(head)["format"] == "migrator.plan-file/1"
+    assert {json.loads(line)["id"] for line in rest} == desk.truth.keys()
+
+
+def test_a_refusal_is_no_report(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """Refused at once, there is nothing to report and nothing is left, only the reason."""
+    serve(tickets=3, faults=frozenset({"auth_fail"}))
+    told = cli("plan", "--save-plan", "plan.jsonl")
+    assert told.code == 4
+    assert told.out == ""
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_source_that_goes_down_leaves_a_part(
+    cli: Cli, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the helpdesk goes away for good, what was seen is reported, and the reason told."""
+    _, server = serve('patience = "1s"\nattempts = 1\n', tickets=80)
+    asked = Source.attachments
+
+    async def failing(self: Source, ticket_id: int) -> object:
+        if sum("Attachment/ListAll" in path for _, path in server.requests) > 30:
+            server.stop()
+        return await asked(self, ticket_id)
+
+    monkeypatch.setattr(Source, "attachments", failing)
+    told = cli("plan", "--save-plan", "plan.jsonl")
+    assert told.code == 4
+    assert "NOT TO THE END" in told.out
+    assert left_behind(tmp_path) == {"plan.jsonl.partial"}
