@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.archive.records import State
+from migrator.archive.records import PostRow, State
 from migrator.web.files import Unsatisfiable, content_disposition, parse_range
-from tests.web.desks import Desk, Visitor, hidden, png
+from tests.web.desks import NOON, Desk, Visitor, hidden, png
 
 if TYPE_CHECKING:
     from tests.web.conftest import OpenDesk
@@ -171,6 +171,17 @@ def test_blocked_file_is_refused_whatever_is_confirmed(desk: Desk, visitor: Visi
     leads = visitor.post(page, data=fields).headers["location"]
     assert visitor.get(leads).status_code == 403
     assert visitor.get(leads.replace("?", "/download?")).status_code == 403
+
+
+def test_inline_image_skips_the_rules(open_desk: OpenDesk) -> None:
+    """What the text of its post shows is served even where its type is blocked, as by the API."""
+    with open_desk() as desk, Visitor(base_url=desk.url, timeout=20) as visitor:
+        desk.archive.access.set_rule("png", "block")
+        desk.ticket(1, PostRow(11, NOON, is_html=True, text='<img src="cid:in.png@1">'))
+        inside, beside = desk.attach("in.png", png(), 1, 11), desk.attach("out.png", png(), 1, 11)
+        visitor.sign_in(desk.token())
+        assert visitor.get(f"/attachments/{inside}/download").content == png()
+        assert visitor.get(f"/attachments/{beside}/download").status_code == 403
 
 
 def test_picture_is_shown_by_what_its_bytes_say(desk: Desk, visitor: Visitor) -> None:
