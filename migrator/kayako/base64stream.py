@@ -7,6 +7,8 @@ import pybase64
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OTHERS = bytes(range(256)).translate(None, _ALPHABET)
 _WHITE_SPACE = b" \t\r\n"
+_LAST = 8
+"""So many characters are looked at one by one where a piece does not end in the alphabet."""
 
 
 class Base64Decoder:
@@ -31,20 +33,27 @@ class Base64Decoder:
 
     def feed(self, data: bytes | memoryview) -> bytes:
         """Return the bytes that the next piece completes."""
-        if not (self.lenient or self._padding):
-            # The usual case, at the speed of memory: unbroken characters of the alphabet.
-            text = self._carry + data
-            whole = len(text) & ~3
-            if not text[max(whole - 1, 0) :].translate(None, _ALPHABET):
-                try:
-                    decoded = pybase64.b64decode(memoryview(text)[:whole], validate=True)
-                except ValueError:
-                    pass
-                else:
-                    self._carry = text[whole:]
-                    self.empty = self.empty and not text
-                    return decoded
-        return self._feed_carefully(bytes(data))
+        if self.lenient or self._padding:
+            return self._feed_carefully(bytes(data))
+        # The usual case, at the speed of memory: unbroken characters of the alphabet.
+        text = self._carry + data
+        whole = len(text) & ~3
+        unbroken = not text[max(whole - 1, 0) :].translate(None, _ALPHABET)
+        if not unbroken:  # padding, mostly
+            whole = max(len(text) - _LAST, 0) & ~3
+        try:
+            if text.endswith(b"=", 0, whole):
+                raise ValueError  # noqa: TRY301
+            decoded = pybase64.b64decode(memoryview(text)[:whole], validate=True)
+        except ValueError:
+            return self._feed_carefully(bytes(data))
+        self.empty = self.empty and not whole
+        if unbroken:
+            self._carry = text[whole:]
+            self.empty = self.empty and not self._carry
+            return decoded
+        self._carry = b""
+        return decoded + self._feed_carefully(text[whole:])
 
     def close(self) -> bytes:
         """Return the bytes of an unfinished last group, and settle ``lenient``."""

@@ -83,8 +83,17 @@ class Retrier:
     async def _try(
         self, what: str, call: Callable[[], Awaitable[T]], tries: int = 0
     ) -> tuple[T, int]:
+        tries += 1
+        try:
+            return await call(), tries  # mostly; the machinery below costs as much as a request
+        except SourceError as error:
+            failed: SourceError | None = error
+
         async def counted() -> T:
-            nonlocal tries
+            nonlocal failed, tries
+            if failed is not None:
+                error, failed = failed, None
+                raise error
             tries += 1
             return await call()
 

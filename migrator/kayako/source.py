@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import httpx
 
@@ -31,6 +31,8 @@ from migrator.kayako.transport import Transport
 
 BLOCK = 256 * 1024
 """Bytes of a body that are handed to a thread at once: most attachments need one hand-over."""
+AT_ONCE = 16 * 1024
+"""Bytes of a list that are parsed sooner than they are handed to a thread."""
 STATUSES = "/Tickets/TicketStatus"
 
 T = TypeVar("T")
@@ -44,6 +46,17 @@ class FetchSink(Protocol):
 
     def abort(self) -> None:
         """Forget everything written; called when the reply proves to be no good."""
+
+
+@runtime_checkable
+class ThoroughSink(FetchSink, Protocol):
+    """A sink that has more to do at the end, in the thread that wrote.
+
+    Another hand-over would cost as much as hashing a small file.
+    """
+
+    def finish(self, contents: Contents, /) -> None:
+        """Hear, once at most, that the reply was good, and what it said."""
 
 
 S = TypeVar("S", bound=FetchSink)
@@ -185,14 +198,14 @@ class Source:
         path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
         what = f"attachment {attachment_id} of ticket {ticket_id}"
 
+        def check(found: list[tuple[Contents, S]]) -> tuple[Contents, S]:
+            contents, sink = _only(found, attachment_id, what)
+            if isinstance(sink, ThoroughSink):
+                sink.finish(contents)
+            return contents, sink
+
         async def once() -> tuple[Contents, S]:
-            return await self._stream(
-                path,
-                what,
-                make_sink,
-                lambda found: _only(found, attachment_id, what),
-                ticket_id=ticket_id,
-            )
+            return await self._stream(path, what, make_sink, check, ticket_id=ticket_id)
 
         (contents, sink), attempts = await self._read(what, once)
         return Fetched(contents, sink, attempts)
@@ -275,6 +288,8 @@ class Source:
     async def _list(self, path: str, what: str, parse: _Parse[T]) -> list[T]:
         async def once() -> list[T]:
             body = await self._transport.get(path, what=what)
+            if len(body) <= AT_ONCE:
+                return parse(body, what=what)
             return await in_pool(self._pool, lambda: parse(body, what=what))
 
         rows, _ = await self._read(what, once)
@@ -303,9 +318,9 @@ class Source:
             return check(reader.close())
 
         try:
+            held: list[bytes] = []
+            size = 0
             async with self._transport.stream(path, what=what) as body:
-                held: list[bytes] = []
-                size = 0
                 async for piece in body:
                     held.append(piece)
                     size += len(piece)
@@ -313,7 +328,8 @@ class Source:
                         block = b"".join(held)
                         held, size = [], 0
                         await in_pool(self._pool, partial(reader.feed, block))
-                return await in_pool(self._pool, lambda: end(b"".join(held)))
+            # By now the next request may start.
+            return await in_pool(self._pool, lambda: end(b"".join(held)))
         except BaseException:
             for sink in sinks:
                 sink.abort()
@@ -331,14 +347,15 @@ async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
     writing.
     """
     future = asyncio.get_running_loop().run_in_executor(pool, work)
-    cancelled: asyncio.CancelledError | None = None
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError as error:
+        cancelled = error
     while not future.done():
         try:
             await asyncio.wait([future])  # unlike the future itself, this can be cancelled safely
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is None:
-        return future.result()
     future.exception()  # looked at, so that asyncio does not report it as overlooked
     raise cancelled
 

@@ -70,18 +70,22 @@ class Fetcher:
         return replace(tried, outcome=replace(tried.outcome, ticket_id=ticket.id))
 
     async def _fetch(self, work: Work) -> Tried:
-        fetched = await self._source.fetch(work.ticket_id, work.id, self._blobs.writer)
+        fetched = await self._ask(work)
         try:
-            declared = fetched.contents.attachment.filesize
-            if not fetched.contents.present and max(declared, work.declared_size) > 0:
+            if _is_lost(fetched.contents, work):
                 return self._lost_at_source(work, fetched)
-            if fetched.contents.size == declared:
+            if fetched.contents.size == fetched.contents.attachment.filesize:
                 return await self._store(work, fetched)
             return await self._second_opinion(work, fetched)
         finally:
             fetched.sink.abort()
 
-    def _lost_at_source(self, work: Work, fetched: Fetched[Writer]) -> Tried:
+    async def _ask(self, work: Work) -> Fetched[_Keeper]:
+        return await self._source.fetch(
+            work.ticket_id, work.id, lambda: _Keeper(self._blobs.writer(), work)
+        )
+
+    def _lost_at_source(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
         declared = max(fetched.contents.attachment.filesize, work.declared_size)
         detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
         return Tried(
@@ -94,13 +98,13 @@ class Fetcher:
             )
         )
 
-    async def _second_opinion(self, work: Work, first: Fetched[Writer]) -> Tried:
+    async def _second_opinion(self, work: Work, first: Fetched[_Keeper]) -> Tried:
         """Fetch again what is not as long as the source says it is.
 
         Is it a bad row or a bad transfer? The declared size is that of creation, and old versions
         wrote wrong ones; so bytes that come the same twice are what the source has.
         """
-        second = await self._source.fetch(work.ticket_id, work.id, self._blobs.writer)
+        second = await self._ask(work)
         try:
             attempts = first.attempts + second.attempts
             received = first.contents.size
@@ -123,9 +127,11 @@ class Fetcher:
             second.sink.abort()
 
     async def _store(
-        self, work: Work, fetched: Fetched[Writer], *, also_received: int = 0
+        self, work: Work, fetched: Fetched[_Keeper], *, also_received: int = 0
     ) -> Tried:
-        blob: StoredBlob = await in_pool(self._pool, fetched.sink.commit)
+        blob = fetched.sink.blob
+        if blob is None:
+            blob = await in_pool(self._pool, fetched.sink.commit)
         problem, detail = _note(work, fetched.contents)
         return Tried(
             Outcome(
@@ -141,6 +147,30 @@ class Fetcher:
             received=fetched.contents.size + also_received,
             deduped=blob.deduped,
         )
+
+
+class _Keeper:
+    """Writes a blob, and makes it durable at once if it is as long as the source says."""
+
+    def __init__(self, writer: Writer, work: Work) -> None:
+        self._work = work
+        self.blob: StoredBlob | None = None
+        self.write = writer.write
+        self.commit = writer.commit
+        self.abort = writer.abort
+        self._writer = writer
+
+    @property
+    def sha256(self) -> str:
+        return self._writer.sha256
+
+    def finish(self, contents: Contents) -> None:
+        if contents.size == contents.attachment.filesize and not _is_lost(contents, self._work):
+            self.blob = self.commit()
+
+
+def _is_lost(contents: Contents, work: Work) -> bool:
+    return not contents.present and max(contents.attachment.filesize, work.declared_size) > 0
 
 
 def _note(work: Work, contents: Contents) -> tuple[str | None, str | None]:
