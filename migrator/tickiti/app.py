@@ -14,7 +14,7 @@ from migrator.tickiti.body import ClientGone
 from migrator.tickiti.download import DownloadAttachment
 from migrator.tickiti.endpoint import Endpoint
 from migrator.tickiti.envelope import Refusal, server_error
-from migrator.tickiti.memo import KeptTokens
+from migrator.tickiti.memo import KeptTokens, Moment
 from migrator.tickiti.openapi import document
 from migrator.tickiti.probes import Fixed, Readiness
 from migrator.tickiti.query_responses import QueryResponses
@@ -34,11 +34,14 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
     The archive is read in the thread of the event loop; tokens, rules and queues may change
     meanwhile, by this process or another. Every answer on every path is the JSON envelope.
     """
-    door = Doorkeeper(KeptTokens(archive.access, archive.ledger.moment))
+    moment = Moment(archive.ledger.moment)
+    door = Doorkeeper(KeptTokens(archive.access, moment))
     tickets = TicketFinder(archive, settings)
     queues, responses = Queues(archive, settings), Responses(archive, settings)
     calls: dict[str, Endpoint] = {
-        "tickets/attachment": DownloadAttachment(archive, settings, door=door, tickets=tickets),
+        "tickets/attachment": DownloadAttachment(
+            archive, settings, door=door, tickets=tickets, moment=moment
+        ),
         "tickets/show": ShowTicket(archive, door=door, tickets=tickets, responses=responses),
         "tickets/responses": ListResponses(
             archive, door=door, tickets=tickets, responses=responses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
@@ -31,10 +32,11 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
     """
     headers = dict(scope["headers"])
     raw = await _read(headers, receive)
-    if not _JSON_TYPE.fullmatch(headers.get(b"content-type", b"").strip()):
+    kind = headers.get(b"content-type", b"")
+    if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind.strip()):
         _invalid("content_type", "The header Content-Type must be application/json.")
     try:
-        parsed = json.loads(raw.decode("utf-8-sig") or "{}")
+        parsed = json.loads(raw.removeprefix(BOM_UTF8).decode() or "{}")
     except (ValueError, RecursionError):
         # ValueError: broken UTF-8, broken JSON, a number with thousands of digits.
         _invalid("body", "The request body is not valid JSON.")
@@ -50,7 +52,7 @@ async def _read(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     # Refusing before the first receive() spares a client that waits for "100 Continue" its upload.
     if declared.isdigit() and int(declared) > MAX_BODY:
         _too_large()
-    body = bytearray()
+    body = b""
     more = True
     while more:
         message = await receive()
@@ -60,7 +62,7 @@ async def _read(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         if len(body) > MAX_BODY:
             _too_large()
         more = message.get("more_body", False)
-    return bytes(body)
+    return body
 
 
 def _too_large() -> NoReturn:

@@ -132,13 +132,12 @@ class Content:
         """True when the file is known not to be the one that was stored, without reading it."""
         return self._fingerprint[3] != self.size or self._verdict is False
 
-    async def send(self, metadata: Mapping[str, object], receive: Receive, send: Send) -> None:
-        """Send the whole answer: ``metadata`` and the bytes as ``content_base64``.
+    async def send(self, head: bytes, receive: Receive, send: Send) -> None:
+        """Send the whole answer: ``head``, made by :func:`head_of`, and the bytes.
 
         Raises Damaged when the file turns out to be another one, before anything is sent for
         content of one block, else before the tail. Returns early when the client has gone.
         """
-        head = _head(metadata)
         length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
         self._file.seek(self._at)
         if self._end - self._at <= BLOCK:
@@ -178,7 +177,8 @@ class Content:
             raise Damaged("has another SHA-256", started=started)
 
 
-def _head(metadata: Mapping[str, object]) -> bytes:
+def head_of(metadata: Mapping[str, object]) -> bytes:
+    """Return what stands before the base64 of an answer that tells ``metadata``."""
     document = {"ok": True, "data": {**metadata, "content_base64": ""}}
     return json.dumps(document).encode("ascii")[: -len(_TAIL)]
 

@@ -7,6 +7,7 @@ file-type rules, stored file, size.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from io import FileIO
 
 from starlette.types import Receive, Send
@@ -16,18 +17,27 @@ from migrator.archive.records import Row, Token
 from migrator.tickiti import audit
 from migrator.tickiti.asked import AttachmentRequest, TicketName, attachment_request
 from migrator.tickiti.auth import Doorkeeper
-from migrator.tickiti.content import Content, Damaged, Verdicts
+from migrator.tickiti.content import Content, Damaged, Verdicts, head_of
 from migrator.tickiti.endpoint import Body, Endpoint
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.fresh import Fresh
 from migrator.tickiti.inline import InlineImages
-from migrator.tickiti.memo import Memo
+from migrator.tickiti.memo import Memo, Moment
 from migrator.tickiti.objects import attachment_object
 from migrator.tickiti.rules import Gate, gate
 from migrator.tickiti.settings import EndpointSettings
 from migrator.tickiti.tickets import TicketFinder
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the archive says about an attachment, and the head of the answer with its bytes."""
+
+    row: Row
+    is_inline: bool
+    head: bytes
 
 
 class DownloadAttachment(Endpoint):
@@ -40,14 +50,14 @@ class DownloadAttachment(Endpoint):
         *,
         door: Doorkeeper,
         tickets: TicketFinder,
+        moment: Moment,
     ) -> None:
         super().__init__(door)
         self._archive = archive
         self._settings = settings
         self._tickets = tickets
-        self._found: Memo[tuple[TicketName, frozenset[int] | None], int] = Memo(
-            archive.ledger.moment
-        )
+        self._found: Memo[tuple[TicketName, frozenset[int] | None], int] = Memo(moment)
+        self._known: Memo[int, _Known | None] = Memo(moment)
         self._rules = Fresh(archive.access.rules)
         self._inline = InlineImages(archive)
         self._verdicts = Verdicts()
@@ -58,20 +68,21 @@ class DownloadAttachment(Endpoint):
         audit.tell(attachment=asked.attachment_id)
         ticket = self._found((asked.ticket, token.queues), lambda: self._ticket(asked, token))
         audit.tell(ticket=ticket)
-        row = self._attachment(ticket, asked.attachment_id)
+        known = self._attachment(ticket, asked.attachment_id)
+        row = known.row
         audit.tell(filename=row.filename, size=row.size)
-        is_inline = self._inline.has(row)
-        if not is_inline:
+        if not known.is_inline:
             self._check_rules(row, confirmed=asked.confirmed)
         with self._open(row) as file:
             content = self._content(file, row, asked.span)
             if asked.span is None and content.size > self._settings.max_download:
                 raise _too_large(content.size)
-            told = attachment_object(row, is_inline=is_inline)
+            head = known.head
             if asked.span is not None:
-                told["eof"] = content.ends
+                told = attachment_object(row, is_inline=known.is_inline)
+                head = head_of({**told, "eof": content.ends})
             try:
-                await content.send(told, receive, send)
+                await content.send(head, receive, send)
             except Damaged as damage:
                 _warn(row, str(damage))
                 if not damage.started:
@@ -81,11 +92,20 @@ class DownloadAttachment(Endpoint):
     def _ticket(self, asked: AttachmentRequest, token: Token) -> int:
         return self._tickets.find(asked.ticket, token).id
 
-    def _attachment(self, ticket_id: int, attachment_id: int | None) -> Row:
-        row = self._archive.ledger.attachment(attachment_id) if attachment_id is not None else None
-        if row is None or row.ticket_id != ticket_id:
+    def _attachment(self, ticket_id: int, attachment_id: int | None) -> _Known:
+        known = None
+        if attachment_id is not None:
+            known = self._known(attachment_id, lambda: self._look_up(attachment_id))
+        if known is None or known.row.ticket_id != ticket_id:
             raise Refusal(404, "not_found", "This ticket has no such attachment.")
-        return row
+        return known
+
+    def _look_up(self, attachment_id: int) -> _Known | None:
+        row = self._archive.ledger.attachment(attachment_id)
+        if row is None:
+            return None
+        is_inline = self._inline.has(row)
+        return _Known(row, is_inline, head_of(attachment_object(row, is_inline=is_inline)))
 
     def _check_rules(self, row: Row, *, confirmed: bool) -> None:
         verdict = gate(self._rules(), row.filename)

@@ -49,8 +49,11 @@ class Fields:
     def identifier(self, field: str) -> str:
         """Return a required id or number as text; clients send strings or integers."""
         value = self._body.get(field)
-        if isinstance(value, str) and not value.strip():
-            value = None
+        if isinstance(value, str):
+            if value.isdigit() and value.isascii():  # nearly all are
+                return value
+            if not value.strip():
+                value = None
         if value is None:
             self.wrong(field, f"The {field} field is required.")
             return ""
@@ -194,4 +197,4 @@ def _identifier(value: object) -> str | None:
 
 def _sound(text: str) -> str:
     """Return the text without lone surrogates, which JSON can spell and no database holds."""
-    return _SURROGATE.sub("\ufffd", text)
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
@@ -15,15 +16,36 @@ MOST: Final = 1000
 """Values kept; beyond that the oldest is forgotten."""
 
 
+class Moment:
+    """What is another after every change of the archive, asked once in a turn of the event loop.
+
+    A request that arrives is answered in a later turn: what it meets is not older than itself.
+    """
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+        self._known: object = None
+
+    def __call__(self) -> object:
+        """Return the moment of this turn."""
+        if self._known is None:
+            self._known = self._ask()
+            asyncio.get_running_loop().call_soon(self._forget)
+        return self._known
+
+    def _forget(self) -> None:
+        self._known = None
+
+
 class Memo(Generic[K, V]):
     """Values by key, all of one moment of the archive; used by one thread.
 
-    ``moment`` tells what is another after every change, by whichever process: the next question
-    finds the memo empty then. So an answer is never older than its question, a revoked token for
-    one, and costs one look at the archive's counter of changes instead of queries.
+    After a change, by whichever process, the next question finds the memo empty. So an answer is
+    never older than its question, a revoked token for one, and costs one look at the archive's
+    counter of changes instead of queries.
     """
 
-    def __init__(self, moment: Callable[[], object], most: int = MOST) -> None:
+    def __init__(self, moment: Moment, most: int = MOST) -> None:
         self._moment = moment
         self._most = most
         self._of: object = None
@@ -48,7 +70,7 @@ class Memo(Generic[K, V]):
 class KeptTokens:
     """A store of tokens that looks each up once, until anything changes; used by one thread."""
 
-    def __init__(self, tokens: TokenStore, moment: Callable[[], object]) -> None:
+    def __init__(self, tokens: TokenStore, moment: Moment) -> None:
         self._tokens = tokens
         self._kept: Memo[int, tuple[Token, str] | None] = Memo(moment)
 

@@ -61,6 +61,7 @@ class Connection(HttpToolsProtocol):
         """A request has begun and is not complete."""
         self._in_head = False
         self._head = 0
+        """Bytes that came since the last head began, or more."""
         self._asked_since: float | None = None
         self._left = 0
         self._moved_at = 0.0
@@ -78,6 +79,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take a piece of a request."""
         self._unset_keepalive_if_required()
+        self._head = self._head + len(data) if self._in_head else len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -86,10 +88,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
             return
-        if self._in_head:
-            self._head += len(data)
-            if self._head > MAX_HEAD:
-                self.send_400_response("The head of the request is too long.")
+        if self._in_head and self._head > MAX_HEAD:
+            self.send_400_response("The head of the request is too long.")
         if not self._arriving:
             self._asked_since = None
         elif self._asked_since is None:
@@ -98,23 +98,29 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
         self._arriving = self._in_head = True
-        self._head = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the head is too long."""
         self._in_head = False
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+        if self._head > MAX_HEAD and self._length_of_head() > MAX_HEAD:
             raise ValueError("the head is too long")  # ends as 400, as all that is no request
         # RFC 9112 (3.2.2): every server takes http://host/path for /path, as proxies are sent it.
         if self.url[:8].lower().startswith((b"http://", b"https://")):
             self.url = b"/" + self.url.partition(b"://")[2].partition(b"/")[2]
         super().on_headers_complete()
 
+    def _length_of_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
     def on_message_complete(self) -> None:
         """Note that a request is there as a whole."""
         self._arriving = False
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.transport = cast("asyncio.Transport", _Joining(cycle.transport, self.loop))
+        super()._start_asgi_task(cycle, app)
 
     def look(self, now: float) -> None:
         """Hang up if the client has not moved for too long; ``now`` is the loop's time."""
@@ -162,6 +168,44 @@ class Connection(HttpToolsProtocol):
         # The kernel takes megabytes at once and sends them for minutes: that is moving as well.
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
         return waiting + int(struct.unpack("i", queued)[0])
+
+
+class _Joining:
+    """Sends the head of an answer with what follows in the same turn of the loop, as one packet.
+
+    A small answer costs one call of the kernel then, which is a fifth of all that it costs.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep the first piece for a moment, send all others."""
+        if self._head is None:
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what was kept, and close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is about to end."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
 
 async def _busy(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - of ASGI
