@@ -83,12 +83,12 @@ def report(
     if compare is not None:
         _output.write(_compared(app, form, compare, later), output)
         return
-    _, archive = open_beside(app)
+    config, archive = open_beside(app)
     with archive:
-        _output.write(_told(archive, form, only), output)
+        _output.write(_told(archive, form, only, posts=config.kayako.posts), output)
 
 
-def _told(archive: Archive, form: str, only: RowFilter | None) -> Iterable[str]:
+def _told(archive: Archive, form: str, only: RowFilter | None, *, posts: bool) -> Iterable[str]:
     from migrator.archive import EVERYTHING
     from migrator.report import build, render, to_csv, to_json
 
@@ -97,8 +97,8 @@ def _told(archive: Archive, form: str, only: RowFilter | None) -> Iterable[str]:
     if form == "html":
         from migrator.report.html import render_report
 
-        return render_report(build(archive, behind=True))
-    return [(to_json if form == "json" else render)(build(archive))]
+        return render_report(build(archive, behind=True, posts=posts))
+    return [(to_json if form == "json" else render)(build(archive, posts=posts))]
 
 
 def _only(**filters: tuple[str | int, ...] | bool) -> RowFilter:
@@ -132,6 +132,7 @@ def _compared(app: App, form: str, path: Path, later: Path | None) -> Iterator[s
     if later is not None:
         yield tell(compare.compare(before, earlier.of_path(later)))
         return
-    _, archive = open_beside(app)
+    config, archive = open_beside(app)
     with archive:
-        yield tell(compare.compare(before, compare.of_archive(archive)))
+        now = compare.of_archive(archive, posts=config.kayako.posts)
+        yield tell(compare.compare(before, now))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def status(app: App, as_json: bool, max_age: float | None) -> int:
     """Tell where we are, also while a run is at work.
 
+    On a terminal with a bar of what became of every attachment, in colours unless NO_COLOR is set.
     A success is a run or sync over the whole helpdesk that came to its end and left no ticket
     unlisted. Failed, missing and gone attachments do not spoil it; they are counted here.
 
@@ -57,9 +58,12 @@ def _success_age(archive: Archive) -> int | None:
 def _lines(archive: Archive, unread: int | None) -> list[str]:
     from migrator.archive.lock import holder
     from migrator.cli._common import shown
+    from migrator.cli._dashboard import dashboard, terminal
+    from migrator.report.model import gaps
     from migrator.report.text import describe_run, ledger
+    from migrator.report.verdict import closing
 
-    runs = archive.ledger.runs(1)
+    runs, counts, on = archive.ledger.runs(1), archive.ledger.counts(), terminal()
     owner = holder(archive.path)
     return [
         f"Archive {shown(str(archive.path))}",
@@ -67,8 +71,9 @@ def _lines(archive: Archive, unread: int | None) -> list[str]:
         describe_run(runs[0]) if runs else "There has been no run yet.",
         *_sync_lines(archive),
         "",
-        *ledger(archive.ledger.counts()),
+        *(ledger(counts) if on is None else dashboard(counts, on)),
         *([f"\nThreads missing: {unread:,}; the next run reads them."] if unread else []),
+        *([] if on is None else ["", closing(counts, gaps(runs[0] if runs else None))]),
     ]
 
 

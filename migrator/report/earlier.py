@@ -99,7 +99,9 @@ def _side(name: str, document: Mapping[str, Any], entries: Iterator[Entry] | Non
         generated_at=str(document["generated_at"]),
         exit_code=int(document["exit_code"]),
         numbers={
-            key: int(document[key]) for key in ("tickets", "threads_missing") if key in document
+            key: int(document[key])
+            for key in ("tickets", "threads_missing")
+            if document.get(key) is not None
         },
         counts=counts,
         groups={

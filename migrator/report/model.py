@@ -57,7 +57,8 @@ class Report:
     beyond the first of each content and the bytes saved by keeping it once. ``departments`` and
     ``types`` are sorted by bytes, ``years`` ("" is unknown) and ``sizes`` in their order.
     ``pace`` is what the last run stored, in equal steps. ``threads_missing`` counts tickets whose
-    posts are not read. ``attention`` holds the first failed, missing and gone ones.
+    posts are not read, None where posts are not kept. ``attention`` holds the first failed,
+    missing and gone ones.
 
     ``behind`` has the first rows behind figures, if they were asked for, by dimension and key:
     ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
@@ -70,7 +71,7 @@ class Report:
     files: Count
     duplicates: Count
     tickets: int
-    threads_missing: int
+    threads_missing: int | None
     departments: tuple[Group, ...]
     types: tuple[Group, ...]
     years: tuple[Group, ...]
@@ -128,15 +129,23 @@ def gaps(run: RunInfo | None) -> dict[str, int]:
     return found
 
 
-def build(archive: Archive, *, now: int | None = None, behind: bool = False) -> Report:
+def build(
+    archive: Archive, *, now: int | None = None, behind: bool = False, posts: bool = True
+) -> Report:
     """Read the ledger of ``archive`` at one moment; a run may be filling it at the same time.
 
-    With ``behind`` the rows behind the figures as well, which takes a pass over all rows.
+    With ``behind`` the rows behind the figures as well, which takes a pass over all rows;
+    ``posts`` tells whether posts are kept.
     """
-    return archive.ledger.together(lambda: _build(archive, now, behind=behind))
+
+    def read() -> Report:
+        report = _build(archive, now, posts=posts)
+        return _with_rows(archive, report) if behind else report
+
+    return archive.ledger.together(read)
 
 
-def _build(archive: Archive, now: int | None, *, behind: bool) -> Report:
+def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
     ledger = archive.ledger
     counts = ledger.counts()
     runs = ledger.runs(1)
@@ -144,14 +153,14 @@ def _build(archive: Archive, now: int | None, *, behind: bool) -> Report:
     files = Count(*ledger.unique_bytes())
     held = verdict.total({state: counts[state] for state in (State.STORED, State.DELETED)})
     last = runs[0] if runs else None
-    report = Report(
+    return Report(
         archive=str(archive.path),
         generated_at=made,
         states={state: counts[state] for state in State},
         files=files,
         duplicates=Count(held.n - files.n, held.bytes - files.bytes),
         tickets=ledger.ticket_count(),
-        threads_missing=archive.threads.count_unread(),
+        threads_missing=archive.threads.count_unread() if posts else None,
         departments=_kept(ledger.by_department()),
         types=_kept(ledger.by_type()),
         years=tuple(ledger.by_year()),
@@ -161,7 +170,6 @@ def _build(archive: Archive, now: int | None, *, behind: bool) -> Report:
         pace=tuple(ledger.pace(last.started_at, last.finished_at)) if last else (),
         last_run=last,
     )
-    return _with_rows(archive, report) if behind else report
 
 
 def _kept(groups: Sequence[Group]) -> tuple[Group, ...]:

@@ -64,15 +64,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def closing(report: Report) -> str:
     """Say in one sentence how complete the migration is, the gaps of the lists included."""
-    if not report.gaps:
-        return verdict.sentence(report.states)
-    texts = {
-        "unlisted": "{:,} tickets did not name their attachments",
-        "unreadable": "{:,} rows of the ticket list could not be read",
-        "short": "the source counts {:,} tickets more than it lists",
-    }
-    found = "; ".join(texts[name].format(count) for name, count in report.gaps.items())
-    return f"Not complete: {found}. `migrator run` lists all of them again."
+    return verdict.closing(report.states, report.gaps)
 
 
 def ledger(counts: dict[State, Count]) -> Iterator[str]:

@@ -40,3 +40,16 @@ def sentence(counts: Mapping[State, Count]) -> str:
             "`migrator run --recheck` asks for them once more."
         )
     return "Complete: every attachment that the source ever listed is in the archive."
+
+
+def closing(counts: Mapping[State, Count], gaps: Mapping[str, int]) -> str:
+    """Say in one sentence how complete the migration is, the gaps of the lists included."""
+    if not gaps:
+        return sentence(counts)
+    texts = {
+        "unlisted": "{:,} tickets did not name their attachments",
+        "unreadable": "{:,} rows of the ticket list could not be read",
+        "short": "the source counts {:,} tickets more than it lists",
+    }
+    found = "; ".join(texts[name].format(count) for name, count in gaps.items())
+    return f"Not complete: {found}. `migrator run` lists all of them again."
