@@ -168,8 +168,11 @@ class Checkpoint:
 
         What was found out at a moment holds as long as the moment is the same.
         """
-        with self._lock, self.border:
-            ((version,),) = self.conn.execute("PRAGMA data_version").fetchall()
+        with self._lock:
+            try:
+                (version,) = self.conn.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error as error:  # as the border does, which costs more than asking
+                raise translate(error, self.path) from error
             return version, self.conn.total_changes
 
     def together(self, read: Callable[[], T]) -> T:
