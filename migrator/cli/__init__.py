@@ -14,10 +14,12 @@ import traceback
 from collections.abc import Sequence
 from errno import ENOSPC
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from migrator import __version__
 from migrator.cli._lazy import Entry, LazyGroup
@@ -64,8 +66,25 @@ Exit codes:
 """
 
 
-def _set_log_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
-    ctx.obj.log_format = value
+def _set_log_format(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    if ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
+        ctx.obj.log_format = value
+
+
+def _wanted_format(args: Sequence[str]) -> str:
+    """Find out how errors are wanted before anything is parsed, which may be the first mistake.
+
+    Wherever the option stands: also after the command, which is one of the mistakes.
+    """
+    found = "text"
+    for arg, following in pairwise([*args, ""]):
+        if arg == "--":
+            break
+        name, given, value = arg.partition("=")
+        if name == "--log-format":
+            value = value if given else following
+            found = value if value in ("text", "json") else found
+    return found
 
 
 @click.group(
@@ -119,6 +138,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     logging.getLogger().addHandler(log)
     try:
         args = list(sys.argv[1:] if argv is None else argv)
+        app.log_format = _wanted_format(args)
         with cli.make_context("migrator", args, obj=app) as ctx:
             code = cli.invoke(ctx)
         sys.stdout.flush()
@@ -167,7 +187,7 @@ def _tell(app: App, kind: str, text: str, code: int) -> int:
 
     if app.log_format == "json":
         message = text.removeprefix("Error: ")
-        tell_event("error", error=kind, exit=code, message=message)
+        tell_event(app, "error", error=kind, exit=code, message=message)
     else:
         click.echo("\n".join(map(shown, text.split("\n"))), err=True)
     return code

@@ -30,6 +30,8 @@ class App:
     config_path: Path | None = None
     log_format: str = "text"
     config: Config | None = None
+    run_id: int | None = None
+    """The latest run of this process."""
 
     def load(self, *, need_source: bool = True) -> Config:
         """Load the configuration and tell its warnings once; ConfigError lists all mistakes."""
@@ -163,7 +165,7 @@ def note(text: str, level: str = "info") -> None:
     ctx = click.get_current_context(silent=True)
     app = ctx.find_object(App) if ctx else None
     if app is not None and app.log_format == "json":
-        tell_event("notice", level=level, text=text)
+        tell_event(app, "notice", level=level, text=text)
     else:
         click.echo(("Warning: " if level == "warning" else "") + shown(text), err=True)
 
@@ -182,17 +184,26 @@ class LogLines(logging.Handler):
         level = record.levelname.lower()
         with suppress(OSError):  # a server does not end because nobody reads its log
             if self._app.log_format == "json":
-                tell_event("notice", level=level, text=text)
+                tell_event(self._app, "notice", level=level, text=text)
             else:
                 lines = f"{level.capitalize()}: {text}".split("\n")
                 click.echo("\n".join(map(shown, lines)), err=True)
 
 
-def tell_event(event: str, **facts: object) -> None:
-    """Print one line of --log-format json, with the time, on stderr."""
+def tell_event(app: App, event: str, **facts: object) -> None:
+    """Print one line of --log-format json, with the time and the run, on stderr."""
     from migrator.report.plain import iso_time
 
-    click.echo(json.dumps({"ts": iso_time(now()), "event": event, **facts}), err=True)
+    line = {"ts": iso_time(now()), "run": app.run_id, "event": event, **facts}
+    click.echo(json.dumps(line), err=True)
+
+
+def remember_run(run_id: int) -> None:
+    """Note the run that what is told from now on belongs to."""
+    ctx = click.get_current_context(silent=True)
+    app = ctx.find_object(App) if ctx else None
+    if app is not None:
+        app.run_id = run_id
 
 
 def print_json(value: object) -> None:

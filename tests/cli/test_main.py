@@ -150,6 +150,7 @@ def test_last_words_as_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     words = json.loads(err)
     assert words.pop("ts").endswith("Z")
     assert words == {
+        "run": None,
         "event": "error",
         "error": "ArchiveBusy",
         "exit": code,
