@@ -144,7 +144,7 @@ Chart = Balance | Bars | Columns
 
 
 def balance(title: str, parts: Sequence[tuple[str, Tone, int]], unit: str) -> Balance:
-    """Cut the whole into ``parts`` of (label, tone, amount); what is 0 has no place.
+    """Cut the whole into ``parts``, a dozen at most, of (label, tone, amount); 0 has no place.
 
     Small parts are drawn wider than they are, so that none is overlooked.
     """

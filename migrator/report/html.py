@@ -55,6 +55,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("migrator.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

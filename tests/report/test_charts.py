@@ -12,7 +12,7 @@ from migrator.report import charts
 
 COUNTED = charts.Measure("attachments", "count", charts.plainly)
 BYTES = charts.Measure("bytes", "bytes", charts.plainly)
-AMOUNTS = st.lists(st.integers(0, 10**15), min_size=1, max_size=30)
+AMOUNTS = st.lists(st.integers(0, 10**15), min_size=1, max_size=12)
 
 
 @settings(max_examples=200, deadline=None)
