@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from lxml import etree
 
@@ -27,10 +28,17 @@ class _Row:
 
     element: etree._Element
     what: str
+    values: dict[str, str | None]
+    """The text of each child, of the first where there are several."""
+
+    @classmethod
+    def of(cls, element: etree._Element, what: str) -> Self:
+        """Look at all children once: seeking each by its name takes several times as long."""
+        return cls(element, what, {child.tag: child.text for child in reversed(element)})
 
     def text(self, tag: str) -> tuple[str, tuple[str, ...]]:
         """Return a child's text with its line breaks, and what was done to it."""
-        return cleaning.clean_text(self.element.findtext(tag) or "", TEXT_LIMIT)
+        return cleaning.clean_text(self.values.get(tag) or "", TEXT_LIMIT)
 
     def line(self, tag: str) -> str:
         """Return a child's text as one clean line."""
@@ -38,7 +46,7 @@ class _Row:
 
     def name(self, tag: str) -> tuple[str, bool]:
         """Return a child's text as one clean line, and whether it had to be repaired."""
-        return cleaning.clean_name(self.element.findtext(tag) or "")
+        return cleaning.clean_name(self.values.get(tag) or "")
 
     def number(self, tag: str) -> int:
         """Return a child's number, 0 where there is none."""
@@ -46,7 +54,7 @@ class _Row:
 
     def flag(self, tag: str) -> bool:
         """Return whether a child says yes."""
-        return (self.element.findtext(tag) or "").strip() not in {"", "0"}
+        return (self.values.get(tag) or "").strip() not in {"", "0"}
 
     def identity(self, *values: int) -> int:
         """Return the first of these ids that is one; raises UnexpectedReply without any."""
@@ -96,7 +104,7 @@ def parse_ticket_count(body: bytes, *, what: str) -> int:
     root, _ = _document(body, ("tickets",), what=what)
     if root.find("totalcount") is None:
         raise UnexpectedReply(f"{what}: the reply holds no totalcount.")
-    return _Row(root, what).number("totalcount")
+    return _Row.of(root, what).number("totalcount")
 
 
 def parse_posts(body: bytes, *, what: str) -> list[Post]:
@@ -132,7 +140,7 @@ def _ticket(row: _Row) -> Ticket:
         created_at=row.number("creationtime"),
         last_activity=row.number("lastactivity"),
         posts=tuple(
-            _post(_Row(post, row.what), ticket_id) for post in row.element.iterfind("posts/post")
+            _post(_Row.of(post, row.what), ticket_id) for post in row.element.iterfind("posts/post")
         ),
     )
 
@@ -172,7 +180,7 @@ def _rows(body: bytes, root: str, child: str, *, what: str) -> tuple[list[_Row],
     """Return the rows of a list, and the note that noise stood around it."""
     document, noise = _document(body, (root, child), what=what)
     elements = [document] if document.tag == child else list(document.iterchildren(child))
-    return [_Row(element, what) for element in elements], noise
+    return [_Row.of(element, what) for element in elements], noise
 
 
 def _document(

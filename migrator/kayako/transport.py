@@ -13,8 +13,13 @@ import re
 import ssl
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 
 import httpx
 import pybase64
@@ -70,6 +75,8 @@ class Transport:
         self._settings = settings
         self._pacer = pacer
         self._inner = _network(settings) if inner is None else inner
+        self._whole_address = inner is not None
+        self._address: httpx.URL | None = None
         connect = min(CONNECT_TIMEOUT, settings.timeout)
         waits = httpx.Timeout(settings.timeout, connect=connect, pool=None)
         self._extensions = {"timeout": waits.as_dict()}
@@ -101,16 +108,14 @@ class Transport:
         body = urllib.parse.urlencode(signed).encode("ascii") + b"&contents=" + encoded
         return await self._whole(self._request("POST", path, form=body), what)
 
-    @asynccontextmanager
-    async def stream(self, path: str, *, what: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    def stream(self, path: str, *, what: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the body of a reply with status 200 as it arrives.
 
         No compression is asked for: base64 shrinks by a quarter at best, and the CPU time that
         this takes is the helpdesk's.
         """
         request = self._request("GET", path, encoding="identity")
-        async with self._send(request, what, _kind(path)) as blocks:
-            yield blocks
+        return self._send(request, what, _kind(path))
 
     async def _whole(
         self,
@@ -139,8 +144,21 @@ class Transport:
         else:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         try:
+            if self._whole_address:
+                return httpx.Request(
+                    method, url, content=form, headers=headers, extensions=self._extensions
+                )
+            # Parsing an address takes longer than sending the request: it is done once.
+            if self._address is None:
+                self._address = httpx.URL(url.partition("?")[0])
+            query = url.partition("?")[2].encode("ascii")
+            target = {"target": self._address.raw_path + b"?" + query}
             return httpx.Request(
-                method, url, content=form, headers=headers, extensions=self._extensions
+                method,
+                self._address,
+                content=form,
+                headers=headers,
+                extensions=self._extensions | target,
             )
         except (httpx.InvalidURL, UnicodeError) as error:  # the latter: a host that IDNA refuses
             _scrub(error, settings.credentials)
@@ -194,15 +212,24 @@ class Transport:
     async def _body(self, response: httpx.Response, what: str) -> AsyncIterator[bytes]:
         got = 0
         with _border(what, self._settings, in_body=True):
-            async for block in response.aiter_bytes():
+            async for block in _blocks(response):
                 got += len(block)
                 if got > self._settings.max_body:
                     raise self._too_large(what)
-                yield block
+                if block:
+                    yield block
 
     def _too_large(self, what: str) -> TooLarge:
         limit = self._settings.max_body
         return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
+
+
+def _blocks(response: httpx.Response) -> AsyncIterable[bytes]:
+    """Give a body unpacked; one that was not packed straight from where it comes."""
+    if "content-encoding" in response.headers:
+        return response.aiter_bytes()
+    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 - of an async transport
+    return response.stream
 
 
 def _kind(path: str) -> str:

@@ -330,7 +330,8 @@ def _origin(url: httpx.URL) -> Origin:
 
 
 def _head(request: httpx.Request) -> bytes:
-    lines = [f"{request.method} ".encode("ascii") + request.url.raw_path + b" HTTP/1.1"]
+    target = request.extensions.get("target", request.url.raw_path)  # as httpx documents it
+    lines = [f"{request.method} ".encode("ascii") + target + b" HTTP/1.1"]
     lines += [name + b": " + value for name, value in request.headers.raw]
     head = b"\r\n".join(lines)
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
