@@ -75,7 +75,7 @@ class Transport:
         self._settings = settings
         self._pacer = pacer
         self._inner = _network(settings) if inner is None else inner
-        self._whole_address = inner is not None
+        self._whole_address = not isinstance(self._inner, Wire)
         self._address: httpx.URL | None = None
         connect = min(CONNECT_TIMEOUT, settings.timeout)
         waits = httpx.Timeout(settings.timeout, connect=connect, pool=None)
