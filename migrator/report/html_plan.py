@@ -29,9 +29,9 @@ QUEUES_SHOWN = 50
 def page(plan: Plan) -> Page:
     """Arrange the dry run: the date and the budget first, then what they rest on."""
     chapters = (
+        ("budget", "Time, disk and requests", _budget(plan)),
         ("tickiti", "What Tickiti will say", _verdicts(plan)),
         ("contents", "What there is", _breakdowns(plan)),
-        ("budget", "Time, disk and requests", _budget(plan)),
     )
     sections = [Section(id_, title, tuple(made)) for id_, title, made in chapters]
     return Page(

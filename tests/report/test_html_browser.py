@@ -153,6 +153,8 @@ def test_colours_follow_the_reader(browser: Browser, files: dict[str, Path]) -> 
         grounds.append(page.evaluate(ground))
         page.emulate_media(media="print")
         assert page.evaluate(ground) == "rgb(255, 255, 255)"
+        scheme_of_root = "getComputedStyle(document.documentElement).colorScheme"
+        assert "dark" not in page.evaluate(scheme_of_root)
         ink = page.evaluate("getComputedStyle(document.body).color")
         assert max(map(int, ink[4:-1].split(","))) < 60
         page.context.close()
