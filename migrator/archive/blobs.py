@@ -69,9 +69,12 @@ class BlobStore:
         Raises ValueError unless ``sha256`` is 64 lower-case hex digits: nothing else may ever
         become a path.
         """
+        return Path(self._name(sha256))
+
+    def _name(self, sha256: str) -> str:
         if not _HEX64.fullmatch(sha256):
             raise ValueError("a blob is named by 64 lower-case hex digits")
-        return self.folder / sha256[:2] / sha256[2:4] / sha256
+        return f"{self._folder}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
     def size(self, sha256: str) -> int | None:
         """Return the size of the blob's file in bytes, None if there is no such file."""
@@ -93,9 +96,7 @@ class BlobStore:
 
         Raises ArchiveDamaged if the file is there but may not be opened.
         """
-        name = f"{self._folder}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
-        if not _HEX64.fullmatch(sha256):
-            raise ValueError("a blob is named by 64 lower-case hex digits")
+        name = self._name(sha256)
         try:
             # Without O_NONBLOCK a pipe in its place would be waited for.
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -160,8 +161,8 @@ class BlobStore:
 
     def _holds(self, sha256: str, size: int) -> bool:
         """Tell whether the blob is there and whole; read it only once per process."""
-        path = self.path(sha256)
-        if not durable.is_file(path) or (look := _look(path))[2] != size:
+        look = _look(self._name(sha256))
+        if look is None or look[2] != size:
             return False
         if self._verified.get(sha256) == look:
             return True
@@ -179,11 +180,13 @@ class BlobStore:
                 self._verified.pop(next(iter(self._verified)))
             self._verified[sha256] = look
 
-    def _publish(self, fd: int, temp: Path, sha256: str, size: int) -> None:
-        target = self.path(sha256)
-        durable.make_dir(target.parent.parent)
-        durable.make_dir(target.parent)
-        durable.publish(fd, temp, target, size)
+    def _publish(self, fd: int, temp: str, sha256: str, size: int) -> None:
+        outer = f"{self._folder}/{sha256[:2]}"
+        inner = f"{outer}/{sha256[2:4]}"
+        if sha256[:2] not in self._synced:
+            durable.make_dir(outer)
+        durable.make_dir(inner)
+        durable.publish(fd, temp, f"{inner}/{sha256}", size)
         self._sync(sha256)
 
     def _sync(self, sha256: str) -> None:
@@ -191,12 +194,12 @@ class BlobStore:
 
         Once per process even where they exist: a killed one may have made them without saving.
         """
-        folder = self.path(sha256).parent
-        durable.sync_dir(folder)
+        outer = f"{self._folder}/{sha256[:2]}"
+        durable.sync_dir(f"{outer}/{sha256[2:4]}")
         if sha256[:4] not in self._synced:
-            durable.sync_dir(folder.parent)
+            durable.sync_dir(outer)
             if sha256[:2] not in self._synced:
-                durable.sync_dir(self.folder)
+                durable.sync_dir(self._folder)
             self._synced.update((sha256[:2], sha256[:4]))
 
 
@@ -211,7 +214,8 @@ class BlobWriter:
         self._store = store
         self._hash = hashlib.sha256()
         self._head = bytearray()
-        self._path = store.temp / secrets.token_hex(16)
+        self._published = False
+        self._path = f"{store.temp}/{secrets.token_hex(16)}"
         self.size = 0
         with durable.writing(store.root):
             self._fd: int | None = durable.create(self._path)
@@ -245,7 +249,8 @@ class BlobWriter:
             deduped = self._store._holds(sha256, size)  # noqa: SLF001 - two halves of one thing
             if not deduped:
                 self._store._publish(fd, self._path, sha256, size)  # noqa: SLF001
-        self.abort()  # closes; after a rename there is nothing left to remove
+                self._published = True
+        self.abort()
         return StoredBlob(sha256, size, mime.detect(bytes(self._head)), deduped)
 
     def abort(self) -> None:
@@ -254,8 +259,9 @@ class BlobWriter:
         if fd is not None:
             with contextlib.suppress(OSError):  # what cannot be removed is left to be pruned
                 os.close(fd)
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+            if not self._published:
+                with contextlib.suppress(OSError):
+                    Path(self._path).unlink()
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -295,8 +301,14 @@ def _refuse(error: OSError) -> NoReturn:
     raise error
 
 
-def _look(path: Path) -> _Look:
-    status = path.lstat()
+def _look(name: str) -> _Look | None:
+    """Return what tells a regular file from what may stand there later; None for any other."""
+    try:
+        status = os.lstat(name)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 

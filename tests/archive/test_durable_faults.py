@@ -34,18 +34,18 @@ def test_nothing_is_named_before_it_is_on_the_disk(
 ) -> None:
     """The file is synced, then named, then every directory up to blobs/ is synced."""
     steps: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace = os.fsync, os.replace
 
     def note_fsync(fd: int) -> None:
         steps.append(f"fsync {where(fd)}")
         fsync(fd)
 
-    def note_replace(self: Path, target: Path) -> Path:
-        steps.append(f"rename {self}")
-        return replace(self, target)
+    def note_replace(temp: str, target: str) -> None:
+        steps.append(f"rename {temp}")
+        replace(temp, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(Path, "replace", note_replace)
+    monkeypatch.setattr(os, "replace", note_replace)
     with archive.blobs.writer() as writer:
         writer.write(DATA)
         temp = next(archive.blobs.temp.iterdir())
@@ -64,7 +64,7 @@ def test_a_new_directory_is_synced_below_a_known_one(
 ) -> None:
     """The entry of each new directory is made durable, once per process."""
     synced: list[str] = []
-    monkeypatch.setattr(durable, "sync_dir", lambda path: synced.append(path.name))
+    monkeypatch.setattr(durable, "sync_dir", lambda path: synced.append(Path(path).name))
     for sha in ("aabb" + "0" * 60, "aacc" + "0" * 60, "aacc" + "1" * 60):
         archive.blobs._sync(sha)
     assert synced == ["bb", "aa", "blobs", "cc", "aa", "cc"]
@@ -108,10 +108,10 @@ def test_a_failing_step_leaves_nothing_and_says_what_to_do(
 def test_a_failing_rename_leaves_nothing(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step before the name fails: no name, no temporary file."""
 
-    def fail(self: Path, target: Path) -> None:
+    def fail(temp: str, target: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(ArchiveUnwritable, match="disk is full"):
         save(archive)
     assert files(archive) == []
