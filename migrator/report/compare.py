@@ -132,8 +132,9 @@ def _changes(
     """Give the groups that differ, those with the most bytes of difference first."""
     found = []
     for key in dict.fromkeys(chain(after, before)):
-        if (key not in before and OTHERS in before) or (key not in after and OTHERS in after):
-            continue  # it is among the others there
+        one_sided = key not in before or key not in after
+        if one_sided and (OTHERS in before or OTHERS in after):
+            continue  # the other side may have it among its others
         title = after.get(key, before.get(key, ("", _NOTHING)))[0]
         old, new = (one.get(key, ("", _NOTHING))[1] for one in (before, after))
         if old != new:

@@ -17,7 +17,7 @@ ATTENTION_SHOWN = 50
 """How many failed, missing and gone attachments a report names; the CSV has them all."""
 GROUPS_KEPT = 1000
 """How many groups a break-down keeps; a group with the key :data:`OTHERS` has the rest."""
-OTHERS = "*"
+OTHERS = "(others)"
 GROUPS_SAMPLED = 50
 """For how many groups of a break-down a report has rows."""
 ROWS_SAMPLED = 10
@@ -152,6 +152,7 @@ def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
     made = int(time.time()) if now is None else now
     files = Count(*ledger.unique_bytes())
     held = verdict.total({state: counts[state] for state in (State.STORED, State.DELETED)})
+    listed = verdict.total(counts)
     last = runs[0] if runs else None
     return Report(
         archive=str(archive.path),
@@ -161,8 +162,8 @@ def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
         duplicates=Count(held.n - files.n, held.bytes - files.bytes),
         tickets=ledger.ticket_count(),
         threads_missing=archive.threads.count_unread() if posts else None,
-        departments=_kept(ledger.by_department()),
-        types=_kept(ledger.by_type()),
+        departments=_kept(ledger.by_department(), listed),
+        types=_kept(ledger.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(ledger.by_year()),
         sizes=tuple(ledger.by_size()),
         problems=tuple(Problem(*problem) for problem in ledger.problems()),
@@ -172,13 +173,13 @@ def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
     )
 
 
-def _kept(groups: Sequence[Group]) -> tuple[Group, ...]:
+def _kept(groups: Sequence[Group], listed: Count) -> tuple[Group, ...]:
     """Keep the largest groups and sum the others up."""
     if len(groups) <= GROUPS_KEPT:
         return tuple(groups)
-    rest = groups[GROUPS_KEPT:]
-    n, size = sum(group.n for group in rest), sum(group.bytes for group in rest)
-    return (*groups[:GROUPS_KEPT], Group(OTHERS, f"({len(rest):,} others)", n, size))
+    kept = groups[:GROUPS_KEPT]
+    n, size = sum(group.n for group in kept), sum(group.bytes for group in kept)
+    return (*kept, Group(OTHERS, OTHERS, listed.n - n, listed.bytes - size))
 
 
 def _with_rows(archive: Archive, report: Report) -> Report:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli import _output
+from migrator.archive import SIZES, Outcome, State, open_archive
+from migrator.cli import _output, report_cmd
 
 Cli = Callable[..., "tuple[int, str, str]"]
 
@@ -81,3 +82,87 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     reader.join(10)
     assert got == ["ab"]
     assert pipe.is_fifo()
+
+
+def ids(cli: Cli, *options: str) -> list[int]:
+    code, out, err = cli("report", "--format", "csv", *options)
+    assert (code, err) == (0, "")
+    return [int(line.partition(",")[0]) for line in out.splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--state", "gone"), [2]),
+        (("--state", "gone", "--state", "stored"), [1, 2]),
+        (("--department", "1"), [1, 2, 3]),
+        (("--department", "0"), []),
+        (("--type", "text/plain", "--state", "pending"), [3]),
+        (("--year", "none"), [1, 2, 3]),
+        (("--year", "2014"), []),
+        (("--size", "1K"), [1, 2, 3]),
+        (("--size", "more"), []),
+        (("--problem", "not_found"), [2]),
+        (("--problem", "none"), [1, 3]),
+        (("--duplicates",), []),
+        (("--type", "--state"), []),
+    ],
+    ids=str,
+)
+def test_filters_choose_the_lines(
+    cli: Cli, home: Path, options: tuple[str, ...], expected: list[int]
+) -> None:
+    """Each option leaves the rows behind one figure."""
+    assert ids(cli, *options) == expected
+
+
+def test_the_choices_are_those_of_the_ledger() -> None:
+    """The command line knows every state and every step of size, and no other."""
+    assert sorted(report_cmd.STATES) == sorted(State)
+    assert list(SIZES) == report_cmd.SIZES
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--state", "gone"),
+        ("--format", "json", "--duplicates"),
+        ("--with", "config.toml"),
+        ("--compare", "config.toml", "--format", "csv"),
+        ("--compare", "none.json"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_belong_together(
+    cli: Cli, home: Path, options: tuple[str, ...]
+) -> None:
+    """A filter without a CSV would be ignored in silence, so it is refused."""
+    code, out, err = cli("report", *options)
+    assert (code, out) == (2, "")
+    assert err
+
+
+def test_posts_that_are_not_kept_are_not_missing(cli: Cli, home: Path) -> None:
+    """Without posts there is no number of unread ones, not a zero."""
+    assert json.loads(cli("report", "--format", "json")[1])["threads_missing"] == 1
+    (home / "config.toml").write_text("[kayako]\nposts = false\n")
+    assert json.loads(cli("report", "--format", "json")[1])["threads_missing"] is None
+
+
+def test_compare_with_an_earlier_report_or_a_handover(cli: Cli, home: Path) -> None:
+    """One of earlier against the archive, or two files without an archive."""
+    cli("report", "--format", "json", "--output", "before.json")
+    assert cli("handover", "handed")[0] in {0, 3}
+    with open_archive(home / "archive", command="test") as archive:
+        archive.ledger.settle(Outcome(3, State.GONE, "not_found"))
+    code, out, err = cli("report", "--compare", "before.json")
+    assert (code, err) == (0, "")
+    assert "attachment 3, 3.txt: not_found" in out
+    assert "1 new, 0 no longer" in cli("report", "--compare", "handed")[1]
+    same = cli("report", "--compare", "before.json", "--with", "handed/report.json")[1]
+    assert "0 new, 0 no longer, 0 for another reason" in same
+    found = json.loads(cli("report", "--compare", "handed", "--format", "json")[1])
+    assert found["format"] == "migrator.comparison/1"
+    code, out, err = cli("report", "--compare", "config.toml")
+    assert (code, out) == (2, "")
+    assert "is no report that can be compared" in err

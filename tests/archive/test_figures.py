@@ -1,0 +1,194 @@
+"""The figures that reports ask the ledger."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from migrator.archive import (
+    SIZES,
+    Archive,
+    Count,
+    Listed,
+    Outcome,
+    PacePoint,
+    State,
+    TicketRow,
+    open_archive,
+    open_beside,
+    open_read_only,
+)
+from migrator.archive.readonly import ReadOnlyCheckpoint
+from migrator.errors import ArchiveBusy
+
+Opener = Callable[[Path], Archive]
+SHA = "ab" * 32
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with open_archive(tmp_path / "archive", command="test") as opened:
+        yield opened
+
+
+def put(archive: Archive, *sizes: int, start: int = 1, born: int = 0, kind: str = "a/b") -> None:
+    run = archive.ledger.begin_run("run", source="s", scope={})
+    rows = [Listed(n, 10, 1, "f", kind, size, born) for n, size in enumerate(sizes, start)]
+    archive.ledger.record_ticket(run.id, TicketRow(10, 1), rows)
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_the_edges_of_the_sizes(archive: Archive, key: str) -> None:
+    """A step holds its largest size and nothing above it."""
+    largest = SIZES[key][1]
+    if largest is None:
+        put(archive, (1 << 30) + 1, 1 << 40)
+        assert {group.key: group.n for group in archive.ledger.by_size()}["more"] == 2
+        return
+    put(archive, largest, largest + 1)
+    steps = archive.ledger.by_size()
+    assert [group.key for group in steps] == list(SIZES)
+    index = list(SIZES).index(key)
+    assert [group.n for group in steps[index : index + 2]] == [1, 1]
+    assert sum(group.n for group in steps) == 2
+
+
+def test_the_edges_of_the_years(archive: Archive) -> None:
+    """A year begins and ends in UTC; what is no time of this calendar is of no year."""
+    for number, born in enumerate(
+        [1_388_534_399, 1_388_534_400, 0, -5, 253_402_300_799, 253_402_300_800, 2**62], 1
+    ):
+        put(archive, 7, start=number, born=born)
+    found = [(group.key, group.title, group.n) for group in archive.ledger.by_year()]
+    assert found == [
+        ("", "unknown", 4),
+        ("2013", "2013", 1),
+        ("2014", "2014", 1),
+        ("9999", "9999", 1),
+    ]
+
+
+def test_types_are_cut_to_the_largest(archive: Archive) -> None:
+    """A helpdesk with a million types does not make a million groups."""
+    for number in range(1, 6):
+        put(archive, number, start=number, kind=f"type/{number}")
+    assert [group.key for group in archive.ledger.by_type(2)] == ["type/5", "type/4"]
+    assert len(archive.ledger.by_type()) == 5
+
+
+def stored_at(archive: Archive, *times: int) -> None:
+    """Store one attachment of three bytes at each of these times."""
+    put(archive, *[3] * len(times))
+    for number, at in enumerate(times, 1):
+        archive.ledger._clock = lambda at=at: at  # type: ignore[misc]
+        outcome = Outcome(number, State.STORED, sha256=SHA, size=3, mime_type="a/b")
+        archive.ledger.settle(outcome)
+
+
+def test_the_pace_has_equal_steps(archive: Archive) -> None:
+    """From the beginning of a run to its end, with the steps in which nothing was stored."""
+    stored_at(archive, 999, 1000, 1001, 1039, 1060)
+    pace = archive.ledger.pace(1000, 1059, points=3)
+    assert pace == [PacePoint(1000, 2, 6), PacePoint(1020, 1, 3), PacePoint(1040, 0, 0)]
+    assert len(archive.ledger.pace(0, 10**9)) == 120
+    assert archive.ledger.pace(1000, None, points=1000)[-1] == PacePoint(1060, 1, 3)
+    assert archive.ledger.pace(2000, 3000) == []
+    assert archive.ledger.pace(3000, 2000) == []
+    assert archive.ledger.pace(2000, None) == []
+
+
+def test_examples_are_the_first_of_each_group(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By id, as many as are wanted or there are, however many pages that takes."""
+    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
+    put(archive, 5, 0, 5, 5, 5, 0, 5)
+    wanted = {("size", "1K"): 3, ("size", "0"): 9, ("type", "a/b"): 1, ("type", "x"): 1}
+    assert archive.ledger.examples(wanted) == {
+        ("size", "1K"): [1, 3, 4],
+        ("size", "0"): [2, 6],
+        ("type", "a/b"): [1],
+        ("type", "x"): [],
+    }
+    assert archive.ledger.examples({("size", "0"): 0}) == {("size", "0"): []}
+    assert archive.ledger.examples({}) == {}
+    assert list(archive.ledger.among([7, 2, 99])) == [2, 7]
+
+
+def test_examples_stop_when_all_are_found(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No page is read that nobody needs."""
+    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
+    put(archive, *[5] * 20)
+    pages: list[int] = []
+    read = archive.ledger._named
+    monkeypatch.setattr(
+        archive.ledger, "_named", lambda names, after: pages.append(after) or read(names, after)
+    )
+    archive.ledger.examples({("size", "1K"): 3})
+    assert pages == [0, 2]
+
+
+@pytest.mark.parametrize("opener", [open_beside, open_read_only], ids=["beside", "read-only"])
+def test_what_is_read_together_is_of_one_moment(archive: Archive, opener: Opener) -> None:
+    """A run that writes between two queries is not seen by the second one."""
+    put(archive, 1, 2)
+    with opener(archive.path) as reader:
+        calls: list[tuple[Count, int]] = []
+
+        def read() -> tuple[Count, int]:
+            first = reader.ledger.counts()[State.PENDING]
+            put(archive, 5, start=3 + len(calls))
+            calls.append((first, len(list(reader.ledger.rows()))))
+            return calls[-1]
+
+        count, rows = reader.ledger.together(read)
+        assert count.n == rows
+        assert reader.ledger.counts()[State.PENDING].n == 2 + len(calls)
+        assert (
+            reader.ledger.together(lambda: reader.ledger.together(read))[0].n == 2 + len(calls) - 1
+        )
+
+
+def test_reading_together_starts_again_where_the_files_change(tmp_path: Path) -> None:
+    """Without a log to read through, a change makes all be read again; too many are told."""
+    path = tmp_path / "archive"
+    with open_archive(path, command="test") as archive:
+        put(archive, 1)
+    with open_read_only(path) as reader:
+        seen: list[int] = []
+
+        def read(changes: int = 1) -> tuple[int, int]:
+            first = reader.ledger.counts()[State.PENDING].n
+            if len(seen) < changes:
+                with open_archive(path, command="test") as archive:
+                    put(archive, 5, start=2 + len(seen))
+            seen.append(first)
+            return first, reader.ledger.counts()[State.PENDING].n
+
+        assert reader.ledger.together(read) == (2, 2)
+        assert seen == [1, 2]
+        seen.clear()
+        with pytest.raises(ArchiveBusy, match="changes all the time"):
+            reader.ledger.together(lambda: read(changes=1000))
+    assert isinstance(reader._db, ReadOnlyCheckpoint)
+
+
+def test_reading_together_ends_with_an_error_of_its_own(archive: Archive) -> None:
+    """What fails inside leaves no transaction open, and other threads go on."""
+
+    def fail() -> None:
+        archive.ledger.counts()
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        archive.ledger.together(fail)
+    assert not archive._db.conn.in_transaction
+    thread = threading.Thread(target=lambda: put(archive, 1))
+    thread.start()
+    thread.join(10)
+    assert archive.ledger.counts()[State.PENDING].n == 1
