@@ -20,7 +20,8 @@ class Recorder:
     """Runs operations on the ledger in order; each is durable when ``do`` returns.
 
     While one group is being committed the next one gathers by itself, so a slow disk makes the
-    groups larger and an idle run commits at once. An operation that raises is undone alone.
+    groups larger and an idle run commits at once. An operation that raises is undone alone; for
+    that the others of its group may run twice, so they must leave no trace but in the ledger.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -70,6 +71,21 @@ class Recorder:
                 _answer(future, result)
 
     def _run(self, operations: list[Callable[[], Any]]) -> list[Any]:
+        """Run operations in one transaction; one that raises is undone, the others are not."""
+        results: list[Any] | None = None
+        try:
+            with self._ledger.atomic():
+                results = []
+                for operation in operations:
+                    results.append(_Result(operation()))
+        except Exception:
+            if results is None or len(results) == len(operations):  # it is no operation's fault
+                raise
+            return self._run_apart(operations)
+        return results
+
+    def _run_apart(self, operations: list[Callable[[], Any]]) -> list[Any]:
+        """Run them again, each in a block of its own: all that was done of them is undone."""
         results: list[Any] = []
         with self._ledger.atomic():
             for operation in operations:

@@ -29,7 +29,6 @@ class Spied:
     @contextmanager
     def atomic(self) -> Iterator[None]:
         if self._depth:
-            self.groups[-1] += 1
             yield
             return
         self.groups.append(0)
@@ -42,6 +41,10 @@ class Spied:
                 raise ArchiveUnwritable("disk full")
         finally:
             self._depth = 0
+
+    def count(self) -> None:
+        """Be an operation that counts itself."""
+        self.groups[-1] += 1
 
 
 def together(ledger: Any, operations: list[Callable[[], Any]]) -> list[Any]:
@@ -77,9 +80,9 @@ def test_what_waits_meanwhile_becomes_one_transaction() -> None:
 
     async def main() -> None:
         async with Recorder(ledger) as recorder:  # type: ignore[arg-type]
-            first = asyncio.create_task(recorder.do(lambda: None))
+            first = asyncio.create_task(recorder.do(ledger.count))
             assert await asyncio.to_thread(ledger.entered.wait, 10)
-            others = [asyncio.create_task(recorder.do(lambda: None)) for _ in range(150)]
+            others = [asyncio.create_task(recorder.do(ledger.count)) for _ in range(150)]
             await asyncio.sleep(0)
             ledger.gate.set()
             await asyncio.gather(first, *others)
