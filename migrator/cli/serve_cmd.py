@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +16,11 @@ from migrator.cli._common import App, note, open_beside, pass_app
 from migrator.errors import ConfigError
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from migrator.config import TickitiConfig
-    from migrator.tickiti import ServerOptions
+    from migrator.tickiti import AuditLog, EndpointSettings, ServerOptions
+    from migrator.web import Sessions
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -35,6 +43,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--audit-log", type=FILE, help="Append a line for each download. [tickiti.audit_log, or none]"
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that serve together; each bounds its clients and wrong tokens for itself.",
+)
+@click.option(
     "--read-only",
     is_flag=True,
     help="Never write to the archive, not even when a token was last used.",
@@ -49,6 +64,7 @@ def serve(
     tls_key: Path | None,
     forwarded_allow_ips: str | None,
     audit_log: Path | None,
+    workers: int,
     read_only: bool,
 ) -> None:
     """Serve the archive as Tickiti's API and as staff pages, until Ctrl-C.
@@ -62,16 +78,12 @@ def serve(
       migrator token create --name reader --ability tickets:read
       migrator serve --port 8480
     """
-    from migrator.archive import open_beside as open_again
-    from migrator.archive import open_read_only
-    from migrator.tickiti import Audited, AuditLog, EndpointSettings, build_app
+    from migrator.tickiti import AuditLog, EndpointSettings, serve_on, serve_workers
     from migrator.tickiti import serve as serve_app
-    from migrator.web import build_pages, join
+    from migrator.web import Board, Sessions
 
     config, archive = open_beside(app, read_only=read_only)
-    # Pages may search for seconds in a huge archive; on a connection of their own they keep no
-    # call of the API waiting.
-    with archive, (open_read_only if archive.read_only else open_again)(archive.path) as beside:
+    with archive:
         given = {
             "host": host,
             "port": port,
@@ -84,25 +96,68 @@ def serve(
         changes = {key: value for key, value in given.items() if value is not None}
         tickiti = config.tickiti.model_copy(update=changes)
         options = _options(tickiti)
-        settings = EndpointSettings(
-            max_download=tickiti.max_download,
-            serve_deleted=tickiti.serve_deleted,
-            posts_follow=config.kayako.posts,
+        house = _House(
+            archive.path,
+            archive.read_only,
+            EndpointSettings(
+                max_download=tickiti.max_download,
+                serve_deleted=tickiti.serve_deleted,
+                posts_follow=config.kayako.posts,
+            ),
+            AuditLog(tickiti.audit_log) if tickiti.audit_log is not None else None,
         )
-        served = join(build_app(archive, settings), build_pages(beside, settings))
-        if tickiti.audit_log is not None:
-            served = Audited(served, AuditLog(tickiti.audit_log))
         if not any(token.revoked_at is None for token in archive.access.tokens()):
             note("There is no token yet; `migrator token create` makes one.", level="warning")
         if clashes := archive.access.clashes():
             note(_clash(clashes), level="warning")
-        serve_app(
-            served,
-            host=tickiti.host,
-            port=tickiti.port,
-            options=options,
-            on_ready=lambda url: note(f"Serving {archive.path} at {url} until Ctrl-C."),
-        )
+    def ready(url: str) -> None:
+        note(f"Serving {house.path} at {url} until Ctrl-C.")
+
+    if workers == 1:
+        with house.open() as served:
+            serve_app(
+                served, host=tickiti.host, port=tickiti.port, options=options, on_ready=ready
+            )
+        return
+    sessions, options = Sessions(board=Board()), replace(options, parent=os.getpid())
+
+    def work(listener: socket) -> None:
+        with house.open(sessions) as served:
+            serve_on(listener, served, options=options)
+
+    serve_workers(
+        work,
+        workers=workers,
+        host=tickiti.host,
+        port=tickiti.port,
+        secure=options.tls is not None,
+        on_ready=ready,
+    )
+
+
+@dataclass(frozen=True)
+class _House:
+    """What is served; a process opens it for itself."""
+
+    path: Path
+    read_only: bool
+    settings: EndpointSettings
+    log: AuditLog | None
+
+    @contextmanager
+    def open(self, sessions: Sessions | None = None) -> Iterator[ASGIApp]:
+        """Open the archive and give the application over it."""
+        from migrator.archive import open_beside, open_read_only
+        from migrator.tickiti import Audited, build_app
+        from migrator.web import build_pages, join
+
+        again = open_read_only if self.read_only else open_beside
+        # Pages may search for seconds in a huge archive; on a connection of their own they keep
+        # no call of the API waiting.
+        with again(self.path) as archive, again(self.path) as beside:
+            pages = build_pages(beside, self.settings, sessions)
+            served = join(build_app(archive, self.settings), pages)
+            yield served if self.log is None else Audited(served, self.log)
 
 
 def _clash(tickets: list[int]) -> str:

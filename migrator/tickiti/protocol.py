@@ -111,7 +111,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _length_of_head(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_message_complete(self) -> None:
         """Note that a request is there as a whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -31,11 +32,13 @@ class ServerOptions:
     """How to serve; ``tls`` None is plain HTTP.
 
     ``trusted_proxies`` are the addresses and networks, by commas, whose X-Forwarded-For and
-    X-Forwarded-Proto are believed; none by default, ``*`` for all.
+    X-Forwarded-Proto are believed; none by default, ``*`` for all. ``parent`` is the process
+    without which the server stops, None for a server of its own.
     """
 
     tls: ssl.SSLContext | None = None
     trusted_proxies: str = ""
+    parent: int | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -53,9 +56,20 @@ def serve(
     connections are accepted. Raises ConfigError when the address cannot be listened on. Call it
     from the main thread: elsewhere nothing stops it.
     """
-    with _listen(host, port) as listener:
-        ready = on_ready or (lambda _: None)
-        _Server(app, listener, options or ServerOptions(), ready).run(sockets=[listener])
+    with listen(host, port) as listener:
+        serve_on(listener, app, options=options, on_ready=on_ready)
+
+
+def serve_on(
+    listener: socket.socket,
+    app: ASGIApp,
+    *,
+    options: ServerOptions | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve as :func:`serve` does, on a socket that listens already."""
+    ready = on_ready or (lambda _: None)
+    _Server(app, listener, options or ServerOptions(), ready).run(sockets=[listener])
 
 
 class BackgroundServer:
@@ -81,7 +95,7 @@ class BackgroundServer:
 
     def __enter__(self) -> Self:
         """Start the thread and return once connections are accepted."""
-        self._listener = _listen(self._host, self._port)
+        self._listener = listen(self._host, self._port)
         self._ready = threading.Event()
         self._server = _Server(
             self._app, self._listener, self._options, lambda _: self._ready.set()
@@ -142,7 +156,7 @@ class _Server(uvicorn.Server):
         self._listener = listener
         self._options = options
         self._on_ready = on_ready
-        self.url = _url(listener, "https" if options.tls else "http")
+        self.url = url_of(listener, "https" if options.tls else "http")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Accept connections."""
@@ -165,6 +179,8 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in self._connections():
                 connection.look(now)
+            if self._options.parent not in (None, os.getppid()):
+                self.should_exit = True  # it was killed, and nobody minds this worker any more
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
@@ -206,7 +222,7 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {each: signal.signal(each, self.handle_exit) for each in _STOP_SIGNALS}
+        before = {each: signal.signal(each, self.handle_exit) for each in STOP_SIGNALS}
         try:
             yield
         finally:
@@ -214,10 +230,14 @@ class _Server(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Listen on an address, together with others of this user that are ``shared``, too.
+
+    Raises ConfigError.
+    """
     advice = "Choose another address with --host and --port, or tickiti.host and tickiti.port."
     if not 0 <= port <= 65535:
         # getaddrinfo() would take it modulo 65536 and listen where nobody looks.
@@ -232,6 +252,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise _unusable(host, port, error, advice) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen()
     except OSError as error:
@@ -245,7 +267,8 @@ def _unusable(host: str, port: int, error: Exception, advice: str) -> ConfigErro
     return ConfigError(f"Cannot listen on {host} port {port}: {reason}. {advice}")
 
 
-def _url(listener: socket.socket, scheme: str) -> str:
+def url_of(listener: socket.socket, scheme: str) -> str:
+    """Return the URL under which a listening socket is reached."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
     return f"{scheme}://{shown}:{port}"

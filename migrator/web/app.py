@@ -61,13 +61,15 @@ register_url_convertor("id", _Id())
 Handler = Callable[[Room, Request, Visit], Response]
 
 
-def build_pages(archive: Archive, settings: EndpointSettings) -> Pages:
+def build_pages(
+    archive: Archive, settings: EndpointSettings, sessions: Sessions | None = None
+) -> Pages:
     """Return the staff pages over an archive, as an ASGI application.
 
     A run may fill the archive meanwhile; tokens, rules and queues may change, by this process or
     another. Who has no session sees the form to sign in, and nothing else.
     """
-    return Pages(Room(archive, settings, Sessions()))
+    return Pages(Room(archive, settings, sessions or Sessions()))
 
 
 def join(api: ASGIApp, pages: ASGIApp) -> ASGIApp:

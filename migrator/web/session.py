@@ -8,11 +8,14 @@ archive cannot be turned into sessions; people sign in again after a restart.
 from __future__ import annotations
 
 import hmac
+import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 IDLE: Final = 3600
@@ -20,6 +23,9 @@ IDLE: Final = 3600
 
 LONGEST: Final = 12 * 3600
 """Seconds after which any session is over."""
+
+NONCE: Final = 22
+"""Characters of a nonce."""
 
 _RENEW: Final = 300
 """Seconds between two notes of a session's use: not every answer needs a cookie."""
@@ -37,12 +43,46 @@ class Session:
     seen: int
 
 
-class Sessions:
-    """Opens, reads and ends sessions. ``clock`` gives Unix seconds."""
+class Board:
+    """Where processes that were forked from one tell each other which sessions were ended.
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    A nameless file that all append to: what one posted, all others read at their next look.
+    """
+
+    def __init__(self) -> None:
+        fd, path = tempfile.mkstemp(prefix="migrator-")
+        os.close(fd)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        Path(path).unlink()
+        self._read = 0
+
+    def post(self, nonce: str) -> None:
+        """Tell all the others."""
+        os.write(self._file, nonce.encode("ascii"))
+
+    def news(self) -> list[str]:
+        """Return what was posted since the last look."""
+        size = os.fstat(self._file).st_size
+        if size == self._read:
+            return []
+        posted = os.pread(self._file, size - self._read, self._read).decode("ascii")
+        self._read = size
+        return re.findall(rf".{{{NONCE}}}", posted)
+
+
+class Sessions:
+    """Opens, reads and ends sessions.
+
+    ``clock`` gives Unix seconds. With a ``board`` the processes that are forked from this one
+    have the same sessions.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.time, board: Board | None = None
+    ) -> None:
         self._key = secrets.token_bytes(32)
         self._clock = clock
+        self._board = board
         self._ended: dict[str, int] = {}
 
     def open(self, token_id: int) -> Session:
@@ -63,6 +103,8 @@ class Sessions:
             return None
         session = Session(int(parts[1]), parts[4], int(parts[2]), int(parts[3]))
         now = self._clock()
+        if self._board is not None:
+            self._ended.update(dict.fromkeys(self._board.news(), int(now) + LONGEST))
         over = now >= session.seen + IDLE or now >= session.started + LONGEST
         return None if over or session.nonce in self._ended else session
 
@@ -76,6 +118,8 @@ class Sessions:
         now = int(self._clock())
         self._ended = {nonce: until for nonce, until in self._ended.items() if until > now}
         self._ended[session.nonce] = session.started + LONGEST
+        if self._board is not None:
+            self._board.post(session.nonce)
 
     def seal(self, purpose: str, *parts: object) -> str:
         """Return a text that only this process can make for these parts."""
@@ -90,4 +134,4 @@ class Sessions:
 
 def new_nonce() -> str:
     """Return a random text that names a session or a form."""
-    return secrets.token_urlsafe(16)
+    return secrets.token_urlsafe(NONCE * 3 // 4)

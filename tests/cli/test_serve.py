@@ -79,8 +79,8 @@ def test_pages_that_search_keep_no_call_of_the_api_waiting(
     """The pages read on a connection of their own, also where nothing may be written."""
     seen: list[Any] = []
     monkeypatch.setattr("migrator.tickiti.serve", lambda _, **options: None)
-    monkeypatch.setattr("migrator.tickiti.build_app", lambda archive, _: seen.append(archive))
-    monkeypatch.setattr("migrator.web.build_pages", lambda archive, _: seen.append(archive))
+    monkeypatch.setattr("migrator.tickiti.build_app", lambda archive, *_: seen.append(archive))
+    monkeypatch.setattr("migrator.web.build_pages", lambda archive, *_: seen.append(archive))
     assert cli("serve")[0] == cli("serve", "--read-only")[0] == 0
     assert len({id(archive.ledger) for archive in seen}) == 4
     assert [archive.read_only for archive in seen] == [False, False, True, True]

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from migrator.tickiti import BackgroundServer, serve
 from migrator.tickiti.app import Application
 from migrator.tickiti.body import read_object
 from migrator.tickiti.envelope import Refusal
-from migrator.tickiti.server import _listen
+from migrator.tickiti.server import listen
 
 
 async def teapot(scope: Scope, receive: Receive, send: Send) -> None:
@@ -217,5 +218,84 @@ def test_garbage_within_a_body_gets_json() -> None:
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
     """Asyncio sends small writes at once only on sockets that name TCP as their protocol."""
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+HEADS = {
+    "one piece": [b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"],
+    "many headers": [b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n"],
+    "two pieces": [b"GET / HTTP/1.1\r\nX: " + b"x" * 15_000, b"x" * 5_000 + b"\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("pieces", HEADS.values(), ids=HEADS)
+def test_a_head_has_a_bound(pieces: list[bytes]) -> None:
+    """A head of over 16 KiB is no request, in however many packets it comes."""
+    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+        for piece in pieces:
+            client.sendall(piece)
+            time.sleep(0.2)
+        assert everything(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_large_body_does_not_count_as_a_head() -> None:
+    """What follows a head in the same packets may be longer than heads may."""
+
+    async def reader(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Refusal(418, str(len((await read_object(scope, receive))["x"])), "")  # type: ignore[arg-type]
+
+    body = {"x": "y" * 30_000}
+    with BackgroundServer(Application(reader)) as server:
+        assert httpx.post(server.url, json=body).json()["error"] == "30000"
+        body["x"] += "z"
+        assert httpx.post(server.url, json=body).json()["error"] == "30001"
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    """Several requests in one packet get as many answers, in their order."""
+    requests = b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(3))
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Refusal(418, scope["path"], "")
+
+    with BackgroundServer(Application(echo)) as server, connection(server.url) as client:
+        client.sendall(requests + b"GET /3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        said = everything(client)
+    assert [said.find(b'"error": "/%d"' % number) > 0 for number in range(4)] == [True] * 4
+    assert said.index(b'"/0"') < said.index(b'"/1"') < said.index(b'"/2"') < said.index(b'"/3"')
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"], ids=["without", "with a body"])
+def test_offer_of_another_protocol_is_answered_in_ours(body: bytes) -> None:
+    """A client that would rather speak HTTP/2 gets its answer, and the connection ends."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        said = everything(client)
+    assert said.startswith(b"HTTP/1.1 418 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+def test_head_of_an_answer_does_not_wait_for_its_body() -> None:
+    """An answer whose body takes its time is begun at once."""
+    begun = threading.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.to_thread(begun.wait, 20)
+        await send({"type": "http.response.body", "body": b"late"})
+
+    with BackgroundServer(slow) as server, connection(server.url) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        begun.set()
+        assert b"late" in everything(client)
+
+
+def test_head_request_gets_a_head() -> None:
+    """HEAD is answered as GET is, without the body."""
+    with BackgroundServer(Application(teapot)) as server:
+        answer = httpx.head(server.url)
+    assert (answer.status_code, answer.content) == (418, b"")
+    assert int(answer.headers["content-length"]) > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from migrator.archive import Archive, open_archive
 from migrator.archive.records import State
 from migrator.tickiti import EndpointSettings
 from migrator.web import build_pages
-from migrator.web.session import IDLE, LONGEST, Sessions
+from migrator.web.session import IDLE, LONGEST, Board, Sessions
 from tests.web.conftest import OpenDesk
 from tests.web.desks import Desk, Visitor, hidden
 
@@ -276,3 +278,20 @@ def test_counts_of_the_status_are_those_of_the_queues(open_desk: OpenDesk) -> No
     assert {state: n for state, n in found if n != "0"} == expected
     assert "c.txt" in page
     assert "other.txt" not in page
+
+
+def test_sessions_of_forked_processes_are_the_same() -> None:
+    """A cookie of one process is good at another, until either ends the session."""
+    board = Board()
+    here = Sessions(board=board)
+    there = copy.copy(here)  # what a fork makes of it: the key and the file are the same
+    there._ended, there._board = {}, copy.copy(board)
+    cookies = [here.write(here.open(1)) for _ in range(3)]
+    assert all(there.read(cookie) for cookie in cookies)
+    for ending, cookie in zip((here, there), cookies, strict=False):
+        session = ending.read(cookie)
+        assert session is not None
+        ending.end(session)
+    for sessions in (here, there):
+        assert [sessions.read(cookie) is None for cookie in cookies] == [True, True, False]
+    os.close(board._file)
