@@ -23,6 +23,7 @@ from migrator.transfer import planfile
 from migrator.transfer.dry import Dry, dry_run
 from migrator.transfer.journal import SUFFIX, Journal
 from migrator.transfer.meter import Ahead, estimate
+from migrator.transfer.walk import OVERLAP
 
 if TYPE_CHECKING:
     from migrator.archive import Archive, Count
@@ -204,11 +205,15 @@ def _tickets(options: RunOptions, total: int | None) -> int | None:
 def _requests(
     archive: Archive, options: RunOptions, dry: Dry, todo: int, total: int | None
 ) -> Requests:
-    """Foresee the requests of a run: it walks the pages twice, to see that nothing moves."""
+    """Foresee the requests of a run.
+
+    It walks the pages, which overlap, twice: to see that nothing moves.
+    """
     tickets = max(dry.result.tickets, total or 0)
+    new_in_page = max(1, options.page_size - options.page_size // OVERLAP)
     unread = archive.threads.count_unread() + tickets - dry.result.tickets
     return Requests(
-        pages=2 * -(-tickets // options.page_size),
+        pages=2 * -(-tickets // new_in_page),
         lists=tickets,
         fetches=todo,
         threads=unread if options.posts else 0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 MOST_WINDOWS = 16
 """Windows of calls that are kept; when they are full, two become one."""
 
-FEW = 0.1
+FEW = 0.2
 """The least spread, as a fraction: no server is the same for a whole day."""
 
 

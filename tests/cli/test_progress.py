@@ -237,3 +237,84 @@ def test_a_listener_survives_the_loss_of_its_stream(
     with kind(Gone()) as tell:
         for event in STORY:
             tell(event)
+
+
+def test_a_dry_run_tells_what_it_found() -> None:
+    """A dry run settles nothing: its lines count tickets, what they hold, and what is left."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        tell(events.RunStarted(1, "plan"))
+        tell(events.TicketsCounted(1000))
+        for number in range(1, 101):
+            clock.time += 1
+            tell(events.TicketListed(number, attachments=3, todo=2, todo_bytes=1024))
+    said = stream.getvalue().splitlines()
+    assert said == [
+        "Starting plan.",
+        (
+            "60 of 1,000 tickets listed, 180 attachments, 60.0 KiB to fetch, after 1 min 0 s, "
+            "about 15 min 40 s left"
+        ),
+    ]
+
+
+def test_a_plan_gives_totals_and_an_eta_from_the_beginning() -> None:
+    """With a plan the totals are true before all tickets are listed, and bytes count for time."""
+    stream, clock = io.StringIO(), Clock()
+    lines = Lines(stream, clock)
+    lines.expect(Expected(tickets=500, attachments=1000, bytes=1024 * 1000))
+    with lines as tell:
+        tell(events.RunStarted(1, "run"))
+        tell(events.TicketListed(1, attachments=90, todo=90, todo_bytes=90))
+        for number in range(100):
+            clock.time += 0.7
+            tell(events.AttachmentSettled(number, 1, "stored", received=512, declared=512))
+    assert stream.getvalue().splitlines()[-1] == (
+        "86 of 1,000 attachments, 43.0 KiB of 1000.0 KiB, 1 of 500 tickets listed, "
+        "after 1 min 0 s, about 14 min 33 s left"
+    )
+
+
+def test_bars_have_the_totals_of_the_plan() -> None:
+    """On a terminal the bar of the attachments ends where the plan says."""
+    stream = Terminal()
+    bars = progress("text", stream, plan=Expected(tickets=5, attachments=40, bytes=2048))
+    with bars as tell:
+        tell(events.TicketListed(1, attachments=1, todo=1, todo_bytes=1024))
+        tell(events.AttachmentSettled(1, 1, "stored", received=1024, declared=1024))
+    said = stream.getvalue()
+    assert "1/40" in said
+    assert "1/5" in said
+    assert "1.0 KiB of 2.0 KiB" in said
+
+
+def test_bars_of_a_dry_run_are_of_tickets_alone() -> None:
+    """Where nothing is settled there is no bar of attachments that stands still."""
+    stream = Terminal()
+    with Bars(stream) as tell:
+        tell(events.RunStarted(1, "plan"))
+        tell(events.TicketsCounted(4))
+        tell(events.TicketListed(1, attachments=3, todo=2, todo_bytes=1024))
+    assert "attachments:" not in stream.getvalue().replace(" ", "")
+    assert "3 attachments, 1.0 KiB to fetch" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("tally", "share"),
+    [
+        (Tally(), None),
+        (Tally(kind="plan", tickets=3), None),
+        (Tally(kind="plan", tickets=3, tickets_total=4), 0.75),
+        (Tally(kind="plan", tickets=9, tickets_total=4), 1.0),
+        (Tally(kind="verify", settled=1, todo=4), 0.25),
+        (Tally(settled=1, todo=2, tickets=1, tickets_total=2), 0.25),
+        (Tally(settled=1, todo=2, settled_bytes=30, todo_bytes=40), 0.625),
+        (Tally(settled=9, todo=2, settled_bytes=90, todo_bytes=40), 1.0),
+        (Tally(settled=1, todo=1, plan=Expected(9, 10, 0)), 0.1),
+        (Tally(settled=1, todo=20, plan=Expected(9, 10, 0)), 0.05),
+        (Tally(settled=1, todo=1, settled_bytes=5, plan=Expected(9, 10, 10)), 0.3),
+    ],
+)
+def test_the_share_that_is_done(tally: Tally, share: float | None) -> None:
+    """By tickets for a dry run, by attachments and bytes else, never more than all."""
+    assert tally.share() == pytest.approx(share) if share is not None else tally.share() is None

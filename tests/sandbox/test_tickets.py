@@ -135,6 +135,26 @@ def test_sorting(client: Client) -> None:
     assert client.get(f"{WALK}/-1/-1/-1/0/nonsense/sideways").ids() == listed(client)
 
 
+def test_sorting_by_the_mark_of_attachments(client: Client) -> None:
+    """Tickets with attachments come last, or first; no field of a ticket shows the mark."""
+    desk = client.desk
+    rows = client.get(f"{WALK}/-1/-1/-1/0/hasattachments/DESC")
+    marks = [bool(desk.attachments_of(one)) for one in rows.ids()]
+    assert marks == sorted(marks, reverse=True)
+    assert True in marks
+    assert False in marks
+    back = client.get(f"{WALK}/-1/-1/-1/0/hasattachments/ASC").ids()
+    assert [bool(desk.attachments_of(one)) for one in back] == sorted(marks)
+    assert "hasattachments" not in rows.text
+    desk.set_fault("lying_marks", on=True)
+    lying = client.get(f"{WALK}/-1/-1/-1/0/hasattachments/DESC").ids()
+    wrong = [one for one in lying if desk.marked(one) is not bool(desk.attachments_of(one))]
+    assert wrong == [one for one in lying if one % 20 == 0] != []
+    desk.set_fault("no_sort", on=True)
+    for sort in ("hasattachments", "lastactivity"):
+        assert client.get(f"{WALK}/-1/-1/-1/0/{sort}/ASC").ids() == listed(client)
+
+
 def test_count(client: Client) -> None:
     """The count follows the filter of the list, also as POST; -1 counts the unresolved."""
     path = "/Tickets/Ticket/GetTicketCount"
