@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,9 +127,12 @@ def test_examples_stop_when_all_are_found(
     put(archive, *[5] * 20)
     pages: list[int] = []
     read = archive.ledger._named
-    monkeypatch.setattr(
-        archive.ledger, "_named", lambda names, after: pages.append(after) or read(names, after)
-    )
+
+    def noted(names: Sequence[str], after: int) -> list[tuple[Any, ...]]:
+        pages.append(after)
+        return read(names, after)
+
+    monkeypatch.setattr(archive.ledger, "_named", noted)
     archive.ledger.examples({("size", "1K"): 3})
     assert pages == [0, 2]
 

@@ -77,7 +77,7 @@ def test_an_unknown_encoding_gets_letters(monkeypatch: pytest.MonkeyPatch) -> No
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(_dashboard.sys, "stdout", Odd())
+    monkeypatch.setattr(sys, "stdout", Odd())
     found = _dashboard.terminal()
     assert found is not None
     assert not found.blocks

@@ -102,7 +102,7 @@ def told_in_text(report: Report) -> None:
 
 def told_in_html(report: Report) -> None:
     page = lxml.html.fromstring("".join(render_report(report)))
-    cells = {" ".join("".join(one.itertext()).split()) for one in page.iter("td", "th")}
+    cells = {" ".join("".join(map(str, one.itertext())).split()) for one in page.iter("td", "th")}
     numbers = [count.n for count in report.states.values() if count.n]
     numbers += [one.n for some in report.breakdowns.values() for one in some[:15] if one.n]
     assert {f"{number:,}" for number in numbers} <= cells
