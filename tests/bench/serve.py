@@ -23,6 +23,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from tests.bench import serve_peers
 
 PATH: Final = "/api/v1/tickets/attachment"
 SIZES: Final = {"10 KB": (10_000, 400), "1 MB": (1_000_000, 32), "25 MB": (25_000_000, 4)}
-"""Name → bytes of a file, and how many such files there are; clients ask for one after the other."""
+"""Name → bytes of a file, and how many such files there are, asked for one after the other."""
 
 WRK: Final = """
 local method, path, token = "%(method)s", "%(path)s", "%(token)s"
@@ -71,7 +72,7 @@ class Case:
     @property
     def name(self) -> str:
         """What the tables call it."""
-        return f"{self.size} × {self.clients}"
+        return f"{self.size} x {self.clients}"
 
 
 CASES: Final = (
@@ -100,7 +101,7 @@ def stock(folder: Path) -> Stock:
     ids: dict[str, range] = {}
     with open_archive(root, command="bench") as archive:
         first = 1
-        for size, (length, number) in SIZES.items():
+        for size, (_, number) in SIZES.items():
             ids[size] = range(first, first + number)
             first += number
         _fill(archive, files, {one: SIZES[size][0] for size in ids for one in ids[size]})
@@ -127,9 +128,16 @@ def _fill(archive: Archive, files: Path, sizes: dict[int, int]) -> None:
         with archive.blobs.writer() as writer:
             writer.write(data)
             blob = writer.commit()
-        known = {"sha256": blob.sha256, "size": blob.size, "mime_type": blob.mime_type}
         with ledger.atomic():
-            ledger.settle(Outcome(one, State.STORED, **known))
+            ledger.settle(
+                Outcome(
+                    one,
+                    State.STORED,
+                    sha256=blob.sha256,
+                    size=blob.size,
+                    mime_type=blob.mime_type,
+                )
+            )
 
 
 def ask(url: str, token: str, attachment: int, *, timeout: float = 60) -> bytes:
@@ -148,11 +156,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int, **environment: str) -> Iterator[int]:
+def running(command: list[str], port: int) -> Iterator[int]:
     """Run a server until the end of the block; gives its process id once it accepts."""
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -174,15 +180,14 @@ def commands(folder: Path, made: Stock, options: list[str]) -> dict[str, tuple[l
     }
     if shutil.which("nginx") or Path("/usr/sbin/nginx").exists():
         found["nginx"] = serve_peers.nginx_command(folder, folder / "answers", ports["nginx"])
-    with contextlib.suppress(ImportError):
-        import flask  # noqa: F401
-        import gunicorn  # noqa: F401
-
+    if find_spec("flask") and find_spec("gunicorn"):
         found["flask"] = serve_peers.gunicorn_command(ports["flask"])
     return {name: (command, ports[name]) for name, command in found.items()}
 
 
-def wrk(folder: Path, made: Stock, peer: str, port: int, case: Case, seconds: float) -> Any:
+def wrk(  # noqa: PLR0917
+    folder: Path, made: Stock, peer: str, port: int, case: Case, seconds: float
+) -> Any:
     """Ask one peer for a while; gives what wrk counted."""
     span = made.ids[case.size]
     facts = {"token": made.token, "path": PATH, "first": span[0], "last": span[-1]}
@@ -256,10 +261,8 @@ def measure(folder: Path, rounds: int, seconds: float, options: list[str]) -> di
             (folder / "answers" / str(one)).write_bytes(answer)
     results: dict[str, dict[str, list[Any]]] = {}
     with contextlib.ExitStack() as stack:
-        where = {"BENCH_FOLDER": str(made.files)}
-        pids = {
-            peer: stack.enter_context(running(*served[peer], **where)) for peer in sorted(served)
-        }
+        os.environ["BENCH_FOLDER"] = str(made.files)
+        pids = {peer: stack.enter_context(running(*served[peer])) for peer in sorted(served)}
         ours, port = pids["migrator"], served["migrator"][1]
         for number in range(rounds + 1):
             for case in CASES:
@@ -313,7 +316,7 @@ def main() -> None:
         results = measure(Path(folder), given.rounds, given.seconds, given.options)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    sys.stdout.write(table(results) + "\n")
 
 
 if __name__ == "__main__":

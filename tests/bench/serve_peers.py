@@ -1,6 +1,6 @@
 """The peers of the endpoint: what anyone would write first, and nginx with the answers made.
 
-``python -m tests.bench.serve_peers starlette FOLDER`` prints its URL and serves; ``flask`` runs
+``python -m tests.bench.serve_peers FOLDER PORT`` serves with Starlette; Flask runs
 under gunicorn. Both look a file up by its id, read it, encode it and dump the JSON: no token, no
 checkpoint, no rules. FOLDER holds the files, named by id, and ``names.json``, id to file name.
 """

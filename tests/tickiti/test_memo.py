@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sqlite3
 from typing import TYPE_CHECKING
@@ -52,10 +53,10 @@ def test_memo_asks_once_until_the_moment_changes() -> None:
 
 def test_moment_is_asked_once_in_a_turn() -> None:
     """All that runs in one turn of the loop shares a look; the next turn looks again."""
-    asked: list[int] = []
 
     async def turns() -> None:
-        moment = Moment(lambda: asked.append(1) or len(asked))
+        numbers = itertools.count(1)
+        moment = Moment(lambda: next(numbers))
         assert moment() == moment() == 1
         await asyncio.sleep(0)
         assert moment() == 2
