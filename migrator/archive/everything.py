@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.records import Response, TicketHeader
-from migrator.archive.threads import Threads
+from migrator.archive.threads import LONGEST, RESPONSES, response_from
 
 _PAGE = 500
 _POSTS = 50
@@ -22,7 +22,6 @@ class Everything:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._db = checkpoint
-        self._threads = Threads(checkpoint)
 
     def tickets(self) -> Iterator[TicketHeader]:
         """Yield the headers of all tickets by id, also of merged and deleted ones."""
@@ -35,8 +34,10 @@ class Everything:
 
     def posts(self) -> Iterator[Response]:
         """Yield all posts by ticket, and those of a ticket oldest first."""
-        for ticket in self.tickets():
-            after: tuple[int, int] | None = None
-            while page := self._threads.responses(ticket.id, after=after, limit=_POSTS):
-                yield from page
-                after = page[-1].created_at, page[-1].id
+        sql = f"""
+            {RESPONSES} (p.ticket_id, p.created_at, p.id) > (?, ?, ?)
+            ORDER BY p.ticket_id, p.created_at, p.id LIMIT {_POSTS}"""
+        after = (-1, 0, 0)
+        while page := [response_from(row) for row in self._db.execute(sql, (LONGEST, *after))]:
+            yield from page
+            after = page[-1].ticket_id, page[-1].created_at, page[-1].id

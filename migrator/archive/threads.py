@@ -47,7 +47,7 @@ _RESPONSE = ", ".join(
 )
 _FLAGS = [i for i, field in enumerate(fields(Response)) if field.type == "bool"]
 # CROSS JOIN keeps the order of the loops: posts by their index, never all posts of a queue sorted.
-_RESPONSES = f"""
+RESPONSES = f"""
     SELECT {_RESPONSE}, substr(p.text, 1, ?), p.note
     FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id
     WHERE """
@@ -277,13 +277,13 @@ class Threads:
         if after is not None:
             where = [*where, ("(p.created_at, p.id) > (?, ?)", tuple(map(fit, after)))]
         condition, params = all_of(where)
-        sql = f"{_RESPONSES} {condition} ORDER BY p.created_at, p.id LIMIT ?"
-        cut = _LONGEST if text_limit is None else text_limit
+        sql = f"{RESPONSES} {condition} ORDER BY p.created_at, p.id LIMIT ?"
+        cut = LONGEST if text_limit is None else text_limit
         most = ENDLESS if limit is None else limit
-        return [_response(row) for row in self._db.execute(sql, (cut, *params, most))]
+        return [response_from(row) for row in self._db.execute(sql, (cut, *params, most))]
 
 
-_LONGEST = (1 << 31) - 1
+LONGEST = (1 << 31) - 1
 """Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
 
 
@@ -302,7 +302,8 @@ def _post(ticket_id: int, post: PostRow) -> Tuple:
     )
 
 
-def _response(values: Tuple) -> Response:
+def response_from(values: Tuple) -> Response:
+    """Give the response whose columns are those of RESPONSES."""
     columns = list(values)
     for flag in _FLAGS:
         columns[flag] = bool(columns[flag])

@@ -24,7 +24,7 @@ from migrator.archive import (
     open_archive,
     schema,
 )
-from migrator.archive.threads import _ATTACHMENTS_OF, _IS_UNREAD, _RESPONSES, Threads
+from migrator.archive.threads import _ATTACHMENTS_OF, _IS_UNREAD, RESPONSES, Threads
 
 _SORTED = "ORDER BY p.created_at, p.id"
 
@@ -378,9 +378,9 @@ def test_paging_meets_every_post_once_while_others_are_added(
     ("sql", "index"),
     [
         (f"SELECT id FROM tickets WHERE {_IS_UNREAD} ORDER BY id", "tickets_unread"),
-        (f"{_RESPONSES} p.ticket_id = 1 {_SORTED}", "posts_by_ticket"),
-        (f"{_RESPONSES} (p.created_at, p.id) > (1, 1) {_SORTED}", "posts_by_time"),
-        (f"{_RESPONSES} h.department_id IN (1, 2) {_SORTED}", "posts_by_time"),
+        (f"{RESPONSES} p.ticket_id = 1 {_SORTED}", "posts_by_ticket"),
+        (f"{RESPONSES} (p.created_at, p.id) > (1, 1) {_SORTED}", "posts_by_time"),
+        (f"{RESPONSES} h.department_id IN (1, 2) {_SORTED}", "posts_by_time"),
         ("SELECT id FROM headers ORDER BY last_activity DESC, id DESC", "tickets_by_activity"),
     ],
 )
