@@ -370,6 +370,7 @@ def test_killed_at_any_step_it_goes_on(
 
 def test_interrupted_it_goes_on(archive: Archive, root: Path) -> None:
     """Asked to stop at any moment it ends, and says so; done again it is whole."""
+    handed(archive, root, tree=True, link=False)
     asked = 0
     for number in range(11):
         asked = -number
