@@ -106,8 +106,8 @@ def _drive(
 
 
 def _journal(save: Path, options: RunOptions) -> Journal:
-    head = {"source": options.source_name, "scope": options.scope.told()}
-    journal = Journal(save.with_name(save.name + SUFFIX), head)
+    # What a ticket holds does not depend on the scope; an age such as 30d is another one each time.
+    journal = Journal(save.with_name(save.name + SUFFIX), {"source": options.source_name})
     if len(journal):
         note(f"Going on from {len(journal):,} tickets that were listed before.")
     return journal

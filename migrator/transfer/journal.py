@@ -106,9 +106,8 @@ class Journal:
             return
         if found != json.loads(json.dumps(head)):
             raise ConfigError(
-                f"{str(self.path)!r} is not the beginning of this plan, but of one with another "
-                "source or scope, or something else: give the same options, another name, or "
-                "remove it."
+                f"{str(self.path)!r} is not the beginning of a plan of this helpdesk, but of "
+                "another one or something else: give the plan another name, or remove it."
             )
         for place, behind, entry in lines:
             if not _is_entry(entry):

@@ -282,6 +282,34 @@ def test_interrupted_with_a_plan_it_goes_on(
     assert {json.loads(line)["id"] for line in rest} == desk.truth.keys()
 
 
+def test_an_age_is_no_other_plan(cli: Cli, serve: Serve, interrupted: Callable[[], None]) -> None:
+    """--since 5000d means another second each time, and still the same plan goes on."""
+    serve(tickets=80)
+    command = ("plan", "--save-plan", "plan.jsonl", "--since", "5000d")
+    assert cli(*command).code == 130
+    assert "Going on from " in cli(*command).err
+    assert "Since the plan: 0 new" in cli("run", "--plan", "plan.jsonl", "--since", "5000d").out
+
+
+def test_a_plan_that_goes_away_ends_no_run(
+    cli: Cli, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removed while the run is at work, the plan is missed with a warning, and all is pulled."""
+    serve(tickets=10)
+    cli("plan", "--save-plan", "plan.jsonl")
+    asked = Source.attachments
+
+    async def removing(self: Source, ticket_id: int) -> object:
+        (tmp_path / "plan.jsonl").unlink(missing_ok=True)
+        return await asked(self, ticket_id)
+
+    monkeypatch.setattr(Source, "attachments", removing)
+    ran = cli("run", "--plan", "plan.jsonl")
+    assert ran.code == 0
+    assert "Warning: the plan cannot be compared: Cannot read" in ran.err
+    assert "Since the plan" not in ran.out
+
+
 def test_a_refusal_is_no_report(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     """Refused at once, there is nothing to report and nothing is left, only the reason."""
     serve(tickets=3, faults=frozenset({"auth_fail"}))

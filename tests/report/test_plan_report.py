@@ -93,7 +93,7 @@ def test_the_figures_are_those_of_a_count_by_hand(listed: list[Listed]) -> None:
     assert got.verdicts.oversize.n == sum(one.declared_size > 50_000_000 for one in listed)
     assert got.verdicts.empty.n == sum(not one.declared_size for one in listed)
     assert got.verdicts.odd_name.n == sum(names.odd(one.filename) for one in listed)
-    assert got.verdicts.no_extension.n == sum("." not in one.filename for one in listed)
+    assert got.verdicts.no_extension.n == sum(not extension_of(one.filename) for one in listed)
     assert [one.key for one in got.sizes] == list(SIZES)
     years = {
         str(datetime.fromtimestamp(one.created_at, UTC).year)
@@ -117,6 +117,32 @@ def test_only_what_this_run_listed_is_told(tmp_path: Path) -> None:
     assert narrow.listed == Count(1, 10)
     assert [one.title for one in narrow.departments] == ["Sal\u202ees"]
     assert whole.todo == Count(2, 20)
+
+
+def test_what_is_held_and_what_is_gone_is_told_apart(tmp_path: Path) -> None:
+    """Stored attachments count with the bytes and the type that they have, deleted ones do not."""
+    with open_dry(tmp_path / "archive") as archive:
+        fill(archive, [one(1, size=99), one(2), one(3)])
+        run = fill(archive, [one(1, size=99), one(2), one(3)])
+        blob = {"sha256": "a" * 64, "size": 5, "mime_type": "image/png"}
+        archive.ledger.settle(Outcome(1, State.STORED, **blob))  # type: ignore[arg-type]
+        archive.ledger.settle(Outcome(2, State.STORED, **blob))  # type: ignore[arg-type]
+        archive.ledger.mark_deleted(2, "x")
+        archive.ledger.settle(Outcome(3, State.MISSING, "source_lost_file", "x"))
+        got = survey(archive, run)
+    assert (got.listed, got.stored, got.todo) == (Count(2, 15), Count(1, 5), Count())
+    assert {one.key for one in got.types} == {"image/png", "text/plain"}
+
+
+def test_the_trash_and_strange_departments_have_titles(tmp_path: Path) -> None:
+    """Whatever department a ticket is in, the report names it."""
+    with open_dry(tmp_path / "archive") as archive:
+        run = archive.ledger.begin_run("plan", source="https://h", scope={}).id
+        for number in (0, 9):
+            row = TicketRow(number + 1, number)
+            archive.ledger.record_ticket(run, row, [one(number + 1, ticket=number + 1)])
+        got = survey(archive, run)
+    assert {one.title for one in got.departments} == {"Trash", "Department 9"}
 
 
 def test_gaps_are_told_where_something_is_configured(tmp_path: Path) -> None:
@@ -151,6 +177,7 @@ def test_a_hostile_helpdesk_has_an_end(tmp_path: Path, monkeypatch: pytest.Monke
         "..",
         "a.",
         " a.txt",
+        ".hidden",
         "a.txt ",
         "con",
         "CON.txt",
@@ -171,7 +198,15 @@ def test_odd_names_are_told(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.txt", "Rechnung Müller.pdf", "фото.zip", ".bashrc", "console.log", "a b.c", "x" * 255],
+    [
+        "a.txt",
+        "Rechnung Müller.pdf",
+        "фото.zip",
+        "Mu\u0308ller.txt",
+        "console.log",
+        "a b.c",
+        "x" * 255,
+    ],
 )
 def test_plain_names_are_not_odd(name: str) -> None:
     """Names of any language are fine."""

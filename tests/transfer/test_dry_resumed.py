@@ -86,6 +86,20 @@ def test_what_happened_in_between_is_seen(tmp_path: Path) -> None:
     assert (dry.remembered, dry.asked["lists"], dry.lists.calls) == (38, 2, 2)
 
 
+def test_a_merge_in_between_is_followed(tmp_path: Path) -> None:
+    """Tickets that the archive knows and no list names are asked for, with a journal as without."""
+    source = Patient(5)
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        pull(source, archive)
+    source.open(9, active=5000)
+    source.merge(2, 9)
+    with Journal(tmp_path / "p", HEAD) as journal:
+        dry, listed = look(source, tmp_path, journal=journal)
+        assert journal.find(9, 5000) is not None
+    assert dry.asked["others"] > 4
+    assert [row.ticket_id for row in listed if row.id == 2] == [9]
+
+
 def test_without_a_journal_every_call_is_passed_on(tmp_path: Path) -> None:
     """The wrapper counts, and changes nothing."""
     source = Patient(25)

@@ -15,7 +15,7 @@ from migrator.kayako.records import Attachment
 from migrator.transfer import journal as module
 from migrator.transfer.journal import Journal
 
-HEAD = {"source": "https://help.example.com", "scope": {"since": 0, "departments": None}}
+HEAD = {"source": "https://help.example.com"}
 
 NUMBERS = st.integers(0, 2**63 - 1)
 FILES = st.lists(
@@ -118,13 +118,12 @@ def test_a_strangers_file_is_left_alone(tmp_path: Path, other: bytes) -> None:
     assert path.read_bytes() == other
 
 
-def test_a_journal_of_another_scope_is_refused(tmp_path: Path) -> None:
+def test_a_journal_of_another_helpdesk_is_refused(tmp_path: Path) -> None:
     """What was listed of one helpdesk says nothing of another."""
     path = tmp_path / "p"
     whole = written(path)
-    for head in ({**HEAD, "source": "https://other"}, {**HEAD, "scope": {"since": 5}}):
-        with pytest.raises(ConfigError, match="another"):
-            Journal(path, head)
+    with pytest.raises(ConfigError, match="another"):
+        Journal(path, {"source": "https://other"})
     assert path.read_bytes() == whole
 
 
