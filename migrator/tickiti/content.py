@@ -195,8 +195,7 @@ async def watch(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        task.cancel()  # it ends in the next turn of the loop, which nobody has to wait for
 
 
 def _forget_oldest(kept: dict[K, V], most: int) -> None:

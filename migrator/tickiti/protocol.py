@@ -28,6 +28,9 @@ from migrator.tickiti.envelope import Refusal, response_headers
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request line with its headers."""
 
+_UNSENT: Final = 256 * 1024
+"""Bytes that may wait for a client: with a few blocks at hand fewer turns of the loop are lost."""
+
 _CLOSE: Final = (b"connection", b"close")
 _REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout"}
 
@@ -69,6 +72,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, unless there are too many or the server is about to end."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(_UNSENT)
         self._asked_since = self._moved_at = self.loop.time()
         if self._stopping() or len(self.connections) > 2 * self._limits.connections:
             # Accepted in the very moment of the stop, it would be missed by the shutdown.
@@ -119,7 +123,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        cycle.transport = cast("asyncio.Transport", _Joining(cycle.transport, self.loop))
+        if cycle.scope["method"] != "HEAD":  # nothing follows its head
+            cycle.transport = cast("asyncio.Transport", _Joining(cycle.transport, self.loop))
         super()._start_asgi_task(cycle, app)
 
     def look(self, now: float) -> None:
@@ -157,7 +162,9 @@ class Connection(HttpToolsProtocol):
             status = b"HTTP/1.1 %d %s" % (refusal.status, _REASONS[refusal.status])
             lines = [status, *(b": ".join(pair) for pair in head), b"", body]
             self.transport.write(b"\r\n".join(lines))
-        self.transport.close()
+            self.transport.close()
+        else:
+            cycle.transport.close()  # which sends what it keeps
 
     def _unsent(self) -> int:
         """Return the bytes of answers that the client has not acknowledged."""
