@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator.errors import ArchiveUnwritable
-from migrator.events import Event, Retrying
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
+    from migrator.events import Event
     from migrator.kayako.settings import KayakoSettings
 
 
@@ -88,6 +88,8 @@ def settings_from(config: Config) -> KayakoSettings:
 
 def tell_retry(event: Event, /) -> None:
     """Listen for the commands that make a few calls only: say why they take their time."""
+    from migrator.events import Retrying  # a fifth of all that --help would import
+
     if isinstance(event, Retrying):
         note(f"Trying again in {event.wait:.0f} s: {event.what} ({event.problem})")
 
