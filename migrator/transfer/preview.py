@@ -26,9 +26,12 @@ from migrator.transfer.walk import Helpdesk
 SORT = "hasattachments"
 BARREN = 20
 """Tickets in a row without attachments after which there is nothing more to be found."""
-PLACES = 10
+PLACES = range(10, 100)
 EACH = 3
-"""Behind the marked tickets, as many are looked at in each of so many places."""
+"""Behind the marked tickets, as many are looked at in each of so many places.
+
+One place for a hundred tickets before: that adds a few requests in a hundred.
+"""
 TOO_FEW = 200
 """A helpdesk of fewer tickets is listed whole: there is nothing to be saved."""
 
@@ -142,7 +145,8 @@ class Preview:
         if left <= 0:
             return
         facts.behind += left
-        step = max(EACH, left // PLACES)
+        places = min(max(start // 100, PLACES.start), PLACES.stop)
+        step = max(EACH, left // places)
         for row in range(start, count, step):
             if self._duty.stop.asked:
                 return

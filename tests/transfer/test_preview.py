@@ -119,16 +119,16 @@ def test_progress_counts_to_the_boundary(tmp_path: Path) -> None:
 
 def test_marks_that_lie_are_found_out(tmp_path: Path) -> None:
     """Some tickets are marked wrongly, both ways: those looked at tell how much is missed."""
-    source = desk(5000)
+    source = desk(5000, every=4)
     dice = random.Random(3)
-    source.lies = frozenset(dice.sample(range(1, 5001), 500))
+    source.lies = frozenset(dice.sample(range(4, 5001, 4), 500))
+    source.lies |= frozenset(dice.sample(range(1, 5001, 4), 100))
     _, told, found = preview(source, tmp_path)
     hidden = set(source.files) - found
     assert hidden
     assert told.looked >= 30
-    if told.found:
-        assert told.missed > 0
-    assert len(found) > 0.85 * len(source.files)
+    assert told.found > 0
+    assert len(hidden) / 3 < told.missed < len(hidden) * 3
 
 
 @pytest.mark.parametrize("seed", range(5))
