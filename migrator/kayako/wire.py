@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from typing import cast
 
 import httptools
 import httpx
@@ -226,8 +227,7 @@ class _Connection(asyncio.BufferedProtocol):
     # What the loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what TCP has
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._wire.opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's

@@ -1,7 +1,7 @@
 """The peers of a pull: the script that anyone would write first, and the same with threads.
 
-``python -m tests.bench.naive URL FOLDER [--threads N] [--posts]``: requests, lxml, b64decode, a
-check of the size, SHA-256, and a file by id. No checkpoint, no fsync, no second try.
+``python -m tests.bench.naive URL FOLDER [--threads N] [--posts] [--tickets N]``: requests, lxml,
+b64decode, a check of the size, SHA-256, and a file by id. No checkpoint, no fsync, no second try.
 """
 
 from __future__ import annotations
@@ -85,11 +85,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--posts", action="store_true")
+    parser.add_argument("--tickets", type=int)
     given = parser.parse_args()
     given.folder.mkdir(parents=True)
     script = Script(given.url, given.folder, posts=given.posts)
     with ThreadPoolExecutor(given.threads) as pool:
-        print(sum(pool.map(script.ticket, script.tickets())))
+        print(sum(pool.map(script.ticket, script.tickets()[: given.tickets])))
 
 
 if __name__ == "__main__":
