@@ -16,6 +16,7 @@ from migrator.archive import (
     Listed,
     Outcome,
     PacePoint,
+    RowFilter,
     State,
     TicketRow,
     open_archive,
@@ -196,3 +197,10 @@ def test_reading_together_ends_with_an_error_of_its_own(archive: Archive) -> Non
     thread.start()
     thread.join(10)
     assert archive.ledger.counts()[State.PENDING].n == 1
+
+
+def test_duplicates_are_those_beyond_the_first(archive: Archive) -> None:
+    """Of attachments with the same content the one with the lowest id is the original."""
+    stored_at(archive, 10, 20, 30)
+    put(archive, 4, start=4)
+    assert [row.id for row in archive.ledger.rows(only=RowFilter(duplicates=True))] == [2, 3]

@@ -188,7 +188,12 @@ def test_the_schema_refuses_what_is_no_report(tmp_path: Path, broken: dict[str, 
 
 
 @settings(max_examples=15, deadline=None)
-@given(NAMES | st.sampled_from(["it's", "$HOME `x` \\", "-x", "--state", "a\x1b[2J\u202e\x85\n"]))
+@given(
+    NAMES
+    | st.sampled_from(
+        ["it's", "it's\x1b \\", "$HOME `x` \\", "-x", "--state", "a\x1b[2J\u202e\x85\n"]
+    )
+)
 def test_the_command_behind_a_figure_survives_a_shell(name: str) -> None:
     """However a type is called, the shell hands it over as it is, and the command can be shown."""
     command = csv_command("type", name)
