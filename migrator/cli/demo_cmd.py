@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +91,8 @@ def _say(text: str) -> None:
 
 def _download(archive: Archive, url: str) -> None:
     """Ask the endpoint for one file with a client of its own, and compare the bytes."""
+    import urllib.request
+
     row = _pick(archive)
     _, token = archive.access.create_token(
         "demo", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None

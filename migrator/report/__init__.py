@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from migrator.report.machine import to_csv, to_json
-from migrator.report.model import Report, build
-from migrator.report.text import render
-from migrator.report.verdict import exit_code
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from migrator.report.machine import to_csv, to_json
+    from migrator.report.model import Report, build
+    from migrator.report.text import render
+    from migrator.report.verdict import exit_code
 
 __all__ = ["Report", "build", "exit_code", "render", "to_csv", "to_json"]
+
+_HOME = {
+    "Report": "model",
+    "build": "model",
+    "exit_code": "verdict",
+    "render": "text",
+    "to_csv": "machine",
+    "to_json": "machine",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Late, as every command writes plain text, and few of them make a report.
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
