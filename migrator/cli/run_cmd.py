@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,7 @@ def tell_drift(drift: Drift) -> None:
     """Print how the helpdesk differs from the plan of the run."""
     from migrator.cli._common import shown
     from migrator.report.plain import human_bytes
+    from migrator.transfer.drift import changes
 
     kinds = (("new", drift.new), ("vanished", drift.vanished), ("changed", drift.changed))
     told = [
@@ -141,8 +143,10 @@ def tell_drift(drift: Drift) -> None:
         if found is None:
             click.echo("  What has vanished is not known: not everything was listed.")
             continue
-        for one in found.first:
-            click.echo(f"  {name}: attachment {one.id} of ticket {one.ticket}, {shown(one.name)}")
+        for one, before in zip_longest(found.first, found.before):
+            was = f" (was: {changes(before, one)})" if before else ""
+            text = f"attachment {one.id} of ticket {one.ticket}, {one.name}{was}"
+            click.echo(f"  {name}: {shown(text)}")
         if found.n > len(found.first):
             click.echo(f"  {name}: and {found.n - len(found.first):,} more")
 

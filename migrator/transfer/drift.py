@@ -18,17 +18,23 @@ class Found:
     n: int = 0
     bytes: int = 0
     first: list[Entry] = field(default_factory=list)
+    before: list[Entry] = field(default_factory=list)
+    """What the first ones were in the plan, if they are other than that."""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, before: Entry | None = None) -> None:
         """Count one."""
         self.n += 1
         self.bytes += entry.size
         if len(self.first) < FIRST:
             self.first.append(entry)
+            if before is not None:
+                self.before.append(before)
 
     def told(self) -> dict[str, object]:
         """Give it as the record of a run keeps it."""
-        named = [{"id": one.id, "ticket": one.ticket, "name": one.name} for one in self.first]
+        named = [_named(one) for one in self.first]
+        for one, before in zip(named, self.before, strict=False):
+            one["was"] = _named(before)
         return {"attachments": self.n, "bytes": self.bytes, "first": named}
 
 
@@ -67,8 +73,22 @@ def compare(planned: Iterable[Entry], listed: Iterable[Entry], *, whole: bool) -
         elif then is None:
             drift.new.add(now)
         elif (then.ticket, then.name, then.size) != (now.ticket, now.name, now.size):
-            drift.changed.add(now)
+            drift.changed.add(now, then)
     return drift
+
+
+def changes(before: Entry, now: Entry) -> str:
+    """Say what an attachment was where it is not that any more."""
+    texts = [
+        f"ticket {before.ticket}" if before.ticket != now.ticket else "",
+        f"named {before.name}" if before.name != now.name else "",
+        f"{before.size:,} bytes, not {now.size:,}" if before.size != now.size else "",
+    ]
+    return ", ".join(filter(None, texts))
+
+
+def _named(entry: Entry) -> dict[str, object]:
+    return {"id": entry.id, "ticket": entry.ticket, "name": entry.name, "size": entry.size}
 
 
 def _side_by_side(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any, cast
 
 import jsonschema_rs
 import lxml.html
@@ -111,6 +112,24 @@ def test_a_run_tells_what_drifted_since_its_plan(cli: Cli, serve: Serve, tmp_pat
     assert isinstance(drift, dict)
     assert [drift[name]["attachments"] for name in ("new", "vanished", "changed")] == [1, 1, 0]
     assert drift["vanished"]["first"][0]["id"] == gone
+
+
+def test_a_run_tells_where_moved_attachments_were(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """Of a merge since the plan both tickets are named, on stdout and in the record."""
+    desk, _ = serve(tickets=20)
+    assert cli("plan", "--save-plan", "plan.jsonl").code == 0
+    listed = [one for one in desk.attachments.values() if one.id in desk.truth]
+    old = listed[0].ticket_id
+    into = next(one.ticket_id for one in listed if one.ticket_id != old)
+    desk.merge(old, into)
+    ran = cli("run", "--plan", "plan.jsonl")
+    assert f"attachment {listed[0].id} of ticket {into}" in ran.out
+    assert f"(was: ticket {old})" in ran.out
+    with open_beside(tmp_path / "archive") as archive:
+        summary = archive.ledger.runs(1)[0].summary
+    assert summary is not None
+    changed = cast("dict[str, Any]", summary["drift"])["changed"]
+    assert {(one["ticket"], one["was"]["ticket"]) for one in changed["first"]} == {(into, old)}
 
 
 def test_a_run_with_gaps_says_nothing_of_what_vanished(cli: Cli, serve: Serve) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from migrator.archive import Row, State
 from migrator.errors import ConfigError
-from migrator.transfer.drift import FIRST, compare
+from migrator.transfer.drift import FIRST, changes, compare
 from migrator.transfer.planfile import SLACK, Entry, Head, PlanFile, entry_of, lines
 from migrator.transfer.walk import Scope
 
@@ -177,6 +177,11 @@ def test_drift_is_what_two_dictionaries_say(
     assert (drift.new.n, [one.id for one in drift.new.first]) == (len(new), new[:FIRST])
     assert [one.id for one in drift.changed.first] == changed[:FIRST]
     assert drift.changed.n == len(changed)
+    assert [one._replace(id=0) for one in drift.changed.before] == [
+        then[key]._replace(id=0) for key in changed[:FIRST]
+    ]
+    assert all(changes(*two) for two in zip(drift.changed.before, drift.changed.first, strict=True))
+    assert drift.new.before == []
     assert drift.new.bytes == sum(now[key].size for key in new)
     if whole:
         assert drift.vanished is not None
