@@ -18,6 +18,10 @@ HEAD = 1 << 16
 UNKNOWN = "application/octet-stream"
 EMPTY = "application/x-empty"
 
+_PLAIN = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"%PDF-")
+ENOUGH = 1 << 11
+"""How much is looked at of what these begin: libmagic reads all it gets, seeking an encoding."""
+
 # What fileinfo of PHP 8.2 says, where the libmagic that pylibmagic carries says otherwise:
 _AS_PHP = {
     "image/bmp": "image/x-ms-bmp",
@@ -44,7 +48,7 @@ def detect(head: bytes) -> str:
         return EMPTY
     try:
         with _one_at_a_time:
-            found = _magic()(head[:HEAD])
+            found = _magic()(head[: ENOUGH if head.startswith(_PLAIN) else HEAD])
     except Exception:  # noqa: BLE001 - a type is never worth a lost attachment
         found = UNKNOWN
     if found in ("application/zip", UNKNOWN):
