@@ -70,7 +70,8 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
     from migrator.report.handover import Options, hand_over
 
     with contextlib.ExitStack() as stack:
-        _, archive = open_beside(app)
+        config, archive = open_beside(app)
+        posts = config.kayako.posts
         stack.enter_context(archive)
         if not archive.read_only:  # a run at work would make the lists disagree
             stack.callback(RunLock(archive.path, command="handover").release)
@@ -78,20 +79,20 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
 
         def work(tell: Tell, stopped: Callable[[], bool]) -> Handover:
             options = Options(now(), tree, link, tell, stopped, pool)
-            return hand_over(archive, folder, lambda: _documents(archive), options)
+            return hand_over(archive, folder, lambda: _documents(archive, posts=posts), options)
 
         return _watched(app, work)
 
 
-def _documents(archive: Archive) -> dict[str, Iterator[str]]:
+def _documents(archive: Archive, *, posts: bool) -> dict[str, Iterator[str]]:
     """Give the reports by the names of their files."""
     from migrator.report import build, to_json
     from migrator.report.html import render_report
 
     moment = now()
     return {
-        "report.json": iter([to_json(build(archive, now=moment))]),
-        "report.html": render_report(build(archive, now=moment, behind=True)),
+        "report.json": iter([to_json(build(archive, now=moment, posts=posts))]),
+        "report.html": render_report(build(archive, now=moment, behind=True, posts=posts)),
     }
 
 

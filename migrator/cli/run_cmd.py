@@ -78,20 +78,21 @@ def run(
         apply_config(archive, config)
         with progress(app.log_format, plan=ahead(archive, options.plan)) as listener:
             result = pull(settings_from(config), archive, options, listener)
-        return conclude(archive, result)
+        return conclude(archive, result, posts=options.posts)
 
 
-def conclude(archive: object, result: RunResult) -> int:
+def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
     """Print the closing ledger, then what the lists left open; gives the exit code.
 
-    Raises what ended the run early, once the ledger is printed.
+    ``posts`` tells whether the run was to keep them. Raises what ended the run early, once the
+    ledger is printed.
     """
     from migrator.archive import Archive
     from migrator.report.model import build
     from migrator.report.text import render
 
     assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
-    click.echo(render(build(archive)), nl=False)
+    click.echo(render(build(archive, posts=posts)), nl=False)
     if result.drift is not None:
         tell_drift(result.drift)
     tell_gaps(result)

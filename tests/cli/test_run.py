@@ -71,6 +71,14 @@ def test_run_ends_with_a_ledger_that_balances(cli: Cli, serve: Serve) -> None:
     assert server.secret_key not in ran.out + ran.err
 
 
+def test_posts_that_were_not_wanted_are_not_missed(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """With posts switched off no closing report counts them as unread."""
+    serve("posts = false\n", tickets=3)
+    assert "posts have not been read" not in cli("run").out
+    cli("handover", "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["threads_missing"] is None
+
+
 def test_a_second_run_fetches_nothing_that_is_stored(cli: Cli, serve: Serve) -> None:
     """The second run lists again, fetches no contents, and says on start what it resumes."""
     server = serve(tickets=12)
