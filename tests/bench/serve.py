@@ -1,14 +1,13 @@
 """How fast the endpoint is beside nginx with a static file and beside what one writes first.
 
-``python -m tests.bench.serve [--rounds N] [--seconds S] [--workers N] [--json FILE]`` makes an
-archive, serves it with ``migrator serve``, and asks it, nginx, Starlette and Flask for the same
-files, one after the other in every round. The answers for nginx are those of the endpoint itself,
-made before. Needs wrk; nginx, flask and gunicorn where they are installed.
+``python -m tests.bench serve`` makes an archive, serves it with ``migrator serve``, and asks it,
+nginx, Starlette and Flask for the same files, one after the other in every round. The answers for
+nginx are those of the endpoint itself, made before. Needs wrk; nginx, Flask and gunicorn where
+they are installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -21,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any, Final
 
 from migrator.archive import Archive, open_archive
 from migrator.archive.records import Department, Listed, Outcome, State, TicketRow
+from tests.bench import measure as common
 from tests.bench import serve_peers
 
 PATH: Final = "/api/v1/tickets/attachment"
@@ -170,12 +170,12 @@ def running(command: list[str], port: int) -> Iterator[int]:
         process.wait(30)
 
 
-def commands(folder: Path, made: Stock, options: list[str]) -> dict[str, tuple[list[str], int]]:
+def commands(folder: Path, made: Stock) -> dict[str, tuple[list[str], int]]:
     """Return how each peer that is installed is started, and its port."""
     ports = {name: free_port() for name in ("migrator", "nginx", "starlette", "flask")}
     ours = [sys.executable, "-m", "migrator", "-c", str(made.config), "serve"]
     found = {
-        "migrator": [*ours, "--port", str(ports["migrator"]), *options],
+        "migrator": [*ours, "--port", str(ports["migrator"])],
         "starlette": serve_peers.starlette_command(made.files, ports["starlette"]),
     }
     if shutil.which("nginx") or Path("/usr/sbin/nginx").exists():
@@ -250,10 +250,15 @@ def slow_readers(made: Stock, port: int, pid: int, *, seconds: float = 6) -> dic
     return {**ended, "others, worst ms": max(waits) * 1e3}
 
 
-def measure(folder: Path, rounds: int, seconds: float, options: list[str]) -> dict[str, Any]:
+def measure(rounds: int, *, quick: bool, folder: Path | None) -> dict[str, Any]:
     """Run all cases, the peers in turn within every round."""
+    with tempfile.TemporaryDirectory(prefix="bench-serve-", dir=folder) as name:
+        return _measure(Path(name), rounds, 2 if quick else 5)
+
+
+def _measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     made = stock(folder)
-    served = commands(folder, made, options)
+    served = commands(folder, made)
     (folder / "answers").mkdir()
     with running(*served["migrator"]):
         for one in (one for each in made.ids.values() for one in each):
@@ -280,44 +285,34 @@ def measure(folder: Path, rounds: int, seconds: float, options: list[str]) -> di
     return {"cases": results, "peak MB of fast readers": fast, "64 slow readers": slow}
 
 
-def table(results: dict[str, Any]) -> str:
-    """Tell the results as a table: requests a second, and their share of nginx's."""
-    lines = [
-        "| answers | peer | requests/s | of nginx | spread | p50 ms | p99 ms | CPU ms | errors |"
-    ]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+def markdown(results: Mapping[str, Any]) -> str:
+    """Tell the results as a table: answers a second, and how they compare, round by round."""
+    rows = []
     for case, peers in results["cases"].items():
-        rates = {peer: [one["requests"] / one["seconds"] for one in peers[peer]] for peer in peers}
-        for peer, rounds in peers.items():
-            rate = statistics.median(rates[peer])
-            share = rate / statistics.median(rates["nginx"]) if "nginx" in rates else float("nan")
-            spread = (max(rates[peer]) - min(rates[peer])) / rate
-            p50, p99 = (statistics.median(one[key] for one in rounds) for key in ("p50", "p99"))
-            cpu = statistics.median(1000 * one["cpu"] / max(one["requests"], 1) for one in rounds)
-            errors = sum(one["errors"] for one in rounds)
-            lines.append(
-                f"| {case} | {peer} | {rate:,.1f} | {share:.2f} | {spread:.2f} | {p50:,.1f} "
-                f"| {p99:,.1f} | {cpu:,.2f} | {errors} |"
+        rates = {peer: [_rate(one) for one in found] for peer, found in peers.items()}
+        for peer, found in peers.items():
+            middle = {
+                key: statistics.median(one[key] for one in found) for key in ("p50", "p99", "cpu")
+            }
+            rows.append(
+                [
+                    case,
+                    peer,
+                    common.Middle.of(rates[peer]),
+                    common.ratio(rates["nginx"], rates[peer]) if "nginx" in rates else "",
+                    f"{middle['p50']:.1f} / {middle['p99']:.1f}",
+                    f"{statistics.median(1000 * one['cpu'] / max(one['requests'], 1) for one in found):.2f}",
+                    sum(one["errors"] for one in found),
+                ]
             )
+    head = ["answers x clients", "server", "per s", "of nginx", "p50 / p99 ms", "CPU ms", "errors"]
     slow = ", ".join(f"{key} {value:.1f}" for key, value in results["64 slow readers"].items())
     peak = results["peak MB of fast readers"]
-    return "\n".join([*lines, "", f"64 slow readers of 25 MB: {slow}; fast readers: {peak:.1f} MB"])
+    said = f"64 slow readers of 25 MB: {slow}; fast readers: {peak:.1f} MB"
+    return f"{common.table(head, rows)}\n\n{said}"
 
 
-def main() -> None:
-    """Read the command line, measure, and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.serve", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("options", nargs="*", help="more options of `migrator serve`, after --")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
-        results = measure(Path(folder), given.rounds, given.seconds, given.options)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=1))
-    sys.stdout.write(table(results) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _rate(one: Mapping[str, Any]) -> float:
+    return (
+        max(one["requests"], 0.5) / one["seconds"]
+    )  # half an answer, where none was whole in time
