@@ -115,18 +115,18 @@ class Run:
 
 def cases(*, quick: bool) -> list[Case]:
     """Give the comparisons: near, far, with posts."""
-    near = Shape(500 if quick else 3000, big=1 if quick else 5)
-    far = Shape(400 if quick else 1600)
+    near = Shape(500 if quick else 2000, big=1 if quick else 4)
+    far = Shape(400 if quick else 2000)
     all_peers = (NAIVE, "naive, 8 threads", CURL)
     found = [
         Case("no latency", near, peers=all_peers),
-        Case("50 ms", far, 50, 8, 0.1, peers=all_peers),
-        Case("50 ms", far, 50, 16, 0.1),
+        Case("50 ms", far, 50, 8, 0.05, peers=all_peers),
+        Case("50 ms", far, 50, 16, 0.05),
     ]
     if not quick:
-        found.append(Case("200 ms", far, 200, 16, 0.04))
+        found.append(Case("200 ms", Shape(800), 200, 16, 0.05))
         found.append(Case("no latency, with posts", near, posts=True))
-        found.append(Case("50 ms, with posts", far, 50, 8, 0.1, posts=True))
+        found.append(Case("50 ms, with posts", far, 50, 8, 0.05, posts=True))
     return found
 
 
