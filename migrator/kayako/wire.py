@@ -1,9 +1,10 @@
 """HTTP/1.1 straight over asyncio, behind httpx's interface: a fraction of what httpcore costs.
 
 For one server that is asked thousands of times: no redirects, no proxies, no HTTP/2. Framing is
-left to llhttp in its strict mode (through httptools); a body ends where its length, its last
-chunk or, without either, the connection ends, and any other end is an error. All errors are
-those of httpx.
+left to llhttp (through httptools), strict but for what h11 lets old servers do, too; a body ends
+where its length, its last chunk or, without either, the connection ends, and any other end is an
+error. Servers that end TLS without a word (no close_notify) are too many to be refused: whether a
+document without a length is whole, its reader tells by its end tag. All errors are those of httpx.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ WRITE = 1 << 16
 """Most bytes of a request that are written at once."""
 
 Origin = tuple[str, str, int]
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -36,7 +38,7 @@ class Wire(httpx.AsyncBaseTransport):
 
     How many there are is up to the caller: each request in flight has one. ``context`` is for
     https. A GET on a connection that was kept too long, and that the server closes before a
-    byte of a reply, is sent once more on a new one.
+    byte of a reply, is sent once more on a new one; what must not be sent twice gets a new one.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
@@ -51,7 +53,7 @@ class Wire(httpx.AsyncBaseTransport):
         head = _head(request)
         origin = _origin(request.url)
         timeouts = request.extensions.get("timeout", {})
-        connection = self._kept(origin)
+        connection = self._kept(origin) if request.method == "GET" else None
         while True:
             kept = connection is not None
             if connection is None:
@@ -61,7 +63,7 @@ class Wire(httpx.AsyncBaseTransport):
             except BaseException as error:
                 connection.abort()
                 stale = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
-                if not (kept and stale and request.method == "GET" and not connection.answered):
+                if not (kept and stale and not connection.answered):
                     raise
             connection = None
 
@@ -70,8 +72,8 @@ class Wire(httpx.AsyncBaseTransport):
         connections = list(self._open)
         for connection in connections:
             connection.abort()
-        for connection in connections:
-            await connection.lost
+        if connections:
+            await asyncio.wait([connection.lost for connection in connections])
 
     def opened(self, connection: _Connection) -> None:
         """Hear of a new connection."""
@@ -111,7 +113,7 @@ class Wire(httpx.AsyncBaseTransport):
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error
-        except OSError as error:  # ssl.SSLError is one
+        except (OSError, ValueError) as error:  # ssl.SSLError; a name that no host can have
             raise httpx.ConnectError(str(error)) from error
         return connection
 
@@ -128,8 +130,13 @@ class _Connection(asyncio.BufferedProtocol):
         """When it became idle, by the clock of the loop."""
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
-        # As in old servers, and as h11 reads them, too.
-        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+        # As in old servers, and as h11 reads them, too. None of it moves the end of a body.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,  # folded ones
+            lenient_chunked_length=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
         self._waiter: asyncio.Future[bool] | None = None
         self._writable = True
         self._error: httpx.TransportError | None = None
@@ -141,7 +148,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Whether any byte of a reply has come."""
         self._headers: list[tuple[bytes, bytes]] = []
         self._status = 0
-        self._headed = self._ended = self._keeps = False
+        self._headed = self._ended = self._keeps = self._until_closed = False
         self._blocks: list[bytes] = []
         self._size = 0  # bytes in those blocks
         self._paused = False
@@ -178,7 +185,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def release(self) -> None:
         """Keep the connection if its reply is at its end, else hang up."""
-        if self._busy and self._ended and self._keeps and self._error is None:
+        whole = self._ended and self._keeps and self._error is None
+        if self._busy and whole and not self._paused:  # which would hear nothing of the next
             self._busy = False
             self.since = self._loop.time()
             self._wire.keep(self)
@@ -230,7 +238,10 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._wire.opened(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if sizehint > len(self._wire.room):
+            # At the end of a connection asyncio asks for all that TLS still holds, and only once.
+            self._wire.room = memoryview(bytearray(sizehint))
         return self._wire.room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -241,7 +252,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._bare += nbytes
         try:
             self._parser.feed_data(self._wire.room[:nbytes])
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._keeps = False
             if not self._ended:
                 self._fail(httpx.RemoteProtocolError(f"not HTTP: {error}"))
@@ -257,17 +268,13 @@ class _Connection(asyncio.BufferedProtocol):
         self.lost.set_result(None)
         if exc is not None:
             self._fail(httpx.ReadError(str(exc)))
-        elif self._headed and not self._ended and self._until_closed():
+        elif self._headed and not self._ended and self._until_closed:
             self._ended = True
             self._wake()
         elif not self._headed:
             self._fail(httpx.RemoteProtocolError("the server hung up without a reply"))
         else:
             self._fail(httpx.RemoteProtocolError("the server hung up in mid-reply"))
-
-    def _until_closed(self) -> bool:
-        names = {name.lower() for name, _ in self._headers}
-        return not names & {b"content-length", b"transfer-encoding"}
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -290,9 +297,12 @@ class _Connection(asyncio.BufferedProtocol):
         if self._ended:
             return
         self._status = self._parser.get_status_code()
-        if self._status >= 200:
+        if self._status // 100 != 1:
             self._headed = True
-            self._keeps = self._parser.should_keep_alive()
+            framing = _FRAMING & {name.lower() for name, _ in self._headers}
+            self._until_closed = not framing
+            # With two kinds of framing others, such as a proxy, may see another end than we do.
+            self._keeps = len(framing) < 2 and self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         if not self._ended:

@@ -8,13 +8,11 @@ import logging
 import socket
 import ssl
 import struct
-import subprocess
 import traceback
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from shutil import which
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -687,21 +685,6 @@ def test_settings_hide_the_keys() -> None:
 
 
 # TLS
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make a certificate that signs itself, and its key."""
-    openssl = which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "own.pem", folder / "own.key"
-    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=help"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([openssl, *make.split(), *names, *files], check=True, capture_output=True)
-    return certificate, key
 
 
 def over_tls(authority: tuple[Path, Path], ca_file: Path | None) -> bytes:
