@@ -56,12 +56,12 @@ class Crew:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Have the workers work while the block runs; what stops one stops all."""
+        size = self._duty.options.concurrency
+        # The source itself bounds the requests. While one half of them waits for the disk, the
+        # other half asks.
+        jobs = [self._list_worker] * size + [self._fetch_worker] * (2 * size)
         async with asyncio.TaskGroup() as group:
-            workers = [
-                group.create_task(work())
-                for _ in range(self._duty.options.concurrency)
-                for work in (self._list_worker, self._fetch_worker)
-            ]
+            workers = [group.create_task(work()) for work in jobs]
             yield
             for worker in workers:
                 worker.cancel()
