@@ -10,6 +10,7 @@ document without a length is whole, its reader tells by its end tag. All errors 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from typing import cast
@@ -28,8 +29,12 @@ IDLE = 5.0
 WRITE = 1 << 16
 """Most bytes of a request that are written at once."""
 
+TLS_RECORD = 1 << 14
+"""Most bytes that TLS unpacks at once, and of which some may wait."""
+
 Origin = tuple[str, str, int]
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_DELAY = 0.25
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -109,7 +114,7 @@ class Wire(httpx.AsyncBaseTransport):
                     port,
                     ssl=tls,
                     server_hostname=host if tls else None,
-                    happy_eyeballs_delay=0.25,
+                    happy_eyeballs_delay=_DELAY if _named(host) else None,
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error
@@ -239,9 +244,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._wire.opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if sizehint > len(self._wire.room):
-            # At the end of a connection asyncio asks for all that TLS still holds, and only once.
-            self._wire.room = memoryview(bytearray(sizehint))
+        # At its end asyncio asks TLS only once for all that has come (sizehint) or is unpacked.
+        if len(self._wire.room) < sizehint + TLS_RECORD:
+            self._wire.room = memoryview(bytearray(sizehint + TLS_RECORD))
         return self._wire.room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -337,6 +342,18 @@ def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in _PORTS or not host:
         raise httpx.UnsupportedProtocol("only http:// and https:// addresses can be asked")
     return url.scheme, host, url.port or _PORTS[url.scheme]
+
+
+def _named(host: str) -> bool:
+    """Tell whether a host may have several addresses, to be tried in a race.
+
+    A race that is interrupted as it is won leaves its socket to the garbage collector (asyncio).
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
 
 
 def _head(request: httpx.Request) -> bytes:
