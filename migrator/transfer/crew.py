@@ -57,9 +57,9 @@ class Crew:
     async def at_work(self) -> AsyncIterator[None]:
         """Have the workers work while the block runs; what stops one stops all."""
         size = self._duty.options.concurrency
-        # The source itself bounds the requests. While one half of them waits for the disk, the
-        # other half asks.
-        jobs = [self._list_worker] * size + [self._fetch_worker] * (2 * size)
+        # No more than may be in flight: a kill costs each fetch worker one attachment at most.
+        # While some of them wait for the disk, lists take their place at the source.
+        jobs = [self._list_worker, self._fetch_worker] * size
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(work()) for work in jobs]
             yield
