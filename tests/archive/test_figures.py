@@ -23,6 +23,7 @@ from migrator.archive import (
     open_beside,
     open_read_only,
 )
+from migrator.archive.figures import Key
 from migrator.archive.readonly import ReadOnlyCheckpoint
 from migrator.errors import ArchiveBusy
 
@@ -129,13 +130,33 @@ def test_examples_stop_when_all_are_found(
     pages: list[int] = []
     read = archive.ledger._named
 
-    def noted(names: Sequence[str], after: int) -> list[tuple[Any, ...]]:
+    def noted(names: Sequence[str], keys: set[Key], after: int) -> list[tuple[Any, ...]]:
         pages.append(after)
-        return read(names, after)
+        return read(names, keys, after)
 
     monkeypatch.setattr(archive.ledger, "_named", noted)
     archive.ledger.examples({("size", "1K"): 3})
     assert pages == [0, 2]
+
+
+def test_examples_pass_over_what_nobody_needs(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the common groups are full, rows of rare ones alone are read, however far apart."""
+    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
+    put(archive, *[5] * 10, 5000, *[5] * 10, 5000)
+    pages: list[int] = []
+    read = archive.ledger._named
+
+    def noted(names: Sequence[str], keys: set[Key], after: int) -> list[tuple[Any, ...]]:
+        page = read(names, keys, after)
+        pages.append(len(page))
+        return page
+
+    monkeypatch.setattr(archive.ledger, "_named", noted)
+    found = archive.ledger.examples({("size", "1K"): 1, ("size", "10K"): 2})
+    assert found == {("size", "1K"): [1], ("size", "10K"): [11, 22]}
+    assert pages == [2, 2]
 
 
 @pytest.mark.parametrize("opener", [open_beside, open_read_only], ids=["beside", "read-only"])
