@@ -60,6 +60,18 @@ class Sample:
         """How many attachments will be drawn."""
         return sum(self.places.values())
 
+    @property
+    def worth(self) -> int:
+        """How large a sample without strata would be that tells as much (Kish's effective size).
+
+        Less than ``size`` where rare kinds take places from others, so that these have less than
+        their share.
+        """
+        if len(self.places) < self.strata or not self.places:
+            return self.size  # chance has given all attachments the same chance
+        spread = sum(Fraction(self.counts[key] ** 2, n) for key, n in self.places.items())
+        return math.floor(self.population**2 / spread)
+
 
 class Samples:
     """Draws samples of an archive; errors as of :class:`Ledger`, from any thread."""

@@ -74,7 +74,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     with archive:
         drawn = archive.samples.plan(sample, seed=seed)
-        report = steps.AuditReport(drawn.population, drawn.size)
+        report = steps.AuditReport(drawn.population, drawn.size, drawn.worth)
         with threads(settings) as pool, progress(app.log_format) as listener:
 
             async def work(stop: Stop) -> None:
@@ -116,6 +116,7 @@ def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object
         "stored": report.population,
         "strata": drawn.strata,
         "sample": report.sample,
+        "worth": drawn.worth,
         "compared": report.compared,
         "agreed": report.agreed,
         "differ": report.differ.n,
@@ -161,6 +162,10 @@ def _print_text(drawn: Sample, report: AuditReport) -> None:
     if len(drawn.places) < drawn.strata:
         left_out = drawn.strata - len(drawn.places)
         click.echo(f"There are fewer places than kinds: {left_out:,} of them have none.")
+    if drawn.worth < drawn.size - drawn.size // 100 - 1:
+        click.echo(
+            f"Rare kinds have more than their share: it tells as much as {drawn.worth:,} would."
+        )
     click.echo(f"Draw the same sample again with --seed {drawn.seed}\n")
     click.echo(f"agreed      {report.agreed:>12,}  {human_bytes(report.bytes)} received")
     kinds = {

@@ -75,12 +75,15 @@ class Findings:
 class AuditReport:
     """What an audit came to; ``sample`` of ``population`` stored attachments were to be asked for.
 
-    ``ours`` are attachments whose file in the archive is damaged or lost, whatever the source
-    says. ``bytes`` came over the wire. ``ended_by`` is what stopped it before its end.
+    ``worth`` is how large a sample would be that tells as much and has its share of everything;
+    None for ``sample`` itself. ``ours`` are attachments whose file in the archive is damaged or
+    lost, whatever the source says. ``bytes`` came over the wire. ``ended_by`` is what stopped it
+    before its end.
     """
 
     population: int
     sample: int
+    worth: int | None = None
     agreed: int = 0
     differ: Findings = field(default_factory=Findings)
     vanished: Findings = field(default_factory=Findings)
@@ -104,7 +107,8 @@ class AuditReport:
             return None
         if self.compared >= self.population:
             return self.differ.n / self.compared
-        return upper_bound(self.differ.n, self.compared)
+        worth = self.sample if self.worth is None else self.worth
+        return upper_bound(self.differ.n, max(1, self.compared * worth // max(1, self.sample)))
 
     @property
     def statement(self) -> str:

@@ -83,6 +83,15 @@ def test_shares_are_rounded_up_and_samples_never_larger_than_the_whole(archive: 
     assert archive.samples.plan(10**15, seed=1).size == 10
 
 
+def test_a_sample_is_worth_less_where_rare_kinds_crowd_the_others_out(archive: Archive) -> None:
+    """A place for each kind costs the large kinds some: what follows must not claim their share."""
+    rare = [(department, YEAR_2014, 5, 1) for department in range(3, 11)]
+    fill(archive, [(1, YEAR_2014, 5, 270), (2, YEAR_2014, 5, 30), *rare])
+    samples = [archive.samples.plan(number, seed=1) for number in (308, 100, 10, 5)]
+    assert [one.size for one in samples] == [308, 100, 10, 5]
+    assert [one.worth for one in samples] == [308, 96, 1, 5]
+
+
 def test_only_what_is_stored_is_drawn(archive: Archive) -> None:
     """What the source lost or deleted is no part of the sample."""
     fill(archive, [(1, YEAR_2014, 5, 3)])

@@ -72,7 +72,7 @@ def audited(
 ) -> AuditReport:
     """Audit so many of what is stored."""
     drawn = archive.samples.plan(sample, seed=1)
-    report = AuditReport(drawn.population, drawn.size)
+    report = AuditReport(drawn.population, drawn.size, drawn.worth)
 
     async def main() -> None:
         rows = archive.samples.draw(drawn)
@@ -305,9 +305,11 @@ def test_bugs_are_not_kept_quiet(archive: Archive, desk: Moody) -> None:
 # What it proves
 
 
-def report_of(compared: int, differ: int, population: int = 100_000) -> AuditReport:
+def report_of(
+    compared: int, differ: int, population: int = 100_000, *, worth: int | None = None
+) -> AuditReport:
     """Make up a result."""
-    report = AuditReport(population, compared, agreed=compared - differ)
+    report = AuditReport(population, compared, worth, agreed=compared - differ)
     report.differ.n = differ
     return report
 
@@ -317,6 +319,10 @@ def report_of(compared: int, differ: int, population: int = 100_000) -> AuditRep
     [
         (report_of(400, 0), "0 of 400 differ: with 95 % confidence fewer than 0.75 % do."),
         (report_of(4000, 2), "2 of 4,000 differ: with 95 % confidence fewer than 0.16 % do."),
+        (
+            report_of(600, 0, worth=200),
+            "0 of 600 differ: with 95 % confidence fewer than 1.5 % do.",
+        ),
         (report_of(400, 0, 400), "0 of 400 differ: that is everything that is stored."),
         (report_of(3, 3), "3 of 3 differ."),
         (report_of(0, 0), "Nothing was compared, so that nothing can be said."),
