@@ -20,7 +20,7 @@ from migrator.archive.records import Count
 from migrator.report import machine, verdict
 from migrator.report.earlier import Entry, Side, side
 from migrator.report.model import ATTENTION_SHOWN, OTHERS, build
-from migrator.report.plain import human_bytes, shown
+from migrator.report.plain import brief, human_bytes, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -221,7 +221,7 @@ def _lines(found: Comparison) -> Iterator[str]:
     if found.problems:
         yield from ("", "Problems")
         for (state, problem), (before, after) in found.problems.items():
-            yield f"  {after - before:>+12,}  {state:<8}  {shown(problem or '(none)')}"
+            yield f"  {after - before:>+12,}  {state:<8}  {brief(problem or '(none)')}"
     yield from _told(found.attention)
 
 
@@ -244,7 +244,7 @@ def _groups(title: str, changes: tuple[Change, ...]) -> Iterator[str]:
     yield from ("", title)
     for one in changes[:CHANGES_SHOWN]:
         n, size = one.after.n - one.before.n, one.after.bytes - one.before.bytes
-        yield f"  {n:>+12,}  {_signed_bytes(size):>12}  {shown(one.title or one.key) or '(none)'}"
+        yield f"  {n:>+12,}  {_signed_bytes(size):>12}  {brief(one.title or one.key) or '(none)'}"
     if len(changes) > CHANGES_SHOWN:
         yield f"  and {len(changes) - CHANGES_SHOWN:,} others, see --format json"
 
@@ -256,9 +256,9 @@ def _told(told: Attention) -> Iterator[str]:
         f"{told.changed:,} for another reason."
     )
     for row in told.rows:
-        place = f"ticket {shown(row.ticket_number)}, attachment {row.id}"
-        why = f": {shown(row.problem)}" if row.problem else ""
-        yield f"  {row.state:<8}  {place}, {shown(row.filename)}{why}"
+        place = f"ticket {brief(row.ticket_number)}, attachment {row.id}"
+        why = f": {brief(row.problem)}" if row.problem else ""
+        yield f"  {row.state:<8}  {place}, {brief(row.filename)}{why}"
     if told.new > len(told.rows):
         yield f"  and {told.new - len(told.rows):,} more"
     if told.compared_to is not None:

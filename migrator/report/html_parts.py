@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from migrator.archive.records import Count, Group
 from migrator.report import charts
-from migrator.report.page import Cell, Exhibit, Kind, Table, brief, cut
-from migrator.report.plain import human_bytes, iso_time
+from migrator.report.page import Cell, Exhibit, Kind, Table, cut
+from migrator.report.plain import brief, human_bytes, iso_time
 
 ROWS_SHOWN = 50
 """How many groups a table lists."""

@@ -16,9 +16,8 @@ from migrator.report.page import (
     Page,
     Section,
     Table,
-    brief,
 )
-from migrator.report.plain import human_bytes, human_duration
+from migrator.report.plain import brief, human_bytes, human_duration
 from migrator.report.plan_model import Plan
 from migrator.report.plan_text import partial
 

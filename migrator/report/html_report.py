@@ -30,10 +30,9 @@ from migrator.report.page import (
     Page,
     Section,
     Table,
-    brief,
     cut,
 )
-from migrator.report.plain import human_bytes, human_duration
+from migrator.report.plain import brief, human_bytes, human_duration
 from migrator.report.text import MEANING, ORDER, closing
 
 ATTENTION_SHOWN = 200
@@ -143,7 +142,7 @@ def _balance(report: Report, links: Links) -> Exhibit:
         (
             Cell(state.value, tone=state.value, note=MEANING[state]),
             Cell(f"{count.n:,}", "number", links.get(("state", state.value))),
-            Cell(human_bytes(count.bytes), "number"),
+            Cell(human_bytes(count.bytes), "number", links.get(("state", state.value))),
             Cell(charts.percent(count.n, listed.n), "number"),
         )
         for state, count in ((state, report.states[state]) for state in ORDER)

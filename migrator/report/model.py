@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -162,7 +163,7 @@ def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
         duplicates=Count(held.n - files.n, held.bytes - files.bytes),
         tickets=ledger.ticket_count(),
         threads_missing=archive.threads.count_unread() if posts else None,
-        departments=_kept(ledger.by_department(), listed),
+        departments=_kept(told_apart(ledger.by_department()), listed),
         types=_kept(ledger.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(ledger.by_year()),
         sizes=tuple(ledger.by_size()),
@@ -171,6 +172,17 @@ def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
         pace=tuple(ledger.pace(last.started_at, last.finished_at)) if last else (),
         last_run=last,
     )
+
+
+def told_apart(departments: Sequence[Group]) -> list[Group]:
+    """Add the id to titles that several departments have, as those below others may."""
+    times = Counter(group.title for group in departments)
+    return [
+        replace(group, title=f"{group.title} (department {group.key})")
+        if group.title and times[group.title] > 1
+        else group
+        for group in departments
+    ]
 
 
 def _kept(groups: Sequence[Group], listed: Count) -> tuple[Group, ...]:

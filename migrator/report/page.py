@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
 from migrator.report.charts import Chart, Tone
-from migrator.report.plain import shown
-
-LONGEST = 120
-"""How many characters of a foreign text are shown."""
 
 Kind = Literal["text", "number", "name", "word"]
 Mood = Literal["good", "warn", "bad", "calm"]
@@ -117,21 +112,6 @@ class Page:
     sections: tuple[Section, ...]
     behind: tuple[Behind, ...] = ()
     sign: str = ""
-
-
-def brief(text: str, limit: int = LONGEST) -> str:
-    """Make a text of unknown origin one harmless line of at most ``limit`` characters.
-
-    Marks that stand above or below a letter count as nothing in width: no more than three in a
-    row are kept, since a tower of them covers the lines around it.
-    """
-    kept, marks = [], 0
-    for char in text[: 4 * limit]:
-        marks = marks + 1 if unicodedata.combining(char) else 0
-        if marks <= 3:
-            kept.append(char)
-    line = shown("".join(kept))
-    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
 
 
 def cut(total: int, limit: int, what: str) -> tuple[str, ...]:

@@ -22,6 +22,25 @@ def shown(text: str) -> str:
     )
 
 
+LONGEST = 120
+"""How many characters of a foreign text are shown."""
+
+
+def brief(text: str, limit: int = LONGEST) -> str:
+    """Make a text of unknown origin one harmless line of at most ``limit`` characters.
+
+    Marks that stand above or below a letter count as nothing in width: no more than three in a
+    row are kept, since a tower of them covers the lines around it.
+    """
+    kept, marks = [], 0
+    for char in text[: 4 * limit]:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks <= 3:
+            kept.append(char)
+    line = shown("".join(kept))
+    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
+
+
 def human_bytes(count: float) -> str:
     """Write a size with a unit of 1024, such as ``21.3 MiB``."""
     if count < 1024:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from migrator.archive import SIZES, extension_of
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
 from migrator.report import names
+from migrator.report.model import told_apart
 from migrator.report.plan_model import MAX_ATTACHMENT, Gaps, Verdicts
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def survey(
         sums["verdict"].add(gate(one.key), one.bytes, one.n)
     kinds, verdict = sums["kind"], sums["verdict"].count
     titles = {str(one.department_id): one.title for one in archive.access.queues()}
-    departments = sums["department"].groups(lambda key: _department(titles, key))
+    departments = tuple(told_apart(sums["department"].groups(lambda key: _department(titles, key))))
     return Survey(
         listed=kinds.count("listed"),
         todo=kinds.count("todo"),

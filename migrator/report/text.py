@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from migrator.archive.records import Count, Group, Row, RunInfo, State
 from migrator.report import verdict
 from migrator.report.model import Report
-from migrator.report.plain import human_bytes, human_duration, iso_time, shown
+from migrator.report.plain import brief, human_bytes, human_duration, iso_time, shown
 
 GROUPS_SHOWN = 20
+_NAME = 255
+_WHY = 500
 ORDER = (
     State.STORED,
     State.MISSING,
@@ -56,7 +58,7 @@ def _lines(report: Report) -> Iterator[str]:
     if problems:
         yield from ("", "Problems")
         for problem in problems:
-            yield f"  {problem.n:>12,}  {problem.state:<8}  {shown(problem.problem or '')}"
+            yield f"  {problem.n:>12,}  {problem.state:<8}  {brief(problem.problem or '')}"
     yield from _attention(report)
     yield ""
     yield closing(report)
@@ -92,7 +94,7 @@ def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
         return
     yield from ("", title)
     for group in groups[:GROUPS_SHOWN]:
-        name = shown(group.title or group.key) or "(none)"
+        name = brief(group.title or group.key) or "(none)"
         yield f"  {group.n:>12,}  {human_bytes(group.bytes):>12}  {name}"
     if rest := groups[GROUPS_SHOWN:]:
         n, size = sum(group.n for group in rest), sum(group.bytes for group in rest)
@@ -112,6 +114,6 @@ def _attention(report: Report) -> Iterator[str]:
 
 
 def _row_line(row: Row) -> str:
-    why = shown(row.detail or row.problem or "")
-    place = f"ticket {shown(row.ticket_number)}, attachment {row.id}"
-    return f"  {row.state:<8}  {place}, {shown(row.filename)}" + (f": {why}" if why else "")
+    why = brief(row.detail or row.problem or "", _WHY)
+    place = f"ticket {brief(row.ticket_number)}, attachment {row.id}"
+    return f"  {row.state:<8}  {place}, {brief(row.filename, _NAME)}" + (f": {why}" if why else "")

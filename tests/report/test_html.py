@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from migrator.archive.records import Count, Group, PacePoint, RunInfo, State
 from migrator.report.charts import percent
 from migrator.report.model import Problem, Sample
-from migrator.report.page import brief
-from migrator.report.plain import human_bytes
+from migrator.report.plain import brief, human_bytes
 from tests.report.pages import NOW, cells, groups, page_of, report, row, said, shape, text_of
 
 EMPTY = {state: Count() for state in State}
@@ -91,7 +90,7 @@ def test_every_figure_leads_to_its_rows() -> None:
     for name, some in made.breakdowns.items():
         linked = page.xpath(f"//*[@id='{name}']//tbody//a/@href")
         assert len(set(linked)) == sum(group.n > 0 for group in some), name
-    assert len(page.xpath("//*[@id='balance']//tbody//a")) == len(State)
+    assert len(page.xpath("//*[@id='balance']//tbody//a")) == 2 * len(State)
     (link,) = page.xpath("//*[@id='department']//tbody/tr[1]/td[1]/a/@href")
     (rows,) = page.xpath(f"//*[@id='{link[1:]}']")
     assert len(rows.xpath(".//tbody/tr")) == 2

@@ -27,8 +27,9 @@ from migrator.archive import (
 )
 from migrator.report import build, exit_code, machine, render, text, to_csv, to_json, verdict
 from migrator.report.machine import COLUMNS
-from migrator.report.model import ATTENTION_SHOWN
+from migrator.report.model import ATTENTION_SHOWN, told_apart
 from migrator.report.plain import iso_time
+from tests.report.pages import report as made_up
 
 NASTY = 'in,"voice"\r\n=1+1\x1b[2J\u202e.txt'
 BORN = 1_700_000_000
@@ -288,3 +289,26 @@ def test_long_breakdowns_are_summed_up(archive: Archive) -> None:
     assert lines[2].endswith("(none)")
     assert lines[-1].split() == ["5", "50", "B", "(5", "others)"]
     assert len(lines) == 2 + 20 + 1
+
+
+def test_departments_of_one_title_are_told_apart() -> None:
+    """Teams below other departments share their titles; only those then have their ids."""
+    given = [Group("1", "Support", 2, 9), Group("2", "Support", 1, 8), Group("3", "Sales", 1, 1)]
+    assert [
+        one.title for one in told_apart([*given, Group("4", "", 1, 0), Group("5", "", 1, 0)])
+    ] == [
+        "Support (department 1)",
+        "Support (department 2)",
+        "Sales",
+        "",
+        "",
+    ]
+
+
+def test_long_names_and_reasons_do_not_flood_the_terminal() -> None:
+    """Whatever a file is called, its line of the text stays short, and says that it was cut."""
+    long = "x" * 10_000
+    told = made_up(long, archive="archive", departments=(Group("1", long, 1, 1),))
+    lines = render(told).splitlines()
+    assert any("…" in line for line in lines)
+    assert max(map(len, lines)) < 1100
