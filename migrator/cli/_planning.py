@@ -186,6 +186,7 @@ def _plan(config: Config, archive: Archive, options: RunOptions, dry: Dry) -> Pl
         years=survey.years,
         sizes=survey.sizes,
         gaps=survey.gaps,
+        examples=survey.examples,
         unlisted=len(result.unlisted) + len(result.unreadable),
         short=result.short,
         requests=requests,

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from migrator.archive.records import Count
+from migrator.archive.records import Count, Row
 from migrator.report import charts
 from migrator.report.html_parts import MEASURES, Links, breakdown, by_year, group_name, moment
 from migrator.report.page import (
+    Behind,
     Cell,
     Cells,
     Exhibit,
     Figure,
+    Kind,
     Mood,
     Page,
     Section,
     Table,
+    cut,
 )
 from migrator.report.plain import brief, human_bytes, human_duration
 from migrator.report.plan_model import Plan
 from migrator.report.plan_text import partial
 
 _NO_ROWS: Links = {}
+_TITLES = {
+    "allow": ("Answer", "allowed"),
+    "review": ("Answer", "review"),
+    "block": ("Answer", "blocked"),
+    "too_large": ("What stands out", "too large for one download"),
+    "oversize": ("What stands out", "over the limit for an attachment"),
+    "odd_name": ("What stands out", "odd name"),
+    "no_extension": ("What stands out", "no extension"),
+    "empty": ("What stands out", "empty"),
+}
+_EXHIBITS = {"Answer": "answers", "What stands out": "oddities"}
 QUEUES_SHOWN = 50
+_WORD = 80
 
 
 def page(plan: Plan) -> Page:
@@ -47,6 +62,37 @@ def page(plan: Plan) -> Page:
         opening=_opening(plan),
         figures=tuple(_figures(plan)),
         sections=tuple(section for section in sections if section.exhibits),
+        behind=tuple(_behind(plan)),
+        behind_intro="The first of each figure; `migrator plan --save-plan FILE` keeps all.",
+        elsewhere="what `migrator plan --save-plan FILE` writes",
+    )
+
+
+def _behind(plan: Plan) -> Iterator[Behind]:
+    for name, (group, title) in _TITLES.items():
+        rows, total = plan.examples.get(name, ()), getattr(plan.verdicts, name).n
+        if not rows:
+            continue
+        head: tuple[tuple[str, Kind], ...] = (
+            ("Attachment", "number"),
+            ("Ticket", "word"),
+            ("File name", "name"),
+            ("Size", "number"),
+            ("Type", "word"),
+        )
+        notes = cut(total, len(rows), "attachments")
+        table = Table(f"{group}: {title}", head, tuple(map(_row, rows)), notes=notes, wide=True)
+        yield Behind(f"rows-{name}", group, title, total, _EXHIBITS[group], table)
+
+
+def _row(row: Row) -> Cells:
+    size = row.declared_size if row.size is None else row.size
+    return (
+        Cell(str(row.id), "number"),
+        Cell(brief(row.ticket_number, _WORD), "word"),
+        Cell(brief(row.filename), "name"),
+        Cell(human_bytes(size), "number"),
+        Cell(brief(row.mime_type or row.declared_type, _WORD), "word"),
     )
 
 
@@ -100,10 +146,22 @@ def _opening(plan: Plan) -> Exhibit:
         ],
         f"{plan.listed.n:,} attachments",
     )
-    rows: tuple[tuple[str, charts.Tone, Count, str], ...] = (
-        ("allowed", "stored", verdicts.allow, "downloads at once"),
-        ("review", "missing", verdicts.review, "someone must confirm (intent `review_ok`)"),
-        ("blocked", "failed", verdicts.block, "a rule forbids it, see `migrator rule list`"),
+    rows: tuple[tuple[str, str, charts.Tone, Count, str], ...] = (
+        ("allow", "allowed", "stored", verdicts.allow, "downloads at once"),
+        (
+            "review",
+            "review",
+            "missing",
+            verdicts.review,
+            "someone must confirm (intent `review_ok`)",
+        ),
+        (
+            "block",
+            "blocked",
+            "failed",
+            verdicts.block,
+            "a rule forbids it, see `migrator rule list`",
+        ),
     )
     table = Table(
         "Attachments by Tickiti's rules for downloads",
@@ -116,10 +174,10 @@ def _opening(plan: Plan) -> Exhibit:
         tuple(
             (
                 Cell(name, tone=tone, note=meaning),
-                *_amounts(count),
+                *_amounts(count, _link(plan, key)),
                 Cell(charts.percent(count.n, plan.listed.n), "number"),
             )
-            for name, tone, count, meaning in rows
+            for key, name, tone, count, meaning in rows
         ),
         foot=(
             Cell("listed", note="all attachments in scope"),
@@ -130,8 +188,13 @@ def _opening(plan: Plan) -> Exhibit:
     return Exhibit("answers", "What Tickiti will say to a download", chart=chart, table=table)
 
 
-def _amounts(count: Count) -> tuple[Cell, Cell]:
-    return Cell(f"{count.n:,}", "number"), Cell(human_bytes(count.bytes), "number")
+def _amounts(count: Count, href: str | None = None) -> tuple[Cell, Cell]:
+    size = human_bytes(count.bytes)
+    return Cell(f"{count.n:,}", "number", href), Cell(size, "number", href)
+
+
+def _link(plan: Plan, name: str) -> str | None:
+    return f"rows-{name}" if plan.examples.get(name) else None
 
 
 def _figures(plan: Plan) -> Iterator[Figure]:
@@ -149,22 +212,35 @@ def _verdicts(plan: Plan) -> Iterator[Exhibit]:
     verdicts = plan.verdicts
     limit, most = human_bytes(verdicts.max_download), f"{verdicts.max_attachment / 1e6:g} MB"
     lines = (
-        (f"over {limit}", verdicts.too_large, "too large for one download through the API"),
-        (f"over {most}", verdicts.oversize, "over Tickiti's default limit for an attachment"),
-        ("odd name", verdicts.odd_name, "odd, or no file name on some systems"),
-        ("no extension", verdicts.no_extension, "rules have nothing to go by"),
-        ("empty", verdicts.empty, "no bytes"),
+        (
+            "too_large",
+            f"over {limit}",
+            verdicts.too_large,
+            "too large for one download through the API",
+        ),
+        (
+            "oversize",
+            f"over {most}",
+            verdicts.oversize,
+            "over Tickiti's default limit for an attachment",
+        ),
+        ("odd_name", "odd name", verdicts.odd_name, "odd, or no file name on some systems"),
+        ("no_extension", "no extension", verdicts.no_extension, "rules have nothing to go by"),
+        ("empty", "empty", verdicts.empty, "no bytes"),
     )
     chart = charts.bars(
         "What stands out",
-        [(name, (count.n, count.bytes)) for name, count, _ in lines],
+        [(name, (count.n, count.bytes)) for _, name, count, _ in lines],
         MEASURES,
         (plan.listed.n, plan.listed.bytes),
     )
     table = Table(
         "Attachments that stand out; one may count in several lines",
         (("What", "text"), ("Attachments", "number"), ("Bytes", "number")),
-        tuple((Cell(name, note=why), *_amounts(count)) for name, count, why in lines),
+        tuple(
+            (Cell(name, note=why), *_amounts(count, _link(plan, key)))
+            for key, name, count, why in lines
+        ),
     )
     yield Exhibit("oddities", "What stands out", chart=chart, table=table)
     if gaps := tuple(_gap_rows(plan)):

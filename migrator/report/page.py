@@ -97,7 +97,8 @@ class Behind:
 class Page:
     """A whole report: the verdict first, then what it rests on, the rows last.
 
-    ``warnings`` qualify the verdict. ``sign`` is what a signature on paper would stand for; empty
+    ``warnings`` qualify the verdict. ``elsewhere`` is where the rows behind figures are to be had
+    by those who read this on paper. ``sign`` is what a signature on paper would stand for; empty
     for none. In the sentence, intros and notes, what stands between backticks is a command.
     """
 
@@ -111,6 +112,10 @@ class Page:
     figures: tuple[Figure, ...]
     sections: tuple[Section, ...]
     behind: tuple[Behind, ...] = ()
+    behind_intro: str = (
+        "The first attachments of each figure, and the command that lists all of them."
+    )
+    elsewhere: str = "`migrator report --format csv`"
     sign: str = ""
 
 

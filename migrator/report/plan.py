@@ -5,8 +5,10 @@ One pass over what was listed, in memory that does not grow with it.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 MOST_KEYS = 2000
 """Groups that are told apart; what comes when there are as many is counted together."""
 OTHERS = "*"
+EXAMPLES = 10
+"""Rows that are kept for each number of the verdicts."""
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999, where the calendar ends
 
@@ -43,6 +47,7 @@ class Survey:
     years: tuple[Group, ...]
     sizes: tuple[Group, ...]
     gaps: Gaps
+    examples: Mapping[str, tuple[Row, ...]]
 
 
 class _Sums:
@@ -51,13 +56,13 @@ class _Sums:
     def __init__(self) -> None:
         self._found: dict[str, list[int]] = {}
 
-    def add(self, key: str, size: int, n: int = 1) -> None:
+    def add(self, key: str, size: int) -> None:
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= MOST_KEYS:
                 key = OTHERS
             found = self._found.setdefault(key, [0, 0])
-        found[0] += n
+        found[0] += 1
         found[1] += size
 
     def count(self, key: str) -> Count:
@@ -82,12 +87,18 @@ def survey(
         name: _Sums()
         for name in ("kind", "verdict", "department", "type", "extension", "year", "size")
     }
+    examples: defaultdict[str, list[Row]] = defaultdict(list)
+    answer = functools.lru_cache(MOST_KEYS)(gate)
     for row in archive.ledger.listed_in(run_id, leftovers=leftovers):
-        if row.state is not State.DELETED:
-            _count(sums, row, max_download)
+        if row.state is State.DELETED:
+            continue
+        size = row.declared_size if row.size is None else row.size
+        _count(sums, row, size)
+        for trait in (answer(extension_of(row.filename)), *_traits(row, size, max_download)):
+            sums["verdict"].add(trait, size)
+            if len(examples[trait]) < EXAMPLES:
+                examples[trait].append(row)
     extensions = sums["extension"].groups(lambda key: f".{key}" if key else "(none)")
-    for one in extensions:
-        sums["verdict"].add(gate(one.key), one.bytes, one.n)
     kinds, verdict = sums["kind"], sums["verdict"].count
     titles = {str(one.department_id): one.title for one in archive.access.queues()}
     departments = tuple(told_apart(sums["department"].groups(lambda key: _department(titles, key))))
@@ -104,7 +115,7 @@ def survey(
             too_large=verdict("too_large"),
             oversize=verdict("oversize"),
             odd_name=verdict("odd_name"),
-            no_extension=sums["extension"].count(""),
+            no_extension=verdict("no_extension"),
             empty=verdict("empty"),
         ),
         departments=departments,
@@ -113,25 +124,30 @@ def survey(
         years=tuple(sorted(sums["year"].groups(lambda key: key or "unknown"), key=_key)),
         sizes=tuple(_size_group(sums["size"], key) for key in SIZES),
         gaps=_gaps(archive, run_id, departments),
+        examples={trait: tuple(rows) for trait, rows in examples.items()},
     )
 
 
-def _count(sums: Mapping[str, _Sums], row: Row, max_download: int) -> None:
-    size = row.declared_size if row.size is None else row.size
+def _traits(row: Row, size: int, max_download: int) -> Iterator[str]:
+    """Name what stands out in a file, as the fields of the verdicts."""
+    if size > max_download:
+        yield "too_large"
+    if size > MAX_ATTACHMENT:
+        yield "oversize"
+    if not size:
+        yield "empty"
+    if names.odd(row.filename):
+        yield "odd_name"
+    if not extension_of(row.filename):
+        yield "no_extension"
+
+
+def _count(sums: Mapping[str, _Sums], row: Row, size: int) -> None:
     sums["kind"].add("listed", size)
     if row.state in UNFINISHED:
         sums["kind"].add("todo", size)
     elif row.state is State.STORED:
         sums["kind"].add("stored", size)
-    verdict = sums["verdict"]
-    if size > max_download:
-        verdict.add("too_large", size)
-    if size > MAX_ATTACHMENT:
-        verdict.add("oversize", size)
-    if not size:
-        verdict.add("empty", 0)
-    if names.odd(row.filename):
-        verdict.add("odd_name", size)
     sums["department"].add(str(row.department_id), size)
     sums["type"].add(row.mime_type or row.declared_type, size)
     sums["extension"].add(extension_of(row.filename), size)

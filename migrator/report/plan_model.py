@@ -5,9 +5,10 @@ Sizes are bytes, durations seconds, times Unix seconds in UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from migrator.archive.records import Count, Group
+from migrator.archive.records import Count, Group, Row
 
 MAX_ATTACHMENT = 50_000_000
 """Tickiti's default limit for one attachment, 50 MB, from its documentation of system settings."""
@@ -128,7 +129,8 @@ class Plan:
     ``unlisted`` tickets could not be listed, ``short`` are counted by the source but not shown.
     ``ended`` tells what ended the dry run early, "" if nothing did: then it is the whole truth of
     its scope, unless ``fast`` says otherwise. ``years`` go by the creation of an attachment (UTC,
-    key ``2014``, "" unknown), ``sizes`` by the buckets that the report has.
+    key ``2014``, "" unknown), ``sizes`` by the buckets that the report has. ``examples`` has the
+    first rows behind each number of the verdicts, by its name there.
     """
 
     source: str
@@ -152,6 +154,7 @@ class Plan:
     disk: Disk
     pace: Pace
     fast: Fast | None = None
+    examples: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:

@@ -98,6 +98,7 @@ def plan(text: str = "x", **values: Any) -> Plan:
         "disk": Disk(5000, 4000, "sample", 30, 9000),
         "pace": Pace(8, 40, 4.0, 20, 2000, 1.5, 7200.0, 3600.0, 10_800.0),
         "fast": Fast(400, 40, 9, 20, 1, 18, ""),
+        "examples": {name: (row(1, text), row(2, text)) for name in ("allow", "block", "odd_name")},
     }
     return Plan(**made | values)
 

@@ -49,6 +49,20 @@ def test_the_figures_are_those_of_the_plan() -> None:
     assert dict(cells(page, "pace"))["hardly more than"] == "3 h 0 min"
 
 
+def test_what_tickiti_will_say_leads_to_the_files() -> None:
+    """Who reads that files are blocked can see which; a number without rows is no link."""
+    page = page_of(plan("a&b.exe"))
+    hrefs = page.xpath("//*[@id='answers' or @id='oddities']//a/@href")
+    assert hrefs == [f"#rows-{name}" for name in ("allow", "block", "odd_name") for _ in "12"]
+    for name in ("allow", "block", "odd_name"):
+        (rows,) = page.xpath(f"//*[@id='rows-{name}']")
+        assert [said(one) for one in rows.xpath(".//tbody/tr/*[3]")] == ["a&b.exe"] * 2
+        (back,) = rows.xpath(".//*[@class='back']/a/@href")
+        assert page.xpath(f"//*[@id='{back[1:]}']")
+    assert "The first 2 of 30 attachments." in said(page.xpath("//*[@id='rows-allow']")[0])
+    assert not page_of(plan(examples={})).xpath("//*[@id='behind']")
+
+
 def test_the_answer_comes_first() -> None:
     """How long, between what and what, and what is in doubt, stand on top."""
     page = page_of(plan(ended="", unlisted=0, short=0, fast=None))

@@ -94,6 +94,10 @@ def test_the_figures_are_those_of_a_count_by_hand(listed: list[Listed]) -> None:
     assert got.verdicts.empty.n == sum(not one.declared_size for one in listed)
     assert got.verdicts.odd_name.n == sum(names.odd(one.filename) for one in listed)
     assert got.verdicts.no_extension.n == sum(not extension_of(one.filename) for one in listed)
+    for name, rows in got.examples.items():
+        assert len(rows) == min(getattr(got.verdicts, name).n, report.EXAMPLES)
+    blocked = sorted(one.id for one in listed if gate(extension_of(one.filename)) == "block")
+    assert [row.id for row in got.examples.get("block", ())] == blocked[: report.EXAMPLES]
     assert [one.key for one in got.sizes] == list(SIZES)
     years = {
         str(datetime.fromtimestamp(one.created_at, UTC).year)
