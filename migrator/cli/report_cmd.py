@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,9 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
 @click.option("--problem", multiple=True, help="csv: only with this problem code, or none.")
 @click.option("--duplicates", is_flag=True, help="csv: only contents that an earlier one has.")
 @click.option(
+    "--spreadsheet", is_flag=True, help="csv: put ' before names that would count as formulas."
+)
+@click.option(
     "--compare",
     type=click.Path(path_type=Path, exists=True),
     metavar="PATH",
@@ -56,10 +59,12 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
 def report(
     app: App,
     /,
+    *,
     form: str,
     output: Path | None,
     compare: Path | None,
     later: Path | None,
+    spreadsheet: bool,
     **filters: tuple[str | int, ...] | bool,
 ) -> None:
     """Tell the ledger: what was listed, what is stored, what went wrong.
@@ -76,8 +81,8 @@ def report(
       migrator report --compare report-of-may.json
     """
     only = _only(**filters) if any(filters.values()) else None
-    if only is not None and form != "csv":
-        raise click.UsageError("Filters choose the lines of a CSV: add --format csv.")
+    if (only is not None or spreadsheet) and form != "csv":
+        raise click.UsageError("Filters and --spreadsheet are for a CSV: add --format csv.")
     if later is not None and compare is None:
         raise click.UsageError("--with is the later of two: name the earlier one with --compare.")
     if compare is not None:
@@ -85,20 +90,28 @@ def report(
         return
     config, archive = open_beside(app)
     with archive:
-        _output.write(_told(archive, form, only, posts=config.kayako.posts), output)
+        if form == "csv":
+            pieces = _csv(archive, only, spreadsheet=spreadsheet)
+        else:
+            pieces = _told(archive, form, posts=config.kayako.posts)
+        _output.write(pieces, output)
 
 
-def _told(archive: Archive, form: str, only: RowFilter | None, *, posts: bool) -> Iterable[str]:
+def _csv(archive: Archive, only: RowFilter | None, *, spreadsheet: bool) -> Iterator[str]:
     from migrator.archive import EVERYTHING
-    from migrator.report import build, render, to_csv, to_json
+    from migrator.report import to_csv
 
-    if form == "csv":
-        return to_csv(archive.ledger, only or EVERYTHING)
+    return to_csv(archive.ledger, only or EVERYTHING, spreadsheet=spreadsheet)
+
+
+def _told(archive: Archive, form: str, *, posts: bool) -> Iterator[str]:
+    from migrator.report import build, render, to_json
+
     if form == "html":
         from migrator.report.html import render_report
 
         return render_report(build(archive, behind=True, posts=posts))
-    return [(to_json if form == "json" else render)(build(archive, posts=posts))]
+    return iter([(to_json if form == "json" else render)(build(archive, posts=posts))])
 
 
 def _only(**filters: tuple[str | int, ...] | bool) -> RowFilter:

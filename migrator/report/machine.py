@@ -4,8 +4,9 @@ The JSON document is ``migrator.report/1``; ``schema/report-1.json`` is its JSON
 what each key means. Other keys may join, these keep their meaning.
 
 The CSV is UTF-8 with a header, lines end in a newline character, and values are quoted where
-they hold commas, quotes or line ends. A name is kept as the source sent it, so it may begin with
-``=``: a spreadsheet should import the column as text.
+they hold commas, quotes or line ends. A name is kept as the source sent it, so that scripts find
+it again: it may begin with ``=``, which a spreadsheet takes for a formula. For people who open the
+CSV in one, such texts can have an apostrophe before them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ Column = Sequence[Any]
 
 
 _SPECIAL = ',"\r\n'
+_IS_FORMULA = re.compile(r"[\s\x00-\x1f\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]").match
 _NEEDS_QUOTES = re.compile(f"[{_SPECIAL}]").search
 
 
@@ -99,12 +101,20 @@ class Rows(Protocol):
         """Yield columns of its view, in pages of rows."""
 
 
-def to_csv(ledger: Rows, only: RowFilter = EVERYTHING) -> Iterator[str]:
-    """Write the header and one line per attachment that is wanted, in pieces of some hundred."""
+def to_csv(
+    ledger: Rows, only: RowFilter = EVERYTHING, *, spreadsheet: bool = False
+) -> Iterator[str]:
+    """Write the header and one line per attachment that is wanted, in pieces of some hundred.
+
+    For a ``spreadsheet`` no text of foreign origin begins like a formula.
+    """
+    writers = dict(_WRITERS)
+    if spreadsheet:
+        writers |= {name: _harmless for name, writer in _WRITERS.items() if writer is _quoted}
     yield ",".join(COLUMNS) + "\n"
     for page in ledger.tables(COLUMNS, only):
         columns = [
-            _WRITERS.get(name, _plain)(values)
+            writers.get(name, _plain)(values)
             for name, values in zip(COLUMNS, zip(*page, strict=True), strict=True)
         ]
         yield "\n".join(map(",".join, zip(*columns, strict=True))) + "\n"
@@ -121,6 +131,12 @@ def _quoted(values: Column) -> list[str]:
     if not any(char in everything for char in _SPECIAL):
         return texts
     return [_field(text) if _NEEDS_QUOTES(text) else text for text in texts]
+
+
+def _harmless(values: Column) -> list[str]:
+    """Write foreign texts so that no spreadsheet takes them for formulas."""
+    texts = (f"'{text}" if _IS_FORMULA(text) else text for text in _plain(values))
+    return _quoted(list(texts))
 
 
 def _field(text: str) -> str:

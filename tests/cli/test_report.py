@@ -142,6 +142,13 @@ def test_options_that_do_not_belong_together(
     assert err
 
 
+def test_a_csv_for_spreadsheets(cli: Cli, home: Path) -> None:
+    """--spreadsheet gives the same CSV where no name is a formula, and belongs to CSV alone."""
+    exact, guarded = (cli("report", "--format", "csv", *more) for more in ((), ("--spreadsheet",)))
+    assert exact == guarded
+    assert cli("report", "--spreadsheet")[0] == 2
+
+
 def test_posts_that_are_not_kept_are_not_missing(cli: Cli, home: Path) -> None:
     """Without posts there is no number of unread ones, not a zero."""
     assert json.loads(cli("report", "--format", "json")[1])["threads_missing"] == 1

@@ -211,6 +211,23 @@ def line(number: int, name: str, born: int = BORN) -> tuple[Any, ...]:
     return (number, 1, 1, "1", 1, name, "", 0, *nothing, "pending", None, name, 0, born, None)
 
 
+FORMULAS = ("=1+1", "+1", "-2", "@SUM(A1)", "\t=1", " =1", "\r=1", "\uff1d1+1", '="a",b')
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, "a=1.txt", "'=1", "", "plain.txt"])
+def test_a_spreadsheet_is_given_no_formulas(archive: Archive, name: str) -> None:
+    """What would count as a formula begins as text does; to all else nothing is added."""
+    run = archive.ledger.begin_run("run", source="https://h", scope={})
+    archive.ledger.record_ticket(run.id, TicketRow(10, 1), [listed(1, name=name)])
+    exact, guarded = (
+        list(csv.DictReader(io.StringIO("".join(to_csv(archive.ledger, spreadsheet=one)), "")))
+        for one in (False, True)
+    )
+    assert exact[0]["filename"] == name
+    assert guarded[0]["filename"] == ("'" + name if name in FORMULAS else name)
+    assert {**guarded[0], "filename": name} == exact[0]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1)
