@@ -311,11 +311,9 @@ def _translate(
     error: httpx.HTTPError, what: str, settings: KayakoSettings, *, in_body: bool
 ) -> SourceError:
     where = urls.safe(settings.url)
-    if any(isinstance(link, ssl.SSLCertVerificationError) for link in _chain(error)):
-        return SourceRefused(
-            f"the certificate of {where} is not trusted; if the helpdesk uses its own authority, "
-            "name its file in kayako.ca_file"
-        )
+    for link in _chain(error):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return SourceRefused(f"the certificate of {where} {_fault(link.verify_code)}")
     if isinstance(error, httpx.TimeoutException):
         connecting = isinstance(error, httpx.ConnectTimeout)
         waited = min(CONNECT_TIMEOUT, settings.timeout) if connecting else settings.timeout
@@ -324,6 +322,15 @@ def _translate(
         return Truncated(f"the reply for {what} broke off before its end")
     reason = type(error).__name__
     return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
+
+
+def _fault(code: int) -> str:
+    """Say what is wrong with a certificate, by OpenSSL's code, and what to do."""
+    if code in {9, 10}:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+        return "is not valid today; have it renewed there, or set the clock here"
+    if code in {62, 64}:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+        return "is for another host; give the name that it was made for in kayako.url"
+    return "is not trusted; if the helpdesk uses its own authority, name its file in kayako.ca_file"
 
 
 def _cut(error: httpx.HTTPError) -> bool:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 
 import pytest
 
+Certificate = tuple[Path, Path]
+
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make a certificate that signs itself, and its key."""
+def certify(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Certificate]:
+    """Make certificates that sign themselves, with their keys."""
     openssl = which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "own.pem", folder / "own.key"
-    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=help"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([openssl, *make.split(), *names, *files], check=True, capture_output=True)
-    return certificate, key
+    subject = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=help"
+
+    def make(*, name: str = "IP:127.0.0.1") -> Certificate:
+        folder = tmp_path_factory.mktemp("tls")
+        certificate, key = folder / "own.pem", folder / "own.key"
+        more = ["-days", "2", "-addext", f"subjectAltName={name}"]
+        files = ["-keyout", str(key), "-out", str(certificate)]
+        command = [openssl, *subject.split(), *more, *files]
+        subprocess.run(command, check=True, capture_output=True)
+        return certificate, key
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def authority(certify: Callable[..., Certificate]) -> Certificate:
+    """Make a certificate that is good here."""
+    return certify()

@@ -709,6 +709,26 @@ def test_an_untrusted_certificate(authority: tuple[Path, Path]) -> None:
         over_tls(authority, None)
 
 
+def test_a_certificate_for_another_host(certify: Callable[..., tuple[Path, Path]]) -> None:
+    """A trusted certificate of another host is not blamed on its authority."""
+    certificate, key = certify(name="DNS:other.example")
+    with pytest.raises(SourceRefused, match=r"is for another host.*kayako\.url"):
+        over_tls((certificate, key), certificate)
+
+
+@pytest.mark.parametrize("code", [9, 10])
+def test_a_certificate_of_another_time(code: int) -> None:
+    """One that has expired, or is not valid yet, is told as that."""
+
+    def handler(_request: httpx.Request) -> httpx.Response:
+        error = ssl.SSLCertVerificationError("no")
+        error.verify_code = code
+        raise httpx.ConnectError("no") from error
+
+    with pytest.raises(SourceRefused, match="is not valid today; have it renewed"):
+        get(handler)
+
+
 def test_an_authority_of_their_own(authority: tuple[Path, Path]) -> None:
     """The helpdesk's own authority is trusted once its file is named."""
     assert over_tls(authority, authority[0]) == b"ok"
