@@ -263,15 +263,19 @@ class Ledger(Planning):
         self._db.execute(sql, (new, attachment_id))
 
     def _survivor(self, ticket_id: int, *, of: int) -> int:
-        """Follow the merges from a ticket to the last one, but never back to the one it is of."""
+        """Follow the merges from a ticket to the last one.
+
+        Where they lead back they are out of date: then it is the ticket itself that is there.
+        """
         sql = "SELECT merged_into FROM tickets WHERE id = ?"
-        seen = {of}
-        while ticket_id not in seen:
-            seen.add(ticket_id)
-            row = self._db.one(sql, (ticket_id,))
-            if row is None or row[0] is None or row[0] == of:
-                break
-            ticket_id = row[0]
+        seen, last = {of}, ticket_id
+        while last not in seen:
+            seen.add(last)
+            row = self._db.one(sql, (last,))
+            if row is None or row[0] is None:
+                return last
+            last = row[0]
+        self._db.execute("UPDATE tickets SET merged_into = NULL WHERE id = ?", (ticket_id,))
         return ticket_id
 
     def _know_ticket(self, ticket_id: int, *, like: int) -> None:

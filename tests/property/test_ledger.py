@@ -37,6 +37,7 @@ class Pull(RuleBasedStateMachine):
         self.state: dict[int, State] = {}
         self.sha256: dict[int, str] = {}
         self.ticket: dict[int, int] = {}
+        self.merged: dict[int, int] = {}
         self.seen: dict[int, int] = {}
         self.run = 0
 
@@ -55,6 +56,7 @@ class Pull(RuleBasedStateMachine):
         listed = [Listed(i, ticket, 1, name, name, size, 0) for i in ids]
         row = TicketRow(ticket, 1, name, name)
         work = self.ledger.record_ticket(self.run, row, listed, recheck=recheck)
+        self.merged.pop(ticket, None)
         for i in ids:
             state = self.state.get(i, State.PENDING)
             if state is State.DELETED:
@@ -92,7 +94,14 @@ class Pull(RuleBasedStateMachine):
     def merge(self, old: int, into: int) -> None:
         if old != into:
             self.ledger.mark_merged(old, into)
-            self.ticket = {i: into if t == old else t for i, t in self.ticket.items()}
+            last = into
+            while last in self.merged and last != old:
+                last = self.merged[last]
+            if last == old:  # in a ring: what was known of the survivor is out of date
+                last = into
+                self.merged.pop(into)
+            self.merged[old] = last
+            self.ticket = {i: last if t == old else t for i, t in self.ticket.items()}
 
     @invariant()
     def the_ledger_says_what_happened(self) -> None:
