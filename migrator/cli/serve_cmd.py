@@ -110,14 +110,13 @@ def serve(
             note("There is no token yet; `migrator token create` makes one.", level="warning")
         if clashes := archive.access.clashes():
             note(_clash(clashes), level="warning")
+
     def ready(url: str) -> None:
         note(f"Serving {house.path} at {url} until Ctrl-C.")
 
     if workers == 1:
         with house.open() as served:
-            serve_app(
-                served, host=tickiti.host, port=tickiti.port, options=options, on_ready=ready
-            )
+            serve_app(served, host=tickiti.host, port=tickiti.port, options=options, on_ready=ready)
         return
     sessions, options = Sessions(board=Board()), replace(options, parent=os.getpid())
 
