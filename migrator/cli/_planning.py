@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.cli._common import App, apply_config, note, settings_from
+from migrator.cli._drive import drive, threads
 from migrator.cli._output import write
 from migrator.cli._progress import progress
-from migrator.cli._pull import drive, options_from, threads
+from migrator.cli._pull import options_from
 from migrator.errors import Interrupted
 from migrator.kayako.source import Source
 from migrator.report import plan as report

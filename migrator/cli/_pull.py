@@ -1,17 +1,13 @@
-"""What the commands that pull share: an event loop, signals, a thread pool and a source."""
+"""What the commands that pull share: a source, and what a run wants to know."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from migrator.cli._common import settings_from
+from migrator.cli._drive import drive, threads
 from migrator.events import Listener, Notice
 from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.source import Source
@@ -28,25 +24,6 @@ if TYPE_CHECKING:
     from migrator.config import Config
 
 T = TypeVar("T")
-
-
-def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
-    """Run ``work`` to its end; Ctrl-C and SIGTERM ask it to stop, a second one at once."""
-
-    async def main() -> T:
-        stop = Stop()
-        loop = asyncio.get_running_loop()
-        with suppress(RuntimeError, ValueError):  # only the main thread may catch signals
-            loop.add_signal_handler(signal.SIGINT, stop.ask)
-            loop.add_signal_handler(signal.SIGTERM, stop.ask)
-        return await work(stop)
-
-    return asyncio.run(main())
-
-
-def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
-    """Make the pool that parses, hashes and writes: more threads only pass the GIL around."""
-    return ThreadPoolExecutor(min(settings.concurrency, 4), thread_name_prefix="transfer")
 
 
 def options_from(

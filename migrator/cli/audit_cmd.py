@@ -62,8 +62,8 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
       migrator audit --sample 2000 --seed 7
     """
     from migrator.cli._common import settings_from
+    from migrator.cli._drive import drive, threads
     from migrator.cli._progress import progress
-    from migrator.cli._pull import drive, threads
     from migrator.kayako.source import Source
     from migrator.kayako.urls import safe
     from migrator.transfer import audit as steps

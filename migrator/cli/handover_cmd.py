@@ -107,10 +107,10 @@ def _watched(app: App, work: Callable[[Tell, Callable[[], bool]], T]) -> T:
     import asyncio
 
     from migrator.archive.records import Verdict
+    from migrator.cli._drive import drive
     from migrator.cli._progress import progress
-    from migrator.cli._pull import drive
     from migrator.events import FileHandedOver
-    from migrator.kayako.source import in_pool
+    from migrator.kayako.fetching import in_pool
     from migrator.transfer.stop import Stop
 
     with progress(app.log_format) as listener:

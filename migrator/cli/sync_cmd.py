@@ -47,7 +47,7 @@ def sync(app: App, *, full: bool, every: float | None, accept_deletions: bool) -
     """
     from migrator.cli._common import note
     from migrator.cli._disk import warn_of_network
-    from migrator.cli._pull import drive
+    from migrator.cli._drive import drive
     from migrator.transfer.rounds import repeat
 
     if every is not None and every < 1:

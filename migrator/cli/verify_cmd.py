@@ -43,9 +43,8 @@ def verify(
         raise click.UsageError("--prune needs all files read; leave out --sample.")
     from migrator.archive import open_archive, open_beside
     from migrator.cli._common import settings_from
+    from migrator.cli._drive import drive, threads
     from migrator.cli._progress import progress
-    from migrator.cli._pull import drive, threads
-    from migrator.kayako.source import Source
     from migrator.transfer import verify as steps
     from migrator.transfer.stop import Stop
 
@@ -68,6 +67,8 @@ def verify(
                 stop=stop,
             )
             if repair and (report.damaged or report.lost):
+                from migrator.kayako.source import Source
+
                 async with Source(
                     settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
                 ) as source:

@@ -18,7 +18,7 @@ from typing import Any
 from migrator.archive.records import Row, Verdict, Work
 from migrator.errors import Again, Interrupted, MigratorError, NotFound, SourceError
 from migrator.events import AttachmentAudited, Listener, Notice, Tick, ignore
-from migrator.kayako.source import Fetched, in_pool
+from migrator.kayako.fetching import Fetched, in_pool
 from migrator.transfer.confidence import CONFIDENCE, percent, upper_bound
 from migrator.transfer.protocols import Blobs, Source
 from migrator.transfer.sink import HashSink

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from migrator.archive.records import Outcome, State, StoredBlob, Work
 from migrator.errors import Again, NotFound, SourceError, WrongTicket
+from migrator.kayako.fetching import Fetched, in_pool
 from migrator.kayako.records import Contents
-from migrator.kayako.source import Fetched, in_pool
 from migrator.transfer.protocols import Blobs, Source, Writer
 
 NOTES = {

@@ -29,7 +29,7 @@ from migrator.archive.records import (
     Work,
 )
 from migrator.kayako import records as kayako
-from migrator.kayako.source import Fetched, FetchSink
+from migrator.kayako.fetching import Fetched, FetchSink
 
 S = TypeVar("S", bound=FetchSink)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from migrator.archive.records import Verdict, Work
 from migrator.errors import Again, Interrupted, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
-from migrator.kayako.source import Fetched, FetchSink, in_pool
+from migrator.kayako.fetching import Fetched, FetchSink, in_pool
 from migrator.transfer.protocols import Archive, Source
 from migrator.transfer.stop import Stop
 

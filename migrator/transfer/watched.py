@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
+from migrator.kayako.fetching import Fetched, FetchSink
 from migrator.kayako.records import Attachment, Department, Ticket, TicketStatus
-from migrator.kayako.source import Fetched, FetchSink
 from migrator.transfer.journal import Journal
 from migrator.transfer.meter import Meter
 from migrator.transfer.protocols import Source

@@ -14,7 +14,7 @@ import lxml.html
 import pytest
 
 from migrator.archive import open_beside
-from migrator.cli._pull import drive
+from migrator.cli._drive import drive
 from migrator.kayako.source import Source
 from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
 from migrator.transfer.stop import Stop

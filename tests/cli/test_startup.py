@@ -42,16 +42,14 @@ OURS_FOR_HELP = {
 READS = {"pydantic", "sqlite3"}
 """What every command needs that reads the configuration and the archive."""
 
-SOURCE = {"httptools", "httpx", "lxml", "pybase64", "pydantic", "tenacity"}
-"""What every command needs that may talk to Kayako."""
-
 USES = {
     "init": ("init", {"pydantic"}),
     "schedule --cron": ("schedule", READS),
     "status": ("status", READS),
     "report": ("report", READS | {"sqlite_utils"}),
     "report --format csv": ("report", READS),
-    "verify": ("verify", READS | SOURCE | {"tqdm"}),
+    "verify": ("verify", READS | {"tqdm"}),
+    "handover out": ("handover", READS | {"jinja2", "sqlite_utils", "tqdm"}),
     "token list": ("token", READS),
     "rule list": ("rule", READS | {"sqlite_utils"}),
     "queue list": ("queue", READS | {"sqlite_utils"}),

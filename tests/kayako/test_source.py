@@ -25,10 +25,11 @@ from migrator.errors import (
     WrongTicket,
 )
 from migrator.events import Event, Retrying
+from migrator.kayako.fetching import in_pool
 from migrator.kayako.records import Attachment, Contents
 from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.signing import Credentials
-from migrator.kayako.source import BLOCK, Source, in_pool
+from migrator.kayako.source import BLOCK, Source
 from migrator.kayako.urls import UrlForm
 from migrator.sandbox import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from migrator.archive import State, Verdict, open_archive, open_beside
 from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ServerFailed
-from migrator.kayako.source import Fetched
+from migrator.kayako.fetching import Fetched
 from migrator.transfer.result import DeletionLimit, RunResult
 from tests.transfer.doubles import Desk, pull
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from migrator.archive import Archive
 from migrator.errors import NotFound, WrongTicket
 from migrator.events import Event
+from migrator.kayako.fetching import Fetched, FetchSink
 from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
-from migrator.kayako.source import Fetched, FetchSink
 from migrator.transfer.fetch import Fetcher
 from migrator.transfer.result import Fetch, RunOptions, RunResult
 from migrator.transfer.run import run

@@ -21,8 +21,8 @@ from migrator.errors import (
     SourceUnreachable,
 )
 from migrator.events import AttachmentAudited, Notice, Tick
+from migrator.kayako.fetching import Fetched, FetchSink
 from migrator.kayako.records import Department
-from migrator.kayako.source import Fetched, FetchSink
 from migrator.transfer import audit as room
 from migrator.transfer.audit import AuditReport, Finding, Findings, audit
 from migrator.transfer.stop import Stop

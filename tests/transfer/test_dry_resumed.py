@@ -10,7 +10,7 @@ import pytest
 
 from migrator.archive import Row, open_archive, open_dry
 from migrator.errors import SourceRefused
-from migrator.kayako.source import Fetched
+from migrator.kayako.fetching import Fetched
 from migrator.transfer.dry import LARGEST, Dry, dry_run
 from migrator.transfer.journal import Journal
 from migrator.transfer.result import RunOptions

@@ -28,8 +28,8 @@ from migrator.errors import (
     UnexpectedReply,
     WrongTicket,
 )
+from migrator.kayako.fetching import Fetched, FetchSink
 from migrator.kayako.records import Ticket
-from migrator.kayako.source import Fetched, FetchSink
 from migrator.transfer.fetch import Fetcher, Tried
 from tests.transfer.doubles import Desk, File, sent, temporary
 

@@ -10,8 +10,8 @@ import pytest
 from migrator.archive import Archive
 from migrator.errors import SafetyLimit, ServerFailed, SourceRefused, SourceUnreachable
 from migrator.events import Notice
+from migrator.kayako.fetching import Fetched, FetchSink
 from migrator.kayako.records import Attachment
-from migrator.kayako.source import Fetched, FetchSink
 from migrator.transfer import reconcile
 from migrator.transfer.result import DeletionLimit
 from migrator.transfer.walk import Scope

@@ -28,7 +28,7 @@ from migrator.events import (
     TicketListed,
     TicketsCounted,
 )
-from migrator.kayako.source import Fetched, FetchSink
+from migrator.kayako.fetching import Fetched, FetchSink
 from migrator.transfer import run as run_module
 from migrator.transfer.fetch import Fetcher, Tried
 from migrator.transfer.stop import Stop
