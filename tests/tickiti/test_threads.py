@@ -236,8 +236,8 @@ def test_the_newest_of_two_merges_is_believed(open_desk: OpenDesk) -> None:
             desk.write(TicketRow(number, 3))
         desk.archive.ledger.mark_merged(1, 2)
         desk.archive.ledger.mark_merged(2, 1)
-        for number in ("1", "2"):
-            assert desk.data("tickets/show", {"ticket_number": number})["ticket"]["id"] == "1"
+        for name in ("1", "2"):
+            assert desk.data("tickets/show", {"ticket_number": name})["ticket"]["id"] == "1"
 
 
 def test_archive_without_posts_still_leads_to_its_files(open_desk: OpenDesk) -> None:
