@@ -32,6 +32,8 @@ from tests.bench import measure as common
 from tests.bench import serve_peers
 
 PATH: Final = "/api/v1/tickets/attachment"
+US: Final = "migrator"
+OURS_TWICE: Final = "migrator, 2 workers"
 SIZES: Final = {
     "10 KB": (10_000, 3_000),  # more than the endpoint remembers: each is looked up
     "10 KB again": (10_000, 300),
@@ -72,7 +74,7 @@ class Case:
 
     size: str
     clients: int
-    peers: tuple[str, ...] = ("migrator", "nginx", "starlette", "flask")
+    peers: tuple[str, ...] = (US, OURS_TWICE, "nginx", "starlette", "flask")
 
     @property
     def name(self) -> str:
@@ -82,11 +84,11 @@ class Case:
 
 CASES: Final = (
     Case("10 KB", 16),
-    Case("10 KB again", 16, ("migrator", "nginx")),
+    Case("10 KB again", 16, (US, OURS_TWICE, "nginx")),
     Case("1 MB", 1),
     Case("1 MB", 16),
     Case("25 MB", 1),
-    Case("25 MB", 64, ("migrator", "nginx")),
+    Case("25 MB", 64, (US, OURS_TWICE, "nginx")),
 )
 
 
@@ -178,10 +180,11 @@ def running(command: list[str], port: int) -> Iterator[int]:
 
 def commands(folder: Path, made: Stock) -> dict[str, tuple[list[str], int]]:
     """Return how each peer that is installed is started, and its port."""
-    ports = {name: free_port() for name in ("migrator", "nginx", "starlette", "flask")}
-    ours = [sys.executable, "-m", "migrator", "-c", str(made.config), "serve"]
+    ports = {name: free_port() for name in (US, OURS_TWICE, "nginx", "starlette", "flask")}
+    ours = [sys.executable, "-m", "migrator", "-c", str(made.config), "serve", "--port"]
     found = {
-        "migrator": [*ours, "--port", str(ports["migrator"])],
+        US: [*ours, str(ports[US])],
+        OURS_TWICE: [*ours, str(ports[OURS_TWICE]), "--workers", "2"],
         "starlette": serve_peers.starlette_command(made.files, ports["starlette"]),
     }
     if shutil.which("nginx") or Path("/usr/sbin/nginx").exists():
@@ -266,15 +269,15 @@ def _measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     made = stock(folder)
     served = commands(folder, made)
     (folder / "answers").mkdir()
-    with running(*served["migrator"]):
+    with running(*served[US]):
         for one in (one for each in made.ids.values() for one in each):
-            answer = ask(f"http://127.0.0.1:{served['migrator'][1]}", made.token, one)
+            answer = ask(f"http://127.0.0.1:{served[US][1]}", made.token, one)
             (folder / "answers" / str(one)).write_bytes(answer)
     results: dict[str, dict[str, list[Any]]] = {}
     with contextlib.ExitStack() as stack:
         os.environ["BENCH_FOLDER"] = str(made.files)
         pids = {peer: stack.enter_context(running(*served[peer])) for peer in sorted(served)}
-        ours, port = pids["migrator"], served["migrator"][1]
+        ours, port = pids[US], served[US][1]
         for number in range(rounds + 1):
             for case in CASES:
                 for peer in case.peers:
