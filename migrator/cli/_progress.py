@@ -115,17 +115,28 @@ class Lines(_Base):
         self._clock = clock
         self._began = clock()
         self._due = self._began
+        self._untold = False
 
     def __call__(self, event: events.Event, /) -> None:
         """Take one event; print when it is time."""
         self._tally.take(event)
+        self._untold = True
         if text := _sentence(event, self._tally):
             self._print(text)
             if isinstance(event, events.RunStarted):  # that was the line at once
                 self._due = self._clock() + LINE_EVERY
         elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
             self._print(self._line())
+            self._untold = False
             self._due = self._clock() + LINE_EVERY
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Tell how it ended where no run said so: of files that were read, for one."""
+        if self._untold and self._tally.run_id is None and self._tally.settled:
+            self._print(self._line())
+        super().__exit__(kind, exc, tb)
 
     def _line(self) -> str:
         tally = self._tally

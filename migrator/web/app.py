@@ -126,6 +126,9 @@ class Pages:
         except ClientDisconnect:
             return
         except HTTPException as error:
+            if not _for_people(scope):
+                await _refusal(error).send(with_headers)
+                return
             found = _not_allowed() if error.status_code == 405 else _not_found()
             answer = self._room.problem(found)
             answer.headers.update(error.headers or {})
@@ -181,6 +184,20 @@ def _to_sign_in(request: Request) -> Response:
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     back = back if request.method == "GET" else "/"
     return RedirectResponse(sign_in.address(back), 303)
+
+
+def _for_people(scope: Scope) -> bool:
+    """Tell whether a page is asked for: programs that miss the API's address get its envelope."""
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+
+
+def _refusal(error: HTTPException) -> Refusal:
+    if error.status_code != 405:
+        return Refusal(404, "not_found", "There is nothing at this address.")
+    allow = (error.headers or {}).get("Allow", "")
+    text = f"This address answers {allow} only."
+    headers = [(b"allow", allow.encode("ascii"))]
+    return Refusal(405, "method_not_allowed", text, headers=headers)
 
 
 def _not_found() -> Problem:

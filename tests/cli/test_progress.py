@@ -55,6 +55,21 @@ def test_lines_begin_at_once_and_come_once_a_minute() -> None:
     assert lines[-1].startswith("600 of 600 attachments, 58.6 KiB, 600 tickets listed")
 
 
+def test_lines_tell_how_reading_files_ended() -> None:
+    """What is no run has a last line, too, but none that repeats the one before it."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        for number in range(3):
+            tell(events.BlobChecked("ab", 100, "ok", total=3))
+            clock.time += 1
+    lines = stream.getvalue().splitlines()
+    assert [line[:10] for line in lines] == ["1 of 3 fil", "3 of 3 fil"]
+    again = io.StringIO()
+    with Lines(again, clock) as tell:
+        tell(events.BlobChecked("ab", 100, "ok", total=1))
+    assert len(again.getvalue().splitlines()) == 1
+
+
 def test_lines_tell_the_whole_story() -> None:
     """The opening, warnings at once, troubles as counts, and the end are told."""
     stream, clock = io.StringIO(), Clock()

@@ -7,6 +7,7 @@ import itertools
 import re
 import struct
 import zlib
+from typing import Any
 
 import httpx
 
@@ -125,6 +126,10 @@ class Desk:
 
 class Visitor(httpx.Client):
     """A browser that follows no link by itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.headers["accept"] = "text/html,application/xhtml+xml,*/*;q=0.8"
 
     def sign_in(self, token: str, *, back: str = "/") -> httpx.Response:
         """Fill in the form and send it."""

@@ -395,6 +395,17 @@ def test_wrong_address_is_a_page(visitor: Visitor, path: str) -> None:
     assert "traceback" not in answer.text.lower()
 
 
+def test_program_at_a_wrong_address_gets_the_envelope(visitor: Visitor) -> None:
+    """Who does not ask for a page, such as a client with a wrong path, is never sent HTML."""
+    program = {"accept": "*/*"}
+    lost = visitor.post("/v1/tickets/attachment", headers=program)
+    assert (lost.status_code, lost.headers["content-type"]) == (404, "application/json")
+    assert lost.json()["error"] == "not_found"
+    wrong = visitor.put("/tickets/1", headers=program)
+    assert (wrong.status_code, wrong.json()["error"]) == (405, "method_not_allowed")
+    assert "GET" in wrong.headers["allow"]
+
+
 def test_wrong_method_is_a_page_that_names_the_right_one(visitor: Visitor) -> None:
     """405 comes with Allow."""
     answer = visitor.delete("/tickets/1")
