@@ -200,7 +200,7 @@ def tell_event(app: App, event: str, **facts: object) -> None:
     click.echo(json.dumps(line), err=True)
 
 
-def remember_run(run_id: int) -> None:
+def remember_run(run_id: int | None) -> None:
     """Note the run that what is told from now on belongs to."""
     ctx = click.get_current_context(silent=True)
     app = ctx.find_object(App) if ctx else None

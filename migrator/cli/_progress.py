@@ -174,7 +174,7 @@ class JsonLines(_Base):
         if isinstance(event, events.Tick):
             return  # a sign of life is for people
         if isinstance(event, events.RunStarted):
-            remember_run(event.run_id)
+            remember_run(self._tally.run_id)
         line: dict[str, Any] = {
             "ts": iso_time(int(self._now())),
             "run": self._tally.run_id,

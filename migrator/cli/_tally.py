@@ -46,7 +46,8 @@ class Tally:
         """Add one event."""
         match event:
             case events.RunStarted():
-                self.run_id, self.kind = event.run_id, event.kind
+                self.kind = event.kind
+                self.run_id = None if event.kind == "plan" else event.run_id  # it makes none
                 self.opening = f"{'Resuming' if event.resumes else 'Starting'} {event.kind}"
                 if event.listed:
                     self.opening += f": {event.done:,} of {event.listed:,} attachments are settled"

@@ -59,7 +59,7 @@ def test_lines_tell_how_reading_files_ended() -> None:
     """What is no run has a last line, too, but none that repeats the one before it."""
     stream, clock = io.StringIO(), Clock()
     with Lines(stream, clock) as tell:
-        for number in range(3):
+        for _ in range(3):
             tell(events.BlobChecked("ab", 100, "ok", total=3))
             clock.time += 1
     lines = stream.getvalue().splitlines()
@@ -117,6 +117,15 @@ def test_a_ticket_listed_twice_is_told_once() -> None:
         tell(events.TicketListed(1, 0, 0))
         tell(events.RunFinished(1, 0))
     assert "1 of 1 tickets listed" in stream.getvalue()
+
+
+def test_json_of_a_plan_names_no_run() -> None:
+    """A dry run makes none: the number that it would have had is the next one's."""
+    stream = io.StringIO()
+    with JsonLines(stream) as tell:
+        tell(events.RunStarted(5, "plan"))
+        tell(events.RunFinished(5, 0))
+    assert [json.loads(line)["run"] for line in stream.getvalue().splitlines()] == [None, None]
 
 
 def test_json_has_a_line_per_event() -> None:
