@@ -59,21 +59,21 @@ def _lines(archive: Archive, unread: int | None) -> list[str]:
     from migrator.archive.lock import holder
     from migrator.cli._common import shown
     from migrator.cli._dashboard import dashboard, terminal
-    from migrator.report.model import gaps
+    from migrator.report.model import cut, gaps
     from migrator.report.text import describe_run, ledger
     from migrator.report.verdict import closing
 
     runs, counts, on = archive.ledger.runs(1), archive.ledger.counts(), terminal()
-    owner = holder(archive.path)
+    owner, last = holder(archive.path), runs[0] if runs else None
     return [
         f"Archive {shown(str(archive.path))}",
         _describe(owner) if owner is not None else "No run is at work.",
-        describe_run(runs[0]) if runs else "There has been no run yet.",
+        describe_run(last) if last else "There has been no run yet.",
         *_sync_lines(archive),
         "",
         *(ledger(counts) if on is None else dashboard(counts, on)),
         *([f"\nThreads missing: {unread:,}; the next run reads them."] if unread else []),
-        *([] if on is None else ["", closing(counts, gaps(runs[0] if runs else None))]),
+        *([] if on is None else ["", closing(counts, gaps(last), cut=cut(last))]),
     ]
 
 

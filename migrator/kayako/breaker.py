@@ -70,12 +70,20 @@ class Breaker:
         self._trust = MISSES_IN_A_ROW
         self._trusted = 0
         self.answers = 0
+        self._tries = 0
+        self._newest = 0  # of the tries that were answered
         self.outages = 0
         self._looking: asyncio.Task[None] | None = None
 
-    def answered(self) -> None:
-        """Take note of a proper answer to any call."""
+    def begin(self) -> int:
+        """Take note that a call is tried; gives the number of the try."""
+        self._tries += 1
+        return self._tries
+
+    def answered(self, number: int = 0) -> None:
+        """Take note of a proper answer to a try, by default to the last one that began."""
         self.answers += 1
+        self._newest = max(self._newest, number or self._tries)
         self._misses = self._trusted = 0
         self._trust = MISSES_IN_A_ROW
 
@@ -93,16 +101,17 @@ class Breaker:
         elif self.answers and self._misses >= MISSES_IN_A_ROW:
             await self._look()
 
-    async def explains(self, error: SourceError, *, answers: int, outages: int) -> bool:
+    async def explains(self, error: SourceError, *, number: int, outages: int) -> bool:
         """Tell whether an outage is why a call has failed.
 
-        ``outages`` were over when it began, ``answers`` had come when its last try began. If
-        nobody was answered since then, the server is looked for, and waited for. Raises as
-        :meth:`failed` does.
+        ``outages`` were over when it began, ``number`` is that of its last try. If no later try
+        was answered, the server is looked for, and waited for: an answer on its way while the
+        server went away proves nothing. Raises as :meth:`failed` does.
         """
         if not isinstance(error, MISSES):
             return False
-        if self.outages == outages and self.answers == answers > 0 and not self._trusted:
+        unanswered = self.answers > 0 and self._newest < number
+        if self.outages == outages and unanswered and not self._trusted:
             await self._look()
         return self.outages > outages
 

@@ -129,20 +129,20 @@ class _Watched(Generic[T]):
         self._call = call
         self._breaker = breaker
         self._outages = breaker.outages
-        self._answers = breaker.answers
+        self._number = 0
 
     async def __call__(self) -> T:
-        self._answers = self._breaker.answers
+        self._number = self._breaker.begin()
         try:
             result = await self._call()
         except SourceError as error:
             await self._breaker.failed(error)
             raise
-        self._breaker.answered()
+        self._breaker.answered(self._number)
         return result
 
     async def explained(self, error: SourceError) -> bool:
-        return await self._breaker.explains(error, answers=self._answers, outages=self._outages)
+        return await self._breaker.explains(error, number=self._number, outages=self._outages)
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

@@ -18,7 +18,14 @@ from typing import Protocol, Self, TypeVar
 
 import httpx
 
-from migrator.errors import BadRequest, NotFound, NotXml, SourceError, UnexpectedReply
+from migrator.errors import (
+    BadRequest,
+    NotFound,
+    NotXml,
+    SourceError,
+    SourceRefused,
+    UnexpectedReply,
+)
 from migrator.events import Listener, ignore
 from migrator.kayako import lists, triage
 from migrator.kayako.breaker import Breaker
@@ -145,7 +152,7 @@ class Source:
         Raises NotFound for a deleted ticket.
         """
         path, what = f"/Tickets/Ticket/{ticket_id}", f"ticket {ticket_id}"
-        tickets = await self._list(path, what, lists.parse_tickets)
+        tickets = await self._not_all_refused(self._list(path, what, lists.parse_tickets))
         if len(tickets) != 1:
             raise UnexpectedReply(f"the reply for {what} holds {len(tickets)} tickets")
         return tickets[0]
@@ -158,7 +165,8 @@ class Source:
         def parse(body: bytes, *, what: str) -> list[Attachment]:
             return lists.parse_attachments(body, what=what, ticket_id=ticket_id)
 
-        return sorted(await self._list(path, what, parse), key=lambda one: one.id)
+        found = await self._not_all_refused(self._list(path, what, parse))
+        return sorted(found, key=lambda one: one.id)
 
     async def fetch(
         self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
@@ -179,7 +187,7 @@ class Source:
         async def once() -> tuple[Contents, S]:
             return await self._stream(path, what, make_sink, check, ticket_id=ticket_id)
 
-        (contents, sink), attempts = await self._read(what, once)
+        (contents, sink), attempts = await self._not_all_refused(self._read(what, once))
         return Fetched(contents, sink, attempts)
 
     async def post_attachments(
@@ -239,6 +247,22 @@ class Source:
         what = "a sign of life"
         body = await self._transport.get(STATUSES, what=what, urgent=True)
         lists.parse_statuses(body, what=what)
+
+    async def _not_all_refused(self, call: Awaitable[T]) -> T:
+        """Tell a single question that is refused, as a firewall may, from keys that are.
+
+        Raises BadRequest for the former: nothing else has to stop for it.
+        """
+        try:
+            return await call
+        except SourceRefused as error:
+            try:
+                await self._probe()
+            except SourceError:
+                raise error from None
+            refusal = BadRequest(f"{error}; other questions are answered")
+            refusal.attempts = error.attempts
+            raise refusal from error
 
     async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         with self._scrubbed():

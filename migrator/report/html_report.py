@@ -109,7 +109,7 @@ def _links(report: Report) -> Links:
 
 def _mood(report: Report) -> Mood:
     if not report.exit_code:
-        return "good" if report.listed.n else "calm"
+        return "calm" if not report.listed.n else "warn" if report.cut else "good"
     unfinished = report.states[State.PENDING].n + report.states[State.FAILED].n
     return "bad" if unfinished or report.gaps else "warn"
 

@@ -109,9 +109,19 @@ class Report:
         return gaps(self.last_run)
 
     @property
+    def cut(self) -> bool:
+        """Whether the last run was ended before it had seen everything."""
+        return cut(self.last_run)
+
+    @property
     def exit_code(self) -> int:
         """0 when the lists were whole and nothing is pending, failed, missing or gone, else 3."""
         return 3 if self.gaps else verdict.exit_code(self.states)
+
+
+def cut(run: RunInfo | None) -> bool:
+    """Tell whether something ended a run before it had seen everything."""
+    return bool(((run.summary if run else None) or {}).get("ended_by"))
 
 
 def gaps(run: RunInfo | None) -> dict[str, int]:

@@ -66,7 +66,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def closing(report: Report) -> str:
     """Say in one sentence how complete the migration is, the gaps of the lists included."""
-    return verdict.closing(report.states, report.gaps)
+    return verdict.closing(report.states, report.gaps, cut=report.cut)
 
 
 def ledger(counts: dict[State, Count]) -> Iterator[str]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from migrator.archive.records import Count, State
 
 ATTENTION = (State.FAILED, State.MISSING, State.GONE)
 """The states whose attachments are listed at the end of a report."""
+
+
+_BY_THEN = {
+    "Complete: every attachment that the source ever listed is": "What was listed by then is",
+    "Complete, but the source": "Of what was listed by then the source",
+}
+"""How a verdict begins that holds only as far as a pass has come."""
 
 
 def total(counts: Mapping[State, Count]) -> Count:
@@ -42,10 +50,16 @@ def sentence(counts: Mapping[State, Count]) -> str:
     return "Complete: every attachment that the source ever listed is in the archive."
 
 
-def closing(counts: Mapping[State, Count], gaps: Mapping[str, int]) -> str:
-    """Say in one sentence how complete the migration is, the gaps of the lists included."""
+def closing(counts: Mapping[State, Count], gaps: Mapping[str, int], *, cut: bool = False) -> str:
+    """Say how complete the migration is, the gaps of the lists included.
+
+    ``cut`` tells that the last pass ended early: what it did not come to is not proven.
+    """
     if not gaps:
-        return sentence(counts)
+        text = sentence(counts)
+        for whole, by_then in _BY_THEN.items() if cut else ():
+            text = re.sub(f"^{whole}", f"The last pass did not come to its end. {by_then}", text)
+        return text
     texts = {
         "unlisted": "{:,} tickets did not name their attachments",
         "unreadable": "{:,} rows of the ticket list could not be read",

@@ -73,7 +73,7 @@ class Fetcher:
         fetched = await self._ask(work)
         try:
             if _is_lost(fetched.contents, work):
-                return self._lost_at_source(work, fetched)
+                return await self._ask_for_the_lost(work, fetched)
             if fetched.contents.size == fetched.contents.attachment.filesize:
                 return await self._store(work, fetched)
             return await self._second_opinion(work, fetched)
@@ -84,6 +84,19 @@ class Fetcher:
         return await self._source.fetch(
             work.ticket_id, work.id, lambda: _Keeper(self._blobs.writer(), work)
         )
+
+    async def _ask_for_the_lost(self, work: Work, first: Fetched[_Keeper]) -> Tried:
+        """Ask once more: a share that was away for a moment looks like a file that is lost."""
+        second = await self._ask(work)
+        fetched = second._replace(attempts=first.attempts + second.attempts)
+        try:
+            if _is_lost(fetched.contents, work):
+                return self._lost_at_source(work, fetched)
+            if fetched.contents.size == fetched.contents.attachment.filesize:
+                return await self._store(work, fetched)
+            return await self._second_opinion(work, fetched)
+        finally:
+            fetched.sink.abort()
 
     def _lost_at_source(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
         declared = max(fetched.contents.attachment.filesize, work.declared_size)

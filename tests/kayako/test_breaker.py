@@ -219,7 +219,7 @@ def test_a_server_that_never_answered_is_not_waited_for() -> None:
         source = Source()
         await source.fail(10 * MISSES_IN_A_ROW)
         error = SourceUnreachable("no answer")
-        assert not await source.breaker.explains(error, answers=0, outages=0)
+        assert not await source.breaker.explains(error, number=1, outages=0)
         assert source.looks == 0
 
     asyncio.run(story())
@@ -342,17 +342,25 @@ def test_a_call_that_fails_alone_fails() -> None:
     """Somebody else was answered meanwhile, so nobody looks for the server."""
 
     async def story(source: Source) -> None:
-        broken = Call(source, broken=True)
+        tries, ended = 0, False
+
+        async def broken() -> None:
+            nonlocal tries
+            tries += 1
+            for _ in range(5):  # long enough for others to ask and to be answered
+                await asyncio.sleep(0)
+            raise SourceUnreachable("no answer")
 
         async def others() -> None:
-            while broken.tries < 4:
+            while not ended:
                 await source.retrier("y", Call(source))
 
         asking = asyncio.create_task(others())
         with pytest.raises(SourceUnreachable) as caught:
             await source.retrier("x", broken)
+        ended = True
         await asking
-        assert (caught.value.attempts, broken.tries, source.looks) == (4, 4, 0)
+        assert (caught.value.attempts, tries, source.looks) == (4, 4, 0)
 
     play(story, Source())
 
@@ -374,6 +382,23 @@ def test_answers_before_the_last_try_prove_nothing() -> None:
         assert source.breaker.outages == 1
 
     play(story, Source(*[SourceUnreachable("no answer")] * 2))
+
+
+def test_an_answer_that_was_on_its_way_proves_nothing() -> None:
+    """It was asked for before the last try, by when the server may have been gone."""
+
+    async def story(source: Source) -> None:
+        early = source.breaker.begin()
+        last = source.breaker.begin()
+        source.breaker.answered(early)
+        error = SourceUnreachable("no answer")
+        assert await source.breaker.explains(error, number=last, outages=0)
+        later = source.breaker.begin()
+        source.breaker.answered(later)
+        assert not await source.breaker.explains(error, number=last, outages=1)
+        assert (source.breaker.outages, source.looks) == (1, 2)
+
+    play(story, Source(SourceUnreachable("no answer")))
 
 
 def test_a_broken_call_without_witnesses_costs_one_look() -> None:

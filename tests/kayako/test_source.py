@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from migrator.errors import (
+    BadRequest,
     NotFound,
     NotXml,
     ServerFailed,
@@ -446,6 +447,38 @@ def test_a_server_that_refuses(busy: SandboxServer) -> None:
     with pytest.raises(SourceRefused):
         ask(busy, lambda source: source.departments())
     assert len(busy.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        httpx.Response(401, text="Request Denied"),
+        httpx.Response(302, headers={"location": "https://sso.example.com/login"}),
+    ],
+    ids=["401", "302"],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda source: source.fetch(3, 7, Sink),
+        lambda source: source.attachments(3),
+        lambda source: source.ticket(3),
+    ],
+    ids=["fetch", "list", "ticket"],
+)
+def test_one_refusal_is_no_refusal_of_us(refusal: httpx.Response, call: Call[object]) -> None:
+    """What a firewall refuses alone is the trouble of one row, unless the keys are refused, too."""
+    statuses = b"<ticketstatuses><ticketstatus><id>1</id></ticketstatus></ticketstatuses>"
+
+    def firewall(request: httpx.Request) -> httpx.Response:
+        if "TicketStatus" in str(request.url):
+            return httpx.Response(200, content=statuses)
+        return httpx.Response(refusal.status_code, headers=refusal.headers, content=refusal.content)
+
+    with pytest.raises(BadRequest, match="other questions are answered"):
+        ask(firewall, call)
+    with pytest.raises(SourceRefused):
+        ask(replying(refusal.status_code, headers=refusal.headers, content=refusal.content), call)
 
 
 def test_a_wrong_secret(calm: SandboxServer) -> None:

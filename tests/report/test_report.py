@@ -286,6 +286,26 @@ def test_the_verdict(numbers: dict[str, int], code: int, begins: str) -> None:
     assert verdict.sentence(counts(**numbers)).startswith(begins)
 
 
+def test_a_pass_that_was_cut_is_not_called_complete(archive: Archive) -> None:
+    """What ended the last pass early stands in the verdict: who mails stdout reads nothing else."""
+    run = archive.ledger.begin_run("sync", source="s", scope={})
+    archive.ledger.record_ticket(run.id, TicketRow(10, 1), [listed(1)])
+    store(archive, 1, b"one")
+    archive.ledger.finish_run(run.id, exit_code=4, summary={"ended_by": "refused"})
+    ended = "The last pass did not come to its end. "
+    assert (
+        render(build(archive)).splitlines()[-1]
+        == f"{ended}What was listed by then is in the archive."
+    )
+    lost = verdict.closing(counts(stored=2, gone=1), {}, cut=True)
+    assert lost.startswith(
+        f"{ended}Of what was listed by then the source itself no longer has 1 of"
+    )
+    for numbers in ({"failed": 1}, {}):
+        text = verdict.sentence(counts(**numbers))
+        assert verdict.closing(counts(**numbers), {}, cut=True) == text
+
+
 def test_gaps_of_the_lists_keep_a_report_from_being_green(archive: Archive) -> None:
     """What a run could not list is told by every form of the report, however full the ledger."""
     run = archive.ledger.begin_run("run", source="s", scope={})

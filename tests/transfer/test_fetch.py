@@ -151,17 +151,29 @@ def test_a_failing_second_look_leaves_the_row_to_the_next_run(archive: Archive) 
 
 
 def test_empty_contents_of_a_file_with_a_size_are_missing(archive: Archive) -> None:
-    """The source has lost it: recorded, and never stored as zero bytes."""
-    outcome = tried(archive, Scripted(Reply(None, 5))).outcome
+    """The source has lost it, as it says twice: recorded, and never stored as zero bytes."""
+    outcome = tried(archive, Scripted(Reply(None, 5), Reply(None, 5))).outcome
     assert (outcome.state, outcome.problem) == (State.MISSING, "source_lost_file")
+    assert outcome.attempts == 2
     assert outcome.detail == "Kayako lists 5 bytes but has lost the file: its reply is empty"
     assert list(archive.blobs.scan()) == []
 
 
 def test_a_size_only_the_list_knew_is_missing_too(archive: Archive) -> None:
     """A reply that names no size does not turn a lost file into an empty one."""
-    outcome = tried(archive, Scripted(Reply(None, 0)), declared=5).outcome
+    outcome = tried(archive, Scripted(Reply(None, 0), Reply(None, 0)), declared=5).outcome
     assert outcome.state is State.MISSING
+
+
+def test_a_file_that_was_away_for_a_moment_is_no_lost_one(archive: Archive) -> None:
+    """One empty reply proves nothing: what the second one brings counts."""
+    result = tried(archive, Scripted(Reply(None, 5), Reply(b"hello", 5)))
+    assert (result.outcome.state, result.outcome.attempts) == (State.STORED, 2)
+    assert held(archive, result) == b"hello"
+    failed = tried(archive, Scripted(Reply(None, 5), ServerFailed("HTTP 500"))).outcome
+    assert failed.state is State.FAILED
+    odd = tried(archive, Scripted(Reply(None, 5), Reply(b"hell", 5), Reply(b"hell", 5))).outcome
+    assert (odd.state, odd.problem) == (State.STORED, "size_mismatch")
 
 
 def test_an_empty_file_is_a_file(archive: Archive) -> None:
