@@ -120,6 +120,11 @@ class Reading(Figures):
         """Return the number of tickets, without those merged into another one."""
         return self._number("SELECT count(*) FROM tickets WHERE merged_into IS NULL")
 
+    def not_listed_in(self, run_id: int) -> list[int]:
+        """Return the tickets that this run has not listed, merged and deleted ones too."""
+        sql = "SELECT id FROM tickets WHERE listed_run IS NOT ?"
+        return [row[0] for row in self._db.execute(sql, (run_id,))]
+
     def ticket_id_for(self, number: str) -> int | None:
         """Return the id of the ticket with that number: a mapped one, else the ticket's own id."""
         found = self._db.one("SELECT ticket_id FROM ticket_numbers WHERE number = ?", (number,))

@@ -13,7 +13,7 @@ from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.source import Source
 from migrator.kayako.urls import safe
 from migrator.transfer.fetch import Fetcher
-from migrator.transfer.result import DeletionLimit, RunOptions, RunResult
+from migrator.transfer.result import MOST_GAPS, DeletionLimit, RunOptions, RunResult
 from migrator.transfer.run import run
 from migrator.transfer.stop import Stop
 from migrator.transfer.sync import SyncOptions, plan
@@ -27,7 +27,13 @@ T = TypeVar("T")
 
 
 def options_from(
-    config: Config, scope: Scope, *, kind: str, recheck: bool = False, accept: bool = False
+    config: Config,
+    scope: Scope,
+    *,
+    kind: str,
+    recheck: bool = False,
+    accept: bool = False,
+    every_id: bool = False,
 ) -> RunOptions:
     """Translate configuration and command line into what a run wants to know."""
     kayako = config.kayako
@@ -40,6 +46,7 @@ def options_from(
         recheck=recheck,
         deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept),
         posts=kayako.posts,
+        most_gaps=None if every_id else MOST_GAPS,
     )
 
 

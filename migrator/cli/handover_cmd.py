@@ -152,6 +152,7 @@ def check_as_dict(checked: Check) -> dict[str, object]:
         "damaged": checked.damaged.n,
         "lost": checked.lost.n,
         "wrong": checked.wrong.n,
+        "not_handed_over": checked.not_handed_over,
         "named": {
             "damaged": checked.damaged.named,
             "lost": checked.lost.named,
@@ -186,8 +187,15 @@ def _print_check(checked: Check) -> None:
     for name, faults in kinds.items():
         for one in faults.named[:SHOWN]:
             click.echo(f"  {name} {shown(one)}")
-    whole = "This handover is whole." if checked.exit_code == 0 else "Do not trust this handover."
-    click.echo(whole)
+    if checked.exit_code:
+        click.echo("Do not trust this handover.")
+    elif lacking := checked.not_handed_over:
+        click.echo(
+            f"This handover is whole, but for {lacking:,} files that the archive had damaged "
+            "or lost when it was made."
+        )
+    else:
+        click.echo("This handover is whole.")
 
 
 def _advise(made: Handover) -> None:

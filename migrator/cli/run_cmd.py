@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 @click.option(
     "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
 )
+@click.option(
+    "--every-id",
+    is_flag=True,
+    help="Ask for every ticket id that no list names, not only for up to a thousand.",
+)
 @click.option("--dry-run", is_flag=True, help="Write nothing; the same as `migrator plan`.")
 @click.option(
     "--plan",
@@ -42,6 +47,7 @@ def run(
     scope: Scope,
     recheck: bool,
     accept_deletions: bool,
+    every_id: bool,
     dry_run: bool,
     plan_path: Path | None,
 ) -> int:
@@ -71,7 +77,9 @@ def run(
 
     config = app.load()
     warn_of_network(config.archive.path)
-    options = options_from(config, scope, kind="run", recheck=recheck, accept=accept_deletions)
+    options = options_from(
+        config, scope, kind="run", recheck=recheck, accept=accept_deletions, every_id=every_id
+    )
     if plan_path is not None:
         options = replace(options, plan=checked_plan(plan_path, options))
     with open_archive(config.archive.path, command="run") as archive:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from migrator.events import Listener, PaceChanged, ignore
+from migrator.events import Listener, Notice, PaceChanged, ignore
 
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
@@ -22,6 +22,8 @@ GOOD_IN_A_ROW: Final = 16
 """Answers without trouble after which one more request may be in flight."""
 BEARABLE: Final = 1.0
 """Seconds to the head of a reply that are never called slow."""
+TOLD: Final = 10.0
+"""Seconds of a pause that nobody takes for a hanging program."""
 SLOWER: Final = 4.0
 """How many times its best a source may take before it counts as slow."""
 
@@ -79,8 +81,12 @@ class Pacer:
         return Slot(self, urgent=urgent)
 
     def hold(self, seconds: float) -> None:
-        """Let no request start during the next ``seconds``."""
-        self._next_start = max(self._next_start, self.clock() + seconds)
+        """Let no request start during the next ``seconds``; a long pause is told."""
+        until = self.clock() + seconds
+        if seconds >= TOLD and until - self._next_start >= TOLD:
+            text = f"the source asks for a pause: no request for {seconds:.0f} s"
+            self._listener(Notice(text, "warning"))
+        self._next_start = max(self._next_start, until)
 
     def close_until(self, done: asyncio.Task[None]) -> None:
         """Let only urgent requests start until ``done``; if it fails, others get its error."""

@@ -40,6 +40,7 @@ class Faults:
 class Check:
     """What reading a handover again has shown; ``finished`` is what it says of itself.
 
+    ``not_handed_over`` contents were damaged or lost in the archive when it was made, as it says.
     ``wrong`` are things that do not fit together: lines that cannot be read, numbers that do not
     add up, names that lead nowhere.
     """
@@ -50,6 +51,7 @@ class Check:
     damaged: Faults = field(default_factory=Faults)
     lost: Faults = field(default_factory=Faults)
     wrong: Faults = field(default_factory=Faults)
+    not_handed_over: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -68,6 +70,8 @@ def check(
     if not marker:
         raise ConfigError(f"There is no handover in {str(root)!r}: it has no {MARKER}.")
     found = Check(finished=marker.get("finished") is True)
+    for name in ("damaged", "lost"):
+        found.not_handed_over += number if isinstance(number := marker.get(name), int) else 0
     if not found.finished:
         found.wrong.add(f"{MARKER}: the handover was not finished; make it again")
     _Reader(root, marker, found, tell, stopped)()

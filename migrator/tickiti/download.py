@@ -13,7 +13,7 @@ from io import FileIO
 from starlette.types import Receive, Send
 
 from migrator.archive import Archive
-from migrator.archive.records import Row, Token
+from migrator.archive.records import Row, State, Token
 from migrator.tickiti import audit
 from migrator.tickiti.asked import AttachmentRequest, TicketName, attachment_request
 from migrator.tickiti.auth import Doorkeeper
@@ -97,7 +97,7 @@ class DownloadAttachment(Endpoint):
         if attachment_id is not None:
             known = self._known(attachment_id, lambda: self._look_up(attachment_id))
         if known is None or known.row.ticket_id != ticket_id:
-            raise Refusal(404, "not_found", "This ticket has no such attachment.")
+            raise _no_such_attachment()
         return known
 
     def _look_up(self, attachment_id: int) -> _Known | None:
@@ -123,6 +123,8 @@ class DownloadAttachment(Endpoint):
             )
 
     def _open(self, row: Row) -> FileIO:
+        if row.state is State.DELETED and not self._settings.serves(row):
+            raise _no_such_attachment()
         if not self._settings.serves(row) or row.sha256 is None:
             raise _file_missing()
         file = self._archive.blobs.find(row.sha256)
@@ -137,6 +139,10 @@ class DownloadAttachment(Endpoint):
             _warn(row, "is damaged")
             raise _file_missing()
         return content
+
+
+def _no_such_attachment() -> Refusal:
+    return Refusal(404, "not_found", "This ticket has no such attachment.")
 
 
 def _file_missing() -> Refusal:

@@ -7,6 +7,7 @@ from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
+from migrator.transfer.gaps import Gaps
 from migrator.transfer.recent import LARGEST_PAGE, ask_count, settled_until
 from migrator.transfer.walk import Helpdesk, walk
 
@@ -49,6 +50,7 @@ class Enumeration:
             if not moved and (met or look):  # an empty list may be a slip of the source
                 break
         await self._settle_absent()
+        await Gaps(duty, self._crew).ask(self._met)
         await self._compare(met)
         if not duty.result.short:
             latest = min(duty.result.started, max(self._crew.listed.values(), default=0))

@@ -130,6 +130,9 @@ class Ledger(Protocol):
     def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
         """Give tickets, by id, that this run has not listed and that should be somewhere."""
 
+    def not_listed_in(self, run_id: int, /) -> list[int]:
+        """Return tickets that a run has not listed, merged and deleted ones too."""
+
     def leftovers(
         self, run_id: int, *, after: int = 0, limit: int = 500, recheck: bool = False
     ) -> list[Work]:

@@ -54,6 +54,10 @@ class Increment:
     unreadable: dict[int, str] = field(default_factory=dict)
 
 
+MOST_GAPS = 1000
+"""Ticket ids in no list that are asked for unless more is wanted: each costs a light request."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run goes about it.
@@ -64,6 +68,7 @@ class RunOptions:
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
     keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
     attachments: enough for an estimate, never for a pull. What is listed is compared with ``plan``.
+    Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
     """
 
     source_name: str
@@ -79,6 +84,7 @@ class RunOptions:
     posts: bool = False
     fast: bool = False
     plan: PlanFile | None = None
+    most_gaps: int | None = MOST_GAPS
 
 
 @dataclass(slots=True)

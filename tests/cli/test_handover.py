@@ -58,6 +58,10 @@ def test_damage_is_told_and_costs_6(cli: Cli, home: Path) -> None:
     blob.write_bytes(b"abd")
     made = cli("handover", "out")
     assert made.code == 6
+    checked = cli("handover", "--check", "out")
+    assert checked.code == 0
+    assert "whole, but for 1 files that the archive had damaged or lost" in checked.out
+    assert json.loads(cli("handover", "--check", "out", "--json").out)["not_handed_over"] == 1
     assert f"damaged {blob.name}" in made.out
     assert "`migrator verify --repair`" in made.err
     copy = next((home / "good" / "files").glob("??/??/*"))

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from migrator.errors import SourceDown
-from migrator.events import Event, PaceChanged
+from migrator.events import Event, Notice, PaceChanged
 from migrator.kayako.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer
 
 
@@ -144,6 +144,18 @@ def test_the_longest_hold_counts() -> None:
     pacer.hold(30.0)
     pacer.hold(1.0)
     assert starts(pacer, clock, 1) == [30.0]
+
+
+def test_a_long_hold_is_told_once() -> None:
+    """Who watches a run that stands still learns why; a short pause is nobody's business."""
+    heard: list[Event] = []
+    clock = Clock()
+    pacer = Pacer(2, clock=clock, sleep=clock.sleep, listener=heard.append)
+    for seconds in (5.0, 30.0, 31.0, 29.0):
+        pacer.hold(seconds)
+    assert [one.text for one in heard if isinstance(one, Notice)] == [
+        "the source asks for a pause: no request for 30 s"
+    ]
 
 
 # How many at once, by what the server bears

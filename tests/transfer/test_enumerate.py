@@ -300,7 +300,7 @@ def test_a_row_that_is_readable_at_the_second_look_is_no_gap(archive: Archive) -
 
 
 def test_a_row_that_stays_unreadable_is_a_gap(archive: Archive) -> None:
-    """Its row is told, exit 3, and the others are stored."""
+    """Its row is told, exit 3; the others are stored, and it is, too, if it answers by its id."""
 
     class Poisoned(Desk):
         def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
@@ -311,7 +311,7 @@ def test_a_row_that_stays_unreadable_is_a_gap(archive: Archive) -> None:
 
     result = pull(Poisoned(3), archive)
     assert (result.exit_code, result.unreadable) == (3, {1: "HTTP 500"})
-    assert states(archive) == {1: "stored", 3: "stored"}
+    assert states(archive) == {1: "stored", 2: "stored", 3: "stored"}
 
 
 def test_fewer_tickets_than_the_source_counts_are_told(archive: Archive) -> None:

@@ -1,0 +1,87 @@
+"""Tickets that no list names: their department or status was deleted, and Kayako hides them.
+
+Kayako lists tickets by department and status only, so what belongs to a row that is gone is in
+no list and in no count, but answers under its id (facts of Kayako's source). Most ids that no
+list names are of deleted and merged tickets, which cost one light request each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from migrator.errors import Again, Interrupted, SourceError
+from migrator.events import Notice
+from migrator.transfer.crew import Crew, Duty
+from migrator.transfer.follow import follow
+from migrator.transfer.walk import TRASH
+
+MOST_UNASKED = 10
+"""Failures after which the others are not asked for: a check must not wear a server out."""
+
+
+class Gaps:
+    """Asks for the ids below the highest one that neither a list nor the ledger knows."""
+
+    def __init__(self, duty: Duty, crew: Crew) -> None:
+        self._duty = duty
+        self._crew = crew
+        self._found = 0
+        self._failed = 0
+
+    async def ask(self, met: set[int]) -> None:
+        """Have the tickets listed that answer, unless there are too many ids to ask for."""
+        duty = self._duty
+        known = await self._known_besides(met)
+        highest = max(max(met, default=0), max(known, default=0))
+        gaps = highest - len(met) - len(known)
+        if duty.options.most_gaps is not None and gaps > duty.options.most_gaps:
+            text = (
+                f"{gaps:,} ticket ids are in no list: of deleted and merged tickets, and of any "
+                "whose department or status was deleted; `migrator run --every-id` asks for each"
+            )
+            duty.listener(Notice(text))
+            return
+        left = (number for number in range(1, highest) if not (number in met or number in known))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(duty.options.concurrency):
+                group.create_task(self._ask_each(left))
+        await self._crew.idle()
+        if self._found:
+            text = (
+                f"{self._found:,} tickets are in no list of the source, but were found by their id"
+            )
+            duty.listener(Notice(text))
+        if self._failed:
+            text = f"{self._failed:,} ticket ids that are in no list could not be asked for"
+            duty.listener(Notice(text, "warning"))
+
+    async def _known_besides(self, met: set[int]) -> set[int]:
+        """Give the tickets that are known without having been met by the last walk."""
+        duty, crew = self._duty, self._crew
+        earlier = await duty.recorder.do(lambda: duty.ledger.not_listed_in(duty.result.run_id))
+        parts = (earlier, crew.listed, crew.absent, duty.result.unlisted)
+        return {number for part in parts for number in part if number not in met}
+
+    async def _ask_each(self, left: Iterator[int]) -> None:
+        for number in left:
+            if self._duty.stop.asked or self._failed >= MOST_UNASKED:
+                return
+            try:
+                await self._ask(number)
+            except Interrupted:
+                return
+            except SourceError as error:
+                if error.again is Again.STOP:
+                    raise
+                self._failed += 1
+
+    async def _ask(self, number: int) -> None:
+        """Ask for one ticket; one in the trash stays there, unless the trash is wanted."""
+        duty, crew = self._duty, self._crew
+        ticket = await follow(duty, number)
+        if ticket is None or ticket.id in crew.listed:
+            return
+        if ticket.department_id != TRASH or duty.options.scope.include_trash:
+            self._found += 1
+            await crew.list_ticket(ticket)
