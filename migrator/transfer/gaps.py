@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from migrator.errors import Again, Interrupted, SourceError
+from migrator.errors import Again, Interrupted, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
@@ -71,6 +71,8 @@ class Gaps:
                 await self._ask(number)
             except Interrupted:
                 return
+            except UnexpectedReply:
+                continue  # an empty list, where a server has no other word for "not there"
             except SourceError as error:
                 if error.again is Again.STOP:
                     raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from migrator.archive import Archive
-from migrator.errors import MigratorError, ServerFailed, SourceRefused
+from migrator.errors import MigratorError, ServerFailed, SourceRefused, UnexpectedReply
 from migrator.events import Notice
 from migrator.kayako.records import Ticket
 from migrator.transfer.gaps import MOST_UNASKED
@@ -106,6 +106,14 @@ def test_a_source_that_cannot_say_is_left_alone(archive: Archive) -> None:
     assert pull(desk, archive, ear=ear).exit_code == 0
     assert MOST_UNASKED <= len(desk.asked("ticket")) <= MOST_UNASKED + 2
     assert "ticket ids that are in no list could not be asked for" in told(ear)
+
+
+def test_an_empty_reply_is_an_answer(archive: Archive) -> None:
+    """A server that sends an empty list for what is not there is asked for all of them."""
+    desk, ear = Broken(lambda: UnexpectedReply("the reply holds 0 tickets")), Ear()
+    assert pull(desk, archive, ear=ear).exit_code == 0
+    assert len(desk.asked("ticket")) == 99
+    assert "could not be asked" not in told(ear)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
