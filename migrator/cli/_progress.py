@@ -120,7 +120,6 @@ class Lines(_Base):
     def __call__(self, event: events.Event, /) -> None:
         """Take one event; print when it is time."""
         self._tally.take(event)
-        self._untold = True
         if text := _sentence(event, self._tally):
             self._print(text)
             if isinstance(event, events.RunStarted):  # that was the line at once
@@ -129,6 +128,8 @@ class Lines(_Base):
             self._print(self._line())
             self._untold = False
             self._due = self._clock() + LINE_EVERY
+        else:
+            self._untold = True
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

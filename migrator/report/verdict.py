@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from migrator.archive.records import Count, State
@@ -10,12 +9,7 @@ from migrator.archive.records import Count, State
 ATTENTION = (State.FAILED, State.MISSING, State.GONE)
 """The states whose attachments are listed at the end of a report."""
 
-
-_BY_THEN = {
-    "Complete: every attachment that the source ever listed is": "What was listed by then is",
-    "Complete, but the source": "Of what was listed by then the source",
-}
-"""How a verdict begins that holds only as far as a pass has come."""
+_CUT = "The last pass did not come to its end."
 
 
 def total(counts: Mapping[State, Count]) -> Count:
@@ -29,8 +23,11 @@ def exit_code(counts: Mapping[State, Count]) -> int:
     return 3 if any(counts[state].n for state in troubles if state in counts) else 0
 
 
-def sentence(counts: Mapping[State, Count]) -> str:
-    """Say in one sentence what the counts mean and what to do next."""
+def sentence(counts: Mapping[State, Count], *, cut: bool = False) -> str:
+    """Say what the counts mean and what to do next.
+
+    ``cut`` tells that the last pass ended early: what it did not come to is not proven.
+    """
 
     def n(state: State) -> int:
         return counts[state].n if state in counts else 0
@@ -43,23 +40,20 @@ def sentence(counts: Mapping[State, Count]) -> str:
             "`migrator run` goes on where it stopped and tries them again."
         )
     if lost := n(State.MISSING) + n(State.GONE):
+        begin = f"{_CUT} Of what was listed by then" if cut else "Complete, but"
         return (
-            f"Complete, but the source itself no longer has {lost:,} of its attachments. "
+            f"{begin} the source itself no longer has {lost:,} of its attachments. "
             "`migrator run --recheck` asks for them once more."
         )
+    if cut:
+        return f"{_CUT} What was listed by then is in the archive."
     return "Complete: every attachment that the source ever listed is in the archive."
 
 
 def closing(counts: Mapping[State, Count], gaps: Mapping[str, int], *, cut: bool = False) -> str:
-    """Say how complete the migration is, the gaps of the lists included.
-
-    ``cut`` tells that the last pass ended early: what it did not come to is not proven.
-    """
+    """Say how complete the migration is, the gaps of the lists included."""
     if not gaps:
-        text = sentence(counts)
-        for whole, by_then in _BY_THEN.items() if cut else ():
-            text = re.sub(f"^{whole}", f"The last pass did not come to its end. {by_then}", text)
-        return text
+        return sentence(counts, cut=cut)
     texts = {
         "unlisted": "{:,} tickets did not name their attachments",
         "unreadable": "{:,} rows of the ticket list could not be read",

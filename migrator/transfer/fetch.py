@@ -71,12 +71,13 @@ class Fetcher:
 
     async def _fetch(self, work: Work) -> Tried:
         fetched = await self._ask(work)
+        if _is_lost(fetched.contents, work):
+            # Asked twice: a share that was away for a moment looks like a file that is lost.
+            fetched.sink.abort()
+            second = await self._ask(work)
+            fetched = second._replace(attempts=fetched.attempts + second.attempts)
         try:
-            if _is_lost(fetched.contents, work):
-                return await self._ask_for_the_lost(work, fetched)
-            if fetched.contents.size == fetched.contents.attachment.filesize:
-                return await self._store(work, fetched)
-            return await self._second_opinion(work, fetched)
+            return await self._judge(work, fetched)
         finally:
             fetched.sink.abort()
 
@@ -85,18 +86,12 @@ class Fetcher:
             work.ticket_id, work.id, lambda: _Keeper(self._blobs.writer(), work)
         )
 
-    async def _ask_for_the_lost(self, work: Work, first: Fetched[_Keeper]) -> Tried:
-        """Ask once more: a share that was away for a moment looks like a file that is lost."""
-        second = await self._ask(work)
-        fetched = second._replace(attempts=first.attempts + second.attempts)
-        try:
-            if _is_lost(fetched.contents, work):
-                return self._lost_at_source(work, fetched)
-            if fetched.contents.size == fetched.contents.attachment.filesize:
-                return await self._store(work, fetched)
-            return await self._second_opinion(work, fetched)
-        finally:
-            fetched.sink.abort()
+    async def _judge(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
+        if _is_lost(fetched.contents, work):
+            return self._lost_at_source(work, fetched)
+        if fetched.contents.size == fetched.contents.attachment.filesize:
+            return await self._store(work, fetched)
+        return await self._second_opinion(work, fetched)
 
     def _lost_at_source(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
         declared = max(fetched.contents.attachment.filesize, work.declared_size)

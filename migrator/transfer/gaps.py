@@ -1,7 +1,8 @@
 """Tickets that no list names: their department or status was deleted, and Kayako hides them.
 
 Kayako lists tickets by department and status only, so what belongs to a row that is gone is in
-no list and in no count, but answers under its id (facts of Kayako's source). Most ids that no
+no list and in no count, but answers under its id (read in the source of Kayako 4, where ids of
+departments and statuses that do not exist are dropped from what was asked for). Most ids that no
 list names are of deleted and merged tickets, which cost one light request each.
 """
 

@@ -67,7 +67,8 @@ def test_lines_tell_how_reading_files_ended() -> None:
     again = io.StringIO()
     with Lines(again, clock) as tell:
         tell(events.BlobChecked("ab", 100, "ok", total=1))
-    assert len(again.getvalue().splitlines()) == 1
+        tell(events.Notice("a word in between"))
+    assert [line[:10] for line in again.getvalue().splitlines()] == ["1 of 1 fil", "a word in "]
 
 
 def test_lines_tell_the_whole_story() -> None:
