@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from migrator.cli._heap import share_one_heap
 from migrator.kayako.settings import KayakoSettings
 from migrator.transfer.stop import Stop
 
 T = TypeVar("T")
-
-_M_ARENA_MAX = -8  # of malloc.h
 
 
 def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
@@ -34,11 +32,5 @@ def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
 
 def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
     """Make the pool that parses, hashes and writes: more threads only pass the GIL around."""
-    _share_one_heap()
+    share_one_heap()
     return ThreadPoolExecutor(min(settings.concurrency, 4), thread_name_prefix="transfer")
-
-
-def _share_one_heap() -> None:
-    """Let no thread have a heap of its own: each would keep megabytes, while the GIL is shared."""
-    with suppress(AttributeError, OSError, TypeError):  # there is nothing to tell but glibc
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

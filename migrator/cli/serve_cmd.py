@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator.cli._common import App, note, open_beside, pass_app
+from migrator.cli._heap import keep_blocks
 from migrator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def serve(
     from migrator.tickiti import serve as serve_app
     from migrator.web import Board, Sessions
 
+    keep_blocks()
     config, archive = open_beside(app, read_only=read_only)
     with archive:
         given = {

@@ -1,4 +1,4 @@
-"""What the commands that loop share."""
+"""What the commands that loop or serve tell the allocator of memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,28 @@ libc.fclose(stream)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have one heap")
+BLOCKS = """
+import resource, sys
+from migrator.cli._heap import keep_blocks
+from migrator.tickiti.content import BLOCK
+
+if sys.argv[1] == "kept":
+    keep_blocks()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def send():
+    blocks = [b"x" * (BLOCK // 3 * 4) for _ in range(8)]
+send()
+before = faults()
+for _ in range(100):
+    send()
+print((faults() - before) // 100)
+"""
+
+only_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+
+
+@only_glibc
 @pytest.mark.parametrize(("how", "heaps"), [("apart", 3), ("shared", 1)])
 def test_threads_share_one_heap(tmp_path: Path, how: str, heaps: int) -> None:
     """Threads that transfer keep no memory of their own, as they would if nobody said so."""
@@ -41,3 +62,16 @@ def test_threads_share_one_heap(tmp_path: Path, how: str, heaps: int) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     subprocess.run([sys.executable, "-c", ALLOCATE, told, how], env=plain, check=True)
     assert told.read_text().count("<heap nr=") == heaps
+
+
+@only_glibc
+def test_blocks_of_downloads_keep_their_memory() -> None:
+    """No block of a download has its pages mapped anew, as all would if nobody said so."""
+    # What malloc does when it is not told depends on what was freed before, but for this.
+    env = dict(os.environ, MALLOC_MMAP_THRESHOLD_="131072")
+    faults = {
+        how: int(subprocess.check_output([sys.executable, "-c", BLOCKS, how], env=env))
+        for how in ("plain", "kept")
+    }
+    assert faults["plain"] > 100
+    assert faults["kept"] < 5

@@ -11,6 +11,7 @@ import pytest
 
 from migrator.archive.records import State
 from migrator.tickiti import EndpointSettings
+from migrator.tickiti.content import BLOCK
 
 if TYPE_CHECKING:
     from tests.tickiti.conftest import Desk, OpenDesk
@@ -61,7 +62,7 @@ def test_headers_of_a_download(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [0, 1, 2, 3, 48 * 1024 - 1, 48 * 1024, 48 * 1024 + 1, 96 * 1024, 300_001]
+    "size", [0, 1, 2, 3, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 1]
 )
 def test_bytes_come_back_at_every_size(desk: Desk, size: int) -> None:
     """Empty files, whole blocks and every remainder of three come back byte for byte, twice."""

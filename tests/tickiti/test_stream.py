@@ -146,7 +146,7 @@ def drive(desk: Desk, attachment: int, *, leave_after: int) -> list[Message]:
 
 def test_nothing_more_is_read_for_a_client_that_left(desk: Desk) -> None:
     """A closed connection stops the reading of a large file within a few blocks."""
-    attachment = desk.attach("a.zip", BIG)
+    attachment = desk.attach("a.zip", BIG * 3)
     assert len(drive(desk, attachment, leave_after=1000)) > 20
     sent = drive(desk, attachment, leave_after=4)
     assert len(sent) < 8
@@ -154,10 +154,10 @@ def test_nothing_more_is_read_for_a_client_that_left(desk: Desk) -> None:
 
 
 def test_messages_stay_small(desk: Desk) -> None:
-    """A large file goes out in pieces of at most 64 KiB, whose sum is the promised length."""
+    """A large file goes out in pieces of at most 192 KiB, whose sum is the promised length."""
     sent = drive(desk, desk.attach("a.zip", BIG), leave_after=1000)
     pieces = [message["body"] for message in sent[1:]]
-    assert max(map(len, pieces)) <= 64 * 1024
+    assert max(map(len, pieces)) <= 192 * 1024
     assert dict(sent[0]["headers"])[b"content-length"] == b"%d" % sum(map(len, pieces))
     small = drive(desk, desk.attach("b.zip", b"small"), leave_after=1000)
     assert len(small) == 2
