@@ -212,10 +212,10 @@ def _requests(
     It walks the pages, which overlap, twice: to see that nothing moves.
     """
     tickets = max(dry.result.tickets, total or 0)
-    new_in_page = max(1, options.page_size - options.page_size // OVERLAP)
+    sizes = [options.page_of(look) for look in (0, 1)]
     unread = archive.threads.count_unread() + tickets - dry.result.tickets
     return Requests(
-        pages=2 * -(-tickets // new_in_page),
+        pages=sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes),
         lists=tickets,
         fetches=todo,
         threads=unread if options.posts else 0,

@@ -8,7 +8,8 @@ from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
 from migrator.transfer.gaps import Gaps
-from migrator.transfer.recent import LARGEST_PAGE, ask_count, settled_until
+from migrator.transfer.once import both
+from migrator.transfer.recent import ask_count, settled_until
 from migrator.transfer.walk import Helpdesk, walk
 
 
@@ -35,11 +36,7 @@ class Enumeration:
 
     async def _walk_until_still(self) -> None:
         duty = self._duty
-        duty.result.total = await ask_count(duty, self._helpdesk)
-        duty.listener(TicketsCounted(duty.result.total))
-        until = None
-        if duty.options.scope.whole:  # asked before the walk: what changes during it is later
-            until = await settled_until(duty, self._helpdesk)
+        until = await self._look_ahead()
         met = 0
         for look in range(duty.options.looks):
             met, moved = await self._look(look)
@@ -55,6 +52,20 @@ class Enumeration:
         if not duty.result.short:
             latest = min(duty.result.started, max(self._crew.listed.values(), default=0))
             duty.result.watermark = latest if until is None else until
+
+    async def _look_ahead(self) -> int | None:
+        """Count the tickets; give the activity until which a walk that begins now is sure."""
+        duty = self._duty
+
+        async def count() -> None:
+            duty.result.total = await ask_count(duty, self._helpdesk)
+            duty.listener(TicketsCounted(duty.result.total))
+
+        if not duty.options.scope.whole:
+            await count()
+            return None
+        _, until = await both(count(), settled_until(duty, self._helpdesk))
+        return until
 
     async def _settle_absent(self) -> None:
         """Ask for tickets that the walk met and whose attachments were answered with 404.
@@ -77,10 +88,7 @@ class Enumeration:
         await crew.idle()
 
     async def _look(self, look: int) -> tuple[int, int]:
-        """Walk once; gives the tickets met and how many of them were new or changed.
-
-        Each look takes larger pages: it costs fewer requests and leaves less to move between them.
-        """
+        """Walk once; gives the tickets met and how many of them were new or changed."""
         duty, crew = self._duty, self._crew
         self._met = set()
         moved = 0
@@ -89,7 +97,7 @@ class Enumeration:
             duty.source,
             self._helpdesk,
             duty.options.scope,
-            page_size=min(duty.options.page_size << look, LARGEST_PAGE),
+            page_size=duty.options.page_of(look),
             unreadable=duty.result.unreadable,
         ):
             if duty.stop.asked:

@@ -24,8 +24,6 @@ from migrator.transfer.walk import Helpdesk, Order, Pages, Scope, count_tickets,
 
 ENOUGH = 10
 """Tickets that show how a list is sorted."""
-LARGEST_PAGE = 1000
-"""Tickets in one page of a second or third look."""
 
 
 async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
@@ -187,7 +185,7 @@ class Recent:
         duty = self._duty
         try:
             for look in range(duty.options.looks):
-                rows = await self._look(min(duty.options.page_size << look, LARGEST_PAGE))
+                rows = await self._look(duty.options.page_of(look))
                 if duty.stop.asked or len(self._met) + len(duty.result.unreadable) >= rows:
                     return
             text = "the list by last activity leaves tickets out"

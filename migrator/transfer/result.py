@@ -58,6 +58,10 @@ MOST_GAPS = 1000
 """Ticket ids in no list that are asked for unless more is wanted: each costs a light request."""
 
 
+LARGEST_PAGE = 1000
+"""Tickets in one page of a second or third look."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run goes about it.
@@ -85,6 +89,13 @@ class RunOptions:
     fast: bool = False
     plan: PlanFile | None = None
     most_gaps: int | None = MOST_GAPS
+
+    def page_of(self, look: int) -> int:
+        """Give the tickets in one page of a look, the first of which is 0.
+
+        Later looks take larger ones: they cost fewer requests and leave less to move between.
+        """
+        return min(self.page_size << 2 * look, LARGEST_PAGE)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.kayako.records import Department, Ticket, TicketStatus
+from migrator.transfer.once import both
 from migrator.transfer.protocols import Source
 
 MOST_LOST_ROWS = 20
@@ -122,13 +123,12 @@ async def look_around(source: Source) -> Helpdesk:
     tickets only, and nobody would miss the others; without a department that has tickets there is
     nothing to list, and a slip of the source would pass for an empty helpdesk.
     """
-    departments = await source.departments()
+    departments, statuses = await both(source.departments(), source.statuses())
     if not any(one.app == "tickets" for one in departments):
         raise UnexpectedReply(
             "Kayako names no department that has tickets, so none could be listed; "
             "check the API with `migrator doctor`"
         )
-    statuses = await source.statuses()
     if not statuses:
         raise UnexpectedReply(
             "Kayako names no ticket status, so resolved tickets could not be listed; "
