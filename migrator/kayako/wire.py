@@ -42,11 +42,12 @@ class Wire(httpx.AsyncBaseTransport):
     """Connections to a server, kept for the next request when a reply ended as it should.
 
     How many there are is up to the caller: each request in flight has one. ``context`` is for
-    https. A GET on a connection that was kept too long, and that the server closes before a
-    byte of a reply, is sent once more on a new one; what must not be sent twice gets a new one.
+    https, and None where that is not asked for. A GET on a connection that was kept too long,
+    and that the server closes before a byte of a reply, is sent once more on a new one; what
+    must not be sent twice gets a new one.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
@@ -106,6 +107,8 @@ class Wire(httpx.AsyncBaseTransport):
     async def _connect(self, origin: Origin, within: float | None) -> _Connection:
         scheme, host, port = origin
         tls = self._context if scheme == "https" else None
+        if scheme == "https" and tls is None:
+            raise httpx.UnsupportedProtocol("no authorities were given to check certificates with")
         try:
             async with asyncio.timeout(within):
                 _, connection = await asyncio.get_running_loop().create_connection(

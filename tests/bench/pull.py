@@ -124,6 +124,7 @@ def cases(*, quick: bool) -> list[Case]:
         Case("50 ms", far, 50, 16, 0.05),
     ]
     if not quick:
+        found.append(Case("no latency, files of 1 MB", Shape(400, size=1_000_000)))
         found.append(Case("200 ms", Shape(800), 200, 16, 0.05))
         found.append(Case("no latency, with posts", near, posts=True))
         found.append(Case("50 ms, with posts", far, 50, 8, 0.05, posts=True))

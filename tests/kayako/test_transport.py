@@ -750,7 +750,17 @@ def test_an_environment_without_certificates(
     """SSL_CERT_FILE that names nothing is told as what it is."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
     with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
-        get(using=settings())
+        get(using=settings(url=HTTPS_URL))
+
+
+def test_plain_http_waits_for_no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the authorities takes a tenth of a second, which only https is in need of."""
+    made: list[KayakoSettings] = []
+    monkeypatch.setattr(module, "_tls", made.append)
+    Transport(settings(url="HTTP://help.example.com/api/"), Pacer(1))
+    assert made == []
+    Transport(settings(url=HTTPS_URL), Pacer(1))
+    assert len(made) == 1
 
 
 # Proxies

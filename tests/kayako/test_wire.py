@@ -319,6 +319,12 @@ def test_addresses_that_are_none(url: str) -> None:
         asyncio.run(ask(Wire(ssl.create_default_context()), url))
 
 
+def test_no_https_without_authorities() -> None:
+    """A wire that was made for plain HTTP never speaks TLS with whomever it finds."""
+    with pytest.raises(httpx.UnsupportedProtocol):
+        asyncio.run(ask(Wire(None), "https://127.0.0.1:9/"))
+
+
 def test_a_line_break_in_a_header() -> None:
     """Nothing can be smuggled into a request by a header."""
     with pytest.raises(httpx.LocalProtocolError):
