@@ -137,7 +137,7 @@ def measure(times: int, *, quick: bool, folder: Path | None = None) -> dict[str,
         found = [
             _measured(case, times, space / str(at)) for at, case in enumerate(cases(quick=quick))
         ]
-        sizes = {"60 KB": Shape(200, size=60_000), "200 MB": Shape(2, size=200_000_000)}
+        sizes = {"60 KB": Shape(200, size=60_000), "200 MB": Shape(8, size=200_000_000)}
         memory = {
             name: _memory(shape, times, space / f"memory-{at}")
             for at, (name, shape) in enumerate(sizes.items())
