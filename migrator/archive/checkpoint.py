@@ -93,6 +93,7 @@ class Checkpoint:
         self.border = Border(path)
         self._lock = threading.RLock()
         self._depth = 0
+        self._whole = self._spoilt = False
         self._database: Database | None = None
 
     @classmethod
@@ -192,9 +193,16 @@ class Checkpoint:
         """Make all writes of the block happen, durably, or none of them.
 
         The outermost block is a transaction that is on disk when the block ends; blocks inside
-        it are savepoints. Other threads wait meanwhile.
+        it are savepoints, but in :meth:`whole`. Other threads wait meanwhile.
         """
         with self._lock:
+            if self._whole:
+                try:
+                    yield
+                except BaseException:
+                    self._spoilt = True
+                    raise
+                return
             if self.conn.in_transaction:
                 self._depth += 1
                 name = f"level_{self._depth}"
@@ -215,6 +223,22 @@ class Checkpoint:
                 raise
             finally:
                 self._depth = max(self._depth - 1, 0)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Make the block a transaction of which an error anywhere inside undoes all.
+
+        So blocks inside it need no savepoints, which take a fifth of the time of a small write.
+        Raises ArchiveError when such an error was caught and the block ended as if all was well.
+        """
+        with self.atomic():
+            self._whole, self._spoilt = True, False
+            try:
+                yield
+            finally:
+                self._whole = False
+            if self._spoilt:
+                raise ArchiveError("A part of a transaction failed, so nothing of it is kept.")
 
     @contextlib.contextmanager
     def in_passing(self) -> Iterator[None]:

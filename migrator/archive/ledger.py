@@ -110,6 +110,10 @@ class Ledger(Planning):
         """Group all writes of the block into one durable transaction; may be nested."""
         return self._db.atomic()
 
+    def whole(self) -> AbstractContextManager[None]:
+        """Group all writes of the block into one transaction that any error in it undoes."""
+        return self._db.whole()
+
     def begin_run(self, kind: str, *, source: str, scope: Mapping[str, object]) -> RunInfo:
         """Note that a run of ``kind`` over ``source`` begins; ``scope`` must be fit for JSON."""
         started, text = self._now(), json.dumps(dict(scope))

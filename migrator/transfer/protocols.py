@@ -84,6 +84,9 @@ class Ledger(Protocol):
     def atomic(self) -> AbstractContextManager[None]:
         """All or nothing; nested blocks fail alone."""
 
+    def whole(self) -> AbstractContextManager[None]:
+        """All or nothing, whatever fails inside; must not be nested."""
+
     def begin_run(self, kind: str, *, source: str, scope: Mapping[str, object]) -> RunInfo:
         """Open a run."""
 

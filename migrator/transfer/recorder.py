@@ -74,7 +74,7 @@ class Recorder:
         """Run operations in one transaction; one that raises is undone, the others are not."""
         results: list[Any] | None = None
         try:
-            with self._ledger.atomic():
+            with self._ledger.whole():
                 results = []
                 for operation in operations:
                     results.append(_Result(operation()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -310,6 +311,31 @@ def test_a_group_of_writes_is_all_or_nothing(archive: Archive) -> None:
         ledger.put_ticket(TicketRow(5, 1))
         raise RuntimeError
     assert ledger.ticket_count() == 2
+
+
+def test_a_whole_has_no_parts(archive: Archive) -> None:
+    """An error in any block of it undoes all of it, even where somebody catches the error."""
+    ledger = archive.ledger
+    with ledger.whole():
+        ledger.put_ticket(TicketRow(1, 1))
+        with ledger.atomic():
+            ledger.put_ticket(TicketRow(2, 1))
+    assert ledger.ticket_count() == 2
+    with pytest.raises(ArchiveError, match="nothing of it is kept"), ledger.whole():  # noqa: PT012
+        ledger.put_ticket(TicketRow(3, 1))
+        with suppress(RuntimeError), ledger.atomic():
+            ledger.put_ticket(TicketRow(4, 1))
+            raise RuntimeError
+    with pytest.raises(RuntimeError), ledger.whole():  # noqa: PT012
+        ledger.put_ticket(TicketRow(5, 1))
+        raise RuntimeError
+    assert ledger.ticket_count() == 2
+    with ledger.atomic():
+        ledger.put_ticket(TicketRow(6, 1))
+        with suppress(RuntimeError), ledger.atomic():
+            ledger.put_ticket(TicketRow(7, 1))
+            raise RuntimeError
+    assert ledger.ticket_count() == 3, "afterwards blocks have savepoints again"
 
 
 def test_other_threads_never_see_half_a_group(archive: Archive) -> None:

@@ -42,6 +42,8 @@ class Spied:
         finally:
             self._depth = 0
 
+    whole = atomic
+
     def count(self) -> None:
         """Be an operation that counts itself."""
         self.groups[-1] += 1
