@@ -131,11 +131,15 @@ def cases(*, quick: bool) -> list[Case]:
     return found
 
 
-def measure(times: int, *, quick: bool, folder: Path | None = None) -> dict[str, Any]:
-    """Measure all cases, and the memory that sizes take."""
+def measure(
+    times: int, *, quick: bool, folder: Path | None = None, only: str = ""
+) -> dict[str, Any]:
+    """Measure the cases whose names hold ``only``, and the memory that sizes take."""
     with _space(folder) as space:
         found = [
-            _measured(case, times, space / str(at)) for at, case in enumerate(cases(quick=quick))
+            _measured(case, times, space / str(at))
+            for at, case in enumerate(cases(quick=quick))
+            if only in case.name
         ]
         sizes = {"60 KB": Shape(200, size=60_000), "200 MB": Shape(8, size=200_000_000)}
         memory = {
