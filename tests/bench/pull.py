@@ -116,18 +116,19 @@ class Run:
 def cases(*, quick: bool) -> list[Case]:
     """Give the comparisons: near, far, with posts."""
     near = Shape(500 if quick else 2000, big=1 if quick else 4)
-    far = Shape(400 if quick else 2000)
+    far = Shape(400 if quick else 4000)
+    share = 0.05 if quick else 0.025
     all_peers = (NAIVE, "naive, 8 threads", CURL)
     found = [
         Case("no latency", near, peers=all_peers),
-        Case("50 ms", far, 50, 8, 0.05, peers=all_peers),
-        Case("50 ms", far, 50, 16, 0.05),
+        Case("50 ms", far, 50, 8, share, peers=all_peers),
+        Case("50 ms", far, 50, 16, share),
     ]
     if not quick:
         found.append(Case("no latency, files of 1 MB", Shape(400, size=1_000_000)))
         found.append(Case("200 ms", Shape(800), 200, 16, 0.05))
         found.append(Case("no latency, with posts", near, posts=True))
-        found.append(Case("50 ms, with posts", far, 50, 8, 0.05, posts=True))
+        found.append(Case("50 ms, with posts", Shape(2000), 50, 8, 0.05, posts=True))
     return found
 
 
