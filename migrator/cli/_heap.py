@@ -22,8 +22,8 @@ def share_one_heap() -> None:
 def keep_blocks() -> None:
     """Take blocks of less than a megabyte from the heap, and keep some of it for the next ones.
 
-    Otherwise malloc asks the kernel for every block of 128 KiB or more, whose pages are then
-    cleared and mapped one by one: a tenth of all that sending a large file costs.
+    Otherwise malloc may ask the kernel for every block of 128 KiB or more, whose pages are then
+    cleared and mapped one by one.
     """
     _tell((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, _SPARE))
 

@@ -24,7 +24,7 @@ from migrator.tickiti.envelope import start
 BLOCK: Final = 144 * 1024
 """Raw bytes per message: 192 KiB as base64, and a multiple of three, so that the pieces
 concatenate. Smaller ones cost more turns of the loop, larger ones memory for each slow client.
-From 96 KiB on malloc has to be told to keep such blocks, or they halve the throughput."""
+From 96 KiB on malloc may take each from the kernel anew, unless it is told to keep them."""
 
 _TAIL: Final = b'"}}'
 _REMEMBERED: Final = 65_536

@@ -5,10 +5,10 @@ from __future__ import annotations
 from migrator.errors import Again, Interrupted, SourceError
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
+from migrator.transfer.both import both
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
 from migrator.transfer.gaps import Gaps
-from migrator.transfer.once import both
 from migrator.transfer.recent import ask_count, settled_until
 from migrator.transfer.walk import Helpdesk, walk
 

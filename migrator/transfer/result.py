@@ -57,7 +57,6 @@ class Increment:
 MOST_GAPS = 1000
 """Ticket ids in no list that are asked for unless more is wanted: each costs a light request."""
 
-
 LARGEST_PAGE = 1000
 """Tickets in one page of a second or third look."""
 

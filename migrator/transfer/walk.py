@@ -21,7 +21,7 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.kayako.records import Department, Ticket, TicketStatus
-from migrator.transfer.once import both
+from migrator.transfer.both import both
 from migrator.transfer.protocols import Source
 
 MOST_LOST_ROWS = 20

@@ -11,7 +11,7 @@ B = TypeVar("B")
 
 
 async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Wait for both; what one of them raises is raised, once the other has ended, too."""
+    """Give both results; what one raises is raised, once the other is cancelled and at its end."""
     tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
     try:
         return await asyncio.gather(*tasks)
