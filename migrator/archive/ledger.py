@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.planning import Planning
 from migrator.archive.records import (
     UNFINISHED,
     Department,
     Listed,
     Outcome,
+    Recorded,
     RunInfo,
     State,
     TicketRow,
@@ -54,35 +55,84 @@ _KNOW_TICKET = """
     WHERE true ON CONFLICT (id) DO NOTHING"""
 
 # A row that is fetched anew starts anew: its old problem is history, the list's note is not.
+# Nothing is returned for a row that we hold and that is listed as something else: Kayako never
+# changes an attachment, so its bytes may be those of another file by now.
 _PUT_ATTACHMENT = """
     INSERT INTO attachments
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note,
          problem, state, first_run, last_run)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 'pending', ?9, ?9)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, 'pending', ?9, ?9)
     ON CONFLICT (id) DO UPDATE SET
         ticket_id = excluded.ticket_id,
         post_id = excluded.post_id,
-        filename = excluded.filename,
+        filename = iif(excluded.filename = '', filename, excluded.filename),
         declared_type = excluded.declared_type,
         declared_size = excluded.declared_size,
-        created_at = excluded.created_at,
-        note = excluded.note,
+        created_at = iif(excluded.created_at = 0, created_at, excluded.created_at),
+        note = coalesce(excluded.note, iif(note = 'changed_at_source', note, NULL)),
         state = CASE
             WHEN state = 'deleted' THEN 'stored'
-            WHEN state = 'gone' OR (state = 'missing' AND ?10) THEN 'pending'
+            WHEN state = 'gone' OR (state = 'missing' AND (?10 OR {changed})) THEN 'pending'
             ELSE state END,
         problem = CASE
-            WHEN state IN ('gone', 'pending') OR (state = 'missing' AND ?10) THEN excluded.note
+            WHEN state IN ('gone', 'pending') OR (state = 'missing' AND (?10 OR {changed}))
+                THEN coalesce(excluded.problem, iif(note = 'changed_at_source', note, NULL))
             ELSE problem END,
         detail = CASE
-            WHEN state IN ('gone', 'deleted') OR (state = 'missing' AND ?10) THEN NULL
+            WHEN state IN ('gone', 'deleted') OR (state = 'missing' AND (?10 OR {changed}))
+                THEN NULL
             ELSE detail END,
+        next_try = iif({changed}, NULL, next_try),
         last_run = excluded.last_run
-    RETURNING state, attempts"""
+    WHERE sha256 IS NULL OR NOT (ticket_id <> excluded.ticket_id OR {changed})
+    RETURNING state, attempts, note, failing_since, next_try, sha256"""
+
+# What could not be read of a list contradicts nothing.
+_CHANGED = """(
+    (filename <> excluded.filename AND filename <> '' AND excluded.filename <> ''
+        AND instr(coalesce(note, '') || coalesce(excluded.note, ''), 'repaired_name') = 0)
+    OR (declared_size <> excluded.declared_size
+        AND instr(coalesce(note, '') || coalesce(excluded.note, ''), 'odd_number') = 0)
+    OR (created_at <> excluded.created_at AND created_at > 0 AND excluded.created_at > 0))"""
+_PUT_ATTACHMENT = _PUT_ATTACHMENT.replace("{changed}", _CHANGED)
+
+_HELD = """
+    SELECT ticket_id, filename, declared_size, created_at, note FROM attachments WHERE id = ?"""
+
+_COPY = """
+    INSERT INTO attachments
+        (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note, state,
+         problem, detail, attempts, sha256, size, stored_at, first_run, last_run, kind,
+         original_id)
+    SELECT (SELECT max(?2, coalesce(max(id), 0)) + 1 FROM attachments),
+        ticket_id, post_id, filename, declared_type, declared_size, created_at, note, 'deleted',
+        'replaced_at_source', ?3, 0, sha256, size, stored_at, first_run, last_run, kind, id
+    FROM attachments AS a WHERE id = ?1 AND NOT EXISTS (
+        SELECT 1 FROM attachments AS c WHERE c.original_id = a.id
+            AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
+                = (a.sha256, a.ticket_id, a.filename, a.declared_size, a.created_at))"""
+
+_REPLACE = """
+    UPDATE attachments SET
+        ticket_id = ?2, post_id = ?3, filename = ?4, declared_type = ?5, declared_size = ?6,
+        created_at = ?7, note = 'changed_at_source', problem = 'changed_at_source', detail = ?8,
+        state = 'pending', sha256 = NULL, size = NULL, stored_at = NULL, failures = 0,
+        failing_since = NULL, next_try = NULL, last_run = ?9
+    WHERE id = ?1 RETURNING attempts"""
 
 _SETTLE = """
     UPDATE attachments SET state = ?, problem = ?, detail = ?, sha256 = ?, size = ?,
-        stored_at = ?, attempts = attempts + ? WHERE id = ?"""
+        stored_at = ?, attempts = attempts + ?, failures = ?, failing_since = ?, next_try = ?,
+        filename = iif(filename = '', ?, filename)
+    WHERE id = ?"""
+
+FIRST_COPY = 9_000_000_000_000_000
+"""Ids above it are of copies that keep what a reused id held: Kayako's are below, and a number
+of JSON still holds them."""
+
+DAY = 86_400
+AGAIN_AFTER = (0, 900, 3600, 4 * 3600, DAY, 3 * DAY, 7 * DAY)
+"""Seconds until a run tries again what failed in one run, two, three, … in a row; then the last."""
 
 _SET_MARK = """
     INSERT INTO marks (name, value, run_id, at) VALUES (?, ?, ?, ?)
@@ -167,30 +217,79 @@ class Ledger(Planning):
             self._db.execute(sql, (self._now(), ticket_id))
 
     def record_ticket(
-        self, run_id: int, ticket: TicketRow, listed: Sequence[Listed], *, recheck: bool = False
-    ) -> list[Work]:
+        self,
+        run_id: int,
+        ticket: TicketRow,
+        listed: Sequence[Listed],
+        *,
+        recheck: bool = False,
+        follow: bool = False,
+    ) -> Recorded:
         """Write down a ticket and the attachments that the source lists for it.
 
         A new attachment is pending; one that was gone is pending again, one that was deleted is
         stored again, because the source lists it; with ``recheck`` a missing one is pending
-        too. An attachment known under another ticket has moved here. Returns those of
-        ``listed`` that want fetching, by id.
+        too. A failed one is in :attr:`Recorded.todo` only when its time has come, or with
+        ``recheck``. What we hold under another name, size or date is pending again, and a copy
+        keeps what we hold. What we hold under another ticket is left as it is with ``follow``,
+        and else treated likewise.
         """
-        work = {}
+        todo: dict[int, Work] = {}
+        again, changed, moved_from = 0, [], set()
+        now = self._now()
         with self.atomic():
             self._put_ticket(ticket, run_id)
             for item in listed:
                 if item.ticket_id != ticket.id:
                     self._know_ticket(item.ticket_id, like=ticket.id)
                 size = min(max(item.declared_size, 0), _LARGEST)
-                name = _text(item.filename)
-                values = (item.id, item.ticket_id, item.post_id, name, _text(item.declared_type))
-                values += (size, item.created_at, item.problem, run_id, recheck)  # type: ignore[assignment]
-                ((state, attempts),) = self._db.execute(_PUT_ATTACHMENT, values)
-                if state in UNFINISHED:
-                    found = Work(item.id, item.ticket_id, size, name, attempts, item.problem)
-                    work[item.id] = found
-        return [work[key] for key in sorted(work)]
+                name, kind = _text(item.filename), _text(item.declared_type)
+                figures = (item.id, item.ticket_id, item.post_id, name, kind, size)
+                code = item.problem and item.problem.partition(",")[0]
+                values = (*figures, item.created_at, item.problem, run_id, recheck, code)
+                if found := self._db.execute(_PUT_ATTACHMENT, values):
+                    ((state, attempts, note, since, next_try, sha256),) = found
+                    again += sha256 is not None
+                    due = recheck or next_try is None or next_try <= now
+                    if state not in UNFINISHED or (state == State.FAILED and not due):
+                        continue
+                elif (old := self._moved(item, size, name)) is not None and follow:
+                    moved_from.add(old)
+                    continue
+                else:
+                    changed.append(item.id)
+                    note, since = "changed_at_source", None
+                    attempts = self._replace(item.id, (*figures[1:], item.created_at), run_id)
+                todo[item.id] = Work(
+                    item.id, item.ticket_id, size, name, attempts, note, item.created_at, since
+                )
+        ordered = [todo[key] for key in sorted(todo)]
+        return Recorded(ordered, again, tuple(changed), frozenset(moved_from))
+
+    def _moved(self, item: Listed, size: int, name: str) -> int | None:
+        """Return the ticket that a held attachment was in, if that is all that differs."""
+        ((ticket_id, old_name, old_size, created_at, note),) = self._db.execute(_HELD, (item.id,))
+        notes = f"{note},{item.problem}"
+        same = (
+            (old_name == name or "" in (old_name, name) or "repaired_name" in notes)
+            and (old_size == size or "odd_number" in notes)
+            and (created_at == item.created_at or not (created_at and item.created_at))
+        )
+        return ticket_id if same else None
+
+    def _replace(self, attachment_id: int, figures: tuple[object, ...], run_id: int) -> int:
+        """Keep what we hold in a copy, and have the row fetched anew; return its attempts."""
+        ((ticket_id, name, size, *_),) = self._db.execute(_HELD, (attachment_id,))
+        detail = (
+            f"the source gave attachment {attachment_id} to another file, or changed its row; "
+            "these are the bytes that it had before"
+        )
+        was = f"until now it was {name!r} of {size:,} bytes in ticket {ticket_id}"
+        self._db.execute(_COPY, (attachment_id, FIRST_COPY, detail))
+        self._db.execute("DELETE FROM accepted WHERE attachment_id = ?", (attachment_id,))
+        values = (attachment_id, *figures, f"the source lists it anew; {was}", run_id)
+        ((attempts,),) = self._db.execute(_REPLACE, values)
+        return int(attempts)
 
     def settle(self, outcome: Outcome) -> State:
         """Write down what became of an attachment and return the state it has now.
@@ -203,7 +302,9 @@ class Ledger(Planning):
         stored = outcome.state is State.STORED
         if outcome.state is State.DELETED or stored is (outcome.sha256 is None):
             raise ValueError(f"not an outcome: {outcome}")
-        sql = "SELECT state, ticket_id, note, sha256, size, stored_at FROM attachments WHERE id = ?"
+        sql = """
+            SELECT state, ticket_id, note, sha256, size, stored_at, failures, failing_since
+            FROM attachments WHERE id = ?"""
         with self.atomic():
             row = self._db.one(sql, (outcome.attachment_id,))
             if row is None:
@@ -222,22 +323,37 @@ class Ledger(Planning):
         with self.atomic():
             return bool(self._db.execute(sql, (_text(detail), attachment_id)))
 
-    def _decide(self, outcome: Outcome, row: tuple[object, ...]) -> State:
-        held, _, note, sha256, size, stored_at = row
-        state, problem = outcome.state, outcome.problem
+    def _decide(self, outcome: Outcome, row: Tuple) -> State:
+        held, _, note, sha256, size, stored_at, failures, since = row
+        state, problem, detail = outcome.state, outcome.problem, outcome.detail
+        now = self._now()
         if state is State.STORED:
-            now = self._now()
             blob = (outcome.sha256, outcome.size, outcome.mime_type, now)
             self._db.execute(_PUT_BLOB, blob)
-            problem = problem or note  # type: ignore[assignment]
+            problem = problem or (note and note.partition(",")[0])
             if sha256 is None:
                 sha256, size, stored_at = outcome.sha256, outcome.size, now
             elif held == State.DELETED:
                 state = State.DELETED
-        detail = None if outcome.detail is None else _text(outcome.detail)
-        values = (state, problem, detail, sha256, size, stored_at, outcome.attempts)
-        self._db.execute(_SETTLE, (*values, outcome.attachment_id))
+            if note == "changed_at_source" and self._drop_copies(outcome):
+                problem, detail = note, "the source lists it anew, but its bytes are the same"
+        next_try: int | None = None
+        if state is State.FAILED:
+            failures, since = failures + 1, since or now
+            next_try = now + AGAIN_AFTER[min(failures, len(AGAIN_AFTER)) - 1]
+        else:
+            failures, since = 0, None
+        text = None if detail is None else _text(detail)
+        values = (state, problem, text, sha256, size, stored_at, outcome.attempts)
+        tries = (failures, since, next_try)
+        named = (_text(outcome.filename), outcome.attachment_id)
+        self._db.execute(_SETTLE, (*values, *tries, *named))
         return state
+
+    def _drop_copies(self, outcome: Outcome) -> bool:
+        """Remove copies of the very bytes that came again; tell whether there were any."""
+        sql = "DELETE FROM attachments WHERE original_id = ? AND sha256 = ? RETURNING id"
+        return bool(self._db.execute(sql, (outcome.attachment_id, outcome.sha256)))
 
     def _keep(self, outcome: Outcome, state: State) -> State:
         sql = "UPDATE attachments SET attempts = attempts + ? WHERE id = ?"

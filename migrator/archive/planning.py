@@ -27,7 +27,10 @@ _EQUALS = f"""
         iif(same_name <> id, same_name, same_size) AS twin
         FROM named WHERE sha256 IS NULL AND bytes > 0)"""
 
-_WORK = "a.id, a.ticket_id, a.declared_size, a.filename, a.attempts, a.note"
+_WORK = (
+    "a.id, a.ticket_id, a.declared_size, a.filename, a.attempts, a.note, a.created_at, "
+    "a.failing_since"
+)
 _TWIN = _WORK.replace("a.", "b.")
 
 
@@ -83,7 +86,7 @@ class Planning(Reading):
             JOIN attachments AS a ON a.id = j.id JOIN attachments AS b ON b.id = j.twin
             WHERE how = ?3 ORDER BY (j.id * 2654435761) % 4294967291 LIMIT ?4"""
         rows = self._db.execute(sql, (run_id, leftovers, how, limit))
-        return [Twins(Work(*row[:6]), Work(*row[6:12]), row[12]) for row in rows]
+        return [Twins(Work(*row[:8]), Work(*row[8:16]), row[16]) for row in rows]
 
     def with_files(self, ticket_ids: Collection[int]) -> dict[int, int]:
         """Count the attachments of a few tickets; those without are left out."""

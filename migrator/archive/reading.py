@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from migrator.archive.checkpoint import Tuple
 from migrator.archive.conditions import as_json
@@ -31,7 +31,7 @@ ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Ro
 _RUN_COLUMNS = [f.name for f in fields(RunInfo)]
 _RUN = ", ".join(_RUN_COLUMNS)
 _STATE = [f.name for f in fields(Row)].index("state")
-_WORK = "id, ticket_id, declared_size, filename, attempts, note"
+_WORK = "id, ticket_id, declared_size, filename, attempts, note, created_at, failing_since"
 # In the very words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
 
@@ -141,15 +141,33 @@ class Reading(Figures):
         return found[0] if found else None
 
     def leftovers(
-        self, run_id: int, *, after: int = 0, limit: int = 500, recheck: bool = False
+        self,
+        run_id: int,
+        *,
+        now: int | None = None,
+        after: int = 0,
+        limit: int = 500,
+        recheck: bool = False,
     ) -> list[Work]:
         """Return unfinished attachments that this run has not seen listed, by id above ``after``.
 
-        With ``recheck`` those that are missing or gone as well.
+        Failed ones only when their time has come at ``now`` (Unix seconds; None: whenever it
+        comes). With ``recheck`` all of them, and those that are missing or gone as well.
         """
         states = (*UNFINISHED, State.MISSING, State.GONE)
-        where = f"state IN ({state_list(states)})" if recheck else _IS_UNFINISHED
+        due = _IS_UNFINISHED
+        if now is not None:
+            due += f" AND (next_try IS NULL OR next_try <= {int(now)})"
+        where = f"state IN ({state_list(states)})" if recheck else due
         return self._work(f"{where} AND last_run <> ?", run_id, after, limit)
+
+    def failing(self) -> tuple[int, int | None]:
+        """Return the number of failed attachments, and since when the first of them fails."""
+        sql = f"""
+            SELECT count(*), min(failing_since) FROM attachments
+            WHERE {_IS_UNFINISHED} AND state = 'failed'"""
+        ((n, since),) = self._db.execute(sql)
+        return n, since
 
     def count_unseen(self, run_id: int) -> tuple[int, int]:
         """Return (stored attachments that this run has not seen listed, all stored ones)."""
@@ -179,8 +197,11 @@ class Reading(Figures):
         return ((sha256, size) for sha256, size in self._stream(sql, after, limit))
 
     def refers_to(self, sha256: str) -> bool:
-        """Tell whether any row refers to that blob."""
-        return self._db.one("SELECT 1 FROM blobs WHERE sha256 = ?", (sha256,)) is not None
+        """Tell whether any row refers to that blob, be it of ``blobs`` or of ``attachments``."""
+        sql = """
+            SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE sha256 = ?1)
+                OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = ?1)"""
+        return self._db.one(sql, (sha256,)) is not None
 
     def attachments_of_blob(self, sha256: str) -> list[Work]:
         """Return the attachments that have that content, by id."""
@@ -211,7 +232,13 @@ class Reading(Figures):
 def row_from(values: Tuple) -> Row:
     """Give the row whose columns are ROW."""
     columns = list(values)
-    columns[_STATE] = State(columns[_STATE])
+    try:
+        columns[_STATE] = State(columns[_STATE])
+    except ValueError:
+        raise ArchiveDamaged(
+            f"The checkpoint is damaged: attachment {values[0]} has no state that there is. Keep "
+            "the archive as it is, copy it, and bring the checkpoint back from a backup."
+        ) from None
     return Row(*columns)
 
 
@@ -219,5 +246,19 @@ def _run(values: Tuple) -> RunInfo:
     columns = dict(zip(_RUN_COLUMNS, values, strict=True))
     for name in ("scope", "summary"):
         if columns[name] is not None:
-            columns[name] = json.loads(columns[name])
+            columns[name] = decoded(columns[name], f"runs.{name}")
     return RunInfo(**columns)
+
+
+def decoded(text: str, column: str) -> dict[str, Any]:
+    """Return the JSON object that a column holds; raises ArchiveDamaged when it holds none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ArchiveDamaged(
+            f"The checkpoint is damaged: {column} holds no JSON object. Keep the archive as it "
+            "is, copy it, and bring the checkpoint back from a backup."
+        )
+    return value

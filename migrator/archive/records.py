@@ -167,7 +167,10 @@ class ResponseFilter:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An attachment as a list of the source named it."""
+    """An attachment as a list of the source named it.
+
+    ``problem`` are the codes of what was odd in its row, most serious first, joined by commas.
+    """
 
     id: int
     ticket_id: int
@@ -181,7 +184,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An attachment that wants fetching."""
+    """An attachment that wants fetching, with what the latest list said of it.
+
+    ``problem`` are the notes of the list (``repaired_name``, ``changed_at_source``), joined by
+    commas, kept when the fetch itself brings none. ``failing_since`` is when the first of the
+    failures in a row was, None where the last try did not fail.
+    """
 
     id: int
     ticket_id: int
@@ -189,7 +197,24 @@ class Work:
     filename: str
     attempts: int
     problem: str | None = None
-    """The note of the list (``repaired_name``), kept when the fetch itself brings none."""
+    created_at: int = 0
+    failing_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a list came to in the ledger.
+
+    ``todo`` wants fetching. ``again`` counts the attachments that we hold and that were listed as
+    they were. ``changed`` names those that we hold under other figures; they are in ``todo``, too.
+    ``moved_from`` are tickets that attachments of the list were in until now, as far as we hold
+    them: these are not written down before it is known whether the tickets were merged.
+    """
+
+    todo: list[Work]
+    again: int = 0
+    changed: tuple[int, ...] = ()
+    moved_from: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +223,8 @@ class Outcome:
 
     ``sha256``, ``size`` and ``mime_type`` are given with state ``stored`` only. ``ticket_id`` is
     given when the attachment turned out to belong to another ticket now (a merge). ``attempts``
-    is the number of requests this run made for it.
+    is the number of requests this run made for it. ``filename`` is the name in the reply, which
+    counts where the list had none that could be read.
     """
 
     attachment_id: int
@@ -210,6 +236,7 @@ class Outcome:
     mime_type: str | None = None
     ticket_id: int | None = None
     attempts: int = 1
+    filename: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +244,8 @@ class Row:
     """One attachment with all that the ledger knows, as reports and the endpoint read it.
 
     ``ticket_number`` is the mapped number or the ticket's Kayako id, as text; ``queue_id`` the
-    mapped queue or the Kayako department id.
+    mapped queue or the Kayako department id. ``kind`` says what holds the file. ``accepted``
+    tells who accepted the loss, when and why; None where it is no loss or nobody did.
     """
 
     id: int
@@ -238,6 +266,8 @@ class Row:
     attempts: int
     created_at: int
     stored_at: int | None
+    kind: str = "post"
+    accepted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +385,37 @@ class Mark:
     value: int
     run_id: int
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Helpdesk:
+    """Whose archive it is: the address (without credentials) of the one helpdesk in it.
+
+    ``run_id`` is the run that wrote it down, ``at`` when. ``told`` is False while nobody has
+    been told that an older archive was given the address of its newest run.
+    """
+
+    address: str
+    run_id: int | None
+    at: int
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A verify or an audit that came to its end, and what it found.
+
+    ``kind`` is ``verify`` or ``audit``; ``whole`` tells that nothing was left out, as in a
+    sample. ``summary`` holds figures, fit for JSON. Times are Unix seconds.
+    """
+
+    id: int
+    kind: str
+    started_at: int
+    finished_at: int
+    whole: bool
+    exit_code: int
+    summary: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from migrator.errors import ArchiveDamaged, ArchiveTooNew
 if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
     from sqlite_utils.db import Database
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -289,6 +289,94 @@ LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'confi
 LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command';
 """
 
+# Kept apart from attachments, so that the many rows that nobody accepted stay small.
+PROOF = """
+CREATE TABLE helpdesk (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    address TEXT NOT NULL,
+    run_id INTEGER REFERENCES runs (id),
+    at INTEGER NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1))
+) STRICT;
+INSERT INTO helpdesk (id, address, run_id, at)
+    SELECT 1, source, id, started_at FROM runs WHERE source <> '' ORDER BY id DESC LIMIT 1;
+
+CREATE TABLE checks (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('verify', 'audit')),
+    started_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    whole INTEGER NOT NULL CHECK (whole IN (0, 1)),
+    exit_code INTEGER NOT NULL,
+    summary TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE accepted (
+    attachment_id INTEGER PRIMARY KEY REFERENCES attachments (id),
+    accepted_at INTEGER NOT NULL,
+    accepted_by TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE progress (
+    run_id INTEGER PRIMARY KEY REFERENCES runs (id),
+    at INTEGER NOT NULL,
+    facts TEXT NOT NULL
+) STRICT;
+
+ALTER TABLE attachments ADD COLUMN kind TEXT NOT NULL DEFAULT 'post'
+    CHECK (kind IN ('post', 'customfield', 'article', 'step', 'linked'));
+ALTER TABLE attachments ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attachments ADD COLUMN failing_since INTEGER;
+ALTER TABLE attachments ADD COLUMN next_try INTEGER;
+ALTER TABLE attachments ADD COLUMN original_id INTEGER REFERENCES attachments (id);
+CREATE INDEX attachments_replaced ON attachments (original_id) WHERE original_id IS NOT NULL;
+
+CREATE TRIGGER accepted_losses_are_of_one_file
+AFTER UPDATE OF filename, declared_size ON attachments
+WHEN (old.filename <> new.filename AND old.filename <> '')
+    OR old.declared_size <> new.declared_size
+BEGIN
+    DELETE FROM accepted WHERE attachment_id = new.id;
+END;
+
+DROP VIEW ledger;
+CREATE VIEW ledger AS
+SELECT
+    a.id AS attachment_id,
+    a.ticket_id,
+    a.post_id,
+    coalesce(n.number, CAST(a.ticket_id AS TEXT)) AS ticket_number,
+    t.department_id,
+    coalesce(c.queue_id, m.queue_id, t.department_id) AS queue_id,
+    a.filename,
+    a.declared_type,
+    a.declared_size,
+    a.size,
+    a.sha256,
+    b.mime_type,
+    a.state,
+    a.problem,
+    a.detail,
+    a.attempts,
+    a.created_at,
+    a.stored_at,
+    a.kind,
+    iif(
+        y.attachment_id IS NOT NULL AND a.state IN ('failed', 'missing', 'gone'),
+        coalesce(strftime('%Y-%m-%dT%H:%M:%SZ', y.accepted_at, 'unixepoch'), '') || ' '
+            || y.accepted_by || ': ' || y.reason,
+        NULL
+    ) AS accepted
+FROM attachments AS a
+JOIN tickets AS t ON t.id = a.ticket_id
+LEFT JOIN ticket_numbers AS n ON n.ticket_id = a.ticket_id
+LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'config'
+LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command'
+LEFT JOIN blobs AS b ON b.sha256 = a.sha256
+LEFT JOIN accepted AS y ON y.attachment_id = a.id;
+"""
+
 
 def version(checkpoint: Checkpoint) -> int:
     """Return the schema's version, 0 for an empty file.
@@ -325,6 +413,7 @@ def migrate(checkpoint: Checkpoint) -> None:
     steps(name="0001_first")(_first)
     steps(name="0002_sync")(_sync)
     steps(name="0003_threads")(_threads)
+    steps(name="0004_proof")(_proof)
     with checkpoint.atomic(), checkpoint.border:
         steps.apply(checkpoint.database)
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -348,6 +437,11 @@ def _sync(db: Database) -> None:
 
 def _threads(db: Database) -> None:
     for statement in _statements(THREADS):
+        db.execute(statement)
+
+
+def _proof(db: Database) -> None:
+    for statement in _statements(PROOF):
         db.execute(statement)
 
 

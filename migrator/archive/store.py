@@ -15,6 +15,7 @@ from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.everything import Everything
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import RunLock
+from migrator.archive.proof import Proof
 from migrator.archive.readonly import ReadOnlyCheckpoint
 from migrator.archive.sampling import Samples
 from migrator.archive.standing import Standing
@@ -40,6 +41,7 @@ class Archive:
         self.everything = Everything(db)
         self.access = Access(db)
         self.standing = Standing(db)
+        self.proof = Proof(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db
         self._lock = lock

@@ -120,11 +120,11 @@ class Crew:
         row, listed = row_of(ticket), [listed_of(one) for one in attachments]
         # What this run has looked for in vain is looked for again by the next one.
         recheck = duty.options.recheck and ticket.id not in self.listed
-        todo = await duty.recorder.do(
+        recorded = await duty.recorder.do(
             lambda: duty.ledger.record_ticket(duty.result.run_id, row, listed, recheck=recheck)
         )
         self.listed[ticket.id] = ticket.last_activity
-        todo = [work for work in todo if work.id not in self._tried]
+        todo = [work for work in recorded.todo if work.id not in self._tried]
         duty.listener(
             TicketListed(ticket.id, len(listed), len(todo), sum(one.declared_size for one in todo))
         )

@@ -19,6 +19,7 @@ from migrator.archive.records import (
     Mark,
     Outcome,
     PostRow,
+    Recorded,
     Row,
     RunInfo,
     State,
@@ -115,8 +116,9 @@ class Ledger(Protocol):
         listed: Sequence[Listed],
         *,
         recheck: bool = False,
-    ) -> list[Work]:
-        """Write one ticket's list; gives what of it wants fetching."""
+        follow: bool = False,
+    ) -> Recorded:
+        """Write one ticket's list; gives what of it wants fetching, and what is odd about it."""
 
     def settle(self, outcome: Outcome) -> State:
         """Write what became of one attachment; gives its state, which never falls below stored."""
@@ -137,9 +139,15 @@ class Ledger(Protocol):
         """Return tickets that a run has not listed, merged and deleted ones too."""
 
     def leftovers(
-        self, run_id: int, *, after: int = 0, limit: int = 500, recheck: bool = False
+        self,
+        run_id: int,
+        *,
+        now: int | None = None,
+        after: int = 0,
+        limit: int = 500,
+        recheck: bool = False,
     ) -> list[Work]:
-        """Give unfinished attachments that no list of this run named, by id."""
+        """Give unfinished attachments that no list of this run named, by id, if due at ``now``."""
 
     def count_unseen(self, run_id: int) -> tuple[int, int]:
         """Count stored attachments that no list of this run named, and all stored ones."""

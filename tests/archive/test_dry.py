@@ -48,7 +48,7 @@ def rehearse(root: Path) -> Archive:
         run = archive.ledger.begin_run("plan", source="x", scope={})
         work = archive.ledger.record_ticket(
             run.id, TicketRow(9, 1), [Listed(900, 9, 1, "a", "b/c", 5, 0)]
-        )
+        ).todo
         with archive.blobs.writer() as writer:
             writer.write(b"hel")
             writer.write(b"lo")

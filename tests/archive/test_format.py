@@ -19,7 +19,7 @@ Store = Callable[[int, bytes], StoredBlob]
 TEXT = (Path(migrator.archive.__file__).parent / "FORMAT.md").read_text("utf-8")
 REPORT = (
     "attachment_id,ticket_id,post_id,ticket_number,queue_id,filename,declared_type,declared_size,"
-    "size,sha256,mime_type,state,problem,detail,attempts,created_at,stored_at"
+    "size,sha256,mime_type,state,problem,detail,attempts,created_at,stored_at,kind,accepted"
 )
 
 

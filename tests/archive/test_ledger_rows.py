@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,14 +14,18 @@ from migrator.archive import (
     Archive,
     Count,
     Department,
+    Ledger,
     Listed,
     Outcome,
+    Recorded,
     Row,
     State,
     StoredBlob,
     TicketRow,
     Work,
+    open_archive,
 )
+from migrator.archive.ledger import FIRST_COPY
 from migrator.errors import ArchiveError
 
 ListThem = Callable[..., int]
@@ -38,7 +43,7 @@ def row(archive: Archive, attachment_id: int) -> Row:
 def record(archive: Archive, *listed: Listed, recheck: bool = False) -> list[Work]:
     run = archive.ledger.begin_run("run", source="test", scope={})
     ticket = TicketRow(1, 3)
-    return archive.ledger.record_ticket(run.id, ticket, listed, recheck=recheck)
+    return archive.ledger.record_ticket(run.id, ticket, listed, recheck=recheck).todo
 
 
 def listed(attachment_id: int, **changes: object) -> Listed:
@@ -57,7 +62,10 @@ def listed(attachment_id: int, **changes: object) -> Listed:
 def test_a_new_attachment_is_pending(archive: Archive) -> None:
     """What the list says is kept, and the attachments that want fetching come back by id."""
     work = record(archive, listed(9, problem="repaired_name"), listed(4), listed(9))
-    assert work == [Work(4, 1, 10, "a.pdf", 0), Work(9, 1, 10, "a.pdf", 0)]
+    assert work == [
+        Work(4, 1, 10, "a.pdf", 0, created_at=7),
+        Work(9, 1, 10, "a.pdf", 0, created_at=7),
+    ]
     assert row(archive, 4) == Row(
         id=4, ticket_id=1, post_id=5, ticket_number="1", department_id=3, queue_id=3,
         filename="a.pdf", declared_type="application/pdf", declared_size=10, size=None,
@@ -77,7 +85,7 @@ def test_a_stored_attachment_has_its_blob(archive: Archive, list_them: ListThem)
     assert (found.problem, found.detail, found.attempts) == ("size_mismatch", "why", 3)
     assert found.stored_at is not None
     assert found.stored_at >= before
-    assert record(archive, listed(4)) == []
+    assert record(archive, listed(4, filename="4.pdf")) == []
 
 
 def test_the_note_of_the_list_stays_beside_stored(archive: Archive) -> None:
@@ -126,13 +134,137 @@ def bring_to(archive: Archive, state: State, attachment_id: int = 4) -> None:
 def test_listing_again(archive: Archive, before: State, recheck: bool, after: State) -> None:
     """What was gone or deleted is back when listed; missing only with recheck; nothing is lost."""
     bring_to(archive, before)
-    work = record(archive, listed(4, filename="new.txt", post_id=6), recheck=recheck)
+    work = record(archive, listed(4, post_id=6), recheck=recheck)
     found = row(archive, 4)
-    assert (found.state, found.filename, found.post_id) == (after, "new.txt", 6)
+    assert (found.state, found.post_id) == (after, 6)
     assert [w.id for w in work] == ([4] if after in (State.PENDING, State.FAILED) else [])
     assert (found.sha256 is not None) == (after is State.STORED)
     if after is not before:
         assert (found.problem, found.detail) == (None, None)
+
+
+OTHER = [{"filename": "new.txt"}, {"declared_size": 11}, {"created_at": 8}, {"ticket_id": 2}]
+
+
+def listed_anew(archive: Archive, change: dict[str, object], *, follow: bool = False) -> Recorded:
+    """List attachment 4 with another figure."""
+    item = listed(4, **change)
+    run = archive.ledger.begin_run("run", source="test", scope={})
+    return archive.ledger.record_ticket(run.id, TicketRow(item.ticket_id, 3), [item], follow=follow)
+
+
+@pytest.mark.parametrize("before", [State.STORED, State.DELETED])
+@pytest.mark.parametrize("change", OTHER)
+def test_a_reused_id_is_fetched_again_and_keeps_what_it_had(
+    archive: Archive, before: State, change: dict[str, object]
+) -> None:
+    """Other figures under a held id: the row is pending anew, a deleted copy has the old bytes."""
+    bring_to(archive, before)
+    recorded = listed_anew(archive, change)
+    assert (recorded.changed, [work.id for work in recorded.todo]) == ((4,), [4])
+    found = row(archive, 4)
+    assert (found.state, found.problem, found.sha256) == (
+        State.PENDING, "changed_at_source", None
+    )  # fmt: skip
+    (copy,) = [one for one in archive.ledger.rows() if one.id > FIRST_COPY]
+    assert (copy.state, copy.sha256, copy.problem) == (State.DELETED, SHA, "replaced_at_source")
+    assert (copy.filename, copy.declared_size, copy.ticket_id) == ("a.pdf", 10, 1)
+    new = Outcome(4, State.STORED, None, None, "cd" * 32, 99, "a/b")
+    assert archive.ledger.settle(new) is State.STORED
+    assert row(archive, 4).problem == "changed_at_source"
+    assert row(archive, copy.id) == copy
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_the_copy_goes_when_the_same_bytes_come(
+    archive: Archive, change: dict[str, object]
+) -> None:
+    """A row that changed without its bytes is held once, and says that it changed."""
+    bring_to(archive, State.STORED)
+    listed_anew(archive, change)
+    archive.ledger.settle(Outcome(4, State.STORED, None, None, SHA, 1, "a/b"))
+    (found,) = archive.ledger.rows()
+    assert (found.id, found.problem, found.sha256) == (4, "changed_at_source", SHA)
+
+
+def test_going_back_and_forth_makes_no_more_copies(archive: Archive) -> None:
+    """An id that two tickets list in turn keeps each content once."""
+    bring_to(archive, State.STORED)
+    for n in range(6):
+        listed_anew(archive, {"ticket_id": 2 - n % 2, "filename": "ab"[n % 2]})
+        sha = ("ef" if n % 2 else "cd") * 32
+        archive.ledger.settle(Outcome(4, State.STORED, None, None, sha, 1, "a/b"))
+    held = [one.sha256 for one in archive.ledger.rows()]
+    assert sorted(filter(None, held)) == sorted({SHA, "cd" * 32, "ef" * 32})
+
+
+@pytest.mark.parametrize(
+    ("held", "change"),
+    [
+        ({}, {"filename": ""}),
+        ({"filename": ""}, {"filename": "b"}),
+        ({}, {"filename": "b", "problem": "repaired_name"}),
+        ({"problem": "repaired_name"}, {"filename": "b"}),
+        ({}, {"declared_size": 0, "created_at": 0, "problem": "odd_number,repaired_name"}),
+        ({"problem": "odd_number"}, {"declared_size": 11}),
+        ({}, {"created_at": 0}),
+        ({}, {"post_id": 9, "declared_type": "x/y"}),
+    ],
+)
+def test_what_could_not_be_read_contradicts_nothing(
+    archive: Archive, held: dict[str, object], change: dict[str, object]
+) -> None:
+    """A figure that one of two lists had no value for is no other figure."""
+    record(archive, listed(4, **held))
+    archive.ledger.settle(Outcome(4, State.STORED, None, None, SHA, 1, "a/b"))
+    recorded = listed_anew(archive, change)
+    assert (recorded.changed, recorded.todo, recorded.again) == ((), [], 1)
+    assert row(archive, 4).sha256 == SHA
+
+
+def test_what_moved_is_left_until_it_is_known_why(archive: Archive) -> None:
+    """A held attachment in another ticket's list names its ticket; after a merge all is well."""
+    bring_to(archive, State.STORED)
+    recorded = listed_anew(archive, {"ticket_id": 2}, follow=True)
+    assert (recorded.moved_from, recorded.todo, recorded.changed) == (frozenset({1}), [], ())
+    assert row(archive, 4).ticket_id == 1
+    archive.ledger.mark_merged(1, 2)
+    recorded = listed_anew(archive, {"ticket_id": 2})
+    assert (recorded.changed, recorded.again, row(archive, 4).problem) == ((), 1, None)
+
+
+@pytest.mark.parametrize("change", [{"filename": "b"}, {"declared_size": 11}, {"created_at": 8}])
+def test_a_loss_under_other_figures_is_another_file(
+    archive: Archive, change: dict[str, object]
+) -> None:
+    """What was missing is asked for again, and nobody has accepted the loss of this one."""
+    bring_to(archive, State.MISSING)
+    archive.proof.accept([4], by="ann", reason="old")
+    assert [work.id for work in listed_anew(archive, change).todo] == [4]
+    assert archive.proof.accepted() == {}
+
+
+def test_failures_are_tried_again_at_growing_intervals(root: Path) -> None:
+    """Soon at first, then ever later, up to a week; a recheck asks at once."""
+    now = [1_000_000.0]
+    with open_archive(root, command="test") as archive:
+        ledger = Ledger(archive.ledger._db, clock=lambda: now[0])
+        waits = []
+        for _ in range(9):
+            run = ledger.begin_run("run", source="x", scope={})
+            while not ledger.record_ticket(run.id, TicketRow(1, 3), [listed(4)]).todo:
+                now[0] += 300
+            waits.append(now[0])
+            ledger.settle(Outcome(4, State.FAILED, "server_error"))
+        gaps = [int(b - a) for a, b in itertools.pairwise(waits)]
+        assert gaps == [0, 900, 3600, 14_400, 86_400, 3 * 86_400, 7 * 86_400, 7 * 86_400]
+        assert ledger.leftovers(99, now=int(now[0])) == []
+        assert [work.id for work in ledger.leftovers(99, now=int(now[0]), recheck=True)] == [4]
+        (work,) = ledger.record_ticket(1, TicketRow(1, 3), [listed(4)], recheck=True).todo
+        assert work.failing_since == 1_000_000
+        assert ledger.failing() == (1, 1_000_000)
+        ledger.settle(Outcome(4, State.STORED, None, None, SHA, 1, "a/b"))
+        assert ledger.failing() == (0, None)
 
 
 @pytest.mark.parametrize("before", [State.STORED, State.DELETED])

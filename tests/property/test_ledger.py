@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from migrator.archive import (
     Verdict,
     open_archive,
 )
+from migrator.archive.ledger import FIRST_COPY
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 IDS = st.integers(1, 6)
 TICKETS = st.integers(1, 3)
 SIZES = st.integers(0, 1 << 62)
@@ -36,8 +39,11 @@ class Pull(RuleBasedStateMachine):
         self.ledger = self.archive.ledger
         self.state: dict[int, State] = {}
         self.sha256: dict[int, str] = {}
+        self.copies: dict[int, set[str]] = {}
+        self.figures: dict[int, tuple[str, int]] = {}
         self.ticket: dict[int, int] = {}
         self.merged: dict[int, int] = {}
+        self.failed: dict[int, int] = {}
         self.seen: dict[int, int] = {}
         self.run = 0
 
@@ -55,16 +61,31 @@ class Pull(RuleBasedStateMachine):
     def list_ticket(self, ids: list[int], ticket: int, size: int, name: str, recheck: bool) -> None:
         listed = [Listed(i, ticket, 1, name, name, size, 0) for i in ids]
         row = TicketRow(ticket, 1, name, name)
-        work = self.ledger.record_ticket(self.run, row, listed, recheck=recheck)
+        recorded = self.ledger.record_ticket(self.run, row, listed, recheck=recheck)
         self.merged.pop(ticket, None)
+        waiting = set()
         for i in ids:
             state = self.state.get(i, State.PENDING)
-            if state is State.DELETED:
-                state = State.STORED
-            elif state is State.GONE or (state is State.MISSING and recheck):
+            kept_name, kept_size = self.figures.get(i, ("", 0))
+            clean = SURROGATE.sub("\ufffd", name) or kept_name
+            size_now = min(size, 1 << 42)
+            new = i in self.state
+            changed = new and ((kept_name not in ("", clean)) or kept_size != size_now)
+            if i in self.sha256 and (changed or self.ticket[i] != ticket):
+                self.copies.setdefault(i, set()).add(self.sha256.pop(i))
                 state = State.PENDING
+            elif state is State.DELETED:
+                state = State.STORED
+            elif state is State.GONE or (state is State.MISSING and (recheck or changed)):
+                state = State.PENDING
+            self.figures[i] = clean, size_now
             self.state[i], self.ticket[i], self.seen[i] = state, ticket, self.run
-        assert [w.id for w in work] == sorted({i for i in ids if self.state[i] in UNFINISHED})
+            waits = self.failed.get(i, 0) > 1 and not recheck and not changed
+            if state in UNFINISHED and not (state is State.FAILED and waits):
+                waiting.add(i)
+            if state is not State.FAILED:
+                self.failed.pop(i, None)
+        assert [w.id for w in recorded.todo] == sorted(waiting)
 
     @rule(i=IDS, state=st.sampled_from([s for s in State if s is not State.DELETED]), data=IDS)
     def fetch(self, i: int, state: State, data: int) -> None:
@@ -79,8 +100,10 @@ class Pull(RuleBasedStateMachine):
         before = self.state[i]
         if before not in (State.STORED, State.DELETED):
             self.state[i] = state
+            self.failed[i] = self.failed.get(i, 0) + 1 if state is State.FAILED else 0
             if outcome.sha256 is not None:
                 self.sha256[i] = outcome.sha256
+                self.copies.get(i, set()).discard(outcome.sha256)
         assert self.ledger.settle(outcome) is self.state[i]
 
     @rule(i=IDS)
@@ -105,7 +128,7 @@ class Pull(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_says_what_happened(self) -> None:
-        rows = {row.id: row for row in self.ledger.rows()}
+        rows = {row.id: row for row in self.ledger.rows() if row.id < FIRST_COPY}
         assert {i: row.state for i, row in rows.items()} == self.state
         assert {i: row.ticket_id for i, row in rows.items()} == self.ticket
         assert {i: row.sha256 for i, row in rows.items() if row.sha256} == self.sha256
@@ -118,12 +141,15 @@ class Pull(RuleBasedStateMachine):
             old = real[row.state]
             real[row.state] = Count(old.n + 1, old.bytes + size)
         assert self.ledger.counts() == real
-        assert sum(count.n for count in real.values()) == len(self.state)
+        copies = sum(row.id > FIRST_COPY for row in self.ledger.rows())
+        assert sum(count.n for count in real.values()) == len(self.state) + copies
 
     @invariant()
     def every_blob_is_there_and_referred_to(self) -> None:
         expected = dict(self.ledger.expected_blobs())
-        assert set(expected) == set(self.sha256.values())
+        kept = {sha256 for copies in self.copies.values() for sha256 in copies}
+        assert set(expected) == set(self.sha256.values()) | kept
+        assert {row.sha256 for row in self.ledger.rows() if row.id > FIRST_COPY} == kept
         for sha256, size in expected.items():
             assert self.archive.blobs.check(sha256, size) is Verdict.OK
 
