@@ -4,6 +4,7 @@
 
     MigratorError                  1    a bug, unless a class below says otherwise
     ├── ConfigError                2    a wrong option, key or file of the user's
+    │   └── OtherHelpdesk               the archive belongs to another helpdesk
     ├── SourceError                4    Kayako did not give what was asked
     │   ├── SourceUnreachable           no connection, no answer in time          (again later)
     │   │   └── SourceDown              it was waited for in vain                 (stop all)
@@ -25,7 +26,7 @@
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
     │   ├── ArchiveDamaged         6    checkpoint or blobs cannot be believed    (stop all)
     │   └── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
-    ├── SafetyLimit                8    too many deletions at once                (stop all)
+    ├── SafetyLimit                8    too many deletions or contradictions      (stop all)
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
 The number is the exit code of the process when the error reaches the command line.
@@ -65,6 +66,12 @@ class ConfigError(MigratorError):
 
     exit_code = 2
     problem = "config"
+
+
+class OtherHelpdesk(ConfigError):
+    """The archive belongs to another helpdesk than the one that is to be asked."""
+
+    problem = "other_helpdesk"
 
 
 class SourceError(MigratorError):
@@ -209,7 +216,7 @@ class ArchiveUnwritable(ArchiveError):
 
 
 class SafetyLimit(MigratorError):
-    """A step was refused because it would mark too much as deleted."""
+    """A step was refused: too much would be deleted, or contradicts what we know."""
 
     exit_code = 8
 

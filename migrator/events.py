@@ -54,7 +54,10 @@ class LeftoversQueued(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttachmentSettled(Event):
-    """One attachment has reached a state; ``received`` decoded bytes came over the wire."""
+    """One attachment has reached a state; ``received`` decoded bytes came over the wire.
+
+    ``since`` is when it began to fail in earlier runs (Unix seconds), None where it did not.
+    """
 
     attachment_id: int
     ticket_id: int
@@ -64,6 +67,7 @@ class AttachmentSettled(Event):
     received: int = 0
     declared: int = 0
     deduped: bool = False
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from migrator.archive.records import (
     TicketRow,
     Token,
     Verdict,
+    Witness,
     Work,
 )
 from migrator.archive.store import Archive, open_archive, open_beside, open_dry, open_read_only
@@ -73,6 +74,7 @@ __all__ = [
     "TicketRow",
     "Token",
     "Verdict",
+    "Witness",
     "Work",
     "extension_of",
     "open_archive",

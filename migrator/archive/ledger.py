@@ -235,7 +235,7 @@ class Ledger(Planning):
         and else treated likewise.
         """
         todo: dict[int, Work] = {}
-        again, changed, moved_from = 0, [], set()
+        again, changed, moved = 0, [], {}
         now = self._now()
         with self.atomic():
             self._put_ticket(ticket, run_id)
@@ -254,7 +254,7 @@ class Ledger(Planning):
                     if state not in UNFINISHED or (state == State.FAILED and not due):
                         continue
                 elif (old := self._moved(item, size, name)) is not None and follow:
-                    moved_from.add(old)
+                    moved[item.id] = old
                     continue
                 else:
                     changed.append(item.id)
@@ -264,7 +264,7 @@ class Ledger(Planning):
                     item.id, item.ticket_id, size, name, attempts, note, item.created_at, since
                 )
         ordered = [todo[key] for key in sorted(todo)]
-        return Recorded(ordered, again, tuple(changed), frozenset(moved_from))
+        return Recorded(ordered, again, tuple(changed), moved)
 
     def _moved(self, item: Listed, size: int, name: str) -> int | None:
         """Return the ticket that a held attachment was in, if that is all that differs."""

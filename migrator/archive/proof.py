@@ -16,7 +16,7 @@ from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.conditions import as_json
 from migrator.archive.figures import state_list
 from migrator.archive.reading import decoded
-from migrator.archive.records import Check, Count, Helpdesk, State
+from migrator.archive.records import Check, Count, Helpdesk, State, Witness
 from migrator.errors import ConfigError
 
 LOSSES = (State.MISSING, State.GONE, State.FAILED)
@@ -25,6 +25,7 @@ LOSSES = (State.MISSING, State.GONE, State.FAILED)
 LONGEST_REASON = 1000
 """Characters of a reason, and of the name of whoever gives it."""
 
+_WITNESS = ", ".join(field.name for field in fields(Witness))
 _CHECK = ", ".join(field.name for field in fields(Check))
 
 
@@ -57,6 +58,27 @@ class Proof:
                 at = excluded.at, told = 1"""
         with self._db.atomic():
             self._db.execute(sql, (address, run_id, self._now()))
+
+    def witnesses(self, limit: int) -> list[Witness]:
+        """Return tickets by which the helpdesk can be told: the oldest and the newest in turn.
+
+        Without those that were merged, deleted or never listed.
+        """
+        sql = f"""
+            SELECT {_WITNESS} FROM tickets
+            WHERE merged_into IS NULL AND deleted_at IS NULL AND listed_run IS NOT NULL
+            ORDER BY id {{}} LIMIT ?"""
+        sides = [self._db.execute(sql.format(way), (limit,)) for way in ("ASC", "DESC")]
+        found = {row[0]: Witness(*row) for pair in zip(*sides, strict=True) for row in pair}
+        return list(found.values())[:limit]
+
+    def sources(self) -> list[str]:
+        """Return the addresses of all runs that listed something, the latest first."""
+        sql = """
+            SELECT source FROM runs WHERE source <> '' AND EXISTS (
+                SELECT 1 FROM attachments WHERE first_run = runs.id
+            ) GROUP BY source ORDER BY max(id) DESC"""
+        return [row[0] for row in self._db.execute(sql)]
 
     # Checks
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class State(enum.StrEnum):
@@ -207,14 +207,14 @@ class Recorded:
 
     ``todo`` wants fetching. ``again`` counts the attachments that we hold and that were listed as
     they were. ``changed`` names those that we hold under other figures; they are in ``todo``, too.
-    ``moved_from`` are tickets that attachments of the list were in until now, as far as we hold
-    them: these are not written down before it is known whether the tickets were merged.
+    ``moved`` maps attachments that we hold under another ticket to that one: they are not written
+    down before it is known whether it was merged.
     """
 
     todo: list[Work]
     again: int = 0
     changed: tuple[int, ...] = ()
-    moved_from: frozenset[int] = frozenset()
+    moved: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +399,18 @@ class Helpdesk:
     run_id: int | None
     at: int
     told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What a ticket keeps for its whole life, by which one helpdesk is told from another."""
+
+    id: int
+    created_at: int
+    display_id: str
+    subject: str
+    requester_name: str
+    requester_email: str
 
 
 @dataclass(frozen=True, slots=True)

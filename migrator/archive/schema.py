@@ -299,7 +299,10 @@ CREATE TABLE helpdesk (
     told INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1))
 ) STRICT;
 INSERT INTO helpdesk (id, address, run_id, at)
-    SELECT 1, source, id, started_at FROM runs WHERE source <> '' ORDER BY id DESC LIMIT 1;
+    SELECT 1, source, id, started_at FROM runs WHERE source <> '' AND id = (
+        SELECT max(n) FROM (
+            SELECT max(last_run) AS n FROM attachments
+            UNION ALL SELECT max(listed_run) FROM tickets));
 
 CREATE TABLE checks (
     id INTEGER PRIMARY KEY,

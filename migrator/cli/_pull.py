@@ -13,7 +13,7 @@ from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.source import Source
 from migrator.kayako.urls import safe
 from migrator.transfer.fetch import Fetcher
-from migrator.transfer.result import MOST_GAPS, DeletionLimit, RunOptions, RunResult
+from migrator.transfer.result import MOST_GAPS, ChangeLimit, DeletionLimit, RunOptions, RunResult
 from migrator.transfer.run import run
 from migrator.transfer.stop import Stop
 from migrator.transfer.sync import SyncOptions, plan
@@ -33,6 +33,8 @@ def options_from(
     kind: str,
     recheck: bool = False,
     accept: bool = False,
+    accept_changes: bool = False,
+    moved: bool = False,
     every_id: bool = False,
 ) -> RunOptions:
     """Translate configuration and command line into what a run wants to know."""
@@ -45,6 +47,8 @@ def options_from(
         concurrency=kayako.concurrency,
         recheck=recheck,
         deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept),
+        changes=ChangeLimit(accept=accept_changes),
+        moved=moved,
         posts=kayako.posts,
         most_gaps=None if every_id else MOST_GAPS,
     )
@@ -80,10 +84,13 @@ async def sync_within(
     stop: Stop,
     *,
     full: bool = False,
-    accept: bool = False,
+    **wishes: bool,
 ) -> RunResult:
-    """Do one sync: what is new, or everything when that is due."""
-    options = options_from(config, Scope(), kind="sync", accept=accept)
+    """Do one sync: what is new, or everything when that is due.
+
+    ``wishes`` are flags of :func:`options_from`.
+    """
+    options = options_from(config, Scope(), kind="sync", **wishes)
     sync = SyncOptions(config.sync.margin, config.sync.full_pass_every, full)
     decided = plan(archive.ledger, options, sync, now=int(time.time()))
     if decided.increment is None:

@@ -48,11 +48,13 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
     faults = frozenset({ALL} if all_faults else harmless)
     helpdesk = Helpdesk.build(SandboxOptions(tickets=tickets, faults=faults))
     with _folder(keep) as root:
+        _see_ours(root)
         with SandboxServer(helpdesk) as server:
             _say(f"1. A Kayako Classic look-alike listens at {server.url}")
             click.echo(f"   {tickets:,} tickets, {len(faults):,} ways to misbehave")
             _say("2. migrator run")
-            options = RunOptions(source_name=server.url, kind="demo", posts=True)
+            # An earlier demo's look-alike had another port.
+            options = RunOptions(source_name=server.url, kind="demo", posts=True, moved=True)
             with open_archive(root, command="demo") as archive:
                 with progress(app.log_format) as listener:
                     result = pull(_settings(server), archive, options, listener)
@@ -76,6 +78,24 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="migrator-demo-") as name:
         yield Path(name) / "archive"
+
+
+def _see_ours(root: Path) -> None:
+    """Raise ConfigError unless a directory is empty, not there, or made by an earlier demo."""
+    from migrator.archive import open_beside
+    from migrator.errors import ConfigError
+
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return
+    kinds = set()
+    if (root / "checkpoint.db").is_file():
+        with open_beside(root) as archive:
+            kinds = {run.kind for run in archive.ledger.runs(1000)}
+    if kinds != {"demo"}:
+        raise ConfigError(
+            f"{str(root)!r} was not made by a demo, which leaves it as it is: name a directory "
+            "that is empty or not there yet."
+        )
 
 
 def _settings(server: SandboxServer) -> Any:

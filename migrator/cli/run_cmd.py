@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
 )
 @click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on where the source lists other files under known ids; what is held is kept.",
+)
+@click.option("--moved", is_flag=True, help="The helpdesk of this archive has another address now.")
+@click.option(
     "--every-id",
     is_flag=True,
     help="Ask for every ticket id that no list names, not only for up to a thousand.",
@@ -47,6 +53,8 @@ def run(
     scope: Scope,
     recheck: bool,
     accept_deletions: bool,
+    accept_changes: bool,
+    moved: bool,
     every_id: bool,
     dry_run: bool,
     plan_path: Path | None,
@@ -78,7 +86,14 @@ def run(
     config = app.load()
     warn_of_network(config.archive.path)
     options = options_from(
-        config, scope, kind="run", recheck=recheck, accept=accept_deletions, every_id=every_id
+        config,
+        scope,
+        kind="run",
+        recheck=recheck,
+        accept=accept_deletions,
+        accept_changes=accept_changes,
+        moved=moved,
+        every_id=every_id,
     )
     if plan_path is not None:
         options = replace(options, plan=checked_plan(plan_path, options))
@@ -161,7 +176,7 @@ def tell_drift(drift: Drift) -> None:
 
 
 def tell_gaps(result: RunResult) -> None:
-    """Print what the lists left open and what the source has deleted."""
+    """Print what the lists left open, and what the source has changed or deleted."""
     from migrator.cli._common import shown
 
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
@@ -179,5 +194,12 @@ def tell_gaps(result: RunResult) -> None:
             click.echo(f"  ticket {key}: {shown(text)}")
     if result.short:
         click.echo(f"\nThe source counts {result.short:,} tickets more than it lists.")
+    if result.changed:
+        first = ", ".join(map(str, sorted(result.changed)[:10]))
+        more = f" and {len(result.changed) - 10:,} more" if len(result.changed) > 10 else ""
+        click.echo(
+            f"\nListed as other files than those that we held: {len(result.changed):,} (attachment "
+            f"{first}{more}). They were fetched anew, and what was held before is kept."
+        )
     if result.deleted:
         click.echo(f"\nDeleted at the source since: {result.deleted:,}; their bytes are kept.")

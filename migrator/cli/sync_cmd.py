@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -31,13 +32,31 @@ TROUBLES_SHOWN = 50
 @click.option(
     "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
 )
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on where the source lists other files under known ids; what is held is kept.",
+)
+@click.option("--moved", is_flag=True, help="The helpdesk of this archive has another address now.")
+@click.option(
+    "--recheck", is_flag=True, help="Ask now for all that failed, and for missing and gone ones."
+)
 @pass_app
-def sync(app: App, *, full: bool, every: float | None, accept_deletions: bool) -> int:
+def sync(
+    app: App,
+    *,
+    full: bool,
+    every: float | None,
+    accept_deletions: bool,
+    accept_changes: bool,
+    moved: bool,
+    recheck: bool,
+) -> int:
     """Pull what is new since the last sync.
 
     Looks at the tickets that were active since; every seven days (sync.full_pass_every), at all
     of them: only that finds attachments that arrived without any activity, merges and deletions.
-    With --every, --full and --accept-deletions hold for the first round.
+    With --every, the other options hold for the first round.
 
     \b
     Examples:
@@ -56,11 +75,16 @@ def sync(app: App, *, full: bool, every: float | None, accept_deletions: bool) -
     warn_of_network(config.archive.path)
 
     async def work(stop: Stop) -> int:
+        wishes = {
+            "full": full,
+            "accept": accept_deletions,
+            "accept_changes": accept_changes,
+            "moved": moved,
+            "recheck": recheck,
+        }
+
         async def once(number: int) -> RunResult:
-            first = number == 0
-            return await _sync(
-                app, config, stop, full=full and first, accept=accept_deletions and first
-            )
+            return await _sync(app, config, stop, wishes if number == 0 else {})
 
         if every is not None:
             await repeat(once, every=every, stop=stop, tell=note)
@@ -73,7 +97,7 @@ def sync(app: App, *, full: bool, every: float | None, accept_deletions: bool) -
     return drive(work)
 
 
-async def _sync(app: App, config: Config, stop: Stop, *, full: bool, accept: bool) -> RunResult:
+async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]) -> RunResult:
     """Do one sync; the archive is given back between two of them."""
     from migrator.archive import open_archive
     from migrator.cli._common import apply_config
@@ -84,7 +108,7 @@ async def _sync(app: App, config: Config, stop: Stop, *, full: bool, accept: boo
         apply_config(archive, config)
         with progress(app.log_format) as listener:
             heard = _Heard(listener)
-            result = await sync_within(config, archive, heard, stop, full=full, accept=accept)
+            result = await sync_within(config, archive, heard, stop, **wishes)
         _tell(heard, result)
     return result
 

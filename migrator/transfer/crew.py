@@ -12,15 +12,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from migrator.archive.records import Listed, State, Work
-from migrator.errors import Again, Interrupted, NotFound, SourceError
+from migrator.archive.records import Listed, Recorded, State, Work
+from migrator.errors import Again, Interrupted, NotFound, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Listener, TicketListed
 from migrator.kayako.records import Attachment, Ticket
+from migrator.transfer.follow import follow
 from migrator.transfer.protocols import Ledger, Source, Threads
 from migrator.transfer.recorder import Recorder
 from migrator.transfer.result import Fetch, RunOptions, RunResult
+from migrator.transfer.rows import listed_of, row_of
 from migrator.transfer.stop import Stop
-from migrator.transfer.threads import ThreadReader, row_of
+from migrator.transfer.threads import ThreadReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,11 @@ class Crew:
         self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
-        self.threads = ThreadReader(duty)
         self.listed: dict[int, int] = {}
         """Tickets listed in this run, with the last activity that they had then."""
+        self.threads = ThreadReader(duty, self.listed)
+        self.merged: set[int] = set()
+        """Tickets that were merged into others while this run walked."""
         self.absent: dict[int, str] = {}
         """Tickets that the source did not know when asked for their attachments, and its words."""
 
@@ -102,6 +106,19 @@ class Crew:
                 self._work.task_done()
 
     async def _list(self, ticket: Ticket) -> None:
+        found = await self._ask_list(ticket)
+        if found is None:
+            return
+        first = ticket.id not in self.listed
+        self.listed[ticket.id] = ticket.last_activity
+        await self._record(ticket, found, first=first)
+        claimed = await self.threads.read(ticket.id)
+        # What a post says of its files may be out of date, and so may an empty list be.
+        if claimed and not found and (found := await self._ask_list(ticket)):
+            await self._record(ticket, found, first=first)
+
+    async def _ask_list(self, ticket: Ticket) -> list[Attachment] | None:
+        """Ask for the attachments of a ticket; None where they cannot be had, which is noted."""
         duty = self._duty
         started = time.monotonic()
         try:
@@ -109,28 +126,67 @@ class Crew:
         except NotFound as error:
             duty.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it?
             self.absent[ticket.id] = str(error)
-            return
+            return None
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
             duty.result.unlisted[ticket.id] = str(error)
-            return
+            return None
         duty.result.lists.add(started)
         duty.result.unlisted.pop(ticket.id, None)
-        row, listed = row_of(ticket), [listed_of(one) for one in attachments]
+        return attachments
+
+    async def _record(self, ticket: Ticket, found: list[Attachment], *, first: bool) -> None:
+        """Write a list down, and queue what of it wants fetching."""
+        duty, row = self._duty, row_of(ticket)
+        listed = [listed_of(one) for one in found]
         # What this run has looked for in vain is looked for again by the next one.
-        recheck = duty.options.recheck and ticket.id not in self.listed
-        recorded = await duty.recorder.do(
-            lambda: duty.ledger.record_ticket(duty.result.run_id, row, listed, recheck=recheck)
-        )
-        self.listed[ticket.id] = ticket.last_activity
-        todo = [work for work in recorded.todo if work.id not in self._tried]
+        recheck = duty.options.recheck and first
+
+        async def record(items: list[Listed], *, follow: bool) -> Recorded:
+            recorded = await duty.recorder.do(
+                lambda: duty.ledger.record_ticket(
+                    duty.result.run_id, row, items, recheck=recheck, follow=follow
+                )
+            )
+            self._weigh(recorded)
+            return recorded
+
+        recorded = await record(listed, follow=True)
+        todo = recorded.todo
+        if moved := recorded.moved:
+            for old in sorted(set(moved.values())):
+                await self._follow(old)
+            # Of a merged ticket they are here by now; of any other one they are fetched again.
+            todo += (await record([one for one in listed if one.id in moved], follow=False)).todo
+        todo = [work for work in todo if work.id not in self._tried]
         duty.listener(
             TicketListed(ticket.id, len(listed), len(todo), sum(one.declared_size for one in todo))
         )
         for work in todo:
             await self._work.put(work)
-        await self.threads.read(ticket.id)
+
+    async def _follow(self, ticket_id: int) -> None:
+        """See whether a ticket was merged; what cannot be told is no merge."""
+        try:
+            await follow(self._duty, ticket_id)
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+
+    def _weigh(self, recorded: Recorded) -> None:
+        """Count what contradicts the ledger; raises SafetyLimit when it is too much."""
+        result = self._duty.result
+        result.again += recorded.again
+        result.changed.update(recorded.changed)
+        n, seen = len(result.changed), result.again + len(result.changed)
+        if self._duty.options.changes.forbids(n, seen):
+            raise SafetyLimit(
+                f"the source lists {n:,} of {seen:,} attachments that we hold with another name, "
+                "size, date or ticket than before, which Kayako never does. Is it another "
+                "helpdesk, or one restored from a backup? What we hold is kept. If it is to be "
+                "so, run again with --accept-changes"
+            )
 
     async def _fetch(self, work: Work) -> None:
         duty = self._duty
@@ -153,19 +209,6 @@ class Crew:
                 received=tried.received,
                 declared=work.declared_size,
                 deduped=tried.deduped,
+                since=work.failing_since,
             )
         )
-
-
-def listed_of(attachment: Attachment) -> Listed:
-    """Give an attachment of a list as the archive keeps it."""
-    return Listed(
-        attachment.id,
-        attachment.ticket_id,
-        attachment.post_id,
-        attachment.filename,
-        attachment.filetype,
-        attachment.filesize,
-        attachment.created_at,
-        "repaired_name" if "repaired_name" in attachment.notes else None,
-    )

@@ -127,7 +127,7 @@ class Enumeration:
         """Give the ticket that this one was merged into, if it was."""
         duty, result = self._duty, self._duty.result
         try:
-            ticket = await follow(duty, ticket_id)
+            ticket = await follow(duty, ticket_id, in_no_list=True)
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
@@ -135,6 +135,8 @@ class Enumeration:
             return None
         if ticket is not None and ticket.id == ticket_id:
             return None  # still there, in the trash or out of the list for a moment
+        if ticket is not None:
+            self._crew.merged.add(ticket_id)
         self._crew.listed.pop(ticket_id, None)
         self._crew.absent.pop(ticket_id, None)
         result.unlisted.pop(ticket_id, None)

@@ -12,7 +12,12 @@ from migrator.kayako.records import Contents
 from migrator.transfer.protocols import Blobs, Source, Writer
 
 NOTES = {
-    "size_mismatch": "the source names {declared} bytes and sends {size}, the same ones twice",
+    "changed_at_source": "the source lists this id as another file than it did before",
+    "other_reply": "the list names {listed}, the reply for it {named}, the same twice",
+    "size_mismatch": "the list names {wanted} bytes, the reply {declared}, and {size} come, "
+    "the same ones twice",
+    "odd_row": "its row in the list could not be read whole",
+    "odd_number": "a date or size in its row is no number, and is kept as 0",
     "lenient_base64": "the base64 held characters that PHP ignores",
     "repaired_name": "the name held bytes or characters that no name may hold and is kept cleaned",
     "noise_around_xml": "text stood before or after the XML of the reply",
@@ -89,7 +94,7 @@ class Fetcher:
     async def _judge(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
         if _is_lost(fetched.contents, work):
             return self._lost_at_source(work, fetched)
-        if fetched.contents.size == fetched.contents.attachment.filesize:
+        if not _contradictions(work, fetched.contents):
             return await self._store(work, fetched)
         return await self._second_opinion(work, fetched)
 
@@ -107,7 +112,7 @@ class Fetcher:
         )
 
     async def _second_opinion(self, work: Work, first: Fetched[_Keeper]) -> Tried:
-        """Fetch again what is not as long as the source says it is.
+        """Fetch again what is not what the list and the reply say it is.
 
         Is it a bad row or a bad transfer? The declared size is that of creation, and old versions
         wrote wrong ones; so bytes that come the same twice are what the source has.
@@ -116,19 +121,19 @@ class Fetcher:
         try:
             attempts = first.attempts + second.attempts
             received = first.contents.size
-            if second.contents.size == second.contents.attachment.filesize:
+            if not (found := _contradictions(work, second.contents)):
                 better = second._replace(attempts=attempts)
                 return await self._store(work, better, also_received=received)
             if second.sink.sha256 == first.sink.sha256:
-                notes = ("size_mismatch", *first.contents.notes, *second.contents.notes)
+                notes = (*found, *first.contents.notes, *second.contents.notes)
                 same = Fetched(replace(second.contents, notes=notes), first.sink, attempts)
                 return await self._store(work, same, also_received=received)
             detail = (
                 f"two fetches gave different bytes ({first.contents.size:,} and "
-                f"{second.contents.size:,}), neither as long as the source says"
+                f"{second.contents.size:,}), and neither is what the source says it is"
             )
             return Tried(
-                Outcome(work.id, State.FAILED, "size_mismatch", detail, attempts=attempts),
+                Outcome(work.id, State.FAILED, found[0], detail, attempts=attempts),
                 received=received + second.contents.size,
             )
         finally:
@@ -151,6 +156,7 @@ class Fetcher:
                 size=blob.size,
                 mime_type=blob.mime_type,
                 attempts=fetched.attempts,
+                filename=fetched.contents.attachment.filename,
             ),
             received=fetched.contents.size + also_received,
             deduped=blob.deduped,
@@ -173,7 +179,7 @@ class _Keeper:
         return self._writer.sha256
 
     def finish(self, contents: Contents) -> None:
-        if contents.size == contents.attachment.filesize and not _is_lost(contents, self._work):
+        if not (_is_lost(contents, self._work) or _contradictions(self._work, contents)):
             self.blob = self.commit()
 
 
@@ -181,15 +187,43 @@ def _is_lost(contents: Contents, work: Work) -> bool:
     return not contents.present and max(contents.attachment.filesize, work.declared_size) > 0
 
 
+def _contradictions(work: Work, contents: Contents) -> tuple[str, ...]:
+    """Compare what came with what the list and the reply say; give the codes of what differs.
+
+    A figure that could not be read contradicts nothing.
+    """
+    reply, listed = contents.attachment, _codes(work)
+    sizes = {contents.size}
+    if "odd_number" not in listed:
+        sizes.add(work.declared_size)
+    if "odd_number" not in reply.notes:
+        sizes.add(reply.filesize)
+    found = ("size_mismatch",) if len(sizes) > 1 else ()
+    read = not ({"odd_row", "repaired_name"} & {*listed, *reply.notes})
+    other = read and "" not in (work.filename, reply.filename) and work.filename != reply.filename
+    if other or (work.created_at and reply.created_at and work.created_at != reply.created_at):
+        found = ("other_reply", *found)
+    return found
+
+
+def _codes(work: Work) -> list[str]:
+    return work.problem.split(",") if work.problem else []
+
+
 def _note(work: Work, contents: Contents) -> tuple[str | None, str | None]:
-    found = {*contents.notes, *contents.attachment.notes, work.problem}
+    found = {*contents.notes, *contents.attachment.notes, *_codes(work)}
     notes = [note for note in NOTES if note in found]
     if not notes:
         return None, None
-    texts = [
-        NOTES[note].format(declared=f"{contents.attachment.filesize:,}", size=f"{contents.size:,}")
-        for note in notes
-    ]
+    reply = contents.attachment
+    values = {
+        "wanted": f"{work.declared_size:,}",
+        "declared": f"{reply.filesize:,}",
+        "size": f"{contents.size:,}",
+        "listed": f"{work.filename!r} of {work.created_at}",
+        "named": f"{reply.filename!r} of {reply.created_at}",
+    }
+    texts = [NOTES[note].format_map(values) for note in notes]
     return notes[0], "; ".join(texts)
 
 

@@ -1,26 +1,64 @@
-"""Asking where a ticket is that no list names."""
+"""Asking where a ticket is, and believing a merge only when all that the source says agrees."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from migrator.errors import NotFound
+from migrator.errors import NotFound, UnexpectedReply
 from migrator.kayako.records import Ticket
-from migrator.transfer.crew import Duty
-from migrator.transfer.threads import row_of
+from migrator.transfer.protocols import Source
+from migrator.transfer.rows import row_of
+
+if TYPE_CHECKING:
+    from migrator.transfer.crew import Duty
 
 
-async def follow(duty: Duty, ticket_id: int) -> Ticket | None:
+async def ask_for(source: Source, ticket_id: int) -> Ticket:
+    """Give a ticket, or the one it was merged into, as the source says twice.
+
+    A confused cache or proxy answers with a stranger once. Raises UnexpectedReply when the two
+    answers name different strangers, and what else Source.ticket raises.
+    """
+    first = await source.ticket(ticket_id)
+    if first.id == ticket_id:
+        return first
+    second = await source.ticket(ticket_id)
+    if second.id not in (ticket_id, first.id):
+        raise UnexpectedReply(
+            f"the reply for ticket {ticket_id} holds ticket {first.id}, then ticket {second.id}"
+        )
+    return second
+
+
+async def follow(duty: Duty, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
     """Give a ticket, or the one it was merged into; None when the source has deleted it.
 
-    A merge is written down at once: the attachments, ids unchanged, are the survivor's now.
-    Raises SourceError when the source does not say.
+    A merge is believed when the source says so twice and has nothing for the old ticket any more:
+    either the caller knows that it is ``in_no_list`` of tickets, or its list of attachments is
+    empty. It is written down at once: the attachments, ids unchanged, are the survivor's now.
+    Raises SourceError when the source does not say, or contradicts itself.
     """
     try:
-        ticket = await duty.source.ticket(ticket_id)
+        ticket = await ask_for(duty.source, ticket_id)
     except NotFound:
         return None
-    if ticket.id != ticket_id:
-        await duty.recorder.do(partial(duty.ledger.put_ticket, row_of(ticket)))
-        await duty.recorder.do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+    if ticket.id == ticket_id:
+        return ticket
+    if not in_no_list:
+        await _see_nothing_of(duty, ticket_id, ticket)
+    await duty.recorder.do(partial(duty.ledger.put_ticket, row_of(ticket)))
+    await duty.recorder.do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
     return ticket
+
+
+async def _see_nothing_of(duty: Duty, ticket_id: int, survivor: Ticket) -> None:
+    try:
+        still = await duty.source.attachments(ticket_id)
+    except NotFound:
+        return
+    if still:
+        raise UnexpectedReply(
+            f"the source answers ticket {ticket_id} as ticket {survivor.id}, and lists "
+            f"{len(still)} attachments of ticket {ticket_id} all the same"
+        )

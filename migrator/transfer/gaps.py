@@ -61,7 +61,7 @@ class Gaps:
         """Give the tickets that are known without having been met by the last walk."""
         duty, crew = self._duty, self._crew
         earlier = await duty.recorder.do(lambda: duty.ledger.not_listed_in(duty.result.run_id))
-        parts = (earlier, crew.listed, crew.absent, duty.result.unlisted)
+        parts = (earlier, crew.listed, crew.merged, crew.absent, duty.result.unlisted)
         return {number for part in parts for number in part if number not in met}
 
     async def _ask_each(self, left: Iterator[int]) -> None:
@@ -82,7 +82,7 @@ class Gaps:
     async def _ask(self, number: int) -> None:
         """Ask for one ticket; one in the trash stays there, unless the trash is wanted."""
         duty, crew = self._duty, self._crew
-        ticket = await follow(duty, number)
+        ticket = await follow(duty, number, in_no_list=True)
         if ticket is None or ticket.id in crew.listed:
             return
         if ticket.department_id != TRASH or duty.options.scope.include_trash:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from migrator.archive.records import (
     Count,
     Department,
+    Helpdesk,
     Listed,
     Mark,
     Outcome,
@@ -27,6 +28,7 @@ from migrator.archive.records import (
     StoredBlob,
     TicketRow,
     Verdict,
+    Witness,
     Work,
 )
 from migrator.kayako import records as kayako
@@ -204,6 +206,22 @@ class Threads(Protocol):
         """Count the tickets whose posts are to be read."""
 
 
+class Proof(Protocol):
+    """Whose archive it is. Writing methods are called by one thread at a time."""
+
+    def helpdesk(self) -> Helpdesk | None:
+        """Return the helpdesk of the archive; None before the first run."""
+
+    def set_helpdesk(self, address: str, *, run_id: int | None) -> None:
+        """Write it down."""
+
+    def witnesses(self, limit: int, /) -> list[Witness]:
+        """Return tickets by which the helpdesk can be told, those to ask first at the front."""
+
+    def sources(self) -> list[str]:
+        """Return the addresses of all runs that listed something, the latest first."""
+
+
 class Archive(Protocol):
     """What we keep."""
 
@@ -218,6 +236,10 @@ class Archive(Protocol):
     @property
     def threads(self) -> Threads:
         """What people wrote."""
+
+    @property
+    def proof(self) -> Proof:
+        """Whose it is."""
 
 
 class Source(Protocol):

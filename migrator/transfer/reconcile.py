@@ -18,7 +18,7 @@ from migrator.errors import Again, NotFound, SafetyLimit, SourceError, SourceUnr
 from migrator.events import Notice
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
-from migrator.transfer.threads import row_of
+from migrator.transfer.rows import row_of
 from migrator.transfer.walk import TRASH
 
 BATCH = 500
@@ -70,7 +70,7 @@ async def _find_tickets(duty: Duty, crew: Crew) -> _Whereabouts:
 async def _find(duty: Duty, crew: Crew, found: _Whereabouts, ticket_id: int) -> None:
     """Ask for one ticket; what cannot be told is left to the questions for its attachments."""
     try:
-        ticket = await follow(duty, ticket_id)
+        ticket = await follow(duty, ticket_id, in_no_list=True)
     except SourceError as error:
         _raise_if_vain(error)
         return

@@ -36,6 +36,25 @@ class DeletionLimit:
         return not self.accept and deleted > self.floor and deleted > self.share * stored
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeLimit:
+    """How many attachments one pass may list as other files than those that we hold.
+
+    More than ``few`` stop it when they are more than ``share`` of those that were listed again,
+    more than ``most`` always.
+    """
+
+    few: int = 5
+    share: float = 0.05
+    most: int = 100
+    accept: bool = False
+
+    def forbids(self, changed: int, seen: int) -> bool:
+        """Tell whether so many changes of ``seen`` look like another helpdesk."""
+        many = changed > self.most or (changed > self.few and changed > self.share * seen)
+        return many and not self.accept
+
+
 MOST_DEBTS = 1000
 """Tickets that could not be listed, as many as the record of a run names for the next one."""
 
@@ -72,6 +91,7 @@ class RunOptions:
     keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
     attachments: enough for an estimate, never for a pull. What is listed is compared with ``plan``.
     Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
+    ``moved`` declares that the helpdesk of the archive has another address now.
     """
 
     source_name: str
@@ -81,6 +101,8 @@ class RunOptions:
     concurrency: int = 8
     recheck: bool = False
     deletions: DeletionLimit = field(default_factory=DeletionLimit)
+    changes: ChangeLimit = field(default_factory=ChangeLimit)
+    moved: bool = False
     drain: float = 30.0
     looks: int = 3
     increment: Increment | None = None
@@ -150,7 +172,9 @@ class RunResult:
     ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
     again, and no attachment depends on it. ``total`` is how many tickets the source counts in
     scope, None where it cannot. ``drift`` is what differs from the plan of the run, if it has one,
-    and ``preview`` tells how a fast look went.
+    and ``preview`` tells how a fast look went. ``changed`` are attachments that
+    were listed as other files than those that we hold, ``again`` counts those that were listed as
+    they were.
     """
 
     run_id: int = 0
@@ -161,6 +185,8 @@ class RunResult:
     unreadable: dict[int, str] = field(default_factory=dict)
     short: int = 0
     deleted: int = 0
+    again: int = 0
+    changed: set[int] = field(default_factory=set)
     ended_by: MigratorError | None = None
     watermark: int | None = None
     threads: int = 0
@@ -195,6 +221,7 @@ class RunResult:
             "unreadable": _first(self.unreadable),
             "short": self.short,
             "deleted": self.deleted,
+            "changed": sorted(self.changed)[:MOST_DEBTS],
             "threads": self.threads,
             "threads_missing": _first(self.threads_missing),
             "ended_by": str(self.ended_by) if self.ended_by else None,

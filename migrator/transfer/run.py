@@ -10,12 +10,21 @@ from functools import partial
 from migrator.archive.records import Department, State
 from migrator.errors import ArchiveError, Interrupted, MigratorError, SourceError
 from migrator.events import LeftoversQueued, Listener, Notice, RunFinished, RunStarted, Tick, ignore
+from migrator.transfer import drift
+from migrator.transfer.both import both
 from migrator.transfer.crew import Crew, Duty
-from migrator.transfer.drift import Drift, compare
 from migrator.transfer.enumerate import Enumeration
+from migrator.transfer.identity import (
+    MOST_ASKED,
+    compare,
+    same_address,
+    see_address,
+    see_moved,
+    see_same,
+)
 from migrator.transfer.planfile import PlanFile, entry_of
 from migrator.transfer.preview import Preview
-from migrator.transfer.protocols import Archive, Source
+from migrator.transfer.protocols import Archive, Proof, Source
 from migrator.transfer.recent import Recent
 from migrator.transfer.reconcile import BATCH, reconcile
 from migrator.transfer.recorder import Recorder
@@ -56,11 +65,12 @@ async def run(
             RunResult(started=int(clock())),
         )
         started = time.monotonic()
+        await _see_whose_it_is(duty, archive.proof)
         await _begin(duty)
         crew = Crew(duty)
         ticking = asyncio.create_task(_tick(listener))
         try:
-            await _until_stopped(duty, crew)
+            await _until_stopped(duty, crew, archive.proof)
         except MigratorError as error:
             duty.result.ended_by = error
         finally:
@@ -75,6 +85,21 @@ async def _tick(listener: Listener) -> None:
     while True:
         await asyncio.sleep(TICK)
         listener(Tick())
+
+
+async def _see_whose_it_is(duty: Duty, proof: Proof) -> None:
+    """Raise OtherHelpdesk, before anything is written, when the archive is another helpdesk's."""
+    address = duty.options.source_name
+    if not see_address(proof, address, moved=duty.options.moved, listener=duty.listener):
+        return
+    known = proof.helpdesk()
+    see_moved(
+        await compare(duty.source, proof.witnesses(MOST_ASKED)),
+        known.address if known else "",
+        address,
+    )
+    proof.set_helpdesk(address, run_id=None)
+    duty.listener(Notice(f"this archive belongs to {address} from now on"))
 
 
 async def _begin(duty: Duty) -> None:
@@ -116,9 +141,9 @@ async def _tell_drift(duty: Duty, plan: PlanFile) -> None:
     result, ledger = duty.result, duty.ledger
     whole = result.ended_by is None and result.proven
 
-    def find() -> Drift:
+    def find() -> drift.Drift:
         listed = map(entry_of, ledger.listed_in(result.run_id))
-        return compare(plan.entries(), listed, whole=whole)
+        return drift.compare(plan.entries(), listed, whole=whole)
 
     try:
         result.drift = await duty.recorder.do(find)
@@ -126,9 +151,9 @@ async def _tell_drift(duty: Duty, plan: PlanFile) -> None:
         duty.listener(Notice(f"the plan cannot be compared: {error}", "warning"))
 
 
-async def _until_stopped(duty: Duty, crew: Crew) -> None:
+async def _until_stopped(duty: Duty, crew: Crew, proof: Proof) -> None:
     """Pull to the end, or to the end of what is in flight once asked to stop."""
-    pull = asyncio.create_task(_pull(duty, crew))
+    pull = asyncio.create_task(_pull(duty, crew, proof))
     asked = asyncio.create_task(duty.stop.soft.wait())
     hard = asyncio.create_task(duty.stop.hard.wait())
     try:
@@ -148,8 +173,17 @@ async def _until_stopped(duty: Duty, crew: Crew) -> None:
         raise Interrupted("interrupted; progress is saved, the same command goes on from here")
 
 
-async def _pull(duty: Duty, crew: Crew) -> None:
-    helpdesk = await look_around(duty.source)
+async def _pull(duty: Duty, crew: Crew, proof: Proof) -> None:
+    helpdesk, likeness = await both(
+        look_around(duty.source), compare(duty.source, proof.witnesses(MOST_ASKED))
+    )
+    see_same(
+        likeness,
+        duty.options.source_name,
+        accept_deletions=duty.options.deletions.accept,
+        accept_changes=duty.options.changes.accept,
+    )
+    await duty.recorder.do(partial(_write_down_whose_it_is, duty, proof))
     departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
     await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
     await crew.threads.put_statuses(helpdesk.statuses)
@@ -167,6 +201,13 @@ async def _pull(duty: Duty, crew: Crew) -> None:
             await reconcile(duty, crew)
 
 
+def _write_down_whose_it_is(duty: Duty, proof: Proof) -> None:
+    """Note the address, once the helpdesk has answered: one that was mistyped is nobody's."""
+    known, address = proof.helpdesk(), duty.options.source_name
+    if known is None or not same_address(known.address, address):
+        proof.set_helpdesk(address, run_id=duty.result.run_id)
+
+
 async def _queue_leftovers(duty: Duty, crew: Crew) -> None:
     """Queue what earlier runs left open and no list of this run named.
 
@@ -178,6 +219,7 @@ async def _queue_leftovers(duty: Duty, crew: Crew) -> None:
             partial(
                 duty.ledger.leftovers,
                 duty.result.run_id,
+                now=int(time.time()),
                 after=after,
                 limit=BATCH,
                 recheck=duty.options.recheck,

@@ -8,14 +8,16 @@ none of them, and is tried again by the next run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from migrator.archive.records import PostRow, StatusRow, TicketRow
-from migrator.errors import Again, Interrupted, NotFound, SourceError
+from migrator.archive.records import StatusRow
+from migrator.errors import Again, Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.kayako.records import Post, Ticket, TicketStatus
+from migrator.kayako.records import TicketStatus
+from migrator.transfer.follow import ask_for
+from migrator.transfer.rows import post_of, row_of
 
 if TYPE_CHECKING:
     from migrator.transfer.crew import Duty
@@ -26,15 +28,13 @@ BATCH = 500
 MOST_FAILURES = 100
 """Threads that may fail one after the other; then the run reads no more of them."""
 
-STAFF = 1
-"""The creator of a post that the staff wrote."""
-
 
 class ThreadReader:
-    """Reads threads for a run that is asked to keep posts."""
+    """Reads threads for a run that is asked to keep posts; ``listed`` has its tickets so far."""
 
-    def __init__(self, duty: Duty) -> None:
+    def __init__(self, duty: Duty, listed: Mapping[int, int]) -> None:
         self._duty = duty
+        self._listed = listed
         self._failures = 0
 
     async def put_statuses(self, statuses: list[TicketStatus]) -> None:
@@ -42,14 +42,16 @@ class ThreadReader:
         rows = [StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses]
         await self._duty.recorder.do(partial(self._duty.threads.put_statuses, rows))
 
-    async def read(self, ticket_id: int) -> None:
-        """Read the thread of a ticket whose attachments were just listed, if it is to be read."""
+    async def read(self, ticket_id: int) -> bool:
+        """Read the thread of a ticket whose attachments were just listed, if it is to be read.
+
+        Tells whether a post says that it has attachments.
+        """
         duty = self._duty
         if self._ended:
-            return
+            return False
         activity = await duty.recorder.do(partial(duty.threads.unread_activity, ticket_id))
-        if activity is not None:
-            await self._read(ticket_id, activity)
+        return activity is not None and await self._read(ticket_id, activity)
 
     async def catch_up(self) -> None:
         """Read every thread that is still to be read: failed before, or never asked for."""
@@ -81,24 +83,31 @@ class ThreadReader:
             except Interrupted:
                 return  # asked to stop between two tries: the thread is read next time
 
-    async def _read(self, ticket_id: int, activity: int) -> None:
+    async def _read(self, ticket_id: int, activity: int) -> bool:
         """Read one thread, for the last activity that the ledger knows of its ticket.
+
+        Tells whether a post says that it has attachments.
 
         A later one in the reply is left for the list to tell: then the thread is read once more.
         """
         duty = self._duty
         do, threads, run_id = duty.recorder.do, duty.threads, duty.result.run_id
         try:
-            ticket = await duty.source.ticket(ticket_id)
+            ticket = await ask_for(duty.source, ticket_id)
+            if ticket.id != ticket_id and ticket_id in self._listed:
+                raise UnexpectedReply(
+                    f"the source answers ticket {ticket_id}, which it has just listed, as ticket "
+                    f"{ticket.id}"
+                )
         except NotFound:  # whether it is deleted is for others to judge
             await do(partial(threads.skip, run_id, ticket_id, activity=activity))
             self._failures = 0
-            return
+            return False
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
             self._missed(ticket_id, error)
-            return
+            return False
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
         if ticket.id != ticket_id:
             activity = ticket.last_activity
@@ -107,6 +116,7 @@ class ThreadReader:
         await do(partial(threads.put, run_id, row, posts, activity=activity))
         duty.result.threads += 1
         self._failures = 0
+        return any(post.has_attachments for post in ticket.posts)
 
     def _missed(self, ticket_id: int, error: SourceError) -> None:
         self._duty.result.threads_missing[ticket_id] = str(error)
@@ -114,34 +124,3 @@ class ThreadReader:
         if self._failures == MOST_FAILURES:
             text = f"no posts could be read of {MOST_FAILURES:,} tickets in a row: the next run may"
             self._duty.listener(Notice(text, "warning"))
-
-
-def row_of(ticket: Ticket) -> TicketRow:
-    """Give a ticket as the archive keeps it."""
-    return TicketRow(
-        ticket.id,
-        ticket.department_id,
-        ticket.display_id,
-        ticket.subject,
-        ticket.created_at,
-        ticket.last_activity,
-        ticket.status_id,
-        ticket.full_name,
-        ticket.email,
-        ticket.owner_name,
-    )
-
-
-def post_of(post: Post) -> PostRow:
-    """Give a post as the archive keeps it."""
-    return PostRow(
-        post.id,
-        post.created_at,
-        post.full_name,
-        post.email,
-        post.creator == STAFF,
-        post.is_private,
-        post.is_html,
-        post.text,
-        ",".join(post.notes) or None,
-    )

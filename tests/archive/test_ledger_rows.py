@@ -226,7 +226,7 @@ def test_what_moved_is_left_until_it_is_known_why(archive: Archive) -> None:
     """A held attachment in another ticket's list names its ticket; after a merge all is well."""
     bring_to(archive, State.STORED)
     recorded = listed_anew(archive, {"ticket_id": 2}, follow=True)
-    assert (recorded.moved_from, recorded.todo, recorded.changed) == (frozenset({1}), [], ())
+    assert (recorded.moved, recorded.todo, recorded.changed) == ({4: 1}, [], ())
     assert row(archive, 4).ticket_id == 1
     archive.ledger.mark_merged(1, 2)
     recorded = listed_anew(archive, {"ticket_id": 2})

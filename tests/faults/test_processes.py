@@ -49,7 +49,7 @@ def test_a_large_log_of_a_killed_run_is_read(rig: MakeRig, inline: Inline) -> No
     with open_beside(one.archive) as archive:
         assert archive.ledger.attachment(999) is None, "an uncommitted row came back"
         archive.ledger.self_check()
-    ended = inline(3, "run", "--limit-tickets", "1")
+    ended = inline(3, "run", "--limit-tickets", "1", "--accept-deletions")
     assert "Resuming run" in ended.err
     assert stored(one) == mine
     assert not log.exists(), "the log was not folded in"

@@ -33,7 +33,8 @@ class Desk:
     """A helpdesk that answers as Kayako does; each crime is a subclass of it.
 
     ``calls`` tells what was asked: ``page 0+10`` by id, ``recent 0+10`` by activity, ``list 3``,
-    ``fetch 7``, ``ticket 3`` and so on.
+    ``fetch 7``, ``ticket 3`` and so on; ``witness 3`` for a ticket that is asked for at the very
+    beginning, to see whose helpdesk it is.
     """
 
     def __init__(self, tickets: int = 0, files: int = 1) -> None:
@@ -42,6 +43,7 @@ class Desk:
         self.files: dict[int, File] = {}
         self.merged: dict[int, int] = {}
         self.calls: list[str] = []
+        self.begun = True
         for number in range(1, tickets + 1):
             self.open(number)
             for _ in range(files):
@@ -51,7 +53,9 @@ class Desk:
 
     def open(self, number: int, *, department: int = 1, active: int = 1000) -> None:
         """Open a ticket."""
-        self.tickets[number] = Ticket(number, f"T-{number}", department, 1, last_activity=active)
+        self.tickets[number] = Ticket(
+            number, f"T-{number}", department, 1, created_at=number, last_activity=active
+        )
 
     def attach(self, ticket: int, data: bytes | None, *, declared: int | None = None) -> int:
         """Attach a file and give its id: 1, 2, 3, ..."""
@@ -85,11 +89,13 @@ class Desk:
         await asyncio.sleep(0)
 
     async def departments(self) -> list[Department]:
+        self.begun = False
         await self.turn("departments")
         return self.rooms
 
     async def statuses(self) -> list[TicketStatus]:
         await self.turn("statuses")
+        self.begun = True
         return [TicketStatus(1, "Open"), TicketStatus(3, "Closed", resolved=True)]
 
     def rows(self, department_ids: Collection[int]) -> list[Ticket]:
@@ -132,7 +138,7 @@ class Desk:
         return len(self.rows(department_ids))
 
     async def ticket(self, ticket_id: int) -> Ticket:
-        await self.turn(f"ticket {ticket_id}")
+        await self.turn(f"{'ticket' if self.begun else 'witness'} {ticket_id}")
         while ticket_id in self.merged:
             ticket_id = self.merged[ticket_id]
         if ticket_id not in self.tickets:

@@ -9,9 +9,8 @@ import pytest
 from migrator.archive import Archive, Listed, TicketRow, Work
 from migrator.events import AttachmentSettled, TicketListed
 from migrator.kayako.records import Attachment, Ticket
-from migrator.transfer.crew import listed_of
 from migrator.transfer.fetch import Fetcher, Tried
-from migrator.transfer.threads import row_of
+from migrator.transfer.rows import listed_of, row_of
 from tests.transfer.doubles import Desk, Ear, problems, pull, states
 
 

@@ -65,7 +65,7 @@ def test_two_tickets_merged_into_one_list_it_once(archive: Archive) -> None:
     desk = Working(4, {"list 4": merge})
     assert pull(desk, archive, concurrency=1).exit_code == 0
     assert owners(archive) == {1: 1, 2: 1, 3: 1, 4: 4}
-    assert len(desk.asked("list")) == 5
+    assert desk.calls.count("list 1") == 2
     pages = [call for call in desk.calls if call.startswith("page 0+")]
     assert pages == ["page 0+100", "page 0+400", "page 0+1000"], "after a merge it looks once more"
 
@@ -149,7 +149,7 @@ def test_a_list_that_failed_is_made_up_for_by_a_merge(archive: Archive) -> None:
     class Blind(Desk):
         async def turn(self, call: str) -> None:
             await super().turn(call)
-            if call == "list 2":
+            if call == "list 2" and 2 in self.tickets:
                 self.merge(2, 1)
                 raise ServerFailed("HTTP 500")
 

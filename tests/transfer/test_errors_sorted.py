@@ -48,6 +48,7 @@ FATES: dict[type[MigratorError], Fate] = {
     errors.SourceRefused: Fate(Again.STOP, None, exit_code=4),
     errors.MigratorError: Fate(Again.STOP, None, exit_code=1),
     errors.ConfigError: Fate(Again.STOP, None, exit_code=2),
+    errors.OtherHelpdesk: Fate(Again.STOP, None, exit_code=2),
     errors.ArchiveError: Fate(Again.STOP, None, exit_code=6),
     errors.ArchiveBusy: Fate(Again.STOP, None, exit_code=5),
     errors.ArchiveMissing: Fate(Again.STOP, None, exit_code=2),

@@ -44,6 +44,7 @@ class Reply:
     declared: int
     notes: tuple[str, ...] = ()
     name_notes: tuple[str, ...] = ()
+    name: str = "file.txt"
 
 
 class Scripted(Desk):
@@ -61,7 +62,7 @@ class Scripted(Desk):
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        file = File(ticket_id, answer.data, answer.declared)
+        file = File(ticket_id, answer.data, answer.declared, answer.name)
         return sent(attachment_id, file, make_sink, answer.notes, answer.name_notes)
 
 
@@ -69,7 +70,7 @@ def tried(
     archive: Archive, source: Desk, *, declared: int = 5, problem: str | None = None
 ) -> Tried:
     """Fetch attachment 7 of ticket 3, which its list said to have ``declared`` bytes."""
-    work = Work(7, 3, declared, "name", 0, problem)
+    work = Work(7, 3, declared, "file.txt", 0, problem)
     try:
         return asyncio.run(Fetcher(source, archive.blobs, None)(work))
     finally:
@@ -94,10 +95,43 @@ def test_bytes_of_the_declared_length_are_stored(archive: Archive) -> None:
     assert held(archive, result) == b"hello"
 
 
-def test_the_reply_knows_the_length_better_than_an_older_list(archive: Archive) -> None:
-    """A length that differs from the list's, but matches its own reply, is right."""
-    outcome = tried(archive, Scripted(Reply(b"hello", 5)), declared=99).outcome
+def test_a_reply_that_contradicts_the_list_is_asked_for_again(archive: Archive) -> None:
+    """List, reply and bytes are compared: the same contradiction twice is kept and told."""
+    source = Scripted(*[Reply(b"hello", 5)] * 2)
+    outcome = tried(archive, source, declared=99).outcome
+    assert (outcome.state, outcome.problem) == (State.STORED, "size_mismatch")
+    assert outcome.detail == (
+        "the list names 99 bytes, the reply 5, and 5 come, the same ones twice"
+    )
+
+
+def test_a_contradiction_that_passes_is_no_remark(archive: Archive) -> None:
+    """The second reply agrees with the list: its bytes are stored, and nothing is odd."""
+    source = Scripted(Reply(b"hi", 2), Reply(b"hello", 5))
+    outcome = tried(archive, source).outcome
+    assert (outcome.state, outcome.problem, outcome.size) == (State.STORED, None, 5)
+
+
+def test_a_size_that_could_not_be_read_contradicts_nothing(archive: Archive) -> None:
+    """Neither an odd row of the list nor an odd one of the reply makes a wrong size."""
+    outcome = tried(archive, Scripted(Reply(b"hello", 5)), declared=0, problem="odd_number").outcome
+    assert (outcome.state, outcome.problem, outcome.size) == (State.STORED, "odd_number", 5)
+    odd = Reply(b"hello", 0, name_notes=("odd_number",))
+    outcome = tried(archive, Scripted(odd)).outcome
+    assert (outcome.state, outcome.problem, outcome.attempts) == (State.STORED, "odd_number", 1)
+
+
+def test_a_reply_with_another_name_is_asked_for_again(archive: Archive) -> None:
+    """A cache that sends another file of the same size is found out, or told."""
+    stale = Reply(b"olden", 5, name="old.txt")
+    outcome = tried(archive, Scripted(stale, Reply(b"hello", 5))).outcome
     assert (outcome.state, outcome.problem) == (State.STORED, None)
+    assert outcome.sha256 == hashlib.sha256(b"hello").hexdigest()
+    outcome = tried(archive, Scripted(stale, stale)).outcome
+    assert (outcome.state, outcome.problem) == (State.STORED, "other_reply")
+    assert outcome.detail is not None
+    assert "'file.txt'" in outcome.detail
+    assert "'old.txt'" in outcome.detail
 
 
 def test_the_same_bytes_again_are_told_as_deduped(archive: Archive) -> None:
@@ -111,7 +145,9 @@ def test_the_same_wrong_length_twice_is_what_the_source_has(archive: Archive) ->
     result = tried(archive, Scripted(Reply(b"hell", 5), Reply(b"hell", 5)))
     outcome = result.outcome
     assert (outcome.state, outcome.problem) == (State.STORED, "size_mismatch")
-    assert outcome.detail == "the source names 5 bytes and sends 4, the same ones twice"
+    assert outcome.detail == (
+        "the list names 5 bytes, the reply 5, and 4 come, the same ones twice"
+    )
     assert (outcome.size, outcome.attempts, result.received) == (4, 2, 8)
     assert held(archive, result) == b"hell"
 
@@ -217,7 +253,7 @@ def test_a_wrong_size_is_more_serious_than_all_else(archive: Archive) -> None:
     assert outcome.problem == "size_mismatch"
     assert outcome.detail is not None
     assert "size is right" not in outcome.detail
-    assert outcome.detail.startswith("the source names 5 bytes")
+    assert outcome.detail.startswith("the list names 5 bytes")
 
 
 # Refusals

@@ -308,7 +308,7 @@ def contents(attachment: int, size: int, data: str) -> httpx.Response:
 
 @pytest.mark.parametrize(
     ("wobbly", "tries", "problem"),
-    [(True, 2 * ATTEMPTS, "size_mismatch"), (False, ATTEMPTS, "server_error")],
+    [(True, 2 * ATTEMPTS, "other_reply"), (False, ATTEMPTS, "server_error")],
 )
 def test_tries_are_capped_per_run_and_not_for_ever(
     archive: Archive, *, wobbly: bool, tries: int, problem: str
