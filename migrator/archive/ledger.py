@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.planning import Planning
@@ -69,7 +70,10 @@ _PUT_ATTACHMENT = """
         declared_type = excluded.declared_type,
         declared_size = excluded.declared_size,
         created_at = iif(excluded.created_at = 0, created_at, excluded.created_at),
-        note = coalesce(excluded.note, iif(note = 'changed_at_source', note, NULL)),
+        note = coalesce(
+            excluded.note,
+            iif(note = 'changed_at_source' OR (last_run = excluded.last_run AND {changed}),
+                'changed_at_source', NULL)),
         state = CASE
             WHEN state = 'deleted' THEN 'stored'
             WHEN state = 'gone' OR (state = 'missing' AND (?10 OR {changed})) THEN 'pending'
@@ -111,6 +115,18 @@ _COPY = """
         SELECT 1 FROM attachments AS c WHERE c.original_id = a.id
             AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
                 = (a.sha256, a.ticket_id, a.filename, a.declared_size, a.created_at))"""
+
+_ASIDE = """
+    INSERT INTO attachments
+        (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, state,
+         problem, detail, sha256, size, stored_at, first_run, last_run, kind, original_id)
+    SELECT (SELECT max(?2, coalesce(max(id), 0)) + 1 FROM attachments),
+        ?4, post_id, ?5, declared_type, ?6, ?7, 'deleted', 'replaced_at_source', ?3, ?8, ?9, ?10,
+        first_run, last_run, kind, id
+    FROM attachments AS a WHERE id = ?1 AND NOT EXISTS (
+        SELECT 1 FROM attachments AS c WHERE c.original_id = ?1
+            AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
+                = (?8, ?4, ?5, ?6, ?7))"""
 
 _REPLACE = """
     UPDATE attachments SET
@@ -268,13 +284,8 @@ class Ledger(Planning):
 
     def _moved(self, item: Listed, size: int, name: str) -> int | None:
         """Return the ticket that a held attachment was in, if that is all that differs."""
-        ((ticket_id, old_name, old_size, created_at, note),) = self._db.execute(_HELD, (item.id,))
-        notes = f"{note},{item.problem}"
-        same = (
-            (old_name == name or "" in (old_name, name) or "repaired_name" in notes)
-            and (old_size == size or "odd_number" in notes)
-            and (created_at == item.created_at or not (created_at and item.created_at))
-        )
+        ((ticket_id, *figures, note),) = self._db.execute(_HELD, (item.id,))
+        same = _alike(figures, (name, size, item.created_at), f"{note},{item.problem}")
         return ticket_id if same else None
 
     def _replace(self, attachment_id: int, figures: tuple[object, ...], run_id: int) -> int:
@@ -296,19 +307,23 @@ class Ledger(Planning):
 
         What we hold stays held: a stored or deleted row keeps its state and its SHA-256,
         whatever a later fetch brings; only attempts and ticket change, and for the same bytes
-        problem and detail. Raises ValueError for an unknown attachment or an outcome that is
-        not one.
+        problem and detail. Bytes that were asked for under other figures than the row has by now
+        are kept in a copy. Raises ValueError for an unknown attachment or an outcome that is not
+        one.
         """
         stored = outcome.state is State.STORED
         if outcome.state is State.DELETED or stored is (outcome.sha256 is None):
             raise ValueError(f"not an outcome: {outcome}")
         sql = """
-            SELECT state, ticket_id, note, sha256, size, stored_at, failures, failing_since
+            SELECT state, ticket_id, note, sha256, size, stored_at, failures, failing_since,
+                filename, declared_size, created_at
             FROM attachments WHERE id = ?"""
         with self.atomic():
             row = self._db.one(sql, (outcome.attachment_id,))
             if row is None:
                 raise ValueError(f"attachment {outcome.attachment_id} was never listed")
+            if row[3] is None and outcome.work is not None and self._is_other(outcome.work, row):
+                return self._set_aside(outcome, outcome.work, State(row[0]))
             if outcome.ticket_id is not None and outcome.ticket_id != row[1]:
                 self._move(outcome.attachment_id, row[1], outcome.ticket_id)
             if row[3] is not None and row[3] != outcome.sha256:
@@ -324,7 +339,7 @@ class Ledger(Planning):
             return bool(self._db.execute(sql, (_text(detail), attachment_id)))
 
     def _decide(self, outcome: Outcome, row: Tuple) -> State:
-        held, _, note, sha256, size, stored_at, failures, since = row
+        held, _, note, sha256, size, stored_at, failures, since, *_ = row
         state, problem, detail = outcome.state, outcome.problem, outcome.detail
         now = self._now()
         if state is State.STORED:
@@ -349,6 +364,30 @@ class Ledger(Planning):
         named = (_text(outcome.filename), outcome.attachment_id)
         self._db.execute(_SETTLE, (*values, *tries, *named))
         return state
+
+    def _is_other(self, work: Work, row: Tuple) -> bool:
+        """Tell whether the row says something else than when the work was handed out."""
+        _, ticket_id, note, *_, filename, size, created_at = row
+        asked = (work.filename, work.declared_size, work.created_at)
+        if not _alike((filename, size, created_at), asked, f"{note},{work.problem}"):
+            return True
+        sql = "SELECT 1 FROM tickets WHERE id = ? AND merged_into = ?"
+        moved = work.ticket_id != ticket_id
+        return moved and self._db.one(sql, (work.ticket_id, ticket_id)) is None
+
+    def _set_aside(self, outcome: Outcome, work: Work, state: State) -> State:
+        """Keep bytes of what the row was when they were asked for; the row stays as it is."""
+        if outcome.state is State.STORED:
+            blob = (outcome.sha256, outcome.size, outcome.mime_type, self._now())
+            self._db.execute(_PUT_BLOB, blob)
+            detail = (
+                f"the source listed attachment {work.id} as another file while this one was "
+                "fetched; these are its bytes"
+            )
+            figures = (work.ticket_id, work.filename, work.declared_size, work.created_at)
+            held = (outcome.sha256, outcome.size, self._now())
+            self._db.execute(_ASIDE, (work.id, FIRST_COPY, detail, *figures, *held))
+        return self._keep(outcome, state)
 
     def _drop_copies(self, outcome: Outcome) -> bool:
         """Remove copies of the very bytes that came again; tell whether there were any."""
@@ -404,6 +443,16 @@ class Ledger(Planning):
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+def _alike(one: Sequence[Any], other: Sequence[Any], notes: str) -> bool:
+    """Compare (name, size, date) as :data:`_CHANGED` does: what could not be read is alike."""
+    (name, size, at), (other_name, other_size, other_at) = one, other
+    return (
+        (name == other_name or "" in (name, other_name) or "repaired_name" in notes)
+        and (size == other_size or "odd_number" in notes)
+        and (at == other_at or not (at and other_at))
+    )
 
 
 def _text(value: str) -> str:

@@ -224,7 +224,8 @@ class Outcome:
     ``sha256``, ``size`` and ``mime_type`` are given with state ``stored`` only. ``ticket_id`` is
     given when the attachment turned out to belong to another ticket now (a merge). ``attempts``
     is the number of requests this run made for it. ``filename`` is the name in the reply, which
-    counts where the list had none that could be read.
+    counts where the list had none that could be read. ``work`` is what was asked for: what its row
+    says by now may be another file.
     """
 
     attachment_id: int
@@ -237,6 +238,7 @@ class Outcome:
     ticket_id: int | None = None
     attempts: int = 1
     filename: str = ""
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from migrator.archive.records import Outcome, State, StoredBlob, Work
 from migrator.errors import Again, NotFound, SourceError, WrongTicket
 from migrator.kayako.fetching import Fetched, in_pool
 from migrator.kayako.records import Contents
+from migrator.transfer.follow import ask_for
 from migrator.transfer.protocols import Blobs, Source, Writer
 
 NOTES = {
@@ -52,16 +53,17 @@ class Fetcher:
     async def __call__(self, work: Work) -> Tried:
         """Fetch one attachment, verify it, make it durable, and tell what to write down."""
         try:
-            return await self._fetch(work)
+            tried = await self._fetch(work)
         except WrongTicket as error:
-            return await self._follow_merge(work, error)
+            tried = await self._follow_merge(work, error)
         except SourceError as error:
-            return Tried(_verdict(work, error))
+            tried = Tried(_verdict(work, error))
+        return replace(tried, outcome=replace(tried.outcome, work=work))
 
     async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Tried:
         """Look where the ticket went; an attachment keeps its id when tickets are merged."""
         try:
-            ticket = await self._source.ticket(work.ticket_id)
+            ticket = await ask_for(self._source, work.ticket_id)
         except NotFound:
             return Tried(_verdict(work, refusal))
         except SourceError as error:

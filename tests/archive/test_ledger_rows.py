@@ -222,6 +222,39 @@ def test_what_could_not_be_read_contradicts_nothing(
     assert row(archive, 4).sha256 == SHA
 
 
+def settle_late(archive: Archive, work: Work, sha: str = SHA) -> State:
+    """Settle bytes that were asked for as ``work`` says."""
+    return archive.ledger.settle(Outcome(4, State.STORED, None, None, sha, 1, "a/b", work=work))
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_bytes_of_what_a_row_was_are_never_those_of_what_it_is(
+    archive: Archive, change: dict[str, object]
+) -> None:
+    """Listed as another file while the first was fetched: its bytes are kept in a copy."""
+    (work,) = record(archive, listed(4))
+    listed_anew(archive, change)
+    assert settle_late(archive, work) is State.PENDING
+    assert row(archive, 4).sha256 is None
+    (copy,) = [one for one in archive.ledger.rows() if one.id > FIRST_COPY]
+    assert (copy.sha256, copy.filename, copy.ticket_id) == (SHA, "a.pdf", 1)
+    assert settle_late(archive, work) is State.PENDING
+    assert len(list(archive.ledger.rows())) == 2, "the same once"
+
+
+@pytest.mark.parametrize("change", [{"filename": ""}, {"created_at": 0}, {"post_id": 7}])
+def test_a_row_that_was_read_worse_is_the_same_file(
+    archive: Archive, change: dict[str, object]
+) -> None:
+    """What a later list had no value for does not set the bytes aside, nor does a merge."""
+    (work,) = record(archive, listed(4))
+    (later,) = listed_anew(archive, change).todo
+    archive.ledger.mark_merged(1, 2)
+    assert settle_late(archive, work) is State.STORED
+    assert settle_late(archive, later) is State.STORED
+    assert row(archive, 4).ticket_id == 2
+
+
 def test_what_moved_is_left_until_it_is_known_why(archive: Archive) -> None:
     """A held attachment in another ticket's list names its ticket; after a merge all is well."""
     bring_to(archive, State.STORED)

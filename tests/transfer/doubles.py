@@ -217,7 +217,8 @@ def pull(
     **options: Any,
 ) -> RunResult:
     """Do one run; two lists and two fetches at a time unless told otherwise."""
-    asked = RunOptions("https://help.example.com", **{"concurrency": 2, **options})
+    named = options.pop("source_name", "https://help.example.com")
+    asked = RunOptions(named, **{"concurrency": 2, **options})
 
     async def main() -> RunResult:
         fetcher = fetch or Fetcher(source, archive.blobs, None)
