@@ -27,6 +27,7 @@ class File(NamedTuple):
     data: bytes | None
     declared: int
     name: str = "file.txt"
+    at: int = 0
 
 
 class Desk:
@@ -150,7 +151,7 @@ class Desk:
         if ticket_id not in self.tickets and ticket_id not in self.merged:
             raise NotFound("Ticket not Found")
         return [
-            Attachment(key, ticket_id, 1, one.name, one.declared)
+            Attachment(key, ticket_id, 1, one.name, one.declared, created_at=one.at)
             for key, one in sorted(self.files.items())
             if one.ticket_id == ticket_id
         ]
@@ -187,7 +188,8 @@ def sent(
     except BaseException:
         sink.abort()
         raise
-    row = Attachment(attachment_id, file.ticket_id, 1, file.name, file.declared, notes=name_notes)
+    figures = (attachment_id, file.ticket_id, 1, file.name, file.declared)
+    row = Attachment(*figures, created_at=file.at, notes=name_notes)
     return Fetched(Contents(row, len(data), bool(data), notes), sink, 1)
 
 

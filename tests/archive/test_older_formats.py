@@ -1,4 +1,4 @@
-"""An archive that the first version made is opened by this one, and nothing of it is lost."""
+"""An archive that an older version made is opened by this one, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ import pytest
 from migrator.archive import Archive, State, open_archive, open_beside, open_dry, schema
 from migrator.errors import ArchiveBusy
 
-DUMP = Path(__file__).with_name("format_1.sql")
+HERE = Path(__file__).parent
 Opener = Callable[[Path], Archive]
 EVERY = pytest.mark.parametrize(
     "opener", [lambda root: open_archive(root, command="test"), open_beside, open_dry]
 )
 
 
+def made(root: Path, number: int) -> Path:
+    """Make an archive of an older format; its blobs are not there."""
+    root.mkdir(0o700)
+    conn = sqlite3.connect(root / "checkpoint.db")
+    conn.executescript((HERE / f"format_{number}.sql").read_text("utf-8"))
+    conn.close()
+    return root
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """Make an archive of format 1, with all six states, a merge and a mapped queue."""
-    root = tmp_path / "archive"
-    root.mkdir(0o700)
-    conn = sqlite3.connect(root / "checkpoint.db")
-    conn.executescript(DUMP.read_text("utf-8"))
-    conn.close()
-    return root
+    return made(tmp_path / "archive", 1)
 
 
 def rows(root: Path, tables: list[str]) -> dict[str, Any]:
@@ -45,8 +49,10 @@ TABLES = (
 )
 
 
-def test_nothing_is_lost_on_the_way_to_the_new_format(old: Path) -> None:
+@pytest.mark.parametrize("number", [1, 3])
+def test_nothing_is_lost_on_the_way_to_the_new_format(tmp_path: Path, number: int) -> None:
     """Every value of every row is what it was; new columns are new."""
+    old = made(tmp_path / "archive", number)
     before = rows(old, TABLES.split())
     assert before["attachments"]
     open_archive(old, command="test").close()
@@ -96,8 +102,22 @@ def test_an_old_archive_is_not_migrated_under_a_run(old: Path) -> None:
     conn.close()
 
 
-def test_an_opened_archive_has_the_schema_of_a_new_one(old: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_older_archive_belongs_to_the_helpdesk_of_its_newest_run(
+    tmp_path: Path, number: int
+) -> None:
+    """The address of the newest run that listed something; nobody was told so far."""
+    with open_archive(made(tmp_path / "archive", number), command="test") as archive:
+        helpdesk, runs = archive.proof.helpdesk(), archive.ledger.runs()
+        assert helpdesk is not None
+        assert (helpdesk.address, helpdesk.told) == (runs[0].source, False)
+        archive.ledger.self_check()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_opened_archive_has_the_schema_of_a_new_one(tmp_path: Path, number: int) -> None:
     """Migrated or made today: the same tables, columns, triggers and views."""
+    old = made(tmp_path / "archive", number)
 
     def shape(root: Path) -> set[tuple[str, ...]]:
         open_archive(root, command="test").close()
