@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from migrator.sandbox.documents import listing, write_post_fields
@@ -140,31 +140,39 @@ def _integer(value: str, default: int) -> int:
     return int(value) if usable else default
 
 
-def _ids(value: str, known: Mapping[int, object]) -> set[int]:
-    """Read a comma-separated list; ids that are not known are dropped."""
-    return {_integer(part, -1) for part in value.split(",")} & known.keys()
+def _ids(value: str) -> set[int]:
+    """Read a comma-separated list, of which only numbers count; a single text without any is 0."""
+    parts = value.split(",")
+    if len(parts) == 1:
+        return {_integer(value, 0)}
+    return {number for part in parts if (number := _integer(part, -1)) >= 0}
 
 
 def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
     """Return the tickets that Kayako's filter lets through.
 
-    No known department means the trash; no usable status (as for -1) means the unresolved ones; a
-    status bound to a department counts only together with that department.
+    No known department means the trash. A status bound to a department counts only together with
+    that department. No usable status (as for -1) means the unresolved ones of no department, and
+    those whose own id is, by a slip of Kayako's, among the departments' ids. -1 and a list without
+    a number are no filter of owners or users.
     """
     desk = ask.desk
-    wanted = _ids(args[0], desk.departments) or {TRASH}
+    wanted = _ids(args[0]) & desk.departments.keys() or {TRASH}
     bound = {s.id for s in desk.statuses.values() if s.department_id in {0, *wanted}}
-    chosen = _ids(args[1], desk.statuses) & bound
-    unresolved = {s.id for s in desk.statuses.values() if not s.resolved}
-    owner, user = _integer(args[2], -1), _integer(args[3], -1)
+    chosen = _ids(args[1]) & bound or {
+        s.id
+        for s in desk.statuses.values()
+        if not s.resolved and (s.department_id == 0 or s.id in wanted)
+    }
+    owners, users = (_ids(value) - {-1} for value in args[2:4])
     email = ask.request.form.get("email") or None
     return [
         t
         for t in desk.tickets.values()
         if t.department_id in wanted
-        and t.status_id in (chosen or unresolved)
-        and owner in {-1, t.owner_id}
-        and user in {-1, t.user_id}
+        and t.status_id in chosen
+        and (not owners or t.owner_id in owners)
+        and (not users or t.user_id in users)
         and email in {None, t.email}
     ]
 

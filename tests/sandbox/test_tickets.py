@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,42 @@ def test_no_known_department_is_the_trash(client: Client, department: str) -> No
     trashed = [t.id for t in client.desk.tickets.values() if not t.department_id]
     assert answer.ids() == sorted(trashed) != []
     assert set(answer.values("departmentid")) == {"0"}
+
+
+def test_unresolved_of_a_department(serve: Serve) -> None:
+    """-1 passes over unresolved statuses of a department, unless their id is one of a department.
+
+    Status 4 is, so its tickets are met; status 9, which is none, hides the tickets that have it.
+    """
+    with serve() as client:
+        desk = client.desk
+        waiting = {t.id for t in desk.tickets.values() if t.department_id and t.status_id == 4}
+        assert waiting
+        assert waiting <= set(client.get(f"/Tickets/Ticket/ListAll/{DEPARTMENTS}/-1").ids())
+        desk.statuses[9] = replace(desk.statuses[4], id=9)
+        desk.tickets |= {one: replace(desk.tickets[one], status_id=9) for one in waiting}
+        unresolved = client.get(f"/Tickets/Ticket/ListAll/{DEPARTMENTS}/-1")
+        assert set(unresolved.values("statusid")) <= {"1", "2"}
+        count = client.get(f"/Tickets/Ticket/GetTicketCount/{DEPARTMENTS}/-1")
+        assert count.values("totalcount") == [str(len(unresolved.ids()))]
+        assert waiting <= set(client.get(f"{WALK},9").ids())
+
+
+@pytest.mark.parametrize(
+    ("owners", "expected"),
+    [
+        ("0", {"0"}),
+        ("abc", {"0"}),
+        ("-1", {"0", "1", "2", "3"}),
+        ("1,2", {"1", "2"}),
+        ("x,2", {"2"}),
+        ("x,y", {"0", "1", "2", "3"}),
+        ("77", set()),
+    ],
+)
+def test_lists_of_owners(client: Client, owners: str, expected: set[str]) -> None:
+    """A text that is no number is owner 0; in a list only numbers count, and none is no filter."""
+    assert set(client.get(f"{WALK}/{owners}").values("ownerstaffid")) == expected
 
 
 def test_owner_user_and_email(client: Client) -> None:
