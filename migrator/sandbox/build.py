@@ -9,7 +9,15 @@ from random import Random
 from typing import Final
 
 from migrator.sandbox.files import NAMES, ODD_NAMES, Source, chance
-from migrator.sandbox.model import Attachment, Department, Helpdesk, Post, Status, Ticket
+from migrator.sandbox.model import (
+    Attachment,
+    Department,
+    Helpdesk,
+    Note,
+    Post,
+    Status,
+    Ticket,
+)
 
 EPOCH: Final = 1_546_300_800
 """The helpdesk opened on the first day of 2019, UTC."""
@@ -30,6 +38,10 @@ STATUSES: Final = (
     Status(4, "Waiting for parcel", department_id=RETURNS),
     Status(5, "Refunded", department_id=RETURNS, resolved=True),
 )
+ORGANIZATION: Final = 3
+MEMBERS: Final = (2, 5, 8)
+"""The users who belong to the one organization."""
+SEEN: Final = "Seen & closed <b>today</b>"
 ATTACHMENTS_PER_TICKET: Final = (0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 5, 8, 14)
 """Dealt out anew to every twenty tickets: most have few files, some have many."""
 
@@ -69,6 +81,10 @@ def populate(desk: Helpdesk) -> None:
     _attach(desk, rng, tickets)
     _attach_big(desk, tickets)
     _trash_and_merge(desk, rng, tickets)
+    desk.organizations[ORGANIZATION] = "Müller & Söhne"
+    desk.members.update(dict.fromkeys(MEMBERS, ORGANIZATION))
+    for note in _notes(desk):
+        desk.add_note(note)
     _spread_faults(desk, rng)
     _choose_unlistable(desk)
 
@@ -170,6 +186,21 @@ def _trash_and_merge(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None
             trashed, old, into = rng.sample(with_files[:9], k=3)
             desk.trash(trashed)
             desk.merge(old, into)
+
+
+def _notes(desk: Helpdesk) -> Iterator[Note]:
+    """Give notes of every kind: of some users, their organization, and all closed tickets."""
+    yield Note(1, "user", 1, EPOCH, SEEN)
+    yield Note(2, "userorganization", ORGANIZATION, EPOCH, SEEN)
+    yield Note(3, "user", MEMBERS[0], EPOCH, SEEN, color=5)
+    closed = [t for t in desk.tickets.values() if desk.statuses[t.status_id].resolved]
+    for n, ticket in enumerate(closed, 1):
+        when = ticket.created_at
+        if n % 3 == 0:
+            yield Note(n, "timetrack", ticket.id, when, "By telephone", seconds=300)
+        text = SEEN if n % 4 else ""
+        yield Note(2 * n, "ticket", ticket.id, when + 7200, text, staff_id=0, staff_name="System")
+        yield Note(2 * n - 1, "ticket", ticket.id, when + 3600, SEEN, n % 5 + 1, for_staff_id=n % 3)
 
 
 def _eligible(desk: Helpdesk) -> list[Attachment]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from migrator.sandbox import faults
 from migrator.sandbox.files import filetype
-from migrator.sandbox.model import Attachment, Helpdesk, Post, Ticket
+from migrator.sandbox.model import Attachment, Helpdesk, Note, Post, Ticket
 from migrator.sandbox.reply import Reply, xml
 from migrator.sandbox.xmlwriter import Raw, Stream, XmlWriter
 
@@ -76,6 +76,34 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
     }
     for tag, value in fields.items():
         writer.value(tag, value)
+
+
+def write_note(writer: XmlWriter, note: Note) -> None:
+    """Write a note as it stands in a ticket; each kind has attributes of its own."""
+    about: dict[str, str | int]
+    if note.kind == "timetrack":
+        about = {
+            "ticketid": note.of,
+            "timeworked": note.seconds,
+            "timebillable": note.seconds,
+            "billdate": note.created_at,
+            "workdate": note.created_at,
+            "workerstaffid": note.staff_id,
+            "workerstaffname": note.staff_name,
+            "creatorstaffid": note.staff_id,
+            "creatorstaffname": note.staff_name,
+            "notecolor": note.color,
+        }
+    else:
+        about = {
+            f"{note.kind}id": note.of,
+            "notecolor": note.color,
+            "creatorstaffid": note.staff_id,
+            "forstaffid": note.for_staff_id,
+            "creatorstaffname": note.staff_name,
+            "creationdate": note.created_at,
+        }
+    writer.value("note", note.text, type=note.kind, id=note.id, **about)
 
 
 def listing(desk: Helpdesk, reply: Reply) -> Reply:

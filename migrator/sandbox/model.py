@@ -21,6 +21,8 @@ from migrator.sandbox.options import (
 
 TRASH: Final = 0
 """The department of trashed tickets."""
+_NOTES_OF_TICKETS: Final = ("ticket", "timetrack")
+"""The kinds of notes that go where their ticket goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,27 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A note, which only staff may read; ``of`` is the ticket, user or organization it is about.
+
+    ``kind`` is ticket, user, userorganization, or timetrack: that one is of a ticket, and took
+    ``seconds``. Ids are unique among notes of tickets, among those of users and organizations,
+    and among time tracks. ``staff_id`` 0 is nobody's; ``for_staff_id`` 0 is meant for all staff.
+    """
+
+    id: int
+    kind: str
+    of: int
+    created_at: int
+    text: str
+    color: int = 1
+    staff_id: int = 1
+    staff_name: str = "Jane Staff"
+    for_staff_id: int = 0
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """An attachment row. ``name`` is bytes, as the database of Kayako does not check them.
 
@@ -127,6 +150,11 @@ class Helpdesk:
     tickets: dict[int, Ticket] = field(default_factory=dict)
     posts: dict[int, Post] = field(default_factory=dict)
     attachments: dict[int, Attachment] = field(default_factory=dict)
+    notes: dict[tuple[str, int], list[Note]] = field(default_factory=dict)
+    """By their kind and what they are about; see :meth:`add_note`."""
+    organizations: dict[int, str] = field(default_factory=dict)
+    members: dict[int, int] = field(default_factory=dict)
+    """The organizations that users belong to now."""
     merges: dict[int, int] = field(default_factory=dict)
     next_attachment_id: int = 1
     moves: dict[int, int] = field(default_factory=dict)
@@ -250,6 +278,20 @@ class Helpdesk:
         keys = sorted(self._posts_of[ticket_id], reverse="posts_desc" in self.switches)
         return [self.posts[key] for key in keys]
 
+    def notes_of(self, ticket: Ticket) -> list[Note]:
+        """Return the notes that come with a ticket: in four groups, each by date.
+
+        Those of its user and of that user's present organization come with all tickets of theirs.
+        """
+        about = {
+            "ticket": ticket.id,
+            "user": ticket.user_id,
+            "userorganization": self.members.get(ticket.user_id, 0),
+            "timetrack": ticket.id,
+        }
+        groups = (self.notes.get(key, []) for key in about.items())
+        return [note for group in groups for note in sorted(group, key=lambda n: n.created_at)]
+
     # What people do
 
     def add_ticket(self, ticket: Ticket, posts: Iterable[Post]) -> None:
@@ -260,8 +302,13 @@ class Helpdesk:
                 self._post_id += 1
                 self._put(replace(post, id=self._post_id, ticket_id=ticket.id))
 
+    def add_note(self, note: Note) -> None:
+        """Add a note or a time track."""
+        with self.lock:
+            self.notes.setdefault((note.kind, note.of), []).append(note)
+
     def merge(self, old: int, into: int) -> None:
-        """Merge a ticket into another: posts and attachments move and keep their ids.
+        """Merge a ticket into another: posts, notes and attachments move and keep their ids.
 
         The survivor's ``last_activity`` is not touched. Raises KeyError for an unknown ticket and
         ValueError for a merge with itself.
@@ -276,6 +323,9 @@ class Helpdesk:
             for row in rows:
                 self._put(replace(row, ticket_id=survivor))
             del self._posts_of[old], self._attachments_of[old]
+            for kind in _NOTES_OF_TICKETS:
+                for note in self.notes.pop((kind, old), ()):
+                    self.add_note(replace(note, of=survivor))
 
     def trash(self, ticket: int) -> None:
         """Move a ticket to the trash: it leaves the lists and still answers by id."""
@@ -286,6 +336,8 @@ class Helpdesk:
         """Delete a ticket with its posts and attachments. Raises KeyError for an unknown one."""
         with self.lock:
             del self.tickets[ticket]
+            for kind in _NOTES_OF_TICKETS:
+                self.notes.pop((kind, ticket), None)
             for key in self._attachments_of.pop(ticket, ()):
                 del self.attachments[key]
             for key in self._posts_of.pop(ticket, ()):

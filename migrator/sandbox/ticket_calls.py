@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from migrator.sandbox.documents import listing, write_post_fields
+from migrator.sandbox.documents import listing, write_note, write_post_fields
 from migrator.sandbox.model import TRASH, Helpdesk, Ticket
 from migrator.sandbox.reply import Ask, Reply, php_error, text, xml
 from migrator.sandbox.xmlwriter import XmlWriter
@@ -197,7 +197,7 @@ def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = 
 
 def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> None:
     """Write the fields in Kayako's order; no flag tells whether there are attachments."""
-    status = desk.statuses[ticket.status_id]
+    organization = desk.members.get(ticket.user_id, 0)
     fields: dict[str, str | int] = {
         "displayid": ticket.mask,
         "departmentid": ticket.department_id,
@@ -205,8 +205,8 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "priorityid": 1,
         "typeid": 1,
         "userid": ticket.user_id,
-        "userorganization": "",
-        "userorganizationid": "",
+        "userorganization": desk.organizations.get(organization, ""),
+        "userorganizationid": organization or "",  # PHP 7 writes a true 0 as an empty element
         "ownerstaffid": ticket.owner_id,
         "ownerstaffname": "Jane Staff" if ticket.owner_id else "",
         "fullname": ticket.user,
@@ -229,11 +229,11 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "escalationruleid": 0,
         "templategroupid": 1,
         "tags": "",
+        "templategroupname": "Default",
     }
     for tag, value in fields.items():
         writer.value(tag, value)
-    if status.resolved:
+    if desk.statuses[ticket.status_id].resolved:
         writer.value("watcher", "", staffid=1, name="Jane <Staff>")
-        writer.value(
-            "note", "Seen & closed <b>today</b>", type="ticket", id=ticket.id, ticketid=ticket.id
-        )
+    for note in desk.notes_of(ticket):
+        write_note(writer, note)

@@ -64,7 +64,7 @@ def status(client: Client, **query: str) -> int:
 
 @pytest.mark.parametrize("place", ["at its beginning", "within"])
 def test_a_plus_that_became_a_space_is_put_back(client: Client, place: str) -> None:
-    """An unescaped plus of a signature survives, wherever it stands, and that of a salt does not."""
+    """An unescaped plus of a signature survives wherever it stands, that of a salt does not."""
     signed = {salt: client.server.keys.signature(salt) for salt in map(str, range(1, 2000))}
     begins = place == "at its beginning"
     salt = next(s for s, made in signed.items() if "+" in made and (made[0] == "+") is begins)
