@@ -8,6 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from migrator.sandbox.faults import REFUSED
 from migrator.sandbox.files import NAMES, ODD_NAMES, Source, chance
 from migrator.sandbox.model import (
     Attachment,
@@ -18,6 +19,7 @@ from migrator.sandbox.model import (
     Status,
     Ticket,
 )
+from migrator.sandbox.options import FEWEST_DEPARTMENTS
 
 EPOCH: Final = 1_546_300_800
 """The helpdesk opened on the first day of 2019, UTC."""
@@ -69,13 +71,20 @@ FAULTY_NAMES: Final = {
     "fffe_name": "photo\ufffe 1.png".encode(),
     "newline_name": b"two\nlines.txt",
     "cdata_name": b"x]]>y.txt",
+    "entity_name": "Menú d'été.pdf".encode(),
 }
+FAULTY_SUBJECTS: Final = {
+    "entity_subject": "Café fermé & <b>voilà</b>",
+    **dict.fromkeys(REFUSED, "You have an error in your SQL syntax; check the manual"),
+}
+PLAIN: Final = 4
+"""Tickets with attachments, but without a fault, that even a small helpdesk has."""
 
 
 def populate(desk: Helpdesk) -> None:
     """Fill an empty helpdesk with everything that its options ask for."""
     rng = chance(desk.options.seed)
-    desk.departments.update({d.id: d for d in DEPARTMENTS})
+    desk.departments.update({d.id: d for d in _departments(desk.options.departments)})
     desk.statuses.update({s.id: s for s in STATUSES})
     tickets = _tickets(desk, rng)
     _attach(desk, rng, tickets)
@@ -85,8 +94,16 @@ def populate(desk: Helpdesk) -> None:
     desk.members.update(dict.fromkeys(MEMBERS, ORGANIZATION))
     for note in _notes(desk):
         desk.add_note(note)
+    _spread_ticket_faults(desk)
     _spread_faults(desk, rng)
     _choose_unlistable(desk)
+
+
+def _departments(number: int) -> Iterator[Department]:
+    """Give so many departments with tickets, and one of chats."""
+    yield from DEPARTMENTS
+    for n in range(FEWEST_DEPARTMENTS, number):
+        yield Department(n + 2, f"Team {n - 3}")
 
 
 def _tickets(desk: Helpdesk, rng: Random) -> list[Ticket]:
@@ -94,14 +111,14 @@ def _tickets(desk: Helpdesk, rng: Random) -> list[Ticket]:
     tickets, ticket_id = [], 0
     for n in range(desk.options.tickets):
         ticket_id += rng.choice((1, 1, 1, 2, 4))
-        ticket = _ticket(rng, ticket_id, EPOCH + n * 7200 + rng.randrange(3600))
+        ticket = _ticket(desk, rng, ticket_id, EPOCH + n * 7200 + rng.randrange(3600))
         desk.add_ticket(ticket, _posts(rng, ticket.created_at))
         tickets.append(ticket)
     return tickets
 
 
-def _ticket(rng: Random, ticket_id: int, created_at: int) -> Ticket:
-    department = rng.choice([d for d in DEPARTMENTS if d.app == "tickets"])
+def _ticket(desk: Helpdesk, rng: Random, ticket_id: int, created_at: int) -> Ticket:
+    department = rng.choice([d for d in desk.departments.values() if d.app == "tickets"])
     statuses = (3, 4, 5) if department.id == RETURNS else (3, 1, 2)
     return Ticket(
         id=ticket_id,
@@ -203,6 +220,24 @@ def _notes(desk: Helpdesk) -> Iterator[Note]:
         yield Note(2 * n - 1, "ticket", ticket.id, when + 3600, SEEN, n % 5 + 1, for_staff_id=n % 3)
 
 
+def _spread_ticket_faults(desk: Helpdesk) -> None:
+    """Deal the chosen faults to tickets with attachments, one each.
+
+    Never to the newest one: what no list shows can be missed only below an id that one does.
+    """
+    listed = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
+    free = listed[:-1]
+    rounds = max(1, len(desk.attachments) // 500)
+    names = [name for name in desk.options.ticket_faults for _ in range(rounds)]
+    names = names[: max(0, len(free) - PLAIN)]
+    chance(desk.options.seed).shuffle(free)
+    # The last ones hide attachments: they get the tickets with the fewest.
+    free.sort(key=lambda ticket: len(desk.attachments_of(ticket.id)))
+    for name, ticket in zip(reversed(names), free, strict=False):
+        subject = FAULTY_SUBJECTS.get(name, ticket.subject)
+        desk.tickets[ticket.id] = replace(ticket, fault=name, subject=subject)
+
+
 def _eligible(desk: Helpdesk) -> list[Attachment]:
     """Return what a fault may hit: listed, not tiny, not huge, nobody's twin, plainly named."""
     odd, listed = {name.encode() for name in ODD_NAMES}, desk.truth
@@ -222,8 +257,12 @@ def _spread_faults(desk: Helpdesk, rng: Random) -> None:
     rows = _eligible(desk) if chosen else []
     rng.shuffle(rows)
     rounds = max(1, len(desk.attachments) // 500)
-    for name, row in zip(chosen * rounds, rows, strict=False):
-        desk.attachments[row.id] = _faulty(desk, row, name)
+    for name in chosen * rounds:
+        # What is merged away takes the fault of its ticket with it.
+        free = (r for r in rows if name != "moved_between" or not desk.tickets[r.ticket_id].fault)
+        if row := next(free, None):
+            rows.remove(row)
+            desk.attachments[row.id] = _faulty(desk, row, name)
 
 
 def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
@@ -231,13 +270,17 @@ def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
     row = replace(row, fault=name, name=FAULTY_NAMES.get(name, row.name))
     if name == "wrong_filesize":
         return replace(row, filesize=row.filesize + 77)
+    if name == "odd_row":
+        return replace(row, filesize=-5)
     if name == "empty_file":
         source = Source("empty")
         sha256, size = source.measure()
         return replace(row, source=source, sha256=sha256, size=size, filesize=size)
     if name == "moved_between":
         desk.moves[row.id] = next(
-            t.id for t in desk.tickets.values() if t.department_id and t.id != row.ticket_id
+            t.id
+            for t in desk.tickets.values()
+            if t.department_id and t.id != row.ticket_id and not t.fault
         )
     return row
 
@@ -245,9 +288,9 @@ def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
 def _choose_unlistable(desk: Helpdesk) -> None:
     """Pick the ticket of ``list_500``: one with files, and if possible with no part in a fault."""
 
-    def entangled(ticket: Ticket) -> bool:
+    def entangled(ticket: Ticket) -> tuple[bool, bool]:
         faulty = any(row.fault for row in desk.attachments_of(ticket.id))
-        return faulty or ticket.id in desk.moves.values()
+        return bool(ticket.fault) or ticket.id in desk.moves.values(), faulty
 
     listed = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
     listed.sort(key=entangled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from migrator.sandbox import faults
 from migrator.sandbox.documents import listing, write_note, write_post_fields
 from migrator.sandbox.model import TRASH, Helpdesk, Ticket
 from migrator.sandbox.reply import Ask, Reply, php_error, text, xml
@@ -90,10 +91,18 @@ def list_all(ask: Ask, *args: str) -> Reply:
         return php_error(ask.request.path, "Uncaught Exception", sentence)
     rows = sorted(_matching(ask, given), key=lambda t: t.id)
     rows.sort(key=_sorting(desk, given[6]), reverse=given[7].upper() == "DESC")
+    order = (given[6], given[7].upper())
     if size > 0 and "no_paging" not in desk.switches:
         _drift(desk, rows[:start])
+        if start > 0 and desk.once("repeated_page", order):
+            start = 0
         rows = rows[start : start + size]
-    return listing(desk, xml(_tickets_document(desk, rows)))
+    if any(desk.fault_of(ticket) in faults.REFUSED for ticket in rows):
+        return faults.FIREWALL
+    reply = xml(_tickets_document(desk, rows))
+    if desk.once("page_namespace", order):
+        reply = reply.rewritten(faults.namespaced)
+    return listing(desk, reply)
 
 
 def _sorting(desk: Helpdesk, name: str) -> Callable[[Ticket], int | str]:
@@ -118,12 +127,16 @@ def _drift(desk: Helpdesk, passed: list[Ticket]) -> None:
 
 def count(ask: Ask, *args: str) -> Reply:
     """Count tickets by the first four arguments of the list."""
-    given = (*args, *LIST_DEFAULTS[len(args) :])
+    desk, given = ask.desk, (*args, *LIST_DEFAULTS[len(args) :])
+    number = len(_matching(ask, given))
+    if desk.once("wrong_count"):
+        wanted = _departments(desk, given[0])
+        number = sum(ticket.department_id not in wanted for ticket in desk.tickets.values())
     writer = XmlWriter()
     writer.open("tickets")
-    writer.value("totalcount", len(_matching(ask, given)))
+    writer.value("totalcount", number)
     writer.close("tickets")
-    return listing(ask.desk, xml(writer))
+    return listing(desk, xml(writer))
 
 
 def get(ask: Ask, ticket_id: str) -> Reply:
@@ -131,6 +144,11 @@ def get(ask: Ask, ticket_id: str) -> Reply:
     ticket = ask.desk.find_ticket(ticket_id)
     if ticket is None:
         return text(404, "Ticket not Found")
+    fault = ask.desk.fault_of(ticket)
+    if fault == "refused_ticket":
+        return faults.FIREWALL
+    if fault == "foreign_ticket" and ask.desk.hit(ticket) == 1:
+        ticket = ask.desk.stranger(ticket)
     return xml(_tickets_document(ask.desk, [ticket], with_posts=True))
 
 
@@ -148,6 +166,11 @@ def _ids(value: str) -> set[int]:
     return {number for part in parts if (number := _integer(part, -1)) >= 0}
 
 
+def _departments(desk: Helpdesk, value: str) -> set[int]:
+    """Read a list of departments; without a known one it is the trash."""
+    return _ids(value) & desk.departments.keys() or {TRASH}
+
+
 def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
     """Return the tickets that Kayako's filter lets through.
 
@@ -157,7 +180,7 @@ def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
     a number are no filter of owners or users.
     """
     desk = ask.desk
-    wanted = _ids(args[0]) & desk.departments.keys() or {TRASH}
+    wanted = _departments(desk, args[0])
     bound = {s.id for s in desk.statuses.values() if s.department_id in {0, *wanted}}
     chosen = _ids(args[1]) & bound or {
         s.id
@@ -198,7 +221,7 @@ def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = 
 def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> None:
     """Write the fields in Kayako's order; no flag tells whether there are attachments."""
     organization = desk.members.get(ticket.user_id, 0)
-    fields: dict[str, str | int] = {
+    fields: faults.Fields = {
         "displayid": ticket.mask,
         "departmentid": ticket.department_id,
         "statusid": ticket.status_id,
@@ -230,6 +253,7 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "templategroupid": 1,
         "tags": "",
         "templategroupname": "Default",
+        **faults.odd_ticket(ticket, desk.fault_of(ticket)),
     }
     for tag, value in fields.items():
         writer.value(tag, value)
