@@ -115,7 +115,7 @@ ROW_FAULTS: Final = frozenset(
 GLOBAL_FAULTS: Final[dict[str, str]] = {
     "repeated_page": "a page of tickets is the first page again, once for each order",
     "page_namespace": "a page of tickets has a default namespace, once for each order",
-    "wrong_count": "the number of tickets is that of the other departments, once",
+    "wrong_count": "the number of tickets is that of others, then of all with the trash, once each",
     "noisy_errors": "PHP's deprecations stand around the text of every error",
     "auth_fail": "every signature is refused",
     "api_off": "the REST API is switched off: 403 with an empty body",

@@ -129,9 +129,11 @@ def count(ask: Ask, *args: str) -> Reply:
     """Count tickets by the first four arguments of the list."""
     desk, given = ask.desk, (*args, *LIST_DEFAULTS[len(args) :])
     number = len(_matching(ask, given))
-    if desk.once("wrong_count"):
+    if desk.once("wrong_count", "less"):
         wanted = _departments(desk, given[0])
         number = sum(ticket.department_id not in wanted for ticket in desk.tickets.values())
+    elif desk.once("wrong_count", "more"):
+        number = len(desk.tickets)
     writer = XmlWriter()
     writer.open("tickets")
     writer.value("totalcount", number)
