@@ -69,8 +69,8 @@ ATTACHMENT_FAULTS: Final[dict[str, Fault]] = {
         "the list names the size, the reply with the contents a smaller one, and sends that",
         problem="size_mismatch",
     ),
-    "entity_name": Fault("HTML entities in the name, outside CDATA", problem="repaired_name"),
-    "odd_row": Fault("the row has the date n/a and the size -5", problem="size_mismatch"),
+    "entity_name": Fault("HTML entities in the name, outside CDATA"),
+    "odd_row": Fault("the row has the date n/a and the size -5", problem="odd_number"),
     "odd_ids": Fault("the row names ticket -2^63 and post 0"),
     "many_contents": Fault(
         "the reply holds two thousand attachments", "failed", "unexpected_reply"
