@@ -229,7 +229,7 @@ def _spread_ticket_faults(desk: Helpdesk) -> None:
     free = listed[:-1]
     rounds = max(1, len(desk.attachments) // 500)
     names = [name for name in desk.options.ticket_faults for _ in range(rounds)]
-    names = names[: max(0, len(free) - PLAIN)]
+    names = names[: max(1, len(free) - PLAIN)]
     chance(desk.options.seed).shuffle(free)
     # The last ones hide attachments: they get the tickets with the fewest.
     free.sort(key=lambda ticket: len(desk.attachments_of(ticket.id)))
@@ -277,11 +277,11 @@ def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
         sha256, size = source.measure()
         return replace(row, source=source, sha256=sha256, size=size, filesize=size)
     if name == "moved_between":
-        desk.moves[row.id] = next(
-            t.id
-            for t in desk.tickets.values()
-            if t.department_id and t.id != row.ticket_id and not t.fault
-        )
+        free = (t.id for t in desk.tickets.values() if t.department_id and not t.fault)
+        into = next((key for key in free if key != row.ticket_id), None)
+        if into is None:
+            return replace(row, fault=None)
+        desk.moves[row.id] = into
     return row
 
 

@@ -34,7 +34,7 @@ def write_attachment(
         "filesize": row.filesize,
         "filetype": filetype(row.name),
         "dateline": row.dateline,
-        **faults.odd_row(row, fault, whole=whole),
+        **faults.attachment_fields(row, fault, whole=whole),
     }
     if not with_ids:
         del fields["ticketid"], fields["ticketpostid"]

@@ -1,7 +1,7 @@
 """How each fault changes what the server sends.
 
 Faults of a row itself (names, sizes) are made in build.py. Here are those of the fields that are
-written of a row, in :func:`odd_row` and :func:`odd_ticket`, those of the contents, in
+written of a row, in :func:`attachment_fields` and :func:`ticket_fields`, those of the contents, in
 :func:`contents`, of the reply around them, in :func:`afflict`, and of whole lists, in
 :data:`LISTS`.
 """
@@ -43,6 +43,14 @@ _NOTICE: Final = (
     b"\n<br />\n<b>Notice</b>:  Undefined index: HTTP_REFERER in "
     b"<b>/var/www/__swift/library/class.SWIFT.php</b> on line <b>1187</b><br />\n"
 )
+_GONE_AWAY: Final = (
+    b"\nWarning: mysqli_query(): MySQL server has gone away in "
+    b"/var/www/__swift/library/Database/class.SWIFT_Database.php on line 412\n"
+)
+_STRANGERS: Final = b"".join(
+    b"\n<attachment>\n<id><![CDATA[%d]]></id>\n<contents />\n</attachment>" % (10**9 + n)
+    for n in range(2000)
+)
 FIREWALL: Final = page(
     403,
     "403 Forbidden",
@@ -55,6 +63,46 @@ MEMORY: Final = (
     "\nFatal error: Allowed memory size of 134217728 bytes exhausted (tried to allocate 20971520 "
     "bytes) in /var/www/__swift/library/XML/class.SWIFT_XML.php on line 184\n"
 )
+
+
+# Fields
+
+Fields = dict[str, str | bytes | int | Raw | Stream]
+"""What stands in the children of an element, by their tags."""
+
+
+def attachment_fields(row: Attachment, fault: str | None, *, whole: bool) -> Fields:
+    """Return the fields that a fault changes in an attachment, ``whole`` with its contents."""
+    if fault == "size_contradiction" and whole:
+        return {"filesize": len(shortened(row.source.read()))}
+    if fault == "control_name":  # old versions of the writer let control bytes through
+        return {"filename": Raw(_cdata(row.name))}
+    if fault == "entity_name":
+        return {"filename": _entities(row.name.decode())}
+    return {
+        "odd_row": Fields(dateline="n/a"),
+        "odd_ids": Fields(ticketid=-(1 << 63), ticketpostid=0),
+    }.get(fault or "", {})
+
+
+def ticket_fields(ticket: Ticket, fault: str | None) -> Fields:
+    """Return the fields that a fault changes in a ticket."""
+    if fault == "entity_subject":
+        return {"subject": _entities(ticket.subject)}
+    return {
+        "odd_date": Fields(creationtime="2010-03-12 10:43:00"),
+        "odd_status": Fields(statusid="0x1"),
+        "odd_activity": Fields(lastactivity="9" * 20),
+    }.get(fault or "", {})
+
+
+def _entities(text: str) -> Raw:
+    """Write a text as HTML has it, with names that no XML without a DTD knows."""
+    names = {number: f"&{name};" for number, name in codepoint2name.items()}
+    return Raw(text.translate(names).encode())
+
+
+# Contents
 
 
 def contents(read: Callable[[], bytes], plain: Stream, fault: str | None) -> Raw | Stream:
@@ -85,6 +133,93 @@ _ENCODED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "no_cdata": _base64,
     "seed_shape": lambda data: b"<![CDATA[" + _base64(data) + b"]]]]><![CDATA[>",
 }
+
+
+# Lists
+
+
+def around_error(reply: Reply) -> Reply:
+    """Return the text of an error as PHP leaves it when it tells what it thinks of the code."""
+    said = reply.status >= 400 and len(reply.body)
+    return reply.noisy(_DEPRECATED, _NOTICE) if said else reply
+
+
+def namespaced(document: bytes) -> bytes:
+    """Put the whole document into a default namespace."""
+    return re.sub(rb"\n<(\w+)>", rb'\n<\1 xmlns="http://www.w3.org/1999/xhtml">', document, count=1)
+
+
+def _tags(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Change the name in every tag, and leave the values."""
+
+    def changed(document: bytes) -> bytes:
+        pieces = re.split(rb"(<!\[CDATA\[.*?\]\]>|<\?.*?\?>)", document, flags=re.DOTALL)
+        names = re.compile(rb"(?<=<)(/?)(\w+)")
+        pieces[::2] = [
+            names.sub(lambda tag: tag[1] + change(tag[2]), piece) for piece in pieces[::2]
+        ]
+        return b"".join(pieces)
+
+    return changed
+
+
+def _inside(
+    change: Callable[[bytes], bytes], root: bytes = b"attachments"
+) -> Callable[[bytes], bytes]:
+    """Change all that stands between the tags of the root; other documents stay as they are."""
+    opened, closed = b"\n<%s>" % root, b"\n</%s>" % root
+
+    def changed(document: bytes) -> bytes:
+        head, found, rest = document.partition(opened)
+        rows, _, tail = rest.rpartition(closed)
+        return head + opened + change(rows) + closed + tail if found else document
+
+    return changed
+
+
+def _half(row: bytes) -> Callable[[bytes], bytes]:
+    """Keep the first half of the rows, and PHP's word for why there are no more."""
+    begin = b"\n<%s>" % row
+
+    def kept(rows: bytes) -> bytes:
+        pieces = rows.split(begin)  # the first one is empty
+        return begin.join(pieces[: 1 + (len(pieces) - 1) // 2]) + _GONE_AWAY
+
+    return kept
+
+
+def _prefixed(document: bytes) -> bytes:
+    tagged = _tags(lambda name: b"k:" + name)(document)
+    return tagged.replace(b"<k:attachments>", b'<k:attachments xmlns:k="urn:kayako">', 1)
+
+
+def _closed(document: bytes) -> bytes:
+    return document.replace(b"\n<attachments>", b"\n<attachments />", 1).removesuffix(
+        b"\n</attachments>"
+    )
+
+
+LISTS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "list_namespace": namespaced,
+    "list_prefix": _prefixed,
+    "list_capitals": _tags(bytes.upper),
+    "list_error": _inside(
+        lambda _: b"\n<error>\n<message><![CDATA[Unable to load attachments]]></message>\n</error>"
+    ),
+    "list_text": _inside(lambda _: _GONE_AWAY),
+    "list_half": _inside(_half(b"attachment")),
+    "list_div": _inside(lambda _: b"\n" + WARNING_DIV.rstrip()),
+    "list_deeper": _inside(lambda rows: b"\n<items>" + rows + b"\n</items>"),
+    "list_cdata": _inside(lambda rows: _cdata(rows.replace(b"]]>", b"]]]]><![CDATA[>"))),
+    "list_closed": _closed,
+}
+"""What becomes of the list of a ticket's attachments, once."""
+
+half_of_statuses: Final = _inside(_half(b"ticketstatus"), b"ticketstatuses")
+"""Cut a list of statuses in two."""
+
+
+# Replies
 
 
 def afflict(reply: Reply, fault: str | None, nth: int) -> Reply:
@@ -140,125 +275,9 @@ _REPLIES: Final[dict[str, tuple[int, Callable[[Reply], Reply]]]] = {
     "slow": (_ALWAYS, _by(Delivery.SLOW)),
     "warning_before": (_ALWAYS, _noisy(before=WARNING_DIV)),
     "text_after": (_ALWAYS, _noisy(after=TEXT_WARNING)),
-    "many_contents": (_ALWAYS, lambda reply: reply.rewritten(_crowded)),
+    "many_contents": (
+        _ALWAYS,
+        lambda reply: reply.rewritten(_inside(lambda rows: rows + _STRANGERS)),
+    ),
 }
 """What happens to the reply, and on how many requests for one attachment."""
-
-
-# Fields
-
-Fields = dict[str, str | bytes | int | Raw | Stream]
-"""What stands in the children of an element, by their tags."""
-
-
-def odd_row(row: Attachment, fault: str | None, *, whole: bool) -> Fields:
-    """Return the fields of an attachment that a fault changes, ``whole`` with its contents."""
-    if fault == "size_contradiction" and whole:
-        return {"filesize": len(shortened(row.source.read()))}
-    if fault == "control_name":  # old versions of the writer let control bytes through
-        return {"filename": Raw(_cdata(row.name))}
-    if fault == "entity_name":
-        return {"filename": _entities(row.name.decode())}
-    return {
-        "odd_row": Fields(dateline="n/a"),
-        "odd_ids": Fields(ticketid=-(1 << 63), ticketpostid=0),
-    }.get(fault or "", {})
-
-
-def odd_ticket(ticket: Ticket, fault: str | None) -> Fields:
-    """Return the fields of a ticket that a fault changes."""
-    if fault == "entity_subject":
-        return {"subject": _entities(ticket.subject)}
-    return {
-        "odd_date": Fields(creationtime="2010-03-12 10:43:00"),
-        "odd_status": Fields(statusid="0x1"),
-        "odd_activity": Fields(lastactivity="9" * 20),
-    }.get(fault or "", {})
-
-
-def _entities(text: str) -> Raw:
-    """Write a text as HTML has it, with names that no XML without a DTD knows."""
-    names = {number: f"&{name};" for number, name in codepoint2name.items()}
-    return Raw(text.translate(names).encode())
-
-
-# Lists
-
-
-def around_error(reply: Reply) -> Reply:
-    """Return the text of an error as PHP leaves it when it tells what it thinks of the code."""
-    said = reply.status >= 400 and len(reply.body)
-    return reply.noisy(_DEPRECATED, _NOTICE) if said else reply
-
-
-def namespaced(document: bytes) -> bytes:
-    """Put the whole document into a default namespace."""
-    return re.sub(rb"\n<(\w+)>", rb'\n<\1 xmlns="http://www.w3.org/1999/xhtml">', document, count=1)
-
-
-def _tags(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Change the name in every tag, and leave the values."""
-
-    def changed(document: bytes) -> bytes:
-        pieces = re.split(rb"(<!\[CDATA\[.*?\]\]>|<\?.*?\?>)", document, flags=re.DOTALL)
-        names = re.compile(rb"(?<=<)(/?)(\w+)")
-        pieces[::2] = [
-            names.sub(lambda tag: tag[1] + change(tag[2]), piece) for piece in pieces[::2]
-        ]
-        return b"".join(pieces)
-
-    return changed
-
-
-def _inside(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Change all that stands between the tags of the root."""
-    opened, closed = b"\n<attachments>", b"\n</attachments>"
-
-    def changed(document: bytes) -> bytes:
-        head, _, rest = document.partition(opened)
-        rows, _, tail = rest.rpartition(closed)
-        return head + opened + change(rows) + closed + tail
-
-    return changed
-
-
-def _crowded(document: bytes) -> bytes:
-    """Put more attachments behind the one that was asked for."""
-    more = b"".join(
-        b"\n<attachment>\n<id><![CDATA[%d]]></id>\n<contents />\n</attachment>" % (10**9 + n)
-        for n in range(2000)
-    )
-    return (
-        _inside(lambda rows: rows + more)(document) if b"\n<attachments>" in document else document
-    )
-
-
-def _prefixed(document: bytes) -> bytes:
-    tagged = _tags(lambda name: b"k:" + name)(document)
-    return tagged.replace(b"<k:attachments>", b'<k:attachments xmlns:k="urn:kayako">', 1)
-
-
-def _closed(document: bytes) -> bytes:
-    return document.replace(b"\n<attachments>", b"\n<attachments />", 1).removesuffix(
-        b"\n</attachments>"
-    )
-
-
-_GONE_AWAY: Final = (
-    b"\nWarning: mysqli_query(): MySQL server has gone away in "
-    b"/var/www/__swift/library/Database/class.SWIFT_Database.php on line 412\n"
-)
-LISTS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "list_namespace": namespaced,
-    "list_prefix": _prefixed,
-    "list_capitals": _tags(bytes.upper),
-    "list_error": _inside(
-        lambda _: b"\n<error>\n<message><![CDATA[Unable to load attachments]]></message>\n</error>"
-    ),
-    "list_text": _inside(lambda _: _GONE_AWAY),
-    "list_div": _inside(lambda _: b"\n" + WARNING_DIV.rstrip()),
-    "list_deeper": _inside(lambda rows: b"\n<items>" + rows + b"\n</items>"),
-    "list_cdata": _inside(lambda rows: _cdata(rows.replace(b"]]>", b"]]]]><![CDATA[>"))),
-    "list_closed": _closed,
-}
-"""What becomes of the list of a ticket's attachments, once."""

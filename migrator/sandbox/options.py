@@ -86,6 +86,7 @@ TICKET_FAULTS: Final[dict[str, Fault]] = {
     "list_capitals": Fault("the tags of the list are in upper case, once"),
     "list_error": Fault("an error element instead of rows, once"),
     "list_text": Fault("PHP's warning instead of rows, once"),
+    "list_half": Fault("half of the rows, then PHP's warning, once"),
     "list_div": Fault("an HTML warning instead of rows, once"),
     "list_deeper": Fault("the rows of the list stand one level deeper, once"),
     "list_cdata": Fault("the rows of the list are text, once"),
@@ -115,6 +116,7 @@ ROW_FAULTS: Final = frozenset(
 GLOBAL_FAULTS: Final[dict[str, str]] = {
     "repeated_page": "a page of tickets is the first page again, once for each order",
     "page_namespace": "a page of tickets has a default namespace, once for each order",
+    "half_statuses": "half of the ticket statuses, then PHP's warning, once",
     "wrong_count": "the number of tickets is that of others, then of all with the trash, once each",
     "noisy_errors": "PHP's deprecations stand around the text of every error",
     "auth_fail": "every signature is refused",
@@ -136,7 +138,7 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
 """Faults of the whole helpdesk."""
 
 _GLOBAL_IN_ALL: Final = frozenset(
-    {"repeated_page", "page_namespace", "wrong_count", "noisy_errors"}
+    {"repeated_page", "page_namespace", "half_statuses", "wrong_count", "noisy_errors"}
 )
 
 ALL_FAULTS: Final[dict[str, str]] = {

@@ -93,8 +93,12 @@ def test_what_is_hidden_has_no_fault_to_be_seen() -> None:
 def test_small_helpdesks_have_no_gaps() -> None:
     """Where there is no room for every fault, those that hide attachments are left out first."""
     assert build("all", tickets=20).gaps == {}
-    alone = build("refused_ticket", tickets=20)
-    assert list(alone.gaps.values()) == ["refused_ticket"]
+    for tickets in (5, 20):
+        alone = build("refused_ticket", tickets=tickets)
+        assert list(alone.gaps.values()) == ["refused_ticket"]
+    for seed in range(9):
+        desk = build("moved_between", "refused_ticket", tickets=2, seed=seed)
+        assert not [one for one in desk.moves.values() if desk.tickets[one].fault]
 
 
 def test_faults_grow_with_the_helpdesk() -> None:

@@ -40,6 +40,7 @@ def test_all_stands_for_what_hits_single_things_and_more() -> None:
     assert options.ticket_faults == tuple(TICKET_FAULTS)
     assert options.chosen & GLOBAL_FAULTS.keys() == {
         "down",
+        "half_statuses",
         "noisy_errors",
         "page_namespace",
         "repeated_page",
