@@ -29,7 +29,7 @@ from migrator.sandbox.options import FEWEST_DEPARTMENTS
 
 EVERYTHING = frozenset({ALL, "random_order", "posts_desc", "stray_warning", "doc_shape"})
 """Every fault of attachments and tickets, and those of a whole helpdesk that exclude none."""
-DEPARTMENTS = 130
+DEPARTMENTS = 200
 """So many that a list of all their ids is longer than some servers take."""
 ABRUPT = 0.2
 """The share of kills at any time, start included; the others come while contents are in flight."""

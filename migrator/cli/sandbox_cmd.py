@@ -78,7 +78,7 @@ def sandbox(
     Examples:
       migrator sandbox --fault all > config.toml
       migrator sandbox --tickets 2000 --latency 50ms --big 200MiB
-      migrator sandbox --departments 130 --fault short_queries
+      migrator sandbox --departments 200 --fault short_queries
     """
     from migrator.errors import ConfigError
     from migrator.sandbox import ALL_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
