@@ -180,8 +180,8 @@ class Rig:
     def expect_truth(self) -> None:
         """See that every attachment has the state, problem, bytes and size it must have.
 
-        And that the last run names every ticket that it could not see, by id or by row, and no
-        other one: but it need not name one that it found by its id.
+        The last run must also name every ticket that it could not see, by id or by row, and no
+        other ticket. It need not name one that it found by its id.
         """
         rows, truth = self.rows(), self.helpdesk.truth
         wrong = [
@@ -196,12 +196,14 @@ class Rig:
         named, unseen = self._told()
         gaps = self.helpdesk.gaps
         wrong = sorted(named - gaps.keys())
-        expect(not wrong, f"tickets are told as gaps and are none: {wrong[:10]}")
+        expect(not wrong, f"tickets are reported as gaps and are none: {wrong[:10]}")
         silent = [key for key in sorted(gaps.keys() - named) if gaps[key] != "refused_row"]
-        expect(len(silent) <= unseen, f"tickets could not be seen, and are not told: {silent[:10]}")
+        expect(
+            len(silent) <= unseen, f"tickets could not be seen and are not reported: {silent[:10]}"
+        )
 
     def _told(self) -> tuple[set[int], int]:
-        """Give the tickets that the last run names as gaps, and how many rows it could not read."""
+        """Return the tickets that the last run names as gaps, and its number of unread rows."""
         with open_beside(self.archive) as archive:
             (last,) = archive.ledger.runs(1)
         told: dict[str, Any] = dict(last.summary or {})

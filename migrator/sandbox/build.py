@@ -100,7 +100,7 @@ def populate(desk: Helpdesk) -> None:
 
 
 def _departments(number: int) -> Iterator[Department]:
-    """Give so many departments with tickets, and one of chats."""
+    """Yield this number of departments with tickets, and one for chats."""
     yield from DEPARTMENTS
     for n in range(FEWEST_DEPARTMENTS, number):
         yield Department(n + 2, f"Team {n - 3}")
@@ -206,7 +206,7 @@ def _trash_and_merge(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None
 
 
 def _notes(desk: Helpdesk) -> Iterator[Note]:
-    """Give notes of every kind: of some users, their organization, and all closed tickets."""
+    """Yield notes of every kind: on some users, their organization, and all closed tickets."""
     yield Note(1, "user", 1, EPOCH, SEEN)
     yield Note(2, "userorganization", ORGANIZATION, EPOCH, SEEN)
     yield Note(3, "user", MEMBERS[0], EPOCH, SEEN, color=5)
@@ -223,7 +223,7 @@ def _notes(desk: Helpdesk) -> Iterator[Note]:
 def _spread_ticket_faults(desk: Helpdesk) -> None:
     """Deal the chosen faults to tickets with attachments, one each.
 
-    Never to the newest one: what no list shows can be missed only below an id that one does.
+    The newest is spared: a client looks for unlisted ids only below the highest one that it knows.
     """
     listed = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
     free = listed[:-1]
@@ -231,7 +231,7 @@ def _spread_ticket_faults(desk: Helpdesk) -> None:
     names = [name for name in desk.options.ticket_faults for _ in range(rounds)]
     names = names[: max(1, len(free) - PLAIN)]
     chance(desk.options.seed).shuffle(free)
-    # The last ones hide attachments: they get the tickets with the fewest.
+    # The last faults hide attachments: they get the tickets with the fewest.
     free.sort(key=lambda ticket: len(desk.attachments_of(ticket.id)))
     for name, ticket in zip(reversed(names), free, strict=False):
         subject = FAULTY_SUBJECTS.get(name, ticket.subject)
@@ -258,7 +258,7 @@ def _spread_faults(desk: Helpdesk, rng: Random) -> None:
     rng.shuffle(rows)
     rounds = max(1, len(desk.attachments) // 500)
     for name in chosen * rounds:
-        # What is merged away takes the fault of its ticket with it.
+        # A merge would take the ticket, and the fault of the ticket with it, out of all lists.
         free = (r for r in rows if name != "moved_between" or not desk.tickets[r.ticket_id].fault)
         if row := next(free, None):
             rows.remove(row)

@@ -217,11 +217,11 @@ class Helpdesk:
 
     @property
     def gaps(self) -> dict[int, str]:
-        """The listed tickets that a perfect pull tells as not seen, with their fault.
+        """The tickets that a perfect pull reports as not seen, by id, with their fault.
 
-        It names them by their id, or by their row where no list shows them. The attachments of
-        those that are ``hidden`` are in no truth. The one of ``refused_row`` answers by its id, so
-        its attachments are, and it need not be told when they were found.
+        The pull names the id, or the row where no list shows the ticket. :attr:`truth` leaves out
+        the attachments of tickets whose fault is ``hidden``. A ticket with ``refused_row`` answers
+        by its id: the pull finds its attachments, and need not report it then.
         """
         with self.lock:
             listed = [t for t in self.tickets.values() if t.department_id != TRASH]
@@ -279,13 +279,13 @@ class Helpdesk:
         return None if row.fault in self._quiet else row.fault
 
     def hit(self, row: Attachment | Ticket) -> int:
-        """Count one more request that a fault of a row may hit; gives which it is, from 1."""
+        """Count one more request that a row's fault may hit, and return its number, from 1."""
         with self.lock:
             self._hits[type(row), row.id] += 1
             return self._hits[type(row), row.id]
 
     def once(self, name: str, at: object = None) -> bool:
-        """Tell whether a fault of the whole helpdesk is on, and strikes ``at`` this for once."""
+        """Tell whether a fault of the whole helpdesk strikes now: it does once for each ``at``."""
         with self.lock:
             fresh = name in self.switches and (name, at) not in self._struck
             if fresh:
@@ -295,8 +295,8 @@ class Helpdesk:
     def stranger(self, ticket: Ticket) -> Ticket:
         """Return a listed ticket with attachments that a confused server takes for this one.
 
-        One of another department and without a fault, if there is one; the ticket itself, if there
-        is no other.
+        It is of another department and has no fault, if possible. The ticket itself stands in
+        where there is no other.
         """
         others = [
             t
@@ -442,12 +442,12 @@ class Helpdesk:
             row = self.attachments.pop(attachment)
             self._attachments_of[row.ticket_id].discard(row.id)
 
-    # What people should not do, and do
+    # What a restored or confused database does
 
     def reuse_id(self, attachment: int, ticket: int, name: str | bytes, data: bytes) -> None:
-        """Give the id of an attachment to a new file of a ticket; the old one is deleted.
+        """Delete an attachment, if it is still there, and give its id to a new file of a ticket.
 
-        So does InnoDB before MySQL 8, when it is restarted after the newest rows were deleted.
+        InnoDB before MySQL 8 does so when it is restarted after the newest rows were deleted.
         Raises KeyError for an unknown ticket or an id that was never used.
         """
         with self.lock:
@@ -463,9 +463,9 @@ class Helpdesk:
     def list_twice(self, attachment: int, ticket: int, name: str | bytes, data: bytes) -> None:
         """Let a second ticket list the id of an attachment, for another file.
 
-        Each of the two is sent to those who ask for the id under its own ticket; :attr:`truth`
-        goes on telling the first. Raises KeyError for an unknown ticket or attachment, and
-        ValueError for the ticket that lists it already.
+        Each ticket gets its own file when it is asked for the id; :attr:`truth` knows the first
+        one only. Raises KeyError for an unknown ticket or attachment, and ValueError for the
+        ticket that lists it already.
         """
         with self.lock:
             post = self._newest_post(ticket)
@@ -476,12 +476,12 @@ class Helpdesk:
             self._put(replace(post, has_attachments=True))
 
     def snapshot(self) -> Snapshot:
-        """Return a backup of all that people made; faults are not part of it."""
+        """Return a backup of the data; what faults have done so far is not part of it."""
         with self.lock:
             return Snapshot(copy.deepcopy({name: getattr(self, name) for name in _MADE}))
 
     def restore(self, backup: Snapshot) -> None:
-        """Restore a backup: what was made since is gone, and its ids are given out again."""
+        """Restore a backup: newer data is gone, and its ids are given out again."""
         with self.lock:
             for name, value in copy.deepcopy(backup.made).items():
                 setattr(self, name, value)

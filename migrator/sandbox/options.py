@@ -13,9 +13,8 @@ ALL: Final = "all"
 class Fault:
     """One thing that is wrong with an attachment or a ticket, and what a perfect pull makes of it.
 
-    ``state`` and ``problem`` are those of the attachment. ``gap`` says that the pull names the
-    ticket, or its row, as one that it could not see; ``hidden`` that it never learns of the
-    ticket's attachments either.
+    ``state`` and ``problem`` are those of the attachment. With ``gap`` the pull reports the ticket
+    or its row as not seen; with ``hidden`` it cannot learn of the ticket's attachments either.
     """
 
     summary: str
@@ -148,15 +147,15 @@ ALL_FAULTS: Final[dict[str, str]] = {
 """Every switch with one line about it."""
 
 IN_ALL: Final = frozenset({*ATTACHMENT_FAULTS, *TICKET_FAULTS, *_GLOBAL_IN_ALL})
-"""What ``all`` stands for: whatever else is wrong with a helpdesk hides or hinders these."""
+"""What ``all`` stands for. Other faults of the whole helpdesk would hide some of these."""
 
 HARMLESS_FAULTS: Final = IN_ALL - {
     name for name, fault in {**ATTACHMENT_FAULTS, **TICKET_FAULTS}.items() if not fault.harmless
 }
-"""Those of ``all`` in spite of which a perfect pull is complete."""
+"""The faults of ``all`` that keep no perfect pull from being complete."""
 
 FEWEST_DEPARTMENTS: Final = 4
-"""The departments with tickets that every helpdesk has."""
+"""How many departments with tickets every helpdesk has."""
 
 
 @dataclass(frozen=True, slots=True)

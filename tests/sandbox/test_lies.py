@@ -1,6 +1,6 @@
 """Lists, tickets, pages and counts that are not what was asked for: what comes, and what heals.
 
-Each is also seen through the eyes of a client that believes every well-formed reply.
+:func:`believed` is a naive client, which believes every well-formed reply.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LISTS = {
 
 @pytest.mark.parametrize("fault", LISTS)
 def test_an_odd_list_heals(serve: Serve, fault: str) -> None:
-    """Once it has no row that a client knows where rows belong; the next time it has all."""
+    """The first reply has no row where clients look for rows; the next one has all of them."""
     with serve(fault) as client:
         ticket = client.ticket_with(fault)
         answer = client.listing(ticket.id)
@@ -58,7 +58,7 @@ def test_an_odd_list_heals(serve: Serve, fault: str) -> None:
 
 
 def test_half_a_list_heals(serve: Serve) -> None:
-    """Once PHP's warning stands where the other half of the rows was."""
+    """The first reply ends with PHP's warning after half of the rows; the next one is whole."""
     with serve("list_half") as client:
         ticket = client.ticket_with("list_half").id
         client.desk.add_attachment(ticket, "</attachment>.txt", b"1")
@@ -71,7 +71,7 @@ def test_half_a_list_heals(serve: Serve) -> None:
 
 
 def test_half_of_the_statuses(serve: Serve) -> None:
-    """Once the statuses of most tickets are not among those that there are."""
+    """The first list lacks the statuses that most tickets have; the next one is whole."""
     with serve("half_statuses") as client:
         half, whole = client.get("/Tickets/TicketStatus"), client.get("/Tickets/TicketStatus")
         assert (half.values("id"), whole.values("id")) == (["1", "2"], STATUSES.split(","))
