@@ -25,9 +25,12 @@ from migrator.cli._selftest_rig import (
     small_disk,
 )
 from migrator.sandbox import ALL, SandboxOptions
+from migrator.sandbox.options import FEWEST_DEPARTMENTS
 
 EVERYTHING = frozenset({ALL, "random_order", "posts_desc", "stray_warning", "doc_shape"})
-"""Every fault of single attachments, and those of a whole helpdesk that do not exclude them."""
+"""Every fault of attachments and tickets, and those of a whole helpdesk that exclude none."""
+DEPARTMENTS = 200
+"""So many that a list of all their ids is longer than some servers take."""
 ABRUPT = 0.2
 """The share of kills at any time, start included; the others come while contents are in flight."""
 START_UP = 1.0
@@ -57,11 +60,12 @@ class Lab:
         latency: float = 0.0,
         archive: Path | None = None,
         big: tuple[int, ...] = (),
+        departments: int = FEWEST_DEPARTMENTS,
     ) -> Iterator[Rig]:
         """Make a rig in a folder of its own."""
         folder = self.folder / name
         folder.mkdir()
-        options = SandboxOptions(self.seed, self.tickets, faults, latency, big)
+        options = SandboxOptions(self.seed, self.tickets, faults, latency, big, departments)
         with Rig(folder, options, archive=archive) as rig:
             yield rig
 
@@ -70,6 +74,7 @@ def undisturbed(lab: Lab) -> str:
     """Pull from a helpdesk with every fault; the result is what all others are compared with."""
     with lab.rig("undisturbed", faults=EVERYTHING) as rig:
         faults = sum(bool(one.faults) for one in rig.helpdesk.truth.values())
+        tickets = sum(bool(one.fault) for one in rig.helpdesk.tickets.values())
         code = _code(rig)
         rig.expect(code, "run")
         rig.expect_truth()
@@ -83,8 +88,8 @@ def undisturbed(lab: Lab) -> str:
         rig.expect_truth()
         lab.reference = rig.rows()
     return (
-        f"{len(lab.reference):,} attachments, {faults} with a fault: each ended as it must "
-        f"(exit {code}), and a second run fetched nothing that was stored"
+        f"{len(lab.reference):,} attachments, {faults} with a fault, and {tickets} tickets with "
+        f"one: each ended as it must (exit {code}), and a second run fetched nothing again"
     )
 
 
@@ -221,6 +226,14 @@ def disk_full(lab: Lab) -> str:
     return f"exit 7, {said}, {len(stored)} files stored stayed; with more room it went on"
 
 
+def many_departments(lab: Lab) -> str:
+    """Pull from more departments than a server lets one address name."""
+    with lab.rig("many", faults=frozenset({"short_queries"}), departments=DEPARTMENTS) as rig:
+        rig.expect(0, "run")
+        rig.expect_truth()
+    return f"{DEPARTMENTS} departments, and values of at most 512 bytes: all was pulled"
+
+
 def damage(lab: Lab) -> str:
     """Damage files behind its back: verify finds each, and repair brings them back."""
     with lab.rig("damage") as rig:
@@ -254,8 +267,10 @@ def _reached(rig: Rig, number: int) -> bool:
 
 
 def _code(rig: Rig) -> int:
-    """Give the exit code of a run that loses nothing but what the source has lost."""
-    return 3 if any(true.state != "stored" for true in rig.helpdesk.truth.values()) else 0
+    """Give the exit code of a run that loses nothing but what the source loses or hides."""
+    desk = rig.helpdesk
+    lost = any(true.state != "stored" for true in desk.truth.values())
+    return 3 if lost or desk.gaps else 0
 
 
 CHECKS: dict[str, Callable[[Lab], str]] = {
@@ -265,6 +280,7 @@ CHECKS: dict[str, Callable[[Lab], str]] = {
     "two runs at once": two_at_once,
     "the source goes away": source_down,
     "the disk fills up": disk_full,
+    "many departments": many_departments,
     "files damaged behind our back": damage,
 }
 """All checks by the name they have in the table, in their order; the first is the reference."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from migrator.archive import open_beside
 from migrator.archive.records import Row
@@ -178,7 +178,11 @@ class Rig:
         return sorted(path for path in found if path.stat().st_size)
 
     def expect_truth(self) -> None:
-        """See that every attachment has the state, problem, bytes and size it must have."""
+        """See that every attachment has the state, problem, bytes and size it must have.
+
+        The last run must also name every ticket that it could not see, by id or by row, and no
+        other ticket. It need not name one that it found by its id.
+        """
         rows, truth = self.rows(), self.helpdesk.truth
         wrong = [
             key
@@ -189,6 +193,21 @@ class Rig:
             != (truth[key].state, truth[key].problem, truth[key].sha256, truth[key].size)
         ]
         expect(not wrong, f"{len(wrong)} attachments are not what they should be: {wrong[:10]}")
+        named, unseen = self._told()
+        gaps = self.helpdesk.gaps
+        wrong = sorted(named - gaps.keys())
+        expect(not wrong, f"tickets are reported as gaps and are none: {wrong[:10]}")
+        silent = [key for key in sorted(gaps.keys() - named) if gaps[key] != "refused_row"]
+        expect(
+            len(silent) <= unseen, f"tickets could not be seen and are not reported: {silent[:10]}"
+        )
+
+    def _told(self) -> tuple[set[int], int]:
+        """Return the tickets that the last run names as gaps, and its number of unread rows."""
+        with open_beside(self.archive) as archive:
+            (last,) = archive.ledger.runs(1)
+        told: dict[str, Any] = dict(last.summary or {})
+        return set(map(int, told["unlisted"])), len(told["unreadable"])
 
 
 @contextlib.contextmanager

@@ -38,9 +38,16 @@ def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "faults",
     multiple=True,
     metavar="NAME",
-    help="Switch a fault on; `all` for every fault of single attachments.",
+    help="Switch a fault on; `all` for every fault of single attachments and tickets, and more.",
 )
-@click.option("--list-faults", is_flag=True, help="Name the faults and leave.")
+@click.option("--list-faults", is_flag=True, help="Name the faults and leave; * is in `all`.")
+@click.option(
+    "--departments",
+    default=4,
+    show_default=True,
+    type=click.IntRange(4),
+    help="Departments with tickets.",
+)
 @click.option("--latency", callback=duration, metavar="50ms", help="Wait before each reply.")
 @click.option(
     "--big", multiple=True, callback=_sizes, metavar="200MiB", help="Add one file of this size."
@@ -48,7 +55,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write here, as JSON, what a perfect run ends with.",
+    help="Write here, as JSON, what a perfect run ends with: attachments by id, and the gaps.",
 )
 def sandbox(
     *,
@@ -58,6 +65,7 @@ def sandbox(
     seed: int,
     faults: tuple[str, ...],
     list_faults: bool,
+    departments: int,
     latency: float | None,
     big: tuple[int, ...],
     truth: Path | None,
@@ -70,13 +78,15 @@ def sandbox(
     Examples:
       migrator sandbox --fault all > config.toml
       migrator sandbox --tickets 2000 --latency 50ms --big 200MiB
+      migrator sandbox --departments 200 --fault short_queries
     """
     from migrator.errors import ConfigError
-    from migrator.sandbox import ALL_FAULTS, Helpdesk, SandboxOptions, SandboxServer
+    from migrator.sandbox import ALL_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
 
     if list_faults:
+        width = max(map(len, ALL_FAULTS))
         for name, text in ALL_FAULTS.items():
-            click.echo(f"{name:<16}  {text}")
+            click.echo(f"{'*' if name in IN_ALL else ' '} {name:<{width}}  {text}")
         return
     try:
         options = SandboxOptions(
@@ -85,6 +95,7 @@ def sandbox(
             faults=frozenset(faults),
             latency=latency or 0.0,
             big=big,
+            departments=departments,
         )
     except ValueError as error:
         raise ConfigError(f"{error}; see `migrator sandbox --list-faults`") from error
@@ -112,7 +123,7 @@ def _config(url: str, api_key: str, secret_key: str) -> str:
 
 
 def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
-    told = {
+    told: dict[str, object] = {
         str(attachment_id): {
             "state": truth.state,
             "problem": truth.problem,
@@ -122,6 +133,8 @@ def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
         }
         for attachment_id, truth in sorted(helpdesk.truth.items())
     }
+    if gaps := helpdesk.gaps:
+        told["gaps"] = {str(ticket_id): fault for ticket_id, fault in sorted(gaps.items())}
     path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 

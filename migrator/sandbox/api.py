@@ -9,8 +9,9 @@ from typing import Final
 
 from migrator.sandbox import attachment_calls, ticket_calls
 from migrator.sandbox.auth import Keys, refusal
+from migrator.sandbox.faults import around_error
 from migrator.sandbox.model import Helpdesk
-from migrator.sandbox.reply import HTML, Ask, Reply, Request, page, php_error, text
+from migrator.sandbox.reply import HTML, XML, Ask, Reply, Request, page, php_error, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ def answer(desk: Helpdesk, keys: Keys, request: Request) -> Reply:
     if call is None or len(args) < call.least:
         return php_error(request.path, "Uncaught Exception", f"Too few arguments to {action}()")
     with desk.lock:
-        return call.run(Ask(desk, request), *args[: call.most])
+        reply = call.run(Ask(desk, request), *args[: call.most])
+    own = reply.content_type == XML  # not a page of some firewall before it
+    return around_error(reply) if own and "noisy_errors" in desk.switches else reply
 
 
 def _action(verb: str, args: tuple[str, ...], public: set[str]) -> tuple[str, tuple[str, ...]]:

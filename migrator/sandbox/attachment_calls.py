@@ -10,7 +10,6 @@ from typing import Final
 from migrator.sandbox import faults
 from migrator.sandbox.documents import (
     attachments_reply,
-    contents_of,
     listing,
     write_attachment,
     write_post_fields,
@@ -39,12 +38,21 @@ def list_all(ask: Ask, ticket_id: str, attachment_id: str = "") -> Reply:
         return text(404, NO_TICKET)
     if "list_500" in desk.switches and ticket.id == desk.unlistable_ticket:
         return Reply(Body(b""), 500)
+    fault = desk.fault_of(ticket)
+    once = (fault in faults.LISTS or fault == "foreign_list") and desk.hit(ticket) == 1
     rows = desk.attachments_of(number(ticket_id) or 0)
+    if fault == "foreign_list_always" or (fault == "foreign_list" and once):
+        rows = desk.attachments_of(desk.stranger(ticket).id)
+    if ticket.id == desk.unlistable_ticket and desk.once("list_empty"):
+        rows = []
     if attachment_id:
         rows = [row for row in rows if row.id == number(attachment_id)]
     if "random_order" in desk.switches:
         chance(desk.options.seed + ticket.id).shuffle(rows)
-    return listing(desk, attachments_reply(rows))
+    reply = attachments_reply(desk, rows)
+    if once and fault in faults.LISTS:
+        reply = reply.rewritten(faults.LISTS[fault])
+    return listing(desk, reply)
 
 
 def get(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
@@ -54,11 +62,7 @@ def get(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
     row = _find(desk, ticket_id, attachment_id)
     if isinstance(row, Reply):
         return row
-    writer = XmlWriter()
-    writer.open("attachments")
-    write_attachment(writer, row, contents_of(desk, row))
-    writer.close("attachments")
-    return _afflicted(desk, row, xml(writer))
+    return _afflicted(desk, row, attachments_reply(desk, [row], whole=True))
 
 
 def _interfere(desk: Helpdesk, attachment_id: str) -> None:
@@ -79,7 +83,7 @@ def _find(desk: Helpdesk, ticket_id: str, attachment_id: str) -> Attachment | Re
     """Find an attachment with Kayako's three checks, in its order."""
     if desk.find_ticket(ticket_id) is None:
         return text(404, NO_TICKET)
-    row = desk.attachments.get(number(attachment_id) or 0)
+    row = desk.find_attachment(ticket_id, attachment_id)
     if row is None:
         return text(404, NO_ATTACHMENT)
     if row.ticket_id != number(ticket_id):
@@ -104,7 +108,7 @@ def post(ask: Ask) -> Reply:
         return text(400, "No contents specified")
     source = Source("given", given=decode_leniently(form["contents"]))
     row = ask.desk.insert(found, form["filename"], source, int(time.time()))
-    return attachments_reply([row])
+    return attachments_reply(ask.desk, [row])
 
 
 def _target(ask: Ask) -> Post | Reply:
@@ -159,7 +163,10 @@ def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
         desk.vanish(row)
     if vanishing:
         return text(404, NO_ATTACHMENT)
-    reply = xml(_posts_document(desk, ticket, posts, rows))
+    if "doc_shape" in desk.switches:
+        reply = attachments_reply(desk, rows, whole=True)
+    else:
+        reply = xml(_posts_document(desk, ticket, posts, rows))
     for row in rows:
         reply = _afflicted(desk, row, reply)
     return listing(desk, reply)
@@ -168,14 +175,8 @@ def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
 def _posts_document(
     desk: Helpdesk, ticket: Ticket, posts: list[Post], rows: list[Attachment]
 ) -> XmlWriter:
-    """Write posts with their attachments, or, in the documented shape, these alone."""
+    """Write posts with their attachments."""
     writer = XmlWriter()
-    if "doc_shape" in desk.switches:
-        writer.open("attachments")
-        for row in rows:
-            write_attachment(writer, row, contents_of(desk, row))
-        writer.close("attachments")
-        return writer
     writer.open("posts")
     for post_ in posts:
         writer.open("post")
@@ -184,7 +185,7 @@ def _posts_document(
             writer.open("attachments")
             for row in rows:
                 if row.post_id == post_.id:
-                    write_attachment(writer, row, contents_of(desk, row), with_ids=False)
+                    write_attachment(writer, desk, row, whole=True, with_ids=False)
             writer.close("attachments")
         writer.close("post")
     writer.close("posts")

@@ -15,6 +15,8 @@ from migrator.sandbox.xmlwriter import Body
 
 ODD = "surrogateescape"
 """How bytes that are not UTF-8 pass through texts: unchanged."""
+TRIMMED = " \t\n\r\0\x0b"
+"""What PHP trims off both ends of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,11 @@ def refusal(request: Request, keys: Keys, switches: set[str]) -> Reply | None:
     salt = given.get("salt", "")
     if salt in {"", "0"}:  # PHP takes the text 0 for empty
         return text(401, "NO SALT PROVIDED!", HTML)
-    # An unescaped plus arrives as a space; Kayako puts it back, in the signature alone.
-    signature = given.get("signature", "").strip().replace(" ", "+")
+    # An unescaped plus arrives as a space; Kayako puts it back, in the signature alone, and trims
+    # only then: a plus at its beginning survives, and a space around it becomes one too many.
+    signature = given.get("signature", "").replace(" ", "+").strip(TRIMMED)
     known = hmac.compare_digest(
-        given.get("apikey", "").strip().encode(errors=ODD), keys.api_key.encode()
+        given.get("apikey", "").strip(TRIMMED).encode(errors=ODD), keys.api_key.encode()
     )
     signed = hmac.compare_digest(signature.encode(errors=ODD), keys.signature(salt).encode())
     if "auth_fail" in switches or not (known and signed):

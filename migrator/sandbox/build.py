@@ -8,8 +8,18 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from migrator.sandbox.faults import REFUSED
 from migrator.sandbox.files import NAMES, ODD_NAMES, Source, chance
-from migrator.sandbox.model import Attachment, Department, Helpdesk, Post, Status, Ticket
+from migrator.sandbox.model import (
+    Attachment,
+    Department,
+    Helpdesk,
+    Note,
+    Post,
+    Status,
+    Ticket,
+)
+from migrator.sandbox.options import FEWEST_DEPARTMENTS
 
 EPOCH: Final = 1_546_300_800
 """The helpdesk opened on the first day of 2019, UTC."""
@@ -30,6 +40,10 @@ STATUSES: Final = (
     Status(4, "Waiting for parcel", department_id=RETURNS),
     Status(5, "Refunded", department_id=RETURNS, resolved=True),
 )
+ORGANIZATION: Final = 3
+MEMBERS: Final = (2, 5, 8)
+"""The users who belong to the one organization."""
+SEEN: Final = "Seen & closed <b>today</b>"
 ATTACHMENTS_PER_TICKET: Final = (0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 5, 8, 14)
 """Dealt out anew to every twenty tickets: most have few files, some have many."""
 
@@ -57,20 +71,39 @@ FAULTY_NAMES: Final = {
     "fffe_name": "photo\ufffe 1.png".encode(),
     "newline_name": b"two\nlines.txt",
     "cdata_name": b"x]]>y.txt",
+    "entity_name": "Menú d'été.pdf".encode(),
 }
+FAULTY_SUBJECTS: Final = {
+    "entity_subject": "Café fermé & <b>voilà</b>",
+    **dict.fromkeys(REFUSED, "You have an error in your SQL syntax; check the manual"),
+}
+PLAIN: Final = 4
+"""Tickets with attachments, but without a fault, that even a small helpdesk has."""
 
 
 def populate(desk: Helpdesk) -> None:
     """Fill an empty helpdesk with everything that its options ask for."""
     rng = chance(desk.options.seed)
-    desk.departments.update({d.id: d for d in DEPARTMENTS})
+    desk.departments.update({d.id: d for d in _departments(desk.options.departments)})
     desk.statuses.update({s.id: s for s in STATUSES})
     tickets = _tickets(desk, rng)
     _attach(desk, rng, tickets)
     _attach_big(desk, tickets)
     _trash_and_merge(desk, rng, tickets)
+    desk.organizations[ORGANIZATION] = "Müller & Söhne"
+    desk.members.update(dict.fromkeys(MEMBERS, ORGANIZATION))
+    for note in _notes(desk):
+        desk.add_note(note)
+    _spread_ticket_faults(desk)
     _spread_faults(desk, rng)
     _choose_unlistable(desk)
+
+
+def _departments(number: int) -> Iterator[Department]:
+    """Yield this number of departments with tickets, and one for chats."""
+    yield from DEPARTMENTS
+    for n in range(FEWEST_DEPARTMENTS, number):
+        yield Department(n + 2, f"Team {n - 3}")
 
 
 def _tickets(desk: Helpdesk, rng: Random) -> list[Ticket]:
@@ -78,14 +111,14 @@ def _tickets(desk: Helpdesk, rng: Random) -> list[Ticket]:
     tickets, ticket_id = [], 0
     for n in range(desk.options.tickets):
         ticket_id += rng.choice((1, 1, 1, 2, 4))
-        ticket = _ticket(rng, ticket_id, EPOCH + n * 7200 + rng.randrange(3600))
+        ticket = _ticket(desk, rng, ticket_id, EPOCH + n * 7200 + rng.randrange(3600))
         desk.add_ticket(ticket, _posts(rng, ticket.created_at))
         tickets.append(ticket)
     return tickets
 
 
-def _ticket(rng: Random, ticket_id: int, created_at: int) -> Ticket:
-    department = rng.choice([d for d in DEPARTMENTS if d.app == "tickets"])
+def _ticket(desk: Helpdesk, rng: Random, ticket_id: int, created_at: int) -> Ticket:
+    department = rng.choice([d for d in desk.departments.values() if d.app == "tickets"])
     statuses = (3, 4, 5) if department.id == RETURNS else (3, 1, 2)
     return Ticket(
         id=ticket_id,
@@ -172,6 +205,39 @@ def _trash_and_merge(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None
             desk.merge(old, into)
 
 
+def _notes(desk: Helpdesk) -> Iterator[Note]:
+    """Yield notes of every kind: on some users, their organization, and all closed tickets."""
+    yield Note(1, "user", 1, EPOCH, SEEN)
+    yield Note(2, "userorganization", ORGANIZATION, EPOCH, SEEN)
+    yield Note(3, "user", MEMBERS[0], EPOCH, SEEN, color=5)
+    closed = [t for t in desk.tickets.values() if desk.statuses[t.status_id].resolved]
+    for n, ticket in enumerate(closed, 1):
+        when = ticket.created_at
+        if n % 3 == 0:
+            yield Note(n, "timetrack", ticket.id, when, "By telephone", seconds=300)
+        text = SEEN if n % 4 else ""
+        yield Note(2 * n, "ticket", ticket.id, when + 7200, text, staff_id=0, staff_name="System")
+        yield Note(2 * n - 1, "ticket", ticket.id, when + 3600, SEEN, n % 5 + 1, for_staff_id=n % 3)
+
+
+def _spread_ticket_faults(desk: Helpdesk) -> None:
+    """Deal the chosen faults to tickets with attachments, one each.
+
+    The newest is spared: a client looks for unlisted ids only below the highest one that it knows.
+    """
+    listed = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
+    free = listed[:-1]
+    rounds = max(1, len(desk.attachments) // 500)
+    names = [name for name in desk.options.ticket_faults for _ in range(rounds)]
+    names = names[: max(1, len(free) - PLAIN)]
+    chance(desk.options.seed).shuffle(free)
+    # The last faults hide attachments: they get the tickets with the fewest.
+    free.sort(key=lambda ticket: len(desk.attachments_of(ticket.id)))
+    for name, ticket in zip(reversed(names), free, strict=False):
+        subject = FAULTY_SUBJECTS.get(name, ticket.subject)
+        desk.tickets[ticket.id] = replace(ticket, fault=name, subject=subject)
+
+
 def _eligible(desk: Helpdesk) -> list[Attachment]:
     """Return what a fault may hit: listed, not tiny, not huge, nobody's twin, plainly named."""
     odd, listed = {name.encode() for name in ODD_NAMES}, desk.truth
@@ -191,8 +257,12 @@ def _spread_faults(desk: Helpdesk, rng: Random) -> None:
     rows = _eligible(desk) if chosen else []
     rng.shuffle(rows)
     rounds = max(1, len(desk.attachments) // 500)
-    for name, row in zip(chosen * rounds, rows, strict=False):
-        desk.attachments[row.id] = _faulty(desk, row, name)
+    for name in chosen * rounds:
+        # A merge would take the ticket, and the fault of the ticket with it, out of all lists.
+        free = (r for r in rows if name != "moved_between" or not desk.tickets[r.ticket_id].fault)
+        if row := next(free, None):
+            rows.remove(row)
+            desk.attachments[row.id] = _faulty(desk, row, name)
 
 
 def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
@@ -200,23 +270,27 @@ def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
     row = replace(row, fault=name, name=FAULTY_NAMES.get(name, row.name))
     if name == "wrong_filesize":
         return replace(row, filesize=row.filesize + 77)
+    if name == "odd_row":
+        return replace(row, filesize=-5)
     if name == "empty_file":
         source = Source("empty")
         sha256, size = source.measure()
         return replace(row, source=source, sha256=sha256, size=size, filesize=size)
     if name == "moved_between":
-        desk.moves[row.id] = next(
-            t.id for t in desk.tickets.values() if t.department_id and t.id != row.ticket_id
-        )
+        free = (t.id for t in desk.tickets.values() if t.department_id and not t.fault)
+        into = next((key for key in free if key != row.ticket_id), None)
+        if into is None:
+            return replace(row, fault=None)
+        desk.moves[row.id] = into
     return row
 
 
 def _choose_unlistable(desk: Helpdesk) -> None:
     """Pick the ticket of ``list_500``: one with files, and if possible with no part in a fault."""
 
-    def entangled(ticket: Ticket) -> bool:
+    def entangled(ticket: Ticket) -> tuple[bool, bool]:
         faulty = any(row.fault for row in desk.attachments_of(ticket.id))
-        return faulty or ticket.id in desk.moves.values()
+        return bool(ticket.fault) or ticket.id in desk.moves.values(), faulty
 
     listed = [t for t in desk.tickets.values() if t.department_id and desk.attachments_of(t.id)]
     listed.sort(key=entangled)

@@ -6,48 +6,44 @@ from collections.abc import Iterable
 
 from migrator.sandbox import faults
 from migrator.sandbox.files import filetype
-from migrator.sandbox.model import Attachment, Helpdesk, Post, Ticket
+from migrator.sandbox.model import Attachment, Helpdesk, Note, Post, Ticket
 from migrator.sandbox.reply import Reply, xml
-from migrator.sandbox.xmlwriter import Raw, Stream, XmlWriter
+from migrator.sandbox.xmlwriter import XmlWriter
 
 
-def attachments_reply(rows: Iterable[Attachment]) -> Reply:
-    """Reply with attachments, without their contents."""
+def attachments_reply(desk: Helpdesk, rows: Iterable[Attachment], *, whole: bool = False) -> Reply:
+    """Reply with attachments, the ``whole`` of them with their contents."""
     writer = XmlWriter()
     writer.open("attachments")
     for row in rows:
-        write_attachment(writer, row)
+        write_attachment(writer, desk, row, whole=whole)
     writer.close("attachments")
     return xml(writer)
 
 
-def contents_of(desk: Helpdesk, row: Attachment) -> Raw | Stream:
-    """Return the contents of an attachment as the server is able to send them."""
-    plain = row.source.base64(row.size)
-    return faults.contents(row.source.read, plain, desk.fault_of(row))
-
-
 def write_attachment(
-    writer: XmlWriter,
-    row: Attachment,
-    contents: Raw | Stream | None = None,
-    *,
-    with_ids: bool = True,
+    writer: XmlWriter, desk: Helpdesk, row: Attachment, *, whole: bool, with_ids: bool = True
 ) -> None:
     """Write one attachment; inside a post Kayako leaves out the ids of ticket and post."""
-    # Old versions of the writer let control bytes through.
-    name = Raw(b"<![CDATA[" + row.name + b"]]>") if row.fault == "control_name" else row.name
+    fault = desk.fault_of(row)
+    fields: faults.Fields = {
+        "id": row.id,
+        "ticketid": row.ticket_id,
+        "ticketpostid": row.post_id,
+        "filename": row.name,
+        "filesize": row.filesize,
+        "filetype": filetype(row.name),
+        "dateline": row.dateline,
+        **faults.attachment_fields(row, fault, whole=whole),
+    }
+    if not with_ids:
+        del fields["ticketid"], fields["ticketpostid"]
+    if whole:
+        plain = row.source.base64(row.size)
+        fields["contents"] = faults.contents(row.source.read, plain, fault)
     writer.open("attachment")
-    writer.value("id", row.id)
-    if with_ids:
-        writer.value("ticketid", row.ticket_id)
-        writer.value("ticketpostid", row.post_id)
-    writer.value("filename", name)
-    writer.value("filesize", row.filesize)
-    writer.value("filetype", filetype(row.name))
-    writer.value("dateline", row.dateline)
-    if contents is not None:
-        writer.value("contents", contents)
+    for tag, value in fields.items():
+        writer.value(tag, value)
     writer.close("attachment")
 
 
@@ -76,6 +72,34 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
     }
     for tag, value in fields.items():
         writer.value(tag, value)
+
+
+def write_note(writer: XmlWriter, note: Note) -> None:
+    """Write a note as it stands in a ticket; each kind has attributes of its own."""
+    about: dict[str, str | int]
+    if note.kind == "timetrack":
+        about = {
+            "ticketid": note.of,
+            "timeworked": note.seconds,
+            "timebillable": note.seconds,
+            "billdate": note.created_at,
+            "workdate": note.created_at,
+            "workerstaffid": note.staff_id,
+            "workerstaffname": note.staff_name,
+            "creatorstaffid": note.staff_id,
+            "creatorstaffname": note.staff_name,
+            "notecolor": note.color,
+        }
+    else:
+        about = {
+            f"{note.kind}id": note.of,
+            "notecolor": note.color,
+            "creatorstaffid": note.staff_id,
+            "forstaffid": note.for_staff_id,
+            "creatorstaffname": note.staff_name,
+            "creationdate": note.created_at,
+        }
+    writer.value("note", note.text, type=note.kind, id=note.id, **about)
 
 
 def listing(desk: Helpdesk, reply: Reply) -> Reply:

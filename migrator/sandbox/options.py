@@ -6,16 +6,27 @@ from dataclasses import dataclass
 from typing import Final
 
 ALL: Final = "all"
-"""Stands for every attachment fault in :attr:`SandboxOptions.faults`."""
+"""Stands for every fault of :data:`IN_ALL` in :attr:`SandboxOptions.faults`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong with an attachment, and what a perfect pull makes of it."""
+    """One thing that is wrong with an attachment or a ticket, and what a perfect pull makes of it.
+
+    ``state`` and ``problem`` are those of the attachment. With ``gap`` the pull reports the ticket
+    or its row as not seen; with ``hidden`` it cannot learn of the ticket's attachments either.
+    """
 
     summary: str
     state: str = "stored"
     problem: str | None = None
+    gap: bool = False
+    hidden: bool = False
+
+    @property
+    def harmless(self) -> bool:
+        """Whether a perfect pull is complete in spite of it."""
+        return self.state == "stored" and not self.gap
 
 
 ATTACHMENT_FAULTS: Final[dict[str, Fault]] = {
@@ -53,16 +64,60 @@ ATTACHMENT_FAULTS: Final[dict[str, Fault]] = {
     "deleted_between": Fault("deleted between list and fetch", "gone", "not_found"),
     "moved_between": Fault("its ticket is merged between list and fetch"),
     "seed_shape": Fault("base64 closed as on the documentation page"),
+    "size_contradiction": Fault(
+        "the list names the size, the reply with the contents a smaller one, and sends that",
+        problem="size_mismatch",
+    ),
+    "entity_name": Fault("HTML entities in the name, outside CDATA"),
+    "odd_row": Fault("the row has the date n/a and the size -5", problem="odd_number"),
+    "odd_ids": Fault("the row names ticket -2^63 and post 0"),
+    "many_contents": Fault(
+        "the reply holds two thousand attachments", "failed", "unexpected_reply"
+    ),
 }
 """Faults of single attachments, spread over them by the seed."""
 
+TICKET_FAULTS: Final[dict[str, Fault]] = {
+    "foreign_list": Fault("the list of attachments is another ticket's, once"),
+    "foreign_ticket": Fault("asked for by its id, the ticket is another one, once"),
+    "list_namespace": Fault("the list has a default namespace, once"),
+    "list_prefix": Fault("the tags of the list have a prefix, once"),
+    "list_capitals": Fault("the tags of the list are in upper case, once"),
+    "list_error": Fault("an error element instead of rows, once"),
+    "list_text": Fault("PHP's warning instead of rows, once"),
+    "list_half": Fault("half of the rows, then PHP's warning, once"),
+    "list_div": Fault("an HTML warning instead of rows, once"),
+    "list_deeper": Fault("the rows of the list stand one level deeper, once"),
+    "list_cdata": Fault("the rows of the list are text, once"),
+    "list_closed": Fault("the list is closed before its rows, once"),
+    "odd_date": Fault("creationtime is a date in words"),
+    "odd_status": Fault("statusid is 0x1"),
+    "odd_activity": Fault("lastactivity has twenty digits"),
+    "entity_subject": Fault("HTML entities in the subject, outside CDATA"),
+    "refused_row": Fault(
+        "a firewall refuses every page of tickets that it is on, but not the ticket", gap=True
+    ),
+    "refused_ticket": Fault(
+        "a firewall refuses every reply with its subject in it", gap=True, hidden=True
+    ),
+    "foreign_list_always": Fault(
+        "the list of attachments is another ticket's, always", gap=True, hidden=True
+    ),
+}
+"""Faults of single tickets that have attachments, those that leave gaps last."""
+
 ROW_FAULTS: Final = frozenset(
-    {"wrong_filesize", "empty_file"}
+    {"wrong_filesize", "empty_file", "odd_row"}
     | {name for name in ATTACHMENT_FAULTS if name.endswith("_name")}
 )
 """Those that are in the row itself and can therefore not be turned off."""
 
 GLOBAL_FAULTS: Final[dict[str, str]] = {
+    "repeated_page": "a page of tickets is the first page again, once for each order",
+    "page_namespace": "a page of tickets has a default namespace, once for each order",
+    "half_statuses": "half of the ticket statuses, then PHP's warning, once",
+    "wrong_count": "the number of tickets is that of others, then of all with the trash, once each",
+    "noisy_errors": "PHP's deprecations stand around the text of every error",
     "auth_fail": "every signature is refused",
     "api_off": "the REST API is switched off: 403 with an empty body",
     "no_count": "an old version without GetTicketCount",
@@ -76,14 +131,31 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
     "stray_warning": "an HTML warning before every list",
     "list_500": "the attachment list of one ticket fails with 500, always",
     "drift": "a ticket goes to the trash while the pages are walked",
+    "list_empty": "the attachment list of one ticket is empty, once, though its post has some",
+    "short_queries": "values of more than 512 bytes are dropped from queries, as by Suhosin",
 }
-"""Faults of the whole helpdesk; not part of ``all``."""
+"""Faults of the whole helpdesk."""
+
+_GLOBAL_IN_ALL: Final = frozenset(
+    {"repeated_page", "page_namespace", "half_statuses", "wrong_count", "noisy_errors"}
+)
 
 ALL_FAULTS: Final[dict[str, str]] = {
-    **{name: fault.summary for name, fault in ATTACHMENT_FAULTS.items()},
+    **{name: fault.summary for name, fault in {**ATTACHMENT_FAULTS, **TICKET_FAULTS}.items()},
     **GLOBAL_FAULTS,
 }
 """Every switch with one line about it."""
+
+IN_ALL: Final = frozenset({*ATTACHMENT_FAULTS, *TICKET_FAULTS, *_GLOBAL_IN_ALL})
+"""What ``all`` stands for. Other faults of the whole helpdesk would hide some of these."""
+
+HARMLESS_FAULTS: Final = IN_ALL - {
+    name for name, fault in {**ATTACHMENT_FAULTS, **TICKET_FAULTS}.items() if not fault.harmless
+}
+"""The faults of ``all`` that keep no perfect pull from being complete."""
+
+FEWEST_DEPARTMENTS: Final = 4
+"""How many departments with tickets every helpdesk has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +163,10 @@ class SandboxOptions:
     """The whole recipe: equal options make equal helpdesks, byte for byte.
 
     ``tickets`` counts those alive or in the trash. ``faults`` are names of ``ALL_FAULTS``, or
-    ``all`` for every attachment fault; from 40 tickets on each hits at least one attachment.
-    ``latency`` is waited before each reply, in seconds. ``big`` adds one attachment per size,
-    in bytes. Raises ValueError for an unknown fault, a negative number, or ``big`` without tickets.
+    ``all`` for those of ``IN_ALL``; from 40 tickets on each hits at least one attachment or
+    ticket. ``latency`` is waited before each reply, in seconds. ``big`` adds one attachment per
+    size, in bytes. ``departments`` counts those that have tickets. Raises ValueError for an
+    unknown fault, a negative number, ``big`` without tickets, or too few departments.
     """
 
     seed: int = 1
@@ -101,6 +174,7 @@ class SandboxOptions:
     faults: frozenset[str] = frozenset()
     latency: float = 0.0
     big: tuple[int, ...] = ()
+    departments: int = FEWEST_DEPARTMENTS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -111,8 +185,20 @@ class SandboxOptions:
             raise ValueError("tickets, latency and big cannot be negative")
         if self.big and not self.tickets:
             raise ValueError("big attachments need at least one ticket")
+        if self.departments < FEWEST_DEPARTMENTS:
+            raise ValueError(f"there are at least {FEWEST_DEPARTMENTS} departments with tickets")
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """The names of all faults that are chosen, without ``all``."""
+        return self.faults - {ALL} | (IN_ALL if ALL in self.faults else frozenset())
 
     @property
     def attachment_faults(self) -> tuple[str, ...]:
         """The chosen attachment faults, in the order of the table."""
-        return tuple(n for n in ATTACHMENT_FAULTS if n in self.faults or ALL in self.faults)
+        return tuple(name for name in ATTACHMENT_FAULTS if name in self.chosen)
+
+    @property
+    def ticket_faults(self) -> tuple[str, ...]:
+        """The chosen ticket faults, in the order of the table."""
+        return tuple(name for name in TICKET_FAULTS if name in self.chosen)

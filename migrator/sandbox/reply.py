@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from migrator.sandbox.model import Helpdesk
@@ -36,6 +36,10 @@ class Reply:
     def noisy(self, before: bytes = b"", after: bytes = b"") -> Reply:
         """Return the same reply with text around its body."""
         return replace(self, body=self.body.around(before, after))
+
+    def rewritten(self, change: Callable[[bytes], bytes]) -> Reply:
+        """Return the same reply with its body changed."""
+        return replace(self, body=Body(change(b"".join(self.body.blocks()))))
 
 
 @dataclass(frozen=True, slots=True)

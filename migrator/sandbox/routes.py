@@ -16,15 +16,24 @@ from migrator.sandbox.reply import Reply, Request, page
 SCRIPT: Final = "/api/index.php"
 POST_MAX: Final = 64 << 20
 """PHP's ``post_max_size``: a larger form arrives empty."""
+LONGEST_VALUE: Final = 512
+"""Suhosin's ``suhosin.get.max_value_length``."""
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9\s,~%.:=_-]*")
 
 
-def parse(verb: str, target: str, content_type: str, body: bytes) -> Request | Reply:
-    """Read a request as the web server, PHP and the router do; a Reply is its refusal."""
+def parse(
+    verb: str, target: str, content_type: str, body: bytes, *, longest: int | None = None
+) -> Request | Reply:
+    """Read a request as the web server, PHP and the router do; a Reply is its refusal.
+
+    Values of the query that have more than ``longest`` bytes are dropped, as by Suhosin.
+    """
     url = urlsplit(target)
     if not url.path.startswith(SCRIPT):
         return page(404, "404 Not Found", "<h1>Not Found</h1>")
     query = _pairs(url.query)
+    if longest is not None:
+        query = {k: v for k, v in query.items() if len(v.encode(errors=ODD)) <= longest}
     form = _form(content_type, body) if verb in {"POST", "PUT"} else {}
     segments = _segments(_route(url.path.removeprefix(SCRIPT), url.query, query, form))
     if not all(_ALLOWED.fullmatch(segment) for segment in segments):
@@ -47,7 +56,8 @@ def _route(path_info: str, raw_query: str, query: dict[str, str], form: dict[str
         return unquote_plus(named)
     if path_info.strip("/"):
         return unquote(path_info)
-    return unquote(raw_query.partition("&")[0])
+    raw = unquote(raw_query.partition("&")[0])
+    return raw if raw.startswith("/") else ""
 
 
 def _segments(route: str) -> list[str]:

@@ -15,7 +15,7 @@ from migrator.sandbox.api import answer
 from migrator.sandbox.auth import Keys
 from migrator.sandbox.model import Helpdesk
 from migrator.sandbox.reply import Delivery, Reply, Request, page
-from migrator.sandbox.routes import POST_MAX, SCRIPT, parse
+from migrator.sandbox.routes import LONGEST_VALUE, POST_MAX, SCRIPT, parse
 from migrator.sandbox.xmlwriter import Body
 
 DRIBBLES: Final = 20
@@ -28,7 +28,8 @@ class SandboxServer:
     """A pretended Kayako server for one helpdesk, running in threads of its own.
 
     ``port`` 0 takes any free one. Use it as a context manager, or :meth:`start` and :meth:`stop`
-    it. Raises OSError when the address cannot be bound.
+    it. Raises OSError when the address cannot be bound. ``helpdesk`` may be set to another one at
+    any time: then that one answers at the same address, to the same keys.
     """
 
     def __init__(self, helpdesk: Helpdesk, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -92,13 +93,15 @@ class SandboxServer:
         self.stop()
 
     def _handle(self, verb: str, target: str, content_type: str, body: bytes) -> Reply:
-        request = parse(verb, target, content_type, body)
+        desk = self.helpdesk
+        longest = LONGEST_VALUE if "short_queries" in desk.switches else None
+        request = parse(verb, target, content_type, body, longest=longest)
         if isinstance(request, Request):
             self._log.append((verb, request.path))  # append is atomic
-        if "down" in self.helpdesk.switches:
+        if "down" in desk.switches:
             return page(503, "503", "Service Unavailable")
         if isinstance(request, Request):
-            return answer(self.helpdesk, self.keys, request)
+            return answer(desk, self.keys, request)
         return request
 
 

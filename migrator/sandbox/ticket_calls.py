@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from migrator.sandbox.documents import listing, write_post_fields
+from migrator.sandbox import faults
+from migrator.sandbox.documents import listing, write_note, write_post_fields
 from migrator.sandbox.model import TRASH, Helpdesk, Ticket
 from migrator.sandbox.reply import Ask, Reply, php_error, text, xml
 from migrator.sandbox.xmlwriter import XmlWriter
@@ -77,7 +78,10 @@ def statuses(ask: Ask, status_id: str = "") -> Reply:
                 writer.value(tag, value)
             writer.close("ticketstatus")
     writer.close("ticketstatuses")
-    return listing(ask.desk, xml(writer))
+    reply = xml(writer)
+    if ask.desk.once("half_statuses"):
+        reply = reply.rewritten(faults.half_of_statuses)
+    return listing(ask.desk, reply)
 
 
 def list_all(ask: Ask, *args: str) -> Reply:
@@ -90,10 +94,18 @@ def list_all(ask: Ask, *args: str) -> Reply:
         return php_error(ask.request.path, "Uncaught Exception", sentence)
     rows = sorted(_matching(ask, given), key=lambda t: t.id)
     rows.sort(key=_sorting(desk, given[6]), reverse=given[7].upper() == "DESC")
+    order = (given[6], given[7].upper())
     if size > 0 and "no_paging" not in desk.switches:
         _drift(desk, rows[:start])
+        if start > 0 and desk.once("repeated_page", order):
+            start = 0
         rows = rows[start : start + size]
-    return listing(desk, xml(_tickets_document(desk, rows)))
+    if any(desk.fault_of(ticket) in faults.REFUSED for ticket in rows):
+        return faults.FIREWALL
+    reply = xml(_tickets_document(desk, rows))
+    if desk.once("page_namespace", order):
+        reply = reply.rewritten(faults.namespaced)
+    return listing(desk, reply)
 
 
 def _sorting(desk: Helpdesk, name: str) -> Callable[[Ticket], int | str]:
@@ -118,12 +130,18 @@ def _drift(desk: Helpdesk, passed: list[Ticket]) -> None:
 
 def count(ask: Ask, *args: str) -> Reply:
     """Count tickets by the first four arguments of the list."""
-    given = (*args, *LIST_DEFAULTS[len(args) :])
+    desk, given = ask.desk, (*args, *LIST_DEFAULTS[len(args) :])
+    number = len(_matching(ask, given))
+    if desk.once("wrong_count", "less"):
+        wanted = _departments(desk, given[0])
+        number = sum(ticket.department_id not in wanted for ticket in desk.tickets.values())
+    elif desk.once("wrong_count", "more"):
+        number = len(desk.tickets)
     writer = XmlWriter()
     writer.open("tickets")
-    writer.value("totalcount", len(_matching(ask, given)))
+    writer.value("totalcount", number)
     writer.close("tickets")
-    return listing(ask.desk, xml(writer))
+    return listing(desk, xml(writer))
 
 
 def get(ask: Ask, ticket_id: str) -> Reply:
@@ -131,6 +149,11 @@ def get(ask: Ask, ticket_id: str) -> Reply:
     ticket = ask.desk.find_ticket(ticket_id)
     if ticket is None:
         return text(404, "Ticket not Found")
+    fault = ask.desk.fault_of(ticket)
+    if fault == "refused_ticket":
+        return faults.FIREWALL
+    if fault == "foreign_ticket" and ask.desk.hit(ticket) == 1:
+        ticket = ask.desk.stranger(ticket)
     return xml(_tickets_document(ask.desk, [ticket], with_posts=True))
 
 
@@ -140,31 +163,44 @@ def _integer(value: str, default: int) -> int:
     return int(value) if usable else default
 
 
-def _ids(value: str, known: Mapping[int, object]) -> set[int]:
-    """Read a comma-separated list; ids that are not known are dropped."""
-    return {_integer(part, -1) for part in value.split(",")} & known.keys()
+def _ids(value: str) -> set[int]:
+    """Read a comma-separated list, of which only numbers count; a single text without any is 0."""
+    parts = value.split(",")
+    if len(parts) == 1:
+        return {_integer(value, 0)}
+    return {number for part in parts if (number := _integer(part, -1)) >= 0}
+
+
+def _departments(desk: Helpdesk, value: str) -> set[int]:
+    """Read a list of departments; without a known one it is the trash."""
+    return _ids(value) & desk.departments.keys() or {TRASH}
 
 
 def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
     """Return the tickets that Kayako's filter lets through.
 
-    No known department means the trash; no usable status (as for -1) means the unresolved ones; a
-    status bound to a department counts only together with that department.
+    No known department means the trash. A status bound to a department counts only together with
+    that department. No usable status (as for -1) means the unresolved ones of no department, and
+    those whose own id is, by a slip of Kayako's, among the departments' ids. -1 and a list without
+    a number are no filter of owners or users.
     """
     desk = ask.desk
-    wanted = _ids(args[0], desk.departments) or {TRASH}
+    wanted = _departments(desk, args[0])
     bound = {s.id for s in desk.statuses.values() if s.department_id in {0, *wanted}}
-    chosen = _ids(args[1], desk.statuses) & bound
-    unresolved = {s.id for s in desk.statuses.values() if not s.resolved}
-    owner, user = _integer(args[2], -1), _integer(args[3], -1)
+    chosen = _ids(args[1]) & bound or {
+        s.id
+        for s in desk.statuses.values()
+        if not s.resolved and (s.department_id == 0 or s.id in wanted)
+    }
+    owners, users = (_ids(value) - {-1} for value in args[2:4])
     email = ask.request.form.get("email") or None
     return [
         t
         for t in desk.tickets.values()
         if t.department_id in wanted
-        and t.status_id in (chosen or unresolved)
-        and owner in {-1, t.owner_id}
-        and user in {-1, t.user_id}
+        and t.status_id in chosen
+        and (not owners or t.owner_id in owners)
+        and (not users or t.user_id in users)
         and email in {None, t.email}
     ]
 
@@ -189,16 +225,16 @@ def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = 
 
 def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> None:
     """Write the fields in Kayako's order; no flag tells whether there are attachments."""
-    status = desk.statuses[ticket.status_id]
-    fields: dict[str, str | int] = {
+    organization = desk.members.get(ticket.user_id, 0)
+    fields: faults.Fields = {
         "displayid": ticket.mask,
         "departmentid": ticket.department_id,
         "statusid": ticket.status_id,
         "priorityid": 1,
         "typeid": 1,
         "userid": ticket.user_id,
-        "userorganization": "",
-        "userorganizationid": "",
+        "userorganization": desk.organizations.get(organization, ""),
+        "userorganizationid": organization or "",  # PHP 7 writes a true 0 as an empty element
         "ownerstaffid": ticket.owner_id,
         "ownerstaffname": "Jane Staff" if ticket.owner_id else "",
         "fullname": ticket.user,
@@ -221,11 +257,12 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "escalationruleid": 0,
         "templategroupid": 1,
         "tags": "",
+        "templategroupname": "Default",
+        **faults.ticket_fields(ticket, desk.fault_of(ticket)),
     }
     for tag, value in fields.items():
         writer.value(tag, value)
-    if status.resolved:
+    if desk.statuses[ticket.status_id].resolved:
         writer.value("watcher", "", staffid=1, name="Jane <Staff>")
-        writer.value(
-            "note", "Seen & closed <b>today</b>", type="ticket", id=ticket.id, ticketid=ticket.id
-        )
+    for note in desk.notes_of(ticket):
+        write_note(writer, note)

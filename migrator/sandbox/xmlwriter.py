@@ -98,7 +98,12 @@ class XmlWriter:
 
 
 def _attributes(attributes: dict[str, str | int]) -> str:
-    return "".join(f' {name}="{html.escape(str(v))}"' for name, v in attributes.items())
+    return "".join(f' {name}="{_escaped(str(v))}"' for name, v in attributes.items())
+
+
+def _escaped(value: str) -> str:
+    """Escape as PHP does before 8.1, which leaves apostrophes."""
+    return html.escape(value, quote=False).replace('"', "&quot;")
 
 
 def _joined(parts: list[bytes | Stream]) -> Iterator[bytes | Stream]:

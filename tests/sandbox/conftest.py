@@ -9,11 +9,13 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.model import Ticket
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,21 @@ class Client:
         row = next(r for r in self.desk.attachments.values() if r.fault == fault)
         return f"/Tickets/TicketAttachment/{row.ticket_id}/{row.id}"
 
+    def ticket_with(self, fault: str) -> Ticket:
+        """Return the ticket with that fault."""
+        return next(t for t in self.desk.tickets.values() if t.fault == fault)
+
+    def listing(self, ticket_id: int) -> Answer:
+        """List the attachments of a ticket."""
+        return self.get(f"/Tickets/TicketAttachment/ListAll/{ticket_id}")
+
 
 Serve = Callable[..., AbstractContextManager[Client]]
 
 
 @contextlib.contextmanager
-def _serve(
-    *faults: str, tickets: int = 40, seed: int = 1, big: tuple[int, ...] = ()
-) -> Iterator[Client]:
-    options = SandboxOptions(seed=seed, tickets=tickets, faults=frozenset(faults), big=big)
+def _serve(*faults: str, tickets: int = 40, seed: int = 1, **more: Any) -> Iterator[Client]:
+    options = SandboxOptions(seed=seed, tickets=tickets, faults=frozenset(faults), **more)
     with SandboxServer(Helpdesk.build(options)) as server:
         yield Client(server)
 

@@ -310,3 +310,19 @@ def test_list_500(serve: Serve) -> None:
         assert broken is not None
         assert [client.get(f"{LIST}/{broken}").status for _ in range(5)] == [500] * 5
         assert client.get(f"{LIST}/{_other(client, broken)}").status == 200
+
+
+def test_one_id_on_two_tickets(serve: Serve) -> None:
+    """Each ticket lists the id, and under each its own file is sent."""
+    with serve() as client:
+        row = next(r for r in client.desk.attachments.values() if r.size)
+        other = next(t.id for t in client.desk.tickets.values() if t.id != row.ticket_id)
+        client.desk.list_twice(row.id, other, "other.txt", b"abc")
+        for ticket, name, data in (
+            (row.ticket_id, row.name, row.source.read()),
+            (other, b"other.txt", b"abc"),
+        ):
+            assert str(row.id) in client.listing(ticket).values("id")
+            answer = client.get(f"/Tickets/TicketAttachment/{ticket}/{row.id}")
+            assert b"<filename><![CDATA[" + name in answer.body
+            assert b"<contents><![CDATA[" + base64.b64encode(data) + b"]]>" in answer.body

@@ -55,13 +55,34 @@ def test_salt_may_come_again(client: Client) -> None:
     assert [client.get(PROBE).status for _ in range(2)] == [200, 200]
 
 
-def test_trimmed_and_repaired(client: Client) -> None:
-    """Key and signature are trimmed, and a plus that became a space is put back."""
-    salt = next(s for s in map(str, range(1, 500)) if "+" in client.server.keys.signature(s))
-    given = client.credentials(salt)
-    given = {**given, "apikey": f" {given['apikey']} ", "signature": f"{given['signature']} "}
-    query = urlencode({"e": PROBE, **given}).replace("%2B", "+")
-    assert client.send("GET", f"{client.script}?{query}").status == 200
+def status(client: Client, **query: str) -> int:
+    """Ask with this query, in which a plus stays as it is."""
+    return client.send(
+        "GET", f"{client.script}?{urlencode({'e': PROBE, **query}, safe='+')}"
+    ).status
+
+
+@pytest.mark.parametrize("place", ["at its beginning", "within"])
+def test_a_plus_that_became_a_space_is_put_back(client: Client, place: str) -> None:
+    """An unescaped plus of a signature survives wherever it stands, that of a salt does not."""
+    signed = {salt: client.server.keys.signature(salt) for salt in map(str, range(1, 2000))}
+    begins = place == "at its beginning"
+    salt = next(s for s, made in signed.items() if "+" in made and (made[0] == "+") is begins)
+    assert status(client, **client.credentials(salt)) == 200
+    assert status(client, **client.credentials("a+b")) == 401
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [("\t", "\n", 200), ("", "\r\n\0\x0b", 200), (" ", "", 401), ("", " ", 401), ("", "\xa0", 401)],
+)
+def test_what_stands_around_a_signature(
+    client: Client, before: str, after: str, expected: int
+) -> None:
+    """It is trimmed, but a space has become a plus by then; the key is trimmed of spaces, too."""
+    given = client.credentials()
+    given |= {"apikey": f" {given['apikey']}\n", "signature": before + given["signature"] + after}
+    assert status(client, **given) == expected
 
 
 def test_post_reads_the_form(client: Client) -> None:

@@ -38,8 +38,8 @@ def fetch(client: Client, path: str, *, attempts: int = 4) -> bytes | None:
             answer = client.get(path)
         except http.client.IncompleteRead:
             continue
-        if answer.status == 200 and b"</attachments>" in answer.body:
-            return answer.body
+        if answer.status == 200 and answer.body.count(b"</attachment>\n</attachments>") == 1:
+            return answer.body if answer.body.count(b"<attachment>") == 1 else None
     return None
 
 
@@ -61,7 +61,7 @@ def test_truth(serve: Serve, fault: str) -> None:
             assert b"<filesize><![CDATA[0]]>" not in body
         else:
             assert body is None
-        mismatch = truth.size is not None and truth.size != row.filesize
+        mismatch = truth.size is not None and row.filesize >= 0 and truth.size != row.filesize
         assert mismatch == (truth.problem == "size_mismatch")
 
 
@@ -164,6 +164,49 @@ def test_encodings(serve: Serve) -> None:
         assert b"<contents><!" not in plain
         seed = client.get(client.path_of("seed_shape")).body
         assert b"]]]]><![CDATA[></contents>" in seed
+
+
+def test_size_contradiction(serve: Serve) -> None:
+    """The list says one size, the contents come with a smaller one that fits them."""
+    with serve("size_contradiction") as client:
+        row, truth = afflicted(client, "size_contradiction")
+        listed = client.listing(row.ticket_id)
+        assert str(row.filesize) in listed.values("filesize")
+        answer = client.fetch(row.id)
+        assert answer.values("filesize") == [str(truth.size)]
+        assert len(decoded(answer.body)) == truth.size != row.filesize
+        client.desk.set_fault("size_contradiction", on=False)
+        assert client.fetch(row.id).values("filesize") == [str(row.filesize)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "lines"),
+    [
+        ("odd_row", ["<filesize><![CDATA[-5]]>", "<dateline><![CDATA[n/a]]>"]),
+        ("odd_ids", ["<ticketid><![CDATA[-9223372036854775808]]>", "<ticketpostid><![CDATA[0]]>"]),
+        ("entity_name", ["<filename>Men&uacute; d'&eacute;t&eacute;.pdf</filename>"]),
+    ],
+)
+def test_odd_rows(serve: Serve, fault: str, lines: list[str]) -> None:
+    """Odd fields of a row stand in the list and in the reply with the contents alike."""
+    with serve(fault) as client:
+        row, _ = afflicted(client, fault)
+        for answer in (client.listing(row.ticket_id), client.fetch(row.id)):
+            assert answer.status == 200
+            assert all(answer.text.count(line) == 1 for line in lines)
+            assert f"<id><![CDATA[{row.id}]]>" in answer.text
+
+
+def test_many_contents(serve: Serve) -> None:
+    """The attachment comes with thousands that nobody asked for, always, but is listed alone."""
+    with serve("many_contents") as client:
+        row, _ = afflicted(client, "many_contents")
+        for _ in range(2):
+            answer = client.fetch(row.id)
+            assert answer.values("id")[0] == str(row.id)
+            assert answer.text.count("<contents") == 2001
+            assert len(set(answer.values("id"))) == 2001
+        assert len(client.listing(row.ticket_id).values("id")) < 20
 
 
 def test_empty_file(serve: Serve) -> None:

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 import migrator
-from migrator.sandbox import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, Truth
+from migrator.sandbox import (
+    ATTACHMENT_FAULTS,
+    TICKET_FAULTS,
+    Helpdesk,
+    SandboxOptions,
+    Truth,
+)
 from migrator.sandbox.build import LOGO
 from migrator.sandbox.files import ODD_NAMES
-from migrator.sandbox.model import number
+from migrator.sandbox.model import Note, number
 
 HOME = Path(migrator.__file__).parent.parent
 
@@ -65,9 +71,34 @@ def test_equal_in_every_process() -> None:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("tickets", [40, 60])
 def test_all_faults_occur(tickets: int, seed: int) -> None:
-    """From 40 tickets on every attachment fault hits a listed attachment."""
-    truth = build("all", tickets=tickets, seed=seed).truth
-    assert {name for t in truth.values() for name in t.faults} == set(ATTACHMENT_FAULTS)
+    """From 40 tickets on every fault hits a listed attachment or ticket."""
+    desk = build("all", tickets=tickets, seed=seed)
+    assert {name for t in desk.truth.values() for name in t.faults} == set(ATTACHMENT_FAULTS)
+    hit = [t for t in desk.tickets.values() if t.fault]
+    assert sorted(t.fault or "" for t in hit) == sorted(TICKET_FAULTS)
+    assert all(t.department_id and desk.attachments_of(t.id) for t in hit)
+
+
+def test_what_is_hidden_has_no_fault_to_be_seen() -> None:
+    """Attachments of a gap are in no truth, and have no fault; no merge takes a faulty ticket."""
+    desk = build("all", tickets=900)
+    hidden = [key for key, fault in desk.gaps.items() if TICKET_FAULTS[fault].hidden]
+    assert len(hidden) == 8
+    rows = [row for key in hidden for row in desk.attachments_of(key)]
+    assert not [row for row in rows if row.fault or row.id in desk.truth]
+    moved = {desk.attachments[key].ticket_id for key in desk.moves} | {*desk.moves.values()}
+    assert not [key for key in moved if desk.tickets[key].fault]
+
+
+def test_small_helpdesks_have_no_gaps() -> None:
+    """Where there is no room for every fault, those that hide attachments are left out first."""
+    assert build("all", tickets=20).gaps == {}
+    for tickets in (5, 20):
+        alone = build("refused_ticket", tickets=tickets)
+        assert list(alone.gaps.values()) == ["refused_ticket"]
+    for seed in range(9):
+        desk = build("moved_between", "refused_ticket", tickets=2, seed=seed)
+        assert not [one for one in desk.moves.values() if desk.tickets[one].fault]
 
 
 def test_faults_grow_with_the_helpdesk() -> None:
@@ -237,6 +268,77 @@ def test_list_500_hides_one_ticket_from_truth() -> None:
     assert hidden
     assert not hidden & desk.truth.keys()
     assert desk.unlistable_ticket not in desk.moves.values()
+    assert not desk.tickets[desk.unlistable_ticket].fault
+
+
+def test_an_id_is_given_again() -> None:
+    """It belongs to a new file then, of another ticket, name, size and date; no other id moves."""
+    desk = build("error_500")
+    old = next(row for row in desk.attachments.values() if row.fault)
+    ticket = a_ticket(desk, but=old.ticket_id)
+    following = desk.next_attachment_id
+    desk.reuse_id(old.id, ticket, "contract-NEW.pdf", b"new")
+    new = desk.attachments[old.id]
+    assert (new.ticket_id, new.name, new.filesize) == (ticket, b"contract-NEW.pdf", 3)
+    assert new.dateline != old.dateline
+    assert new in desk.attachments_of(ticket)
+    assert old not in desk.attachments_of(old.ticket_id)
+    assert desk.truth[old.id] == Truth("stored", None, hashlib.sha256(b"new").hexdigest(), 3)
+    assert desk.add_attachment(ticket, "next", b"") == following
+    desk.delete_attachment(old.id)
+    desk.reuse_id(old.id, old.ticket_id, "again", b"again")
+    assert desk.attachments[old.id].ticket_id == old.ticket_id
+    for number_, into in ((old.id, 99999), (desk.next_attachment_id, ticket), (0, ticket)):
+        before = dict(desk.attachments)
+        with pytest.raises(KeyError):
+            desk.reuse_id(number_, into, "x", b"")
+        assert desk.attachments == before
+
+
+def test_a_restored_backup() -> None:
+    """All is as it was, however often; what comes now gets ids that were given out before."""
+    desk = build()
+    first = a_ticket(desk)
+    second = a_ticket(desk, but=first)
+    lost = desk.attachments_of(second)
+    backup, before = desk.snapshot(), desk.truth
+    added = desk.add_attachment(first, "a.txt", b"before the fire")
+    desk.merge(second, first)
+    desk.add_note(Note(999, "ticket", first, 0, "gone"))
+    assert desk.truth != before
+    for _ in range(2):
+        desk.restore(backup)
+        assert desk.truth == before
+        assert desk.attachments_of(second) == lost
+        assert desk.find_ticket(str(second)) == desk.tickets[second]
+        assert not [note for note in desk.notes_of(desk.tickets[first]) if note.id == 999]
+        assert desk.add_attachment(second, "b.txt", b"after the fire") == added
+        assert desk.attachments[added].ticket_id == second
+
+
+def test_one_id_on_two_tickets() -> None:
+    """Both list it, each with a file of its own; the truth tells the first, merges move both."""
+    desk = build()
+    first = a_ticket(desk)
+    second = a_ticket(desk, but=first)
+    row, before = desk.attachments_of(first)[0], desk.truth
+    desk.list_twice(row.id, second, "other.txt", b"other")
+    assert row in desk.attachments_of(first)
+    (other,) = (one for one in desk.attachments_of(second) if one.id == row.id)
+    assert (other.name, other.size, other.ticket_id) == (b"other.txt", 5, second)
+    assert desk.find_attachment(str(first), str(row.id)) == row
+    assert desk.find_attachment(str(second), str(row.id)) == other
+    assert desk.truth == before
+    third = next(key for key in desk.tickets if key not in {first, second})
+    desk.merge(second, third)
+    (moved,) = (one for one in desk.attachments_of(third) if one.id == row.id)
+    assert (moved.name, moved.ticket_id) == (b"other.txt", third)
+    desk.delete_ticket(third)
+    assert desk.find_attachment(str(third), str(row.id)) == row
+    with pytest.raises(ValueError, match="already"):
+        desk.list_twice(row.id, first, "x", b"")
+    with pytest.raises(KeyError):
+        desk.list_twice(99999, first, "x", b"")
 
 
 def test_big() -> None:

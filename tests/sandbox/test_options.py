@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.sandbox import ALL, ALL_FAULTS, ATTACHMENT_FAULTS, GLOBAL_FAULTS, SandboxOptions
+from migrator.sandbox import (
+    ALL,
+    ALL_FAULTS,
+    ATTACHMENT_FAULTS,
+    GLOBAL_FAULTS,
+    IN_ALL,
+    TICKET_FAULTS,
+    SandboxOptions,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +23,7 @@ from migrator.sandbox import ALL, ALL_FAULTS, ATTACHMENT_FAULTS, GLOBAL_FAULTS, 
         ({"latency": -0.1}, "negative"),
         ({"big": (-5,)}, "negative"),
         ({"big": (5,), "tickets": 0}, "at least one ticket"),
+        ({"departments": 3}, "at least 4 departments"),
     ],
 )
 def test_refused(options: dict[str, object], words: str) -> None:
@@ -23,13 +32,26 @@ def test_refused(options: dict[str, object], words: str) -> None:
         SandboxOptions(**options)  # type: ignore[arg-type]
 
 
-def test_all_stands_for_attachment_faults() -> None:
-    """``all`` turns on every attachment fault and no global one."""
+def test_all_stands_for_what_hits_single_things_and_more() -> None:
+    """``all`` turns on every fault of attachments and tickets, and some of the whole helpdesk."""
     options = SandboxOptions(faults=frozenset({ALL, "down"}))
-    assert set(options.attachment_faults) == set(ATTACHMENT_FAULTS)
+    assert options.chosen == IN_ALL | {"down"}
+    assert options.attachment_faults == tuple(ATTACHMENT_FAULTS)
+    assert options.ticket_faults == tuple(TICKET_FAULTS)
+    assert options.chosen & GLOBAL_FAULTS.keys() == {
+        "down",
+        "half_statuses",
+        "noisy_errors",
+        "page_namespace",
+        "repeated_page",
+        "wrong_count",
+    }
+    assert SandboxOptions().chosen == frozenset()
 
 
 def test_every_fault_has_a_line() -> None:
-    """Every switch is told in one line."""
-    assert set(ALL_FAULTS) == set(ATTACHMENT_FAULTS) | set(GLOBAL_FAULTS)
+    """Every switch is told in one line; ``all`` names none that is not there."""
+    assert set(ALL_FAULTS) == {*ATTACHMENT_FAULTS, *TICKET_FAULTS, *GLOBAL_FAULTS}
+    assert len(ALL_FAULTS) == len(ATTACHMENT_FAULTS) + len(TICKET_FAULTS) + len(GLOBAL_FAULTS)
     assert all(line and "\n" not in line for line in ALL_FAULTS.values())
+    assert ALL_FAULTS.keys() > IN_ALL

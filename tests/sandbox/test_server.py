@@ -39,6 +39,19 @@ def test_address_in_use(serve: Serve) -> None:
             SandboxServer(client.desk, host, port).start()
 
 
+def test_another_helpdesk_at_the_same_address(serve: Serve) -> None:
+    """Set while it runs, another helpdesk answers at once, to the same keys."""
+    with serve() as client:
+        other = Helpdesk.build(SandboxOptions(seed=2, tickets=10))
+        path = "/Tickets/Ticket/ListAll/1,2,4,5/1,2,3,4,5"
+        before = client.get(path)
+        client.server.helpdesk = other
+        after = client.get(path)
+        assert (before.status, after.status) == (200, 200)
+        assert after.ids() == sorted(t.id for t in other.tickets.values() if t.department_id)
+        assert after.body != before.body
+
+
 def test_requests_are_logged_without_credentials(serve: Serve) -> None:
     """Verb and path of every request are kept, and nothing that opens doors."""
     with serve() as client:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from migrator.sandbox.build import SEEN
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Client, Serve
@@ -73,6 +76,82 @@ def test_fields(client: Client) -> None:
     assert "<posts>" not in text
 
 
+NOTE = re.compile(
+    r'^<note type="(\w+)"([^>]*?)(?: /|>(?:<!\[CDATA\[)(.*?)\]\]></note)>$', re.MULTILINE
+)
+TIME_TRACK = "billdate workdate workerstaffid workerstaffname creatorstaffid creatorstaffname"
+STAFF_NOTE = "notecolor creatorstaffid forstaffid creatorstaffname creationdate"
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("ticket", f"id ticketid {STAFF_NOTE}"),
+        ("user", f"id userid {STAFF_NOTE}"),
+        ("userorganization", f"id userorganizationid {STAFF_NOTE}"),
+        (
+            "timetrack",
+            f"id ticketid timeworked timebillable {TIME_TRACK} notecolor",
+        ),
+    ],
+)
+def test_notes(client: Client, kind: str, attributes: str) -> None:
+    """Each kind of note has Kayako's attributes in Kayako's order; an empty one closes itself."""
+    found = [note for note in NOTE.findall(client.get(WALK).text) if note[0] == kind]
+    assert found
+    for _, said, text in found:
+        assert re.findall(r' (\w+)="[^"]*"', said) == attributes.split()
+        assert text in {"", SEEN, "By telephone"}
+    assert kind != "ticket" or {bool(text) for *_, text in found} == {True, False}
+
+
+def test_notes_come_in_groups_by_date(client: Client) -> None:
+    """Of tickets, users, organizations, time tracks, each by date; between watchers and posts."""
+    desk = client.desk
+    several = 0
+    for ticket in desk.tickets.values():
+        text = client.get(f"/Tickets/Ticket/{ticket.id}").text
+        rows = [
+            (["ticket", "user", "userorganization", "timetrack"].index(kind), date)
+            for kind, date in re.findall(
+                r'<note type="(\w+)".*? (?:creation|bill)date="(\d+)"', text
+            )
+        ]
+        assert rows == sorted(rows)
+        several += len({kind for kind, _ in rows}) > 2
+        order = re.findall(r"^<(templategroupname|watcher|note|posts)\b", text, re.MULTILINE)
+        wanted = ["templategroupname", "watcher", "note", "posts"]
+        assert order == sorted(order, key=wanted.index)
+        assert order[0] == "templategroupname"
+    assert several
+
+
+def test_notes_of_users_come_with_each_of_their_tickets(serve: Serve) -> None:
+    """They follow the user's present organization; those of a ticket go where it is merged."""
+    with serve() as client:
+        desk = client.desk
+        member = next(t for t in desk.tickets.values() if desk.members.get(t.user_id))
+        path = f"/Tickets/Ticket/{member.id}"
+        answer = client.get(path)
+        assert answer.values("userorganization") == ["Müller & Söhne"]
+        assert 'type="userorganization"' in answer.text
+        del desk.members[member.user_id]
+        assert 'type="userorganization"' not in client.get(path).text
+        old, into = (t.id for t in list(desk.tickets.values())[:2])
+        before = notes(client, old) | notes(client, into)
+        assert before
+        desk.merge(old, into)
+        assert notes(client, into) == before
+        desk.delete_ticket(into)
+        assert not {("ticket", into), ("timetrack", into)} & desk.notes.keys()
+
+
+def notes(client: Client, ticket: int) -> set[tuple[str, str]]:
+    """Return the kinds and ids of the notes that follow a ticket."""
+    text = client.get(f"/Tickets/Ticket/{ticket}").text
+    return set(re.findall(r'<note type="(ticket|timetrack)" id="(\d+)"', text))
+
+
 @pytest.mark.parametrize("statuses", ["-1", "99", "-1,99", "4"])
 def test_unresolved_only(client: Client, statuses: str) -> None:
     """-1, unknown and unusable statuses mean the unresolved tickets alone.
@@ -96,6 +175,42 @@ def test_no_known_department_is_the_trash(client: Client, department: str) -> No
     trashed = [t.id for t in client.desk.tickets.values() if not t.department_id]
     assert answer.ids() == sorted(trashed) != []
     assert set(answer.values("departmentid")) == {"0"}
+
+
+def test_unresolved_of_a_department(serve: Serve) -> None:
+    """-1 passes over unresolved statuses of a department, unless their id is one of a department.
+
+    Status 4 is, so its tickets are met; status 9, which is none, hides the tickets that have it.
+    """
+    with serve() as client:
+        desk = client.desk
+        waiting = {t.id for t in desk.tickets.values() if t.department_id and t.status_id == 4}
+        assert waiting
+        assert waiting <= set(client.get(f"/Tickets/Ticket/ListAll/{DEPARTMENTS}/-1").ids())
+        desk.statuses[9] = replace(desk.statuses[4], id=9)
+        desk.tickets |= {one: replace(desk.tickets[one], status_id=9) for one in waiting}
+        unresolved = client.get(f"/Tickets/Ticket/ListAll/{DEPARTMENTS}/-1")
+        assert set(unresolved.values("statusid")) <= {"1", "2"}
+        count = client.get(f"/Tickets/Ticket/GetTicketCount/{DEPARTMENTS}/-1")
+        assert count.values("totalcount") == [str(len(unresolved.ids()))]
+        assert waiting <= set(client.get(f"{WALK},9").ids())
+
+
+@pytest.mark.parametrize(
+    ("owners", "expected"),
+    [
+        ("0", {"0"}),
+        ("abc", {"0"}),
+        ("-1", {"0", "1", "2", "3"}),
+        ("1,2", {"1", "2"}),
+        ("x,2", {"2"}),
+        ("x,y", {"0", "1", "2", "3"}),
+        ("77", set()),
+    ],
+)
+def test_lists_of_owners(client: Client, owners: str, expected: set[str]) -> None:
+    """A text that is no number is owner 0; in a list only numbers count, and none is no filter."""
+    assert set(client.get(f"{WALK}/{owners}").values("ownerstaffid")) == expected
 
 
 def test_owner_user_and_email(client: Client) -> None:

@@ -61,10 +61,10 @@ def test_values(value: str | bytes | int | Raw | Stream, line: bytes) -> None:
 
 
 def test_attributes_are_escaped() -> None:
-    """Attributes are HTML-escaped, also on an empty element, which keeps them."""
+    """Attributes are HTML-escaped but for apostrophes, also on an element without a value."""
     writer = XmlWriter()
-    writer.value("watcher", "", name='<J> & "D"')
-    assert written(writer).endswith(b'\n<watcher name="&lt;J&gt; &amp; &quot;D&quot;" />')
+    writer.value("watcher", "", name='<J> & "O\'D"')
+    assert written(writer).endswith(b'\n<watcher name="&lt;J&gt; &amp; &quot;O\'D&quot;" />')
 
 
 def test_length_is_exact() -> None:
