@@ -18,7 +18,10 @@ from migrator.transfer.result import ChangeLimit, DeletionLimit
 from tests.transfer.doubles import Desk, pull
 from tests.transfer.syncing import NOW, Living, sync
 
-ACCEPT: dict[str, Any] = {"changes": ChangeLimit(accept=True), "deletions": DeletionLimit(accept=True)}
+ACCEPT: dict[str, Any] = {
+    "changes": ChangeLimit(accept=True),
+    "deletions": DeletionLimit(accept=True),
+}
 PICK = st.integers(0, 99)
 
 
