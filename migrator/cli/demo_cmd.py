@@ -40,12 +40,11 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
     from migrator.cli._progress import progress
     from migrator.cli._pull import pull
     from migrator.cli.run_cmd import conclude
-    from migrator.sandbox import ALL, ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
+    from migrator.sandbox import HARMLESS_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
     from migrator.tickiti import BackgroundServer, EndpointSettings, build_app
     from migrator.transfer.result import RunOptions
 
-    harmless = {name for name, fault in ATTACHMENT_FAULTS.items() if fault.state == "stored"}
-    faults = frozenset({ALL} if all_faults else harmless)
+    faults = IN_ALL if all_faults else HARMLESS_FAULTS
     helpdesk = Helpdesk.build(SandboxOptions(tickets=tickets, faults=faults))
     with _folder(keep) as root:
         _see_ours(root)

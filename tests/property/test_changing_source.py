@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from migrator.archive import Verdict, open_archive
 from migrator.archive.ledger import FIRST_COPY
 from migrator.transfer.result import ChangeLimit, DeletionLimit
-from tests.transfer.doubles import Desk, pull
+from tests.transfer.doubles import pull
 from tests.transfer.syncing import NOW, Living, sync
 
 ACCEPT: dict[str, Any] = {
@@ -32,7 +32,7 @@ class Source(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.archive = open_archive(Path(self.folder.name), command="test")
-        self.desk: Desk = Living(3)
+        self.desk = Living(3)
         self.backup = copy.deepcopy(self.desk)
         self.made = 0
         self.now = NOW
