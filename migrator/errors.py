@@ -146,6 +146,7 @@ class PartialReply(UnexpectedReply):
     ``rows`` are the records that could be read, in their order. ``problems`` say what could not,
     the first of it. ``lost`` are the places of rows without a usable id, counted from 0.
     ``doubted`` are the ids of records whose rows are damaged, read as far as they could be.
+    ``strays`` tells that there was something beside rows, so that any may be missing.
     """
 
     def __init__(
@@ -156,12 +157,14 @@ class PartialReply(UnexpectedReply):
         problems: Iterable[str] = (),
         lost: Iterable[int] = (),
         doubted: Iterable[int] = (),
+        strays: bool = True,
     ) -> None:
         super().__init__(message)
         self.rows = tuple(rows)
         self.problems = tuple(problems)
         self.lost = tuple(lost)
         self.doubted = frozenset(doubted)
+        self.strays = strays
 
 
 class MemoryExhausted(SourceError):

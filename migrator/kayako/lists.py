@@ -133,9 +133,11 @@ class _Reply:
     problems: list[str] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     doubted: list[int] = field(default_factory=list)
+    strays: bool = False
 
-    def doubt(self, problem: str) -> None:
-        """Note what was not understood."""
+    def doubt(self, problem: str, *, stray: bool = True) -> None:
+        """Note what was not understood; what is no ``stray`` costs a single row."""
+        self.strays = self.strays or stray
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
 
@@ -146,7 +148,7 @@ class _Reply:
             record = make(row)
             if record is None:
                 self.lost.append(place)
-                self.doubt(f"row {place + 1} is a {self.child} without id")
+                self.doubt(f"row {place + 1} is a {self.child} without id", stray=False)
                 continue
             records.append(record)
             if row.element is None:
@@ -166,6 +168,7 @@ class _Reply:
             problems=self.problems,
             lost=self.lost,
             doubted=self.doubted,
+            strays=self.strays,
         )
 
 
@@ -192,7 +195,7 @@ def parse_tickets(body: bytes, *, what: str) -> list[Ticket]:
     reply = _read(body, "tickets", "ticket", what=what)
     tickets = reply.records(lambda row: _ticket(row, reply.doubt))
     for number in reply.doubted:
-        reply.doubt(f"the row of ticket {number} is damaged")
+        reply.doubt(f"the row of ticket {number} is damaged", stray=False)
     return reply.whole(tickets)
 
 
@@ -214,7 +217,7 @@ def parse_posts(body: bytes, *, what: str) -> list[Post]:
     reply = _read(body, "posts", "post", what=what)
     posts = reply.records(_post)
     for number in reply.doubted:
-        reply.doubt(f"the row of post {number} is damaged")
+        reply.doubt(f"the row of post {number} is damaged", stray=False)
     return reply.whole(posts)
 
 
