@@ -15,6 +15,7 @@
     │   ├── NotXml                      text, HTML or broken XML at 200           (again later)
     │   ├── BadBase64                   contents that no decoder reads            (again later)
     │   ├── UnexpectedReply             well-formed, but not what was asked       (again later)
+    │   │   └── PartialReply            a list that was understood only in part   (again later)
     │   ├── MemoryExhausted             PHP ran out of memory for this file       (never again)
     │   ├── NotFound                    404 of Kayako itself                      (never again)
     │   ├── WrongTicket                 400: the attachment is another ticket's   (never again)
@@ -39,7 +40,8 @@ hold a key, a signature or a whole URL with its query.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 
 class Again(enum.Enum):
@@ -143,6 +145,33 @@ class UnexpectedReply(SourceError):
     """A well-formed reply to some other question than ours."""
 
     problem = "unexpected_reply"
+
+
+class PartialReply(UnexpectedReply):
+    """A list of which only a part was understood: it does not prove what it leaves out.
+
+    ``rows`` are the records that could be read, in their order. ``problems`` say what could not,
+    the first of it. ``lost`` are the places of rows without a usable id, counted from 0.
+    ``doubted`` are the ids of records whose rows are damaged, read as far as they could be.
+    ``strays`` tells that there was something beside rows, so that any may be missing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rows: Iterable[Any] = (),
+        problems: Iterable[str] = (),
+        lost: Iterable[int] = (),
+        doubted: Iterable[int] = (),
+        strays: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
+        self.problems = tuple(problems)
+        self.lost = tuple(lost)
+        self.doubted = frozenset(doubted)
+        self.strays = strays
 
 
 class MemoryExhausted(SourceError):

@@ -9,16 +9,26 @@ name that was repaired can be told from all others. It never touches a character
 from __future__ import annotations
 
 import codecs
+import html
 import re
+from html.entities import html5
 
-from migrator.errors import NotXml, UnexpectedReply
+from migrator.errors import NotXml
 
 REPAIRED_NAME = "repaired_name"
 REPAIRED_TEXT = "repaired_text"
 CUT_TEXT = "cut_text"
+ODD_NUMBER = "odd_number"
+"""A size or a date was no number that it could be; it is kept as 0, which says nothing."""
+ODD_ROW = "odd_row"
+"""A row of a list is damaged; only what could be read of it is kept."""
 
-_MARK = "\ufdd0"
-"""A noncharacter that XML allows in text, but not in a tag."""
+MARK = "\ufdd0"
+"""A noncharacter that XML allows in text, but not in a tag: it stands where something is wrong."""
+MOST = 9 * 10**15 - 1
+"""The largest number that is read: exact in a double, and far below 64 bits."""
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999 in Unix seconds; no calendar goes further."""
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _FORBIDDEN_BYTES = bytes(range(32)).translate(None, b"\t\n\r")
 _CP1252 = [
@@ -28,10 +38,16 @@ _CP1252 = [
 _ERRORS = "migrator.kayako.repair"
 
 _OPEN, _CLOSE = b"<![CDATA[", b"]]>"
-_TOKEN = re.compile(rb"<!\[CDATA\[|\]\]>|&#(?:x([0-9A-Fa-f]{1,12})|([0-9]{1,12}));")
-_LONGEST_TOKEN = 16
+_STRAY = rb"<(?![A-Za-z_:/!?\x80-\xff])"  # what cannot begin markup
+_SUSPECT = re.compile(rb"&|" + _STRAY)
+_TOKEN = re.compile(
+    rb"<!\[CDATA\[|\]\]>|"
+    rb"&(?:#(?:x([0-9A-Fa-f]{1,12})|([0-9]{1,12}));|([A-Za-z][A-Za-z0-9]{0,31};))?|" + _STRAY
+)
+_LONGEST_TOKEN = 34
 _TOKENS_HEAD = re.compile(
-    rb"(?:<(?:!(?:\[(?:C(?:D(?:A(?:TA?)?)?)?)?)?)?|\]\]?|&(?:#x?[0-9A-Fa-f]{0,12})?)\Z"
+    rb"(?:<(?:!(?:\[(?:C(?:D(?:A(?:TA?)?)?)?)?)?)?|\]\]?"
+    rb"|&(?:#x?[0-9A-Fa-f]{0,12}|[A-Za-z][A-Za-z0-9]{0,31})?)\Z"
 )
 """What may become a token with the next piece."""
 
@@ -52,8 +68,7 @@ _NONCHARACTERS = "".join(
 )
 _UNFIT = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
 _BREAKS = re.compile("[\t\n\r]+")
-_NUMBER = re.compile(r"-?[0-9]{1,19}")
-_BOUND = 1 << 63
+_XMLS_OWN = frozenset({b"lt;", b"gt;", b"amp;", b"quot;", b"apos;"})
 
 
 def _repair(error: UnicodeError) -> tuple[str, int]:
@@ -61,7 +76,7 @@ def _repair(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):  # pragma: no cover - registered for decoding only
         raise error
     bad = error.object[error.start : error.end]
-    return _MARK + "".join(_CP1252[byte] for byte in bad), error.end
+    return MARK + "".join(_CP1252[byte] for byte in bad), error.end
 
 
 codecs.register_error(_ERRORS, _repair)
@@ -85,8 +100,10 @@ def codec_of(head: bytes, *, what: str) -> str:
 class Sanitiser:
     """Makes a stream of bytes valid UTF-8 of characters that XML allows.
 
-    That goes for references to characters, too (``&#1;``), but not within CDATA, where they are
-    text. The result does not depend on where the stream is cut into pieces.
+    That goes for references, too, but not within CDATA, where they are text: those to characters
+    that XML forbids (``&#1;``) are marked, those to HTML's entities (``&eacute;``), which XML does
+    not know, become what they stand for. A ``&`` or ``<`` that begins nothing is escaped and
+    marked. The result does not depend on where the stream is cut into pieces.
     """
 
     def __init__(self, codec: str) -> None:
@@ -104,16 +121,16 @@ class Sanitiser:
         # Most replies are plain ASCII: nothing to decode, and rarely a control character.
         plain_ascii = data.isascii() and not self._decoder.getstate()[0]
         if not plain_ascii or len(data.translate(None, _FORBIDDEN_BYTES)) < len(data):
-            data = _FORBIDDEN.sub(_MARK, self._decoder.decode(data, final)).encode()
+            data = _FORBIDDEN.sub(MARK, self._decoder.decode(data, final)).encode()
         return self._references(data, final=final)
 
     def _references(self, text: bytes, *, final: bool) -> bytes:
-        """Replace references to characters that XML forbids."""
+        """Replace references that no parser of XML understands."""
         text, self._held = self._held + text, b""
         head = _TOKENS_HEAD.search(text, max(0, len(text) - _LONGEST_TOKEN))
         if head and not final:
             text, self._held = text[: head.start()], head[0]
-        if b"&#" in text:
+        if _SUSPECT.search(text):
             return _TOKEN.sub(self._token, text)
         opened, closed = text.rfind(_OPEN), text.rfind(_CLOSE)
         if opened != closed:
@@ -123,11 +140,15 @@ class Sanitiser:
     def _token(self, token: re.Match[bytes]) -> bytes:
         if token[0] in {_OPEN, _CLOSE}:
             self._in_cdata = token[0] == _OPEN
-        elif not self._in_cdata:
+            return token[0]
+        if self._in_cdata or token[3] in _XMLS_OWN:
+            return token[0]
+        if token[1] or token[2]:
             code = int(token[1], 16) if token[1] else int(token[2])
-            if not _allowed(code):
-                return _MARK.encode()
-        return token[0]
+            return token[0] if _allowed(code) else MARK.encode()
+        if token[3] and (known := html5.get(token[3].decode())):
+            return html.escape(known).encode()
+        return MARK.encode() + html.escape(token[0].decode()).encode()
 
 
 def _allowed(code: int) -> bool:
@@ -142,7 +163,7 @@ def clean_text(text: str, limit: int) -> tuple[str, tuple[str, ...]]:
 
     What goes beyond ``limit`` bytes of UTF-8 is cut off, between two characters.
     """
-    clean = text.replace(_MARK, "")
+    clean = text.replace(MARK, "")
     notes = (REPAIRED_TEXT,) if clean != text else ()
     if len(clean) * 4 <= limit or len(whole := clean.encode()) <= limit:
         return clean, notes
@@ -159,16 +180,16 @@ def clean_name(text: str) -> tuple[str, bool]:
     return name, name != text
 
 
-def number(text: str | None, *, field: str, what: str) -> int:
-    """Return a number of the reply; absent or empty is 0.
+def number(text: str | None, most: int = MOST) -> int | None:
+    """Return the whole number from 0 to ``most`` that a text is, 0 for an absent or empty one.
 
-    PHP 7 writes a true integer 0 as an empty element. Raises UnexpectedReply for anything that
-    is not a whole number of at most 64 bits.
+    PHP 7 writes a true integer 0 as an empty element. Returns None for anything else: a negative
+    number, one with a point, a date in words.
     """
-    digits = (text or "").strip()
+    digits = text.strip() if text else ""
     if not digits:
         return 0
-    value = int(digits) if _NUMBER.fullmatch(digits) else _BOUND
-    if not -_BOUND <= value < _BOUND:
-        raise UnexpectedReply(f"{what}: {field} is {digits[:40]!a}, which is not a number.")
-    return value
+    if len(digits) < 20 and digits.isascii() and digits.isdigit():
+        value = int(digits)
+        return value if value <= most else None
+    return None

@@ -20,6 +20,9 @@ from migrator.errors import BadBase64, NotXml, Truncated, UnexpectedReply
 from migrator.kayako import triage
 from migrator.kayako.base64stream import Base64Decoder
 from migrator.kayako.cleaning import (
+    LAST_SECOND,
+    MOST,
+    ODD_NUMBER,
     REPAIRED_NAME,
     Sanitiser,
     clean_name,
@@ -29,6 +32,8 @@ from migrator.kayako.cleaning import (
 from migrator.kayako.records import Attachment, Contents
 
 LENIENT_BASE64 = "lenient_base64"
+MOST_ATTACHMENTS = 1000
+"""Attachments in one reply, each of which gets a sink."""
 
 _ROOTS = ("attachments", "attachment", "posts", "post")
 _FIELDS = ("id", "ticketid", "ticketpostid", "filename", "filesize", "filetype", "dateline")
@@ -109,6 +114,7 @@ class ContentsReader(Generic[S]):
 
     ``make_sink`` is called once per ``contents`` element, also for an empty one. ``what`` names
     the reply in errors; ``ticket_id`` and ``post_id`` are given to attachments that name none.
+    ``most`` is how many attachments the reply may hold: one more fails it at once.
     Understands the documented shape (``attachments``) and the one that servers send for
     TicketPost (``posts``, each with its ``attachments``). The result does not depend on how the
     reply is cut into pieces. Used by one thread at a time. After an error the reader is dead and
@@ -116,10 +122,17 @@ class ContentsReader(Generic[S]):
     """
 
     def __init__(
-        self, make_sink: Callable[[], S], *, what: str, ticket_id: int = 0, post_id: int = 0
+        self,
+        make_sink: Callable[[], S],
+        *,
+        what: str,
+        ticket_id: int = 0,
+        post_id: int = 0,
+        most: int = MOST_ATTACHMENTS,
     ) -> None:
         self._make_sink = make_sink
         self._what = what
+        self._most = most
         self._ids = {"ticketid": ticket_id, "ticketpostid": post_id}
         self._stage = self._seek
         self._held = b""  # bytes that a stage cannot judge before it sees more
@@ -293,6 +306,10 @@ class ContentsReader(Generic[S]):
         if kind is _Kind.POST:
             self._post = {}
         elif kind is _Kind.ATTACHMENT:
+            if len(self._found) >= self._most:
+                raise UnexpectedReply(
+                    f"{self._what}: the reply holds more than {self._most:,} attachments."
+                )
             self._found.append(_Found(self._post))
         elif kind is _Kind.FIELD:
             self._text, self._text_size = [], 0
@@ -307,7 +324,7 @@ class ContentsReader(Generic[S]):
         if kind is _Kind.FIELD:
             of_post = self._kinds[-1] is _Kind.POST
             fields = self._post if of_post else self._found[-1].fields
-            fields[tag] = "".join(self._text)
+            fields.setdefault(tag, "".join(self._text))  # as the lists have it
         elif kind is _Kind.CONTENTS:
             found = self._found[-1]
             found.write(found.decoder.close())
@@ -356,30 +373,35 @@ class ContentsReader(Generic[S]):
 
     def _attachment(self, found: _Found[S]) -> Attachment:
         filename, repaired = clean_name(found.fields.get("filename", ""))
-        attachment_id, filesize = self._number(found, "id"), self._number(found, "filesize")
-        if attachment_id <= 0 or filesize < 0:
-            raise UnexpectedReply(
-                f"{self._what}: attachment {attachment_id} of {filesize} bytes cannot be."
-            )
+        attachment_id, _ = self._number(found, "id")
+        if attachment_id <= 0:
+            raise UnexpectedReply(f"{self._what}: the reply holds an attachment without id.")
+        filesize, is_size = self._number(found, "filesize")
+        created_at, is_date = self._number(found, "dateline", most=LAST_SECOND)
         return Attachment(
             id=attachment_id,
-            ticket_id=self._number(found, "ticketid", of_post="ticketid"),
-            post_id=self._number(found, "ticketpostid", of_post="id"),
+            ticket_id=self._number(found, "ticketid", of_post="ticketid")[0],
+            post_id=self._number(found, "ticketpostid", of_post="id")[0],
             filename=filename,
             filesize=filesize,
             filetype=clean_name(found.fields.get("filetype", ""))[0],
-            created_at=self._number(found, "dateline"),
+            created_at=created_at,
             notes=(
                 *((REPAIRED_NAME,) if repaired else ()),
+                *(() if is_size and is_date else (ODD_NUMBER,)),
                 *((triage.NOISE_AROUND_XML,) if self._noise else ()),
             ),
         )
 
-    def _number(self, found: _Found[S], tag: str, of_post: str = "") -> int:
-        """Return a number of the attachment, else of its post, else what the caller knows."""
-        own = number(found.fields.get(tag), field=tag, what=self._what)
-        posts = number(found.post.get(of_post), field=of_post, what=self._what)
-        return own or posts or self._ids.get(tag, 0)
+    def _number(
+        self, found: _Found[S], tag: str, *, of_post: str = "", most: int = MOST
+    ) -> tuple[int, bool]:
+        """Return a number of the attachment, else of its post, else what the caller knows.
+
+        The second part tells whether what the attachment itself says of it is a number at all.
+        """
+        own, posts = number(found.fields.get(tag), most), number(found.post.get(of_post), most)
+        return own or posts or self._ids.get(tag, 0), own is not None
 
 
 def _end_of_tag(text: bytes, at: int) -> int:

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -22,6 +22,7 @@ from migrator.errors import (
     BadRequest,
     NotFound,
     NotXml,
+    PartialReply,
     SourceError,
     SourceRefused,
     UnexpectedReply,
@@ -29,7 +30,7 @@ from migrator.errors import (
 from migrator.events import Listener, ignore
 from migrator.kayako import lists, triage
 from migrator.kayako.breaker import Breaker
-from migrator.kayako.contents import ContentsReader
+from migrator.kayako.contents import MOST_ATTACHMENTS, ContentsReader
 from migrator.kayako.fetching import Fetched, FetchSink, ThoroughSink, in_pool
 from migrator.kayako.pace import Clock, Pacer, Sleep
 from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
@@ -106,7 +107,10 @@ class Source:
         await self._transport.aclose()
 
     async def departments(self) -> list[Department]:
-        """List all departments, those of other apps (livechat) too."""
+        """List all departments, those of other apps (livechat) too.
+
+        Raises PartialReply, as all lists do, when only a part of them could be understood.
+        """
         return await self._list("/Base/Department", "the departments", lists.parse_departments)
 
     async def statuses(self) -> list[TicketStatus]:
@@ -125,11 +129,14 @@ class Source:
     ) -> list[Ticket]:
         """List ``count`` tickets from row ``start`` on.
 
-        Old servers know neither count nor start and answer with everything.
+        Old servers know neither count nor start and answer with everything. Raises PartialReply
+        when a row is damaged, and BadRequest for a page that is refused while other questions are
+        answered.
         """
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path = f"/Tickets/Ticket/ListAll/{where}/{count}/{start}/{sort}/{order}"
-        return await self._list(path, f"tickets from row {start}", lists.parse_tickets)
+        what = f"tickets from row {start}"
+        return await self._not_all_refused(self._list(path, what, lists.parse_tickets))
 
     async def ticket_count(
         self, department_ids: Iterable[int], status_ids: Iterable[int]
@@ -140,9 +147,12 @@ class Source:
         """
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path, what = f"/Tickets/Ticket/GetTicketCount/{where}", "the number of tickets"
+
+        async def once() -> int:
+            return lists.parse_ticket_count(await self._transport.get(path, what=what), what=what)
+
         try:
-            body, _ = await self._read(what, lambda: self._transport.get(path, what=what))
-            return lists.parse_ticket_count(body, what=what)
+            return (await self._not_all_refused(self._read(what, once)))[0]
         except (NotFound, BadRequest, NotXml, UnexpectedReply):
             return None
 
@@ -158,7 +168,11 @@ class Source:
         return tickets[0]
 
     async def attachments(self, ticket_id: int) -> list[Attachment]:
-        """List the attachments of a ticket's posts, by id; Kayako sends them in no order."""
+        """List the attachments of a ticket's posts, by id; Kayako sends them in no order.
+
+        Raises PartialReply when the reply holds anything but rows of that ticket. A row that is
+        damaged, but whose id can be read, is given with the note ``odd_row``.
+        """
         path = f"/Tickets/TicketAttachment/ListAll/{ticket_id}"
         what = f"the attachments of ticket {ticket_id}"
 
@@ -173,19 +187,19 @@ class Source:
     ) -> Fetched[S]:
         """Stream one attachment into a sink, which is whole when this returns.
 
-        Raises UnexpectedReply when the reply holds anything but that attachment.
+        Raises UnexpectedReply when the reply holds anything but that attachment of that ticket.
         """
         path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
         what = f"attachment {attachment_id} of ticket {ticket_id}"
 
         def check(found: list[tuple[Contents, S]]) -> tuple[Contents, S]:
-            contents, sink = _only(found, attachment_id, what)
+            contents, sink = _only(found, ticket_id, attachment_id, what)
             if isinstance(sink, ThoroughSink):
                 sink.finish(contents)
             return contents, sink
 
         async def once() -> tuple[Contents, S]:
-            return await self._stream(path, what, make_sink, check, ticket_id=ticket_id)
+            return await self._stream(path, what, make_sink, check, ticket_id=ticket_id, most=1)
 
         (contents, sink), attempts = await self._not_all_refused(self._read(what, once))
         return Fetched(contents, sink, attempts)
@@ -193,7 +207,7 @@ class Source:
     async def post_attachments(
         self, ticket_id: int, post_id: int, make_sink: Callable[[], S]
     ) -> list[tuple[Contents, S]]:
-        """Stream all attachments of one post, each into a sink of its own.
+        """Stream all attachments of one post, a thousand at most, each into a sink of its own.
 
         Servers answer in one of two shapes, both read here. One reply holds the contents of all
         of them, so the pull prefers :meth:`fetch`.
@@ -246,7 +260,8 @@ class Source:
         """Ask one light question, once, whatever else is held back."""
         what = "a sign of life"
         body = await self._transport.get(STATUSES, what=what, urgent=True)
-        lists.parse_statuses(body, what=what)
+        with suppress(PartialReply):  # an answer all the same
+            lists.parse_statuses(body, what=what)
 
     async def _not_all_refused(self, call: Awaitable[T]) -> T:
         """Tell a single question that is refused, as a firewall may, from keys that are.
@@ -274,12 +289,17 @@ class Source:
         try:
             yield
         except SourceError as error:
-            text = self._credentials.scrub(str(error))
-            # An excerpt may end in the middle of the key.
-            if start := re.escape(self._credentials.api_key[:8]):
-                text = re.sub(rf"{start}\S*", "***", text, flags=re.IGNORECASE)
-            error.args = (text,)
+            error.args = (self._scrub(str(error)),)
+            if isinstance(error, PartialReply):
+                error.problems = tuple(map(self._scrub, error.problems))
             raise
+
+    def _scrub(self, text: str) -> str:
+        text = self._credentials.scrub(text)
+        # An excerpt may end in the middle of the key.
+        if start := re.escape(self._credentials.api_key[:8]):
+            text = re.sub(rf"{start}\S*", "***", text, flags=re.IGNORECASE)
+        return text
 
     async def _list(self, path: str, what: str, parse: _Parse[T]) -> list[T]:
         async def once() -> list[T]:
@@ -300,6 +320,7 @@ class Source:
         *,
         ticket_id: int,
         post_id: int = 0,
+        most: int = MOST_ATTACHMENTS,
     ) -> T:
         sinks: list[S] = []
 
@@ -307,7 +328,7 @@ class Source:
             sinks.append(make_sink())
             return sinks[-1]
 
-        reader = ContentsReader(make, what=what, ticket_id=ticket_id, post_id=post_id)
+        reader = ContentsReader(make, what=what, ticket_id=ticket_id, post_id=post_id, most=most)
 
         def end(rest: bytes) -> T:
             reader.feed(rest)
@@ -340,9 +361,13 @@ def _ids(ids: Iterable[int]) -> str:
     return ",".join(str(one) for one in ids)
 
 
-def _only(found: Sequence[tuple[Contents, S]], attachment_id: int, what: str) -> tuple[Contents, S]:
+def _only(
+    found: Sequence[tuple[Contents, S]], ticket_id: int, attachment_id: int, what: str
+) -> tuple[Contents, S]:
+    # A cache or a confused server that answers for another id must not be believed.
     ids = [contents.attachment.id for contents, _ in found]
     if ids != [attachment_id]:
-        # A cache or a confused server that answers for another id must not be believed.
         raise UnexpectedReply(f"the reply for {what} holds {ids or 'no attachment'} instead")
+    if (stranger := found[0][0].attachment.ticket_id) != ticket_id:
+        raise UnexpectedReply(f"the reply for {what} names ticket {stranger} instead")
     return found[0]

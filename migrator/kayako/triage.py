@@ -6,6 +6,7 @@ before or after the document, and an uncaught exception is text at status 200 wi
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from collections.abc import Mapping
@@ -42,14 +43,63 @@ _OUT_OF_MEMORY = re.compile(rb"Allowed memory size", re.IGNORECASE)
 
 _TAG = re.compile(r"<[^<>]*>")
 _EXCERPT = 200
-_KAYAKO_404 = re.compile(r"\b(ticket|attachment|post|note)\s+not\s+found\W*$", re.IGNORECASE)
-_WRONG_TICKET = re.compile(r"does not belong to the specified ticket", re.IGNORECASE)
 _SECONDS = re.compile(r"[0-9]{1,9}")
+
+_ELEMENT = re.compile(r"</?([A-Za-z_][\w.:-]*)(?=[\s/>])[^<>]*>")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_INLINE = _names("a abbr b big code em font i s small span strong sub sup tt u var")
+_NOISY = _INLINE | _names("br div hr pre table tbody td th thead tr")
+"""Elements in which PHP, xdebug and old versions of Kayako dress their warnings."""
+_HTML = _NOISY | _names(
+    "acronym address area article aside base blockquote body button caption center cite col "
+    "colgroup dd del details dir dl dt fieldset figure footer form frame frameset h1 h2 h3 h4 h5 "
+    "h6 head header html iframe img input ins kbd label legend li link main map mark menu meta "
+    "nav noscript object ol optgroup option p param q samp script section select source strike "
+    "style summary svg textarea tfoot time title ul video wbr"
+)
+
+_KIND = (
+    r"(?:Fatal error|Parse error|Warning|Notice|Deprecated|Strict Standards|Strict|"
+    r"(?:Core|Compile|User|Recoverable|Catchable)(?: fatal)? (?:error|warning|notice|deprecated)|"
+    r"Uncaught \w+)"
+)
+_PHP = re.compile(rf"(?:\( ! \) ?)?(?:PHP ?)?{_KIND}: ", re.IGNORECASE)
+_PHP_END = re.compile(r".* on line [0-9]+", re.IGNORECASE)
+_OLD = re.compile(r"\[[A-Z][A-Za-z ]{2,30}\]: ")
+_OLD_END = re.compile(r".*\([^\s()]+:[0-9]+\)")
+_ROUTER = re.compile(r"Router: ")
+_RULE = re.compile(r"[=_*-]{5,}")
+_ASIDE = re.compile(
+    rf"{_KIND}:?|(?:Uncaught )?Exception:?|Stack trace:|#[0-9]+ .*|.* on line [0-9]+|[=_*-]{{5,}}|"
+    r"Unable to (?:locate|open) remote file .*|Invalid Cache: .*|PDO Prepare Failed: .*",
+    re.IGNORECASE,
+)
+"""Lines that are noise wherever they stand."""
+
+_NOT_FOUND = re.compile(
+    r"(?:ticket|attachment|ticket post|post|ticket note|note) not found[.!]*", re.IGNORECASE
+)
+_WRONG_TICKET = re.compile(
+    r"(?:attachment|ticket post|post|ticket note|note) does not belong to the specified ticket"
+    r"[.!]*",
+    re.IGNORECASE,
+)
 
 
 @lru_cache
 def _root_tag(roots: tuple[str, ...]) -> re.Pattern[bytes]:
     return re.compile(b"<(" + b"|".join(root.encode() for root in roots) + rb")(?=[\s/>])")
+
+
+@lru_cache
+def _any_tag(roots: tuple[str, ...]) -> re.Pattern[bytes]:
+    names = b"|".join(root.encode() for root in roots)
+    return re.compile(rb"</?(?:[\w.-]{1,64}:)?(?:" + names + rb")(?![^\s/>])", re.IGNORECASE)
 
 
 def find_document(reply: bytes | bytearray, roots: tuple[str, ...]) -> int | None:
@@ -79,6 +129,20 @@ def is_noise(around: bytes | bytearray) -> bool:
     return bool(around.strip(_BLANK))
 
 
+def more_than_noise(around: bytes | bytearray, roots: tuple[str, ...]) -> str:
+    """Return the tag around a document that is neither noise nor another document; "" for none.
+
+    What PHP, web servers and proxies add is text and HTML. A tag of the document's own kind, in
+    any spelling, may be a row that stands outside; another element may be what it is a part of.
+    """
+    if own := _any_tag(roots).search(around):
+        return own[0].decode("utf-8", "replace")
+    for tag in _ELEMENT.finditer(bytes(around).decode("utf-8", "replace")):
+        if tag[1].lower() not in _HTML:
+            return tag[0]
+    return ""
+
+
 def out_of_memory(near: bytes | bytearray) -> bool:
     """Whether PHP says that it ran out of memory."""
     return _OUT_OF_MEMORY.search(near) is not None
@@ -86,7 +150,8 @@ def out_of_memory(near: bytes | bytearray) -> bool:
 
 def excerpt(body: bytes | bytearray) -> str:
     """Return the beginning of a reply for people: one line, no tags, controls or signatures."""
-    text = _TAG.sub(" ", bytes(body[:8192]).decode("utf-8", "replace"))
+    text = bytes(body[:8192]).decode("utf-8", "replace")
+    text = _TAG.sub(" ", text.replace("<![CDATA[", " ").replace("]]>", " "))
     text = "".join(char if char.isprintable() else " " for char in text)
     text = scrub_query(" ".join(text.split()))
     return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
@@ -98,6 +163,83 @@ def exhausted(what: str) -> MemoryExhausted:
         f"{what}: PHP ran out of memory building the reply. "
         "Raise memory_limit in the helpdesk's php.ini, then run again."
     )
+
+
+class _Words:
+    """What an error says by itself, without the noise that PHP puts around it."""
+
+    def __init__(self, body: bytes | bytearray) -> None:
+        text = bytes(body).decode("utf-8", "replace")
+        text = _without(_without(text, "<!--", "-->"), "<table class='xdebug", "</table>")
+        text = text.replace("<![CDATA[", "\n").replace("]]>", "\n")
+        elements = {tag[1].lower() for tag in _ELEMENT.finditer(text)}
+        self.is_page = bool(_PAGE.search(body) or elements & _HTML - _NOISY)
+        """Whether it is a page of a web server, which may say what it likes."""
+        text = html.unescape(_TAG.sub(" ", _ELEMENT.sub(_break, text)))
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        self.lines = _without_noise([line for line in lines if line])
+        self.is_empty = not (self.lines or self.is_page or elements - _HTML)
+
+    def all_say(self, sentence: re.Pattern[str]) -> bool:
+        """Tell whether a sentence is all that is said."""
+        return bool(self.lines) and not self.is_page and all(map(sentence.fullmatch, self.lines))
+
+
+def _break(tag: re.Match[str]) -> str:
+    return "" if tag[1].lower() in _INLINE else "\n"
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """Return a text without what stands between two marks, with those."""
+    parts, at = [], 0
+    while (found := text.find(begin, at)) >= 0 and (last := text.find(end, found)) >= 0:
+        parts.append(text[at:found])
+        at = last + len(end)
+    return "".join((*parts, text[at:]))
+
+
+def _without_noise(lines: list[str]) -> list[str]:
+    """Return the lines that are not PHP's, nor of the handlers of errors in Kayako."""
+    kept: list[str] = []
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        if _PHP.match(line):
+            at = _end_of_noise(lines, at, _PHP_END, kept)
+        elif _OLD.match(line):
+            at = _end_of_noise(lines, at, _OLD_END, kept)
+        elif _ROUTER.match(line):
+            at = _end_of_noise(lines, at, _RULE, kept)
+        else:
+            if not _ASIDE.fullmatch(line):
+                kept.append(line)
+            at += 1
+    return kept
+
+
+def _end_of_noise(lines: list[str], at: int, end: re.Pattern[str], kept: list[str]) -> int:
+    """Return the line after a warning that begins here and may go over several lines.
+
+    It ends before a sentence of Kayako's, before the next warning, and after what ``end`` reads,
+    whichever comes first; where none of them comes, it is one line long.
+    """
+    for last in range(at, len(lines)):
+        line = lines[last]
+        if last > at and (_is_sentence(line) or _begins_noise(line)):
+            return last
+        if found := end.match(line):
+            if _is_sentence(rest := line[found.end() :].strip()):
+                kept.append(rest)
+            return last + 1
+    return at + 1
+
+
+def _is_sentence(line: str) -> bool:
+    return bool(_NOT_FOUND.fullmatch(line) or _WRONG_TICKET.fullmatch(line))
+
+
+def _begins_noise(line: str) -> bool:
+    return bool(_PHP.match(line) or _OLD.match(line) or _ROUTER.match(line))
 
 
 def no_document(body: bytes | bytearray, *, what: str) -> SourceError:
@@ -117,12 +259,13 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, *, what: str
     proxy. ``body`` may be cut: a few kilobytes are enough.
     """
     fields = {name.lower(): value for name, value in headers.items()}
-    said = excerpt(body)
+    words = _Words(body)
+    said = excerpt("\n".join(words.lines).encode()) or excerpt(body)
     told = f" It says: {said}" if said else ""
     if status >= 500:
         return _failed(status, fields, body, what=what, told=told)
     if status >= 400:
-        return _refused(status, fields, body, what=what, said=said)
+        return _refused(status, fields, words, what=what, said=said)
     if status >= 300:
         target = safe(fields["location"]) if "location" in fields else "nowhere"
         return SourceRefused(
@@ -143,28 +286,42 @@ def _failed(
 
 
 def _refused(
-    status: int, fields: Mapping[str, str], body: bytes, *, what: str, said: str
+    status: int, fields: Mapping[str, str], words: _Words, *, what: str, said: str
 ) -> SourceError:
     told = f" It says: {said}" if said else ""
     if status == 401:
         return _unauthorised(said, what=what)
-    if status == 404:
-        return _not_found(body, what=what, said=said, told=told)
     if status == 429:
         return _throttled(status, fields, what=what)
-    error: type[SourceError] = BadRequest
+    if status in {400, 404} and (error := _own_refusal(status, words, what=what, said=said)):
+        return error
+    kind: type[SourceError] = BadRequest
     text = f"{what}: the server rejects the request (HTTP {status}).{told}"
-    if status == 403 and not body.strip():
-        error = SourceRefused
+    if status == 404:  # of a web server, which says nothing about a file
+        kind = UnexpectedReply
+        text = (
+            f"{what}: the address leads to no Kayako API (HTTP 404). Check url and url_form.{told}"
+        )
+    elif status == 403 and words.is_empty:
+        kind = SourceRefused
         text = (
             f"{what}: the REST API is switched off (HTTP 403). "
             "Switch it on in Admin CP > REST API > Settings."
         )
     elif status in {408, 425}:
-        error, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{told}"
-    elif status == 400 and _WRONG_TICKET.search(said):
-        error, text = WrongTicket, f"{what}: it belongs to another ticket now, as after a merge."
-    return error(text)
+        kind, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{told}"
+    return kind(text)
+
+
+def _own_refusal(status: int, words: _Words, *, what: str, said: str) -> SourceError | None:
+    """Return the error that Kayako itself means, in a sentence of its own or without a word."""
+    if words.all_say(_WRONG_TICKET):
+        return WrongTicket(f"{what}: it belongs to another ticket now, as after a merge.")
+    if words.all_say(_NOT_FOUND):
+        return NotFound(f"{what}: the helpdesk no longer has it. It says: {said}")
+    if status == 404 and words.is_empty:
+        return NotFound(f"{what}: the helpdesk no longer has it (HTTP 404).")
+    return None
 
 
 def _unauthorised(said: str, *, what: str) -> SourceRefused:
@@ -176,17 +333,6 @@ def _unauthorised(said: str, *, what: str) -> SourceRefused:
     else:
         advice = "Check api_key and secret_key: Admin CP > REST API > API Information shows them."
     return SourceRefused(f"{what}: the server refuses us (HTTP 401): {said or 'no text'}. {advice}")
-
-
-def _not_found(body: bytes, *, what: str, said: str, told: str) -> SourceError:
-    """Tell Kayako's own 404 from that of a web server, which says nothing about a file."""
-    if not body.strip():
-        return NotFound(f"{what}: the helpdesk no longer has it (HTTP 404).")
-    if not _PAGE.search(body) and _KAYAKO_404.search(said):
-        return NotFound(f"{what}: the helpdesk no longer has it. It says: {said}")
-    return UnexpectedReply(
-        f"{what}: the address leads to no Kayako API (HTTP 404). Check url and url_form.{told}"
-    )
 
 
 def _throttled(status: int, fields: Mapping[str, str], *, what: str) -> Throttled:

@@ -143,9 +143,13 @@ class Enumeration:
         return ticket
 
     async def _compare(self, met: int) -> None:
+        """Compare the walk with the source's count, which is asked again when it contradicts."""
         duty = self._duty
+        listed = met + duty.result.unreadable.rows
         total = await ask_count(duty, self._helpdesk)
-        short = max(0, (total or 0) - met - len(duty.result.unreadable))
+        if total is not None and total != listed:
+            total = await ask_count(duty, self._helpdesk)
+        short = max(0, (total or 0) - listed)
         duty.result.short = short
         if short:
             text = (

@@ -8,20 +8,13 @@ behind that place until a row of tickets has nothing, and looks at some tickets 
 
 from __future__ import annotations
 
-from migrator.errors import (
-    Interrupted,
-    MemoryExhausted,
-    NotXml,
-    ServerFailed,
-    TooLarge,
-    Truncated,
-)
+from migrator.errors import Interrupted, PartialReply, SourceError
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.enumerate import Enumeration
 from migrator.transfer.result import Previewed
-from migrator.transfer.walk import Helpdesk
+from migrator.transfer.walk import Area, Helpdesk, is_outage, page_of
 
 SORT = "hasattachments"
 BARREN = 20
@@ -55,7 +48,9 @@ class Preview:
         try:
             try:
                 await self._look()
-            except (ServerFailed, MemoryExhausted, NotXml, Truncated, TooLarge) as error:
+            except SourceError as error:
+                if is_outage(error):
+                    raise
                 await self._fall_back(f"the sorted list cannot be had: {error}")
         except Interrupted:
             await self._crew.idle()
@@ -66,6 +61,7 @@ class Preview:
         await Enumeration(self._duty, self._crew, self._helpdesk)()
 
     async def _look(self) -> None:
+        self._helpdesk.note(self._duty.result.unreadable)
         areas = self._helpdesk.areas(self._duty.options.scope)
         counts = [await self._count(area) for area in areas]
         if why := await self._why_not(areas, counts):
@@ -79,10 +75,10 @@ class Preview:
         for (area, count), end in zip(sizes, ends, strict=True):
             await self._front(area, count, end)
 
-    async def _count(self, area: list[int]) -> int | None:
-        return await self._duty.source.ticket_count(area, self._helpdesk.status_ids)
+    async def _count(self, area: Area) -> int | None:
+        return await self._duty.source.ticket_count(*area)
 
-    async def _why_not(self, areas: list[list[int]], counts: list[int | None]) -> str:
+    async def _why_not(self, areas: list[Area], counts: list[int | None]) -> str:
         """Tell why a fast look cannot be had; "" if it can.
 
         A source that does not know the sort lists by id, as it does when all are marked, or none.
@@ -100,13 +96,11 @@ class Preview:
         return ""
 
     async def _page(
-        self, area: list[int], start: int, count: int, *, sort: str = SORT, order: str = "DESC"
+        self, area: Area, start: int, count: int, *, sort: str = SORT, order: str = "DESC"
     ) -> list[Ticket]:
-        return await self._duty.source.tickets_page(
-            area, self._helpdesk.status_ids, count=count, start=start, sort=sort, order=order
-        )
+        return await page_of(self._duty.source, area, start, count, sort=sort, order=order)
 
-    async def _boundary(self, area: list[int], count: int) -> int:
+    async def _boundary(self, area: Area, count: int) -> int:
         """Find the first row whose ticket has no attachments, as if there were only one such."""
         low, high = 0, count
         while low < high and not self._duty.stop.asked:
@@ -123,9 +117,12 @@ class Preview:
         """List a ticket that may be out of scope: the boundary is that of all."""
         if self._in_scope(ticket):
             return bool(await self._files([ticket]))
-        return bool(await self._duty.source.attachments(ticket.id))
+        try:
+            return bool(await self._duty.source.attachments(ticket.id))
+        except PartialReply as error:
+            return bool(error.rows)
 
-    async def _front(self, area: list[int], count: int, end: int) -> None:
+    async def _front(self, area: Area, count: int, end: int) -> None:
         """List the tickets up to the boundary and on, until a row of them has no attachments."""
         size, start, barren = self._duty.options.page_size, 0, 0
         while (start < end or barren < BARREN) and start < count and not self._duty.stop.asked:
@@ -139,7 +136,7 @@ class Preview:
             start += len(page)
         await self._behind(area, start, count)
 
-    async def _behind(self, area: list[int], start: int, count: int) -> None:
+    async def _behind(self, area: Area, start: int, count: int) -> None:
         """Look at some of the tickets that are passed over, to tell what is missed."""
         facts, left = self._facts, count - start
         if left <= 0:

@@ -7,20 +7,26 @@ walk counts the rows of the list that it went through against the tickets that i
 
 from __future__ import annotations
 
-from migrator.errors import (
-    Again,
-    Interrupted,
-    MemoryExhausted,
-    ServerFailed,
-    SourceError,
-    SourceUnreachable,
-    Truncated,
-)
+from collections.abc import AsyncIterator
+from math import inf
+
+from migrator.errors import Again, Interrupted, SourceError, SourceUnreachable
 from migrator.events import Notice
 from migrator.kayako.records import Ticket
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
-from migrator.transfer.walk import Helpdesk, Order, Pages, Scope, count_tickets, walk
+from migrator.transfer.walk import (
+    TRASH,
+    Area,
+    Helpdesk,
+    Order,
+    Pages,
+    Scope,
+    count_tickets,
+    is_outage,
+    page_of,
+    walk,
+)
 
 ENOUGH = 10
 """Tickets that show how a list is sorted."""
@@ -32,38 +38,48 @@ async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
     None when the source cannot sort by activity, or did not answer: that alone ends no run.
     """
     order = newest_first(0)
+    count = max(duty.options.page_size, ENOUGH)
     try:
-        page = await duty.source.tickets_page(
-            helpdesk.areas(duty.options.scope)[0],
-            helpdesk.status_ids,
-            count=max(duty.options.page_size, ENOUGH),
-            start=0,
-            sort=order.sort,
-            order=order.direction,
-        )
+        pages = [
+            await page_of(duty.source, area, 0, count, sort=order.sort, order=order.direction)
+            for area in _lists(helpdesk, duty)
+        ]
     except SourceError as error:
-        if error.again is Again.STOP or isinstance(error, SourceUnreachable):
+        if is_outage(error):
             raise
         return None
-    return _latest(page, duty.result.started) if sorts(page) else None
+    if not all(map(_in_order, pages)) or (any(pages) and not any(map(sorts, filter(None, pages)))):
+        return None
+    return max((_latest(page, duty.result.started) for page in pages), default=0)
+
+
+def _lists(helpdesk: Helpdesk, duty: Duty) -> list[Area]:
+    """Give the lists in which work goes on: the trash is none of them."""
+    areas = helpdesk.areas(duty.options.scope)
+    return [area for area in areas if area.department_ids != (TRASH,)]
 
 
 async def ask_count(duty: Duty, helpdesk: Helpdesk) -> int | None:
     """Ask for the number of tickets; a call that is only a check never ends a run."""
     try:
         return await count_tickets(duty.source, helpdesk, duty.options.scope)
-    except (ServerFailed, MemoryExhausted, Truncated) as error:
+    except SourceError as error:
+        if is_outage(error):
+            raise
         duty.listener(Notice(f"the walk cannot be checked: {error}", "warning"))
         return None
 
 
 def newest_first(floor: int) -> Order:
-    """Give the order of a list whose rows below ``floor`` are of no interest."""
+    """Give the order of a list whose rows below ``floor`` are of no interest.
+
+    An activity of 0 is unknown: such a row may stand anywhere.
+    """
     return Order(
         "lastactivity",
         "DESC",
-        lambda ticket: -ticket.last_activity,
-        lambda ticket: ticket.last_activity < floor,
+        lambda ticket: -ticket.last_activity or -inf,
+        lambda ticket: 0 < ticket.last_activity < floor,
     )
 
 
@@ -77,7 +93,7 @@ def sorts(page: list[Ticket]) -> bool:
 
 
 def _in_order(page: list[Ticket]) -> bool:
-    stamps = [ticket.last_activity for ticket in page]
+    stamps = [ticket.last_activity for ticket in page if ticket.last_activity]
     return stamps == sorted(stamps, reverse=True)
 
 
@@ -104,6 +120,8 @@ class Rows:
         self._head: dict[int, Ticket] = {}
         self._sorted = False
         self.first: list[Ticket] | None = None
+        self.any = False
+        """Whether there is a row at all."""
 
     @property
     def count(self) -> int:
@@ -113,10 +131,11 @@ class Rows:
     def next_area(self) -> None:
         """Begin another list."""
         self._before, self._here = self.count, 0
+        self._head = {}
 
     def conclude(self) -> None:
         """Raise OutOfOrderError after a walk that has not shown how its list is sorted."""
-        if self._head and not self._sorted:
+        if self.any and not self._sorted:
             raise OutOfOrderError
 
     def __call__(self, start: int, page: list[Ticket]) -> None:
@@ -125,11 +144,13 @@ class Rows:
             raise OutOfOrderError
         if self.first is None:
             self.first = page
+        self.any = self.any or bool(page)
         if not self._sorted:  # a page around a row that nobody can read may hold one row only
             self._head |= {ticket.id: ticket for ticket in page if ticket.id not in self._head}
             self._sorted = sorts(list(self._head.values()))
-        if found := sum(ticket.last_activity >= self._floor for ticket in page):
-            self._here = max(self._here, start + found)
+        wanted = [ticket.last_activity >= self._floor for ticket in page]
+        if any(wanted):  # rows of an unknown activity may stand among them
+            self._here = max(self._here, start + len(page) - wanted[::-1].index(True))
 
 
 class Recent:
@@ -186,7 +207,7 @@ class Recent:
         try:
             for look in range(duty.options.looks):
                 rows = await self._look(duty.options.page_of(look))
-                if duty.stop.asked or len(self._met) + len(duty.result.unreadable) >= rows:
+                if duty.stop.asked or len(self._met) + duty.result.unreadable.rows >= rows:
                     return
             text = "the list by last activity leaves tickets out"
         except OutOfOrderError:
@@ -198,10 +219,12 @@ class Recent:
         """Walk down to the floor once; gives the number of rows above it."""
         duty, floor = self._duty, self._increment.floor
         duty.result.unreadable.clear()  # a row may be readable by now
+        self._helpdesk.note(duty.result.unreadable)
+        if self._until is None and len(_lists(self._helpdesk, duty)) > 1:
+            self._until = await settled_until(duty, self._helpdesk)  # the first list may be quiet
         rows = Rows(floor)
         pages = Pages(
             duty.source,
-            self._helpdesk,
             page_size,
             duty.result.unreadable,
             order=newest_first(floor),
@@ -210,19 +233,31 @@ class Recent:
         met: set[int] = set()
         for area in self._helpdesk.areas(duty.options.scope):
             rows.next_area()
-            async for ticket in pages.walk(area, met):
-                if duty.stop.asked:
-                    break
-                if ticket.last_activity >= floor:
-                    await self._meet(ticket)
+            await self._meet_active(pages.walk(area, met))
             if self._until is None:  # of the first page of all: what changes later is newer
                 self._until = _latest(rows.first or [], duty.result.started)
         await self._crew.idle()
         if not duty.stop.asked:
             rows.conclude()
-            if not rows.first:
+            if not rows.any:
                 await self._doubt_emptiness()
         return rows.count
+
+    async def _meet_active(self, tickets: AsyncIterator[Ticket]) -> None:
+        """Have those listed that were active since the floor, and of unknown activity among them.
+
+        Tickets that never were active come last, and are left to the whole pass.
+        """
+        unknown: list[Ticket] = []
+        async for ticket in tickets:
+            if self._duty.stop.asked:
+                break
+            if not ticket.last_activity:
+                unknown.append(ticket)
+            elif ticket.last_activity >= self._increment.floor:
+                for one in (*unknown, ticket):
+                    await self._meet(one)
+                unknown = []
 
     async def _doubt_emptiness(self) -> None:
         """Have the source count its tickets when it lists none: a slip must not pass for quiet."""

@@ -11,7 +11,7 @@ from migrator.errors import MigratorError
 from migrator.transfer.drift import Drift
 from migrator.transfer.fetch import Tried
 from migrator.transfer.planfile import PlanFile
-from migrator.transfer.walk import Scope
+from migrator.transfer.walk import Scope, Unreadable
 
 Fetch = Callable[[Work], Awaitable[Tried | None]]
 """Fetches one attachment; None leaves it as it is (a dry run does not fetch everything)."""
@@ -182,7 +182,7 @@ class RunResult:
     counts: dict[State, Count] = field(default_factory=dict)
     tickets: int = 0
     unlisted: dict[int, str] = field(default_factory=dict)
-    unreadable: dict[int, str] = field(default_factory=dict)
+    unreadable: Unreadable = field(default_factory=Unreadable)
     short: int = 0
     deleted: int = 0
     again: int = 0

@@ -19,7 +19,8 @@ from migrator.errors import (
     Truncated,
     UnexpectedReply,
 )
-from migrator.kayako.contents import ContentsReader
+from migrator.kayako import lists
+from migrator.kayako.contents import MOST_ATTACHMENTS, ContentsReader
 from migrator.kayako.records import Attachment, Contents
 
 DATA = Path(__file__).parent / "data"
@@ -326,7 +327,6 @@ def test_every_cut_is_an_error() -> None:
         HEAD + b"<html>" + reply(),
         reply().replace(b"UTF-8", b"UTF-16"),
         reply().replace(b"</filename>", b"</filenam>"),
-        reply(attachment(name=b"&unknown;")),
         reply(attachment(b"<contents>QUJD<b>REVG</b></contents>")),
         reply() + reply(),
         reply(b"<a>" * 100 + b"</a>" * 100),
@@ -418,7 +418,7 @@ def test_a_strict_size_mismatch_is_the_callers() -> None:
         reply(attachment(number=b"abc")),
         reply(attachment(number=b"")),
         reply(attachment(number=b"9223372036854775808")),
-        reply(attachment(size=-1)),
+        reply(attachment(number=b"9000000000000000")),
         reply(attachment(name=b"x" * ((1 << 20) + 1))),
     ],
 )
@@ -427,6 +427,81 @@ def test_unexpected_replies(body: bytes) -> None:
     for size in (1 << 16, len(body)):
         with pytest.raises(UnexpectedReply, match=WHAT):
             stream(pieces(body, size))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "filesize", "created_at"),
+    [
+        (b"<filesize>4", b"<filesize>-5", 0, 1),
+        (b"<filesize>4", b"<filesize>4 KB", 0, 1),
+        (b"<filesize>4", b"<filesize>99999999999999999999", 0, 1),
+        (b"<dateline>1", b"<dateline>n/a", 4, 0),
+        (b"<dateline>1", b"<dateline>2010-03-12 10:43:00", 4, 0),
+        (b"<dateline>1", b"<dateline>253402300800", 4, 0),
+    ],
+)
+def test_an_odd_size_or_date_costs_itself_only(
+    old: bytes, new: bytes, filesize: int, created_at: int
+) -> None:
+    """What is no number is 0, with a note; the bytes come all the same."""
+    body = (
+        b"<attachments><attachment><id>7</id><ticketid>-1</ticketid><ticketpostid>x</ticketpostid>"
+        b"<filesize>4</filesize><dateline>1</dateline><contents>QUJDRA==</contents></attachment>"
+        b"</attachments>"
+    )
+    contents, data = one(body.replace(old, new))
+    assert data == b"ABCD"
+    assert contents.attachment == Attachment(
+        7, 33, 0, "", filesize, "", created_at, ("odd_number",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "filename", "notes"),
+    [
+        (b"caf&eacute; &amp; R&D.txt", "café & R&D.txt", ("repaired_name",)),
+        (b"caf&eacute;.txt", "café.txt", ()),
+        (b"&unknown; <3", "&unknown; <3", ("repaired_name",)),
+    ],
+)
+def test_what_only_html_understands_costs_no_file(
+    name: bytes, filename: str, notes: tuple[str, ...]
+) -> None:
+    """Entities of HTML are read, and a stray sign is kept as it is, with a note."""
+    contents, data = one(reply(attachment(name=name)))
+    assert (contents.attachment.filename, contents.attachment.notes) == (filename, notes)
+    assert data == BYTES
+
+
+def test_a_reply_for_one_attachment_ends_at_the_second() -> None:
+    """No second sink is made, however many there are; replies for many are bounded, too."""
+
+    def count(attachments: bytes, most: int) -> tuple[int, type[BaseException] | None]:
+        sinks: list[Memory] = []
+
+        def make() -> Memory:
+            sinks.append(Memory())
+            return sinks[-1]
+
+        reader = ContentsReader(make, what=WHAT, most=most)
+        try:
+            reader.feed(reply(attachments))
+        except UnexpectedReply as error:
+            return len(sinks), type(error)
+        return len(sinks), None
+
+    assert count(attachment(), 1) == (1, None)
+    assert count(attachment() * 3, 1) == (1, UnexpectedReply)
+    assert count(attachment(b"<contents/>" * 20_000), 1) == (1, UnexpectedReply)
+    assert count(attachment() * 3, 2) == (2, UnexpectedReply)
+    assert count(attachment() * 1001, MOST_ATTACHMENTS) == (1000, UnexpectedReply)
+
+
+def test_the_first_of_a_field_counts_here_and_in_lists() -> None:
+    """A field that comes twice is read as the lists read it."""
+    body = reply(attachment()).replace(b"</filename>", b"</filename><filename>b</filename>")
+    contents, _ = one(body)
+    assert lists.parse_attachments(body, what=WHAT)[0].filename == contents.attachment.filename
 
 
 def test_an_empty_number_is_zero() -> None:

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import (
+    BadRequest,
     ConfigError,
     MemoryExhausted,
+    NotFound,
+    NotXml,
+    PartialReply,
     ServerFailed,
+    SourceError,
+    SourceRefused,
     SourceUnreachable,
+    Throttled,
+    TooLarge,
+    Truncated,
     UnexpectedReply,
+    WrongTicket,
 )
 from migrator.kayako.records import Department, Ticket, TicketStatus
 from migrator.transfer import walk as walk_module
-from migrator.transfer.walk import Helpdesk, Scope, count_tickets, look_around, walk
+from migrator.transfer.walk import Helpdesk, Scope, Unreadable, count_tickets, look_around, walk
 from tests.transfer.doubles import Desk
 
 
@@ -28,7 +39,7 @@ def met(
     scope: Scope | None = None,
     *,
     page_size: int = 10,
-    unreadable: dict[int, str] | None = None,
+    unreadable: Unreadable | None = None,
 ) -> list[int]:
     """Walk a desk to the end and give the ids, in order."""
 
@@ -230,6 +241,76 @@ def test_tickets_that_stay_are_met_whatever_else_happens(
     assert len(found) == len(set(found))
 
 
+class Cached(Desk):
+    """Answers one question, the first time or always, with the page from another row."""
+
+    def __init__(self, tickets: int, request: int, instead: int, *, always: bool) -> None:
+        super().__init__(tickets, files=0)
+        self._request = request
+        self._instead = instead
+        self._always = always
+        self._address: tuple[int, int] | None = None
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        if len(self.asked("page")) - 1 == self._request:
+            self._address = (start, count)
+            start = self._instead
+        elif self._always and self._address == (start, count):
+            start = self._instead
+        return rows[start : start + count]
+
+
+@pytest.mark.parametrize("always", [False, True], ids=["once", "always"])
+@pytest.mark.parametrize("tickets", [19, 60])
+def test_a_page_in_the_place_of_another_hides_no_ticket(tickets: int, always: bool) -> None:
+    """A cache may answer any page but the first with any other, or with an empty one."""
+    for request in range(1, tickets // 9 + 2):
+        for instead in (*range(0, tickets, 3), 1000):
+            desk = Cached(tickets, request, instead, always=always)
+            assert sorted(met(desk, page_size=10)) == list(range(1, tickets + 1))
+            assert len(desk.asked("page")) < 40
+
+
+def test_an_empty_list_is_asked_for_twice() -> None:
+    """What looks empty may be the answer to another question."""
+    desk = Cached(25, 0, 1000, always=True)
+    assert met(desk) == list(range(1, 26))
+    empty = Desk(0)
+    met(empty)
+    assert len(empty.asked("page")) == 2
+
+
+def test_a_page_of_another_list_is_asked_for_again() -> None:
+    """Tickets of a department that was not asked for are another question's answer."""
+
+    class Mixed(Desk):
+        def rows(self, department_ids: Collection[int]) -> list[Ticket]:
+            if len(self.asked("page")) == 2:
+                return super().rows([4])
+            return super().rows(department_ids)
+
+    desk = Mixed(0)
+    desk.rooms.append(Department(4, "Sales"))
+    for number in range(1, 81):
+        desk.open(number, department=1 + 3 * (number % 2))
+    assert met(desk, Scope(departments=frozenset({"1"}))) == list(range(2, 81, 2))
+
+
+def test_a_server_that_mixes_lists_is_walked_to_its_end() -> None:
+    """Where asking again does not help, every ticket that is shown is met."""
+
+    class Mixed(Desk):
+        def rows(self, department_ids: Collection[int]) -> list[Ticket]:
+            return super().rows([1, 4])
+
+    desk = Mixed(0)
+    desk.rooms.append(Department(4, "Sales"))
+    for number in range(1, 81):
+        desk.open(number, department=1 + 3 * (number % 2))
+    assert met(desk, Scope(departments=frozenset({"1"}))) == list(range(1, 81))
+    assert len(desk.asked("page")) < 30
+
+
 # Where the walk goes
 
 
@@ -238,7 +319,7 @@ def test_the_trash_is_walked_only_when_asked_and_alone() -> None:
     desk = Desk(5)
     desk.trash(2)
     helpdesk = asyncio.run(look_around(desk))
-    assert helpdesk.areas(Scope(include_trash=True)) == [[1], [0]]
+    assert helpdesk.areas(Scope(include_trash=True)) == [((1,), (1, 3)), ((0,), (1, 3))]
     assert met(desk) == [1, 3, 4, 5]
     assert met(desk, Scope(include_trash=True)) == [1, 3, 4, 5, 2]
 
@@ -267,7 +348,7 @@ def test_a_ticket_known_from_elsewhere_is_nothing_to_hold_on_to() -> None:
         for number in range(101, 116):
             desk.delete(number)
 
-    desk = Busy(0, before={2: without(140), 4: shrink})
+    desk = Busy(0, before={3: without(140), 5: shrink})
     for number in range(101, 161):
         desk.open(number, department=int(number == 140))
     assert sorted(met(desk, Scope(include_trash=True))) == list(range(101, 161))
@@ -294,7 +375,7 @@ def test_a_server_that_contradicts_itself_is_not_asked_for_ever(
 
     desk = Skipping(100)
     met(desk)
-    assert len(desk.asked("page")) < 200
+    assert len(desk.asked("page")) < 250
 
 
 def test_without_statuses_the_walk_is_refused() -> None:
@@ -329,7 +410,7 @@ def test_departments_are_found_by_id_and_by_title(name: str) -> None:
 def test_a_department_named_twice_is_asked_for_once() -> None:
     """Naming a department by id and by title is not two departments."""
     helpdesk = asyncio.run(look_around(rooms()))
-    assert helpdesk.areas(Scope(departments=frozenset({"1", "support", "4"}))) == [[1, 4]]
+    assert helpdesk.areas(Scope(departments=frozenset({"1", "support", "4"}))) == [((1, 4), (1, 3))]
 
 
 @pytest.mark.parametrize("name", ["Chat", "9", "Warehouse"])
@@ -399,6 +480,8 @@ def test_a_source_that_cannot_count_is_not_made_to() -> None:
 class Poisoned(Desk):
     """Fails every page that holds one of these tickets."""
 
+    error: SourceError = ServerFailed("HTTP 500")
+
     def __init__(self, tickets: int, *poison: int) -> None:
         super().__init__(tickets)
         self.poison = set(poison)
@@ -406,14 +489,14 @@ class Poisoned(Desk):
     def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
         found = super().page(rows, count, start)
         if self.poison & {one.id for one in found}:
-            raise ServerFailed("HTTP 500")
+            raise self.error
         return found
 
 
 @pytest.mark.parametrize("poison", [(1,), (11,), (13,), (50,), (9, 10, 11), (1, 25, 50)])
 def test_a_row_that_cannot_be_read_is_passed_over_and_noted(poison: tuple[int, ...]) -> None:
     """One broken ticket hides no other, and is told by its row."""
-    noted: dict[int, str] = {}
+    noted = Unreadable()
     found = met(Poisoned(50, *poison), unreadable=noted)
     assert found == [number for number in range(1, 51) if number not in poison]
     assert noted == {number - 1: "HTTP 500" for number in poison}
@@ -436,14 +519,14 @@ def test_pages_too_large_for_the_server_are_asked_in_pieces() -> None:
                 raise MemoryExhausted("Allowed memory size")
             return super().page(rows, count, start)
 
-    noted: dict[int, str] = {}
+    noted = Unreadable()
     assert met(SmallMemory(250), page_size=100, unreadable=noted) == list(range(1, 251))
     assert noted == {}
 
 
 def test_a_list_of_which_nothing_can_be_read_is_an_error() -> None:
     """After twenty broken rows in a row it is the list that is broken: no endless walk."""
-    noted: dict[int, str] = {}
+    noted = Unreadable()
     with pytest.raises(ServerFailed):
         met(Poisoned(100, *range(1, 101)), unreadable=noted)
     assert len(noted) == 20
@@ -452,7 +535,7 @@ def test_a_list_of_which_nothing_can_be_read_is_an_error() -> None:
 def test_broken_rows_here_and_there_do_not_add_up() -> None:
     """Only an unbroken run of broken rows is taken for a broken list."""
     poison = range(2, 100, 3)
-    noted: dict[int, str] = {}
+    noted = Unreadable()
     assert len(met(Poisoned(100, *poison), unreadable=noted)) == 100 - len(poison)
     assert len(noted) == len(poison)
 
@@ -466,7 +549,7 @@ def test_a_server_that_is_down_is_not_taken_for_a_broken_row() -> None:
                 raise SourceUnreachable("no answer")
             return await super().statuses()
 
-    noted: dict[int, str] = {}
+    noted = Unreadable()
     with pytest.raises(SourceUnreachable):
         met(Down(5, 3), unreadable=noted)
     assert noted == {}
@@ -483,3 +566,304 @@ def test_an_unreachable_source_ends_the_walk_at_once() -> None:
     with pytest.raises(SourceUnreachable):
         met(desk)
     assert len(desk.asked("page")) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [BadRequest, NotFound, NotXml, TooLarge, Truncated, UnexpectedReply, WrongTicket]
+)
+def test_a_page_that_is_refused_costs_its_row(kind: type[SourceError]) -> None:
+    """Whatever a firewall, a proxy or a server makes of one row, the others are listed."""
+    noted = Unreadable()
+    desk = Poisoned(250, 101)
+    desk.error = kind("HTTP 403")
+    assert len(met(desk, page_size=100, unreadable=noted)) == 249
+    assert noted == {100: "HTTP 403"}
+    assert len(desk.asked("page")) < 4 + 20, "the search costs little"
+
+
+@pytest.mark.parametrize("kind", [SourceRefused, SourceUnreachable, Throttled])
+def test_what_says_nothing_of_a_page_ends_the_walk(kind: type[SourceError]) -> None:
+    """A source that refuses everything, or is away, has not said which row is broken."""
+    desk = Poisoned(50, 30)
+    desk.error = kind("no")
+    with pytest.raises(kind):
+        met(desk)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(1, 21), (1, 45), (30, 49), (30, 50), (30, 90), (60, 119), (60, 120)]
+)
+def test_a_long_run_of_broken_rows_costs_only_them(first: int, last: int) -> None:
+    """Behind twenty of them the walk looks further down, and tells how many it passed over."""
+    noted = Unreadable()
+    desk = Poisoned(120, *range(first, last + 1))
+    found = met(desk, unreadable=noted)
+    assert found == [number for number in range(1, 121) if not first <= number <= last]
+    assert noted.rows == last - first + 1
+    assert len(noted) == min(last - first + 1, 21)
+    assert len(desk.asked("page")) < 80
+    if noted.rows > 21:
+        assert f"{last - first - 19} rows from here on" in noted[first + 19]
+
+
+def test_a_list_that_breaks_off_is_a_gap() -> None:
+    """When nothing behind a row can be read, not even emptiness, the rest is told as lost."""
+
+    class BreaksOff(Desk):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            if start + count > 40:
+                raise ServerFailed("HTTP 500")
+            return super().page(rows, count, start)
+
+    noted = Unreadable()
+    desk = BreaksOff(100)
+    assert met(desk, unreadable=noted) == list(range(1, 41))
+    assert "no row from here on" in noted[60]
+    assert len(desk.asked("page")) < 60
+
+
+def test_pages_that_are_too_large_stay_small_for_a_while() -> None:
+    """What has failed at once is not tried again at once: a failure costs several requests."""
+
+    class SmallMemory(Desk):
+        failed = 0
+
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            if count > 30:
+                self.failed += 1
+                raise MemoryExhausted("Allowed memory size")
+            return super().page(rows, count, start)
+
+    desk = SmallMemory(2000)
+    assert met(desk, page_size=100) == list(range(1, 2001))
+    assert desk.failed < 6
+
+
+# Rows that are damaged
+
+
+class Damaged(Desk):
+    """Shows some tickets only in part, and others not at all."""
+
+    def __init__(
+        self, tickets: int, *, doubted: Iterable[int] = (), lost: Iterable[int] = ()
+    ) -> None:
+        super().__init__(tickets)
+        self.doubted = set(doubted)
+        self.lost = set(lost)
+        self.alone: Exception | Ticket | None = None
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        found = super().page(rows, count, start)
+        ids = [one.id for one in found]
+        if not (self.doubted | self.lost) & set(ids):
+            return found
+        raise PartialReply(
+            "understood only in part",
+            rows=[
+                Ticket(one.id) if one.id in self.doubted else one
+                for one in found
+                if one.id not in self.lost
+            ],
+            lost=[place for place, number in enumerate(ids) if number in self.lost],
+            doubted=self.doubted & set(ids),
+            strays=False,
+        )
+
+    async def ticket(self, ticket_id: int) -> Ticket:
+        found = await super().ticket(ticket_id)
+        if isinstance(self.alone, Exception):
+            raise self.alone
+        return self.alone or found
+
+
+def tickets(desk: Desk, unreadable: Unreadable) -> dict[int, Ticket]:
+    """Walk a desk to the end and give what was met."""
+
+    async def main() -> dict[int, Ticket]:
+        helpdesk = await look_around(desk)
+        found = walk(desk, helpdesk, Scope(), page_size=10, unreadable=unreadable)
+        return {ticket.id: ticket async for ticket in found}
+
+    return asyncio.run(main())
+
+
+def test_a_damaged_row_is_asked_for_by_itself() -> None:
+    """The ticket that comes takes its place, and nothing is lost."""
+    noted = Unreadable()
+    desk = Damaged(25, doubted=[7, 10, 25])
+    assert tickets(desk, noted) == desk.tickets
+    assert noted == {}
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        ServerFailed("HTTP 500"),
+        NotFound("Ticket not Found"),
+        PartialReply("in part", rows=[Ticket(7)], doubted=[7]),
+        Ticket(8),
+    ],
+    ids=["fails", "unknown", "damaged, too", "a stranger"],
+)
+def test_a_damaged_row_that_nobody_can_read_is_a_gap(alone: Exception | Ticket) -> None:
+    """It is named by its ticket, which is met all the same: its attachments may be whole."""
+    noted = Unreadable()
+    desk = Damaged(25, doubted=[7])
+    desk.alone = alone
+    assert tickets(desk, noted) == desk.tickets | {7: Ticket(7)}
+    assert list(noted) == [6]
+    assert noted[6].startswith("ticket 7: ")
+    assert noted.rows == 0, "no ticket is missing"
+
+
+def test_a_ticket_of_which_a_post_is_damaged_is_whole_enough() -> None:
+    """What a walk needs of a ticket is its header."""
+    noted = Unreadable()
+    desk = Damaged(25, doubted=[7])
+    desk.alone = PartialReply("a post without id", rows=[desk.tickets[7]])
+    assert tickets(desk, noted) == desk.tickets
+    assert noted == {}
+
+
+def test_rows_without_id_are_gaps() -> None:
+    """Each costs itself and is told by its row, wherever it is in its page."""
+    noted = Unreadable()
+    assert list(tickets(Damaged(25, lost=[1, 10, 11, 25]), noted)) == [
+        number for number in range(1, 26) if number not in {1, 10, 11, 25}
+    ]
+    assert sorted(noted) == [0, 9, 10, 24]
+    assert noted.rows == 4
+
+
+def test_what_stands_among_the_rows_is_a_gap() -> None:
+    """The rows are met, but they prove nothing of what may have stood in its place."""
+
+    class Noisy(Desk):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            found = super().page(rows, count, start)
+            raise PartialReply("text among the rows", rows=found)
+
+    noted = Unreadable()
+    assert list(tickets(Noisy(25), noted)) == list(range(1, 26))
+    assert "text among the rows" in noted[-1]
+    assert noted.rows == 0
+
+
+@pytest.mark.parametrize("call", ["departments", "statuses"])
+def test_a_department_or_status_that_cannot_be_read_is_a_gap(call: str) -> None:
+    """The others are walked; that its tickets are in no list is told, in every walk."""
+
+    class Damaged(Desk):
+        async def departments(self) -> list[Department]:
+            found = await super().departments()
+            if call == "departments":
+                raise PartialReply("the departments: row 3 is damaged", rows=found)
+            return found
+
+        async def statuses(self) -> list[TicketStatus]:
+            found = await super().statuses()
+            if call == "statuses":
+                raise PartialReply("the ticket statuses: row 3 is damaged", rows=found)
+            return found
+
+    noted = Unreadable()
+    assert list(tickets(Damaged(5), noted)) == [1, 2, 3, 4, 5]
+    assert "row 3 is damaged" in noted[-1]
+    noted.clear()
+    tickets(Damaged(5), noted)
+    assert list(noted) == [-1]
+
+
+# Helpdesks with many departments and statuses
+
+
+class Large(Desk):
+    """Filters as Kayako does, and drops what has too long an address."""
+
+    def __init__(self, departments: int, states: list[TicketStatus]) -> None:
+        super().__init__(0)
+        self.rooms = [Department(number, f"D{number}") for number in range(1, departments + 1)]
+        self.states = states
+        self.lengths: set[int] = set()
+
+    async def statuses(self) -> list[TicketStatus]:
+        await self.turn("statuses")
+        return self.states
+
+    def listed(self, department_ids: Iterable[int], status_ids: Iterable[int]) -> list[Ticket]:
+        departments = set(department_ids) & {one.id for one in self.rooms} or {0}
+        known = {one.id: one for one in self.states}
+        wanted = {
+            one
+            for one in status_ids
+            if one in known and known[one].department_id in {0, *departments}
+        } or {one.id for one in self.states if not one.resolved}
+        return [
+            self.tickets[number]
+            for number in sorted(self.tickets)
+            if self.tickets[number].department_id in departments
+            and self.tickets[number].status_id in wanted
+        ]
+
+    async def tickets_page(
+        self,
+        department_ids: Iterable[int],
+        status_ids: Iterable[int],
+        *,
+        count: int,
+        start: int,
+        sort: str = "ticketid",
+        order: str = "ASC",
+    ) -> list[Ticket]:
+        await self.turn(f"page {start}+{count}")
+        where = [",".join(map(str, ids)) for ids in (department_ids, status_ids)]
+        self.lengths.add(sum(map(len, where)))
+        return self.listed(department_ids, status_ids)[start : start + count]
+
+    async def ticket_count(
+        self, department_ids: Collection[int], status_ids: Collection[int]
+    ) -> int | None:
+        return len(self.listed(department_ids, status_ids))
+
+
+@pytest.mark.parametrize("departments", [1, 60, 130, 400])
+@pytest.mark.parametrize("statuses", [2, 90])
+def test_long_lists_of_ids_are_asked_for_in_parts(departments: int, statuses: int) -> None:
+    """No address is long, and every ticket is in exactly one list: each is met and counted once."""
+    states = [
+        TicketStatus(
+            1000 + number,
+            f"S{number}",
+            department_id=0 if number < 2 or number % 3 else 1 + number % departments,
+            resolved=number > 0,
+        )
+        for number in range(statuses)
+    ]
+    desk = Large(departments, states)
+    for number in range(1, 300):
+        department = 1 + number % departments
+        fit = [one for one in states if one.department_id in {0, department}]
+        desk.open(number, department=department)
+        desk.tickets[number] = replace(desk.tickets[number], status_id=fit[number % len(fit)].id)
+    for number in range(300, 310):
+        desk.open(number, department=0)
+        desk.tickets[number] = replace(desk.tickets[number], status_id=1001)
+    scope = Scope(include_trash=True)
+
+    async def main() -> tuple[list[int], int | None]:
+        helpdesk = await look_around(desk)
+        found = [one.id async for one in walk(desk, helpdesk, scope, page_size=50)]
+        return found, await count_tickets(desk, helpdesk, scope)
+
+    found, count = asyncio.run(main())
+    assert sorted(found) == list(range(1, 310))
+    assert len(found) == count == 309
+    assert max(desk.lengths) <= 350
+
+
+def test_small_helpdesks_are_one_list() -> None:
+    """Every department and every status in one address, also those of other departments."""
+    states = [TicketStatus(1, "Open"), TicketStatus(2, "Lost", department_id=77)]
+    helpdesk = Helpdesk([Department(1, "A"), Department(3, "B")], states)
+    assert helpdesk.areas(Scope()) == [((1, 3), (1, 2))]
