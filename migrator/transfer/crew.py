@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from migrator.archive.records import Listed, Recorded, State, Work
-from migrator.errors import Again, Interrupted, NotFound, SafetyLimit, SourceError
+from migrator.errors import Again, Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Listener, TicketListed
 from migrator.kayako.records import Attachment, Ticket
 from migrator.transfer.follow import follow
@@ -110,7 +110,8 @@ class Crew:
         if found is None:
             return
         first = ticket.id not in self.listed
-        self.listed[ticket.id] = ticket.last_activity
+        if ticket.id not in self._duty.result.unlisted:
+            self.listed[ticket.id] = ticket.last_activity
         await self._record(ticket, found, first=first)
         claimed = await self.threads.read(ticket.id)
         # What a post says of its files may be out of date, and so may an empty list be.
@@ -118,7 +119,10 @@ class Crew:
             await self._record(ticket, found, first=first)
 
     async def _ask_list(self, ticket: Ticket) -> list[Attachment] | None:
-        """Ask for the attachments of a ticket; None where they cannot be had, which is noted."""
+        """Ask for the attachments of a ticket; None where they cannot be had, which is noted.
+
+        So is a list of which only a part was understood: its rows are good, its end is unknown.
+        """
         duty = self._duty
         started = time.monotonic()
         try:
@@ -131,7 +135,7 @@ class Crew:
             if error.again is Again.STOP:
                 raise
             duty.result.unlisted[ticket.id] = str(error)
-            return None
+            return list(error.rows) if isinstance(error, PartialReply) else None
         duty.result.lists.add(started)
         duty.result.unlisted.pop(ticket.id, None)
         return attachments

@@ -198,7 +198,7 @@ class Soak:
                     assert row.sha256 in self.history[row.id], f"{row.id} holds foreign bytes"
         assert self.held <= now, "bytes that were held are gone"
         self.held = now
-        code_now, text = self._call("report", "--format", "json")
+        _, text = self._call("report", "--format", "json")
         verdict = json.loads(text).get("verdict", {}).get("kind")
         if whole_pass:
             assert (verdict == "complete") is (code == 0), (verdict, code)

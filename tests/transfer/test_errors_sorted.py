@@ -37,6 +37,7 @@ FATES: dict[type[MigratorError], Fate] = {
     errors.Truncated: LATER,
     errors.NotXml: LATER,
     errors.BadBase64: LATER,
+    errors.PartialReply: LATER,
     errors.UnexpectedReply: LATER,
     errors.MemoryExhausted: NEVER,
     errors.WrongTicket: NEVER,

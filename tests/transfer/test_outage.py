@@ -300,7 +300,7 @@ def contents(attachment: int, size: int, data: str) -> httpx.Response:
     return httpx.Response(
         200,
         text=f"<?xml version='1.0' encoding='UTF-8'?><attachments><attachment><id>{attachment}</id>"
-        f"<ticketid>1</ticketid><ticketpostid>1</ticketpostid><filename>a</filename>"
+        f"<ticketpostid>1</ticketpostid><filename>a</filename>"
         f"<filesize>{size}</filesize><filetype>x</filetype><dateline>1</dateline>"
         f"<contents><![CDATA[{data}]]></contents></attachment></attachments>",
     )
