@@ -142,4 +142,6 @@ def test_a_run_without_a_list_of_tickets_ends(
         assert call.startswith("page")
         assert states(archive) == {1: "stored", 2: "stored", 3: "stored"}
     else:
-        assert (type(result.ended_by), result.exit_code) == (kind, kind.exit_code)
+        # Of half a list of departments or statuses no half is used.
+        assert issubclass(kind, type(result.ended_by))
+        assert result.exit_code == kind.exit_code
