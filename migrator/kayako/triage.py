@@ -220,13 +220,15 @@ def _without_noise(lines: list[str]) -> list[str]:
 def _end_of_noise(lines: list[str], at: int, end: re.Pattern[str], kept: list[str]) -> int:
     """Return the line after a warning that begins here and may go over several lines.
 
-    It ends before a sentence of Kayako's, before the next warning, and after what ``end`` reads,
-    whichever comes first; where none of them comes, it is one line long.
+    It ends before a sentence of Kayako's or after what ``end`` reads, whichever comes first;
+    where neither comes before the next warning, it is one line long.
     """
     for last in range(at, len(lines)):
         line = lines[last]
-        if last > at and (_is_sentence(line) or _begins_noise(line)):
+        if last > at and _is_sentence(line):
             return last
+        if last > at and _begins_noise(line):
+            break
         if found := end.match(line):
             if _is_sentence(rest := line[found.end() :].strip()):
                 kept.append(rest)

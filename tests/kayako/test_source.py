@@ -15,9 +15,11 @@ import httpx
 import pytest
 
 from migrator.errors import (
+    Again,
     BadRequest,
     NotFound,
     NotXml,
+    PartialReply,
     ServerFailed,
     SourceError,
     SourceRefused,
@@ -300,6 +302,106 @@ def test_both_forms_of_address(calm: SandboxServer, form: UrlForm) -> None:
 
     got, declared = ask(calm, call, url_form=form)
     assert got == declared > 0
+
+
+def listed(*rows: tuple[int, int]) -> bytes:
+    """Write a list of attachments, each with its ticket."""
+    row = b"<attachment><id>%d</id><ticketid>%d</ticketid></attachment>"
+    return b"<attachments>" + b"".join(row % one for one in rows) + b"</attachments>"
+
+
+def answering(*bodies: bytes) -> tuple[Handler, list[str]]:
+    """Give one reply after the other, the last one again and again; tells what was asked."""
+    left, asked = list(bodies), []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["e"])
+        return httpx.Response(200, content=left.pop(0) if len(left) > 1 else left[0])
+
+    return handler, asked
+
+
+def test_a_list_of_another_ticket_is_asked_for_again() -> None:
+    """A confused cache is not believed, and once it has come to its senses nothing is missing."""
+    handler, asked = answering(listed((1, 9), (2, 9)), listed((3, 7)))
+    assert [one.id for one in ask(handler, lambda source: source.attachments(7))] == [3]
+    assert len(asked) == 2
+
+
+def test_a_list_that_stays_confused_is_no_list() -> None:
+    """Its rows of the ticket are given with the error, those of another are named."""
+    handler, asked = answering(listed((1, 9), (2, 7)))
+    with pytest.raises(PartialReply, match="attachment 1 is of ticket 9") as caught:
+        ask(handler, lambda source: source.attachments(7))
+    assert [one.id for one in caught.value.rows] == [2]
+    assert (len(asked), caught.value.attempts) == (4, 4)
+
+
+def test_contents_of_another_ticket_are_not_believed() -> None:
+    """The right id under a wrong ticket is another helpdesk's or another day's attachment."""
+    made = Made()
+    with pytest.raises(UnexpectedReply, match="names ticket 7 instead"):
+        ask(replying(content=document(8)), lambda source: source.fetch(9, 8, made), attempts=1)
+    assert [sink.aborted for sink in made.sinks] == [1]
+
+
+def test_one_attachment_is_one_sink() -> None:
+    """A reply that goes on with a second attachment, or a third, ends there."""
+    row = document(8).partition(b"<attachments>")[2].partition(b"</attachments>")[0]
+    body = b"<attachments>" + row * 20_000 + b"</attachments>"
+    made = Made()
+    with pytest.raises(UnexpectedReply, match="more than 1 attachment"):
+        ask(replying(content=body), lambda source: source.fetch(7, 8, made), attempts=1)
+    assert [sink.aborted for sink in made.sinks] == [1]
+
+
+PAGE = "<html><body>Blocked by rule 942100</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(302, ""), (403, ""), *((status, PAGE) for status in (403, 404, 405, 406, 413, 414, 451))],
+)
+def test_a_page_that_is_refused_is_not_the_end(status: int, body: str) -> None:
+    """As long as other questions are answered, it is the affair of that page alone."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "TicketStatus" in request.url.params["e"]:
+            return httpx.Response(200, text="<ticketstatuses></ticketstatuses>")
+        return httpx.Response(status, text=body, headers={"location": "https://sso.example.com/"})
+
+    with pytest.raises(SourceError) as caught:
+        ask(handler, lambda source: source.tickets_page([1], [1], count=5, start=0))
+    assert caught.value.again is not Again.STOP
+    assert ask(handler, lambda source: source.ticket_count([1], [1])) is None
+
+
+def test_a_source_that_refuses_everything_has_refused_us() -> None:
+    """Then the run has to stop."""
+    with pytest.raises(SourceRefused):
+        ask(replying(302), lambda source: source.tickets_page([1], [1], count=5, start=0))
+
+
+def test_an_odd_status_is_a_sign_of_life() -> None:
+    """One damaged row does not make a server that answers look dead."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "TicketStatus" in request.url.params["e"]:
+            return httpx.Response(200, text="<ticketstatuses><ticketstatus/></ticketstatuses>")
+        return httpx.Response(302)
+
+    with pytest.raises(BadRequest):
+        ask(handler, lambda source: source.ticket(1))
+
+
+def test_what_was_not_understood_hides_no_key() -> None:
+    """What a partial reply quotes is scrubbed, too."""
+    row = f"<tickets>apikey={API_KEY}<ticket id='1'/></tickets>".encode()
+    with pytest.raises(PartialReply) as caught:
+        ask(replying(content=row), lambda source: source.ticket(1), attempts=1)
+    assert API_KEY not in str(caught.value)
+    assert API_KEY not in "".join(caught.value.problems)
+    assert caught.value.problems
 
 
 # Contents

@@ -168,3 +168,146 @@ def test_white_space_is_no_noise() -> None:
     """A byte order mark and white space around a document are not worth a note."""
     assert not is_noise(b"\xef\xbb\xbf \r\n\t")
     assert is_noise(b" . ")
+
+
+DEPRECATED = (
+    b"<br />\n<b>Deprecated</b>:  Return type of SWIFT_Router::getIterator() should either be "
+    b"compatible with IteratorAggregate::getIterator(): Traversable, or the "
+    b"#[\\ReturnTypeWillChange] attribute should be used to temporarily suppress the notice in "
+    b"<b>/var/www/__swift/library/Router/class.SWIFT_Router.php</b> on line <b>120</b><br />\n"
+)
+PLAIN = (
+    b"\nWarning: mysqli_query(): (HY000/2006): MySQL server\nhas gone away in /a.php on line 3\n"
+)
+MISSING = (
+    b"<b>Warning</b>:  Missing argument 2 for X::Get(), called in /a.php on line 5 and defined in "
+    b"<b>/b.php</b> on line <b>7</b><br />\n"
+)
+NEW_KAYAKO = (
+    b"\nWarning\nRouter: /Tickets/TicketAttachment/3/12\nmail(): Failed to connect to mailserver "
+    b"in "
+    b"./__swift/library/Mail/class.SWIFT_Mail.php on line 12\n" + b"=" * 150 + b"\n"
+)
+XDEBUG = (
+    b"<br />\n<font size='1'><table class='xdebug-error xe-notice' dir='ltr' border='1'>\n<tr><th>"
+    b"<span>( ! )</span> Notice: x in /a.php on line <i>3</i></th></tr>\n"
+    b"<tr><th>Call Stack</th></tr>\n<tr><td>1</td><td>0.0001</td><td>{main}( )</td></tr>\n"
+    b"</table></font>\n"
+)
+TRACE = (
+    b"PHP Fatal error:  Uncaught Exception: mail in /a.php:12\nStack trace:\n#0 /a.php(3): f()\n"
+    b"#1 {main}\n  thrown in /a.php on line 12\n"
+)
+NOISES = [
+    NOTICE,
+    DEPRECATED,
+    DEPRECATED * 20,
+    PLAIN,
+    MISSING,
+    NEW_KAYAKO,
+    XDEBUG,
+    TRACE,
+    NOTICE + DEPRECATED + PLAIN,
+    b"<!-- served by web2 -->\r\n",
+    b"Router: /Tickets/TicketAttachment/3/12\r\n",
+    b"=" * 200 + b"\n",
+    b"PHP Notice:  Undefined index: x in /a.php on line 3\n",
+]
+SENTENCES = [
+    (404, b"Ticket not Found", NotFound),
+    (404, b"Attachment not Found", NotFound),
+    (400, b"Attachment not Found", NotFound),
+    (404, b"Ticket Post not found", NotFound),
+    (404, b"Ticket note not Found", NotFound),
+    (400, b"Attachment does not belong to the specified ticket", WrongTicket),
+    (404, b"Attachment does not belong to the specified ticket", WrongTicket),
+    (404, b"", NotFound),
+    (403, b"", SourceRefused),
+    (400, b"No Ticket ID Specified", BadRequest),
+]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize(("status", "sentence", "kind"), SENTENCES)
+def test_noise_around_an_error_changes_nothing(
+    noise: bytes, status: int, sentence: bytes, kind: type[SourceError]
+) -> None:
+    """Before and after Kayako's sentence, or in the place of none, warnings say nothing."""
+    plain = error_for(status, {}, sentence, what=WHAT)
+    assert type(plain) is kind
+    for body in (noise + sentence, sentence + b"\n" + noise, noise + sentence + b"\n" + noise):
+        error = error_for(status, {}, body, what=WHAT)
+        assert type(error) is kind
+        if sentence:
+            assert str(error) == str(plain), "the sentence is quoted, not the warning"
+
+
+@pytest.mark.parametrize(("status", "sentence", "kind"), [one for one in SENTENCES if one[1]])
+def test_a_sentence_may_be_wrapped_in_xml(
+    status: int, sentence: bytes, kind: type[SourceError]
+) -> None:
+    """Some versions and proxies dress an error as a document, with CDATA or without."""
+    for text in (sentence, b"<![CDATA[" + sentence + b"]]>"):
+        body = b'<?xml version="1.0"?>\n<error>\n<message>' + text + b"</message>\n</error>"
+        assert type(error_for(status, {}, body, what=WHAT)) is kind
+        assert type(error_for(status, {}, DEPRECATED + body, what=WHAT)) is kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<h1>Attachment not Found</h1>\n<p>The page that you asked for is not here.</p>",
+        b"<title>x</title>Attachment not Found",
+        b"<p>Attachment not Found</p>",
+        b"<center>Ticket not Found</center><hr>nginx",
+        b"Sorry: Attachment not Found",
+        b"Attachment not Found on this server",
+        b"Attachment not Found\nThe file was moved. Please ask the webmaster.",
+        b'{"error": "Attachment not Found"}',
+        b"File not Found",
+        b"<error/>",
+        b"<error><code>12</code></error>",
+        b"<img src='404.png'>",
+        b"<br />\n<b>Note</b>: Attachment not Found",
+        b"No input file specified.",
+    ],
+)
+def test_words_of_others_are_no_sentence_of_kayako(body: bytes) -> None:
+    """A page or a text that merely holds such words says nothing about a file."""
+    assert type(error_for(404, {}, body, what=WHAT)) is UnexpectedReply
+    assert type(error_for(404, {}, NOTICE + body, what=WHAT)) is UnexpectedReply
+
+
+def test_noise_is_quoted_where_nothing_else_is_said() -> None:
+    """A failure of which only PHP speaks is told in its words."""
+    error = error_for(500, {}, PLAIN, what=WHAT)
+    assert "MySQL server has gone away" in str(error)
+    assert "MySQL" not in str(error_for(500, {}, PLAIN + b"Overloaded", what=WHAT))
+
+
+def test_a_missing_salt_is_heard_through_noise() -> None:
+    """The advice for it is the right one, however much PHP says before it."""
+    error = error_for(401, {}, DEPRECATED * 3 + b"NO SALT PROVIDED!", what=WHAT)
+    assert "url_form" in str(error)
+
+
+def test_text_in_cdata_is_shown() -> None:
+    """What an error says within CDATA is what it says."""
+    body = b"<error><message><![CDATA[Access denied by rule 12]]></message></error>"
+    assert excerpt(body) == "Access denied by rule 12"
+    assert "Access denied by rule 12" in str(no_document(body, what=WHAT))
+    assert "Access denied by rule 12" in str(error_for(403, {}, body, what=WHAT))
+
+
+def test_endless_noise_is_judged_in_linear_time() -> None:
+    """Sixteen kilobytes of the worst, as many as are read of an error, are no trap."""
+    for piece in (
+        b"Warning: a\n",
+        b"Router: a\n",
+        b"<!--",
+        b"<table class='xdebug",
+        b"(a:",
+        b"[W a]: ",
+    ):
+        body = (piece * 16_384)[:16_384]
+        assert isinstance(error_for(404, {}, body, what=WHAT), SourceError)
