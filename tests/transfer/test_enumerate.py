@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import pytest
 
 from migrator.archive import Archive
-from migrator.errors import NotFound, ServerFailed, SourceError, SourceRefused
+from migrator.errors import BadRequest, NotFound, ServerFailed, SourceError, SourceRefused
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Attachment, Ticket
 from migrator.transfer.stop import Stop
@@ -325,6 +325,44 @@ def test_fewer_tickets_than_the_source_counts_are_told(archive: Archive) -> None
     result = pull(Boasting(3), archive, ear=ear)
     assert (result.exit_code, result.short) == (3, 2)
     assert "counts 5 tickets but lists only 3" in ear.of(Notice)[-1].text
+
+
+def test_a_count_that_contradicts_is_asked_for_again(archive: Archive) -> None:
+    """One of another list proves nothing, when the next is right."""
+
+    class Confused(Desk):
+        wrong: tuple[int, ...] = (9, 9, 3)
+
+        async def ticket_count(
+            self, department_ids: Collection[int], status_ids: Collection[int]
+        ) -> int | None:
+            right = await super().ticket_count(department_ids, status_ids)
+            return (self.wrong + (right,) * 9)[len(self.asked("count")) - 1]
+
+    result = pull(Confused(3), archive)
+    assert (result.exit_code, result.short) == (0, 0)
+    low = Confused(3)
+    low.wrong = (1, 1, 5)
+    assert pull(low, archive).short == 2, "too low a count is no proof, either"
+
+
+def test_rows_that_were_passed_over_are_no_missing_tickets(archive: Archive) -> None:
+    """What is told as unreadable is not told once more as counted and not listed."""
+
+    class Poisoned(Desk):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            found = super().page(rows, count, start)
+            if {one.id for one in found} & set(range(11, 61)):
+                raise BadRequest("HTTP 403")
+            return found
+
+        async def ticket(self, ticket_id: int) -> Ticket:
+            await self.turn(f"ticket {ticket_id}")
+            raise BadRequest("HTTP 403")
+
+    result = pull(Poisoned(80), archive)
+    assert (result.exit_code, result.short, result.unreadable.rows) == (3, 0, 50)
+    assert len(states(archive)) == 30
 
 
 def test_more_tickets_than_the_source_counts_are_fine(archive: Archive) -> None:

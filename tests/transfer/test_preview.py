@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import Archive, open_dry
-from migrator.errors import ServerFailed
+from migrator.errors import BadRequest, PartialReply, ServerFailed, SourceError
 from migrator.events import Notice, TicketsCounted
 from migrator.kayako.records import Ticket
 from migrator.transfer.dry import Dry, dry_run
@@ -160,12 +160,27 @@ class Uncounting(Marking):
 class Failing(Marking):
     """A server on which the sort is too much for the database."""
 
+    error: SourceError = ServerFailed("status 500")
+
     async def tickets_page(
         self, *args: object, sort: str = "ticketid", **more: object
     ) -> list[Ticket]:
         if sort == "hasattachments":
-            raise ServerFailed("status 500")
+            raise self.error
         return await super().tickets_page(*args, sort=sort, **more)  # type: ignore[arg-type]
+
+
+class Damaged(Marking):
+    """Shows every page with something beside its rows, and so every list of attachments."""
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        raise PartialReply("in part", rows=super().page(rows, count, start))
+
+
+class Refusing(Failing):
+    """A firewall that dislikes the sort."""
+
+    error = BadRequest("HTTP 403")
 
 
 @pytest.mark.parametrize(
@@ -176,9 +191,10 @@ class Failing(Marking):
         (desk(600, every=1000), "all are alike"),
         (desk(600, kind=Uncounting), "cannot count"),
         (desk(600, kind=Failing), "cannot be had: status 500"),
+        (desk(600, kind=Refusing), "cannot be had: HTTP 403"),
         (desk(30), "few tickets"),
     ],
-    ids=["unsorted", "all marked", "none marked", "uncounted", "failing", "small"],
+    ids=["unsorted", "all marked", "none marked", "uncounted", "failing", "refused", "small"],
 )
 def test_it_falls_back_to_a_whole_look(tmp_path: Path, source: Marking, says: str) -> None:
     """Where the sort cannot be relied on, everything is listed, and the notice says why."""
@@ -188,6 +204,14 @@ def test_it_falls_back_to_a_whole_look(tmp_path: Path, source: Marking, says: st
     assert says in told.fallback
     assert dry.result.tickets == len(source.tickets)
     assert any("everything is listed" in one.text for one in ear.of(Notice))
+
+
+def test_damaged_pages_are_good_enough_for_an_estimate(tmp_path: Path) -> None:
+    """What can be read of them is looked at, as fast as ever."""
+    source = desk(1000, kind=Damaged)
+    _, told, found = preview(source, tmp_path)
+    assert (told.fallback, told.marked) == ("", 100)
+    assert found == set(source.files)
 
 
 def test_areas_are_looked_at_one_by_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.archive import Archive, open_archive
+from migrator.errors import PartialReply
 from migrator.events import Notice
-from migrator.kayako.records import Ticket
+from migrator.kayako.records import Department, Ticket
+from migrator.transfer import walk as walk_module
 from tests.transfer.doubles import Ear, states
 from tests.transfer.syncing import Living, mark, sync
 
@@ -199,3 +202,68 @@ def test_an_empty_helpdesk_is_quiet(archive: Archive) -> None:
     desk = Living(0)
     sync(desk, archive)
     assert sync(desk, archive).exit_code == 0
+
+
+class Undated(Living):
+    """Shows the activity of some tickets as something that is no date."""
+
+    odd: frozenset[int] = frozenset()
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        found = super().page(rows, count, start)
+        return [replace(one, last_activity=0) if one.id in self.odd else one for one in found]
+
+
+@pytest.mark.parametrize("odd", [40, 31, 30, 22, 21])
+def test_an_odd_date_costs_no_other_ticket(archive: Archive, odd: int) -> None:
+    """A row whose activity cannot be read ends no walk, and is listed with those around it."""
+    desk = Undated(40)
+    sync(desk, archive)
+    desk.odd = frozenset({odd})
+    for number in range(15, 41):
+        desk.reply(number, 2000 + number)
+    ear = Ear()
+    assert sync(desk, archive, page_size=10, ear=ear).exit_code == 0
+    assert missing(desk, archive) == set()
+    assert desk.asked("page") == [], "the order by activity is as good as it was"
+
+
+def test_a_damaged_first_page_hides_no_activity(archive: Archive) -> None:
+    """What can be read of it tells how far a whole pass has come."""
+
+    class Damaged(Living):
+        def newest(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            found = super().newest(rows, count, start)
+            raise PartialReply("in part", rows=found[:10], strays=True)
+
+    desk = Damaged(9)
+    sync(desk, archive)
+    assert mark(archive, "watermark") == 1009
+
+
+@pytest.fixture
+def _each_department_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make addresses so short that every department is a list of its own."""
+    monkeypatch.setattr(walk_module, "DEPARTMENTS_LENGTH", 1)
+
+
+@pytest.mark.usefixtures("_each_department_alone")
+@pytest.mark.parametrize("quiet", [4, 1, 7])
+def test_departments_in_several_lists_are_synced_as_one(archive: Archive, quiet: int) -> None:
+    """One of them may be empty: the mark moves, nothing is missed, and no slip is suspected."""
+    desk = Living(30)
+    desk.rooms = [Department(4, "A"), Department(1, "B"), Department(7, "C")]
+    busy = [one for one in (4, 1, 7) if one != quiet]
+    for number in range(1, 31):
+        moved = replace(desk.tickets[number], department_id=busy[number % 2])
+        desk.tickets[number] = moved
+    assert sync(desk, archive).exit_code == 0
+    assert mark(archive, "watermark") == 1030
+    for number in (3, 8, 12):
+        desk.reply(number, 2000 + number)
+    ear = Ear()
+    assert sync(desk, archive, ear=ear).exit_code == 0
+    assert missing(desk, archive) == set()
+    assert mark(archive, "watermark") == 2012
+    assert ear.of(Notice) == []
+    assert desk.asked("page") == [], "no walk by id"
