@@ -34,6 +34,7 @@ MOST_ROWS = 1_000_000
 MOST_PROBLEMS = 100
 """What is told of one list that was not understood, at most."""
 
+_WHITE = " \t\r\n"
 _TOLD = 3
 _QUOTED = 80
 _ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]|\"[^<\"]*\"|'[^<']*')*)?"
@@ -429,7 +430,7 @@ def _take_children(reply: _Reply, top: etree._Element, root: str) -> None:
                 elements.append(element)
             else:
                 reply.doubt(f"{_quoted(f'<{element.tag}>')} stands among the rows")
-            if (tail := element.tail) and not tail.isspace():
+            if (tail := element.tail) and tail.strip(_WHITE):
                 _take_text(reply, tail)
     else:
         reply.doubt(f"its root is {_quoted(f'<{top.tag}>')}")
@@ -442,7 +443,7 @@ def _take_children(reply: _Reply, top: etree._Element, root: str) -> None:
 
 
 def _take_text(reply: _Reply, text: str | None) -> None:
-    if text and not text.isspace():
+    if text and text.strip(_WHITE):
         reply.doubt(f"{_quoted(text)} stands among the rows")
 
 

@@ -4,7 +4,9 @@ Times are Unix seconds in UTC as Kayako sends them, 0 meaning never. Sizes are b
 ``notes`` are the short problem codes of the ledger that a reader noticed while it read:
 ``repaired_name`` (a name held bytes or characters that no name may hold and is kept cleaned),
 ``repaired_text`` (the same of the text of a post), ``cut_text`` (it was longer than we keep),
-``noise_around_xml`` (text stood before or after the document), ``lenient_base64``.
+``noise_around_xml`` (text stood before or after the document), ``lenient_base64``,
+``odd_number`` (a size or a date was no number that it could be, and is 0, which says nothing),
+``odd_row`` (a row was damaged and is read as far as it could be, above all its id).
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ class Ticket:
     """The header of a ticket, with its posts when they were asked for.
 
     ``id`` may differ from the id that was asked: then the asked ticket was merged into this one.
-    ``department_id`` 0 is the trash. ``full_name`` and ``email`` are the requester's,
-    ``owner_name`` is the staff member's whom it is assigned to, "" for nobody.
+    ``department_id`` 0 is the trash, -1 what is no number. ``full_name`` and ``email`` are the
+    requester's, ``owner_name`` is the staff member's whom it is assigned to, "" for nobody.
     """
 
     id: int

@@ -311,6 +311,7 @@ class Pages:
         self._watch = watch
         self._area = -1
         self._error: SourceError | None = None
+        self._found: dict[int, Ticket] = {}
 
     async def walk(self, area: Area, met: set[int]) -> AsyncIterator[Ticket]:
         """Walk the next list to its end: far enough, or where nothing new comes.
@@ -397,6 +398,8 @@ class Pages:
 
     async def _alone(self, ticket: Ticket, row: int) -> Ticket:
         """Ask for a ticket whose row is damaged; else what could be read of the row must do."""
+        if ticket.id in self._found:  # pages overlap
+            return self._found[ticket.id]
         found: list[Ticket] = []
         try:
             found = [await self._source.ticket(ticket.id)]
@@ -409,7 +412,7 @@ class Pages:
                 raise
             why = str(error)
         if [one.id for one in found] == [ticket.id]:
-            return replace(found[0], posts=())
+            return self._found.setdefault(ticket.id, replace(found[0], posts=()))
         text = f"ticket {ticket.id}: its row is damaged, and when it is asked for alone: {why}"
         self._unreadable.note(self._area, row, text, rows=0)
         return ticket

@@ -355,6 +355,9 @@ ROW = b"<attachment><id>1</id></attachment>"
         b"<attachments/><error>No</error>",
         b"<attachments/>\n<attachment",
         b"<attachments>\x00</attachments>",
+        "<attachments>\u00a0</attachments>".encode(),
+        b"<attachments>&lt;attachment/&gt;</attachments>",
+        b"<attachments><attachment xmlns='urn:x'><id>1</id></attachment></attachments>",
     ],
 )
 def test_what_is_no_row_is_no_empty_list(body: bytes) -> None:
