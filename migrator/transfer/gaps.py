@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from migrator.errors import Again, Interrupted, SourceError, UnexpectedReply
+from migrator.errors import Again, Interrupted, PartialReply, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
@@ -72,6 +72,8 @@ class Gaps:
                 await self._ask(number)
             except Interrupted:
                 return
+            except PartialReply:
+                self._failed += 1
             except UnexpectedReply:
                 continue  # an empty list, where a server has no other word for "not there"
             except SourceError as error:
@@ -82,7 +84,12 @@ class Gaps:
     async def _ask(self, number: int) -> None:
         """Ask for one ticket; one in the trash stays there, unless the trash is wanted."""
         duty, crew = self._duty, self._crew
-        ticket = await follow(duty, number, in_no_list=True)
+        try:
+            ticket = await follow(duty, number, in_no_list=True)
+        except PartialReply as error:  # its posts are the affair of others
+            ticket = next((one for one in error.rows if one.id == number), None)
+            if ticket is None:
+                raise
         if ticket is None or ticket.id in crew.listed:
             return
         if ticket.department_id != TRASH or duty.options.scope.include_trash:

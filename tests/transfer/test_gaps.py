@@ -7,7 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from migrator.archive import Archive
-from migrator.errors import MigratorError, ServerFailed, SourceRefused, UnexpectedReply
+from migrator.errors import (
+    MigratorError,
+    PartialReply,
+    ServerFailed,
+    SourceRefused,
+    UnexpectedReply,
+)
 from migrator.events import Notice
 from migrator.kayako.records import Ticket
 from migrator.transfer.gaps import MOST_UNASKED
@@ -114,6 +120,23 @@ def test_an_empty_reply_is_an_answer(archive: Archive) -> None:
     assert pull(desk, archive, ear=ear).exit_code == 0
     assert len(desk.asked("ticket")) == 99
     assert "could not be asked" not in told(ear)
+
+
+def test_a_ticket_with_a_damaged_post_is_found_all_the_same(archive: Archive) -> None:
+    """Its header is enough to list it; where not even that can be read, it is told."""
+
+    class Damaged(Desk):
+        async def ticket(self, ticket_id: int) -> Ticket:
+            found = await super().ticket(ticket_id)
+            raise PartialReply("a post without id", rows=[found] if found.id == 3 else [])
+
+    desk, ear = Damaged(8), Ear()
+    for number in (3, 5):
+        desk.tickets[number] = Ticket(number, department_id=HIDDEN, last_activity=1000)
+    pull(desk, archive, ear=ear)
+    assert states(archive).keys() == {1, 2, 3, 4, 6, 7, 8}
+    assert "1 tickets are in no list" in told(ear)
+    assert "1 ticket ids that are in no list could not be asked for" in told(ear)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
