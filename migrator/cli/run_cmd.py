@@ -13,8 +13,6 @@ from migrator.cli._common import App, pass_app
 from migrator.cli._scope import scope_options
 
 if TYPE_CHECKING:
-    from migrator.archive import Archive
-    from migrator.cli._tally import Expected
     from migrator.transfer.drift import Drift
     from migrator.transfer.planfile import PlanFile
     from migrator.transfer.result import RunOptions, RunResult
@@ -84,7 +82,7 @@ def run(
         options = replace(options, plan=checked_plan(plan_path, options))
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
-        with progress(app.log_format, plan=ahead(archive, options.plan)) as listener:
+        with progress(app.log_format) as listener:
             result = pull(settings_from(config), archive, options, listener)
         return conclude(archive, result, posts=options.posts)
 
@@ -117,22 +115,6 @@ def checked_plan(path: Path, options: RunOptions) -> PlanFile:
     plan = PlanFile(path)
     plan.check(options.source_name, options.scope, now=now())
     return plan
-
-
-def ahead(archive: Archive, plan: PlanFile | None) -> Expected | None:
-    """Tell what a run has to do by its plan, without what was settled since."""
-    from migrator.archive import UNFINISHED
-    from migrator.cli._tally import Expected
-
-    if plan is None:
-        return None
-    counts = archive.ledger.counts()
-    settled = [count for state, count in counts.items() if state not in UNFINISHED]
-    return Expected(
-        plan.head.tickets,
-        max(0, plan.head.attachments - sum(one.n for one in settled)),
-        max(0, plan.head.bytes - sum(one.bytes for one in settled)),
-    )
 
 
 def tell_drift(drift: Drift) -> None:

@@ -153,6 +153,8 @@ class Crew:
                 received=tried.received,
                 declared=work.declared_size,
                 deduped=tried.deduped,
+                since=work.failing_since,
+                tried=work.attempts,
             )
         )
 

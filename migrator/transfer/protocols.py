@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from migrator.archive.records import (
-    Count,
     Department,
     Listed,
     Mark,
@@ -31,6 +30,7 @@ from migrator.archive.records import (
 )
 from migrator.kayako import records as kayako
 from migrator.kayako.fetching import Fetched, FetchSink
+from migrator.report import verdict
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -79,7 +79,7 @@ class Blobs(Protocol):
         """Remove a file of the store that no row refers to, and give its size."""
 
 
-class Ledger(Protocol):
+class Ledger(verdict.Rows, Protocol):
     """The rows of the archive. Writing methods are called inside ``atomic`` by one thread."""
 
     def atomic(self) -> AbstractContextManager[None]:
@@ -158,9 +158,6 @@ class Ledger(Protocol):
     def mark_deleted(self, attachment_id: int, detail: str) -> bool:
         """Note that the source deleted what we hold; False when it is not held."""
 
-    def counts(self) -> dict[State, Count]:
-        """Count attachments by state."""
-
     def listed_in(self, run_id: int, /) -> Iterator[Row]:
         """Give what a run has listed, by attachment id."""
 
@@ -204,8 +201,23 @@ class Threads(Protocol):
         """Count the tickets whose posts are to be read."""
 
 
+class Proof(verdict.Facts, Protocol):
+    """What may be believed of the archive."""
+
+    def put_progress(self, run_id: int, facts: Mapping[str, object]) -> None:
+        """Write down how far a run is."""
+
+
 class Archive(Protocol):
     """What we keep."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def proof(self) -> Proof:
+        """What may be believed of it."""
 
     @property
     def blobs(self) -> Blobs:

@@ -48,10 +48,13 @@ async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
     return _latest(page, duty.result.started) if sorts(page) else None
 
 
-async def ask_count(duty: Duty, helpdesk: Helpdesk) -> int | None:
-    """Ask for the number of tickets; a call that is only a check never ends a run."""
+async def ask_count(duty: Duty, helpdesk: Helpdesk, scope: Scope | None = None) -> int | None:
+    """Ask for the number of tickets in a scope (None: that of the run).
+
+    A call that is only a check never ends a run.
+    """
     try:
-        return await count_tickets(duty.source, helpdesk, duty.options.scope)
+        return await count_tickets(duty.source, helpdesk, scope or duty.options.scope)
     except (ServerFailed, MemoryExhausted, Truncated) as error:
         duty.listener(Notice(f"the walk cannot be checked: {error}", "warning"))
         return None
