@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -69,6 +70,7 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
 
 def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
     from migrator.archive.lock import RunLock
+    from migrator.archive.records import Verdict
     from migrator.events import WorkExpected
     from migrator.report.handover import Options, hand_over
 
@@ -81,23 +83,29 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
         pool = stack.enter_context(ThreadPoolExecutor(READERS, thread_name_prefix="handover"))
 
         def work(tell: Tell, stopped: Callable[[], bool]) -> Handover:
-            options = Options(now(), tree, link, tell, stopped, pool)
+            bad = 0
 
-            def documents(damaged: int) -> dict[str, Iterator[str]]:
-                return _documents(archive, posts=posts, damaged=damaged)
+            def counted(sha256: str, size: int, verdict: Verdict, total: int) -> None:
+                nonlocal bad
+                bad += verdict is not Verdict.OK
+                tell(sha256, size, verdict, total)
 
+            options = Options(now(), tree, link, counted, stopped, pool)
+            documents = partial(_documents, archive, lambda: bad, posts=posts)
             return hand_over(archive, folder, documents, options)
 
         return _watched(app, work, WorkExpected(0, *archive.ledger.unique_bytes()))
 
 
-def _documents(archive: Archive, *, posts: bool, damaged: int) -> dict[str, Iterator[str]]:
-    """Give the reports by the names of their files."""
+def _documents(
+    archive: Archive, damaged: Callable[[], int], *, posts: bool
+) -> dict[str, Iterator[str]]:
+    """Give the reports by the names of their files; they tell of what was ``damaged`` so far."""
     from migrator.report import build, to_json
     from migrator.report.html import render_report
 
     moment = now()
-    made = build(archive, now=moment, behind=True, posts=posts, damaged=damaged)
+    made = build(archive, now=moment, behind=True, posts=posts, damaged=damaged())
     return {"report.json": iter([to_json(made)]), "report.html": render_report(made)}
 
 
@@ -219,7 +227,7 @@ def _print_check(checked: Check) -> None:
 
 
 def _advise(made: Handover) -> None:
-    if made.exit_code:
+    if made.damaged or made.lost:
         note(
             "Files of the archive are damaged or lost, and were not handed over. "
             "`migrator verify --repair` fetches them again; then make the handover again."

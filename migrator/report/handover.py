@@ -41,8 +41,7 @@ _VERDICT = "<!-- verdict -->"
 
 Tell = Callable[[str, int, Verdict, int], None]
 """Is told of every file: its SHA-256, size in bytes, verdict, and how many there are."""
-Documents = Callable[[int], Mapping[str, Iterable[str]]]
-"""Gives the texts of the reports by file name; is told how many files were damaged or lost."""
+Documents = Callable[[], Mapping[str, Iterable[str]]]
 _Parts = tuple[str, str, str]
 
 
@@ -141,7 +140,7 @@ class Options:
 def hand_over(archive: Archive, root: Path, documents: Documents, options: Options) -> Handover:
     """Make ``root`` the handover of an archive, or bring it up to date.
 
-    ``documents`` gives the texts of the reports. Raises ConfigError for a directory
+    ``documents`` gives the texts of the reports by file name. Raises ConfigError for a directory
     that is not to be used, ArchiveUnwritable for one that cannot be written, Interrupted.
     """
     return _Work(archive, root, documents, options)()
@@ -183,10 +182,9 @@ class _Work:
         self._out.remove(TREE)
         if self._tree:
             self._make_tree()
-        bad = len(self._result.damaged) + len(self._result.lost)
-        for name, pieces in self._documents(bad).items():
+        for name, pieces in self._documents().items():
             self._write(name, pieces)
-        archive = self._archive
+        archive, bad = self._archive, len(self._result.damaged) + len(self._result.lost)
         seen = archive.ledger.together(lambda: look(archive, damaged=bad))
         self._result.seen = seen
         text = Path(__file__).with_name("HANDOVER.md").read_text(encoding="utf-8")

@@ -168,7 +168,8 @@ def _figures(report: Report, links: Links) -> Iterator[Figure]:
     size = f"{human_bytes(report.files.bytes)}; equal ones are kept once"
     yield Figure("Different contents", f"{report.files.n:,}", size, "duplicates")
     if run := report.last_run:
-        took, end = "not finished", f"begun {moment(run.started_at)}"
+        took = "at work" if report.seen.at_work else "killed before its end"
+        end = f"begun {moment(run.started_at)}"
         if run.finished_at is not None:
             took = human_duration(run.finished_at - run.started_at)
             end += f", exit code {run.exit_code}"

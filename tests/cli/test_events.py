@@ -69,7 +69,20 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_every_event_is_documented_and_nothing_else() -> None:
     """An event without its section, or a section without its event, is a mistake."""
     assert set(ALWAYS) == {"ts", "run", "event"}
-    assert set(DOCUMENTED) == {snake(one.__name__) for one in TOLD} | {"error"}
+    assert set(DOCUMENTED) == {snake(one.__name__) for one in TOLD} | {"error", "progress"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.deferred(lambda: EVENTS), max_size=20))
+def test_progress_is_documented(story: list[events.Event]) -> None:
+    """Once a minute comes a line of how far it is, whatever has happened."""
+    stream = io.StringIO()
+    times = iter(range(0, 10**9, 100))
+    with JsonLines(stream, lambda: 1, lambda: next(times)) as tell:
+        for event in story:
+            tell(event)
+        tell(events.Tick())
+    assert_documented(lines(stream.getvalue())[-1])
 
 
 JSON_TYPES = {
