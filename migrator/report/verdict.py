@@ -183,18 +183,26 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
     )
 
 
+_NO_RUNS = ("verify", "audit", "handover", "accept", "migrate")
+"""Commands that hold the archive and pull nothing."""
+
+
 def _worker(path: Path, last: RunInfo | None) -> Holder | None:
     """Tell who is at work on the latest run.
 
-    Others hold the archive, too, such as `verify` after a run that was killed: but none of them
-    held it when that run began.
+    Others hold the archive, too, such as `verify` after a run that was killed. Whatever they are
+    called, they did not hold it when that run began.
     """
     if last is None or last.finished_at is not None:
         return None
     found = holder(path)
-    if found is None or found.since is None or found.since <= last.started_at:
+    if found is None:
+        return None
+    command = (found.command or "").partition(" ")[0]
+    if command == last.kind:
         return found
-    return found if (found.command or "").split()[:1] == [last.kind] else None
+    older = found.since is None or found.since <= last.started_at
+    return found if older and command not in _NO_RUNS else None
 
 
 def _doubted(checks: Sequence[Check]) -> Check | None:

@@ -359,7 +359,9 @@ def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
     page = visitor.get("/status").text
     assert "<progress" not in page
     assert "finished, with something open" in page
-    told = r"Not complete: \d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes"
+    told = (
+        r"Not complete: \d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes"
+    )
     assert re.search(told, page)
     assert "<li>Verify: never.</li>" in page
     desk.archive.proof.accept([attachment], by="jo", reason="the disk died")
