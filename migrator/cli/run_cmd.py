@@ -88,7 +88,7 @@ def run(
 
 
 def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
-    """Print the closing ledger, then what the lists left open; gives the exit code.
+    """Print what the lists left open, then the closing ledger; gives the exit code.
 
     ``posts`` tells whether the run was to keep them. Raises what ended the run early, once the
     ledger is printed.
@@ -98,10 +98,10 @@ def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
     from migrator.report.text import render
 
     assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
-    click.echo(render(build(archive, posts=posts)), nl=False)
     if result.drift is not None:
         tell_drift(result.drift)
     tell_gaps(result)
+    click.echo(render(build(archive, posts=posts)), nl=False)
     if result.ended_by is not None:
         raise result.ended_by
     return result.exit_code
@@ -129,7 +129,7 @@ def tell_drift(drift: Drift) -> None:
         for name, found in kinds
         if found is not None
     ]
-    click.echo(f"\nSince the plan: {', '.join(told)}")
+    click.echo(f"Since the plan: {', '.join(told)}")
     for name, found in kinds:
         if found is None:
             click.echo("  What has vanished is not known: not everything was listed.")
@@ -140,6 +140,7 @@ def tell_drift(drift: Drift) -> None:
             click.echo(f"  {name}: {shown(text)}")
         if found.n > len(found.first):
             click.echo(f"  {name}: and {found.n - len(found.first):,} more")
+    click.echo()
 
 
 def tell_gaps(result: RunResult) -> None:
@@ -149,17 +150,19 @@ def tell_gaps(result: RunResult) -> None:
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
     gaps += [f"row {key} of the list: {text}" for key, text in sorted(result.unreadable.items())]
     if gaps:
-        click.echo(f"\nTickets that could not be listed: {len(gaps):,}")
+        click.echo(f"Tickets that could not be listed: {len(gaps):,}")
         for gap in gaps[:50]:
             click.echo(f"  {shown(gap)}")
     if result.threads_missing:
         click.echo(
-            f"\nThreads missing: {len(result.threads_missing):,}; the next run tries again. "
+            f"Threads missing: {len(result.threads_missing):,}; the next run tries again. "
             "Attachments are not affected."
         )
         for key, text in sorted(result.threads_missing.items())[:10]:
             click.echo(f"  ticket {key}: {shown(text)}")
     if result.short:
-        click.echo(f"\nThe source counts {result.short:,} tickets more than it lists.")
+        click.echo(f"The source counts {result.short:,} tickets more than it lists.")
     if result.deleted:
-        click.echo(f"\nDeleted at the source since: {result.deleted:,}; their bytes are kept.")
+        click.echo(f"Deleted at the source since: {result.deleted:,}; their bytes are kept.")
+    if gaps or result.threads_missing or result.short or result.deleted:
+        click.echo()

@@ -149,6 +149,8 @@ def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
             click.echo(f"  and {heard.new - len(heard.troubles):,} more")
     if known := _still_failing(archive, heard.failed):
         click.echo(f"\n{known}")
+    if heard.new or known:
+        click.echo()
     tell_gaps(result)
     if result.verdict is not None:
         click.echo(result.verdict.sentence)

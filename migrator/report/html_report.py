@@ -32,7 +32,7 @@ from migrator.report.page import (
 )
 from migrator.report.plain import brief, human_bytes, human_duration, shares
 from migrator.report.text import MEANING, ORDER, ticket_figures
-from migrator.report.verdict import CHECKS, Verdict, describe_check, limits
+from migrator.report.verdict import CHECKS, describe_check, limits
 
 ATTENTION_SHOWN = 200
 UNLISTED_SHOWN = 50
@@ -69,8 +69,9 @@ def page(report: Report) -> Page:
     links, verdict = _links(report), report.verdict
     chapters = (
         ("attention", "What needs attention", _troubles(report, links)),
+        ("checked", "What was seen and checked", _checked(report)),
         ("contents", "What there is", _breakdowns(report, links)),
-        ("work", "Tickets, contents and pace", _work(report, links)),
+        ("work", "Pace and equal contents", _work(report, links)),
     )
     sections = [Section(id_, title, tuple(made)) for id_, title, made in chapters]
     held = _held(report)
@@ -79,7 +80,7 @@ def page(report: Report) -> Page:
         facts=tuple(_facts(report)),
         mood=verdict.mood,
         word=verdict.word,
-        sentence=_sentence(verdict),
+        sentence=verdict.rest,
         warnings=(),
         opening=_balance(report, links),
         figures=tuple(_figures(report, links)),
@@ -98,12 +99,6 @@ def _links(report: Report) -> Links:
     """Make anchors for the figures that have rows: numbers, since names are not to be trusted."""
     present = (key for key, sample in report.behind.items() if sample.rows)
     return {key: f"rows-{number}" for number, key in enumerate(present, 1)}
-
-
-def _sentence(verdict: Verdict) -> str:
-    """Say the verdict without the word that stands above it."""
-    told = verdict.sentence.removeprefix(f"{verdict.word}: ")
-    return told[0].upper() + told[1:]
 
 
 def _held(report: Report) -> int:
@@ -275,7 +270,7 @@ def _proof(report: Report) -> Exhibit:
         (("Check", "text"), ("What it found", "text")),
         tuple((Cell(kind), Cell(describe_check(report.seen.checks.get(kind)))) for kind in CHECKS),
     )
-    return Exhibit("proof", "When it was last checked", table=table)
+    return Exhibit("proof", "Verify and audit", table=table)
 
 
 def _tickets(report: Report) -> Exhibit:
@@ -290,10 +285,13 @@ def _tickets(report: Report) -> Exhibit:
     return Exhibit("tickets", "Tickets", table=table)
 
 
-def _work(report: Report, links: Links) -> Iterator[Exhibit]:
+def _checked(report: Report) -> Iterator[Exhibit]:
     yield _proof(report)
     if report.tickets.known:
         yield _tickets(report)
+
+
+def _work(report: Report, links: Links) -> Iterator[Exhibit]:
     if report.files.n:
         yield _duplicates(report, links)
     if report.pace:

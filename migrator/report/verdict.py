@@ -44,6 +44,12 @@ class Verdict:
     exit_code: int
     mood: Mood
 
+    @property
+    def rest(self) -> str:
+        """The sentence without the word, for those who show that above it."""
+        told = self.sentence.removeprefix(f"{self.word}: ")
+        return told[0].upper() + told[1:]
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

@@ -319,7 +319,7 @@ def texts(cli: Cli, home: Path, *, handover: bool = True) -> dict[str, str]:
     for name, argv in (("status", ["status", "--json"]), ("report", ["report", "--format=json"])):
         found[f"{name} as JSON"] = text = cli(*argv).out
         VALID[name].validate(json.loads(text))
-    page = lxml.html.document_fromstring(cli("report", "--format", "html").out.encode())
+    page: Any = lxml.html.document_fromstring(cli("report", "--format", "html").out.encode())
     found["report as HTML"] = said(page.xpath("//*[@id='main']")[0])
     found["page"] = status_page(home / "archive")
     if handover:
@@ -351,7 +351,7 @@ def status_page(path: Path) -> str:
             "t", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None
         )
         visitor.sign_in(token)
-        page = lxml.html.document_fromstring(visitor.get("/status").text)
+        page: Any = lxml.html.document_fromstring(visitor.get("/status").text)
     return said(page.xpath("//main")[0])
 
 
@@ -529,7 +529,7 @@ def test_accepted_losses_are_named_with_their_reason(cli: Cli, home: Path) -> No
     assert csv[0].endswith(",kind,accepted")
     assert [line.partition(",")[0] for line in csv[1:]] == ["5"]
     assert csv[1].endswith("Z jo@example.com: the disk died in 2019")
-    page = lxml.html.document_fromstring(cli("report", "--format", "html").out.encode())
+    page: Any = lxml.html.document_fromstring(cli("report", "--format", "html").out.encode())
     assert "jo@example.com: the disk died in 2019" in said(page.xpath("//*[@id='accepted']")[0])
 
 

@@ -322,7 +322,7 @@ def test_an_empty_archive_has_a_page() -> None:
     )
     page = page_of(made)
     assert len(page.xpath("//table")) == 2
-    assert [one.text for one in page.xpath("//main//h3")] == ["When it was last checked"]
+    assert [one.text for one in page.xpath("//main//h3")] == ["Verify and audit"]
     assert len(page.xpath("//nav//li")) == 1
 
 
