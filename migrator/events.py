@@ -28,8 +28,17 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkExpected(Event):
+    """How much there is to do is known from the beginning: by a plan, or by the archive."""
+
+    tickets: int
+    attachments: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TicketsCounted(Event):
-    """The source said how many tickets there are; None where it cannot say."""
+    """How many tickets the run looks at, as the source counts; None where nobody can say."""
 
     total: int | None
 
@@ -56,7 +65,8 @@ class LeftoversQueued(Event):
 class AttachmentSettled(Event):
     """One attachment has reached a state; ``received`` decoded bytes came over the wire.
 
-    ``since`` is when it began to fail in earlier runs (Unix seconds), None where it did not.
+    ``since`` is when the first of its failures in a row was, None if the try before this one did
+    not fail. ``tried`` counts the requests that earlier runs made for it.
     """
 
     attachment_id: int
@@ -68,6 +78,7 @@ class AttachmentSettled(Event):
     declared: int = 0
     deduped: bool = False
     since: int | None = None
+    tried: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +158,15 @@ class Notice(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """A run ends; ``counts`` holds the number of attachments by state."""
+    """A run ends; ``counts`` holds the number of attachments by state.
+
+    ``cut`` tells that something ended it before it had seen everything.
+    """
 
     run_id: int
     exit_code: int
     counts: dict[str, int] = field(default_factory=dict)
+    cut: bool = False
 
 
 class Listener(Protocol):

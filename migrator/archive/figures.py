@@ -100,6 +100,8 @@ def matches(only: RowFilter) -> Condition:
         where.append(_among("coalesce(problem, '')", map(clean, only.problems)))
     if only.duplicates:
         where.append((_DUPLICATE, ()))
+    if only.accepted is not None:
+        where.append((f"accepted IS {'NOT ' if only.accepted else ''}NULL", ()))
     return all_of(where)
 
 

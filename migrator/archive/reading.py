@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from migrator.archive.checkpoint import Tuple
 from migrator.archive.conditions import as_json
@@ -32,8 +32,42 @@ _RUN_COLUMNS = [f.name for f in fields(RunInfo)]
 _RUN = ", ".join(_RUN_COLUMNS)
 _STATE = [f.name for f in fields(Row)].index("state")
 _WORK = "id, ticket_id, declared_size, filename, attempts, note, created_at, failing_since"
+_SAYS_ALL = " AND ".join(
+    f"coalesce(json_extract(scope, '$.{name}'), 0) = 0"
+    for name in ("departments", "since", "limit_tickets", "fast")
+)
+_IS_INCREMENT = "json_extract({}, '$.active_since') IS NOT NULL"
+_CAME_TO_ITS_END = """finished_at IS NOT NULL AND json_valid(summary)
+    AND json_extract(summary, '$.ended_by') IS NULL"""
+# 8 is the exit code of SafetyLimit.
+_WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
+    AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # In the very words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
+
+
+class Tickets(NamedTuple):
+    """How many tickets of an archive are ``known`` without those ``merged`` into others.
+
+    Of these, ``listed`` ones named their attachments and are at the source as far as we know,
+    ``deleted`` ones are not there any more.
+    """
+
+    known: int = 0
+    listed: int = 0
+    deleted: int = 0
+    merged: int = 0
+
+
+class Failing(NamedTuple):
+    """How many attachments failed, ``since`` when the first of them does, and the next try.
+
+    Times are Unix seconds; ``next_try`` is None where the next run tries.
+    """
+
+    n: int = 0
+    since: int | None = None
+    next_try: int | None = None
 
 
 class Reading(Figures):
@@ -52,6 +86,35 @@ class Reading(Figures):
     def run(self, run_id: int) -> RunInfo | None:
         """Return one run, None if there was none of that id."""
         found = self._db.one(f"SELECT {_RUN} FROM runs WHERE id = ?", (run_id,))
+        return _run(found) if found else None
+
+    def whole_pass(self, *, increments: bool = False) -> RunInfo | None:
+        """Return the latest run over all tickets that came to its end, whatever it left open.
+
+        With ``increments`` it may be one that looked at what was new since such a run.
+        """
+        also = "" if increments else f"AND NOT ({_IS_INCREMENT.format('scope')})"
+        sql = f"""
+            SELECT {_RUN} FROM runs
+            WHERE json_valid(scope) AND {_SAYS_ALL} {also} AND {_CAME_TO_ITS_END}
+            ORDER BY id DESC LIMIT 1"""
+        found = self._db.one(sql)
+        return _run(found) if found else None
+
+    def stopped(self, after: int) -> RunInfo | None:
+        """Return the latest run behind run ``after`` that a safety limit stopped.
+
+        None when a later one that looks at the same came to its end.
+        """
+        both = " AND ".join(_IS_INCREMENT.format(name) for name in ("its", "scope"))
+        sql = f"""
+            WITH ended AS (SELECT id AS other, scope AS its FROM runs
+                WHERE id > ?1 AND json_valid(scope) AND {_CAME_TO_ITS_END})
+            SELECT {_RUN} FROM runs
+            WHERE id > ?1 AND json_valid(scope) AND {_WAS_STOPPED} AND NOT EXISTS (
+                SELECT 1 FROM ended WHERE other > id AND (its = scope OR ({both})))
+            ORDER BY id DESC LIMIT 1"""
+        found = self._db.one(sql, (after,))
         return _run(found) if found else None
 
     def mark(self, name: str) -> Mark | None:
@@ -120,6 +183,22 @@ class Reading(Figures):
         """Return the number of tickets, without those merged into another one."""
         return self._number("SELECT count(*) FROM tickets WHERE merged_into IS NULL")
 
+    def tickets(self) -> Tickets:
+        """Count the tickets of the archive, by what is known of them."""
+        sql = """
+            SELECT count(*) FILTER (WHERE merged_into IS NULL),
+                count(*) FILTER (WHERE merged_into IS NULL AND deleted_at IS NULL
+                    AND listed_run IS NOT NULL),
+                count(*) FILTER (WHERE merged_into IS NULL AND deleted_at IS NOT NULL),
+                count(*) FILTER (WHERE merged_into IS NOT NULL)
+            FROM tickets"""
+        (found,) = self._db.execute(sql)
+        return Tickets(*found)
+
+    def tickets_with_attachments(self) -> int:
+        """Return the number of tickets to which an attachment belongs."""
+        return self._number("SELECT count(*) FROM (SELECT DISTINCT ticket_id FROM attachments)")
+
     def not_listed_in(self, run_id: int) -> list[int]:
         """Return the tickets that this run has not listed, merged and deleted ones too."""
         sql = "SELECT id FROM tickets WHERE listed_run IS NOT ?"
@@ -161,13 +240,14 @@ class Reading(Figures):
         where = f"state IN ({state_list(states)})" if recheck else due
         return self._work(f"{where} AND last_run <> ?", run_id, after, limit)
 
-    def failing(self) -> tuple[int, int | None]:
-        """Return the number of failed attachments, and since when the first of them fails."""
+    def failing(self) -> Failing:
+        """Tell of the failed attachments whose loss nobody has accepted."""
         sql = f"""
-            SELECT count(*), min(failing_since) FROM attachments
-            WHERE {_IS_UNFINISHED} AND state = 'failed'"""
-        ((n, since),) = self._db.execute(sql)
-        return n, since
+            SELECT count(*), min(failing_since),
+                iif(count(*) = count(next_try), min(next_try), NULL) FROM attachments
+            WHERE {_IS_UNFINISHED} AND state = 'failed'
+                AND id NOT IN (SELECT attachment_id FROM accepted)"""
+        return Failing(*self._db.execute(sql)[0])
 
     def count_unseen(self, run_id: int) -> tuple[int, int]:
         """Return (stored attachments that this run has not seen listed, all stored ones)."""

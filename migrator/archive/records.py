@@ -279,6 +279,7 @@ class RowFilter:
     The values are the keys of the figures that break the ledger down: a type as in ``by_type``,
     a year as in ``by_year`` ("": unknown), a size as in ``by_size``, a problem ("": none).
     ``duplicates`` leaves of all attachments with the same content those beyond the first.
+    ``accepted`` asks whether somebody accepted the loss.
     """
 
     states: frozenset[State] | None = None
@@ -288,6 +289,7 @@ class RowFilter:
     sizes: frozenset[str] | None = None
     problems: frozenset[str] | None = None
     duplicates: bool = False
+    accepted: bool | None = None
 
 
 EVERYTHING = RowFilter()

@@ -1,4 +1,4 @@
-"""Where the migration stands, as the status page asks: by queue, and for the run going on."""
+"""Where the migration stands, as the status page asks: by queue."""
 # ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.conditions import as_json
 from migrator.archive.figures import state_list
 from migrator.archive.reading import ROW, row_from
-from migrator.archive.records import Count, Row, RunInfo, State
+from migrator.archive.records import Count, Row, State
 
 # Grouped by department first: looking the queue up for a million rows would take seconds.
 _BY_QUEUE = """
@@ -53,14 +53,3 @@ class Standing:
             SELECT {ROW} FROM ledger
             WHERE state IN ({state_list(states)}) {where} ORDER BY 1 LIMIT ?"""
         return [row_from(row) for row in self._db.execute(sql, (*params, limit))]
-
-    def tickets_listed(self, run: RunInfo) -> int:
-        """Return how many tickets a run has listed the attachments of so far."""
-        sql = "SELECT count(*) FROM tickets WHERE listed_run = ? AND merged_into IS NULL"
-        ((n,),) = self._db.execute(sql, (run.id,))
-        return int(n)
-
-    def stored_since(self, moment: int) -> Count:
-        """Return what was stored at or after a moment (Unix seconds); it reads all rows."""
-        sql = "SELECT count(*), coalesce(sum(size), 0) FROM attachments WHERE stored_at >= ?"
-        return Count(*self._db.execute(sql, (moment,))[0])

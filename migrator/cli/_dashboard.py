@@ -12,7 +12,7 @@ import click
 
 from migrator.archive.records import Count, State
 from migrator.report import verdict
-from migrator.report.plain import human_bytes
+from migrator.report.plain import human_bytes, shares
 
 # Each state has a mark of its own, so that the bar can be read without its colours.
 _LOOKS = {
@@ -61,9 +61,11 @@ def dashboard(counts: Mapping[State, Count], on: Terminal) -> Iterator[str]:
     if total.n:
         yield "".join(_mark(state, on, width) for state, width in cells.items())
     yield _line(" ", "listed", total, "")
-    for state in _LOOKS:
-        mark = _mark(state, on) if counts[state].n else " "
-        yield _line(mark, state.value, counts[state], _percent(counts[state].n, total.n))
+    written = shares([counts[state].n for state in _LOOKS], digits=2)
+    for state, share in zip(_LOOKS, written, strict=True):
+        count = counts[state]
+        mark = _mark(state, on) if count.n else " "
+        yield _line(mark, state.value, count, share if count.n else "")
 
 
 def _cells(numbers: Mapping[State, int], width: int) -> dict[State, int]:
@@ -84,11 +86,4 @@ def _mark(state: State, on: Terminal, times: int = 1) -> str:
 
 
 def _line(mark: str, name: str, count: Count, share: str) -> str:
-    return f"{mark} {name:<8} {count.n:>12,}  {human_bytes(count.bytes):>10}  {share:>8}".rstrip()
-
-
-def _percent(part: int, of: int) -> str:
-    """Write a share; it is 100 % or 0 % only where it really is."""
-    if not part or part == of:
-        return "100 %" if part else ""
-    return f"{min(max(100 * part / of, 0.01), 99.99):.2f} %"
+    return f"{mark} {name:<8} {count.n:>12,}  {human_bytes(count.bytes):>10}  {share:>9}".rstrip()

@@ -18,8 +18,9 @@ from typing import Any, Protocol, Self, TextIO
 
 from migrator import events
 from migrator.cli._common import remember_run
-from migrator.cli._tally import Expected, Tally
+from migrator.progress import Progress
 from migrator.report.plain import human_bytes, human_duration, iso_time, shown
+from migrator.report.verdict import done
 
 LINE_EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
@@ -37,19 +38,12 @@ class ProgressListener(events.Listener, Protocol):
         """Give the screen back."""
 
 
-def progress(
-    log_format: str = "text", stream: TextIO | None = None, *, plan: Expected | None = None
-) -> ProgressListener:
-    """Choose how progress is told on ``stream`` (None: stderr); use it in a ``with`` block.
-
-    ``plan`` is what there will be to do, where that is known from the beginning.
-    """
+def progress(log_format: str = "text", stream: TextIO | None = None) -> ProgressListener:
+    """Choose how progress is told on ``stream`` (None: stderr); use it in a ``with`` block."""
     stream = stream or sys.stderr
     if log_format == "json":
         return JsonLines(stream)
-    told: Bars | Lines = Bars(stream) if stream.isatty() else Lines(stream)
-    told.expect(plan)
-    return told
+    return Bars(stream) if stream.isatty() else Lines(stream)
 
 
 class _Steady:
@@ -72,13 +66,10 @@ class _Steady:
 
 
 class _Base:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = _Steady(stream)
-        self._tally = Tally()
-
-    def expect(self, plan: Expected | None) -> None:
-        """Take note of what there will be to do."""
-        self._tally.plan = plan
+        self._clock = clock
+        self._progress = Progress(clock)
 
     def __enter__(self) -> Self:
         return self
@@ -89,41 +80,53 @@ class _Base:
         self._stream.flush()
 
 
-def _sentence(event: events.Event, tally: Tally) -> str | None:
+def _sentence(event: events.Event, told: Progress) -> str | None:
     """Tell the text of an event that is meant to be read at once."""
     if isinstance(event, events.Notice):
         return ("Warning: " if event.level == "warning" else "") + shown(event.text)
-    return f"{tally.opening}." if isinstance(event, events.RunStarted) else None
+    return f"{told.opening}." if isinstance(event, events.RunStarted) else None
 
 
-def _settled(tally: Tally) -> Iterator[str]:
-    yield f"{tally.settled:,} of {tally.known:,} {tally.unit}s"
-    of = f" of {human_bytes(tally.known_bytes)}" if tally.plan else ""
-    yield human_bytes(tally.received) + of
+def _figures(told: Progress) -> Iterator[str]:
+    """Tell what was done so far; a dry run settles nothing."""
+    if told.kind != "plan" and (told.settled or told.known or told.todo):
+        of = f" of {told.known:,}" if told.known is not None else ""
+        yield f"{told.settled:,}{of} {told.unit}s"
+        size = f" of {human_bytes(told.expected.bytes)}" if told.expected else ""
+        yield human_bytes(told.received) + size
+    if told.tickets:
+        total = f" of {told.all_tickets:,}" if told.all_tickets is not None else ""
+        yield f"{told.listed:,}{total} tickets listed"
+    if told.kind == "plan":
+        yield f"{told.found:,} attachments, {human_bytes(told.todo_bytes)} to fetch"
+    yield from (f"{count:,} {name}" for name, count in told.troubles().items())
+    if told.pace:
+        yield told.pace
 
 
-def _found(tally: Tally) -> list[str]:
-    """Tell what a dry run has seen so far: it settles nothing."""
-    return [f"{tally.found:,} attachments, {human_bytes(tally.todo_bytes)} to fetch"]
+def _estimate(told: Progress) -> list[str]:
+    """Tell which part is done and what is left; nothing of what has ended."""
+    return done(told.share(), told.seconds_left(), ended=told.over)
 
 
 class Lines(_Base):
     """One line at once and then every minute, for logs and cron mails."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(stream)
-        self._clock = clock
+        super().__init__(stream, clock)
         self._began = clock()
         self._due = self._began
         self._untold = False
 
     def __call__(self, event: events.Event, /) -> None:
         """Take one event; print when it is time."""
-        self._tally.take(event)
-        if text := _sentence(event, self._tally):
+        self._progress.take(event)
+        if text := _sentence(event, self._progress):
             self._print(text)
             if isinstance(event, events.RunStarted):  # that was the line at once
                 self._due = self._clock() + LINE_EVERY
+        elif isinstance(event, events.WorkExpected):
+            return  # what is expected is told with what is done
         elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
             self._print(self._line())
             self._untold = False
@@ -135,25 +138,13 @@ class Lines(_Base):
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Tell how it ended where no run said so: of files that were read, for one."""
-        if self._untold and self._tally.run_id is None and self._tally.settled:
+        if self._untold and self._progress.run_id is None and self._progress.settled:
             self._print(self._line())
         super().__exit__(kind, exc, tb)
 
     def _line(self) -> str:
-        tally = self._tally
-        seconds = self._clock() - self._began
-        parts = [] if tally.kind == "plan" else [*_settled(tally)]
-        if tally.tickets:
-            total = f" of {tally.all_tickets:,}" if tally.all_tickets else ""
-            parts.append(f"{tally.listed:,}{total} tickets listed")
-        parts += _found(tally) if tally.kind == "plan" else []
-        parts += [f"{count:,} {name}" for name, count in tally.troubles().items()]
-        parts += [tally.pace] if tally.pace else []
-        parts.append(f"after {human_duration(seconds)}")
-        share = tally.share()
-        if seconds and share and share < 1:
-            parts.append(f"about {human_duration(seconds / share - seconds)} left")
-        return ", ".join(parts)
+        after = f"after {human_duration(self._clock() - self._began)}"
+        return ", ".join([*_figures(self._progress), after, *_estimate(self._progress)])
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -162,84 +153,92 @@ class Lines(_Base):
 class JsonLines(_Base):
     """One JSON object per event: ``ts``, ``run``, ``event`` and the event's own fields.
 
-    EVENTS.md tells its readers what they may rely on.
+    Once a minute one of ``progress``. EVENTS.md tells its readers what they may rely on.
     """
 
-    def __init__(self, stream: TextIO, now: Callable[[], float] = time.time) -> None:
-        super().__init__(stream)
+    def __init__(
+        self,
+        stream: TextIO,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(stream, clock)
         self._now = now
+        self._due = clock() + LINE_EVERY
 
     def __call__(self, event: events.Event, /) -> None:
         """Print one event."""
-        self._tally.take(event)
-        if isinstance(event, events.Tick):
-            return  # a sign of life is for people
+        self._progress.take(event)
+        if isinstance(event, events.Tick):  # a sign of life is for people
+            if self._clock() >= self._due:
+                self._due = self._clock() + LINE_EVERY
+                self._print("progress", self._progress.facts())
+            return
         if isinstance(event, events.RunStarted):
-            remember_run(self._tally.run_id)
-        line: dict[str, Any] = {
-            "ts": iso_time(int(self._now())),
-            "run": self._tally.run_id,
-            "event": re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower(),
-        }
+            remember_run(self._progress.run_id)
         fields = dataclasses.asdict(event)
         fields.pop("run_id", None)
+        self._print(re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower(), fields)
+
+    def _print(self, event: str, fields: dict[str, Any]) -> None:
+        line: dict[str, Any] = {
+            "ts": iso_time(int(self._now())),
+            "run": self._progress.run_id,
+            "event": event,
+        }
         print(json.dumps(line | fields), file=self._stream, flush=True)
 
 
-class Bars(_Base):
-    """One bar for the tickets that are listed, one for the attachments that are fetched."""
+WHOLE = 1000
+"""What a full bar counts: it shows a share, not a number of anything."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
+
+class Bars(_Base):
+    """One bar, as long as the share that is done, with figures behind it."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream, clock)
         from tqdm import tqdm
 
         self._tqdm = tqdm
-        self._bars: dict[str, tqdm[Any]] = {}
+        self._bar: tqdm[Any] | None = None
 
     def __call__(self, event: events.Event, /) -> None:
-        """Take one event; tqdm itself decides when a bar is drawn again."""
-        tally = self._tally
-        tally.take(event)
-        if text := _sentence(event, tally):
+        """Take one event; tqdm itself decides when the bar is drawn again."""
+        self._progress.take(event)
+        if text := _sentence(event, self._progress):
             self._tqdm.write(text, file=self._stream)
-        elif isinstance(event, events.TicketListed | events.TicketsCounted):
-            self._show("ticket", tally.listed, tally.all_tickets)
-        if tally.known and tally.kind != "plan":
-            self._show(tally.unit, tally.settled, max(tally.known, tally.settled))
+        elif self._progress.tickets or self._progress.todo:
+            self._show()
 
-    def _show(self, unit: str, count: int, total: int | None) -> None:
-        bar = self._bars.get(unit)
+    def _show(self) -> None:
+        told = self._progress
+        bar = self._bar
         if bar is None:
-            bar = self._bars[unit] = self._tqdm(
-                desc=f"{unit}s".ljust(11),
-                unit=unit,
+            bar = self._bar = self._tqdm(
+                desc=f"{told.unit}s" if told.reads else told.kind,
                 file=self._stream,
                 dynamic_ncols=True,
-                position=len(self._bars),
+                miniters=0,
             )
-        bar.total = total
-        bar.set_postfix_str(", ".join(self._words(unit)), refresh=False)
-        bar.update(count - bar.n)
-
-    def _words(self, unit: str) -> Iterator[str]:
-        tally = self._tally
-        if unit == "ticket" and tally.kind != "plan":
-            return
-        if unit == "ticket":
-            yield from _found(tally)
-        else:
-            _, size = _settled(tally)
-            yield size
-        yield from (f"{name} {number:,}" for name, number in tally.troubles().items())
-        if tally.pace:
-            yield tally.pace
+        share = told.share()
+        bar.total = None if share is None else WHOLE
+        bar.bar_format = "{desc}: [{elapsed}{postfix}]"
+        if share is not None:
+            bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
+        bar.set_postfix_str(", ".join([*_figures(told), *_left(told)]), refresh=False)
+        bar.update(int((share or 0.0) * WHOLE) - bar.n)
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Draw the bars for the last time and leave the cursor below them."""
-        for bar in self._bars.values():
-            bar.refresh()
-        for bar in self._bars.values():  # closing one moves the cursor to where the next one is
-            bar.close()
+        """Draw the bar for the last time and leave the cursor below it."""
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
         super().__exit__(kind, exc, tb)
+
+
+def _left(told: Progress) -> list[str]:
+    """Tell what :func:`_estimate` tells beyond the share, which the bar shows."""
+    return [text for text in _estimate(told) if not text.endswith("done")]

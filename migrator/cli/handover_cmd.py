@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,7 @@ from migrator.cli._common import App, note, now, open_beside, pass_app, print_js
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
+    from migrator.events import WorkExpected
     from migrator.report.handover import Handover, Tell
     from migrator.report.handover_check import Check
 
@@ -37,9 +39,10 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
 
     Files by their SHA-256 with a SHA256SUMS for `sha256sum -c`, lists of attachments, tickets and
     posts as lines of JSON, and the report. Every file is read and hashed on the way; exits with 6
-    when the archive has a damaged one, which is told and not handed over. Killed at any time, the
-    same command goes on; done again, it brings DIR up to date. Files are hard links where DIR is
-    on the archive's file system, copies elsewhere.
+    when the archive has a damaged one, which is told and not handed over, with 3 when the archive
+    is not all of the helpdesk or something in it is open. Killed at any time, the same command
+    goes on; done again, it brings DIR up to date. Files are hard links where DIR is on the
+    archive's file system, copies elsewhere.
 
     \b
     Examples:
@@ -67,6 +70,8 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
 
 def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
     from migrator.archive.lock import RunLock
+    from migrator.archive.records import Verdict
+    from migrator.events import WorkExpected
     from migrator.report.handover import Options, hand_over
 
     with contextlib.ExitStack() as stack:
@@ -78,22 +83,30 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
         pool = stack.enter_context(ThreadPoolExecutor(READERS, thread_name_prefix="handover"))
 
         def work(tell: Tell, stopped: Callable[[], bool]) -> Handover:
-            options = Options(now(), tree, link, tell, stopped, pool)
-            return hand_over(archive, folder, lambda: _documents(archive, posts=posts), options)
+            bad = 0
 
-        return _watched(app, work)
+            def counted(sha256: str, size: int, verdict: Verdict, total: int) -> None:
+                nonlocal bad
+                bad += verdict is not Verdict.OK
+                tell(sha256, size, verdict, total)
+
+            options = Options(now(), tree, link, counted, stopped, pool)
+            documents = partial(_documents, archive, lambda: bad, posts=posts)
+            return hand_over(archive, folder, documents, options)
+
+        return _watched(app, work, WorkExpected(0, *archive.ledger.unique_bytes()))
 
 
-def _documents(archive: Archive, *, posts: bool) -> dict[str, Iterator[str]]:
-    """Give the reports by the names of their files."""
+def _documents(
+    archive: Archive, damaged: Callable[[], int], *, posts: bool
+) -> dict[str, Iterator[str]]:
+    """Give the reports by the names of their files; they tell of what was ``damaged`` so far."""
     from migrator.report import build, to_json
     from migrator.report.html import render_report
 
     moment = now()
-    return {
-        "report.json": iter([to_json(build(archive, now=moment, posts=posts))]),
-        "report.html": render_report(build(archive, now=moment, behind=True, posts=posts)),
-    }
+    made = build(archive, now=moment, behind=True, posts=posts, damaged=damaged())
+    return {"report.json": iter([to_json(made)]), "report.html": render_report(made)}
 
 
 def _checked(app: App, folder: Path) -> Check:
@@ -102,7 +115,11 @@ def _checked(app: App, folder: Path) -> Check:
     return _watched(app, lambda tell, stopped: check(folder, tell=tell, stopped=stopped))
 
 
-def _watched(app: App, work: Callable[[Tell, Callable[[], bool]], T]) -> T:
+def _watched(
+    app: App,
+    work: Callable[[Tell, Callable[[], bool]], T],
+    expected: WorkExpected | None = None,
+) -> T:
     """Do work that reads many files, in a thread: with progress, and stopped by signals."""
     import asyncio
 
@@ -117,6 +134,8 @@ def _watched(app: App, work: Callable[[Tell, Callable[[], bool]], T]) -> T:
 
         async def main(stop: Stop) -> T:
             loop = asyncio.get_running_loop()
+            if expected is not None:
+                listener(expected)
 
             def tell(sha256: str, size: int, verdict: Verdict, total: int) -> None:
                 event = FileHandedOver(sha256, size, verdict.value, total)
@@ -129,6 +148,8 @@ def _watched(app: App, work: Callable[[Tell, Callable[[], bool]], T]) -> T:
 
 def as_dict(made: Handover) -> dict[str, object]:
     """Give what was handed over for machines."""
+    from migrator.report.machine import judged
+
     return {
         "format": "migrator.handover/1",
         "exit_code": made.exit_code,
@@ -139,6 +160,7 @@ def as_dict(made: Handover) -> dict[str, object]:
         "lines": made.rows,
         "without_file": made.without_file,
         "tree": made.tree,
+        "verdict": judged(made.seen, now())["verdict"] if made.seen is not None else None,
     }
 
 
@@ -153,6 +175,7 @@ def check_as_dict(checked: Check) -> dict[str, object]:
         "lost": checked.lost.n,
         "wrong": checked.wrong.n,
         "not_handed_over": checked.not_handed_over,
+        "verdict": checked.verdict or None,
         "named": {
             "damaged": checked.damaged.named,
             "lost": checked.lost.named,
@@ -163,6 +186,7 @@ def check_as_dict(checked: Check) -> dict[str, object]:
 
 def _print_made(made: Handover, folder: Path) -> None:
     from migrator.report.plain import human_bytes
+    from migrator.report.verdict import judge
 
     click.echo(f"files        {made.files:>12,}  {human_bytes(made.bytes)}, each read and hashed")
     for name, lines in made.rows.items():
@@ -173,6 +197,8 @@ def _print_made(made: Handover, folder: Path) -> None:
     for name, hashes in (("damaged", made.damaged), ("lost", made.lost)):
         for sha256 in hashes[:SHOWN]:
             click.echo(f"  {name} {sha256}")
+    if made.seen is not None:
+        click.echo(f"\n{judge(made.seen).sentence}")
     place = shown(shlex.quote(str(folder)))
     click.echo(f"\nCheck it with: (cd {place} && sha256sum --check --quiet SHA256SUMS)")
 
@@ -191,15 +217,17 @@ def _print_check(checked: Check) -> None:
         click.echo("Do not trust this handover.")
     elif lacking := checked.not_handed_over:
         click.echo(
-            f"This handover is whole, but for {lacking:,} files that the archive had damaged "
-            "or lost when it was made."
+            f"This handover is as it was made, but for {lacking:,} files that the archive had "
+            "damaged or lost then."
         )
     else:
-        click.echo("This handover is whole.")
+        click.echo("This handover is as it was made.")
+    if checked.verdict:
+        click.echo(f"What it said then of the archive: {shown(checked.verdict)}")
 
 
 def _advise(made: Handover) -> None:
-    if made.exit_code:
+    if made.damaged or made.lost:
         note(
             "Files of the archive are damaged or lost, and were not handed over. "
             "`migrator verify --repair` fetches them again; then make the handover again."

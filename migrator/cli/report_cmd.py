@@ -13,6 +13,7 @@ from migrator.cli._common import ID, App, open_beside, pass_app
 
 if TYPE_CHECKING:
     from migrator.archive import Archive, RowFilter
+    from migrator.report.verdict import Verdict
 
 STATES = ["stored", "missing", "gone", "deleted", "failed", "pending"]
 SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more"]
@@ -40,6 +41,11 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
 @click.option("--problem", multiple=True, help="csv: only with this problem code, or none.")
 @click.option("--duplicates", is_flag=True, help="csv: only contents that an earlier one has.")
 @click.option(
+    "--accepted/--not-accepted",
+    default=None,
+    help="csv: only losses that somebody accepted, or only what nobody did.",
+)
+@click.option(
     "--spreadsheet", is_flag=True, help="csv: put ' before names that would count as formulas."
 )
 @click.option(
@@ -65,12 +71,13 @@ def report(
     compare: Path | None,
     later: Path | None,
     spreadsheet: bool,
-    **filters: tuple[str | int, ...] | bool,
-) -> None:
+    **filters: tuple[str | int, ...] | bool | None,
+) -> int:
     """Tell the ledger: what was listed, what is stored, what went wrong.
 
     Works while a run is at work, too. A filter may be given several times; different ones all
-    have to match.
+    have to match. Exits with 0 when the whole helpdesk was seen and nothing is open, else with 3,
+    6 or 8, whatever the format; with --compare always with 0.
 
     \b
     Example:
@@ -80,41 +87,48 @@ def report(
       migrator report --format csv --state missing --state gone
       migrator report --compare report-of-may.json
     """
-    only = _only(**filters) if any(filters.values()) else None
+    given = any(value not in (None, False, ()) for value in filters.values())
+    only = _only(**filters) if given or filters["accepted"] is False else None
     if (only is not None or spreadsheet) and form != "csv":
         raise click.UsageError("Filters and --spreadsheet are for a CSV: add --format csv.")
     if later is not None and compare is None:
         raise click.UsageError("--with is the later of two: name the earlier one with --compare.")
     if compare is not None:
         _output.write(_compared(app, form, compare, later), output)
-        return
+        return 0
     config, archive = open_beside(app)
     with archive:
         if form == "csv":
-            pieces = _csv(archive, only, spreadsheet=spreadsheet)
+            verdict, pieces = _csv(archive, only, spreadsheet=spreadsheet)
         else:
-            pieces = _told(archive, form, posts=config.kayako.posts)
+            verdict, pieces = _told(archive, form, posts=config.kayako.posts)
         _output.write(pieces, output)
+    return verdict.exit_code
 
 
-def _csv(archive: Archive, only: RowFilter | None, *, spreadsheet: bool) -> Iterator[str]:
+def _csv(
+    archive: Archive, only: RowFilter | None, *, spreadsheet: bool
+) -> tuple[Verdict, Iterator[str]]:
     from migrator.archive import EVERYTHING
     from migrator.report import to_csv
+    from migrator.report.verdict import judge, look
 
-    return to_csv(archive.ledger, only or EVERYTHING, spreadsheet=spreadsheet)
+    verdict = judge(archive.ledger.together(lambda: look(archive)))
+    return verdict, to_csv(archive.ledger, only or EVERYTHING, spreadsheet=spreadsheet)
 
 
-def _told(archive: Archive, form: str, *, posts: bool) -> Iterator[str]:
+def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterator[str]]:
     from migrator.report import build, render, to_json
 
+    made = build(archive, behind=form == "html", posts=posts)
     if form == "html":
         from migrator.report.html import render_report
 
-        return render_report(build(archive, behind=True, posts=posts))
-    return iter([(to_json if form == "json" else render)(build(archive, posts=posts))])
+        return made.verdict, render_report(made)
+    return made.verdict, iter([(to_json if form == "json" else render)(made)])
 
 
-def _only(**filters: tuple[str | int, ...] | bool) -> RowFilter:
+def _only(**filters: tuple[str | int, ...] | bool | None) -> RowFilter:
     """Translate the options: what was not given asks for nothing, and "none" is the key ""."""
     from migrator.archive import RowFilter
     from migrator.report.behind import NONE
@@ -132,7 +146,8 @@ def _only(**filters: tuple[str | int, ...] | bool) -> RowFilter:
         for name, given in filters.items()
         if isinstance(given, tuple) and given
     }
-    return RowFilter(duplicates=bool(filters["duplicates"]), **wanted)  # type: ignore[arg-type]
+    duplicates, accepted = bool(filters["duplicates"]), filters["accepted"]
+    return RowFilter(duplicates=duplicates, accepted=accepted, **wanted)  # type: ignore[arg-type]
 
 
 def _compared(app: App, form: str, path: Path, later: Path | None) -> Iterator[str]:

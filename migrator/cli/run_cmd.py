@@ -13,8 +13,6 @@ from migrator.cli._common import App, pass_app
 from migrator.cli._scope import scope_options
 
 if TYPE_CHECKING:
-    from migrator.archive import Archive
-    from migrator.cli._tally import Expected
     from migrator.transfer.drift import Drift
     from migrator.transfer.planfile import PlanFile
     from migrator.transfer.result import RunOptions, RunResult
@@ -99,13 +97,13 @@ def run(
         options = replace(options, plan=checked_plan(plan_path, options))
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
-        with progress(app.log_format, plan=ahead(archive, options.plan)) as listener:
+        with progress(app.log_format) as listener:
             result = pull(settings_from(config), archive, options, listener)
         return conclude(archive, result, posts=options.posts)
 
 
 def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
-    """Print the closing ledger, then what the lists left open; gives the exit code.
+    """Print what the lists left open, then the closing ledger; gives the exit code.
 
     ``posts`` tells whether the run was to keep them. Raises what ended the run early, once the
     ledger is printed.
@@ -115,10 +113,10 @@ def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
     from migrator.report.text import render
 
     assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
-    click.echo(render(build(archive, posts=posts)), nl=False)
     if result.drift is not None:
         tell_drift(result.drift)
     tell_gaps(result)
+    click.echo(render(build(archive, posts=posts)), nl=False)
     if result.ended_by is not None:
         raise result.ended_by
     return result.exit_code
@@ -134,22 +132,6 @@ def checked_plan(path: Path, options: RunOptions) -> PlanFile:
     return plan
 
 
-def ahead(archive: Archive, plan: PlanFile | None) -> Expected | None:
-    """Tell what a run has to do by its plan, without what was settled since."""
-    from migrator.archive import UNFINISHED
-    from migrator.cli._tally import Expected
-
-    if plan is None:
-        return None
-    counts = archive.ledger.counts()
-    settled = [count for state, count in counts.items() if state not in UNFINISHED]
-    return Expected(
-        plan.head.tickets,
-        max(0, plan.head.attachments - sum(one.n for one in settled)),
-        max(0, plan.head.bytes - sum(one.bytes for one in settled)),
-    )
-
-
 def tell_drift(drift: Drift) -> None:
     """Print how the helpdesk differs from the plan of the run."""
     from migrator.cli._common import shown
@@ -162,7 +144,7 @@ def tell_drift(drift: Drift) -> None:
         for name, found in kinds
         if found is not None
     ]
-    click.echo(f"\nSince the plan: {', '.join(told)}")
+    click.echo(f"Since the plan: {', '.join(told)}")
     for name, found in kinds:
         if found is None:
             click.echo("  What has vanished is not known: not everything was listed.")
@@ -173,6 +155,7 @@ def tell_drift(drift: Drift) -> None:
             click.echo(f"  {name}: {shown(text)}")
         if found.n > len(found.first):
             click.echo(f"  {name}: and {found.n - len(found.first):,} more")
+    click.echo()
 
 
 def tell_gaps(result: RunResult) -> None:
@@ -182,24 +165,26 @@ def tell_gaps(result: RunResult) -> None:
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
     gaps += [f"row {key} of the list: {text}" for key, text in sorted(result.unreadable.items())]
     if gaps:
-        click.echo(f"\nTickets that could not be listed: {len(gaps):,}")
+        click.echo(f"Tickets that could not be listed: {len(gaps):,}")
         for gap in gaps[:50]:
             click.echo(f"  {shown(gap)}")
     if result.threads_missing:
         click.echo(
-            f"\nThreads missing: {len(result.threads_missing):,}; the next run tries again. "
+            f"Threads missing: {len(result.threads_missing):,}; the next run tries again. "
             "Attachments are not affected."
         )
         for key, text in sorted(result.threads_missing.items())[:10]:
             click.echo(f"  ticket {key}: {shown(text)}")
     if result.short:
-        click.echo(f"\nThe source counts {result.short:,} tickets more than it lists.")
+        click.echo(f"The source counts {result.short:,} tickets more than it lists.")
     if result.changed:
         first = ", ".join(map(str, sorted(result.changed)[:10]))
         more = f" and {len(result.changed) - 10:,} more" if len(result.changed) > 10 else ""
         click.echo(
-            f"\nListed as other files than those that we held: {len(result.changed):,} (attachment "
+            f"Listed as other files than those that we held: {len(result.changed):,} (attachment "
             f"{first}{more}). They were fetched anew, and what was held before is kept."
         )
     if result.deleted:
-        click.echo(f"\nDeleted at the source since: {result.deleted:,}; their bytes are kept.")
+        click.echo(f"Deleted at the source since: {result.deleted:,}; their bytes are kept.")
+    if gaps or result.threads_missing or result.short or result.deleted:
+        click.echo()

@@ -59,21 +59,27 @@ def _lines(archive: Archive, unread: int | None) -> list[str]:
     from migrator.archive.lock import holder
     from migrator.cli._common import shown
     from migrator.cli._dashboard import dashboard, terminal
-    from migrator.report.model import cut, gaps
-    from migrator.report.text import describe_run, ledger
-    from migrator.report.verdict import closing
+    from migrator.report.text import ledger
+    from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines
 
-    runs, counts, on = archive.ledger.runs(1), archive.ledger.counts(), terminal()
-    owner, last = holder(archive.path), runs[0] if runs else None
+    seen = archive.ledger.together(lambda: look(archive))
+    owner, last, on = holder(archive.path), seen.last, terminal()
+    progress = []
+    if seen.at_work:
+        age = now() - seen.progress_at if seen.progress_at is not None else None
+        progress = [f"Progress: {how_far(seen.progress, age=age)}."]
     return [
         f"Archive {shown(str(archive.path))}",
         _describe(owner) if owner is not None else "No run is at work.",
-        describe_run(last) if last else "There has been no run yet.",
+        describe_run(last, at_work=seen.at_work) if last else "There has been no run yet.",
+        *progress,
         *_sync_lines(archive),
+        *proof_lines(seen),
         "",
-        *(ledger(counts) if on is None else dashboard(counts, on)),
+        *(ledger(seen.counts) if on is None else dashboard(seen.counts, on)),
         *([f"\nThreads missing: {unread:,}; the next run reads them."] if unread else []),
-        *([] if on is None else ["", closing(counts, gaps(last), cut=cut(last))]),
+        "",
+        judge(seen).sentence,
     ]
 
 
@@ -101,26 +107,25 @@ def _describe(owner: Holder) -> str:
 
 def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
     from migrator.archive.lock import holder
-    from migrator.report import exit_code
-    from migrator.report.machine import run_facts
-    from migrator.report.model import gaps
+    from migrator.report.machine import judged, run_facts
+    from migrator.report.verdict import gaps, judge, look
 
-    counts = archive.ledger.counts()
-    runs = archive.ledger.runs(1)
-    left = gaps(runs[0] if runs else None)
+    seen = archive.ledger.together(lambda: look(archive))
     marks = {name: archive.ledger.mark(name) for name in ("success", "watermark", "full_pass")}
     at = {name: (iso_time(mark.value) or None) if mark else None for name, mark in marks.items()}
-    owner = holder(archive.path)
+    owner, helpdesk = holder(archive.path), archive.proof.helpdesk()
     return {
         "archive": str(archive.path),
         "held_by": asdict(owner) if owner else None,
-        "exit_code": 3 if left else exit_code(counts),
-        "gaps": left,
-        "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in counts.items()},
+        "exit_code": judge(seen).exit_code,
+        "gaps": gaps(seen.last),
+        "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in seen.counts.items()},
         "threads_missing": unread,
-        "last_run": run_facts(runs[0] if runs else None),
+        "last_run": run_facts(seen.last),
         "last_success": at["success"],
         "last_success_age": _success_age(archive),
         "last_full_pass": at["full_pass"],
         "watermark": at["watermark"],
+        **judged(seen, now()),
+        "helpdesk": helpdesk.address if helpdesk else None,
     }

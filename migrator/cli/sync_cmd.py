@@ -10,8 +10,9 @@ import click
 from migrator.cli._common import App, duration, pass_app
 
 if TYPE_CHECKING:
+    from migrator.archive import Archive
     from migrator.config import Config
-    from migrator.events import Event, Listener
+    from migrator.events import AttachmentSettled, Event, Listener
     from migrator.transfer.result import RunResult
     from migrator.transfer.stop import Stop
 
@@ -109,18 +110,19 @@ async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
         with progress(app.log_format) as listener:
             heard = _Heard(listener)
             result = await sync_within(config, archive, heard, stop, **wishes)
-        _tell(heard, result)
+        _tell(heard, result, archive)
     return result
 
 
 class _Heard:
-    """Passes events on and remembers what this sync stored, and what it could not."""
+    """Passes events on and remembers what this sync stored, and what is newly lost or failing."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self.stored = 0
         self.bytes = 0
-        self.others = 0
+        self.new = 0
+        self.failed = 0
         self.troubles: list[str] = []
 
     def __call__(self, event: Event, /) -> None:
@@ -130,8 +132,9 @@ class _Heard:
             if event.state == "stored":
                 self.stored += 1
                 self.bytes += event.received
-            else:
-                self.others += 1
+            elif _is_new(event):
+                self.new += 1
+                self.failed += event.state == "failed"
                 place = f"ticket {event.ticket_id}, attachment {event.attachment_id}"
                 why = event.detail or event.problem or ""
                 if len(self.troubles) < TROUBLES_SHOWN:
@@ -139,13 +142,22 @@ class _Heard:
         self._listener(event)
 
 
-def _tell(heard: _Heard, result: RunResult) -> None:
+def _is_new(event: AttachmentSettled) -> bool:
+    """Tell whether a failure or loss is another one than the runs before have told.
+
+    What was tried before and did not fail was missing or gone then.
+    """
+    failing = event.since is not None
+    return not failing if event.state == "failed" else failing or not event.tried
+
+
+def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
     """Print one round in a few lines; the cost must not grow with the archive."""
     from migrator.archive import State
     from migrator.cli._common import shown
     from migrator.cli.run_cmd import tell_gaps
     from migrator.report.plain import human_bytes, iso_time
-    from migrator.report.verdict import sentence, total
+    from migrator.report.verdict import total
 
     click.echo(
         f"{iso_time(result.started)} sync {result.run_id}: {result.tickets:,} tickets listed, "
@@ -153,10 +165,33 @@ def _tell(heard: _Heard, result: RunResult) -> None:
     )
     held = " + ".join(f"{result.counts[State(name)].n:,} {name}" for name in SUM)
     click.echo(f"listed {total(result.counts).n:,} = {held}")
-    if heard.others:
-        click.echo(f"\nNot stored by this sync: {heard.others:,}")
+    if heard.new:
+        click.echo(f"\nNew: {heard.new:,} attachments could not be stored")
         for trouble in heard.troubles:
             click.echo(f"  {shown(trouble)}")
+        if heard.new > len(heard.troubles):
+            click.echo(f"  and {heard.new - len(heard.troubles):,} more")
+    if known := _still_failing(archive, heard.failed):
+        click.echo(f"\n{known}")
+    if heard.new or known:
+        click.echo()
     tell_gaps(result)
-    if result.proven:
-        click.echo(sentence(result.counts))
+    if result.verdict is not None:
+        click.echo(result.verdict.sentence)
+
+
+def _still_failing(archive: Archive, new: int) -> str:
+    """Tell in a line of the attachments that failed before this sync, and still do."""
+    from migrator.cli._common import now
+    from migrator.report.plain import iso_time
+
+    failing = archive.ledger.failing()
+    if failing.n <= new:
+        return ""
+    later = failing.next_try is not None and failing.next_try > now()
+    due = f"is due {iso_time(failing.next_try)}" if later else "is that of the next sync"
+    since = f", oldest since {iso_time(failing.since)[:10]}" if failing.since else ""
+    return (
+        f"{failing.n - new:,} still failing{since}; the next try {due}; `migrator run --recheck` "
+        "asks at once"
+    )

@@ -9,14 +9,12 @@ if TYPE_CHECKING:
     from migrator.report.machine import to_csv, to_json
     from migrator.report.model import Report, build
     from migrator.report.text import render
-    from migrator.report.verdict import exit_code
 
-__all__ = ["Report", "build", "exit_code", "render", "to_csv", "to_json"]
+__all__ = ["Report", "build", "render", "to_csv", "to_json"]
 
 _HOME = {
     "Report": "model",
     "build": "model",
-    "exit_code": "verdict",
     "render": "text",
     "to_csv": "machine",
     "to_json": "machine",

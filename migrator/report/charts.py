@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from migrator.report.plain import shares
+
 Tone = Literal[
     "stored", "missing", "gone", "deleted", "failed", "pending", "count", "bytes", "saved"
 ]
@@ -156,8 +158,10 @@ def balance(title: str, parts: Sequence[tuple[str, Tone, int]], unit: str) -> Ba
     for (label, tone, _), width in zip(present, widths, strict=True):
         placed.append(Part(label, tone, round(x, 3), round(width, 3)))
         x += width
+    written = shares([amount for _, _, amount in present])
     told = ", ".join(
-        f"{label} {amount:,} ({percent(amount, whole)})" for label, _, amount in present
+        f"{label} {amount:,} ({share})"
+        for (label, _, amount), share in zip(present, written, strict=True)
     )
     description = f"{unit}: {told or 'none'}."
     return Balance(title, description, tuple(placed), min(exact, default=LEAST) < LEAST)
@@ -209,13 +213,19 @@ def _told(
     """Say what the first bars show."""
     if not rows:
         return "Nothing to show."
-    told = []
-    for label, amounts in rows[:_TOLD]:
-        parts = zip(amounts, wholes, measures, strict=True)
-        told.append(
-            f"{label}: "
-            + ", ".join(f"{percent(n, whole)} of {one.name}" for n, whole, one in parts)
+    columns_ = [
+        shares([*some, max(0, whole - sum(some))])
+        for some, whole in zip(
+            zip(*(amounts for _, amounts in rows), strict=True), wholes, strict=True
         )
+    ]
+    told = [
+        f"{label}: "
+        + ", ".join(
+            f"{some[index]} of {one.name}" for some, one in zip(columns_, measures, strict=True)
+        )
+        for index, (label, _) in enumerate(rows[:_TOLD])
+    ]
     more = len(rows) - _TOLD
     return "; ".join(told) + (f"; and {more} more in the table." if more > 0 else ".")
 
@@ -284,12 +294,5 @@ def _ticks(labels: Sequence[str]) -> tuple[Tick, ...]:
 
 
 def percent(part: int, whole: int) -> str:
-    """Write a share; what is not nothing is never 0 %, and what is not all never 100 %."""
-    if not whole or not part:
-        return "0 %"
-    share = part * 100 / whole
-    if part < whole and share > 99.9:
-        return "> 99.9 %"
-    if share < 0.1:
-        return "< 0.1 %"
-    return f"{share:.1f} %" if share < 9.95 or 99 <= share < 100 else f"{share:.0f} %"
+    """Write one share; it adds up to 100 % with what is left."""
+    return shares([part, max(0, whole - part)])[0]

@@ -22,8 +22,10 @@ from migrator.archive.handing import TEMP, Outbox
 from migrator.archive.records import Row, Verdict
 from migrator.errors import ConfigError, Interrupted
 from migrator.report.handover_rows import Lists
+from migrator.report.machine import judged
 from migrator.report.plain import iso_time
 from migrator.report.safe_names import DEPARTMENT_BYTES, numbered, ticket_folder
+from migrator.report.verdict import DAMAGED, Seen, judge, look, proof_lines
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -34,6 +36,8 @@ SUMS = "SHA256SUMS"
 README = "README.md"
 FILES, TREE = "files", "tree"
 _BATCH = 256
+_VERDICT = "<!-- verdict -->"
+"""Stands in HANDOVER.md where the README of a handover says how complete it is."""
 
 Tell = Callable[[str, int, Verdict, int], None]
 """Is told of every file: its SHA-256, size in bytes, verdict, and how many there are."""
@@ -46,7 +50,8 @@ class Handover:
     """What was handed over; ``damaged`` and ``lost`` are hashes of files that were not.
 
     ``files`` and ``bytes`` count different contents. ``rows`` counts lines by list.
-    ``without_file`` are attachments whose line in the manifest names no file.
+    ``without_file`` are attachments whose line in the manifest names no file. ``seen`` is what
+    may be said of the archive rests on, what was read for the handover included.
     """
 
     files: int = 0
@@ -56,11 +61,12 @@ class Handover:
     rows: dict[str, int] = field(default_factory=dict)
     without_file: int = 0
     tree: int = 0
+    seen: Seen | None = None
 
     @property
     def exit_code(self) -> int:
-        """6 when the archive had no good bytes of what it says it stored, else 0."""
-        return 6 if self.damaged or self.lost else 0
+        """6 when the archive had no good bytes of what it says it stored, else the verdict's."""
+        return judge(self.seen).exit_code if self.seen is not None else DAMAGED
 
 
 def path_of(sha256: str) -> str:
@@ -140,14 +146,19 @@ def hand_over(archive: Archive, root: Path, documents: Documents, options: Optio
     return _Work(archive, root, documents, options)()
 
 
+def _said(seen: Seen) -> list[str]:
+    """Say what may be said of the archive, as paragraphs of the README."""
+    return [f"**{judge(seen).sentence}**", " ".join(proof_lines(seen))]
+
+
 class _Work:
     """One handover in the making."""
 
     def __init__(
         self, archive: Archive, root: Path, documents: Documents, options: Options
     ) -> None:
-        runs = archive.ledger.runs(1)
-        self._source = runs[0].source if runs else ""
+        helpdesk, runs = archive.proof.helpdesk(), archive.ledger.runs(1)
+        self._source = helpdesk.address if helpdesk else runs[0].source if runs else ""
         marker = claim(root, archive.path, self._source)
         self._archive = archive
         self._documents = documents
@@ -173,8 +184,11 @@ class _Work:
             self._make_tree()
         for name, pieces in self._documents().items():
             self._write(name, pieces)
+        archive, bad = self._archive, len(self._result.damaged) + len(self._result.lost)
+        seen = archive.ledger.together(lambda: look(archive, damaged=bad))
+        self._result.seen = seen
         text = Path(__file__).with_name("HANDOVER.md").read_text(encoding="utf-8")
-        self._write(README, [text])
+        self._write(README, [text.replace(_VERDICT, "\n\n".join(_said(seen)), 1)])
         self._out.write(SUMS, self._sum_lines())
         self._mark(finished=True)
         self._out.finish()
@@ -202,6 +216,9 @@ class _Work:
                 "lost": len(self._result.lost),
                 "lines": self._result.rows,
             }
+            if (seen := self._result.seen) is not None:
+                told = judged(seen, self._options.now)
+                facts |= {key: told[key] for key in ("verdict", "scope", "proof", "accepted")}
         self._out.write(MARKER, [json.dumps(facts, indent=2) + "\n"])
 
     def _write(self, name: str, pieces: Iterable[str]) -> None:

@@ -40,7 +40,8 @@ class Faults:
 class Check:
     """What reading a handover again has shown; ``finished`` is what it says of itself.
 
-    ``not_handed_over`` contents were damaged or lost in the archive when it was made, as it says.
+    ``not_handed_over`` contents were damaged or lost in the archive when it was made, as it says,
+    and ``verdict`` is what it says of the archive.
     ``wrong`` are things that do not fit together: lines that cannot be read, numbers that do not
     add up, names that lead nowhere.
     """
@@ -52,6 +53,7 @@ class Check:
     lost: Faults = field(default_factory=Faults)
     wrong: Faults = field(default_factory=Faults)
     not_handed_over: int = 0
+    verdict: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -72,6 +74,9 @@ def check(
     found = Check(finished=marker.get("finished") is True)
     for name in ("damaged", "lost"):
         found.not_handed_over += number if isinstance(number := marker.get(name), int) else 0
+    verdict = marker.get("verdict")
+    if isinstance(verdict, dict) and isinstance(verdict.get("sentence"), str):
+        found.verdict = verdict["sentence"]
     if not found.finished:
         found.wrong.add(f"{MARKER}: the handover was not finished; make it again")
     _Reader(root, marker, found, tell, stopped)()

@@ -59,12 +59,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["commands"] = _commands
+    environment.filters["commands"] = commands
     environment.globals |= {"style": Markup(style), "style_hash": digest}  # noqa: S704 - ours
     return environment.get_template("report.html")
 
 
-def _commands(text: str) -> Markup:
+def commands(text: str) -> Markup:
     """Escape a text of ours, in which commands stand between backticks."""
     parts = re.split("`([^`]*)`", text)
     marked = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from migrator.archive.records import Count, Group
 from migrator.report import charts
 from migrator.report.page import Cell, Exhibit, Kind, Table, cut
-from migrator.report.plain import brief, human_bytes, iso_time
+from migrator.report.plain import brief, human_bytes, iso_time, shares
 
 ROWS_SHOWN = 50
 """How many groups a table lists."""
@@ -122,26 +122,29 @@ def _table(
         ("Bytes", "number"),
         ("Share", "number"),
     )
-    shown, rest = groups[:ROWS_SHOWN], groups[ROWS_SHOWN:]
-    rows = [
-        _line(group_name(one), one.n, one.bytes, whole, links.get((dimension, one.key)))
-        for one in shown
-    ]
+    shown, rest = list(groups[:ROWS_SHOWN]), groups[ROWS_SHOWN:]
+    hrefs = [links.get((dimension, one.key)) for one in shown]
     if rest:
-        rows.append(_line(f"{len(rest):,} others", *_pair(total(rest)), whole, None))
+        shown.append(Group("", f"{len(rest):,} others", *_pair(total(rest))))
+        hrefs.append(None)
+    written = shares([one.bytes for one in shown])
+    rows = [
+        _line(group_name(one), one.n, one.bytes, share, href)
+        for one, share, href in zip(shown, written, hrefs, strict=True)
+    ]
     return Table(
         f"Attachments and bytes {title.lower()}; the share is of the bytes",
         head,
         tuple(rows),
-        foot=_line("All", *_pair(whole), whole, None),
+        foot=_line("All", *_pair(whole), shares([whole.bytes])[0], None),
         notes=cut(len(groups), ROWS_SHOWN, "groups"),
     )
 
 
-def _line(name: str, n: int, size: int, whole: Count, href: str | None) -> tuple[Cell, ...]:
+def _line(name: str, n: int, size: int, share: str, href: str | None) -> tuple[Cell, ...]:
     return (
         Cell(name, "name"),
         Cell(f"{n:,}", "number", href),
         Cell(human_bytes(size), "number", href),
-        Cell(charts.percent(size, whole.bytes), "number"),
+        Cell(share, "number"),
     )

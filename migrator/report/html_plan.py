@@ -14,15 +14,15 @@ from migrator.report.page import (
     Exhibit,
     Figure,
     Kind,
-    Mood,
     Page,
     Section,
     Table,
     cut,
 )
-from migrator.report.plain import brief, human_bytes, human_duration
+from migrator.report.plain import brief, human_bytes, human_duration, shares
 from migrator.report.plan_model import Plan
 from migrator.report.plan_text import partial
+from migrator.report.verdict import Mood
 
 _NO_ROWS: Links = {}
 _TITLES = {
@@ -163,6 +163,9 @@ def _opening(plan: Plan) -> Exhibit:
             "a rule forbids it, see `migrator rule list`",
         ),
     )
+    listed = plan.listed.n
+    left = max(0, listed - sum(count.n for _, _, _, count, _ in rows))
+    written = shares([*(count.n for _, _, _, count, _ in rows), left])
     table = Table(
         "Attachments by Tickiti's rules for downloads",
         (
@@ -175,14 +178,14 @@ def _opening(plan: Plan) -> Exhibit:
             (
                 Cell(name, tone=tone, note=meaning),
                 *_amounts(count, _link(plan, key)),
-                Cell(charts.percent(count.n, plan.listed.n), "number"),
+                Cell(share, "number"),
             )
-            for key, name, tone, count, meaning in rows
+            for (key, name, tone, count, meaning), share in zip(rows, written, strict=False)
         ),
         foot=(
             Cell("listed", note="all attachments in scope"),
             *_amounts(plan.listed),
-            Cell(charts.percent(plan.listed.n, plan.listed.n), "number"),
+            Cell(shares([listed])[0], "number"),
         ),
     )
     return Exhibit("answers", "What Tickiti will say to a download", chart=chart, table=table)

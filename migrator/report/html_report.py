@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -26,14 +25,14 @@ from migrator.report.page import (
     Exhibit,
     Figure,
     Kind,
-    Mood,
     Page,
     Section,
     Table,
     cut,
 )
-from migrator.report.plain import brief, human_bytes, human_duration
-from migrator.report.text import MEANING, ORDER, closing
+from migrator.report.plain import brief, human_bytes, human_duration, shares
+from migrator.report.text import MEANING, ORDER, ticket_figures
+from migrator.report.verdict import CHECKS, describe_check, limits
 
 ATTENTION_SHOWN = 200
 UNLISTED_SHOWN = 50
@@ -43,12 +42,6 @@ WHY = 200
 """How many characters of a reason are shown where it matters most."""
 _WORD = 80
 
-_WORDS: Mapping[Mood, str] = {
-    "good": "Complete",
-    "warn": "Complete, with losses at the source",
-    "bad": "Not complete",
-    "calm": "Nothing listed yet",
-}
 _NOUNS = {
     "state": "State",
     "problem": "Problem",
@@ -73,29 +66,30 @@ _ROW_HEAD: tuple[tuple[str, Kind], ...] = (
 
 def page(report: Report) -> Page:
     """Arrange the report so that what a manager asks first comes first."""
-    links = _links(report)
-    mood = _mood(report)
+    links, verdict = _links(report), report.verdict
     chapters = (
         ("attention", "What needs attention", _troubles(report, links)),
+        ("checked", "What was seen and checked", _checked(report)),
         ("contents", "What there is", _breakdowns(report, links)),
-        ("work", "Pace and disk", _work(report, links)),
+        ("work", "Pace and equal contents", _work(report, links)),
     )
     sections = [Section(id_, title, tuple(made)) for id_, title, made in chapters]
     held = _held(report)
     return Page(
         title="Ledger of the migration",
         facts=tuple(_facts(report)),
-        mood=mood,
-        word=_WORDS[mood],
-        sentence=_sentence(report),
+        mood=verdict.mood,
+        word=verdict.word,
+        sentence=verdict.rest,
         warnings=(),
         opening=_balance(report, links),
         figures=tuple(_figures(report, links)),
         sections=tuple(section for section in sections if section.exhibits),
         behind=tuple(_behind(report, links)),
         sign=(
-            f"{report.listed.n:,} attachments listed by the source: {held:,} in the archive, "
-            f"{report.attention_total:,} failed, missing or gone, "
+            f"{verdict.word}. {report.listed.n:,} attachments listed by the source: {held:,} in "
+            f"the archive, {report.attention_total:,} failed, missing or gone, of which "
+            f"{report.accepted_total:,} accepted as lost, "
             f"{report.states[State.PENDING].n:,} pending. As of {moment(report.generated_at)} UTC."
         ),
     )
@@ -107,27 +101,16 @@ def _links(report: Report) -> Links:
     return {key: f"rows-{number}" for number, key in enumerate(present, 1)}
 
 
-def _mood(report: Report) -> Mood:
-    if not report.exit_code:
-        return "calm" if not report.listed.n else "warn" if report.cut else "good"
-    unfinished = report.states[State.PENDING].n + report.states[State.FAILED].n
-    return "bad" if unfinished or report.gaps else "warn"
-
-
-def _sentence(report: Report) -> str:
-    """Say the verdict without the word that stands above it."""
-    told = re.sub("^(Not complete: |Complete: |Complete, but )", "", closing(report))
-    return told[0].upper() + told[1:]
-
-
 def _held(report: Report) -> int:
     return report.states[State.STORED].n + report.states[State.DELETED].n
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "Archive", brief(report.archive)
-    if report.last_run:
-        yield "Source", brief(report.last_run.source)
+    if report.helpdesk or report.last_run:
+        yield "Source", brief(report.helpdesk or (report.last_run and report.last_run.source) or "")
+    if report.last_run and (words := limits(report.last_run.scope)):
+        yield "Last run looked at", "; ".join(words)
     yield "As of", f"{moment(report.generated_at)} UTC"
 
 
@@ -138,14 +121,17 @@ def _balance(report: Report, links: Links) -> Exhibit:
         [(state.value, state.value, report.states[state].n) for state in ORDER],
         f"{listed.n:,} attachments listed",
     )
+    counts = [report.states[state] for state in ORDER]
     rows = tuple(
         (
             Cell(state.value, tone=state.value, note=MEANING[state]),
             Cell(f"{count.n:,}", "number", links.get(("state", state.value))),
             Cell(human_bytes(count.bytes), "number", links.get(("state", state.value))),
-            Cell(charts.percent(count.n, listed.n), "number"),
+            Cell(share, "number"),
         )
-        for state, count in ((state, report.states[state]) for state in ORDER)
+        for state, count, share in zip(
+            ORDER, counts, shares([count.n for count in counts]), strict=True
+        )
     )
     table = Table(
         "Listed = stored + missing + gone + deleted + failed + pending",
@@ -155,7 +141,7 @@ def _balance(report: Report, links: Links) -> Exhibit:
             Cell("listed", note="all that the source ever listed"),
             Cell(f"{listed.n:,}", "number"),
             Cell(human_bytes(listed.bytes), "number"),
-            Cell(charts.percent(listed.n, listed.n), "number"),
+            Cell(shares([listed.n])[0], "number"),
         ),
     )
     return Exhibit("balance", "The balance", chart=chart, table=table)
@@ -167,14 +153,18 @@ def _figures(report: Report, links: Links) -> Iterator[Figure]:
     share = f"{charts.percent(held, listed.n)} of all that was listed"
     yield Figure("In the archive", f"{held:,}", share, links.get(("state", State.STORED.value)))
     trouble = report.attention_total
-    href = "troubles" if report.attention else None
-    yield Figure("Failed, missing, gone", f"{trouble:,}", "named below" if trouble else "", href)
+    href = "troubles" if report.attention else "accepted" if report.accepted else None
+    named = "named below" if trouble else ""
+    if settled := report.accepted_total:
+        named = f"{settled:,} of them accepted as lost"
+    yield Figure("Failed, missing, gone", f"{trouble:,}", named, href)
     threads = f"{report.threads_missing:,} without posts" if report.threads_missing else ""
-    yield Figure("Tickets", f"{report.tickets:,}", threads)
-    saved = f"{human_bytes(report.duplicates.bytes)} saved: equal files are kept once"
-    yield Figure("Files on disk", f"{report.files.n:,}", saved, "duplicates")
+    yield Figure("Tickets in the archive", f"{report.tickets.known:,}", threads, "tickets")
+    size = f"{human_bytes(report.files.bytes)}; equal ones are kept once"
+    yield Figure("Different contents", f"{report.files.n:,}", size, "duplicates")
     if run := report.last_run:
-        took, end = "not finished", f"begun {moment(run.started_at)}"
+        took = "at work" if report.seen.at_work else "killed before its end"
+        end = f"begun {moment(run.started_at)}"
         if run.finished_at is not None:
             took = human_duration(run.finished_at - run.started_at)
             end += f", exit code {run.exit_code}"
@@ -187,16 +177,28 @@ def _troubles(report: Report, links: Links) -> Iterator[Exhibit]:
     if unlisted := _unlisted(report):
         yield unlisted
     if report.attention:
-        rows, total = report.attention[:ATTENTION_SHOWN], report.attention_total
+        rows = report.attention[:ATTENTION_SHOWN]
+        total = report.attention_total - report.accepted_total
         table = Table(
             "What could not be kept, and why",
             _ROW_HEAD,
             tuple(_row(row, why=WHY) for row in rows),
             notes=cut(total, len(rows), "attachments"),
-            command="migrator report --format csv --state failed --state missing --state gone",
+            command="migrator report --format csv --state failed --state missing --state gone "
+            "--not-accepted",
             wide=True,
         )
         yield Exhibit("troubles", "Failed, missing and gone", table=table)
+    if report.accepted:
+        table = Table(
+            "Losses that somebody accepted: when, who and why",
+            _ROW_HEAD,
+            tuple(_row(row, why=WHY) for row in report.accepted),
+            notes=cut(report.accepted_total, len(report.accepted), "attachments"),
+            command="migrator report --format csv --accepted",
+            wide=True,
+        )
+        yield Exhibit("accepted", "Accepted as lost", table=table)
 
 
 def _problems(report: Report, links: Links) -> Exhibit:
@@ -261,6 +263,34 @@ def _breakdowns(report: Report, links: Links) -> Iterator[Exhibit]:
     yield breakdown("size", "By size", report.sizes, links=links, largest=False)
 
 
+def _proof(report: Report) -> Exhibit:
+    """Tell when somebody last looked whether it is all true."""
+    table = Table(
+        "Verify reads our files again, audit asks the source for them again",
+        (("Check", "text"), ("What it found", "text")),
+        tuple((Cell(kind), Cell(describe_check(report.seen.checks.get(kind)))) for kind in CHECKS),
+    )
+    return Exhibit("proof", "Verify and audit", table=table)
+
+
+def _tickets(report: Report) -> Exhibit:
+    table = Table(
+        "Numbers of tickets differ, as they count different things at different times",
+        (("Tickets", "text"), ("Number", "number")),
+        tuple(
+            (Cell(title, note=meaning), Cell(f"{n:,}", "number"))
+            for title, n, meaning in ticket_figures(report)
+        ),
+    )
+    return Exhibit("tickets", "Tickets", table=table)
+
+
+def _checked(report: Report) -> Iterator[Exhibit]:
+    yield _proof(report)
+    if report.tickets.known:
+        yield _tickets(report)
+
+
 def _work(report: Report, links: Links) -> Iterator[Exhibit]:
     if report.files.n:
         yield _duplicates(report, links)
@@ -271,34 +301,36 @@ def _work(report: Report, links: Links) -> Iterator[Exhibit]:
 def _duplicates(report: Report, links: Links) -> Exhibit:
     files, saved = report.files, report.duplicates
     chart = charts.balance(
-        "Bytes on disk and bytes saved",
-        [("kept on disk", "stored", files.bytes), ("saved", "saved", saved.bytes)],
+        "Bytes kept and bytes saved",
+        [("kept", "stored", files.bytes), ("saved", "saved", saved.bytes)],
         "Bytes of all attachments that we hold",
     )
     both = files.bytes + saved.bytes
+    kept_share, saved_share = shares([files.bytes, saved.bytes])
     href = links.get(("duplicate", ""))
     table = Table(
-        "Equal files are kept once, however many attachments share them",
+        "Equal files are kept once, however many attachments share them; sizes are those of the "
+        "contents, which take some more on a disk",
         (("What", "text"), ("Attachments", "number"), ("Bytes", "number"), ("Share", "number")),
         (
             (
-                Cell("Kept on disk", tone="stored"),
+                Cell("Kept", tone="stored"),
                 Cell(f"{files.n:,}", "number"),
                 Cell(human_bytes(files.bytes), "number"),
-                Cell(charts.percent(files.bytes, both), "number"),
+                Cell(kept_share, "number"),
             ),
             (
                 Cell("Saved", tone="saved"),
                 Cell(f"{saved.n:,}", "number", href),
                 Cell(human_bytes(saved.bytes), "number"),
-                Cell(charts.percent(saved.bytes, both), "number"),
+                Cell(saved_share, "number"),
             ),
         ),
         foot=(
             Cell("All that we hold"),
             Cell(f"{files.n + saved.n:,}", "number"),
             Cell(human_bytes(both), "number"),
-            Cell(charts.percent(both, both), "number"),
+            Cell(shares([both])[0], "number"),
         ),
     )
     return Exhibit("duplicates", "Duplicates", chart=chart, table=table)
@@ -392,5 +424,5 @@ def _row(row: Row, *, why: int = 0) -> Cells:
         Cell(human_bytes(size), "number"),
         Cell(brief(row.mime_type or row.declared_type, _WORD), "word"),
         Cell(row.state.value, tone=row.state.value if why else None),
-        Cell(brief(row.detail or row.problem or "", why or _WORD), "name"),
+        Cell(brief(row.accepted or row.detail or row.problem or "", why or _WORD), "name"),
     )

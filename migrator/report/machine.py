@@ -18,8 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from migrator.archive.records import EVERYTHING, Count, Row, RowFilter, RunInfo
-from migrator.report.model import Report
+from migrator.report.model import ATTENTION_SHOWN, Report
 from migrator.report.plain import iso_time
+from migrator.report.verdict import (
+    CHECKS,
+    Seen,
+    check_facts,
+    judge,
+    progress_facts,
+    scope_facts,
+)
 
 FORMAT = "migrator.report/1"
 COLUMNS = (
@@ -40,6 +48,8 @@ COLUMNS = (
     "attempts",
     "created_at",
     "stored_at",
+    "kind",
+    "accepted",
 )
 Column = Sequence[Any]
 
@@ -51,21 +61,25 @@ _NEEDS_QUOTES = re.compile(f"[{_SPECIAL}]").search
 
 def to_json(report: Report) -> str:
     """Write the report as a JSON document that ends with a line end."""
+    found, seen = report.verdict, report.seen
+    losses = sorted((*report.attention, *report.accepted), key=lambda row: row.id)
     document = {
         "format": FORMAT,
         "generated_at": iso_time(report.generated_at),
         "archive": report.archive,
-        "exit_code": report.exit_code,
+        "exit_code": found.exit_code,
         "listed": _count(report.listed),
         "states": {state.value: _count(count) for state, count in report.states.items()},
         "files": _count(report.files),
-        "tickets": report.tickets,
+        "tickets": report.tickets.known,
         "departments": [dataclasses.asdict(group) for group in report.departments],
         "types": [dataclasses.asdict(group) for group in report.types],
         "problems": [dataclasses.asdict(problem) for problem in report.problems],
         "attention": {
             "total": report.attention_total,
-            "rows": [dict(zip(COLUMNS, _values(row), strict=True)) for row in report.attention],
+            "rows": [
+                dict(zip(COLUMNS, _values(row), strict=True)) for row in losses[:ATTENTION_SHOWN]
+            ],
         },
         "gaps": report.gaps,
         "last_run": run_facts(report.last_run),
@@ -77,8 +91,26 @@ def to_json(report: Report) -> str:
             {"at": iso_time(one.at), "attachments": one.attachments, "bytes": one.bytes}
             for one in report.pace
         ],
+        "tickets_by": {
+            **report.tickets._asdict(),
+            "with_attachments": report.with_attachments,
+        },
+        **judged(seen, report.generated_at),
+        "helpdesk": report.helpdesk,
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def judged(seen: Seen, now: int) -> dict[str, object]:
+    """Tell what may be said of an archive and what it rests on, as keys of a document."""
+    found = judge(seen)
+    return {
+        "verdict": {"kind": found.kind, "sentence": found.sentence},
+        "scope": scope_facts(seen),
+        "proof": {kind: check_facts(seen.checks.get(kind)) for kind in CHECKS},
+        "accepted": {state.value: count.n for state, count in seen.accepted.items()},
+        "progress": progress_facts(seen, now),
+    }
 
 
 def run_facts(run: RunInfo | None) -> dict[str, object] | None:
@@ -175,6 +207,7 @@ _WRITERS: dict[str, Callable[[Column], list[str]]] = {
     "mime_type": _quoted,
     "problem": _quoted,
     "detail": _quoted,
+    "accepted": _quoted,
     "created_at": _times,
     "stored_at": _times,
 }
@@ -200,6 +233,8 @@ def _values(row: Row) -> tuple[object, ...]:
         row.attempts,
         iso_time(row.created_at) or None,
         iso_time(row.stored_at) or None,
+        row.kind,
+        row.accepted,
     )
 
 

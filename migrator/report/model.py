@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from migrator.archive.reading import Tickets
 from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, RunInfo, State
 from migrator.report import verdict
+from migrator.report.verdict import Seen, Verdict, look
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -54,12 +56,14 @@ class Sample:
 class Report:
     """The ledger at one moment; times are Unix seconds, sizes bytes.
 
-    ``files`` counts the different contents that are stored, ``duplicates`` the attachments
-    beyond the first of each content and the bytes saved by keeping it once. ``departments`` and
-    ``types`` are sorted by bytes, ``years`` ("" is unknown) and ``sizes`` in their order.
+    ``seen`` is what a verdict rests on. ``files`` counts the different contents that are stored,
+    ``duplicates`` the attachments beyond the first of each content and the bytes saved by keeping
+    it once. ``departments`` and ``types`` are sorted by bytes, ``years`` ("" is unknown) and
+    ``sizes`` in their order.
     ``pace`` is what the last run stored, in equal steps. ``threads_missing`` counts tickets whose
     posts are not read, None where posts are not kept. ``attention`` holds the first failed,
-    missing and gone ones.
+    missing and gone ones, ``accepted`` the first of those whose loss somebody accepted.
+    ``tickets`` are those of the archive, ``with_attachments`` of them have any.
 
     ``behind`` has the first rows behind figures, if they were asked for, by dimension and key:
     ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
@@ -68,10 +72,12 @@ class Report:
 
     archive: str
     generated_at: int
-    states: dict[State, Count]
+    seen: Seen
+    helpdesk: str | None
     files: Count
     duplicates: Count
-    tickets: int
+    tickets: Tickets
+    with_attachments: int
     threads_missing: int | None
     departments: tuple[Group, ...]
     types: tuple[Group, ...]
@@ -79,9 +85,19 @@ class Report:
     sizes: tuple[Group, ...]
     problems: tuple[Problem, ...]
     attention: tuple[Row, ...]
+    accepted: tuple[Row, ...]
     pace: tuple[PacePoint, ...]
-    last_run: RunInfo | None
     behind: Mapping[Key, Sample] = field(default_factory=dict)
+
+    @property
+    def states(self) -> Mapping[State, Count]:
+        """How many attachments are in each state, and their bytes."""
+        return self.seen.counts
+
+    @property
+    def last_run(self) -> RunInfo | None:
+        """The latest run, None before the first."""
+        return self.seen.last
 
     @property
     def breakdowns(self) -> dict[str, tuple[Group, ...]]:
@@ -104,84 +120,78 @@ class Report:
         return sum(self.states[state].n for state in verdict.ATTENTION)
 
     @property
+    def accepted_total(self) -> int:
+        """How many losses somebody accepted."""
+        return sum(count.n for count in self.seen.accepted.values())
+
+    @property
     def gaps(self) -> dict[str, int]:
         """What the lists of the last run left open, by kind; empty when nothing was."""
-        return gaps(self.last_run)
+        return verdict.gaps(self.last_run)
 
     @property
-    def cut(self) -> bool:
-        """Whether the last run was ended before it had seen everything."""
-        return cut(self.last_run)
-
-    @property
-    def exit_code(self) -> int:
-        """0 when the lists were whole and nothing is pending, failed, missing or gone, else 3."""
-        return 3 if self.gaps else verdict.exit_code(self.states)
-
-
-def cut(run: RunInfo | None) -> bool:
-    """Tell whether something ended a run before it had seen everything."""
-    return bool(((run.summary if run else None) or {}).get("ended_by"))
-
-
-def gaps(run: RunInfo | None) -> dict[str, int]:
-    """Count what the lists of a run left open: a ledger cannot balance what was never listed.
-
-    ``unlisted`` tickets did not name their attachments, ``unreadable`` rows of the ticket list
-    could not be rendered, and ``short`` tickets were counted by the source but not listed.
-    """
-    summary = (run.summary if run else None) or {}
-    found: dict[str, int] = {}
-    for name in ("unlisted", "unreadable", "short"):
-        value = summary.get(name)
-        count = len(value) if isinstance(value, dict) else value
-        if isinstance(count, int) and count:
-            found[name] = count
-    return found
+    def verdict(self) -> Verdict:
+        """What may be said of all that."""
+        return verdict.judge(self.seen)
 
 
 def build(
-    archive: Archive, *, now: int | None = None, behind: bool = False, posts: bool = True
+    archive: Archive,
+    *,
+    now: int | None = None,
+    behind: bool = False,
+    posts: bool = True,
+    damaged: int = 0,
 ) -> Report:
     """Read the ledger of ``archive`` at one moment; a run may be filling it at the same time.
 
     With ``behind`` the rows behind the figures as well, which takes a pass over all rows;
-    ``posts`` tells whether posts are kept.
+    ``posts`` tells whether posts are kept. ``damaged`` files were just found so by the caller.
     """
 
     def read() -> Report:
-        report = _build(archive, now, posts=posts)
+        report = _build(archive, now, posts=posts, damaged=damaged)
         return _with_rows(archive, report) if behind else report
 
     return archive.ledger.together(read)
 
 
-def _build(archive: Archive, now: int | None, *, posts: bool) -> Report:
-    ledger = archive.ledger
-    counts = ledger.counts()
-    runs = ledger.runs(1)
+def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> Report:
+    ledger, seen, helpdesk = (
+        archive.ledger,
+        look(archive, damaged=damaged),
+        archive.proof.helpdesk(),
+    )
+    counts, last = seen.counts, seen.last
     made = int(time.time()) if now is None else now
     files = Count(*ledger.unique_bytes())
     held = verdict.total({state: counts[state] for state in (State.STORED, State.DELETED)})
     listed = verdict.total(counts)
-    last = runs[0] if runs else None
+    any_lost = seen.open(*verdict.ATTENTION)
     return Report(
         archive=str(archive.path),
         generated_at=made,
-        states={state: counts[state] for state in State},
+        seen=seen,
+        helpdesk=helpdesk.address if helpdesk else None,
         files=files,
         duplicates=Count(held.n - files.n, held.bytes - files.bytes),
-        tickets=ledger.ticket_count(),
+        tickets=ledger.tickets(),
+        with_attachments=ledger.tickets_with_attachments(),
         threads_missing=archive.threads.count_unread() if posts else None,
         departments=_kept(told_apart(ledger.by_department()), listed),
         types=_kept(ledger.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(ledger.by_year()),
         sizes=tuple(ledger.by_size()),
         problems=tuple(Problem(*problem) for problem in ledger.problems()),
-        attention=tuple(ledger.rows(states=verdict.ATTENTION, limit=ATTENTION_SHOWN)),
+        attention=_losses(archive, accepted=False) if any_lost else (),
+        accepted=_losses(archive, accepted=True) if seen.accepted else (),
         pace=tuple(ledger.pace(last.started_at, last.finished_at)) if last else (),
-        last_run=last,
     )
+
+
+def _losses(archive: Archive, *, accepted: bool) -> tuple[Row, ...]:
+    only = RowFilter(states=frozenset(verdict.ATTENTION), accepted=accepted)
+    return tuple(archive.ledger.rows(only=only, limit=ATTENTION_SHOWN))
 
 
 def told_apart(departments: Sequence[Group]) -> list[Group]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from migrator.report.charts import Chart, Tone
+from migrator.report.verdict import Mood
 
 Kind = Literal["text", "number", "name", "word"]
-Mood = Literal["good", "warn", "bad", "calm"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 
@@ -72,3 +73,32 @@ def iso_time(seconds: int | None) -> str:
         return datetime.fromtimestamp(seconds, UTC).isoformat()[:19] + "Z"
     except (ValueError, OverflowError, OSError):
         return ""
+
+
+def shares(amounts: Sequence[int], *, digits: int = 1) -> list[str]:
+    """Write amounts as percentages that add up to 100, by the largest remainders.
+
+    What is not nothing is never 0 %, and what is not all never 100 %: these are written as
+    ``< 0.1 %`` and ``> 99.9 %``.
+    """
+    whole, unit = sum(amounts), 100 * 10**digits
+    if not whole:
+        return ["0 %"] * len(amounts)
+    parts = [divmod(amount * unit, whole) for amount in amounts]
+    by_rest = sorted(range(len(parts)), key=lambda index: -parts[index][1])
+    raised = set(by_rest[: unit - sum(part for part, _ in parts)])
+    return [
+        _share(amount, whole, parts[index][0] + (index in raised), digits)
+        for index, amount in enumerate(amounts)
+    ]
+
+
+def _share(amount: int, whole: int, part: int, digits: int) -> str:
+    least, unit = f"{10**-digits:.{digits}f} %", 100 * 10**digits
+    if amount in (0, whole):
+        return "100 %" if amount else "0 %"
+    if part == 0:
+        return f"< {least}"
+    if part == unit:
+        return f"> {100 - 10**-digits:.{digits}f} %"
+    return f"{part / 10**digits:.{digits}f} %"

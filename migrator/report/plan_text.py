@@ -86,7 +86,7 @@ def _expected(pace: Pace) -> str:
 def _disk(plan: Plan) -> str:
     disk = plan.disk
     how = "by names and sizes" if disk.method == "names" else f"by {disk.compared:,} compared pairs"
-    text = f"about {human_bytes(disk.deduped)} more"
+    text = f"about {human_bytes(disk.deduped)} more for contents"
     if disk.deduped != disk.plain:
         text += f" ({human_bytes(disk.plain)} if equal files were kept twice; estimated {how})"
     if disk.free is not None:

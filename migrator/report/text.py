@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from migrator.archive.records import Count, Group, Row, RunInfo, State
+from migrator.archive.records import Count, Group, Row, State
 from migrator.report import verdict
 from migrator.report.model import Report
-from migrator.report.plain import brief, human_bytes, human_duration, iso_time, shown
+from migrator.report.plain import brief, human_bytes, iso_time, shown
 
 GROUPS_SHOWN = 20
 _NAME = 255
@@ -25,7 +25,7 @@ MEANING = {
     State.MISSING: "listed by the source, which has no bytes for them",
     State.GONE: "dropped at the source before we had them",
     State.DELETED: "in the archive, no longer listed by the source",
-    State.FAILED: "could not be fetched; tried again by the next run",
+    State.FAILED: "could not be fetched; tried again at growing intervals",
     State.PENDING: "not fetched yet",
 }
 
@@ -37,19 +37,22 @@ def render(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     yield f"Ledger of {shown(report.archive)}, {iso_time(report.generated_at)}"
+    if report.helpdesk:
+        yield f"Helpdesk: {brief(report.helpdesk)}"
     yield ""
     yield from ledger(report.states)
     yield ""
+    yield from tickets(report)
     files = report.files
-    on_disk = f"{files.n:,} ({human_bytes(files.bytes)})"
-    yield f"Tickets: {report.tickets:,}. Different files on disk: {on_disk}."
+    yield f"Different contents: {files.n:,} ({human_bytes(files.bytes)}; a disk needs some more)."
     saved = report.duplicates
     if saved.n:
         yield f"Duplicates, kept once: {saved.n:,} attachments ({human_bytes(saved.bytes)} saved)."
     if report.threads_missing:
         yield f"Tickets whose posts have not been read yet: {report.threads_missing:,}."
     if report.last_run:
-        yield describe_run(report.last_run)
+        yield verdict.describe_run(report.last_run, at_work=report.seen.at_work)
+    yield from verdict.proof_lines(report.seen)
     yield from _groups("By department", report.departments)
     yield from _groups("By type", report.types)
     yield from _groups("By year", report.years)
@@ -59,17 +62,40 @@ def _lines(report: Report) -> Iterator[str]:
         yield from ("", "Problems")
         for problem in problems:
             yield f"  {problem.n:>12,}  {problem.state:<8}  {brief(problem.problem or '')}"
-    yield from _attention(report)
+    left = report.attention_total - report.accepted_total
+    yield from _losses("Failed, missing and gone", report.attention, left)
+    yield from _losses("Accepted as lost", report.accepted, report.accepted_total)
     yield ""
-    yield closing(report)
+    yield report.verdict.sentence
 
 
-def closing(report: Report) -> str:
-    """Say in one sentence how complete the migration is, the gaps of the lists included."""
-    return verdict.closing(report.states, report.gaps, cut=report.cut)
+def tickets(report: Report) -> Iterator[str]:
+    """Tell how many tickets there are, and the numbers of other meaning that differ from it."""
+    known = report.tickets.known
+    yield f"Tickets in the archive: {known:,}; with attachments: {report.with_attachments:,}."
+    others = [f"{title}: {n:,}" for title, n, _ in ticket_figures(report)[2:] if n != known]
+    if others:
+        yield f"  {'; '.join(others)}."
 
 
-def ledger(counts: dict[State, Count]) -> Iterator[str]:
+def ticket_figures(report: Report) -> list[tuple[str, int, str]]:
+    """Give all numbers of tickets that are known, as (title, number, meaning).
+
+    They differ because they count at different times and by different means.
+    """
+    found, asked = report.tickets, verdict.scope_facts(report.seen) or {}
+    given: list[tuple[str, object, str]] = [
+        ("in the archive", found.known, "all that any run met, without those merged into others"),
+        ("with attachments", report.with_attachments, "of these, what has a row in the ledger"),
+        ("listed by the last run", asked.get("tickets"), "whose attachments it asked for"),
+        ("counted by the source then", asked.get("helpdesk_tickets"), "in all its lists"),
+        ("deleted at the source", found.deleted or None, "in the archive all the same"),
+        ("merged into others", found.merged or None, "beside those in the archive"),
+    ]
+    return [(title, n, meaning) for title, n, meaning in given if isinstance(n, int)]
+
+
+def ledger(counts: Mapping[State, Count]) -> Iterator[str]:
     """Tell the sum line by line: listed = stored + missing + gone + deleted + failed + pending."""
     yield _sum_line(" ", "listed", verdict.total(counts), "all that the source ever listed")
     for sign, state in zip("=+++++", ORDER, strict=True):
@@ -78,15 +104,6 @@ def ledger(counts: dict[State, Count]) -> Iterator[str]:
 
 def _sum_line(sign: str, name: str, count: Count, meaning: str) -> str:
     return f"{sign} {name:<8} {count.n:>12,}  {human_bytes(count.bytes):>12}  {meaning}"
-
-
-def describe_run(run: RunInfo) -> str:
-    """Say in one line when the last run was and how it ended."""
-    began = f"Last run: {shown(run.kind)} {run.id}, begun {iso_time(run.started_at)}"
-    if run.finished_at is None:
-        return f"{began}, not finished."
-    took = human_duration(run.finished_at - run.started_at)
-    return f"{began}, ended after {took} with exit code {run.exit_code}."
 
 
 def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
@@ -101,19 +118,18 @@ def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
         yield f"  {n:>12,}  {human_bytes(size):>12}  ({len(rest):,} others)"
 
 
-def _attention(report: Report) -> Iterator[str]:
-    if not report.attention:
+def _losses(title: str, rows: Sequence[Row], total: int) -> Iterator[str]:
+    if not rows:
         return
-    total, named = report.attention_total, len(report.attention)
-    limit = "" if total <= named else f", the first {named:,} of {total:,}"
-    yield from ("", f"Failed, missing and gone{limit}")
-    for row in report.attention:
+    limit = "" if total <= len(rows) else f", the first {len(rows):,} of {total:,}"
+    yield from ("", f"{title}{limit}")
+    for row in rows:
         yield _row_line(row)
     if limit:
         yield "  All of them: migrator report --format csv"
 
 
 def _row_line(row: Row) -> str:
-    why = brief(row.detail or row.problem or "", _WHY)
+    why = brief(row.accepted or row.detail or row.problem or "", _WHY)
     place = f"ticket {brief(row.ticket_number)}, attachment {row.id}"
     return f"  {row.state:<8}  {place}, {brief(row.filename, _NAME)}" + (f": {why}" if why else "")

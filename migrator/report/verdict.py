@@ -1,15 +1,567 @@
-"""Whether the ledger balances, and the exit code that says so to a script."""
+"""What may be said of an archive, decided in one place from what was seen.
+
+No output makes up a verdict of its own: the terminal, `status`, every form of the report, the
+pages and the handover print the sentence of :func:`judge`, and the exit codes are its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from migrator.archive.records import Count, State
+from migrator.archive.lock import Holder, holder
+from migrator.archive.reading import Failing, Tickets
+from migrator.archive.records import Check, Count, Helpdesk, RunInfo, State
+from migrator.report.plain import brief, human_bytes, human_duration, iso_time
 
 ATTENTION = (State.FAILED, State.MISSING, State.GONE)
-"""The states whose attachments are listed at the end of a report."""
+"""The states whose attachments are losses unless somebody accepts them."""
 
-_CUT = "The last pass did not come to its end."
+Kind = Literal["complete", "part", "open", "doubt", "nothing"]
+Mood = Literal["good", "warn", "bad", "calm"]
+
+OPEN, DAMAGED, STOPPED = 3, 6, 8
+"""Exit codes: something is open or was not asked for; the archive is in doubt; a safety limit."""
+
+CHECKS = ("verify", "audit")
+_CHECKS_READ = 50
+"""How far back the checks are looked at for one that found something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What may be said of an archive.
+
+    ``word`` is a headline, ``sentence`` all of it, ``mood`` how a page shows it. ``exit_code``
+    says the same to a script.
+    """
+
+    kind: Kind
+    word: str
+    sentence: str
+    exit_code: int
+    mood: Mood
+
+    @property
+    def rest(self) -> str:
+        """The sentence without the word, for those who show that above it."""
+        told = self.sentence.removeprefix(f"{self.word}: ")
+        return told[0].upper() + told[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a helpdesk and its archive: all that a verdict rests on.
+
+    ``accepted`` counts the losses that somebody accepted. ``last`` is the latest run, ``whole``
+    the latest one over all tickets that came to its end, ``covered`` the same or a later sync of
+    what was new, ``stopped`` a later one that a safety limit ended. ``worker`` holds the archive
+    for the latest run, which is at work; ``progress`` is how far it is and ``progress_at`` when
+    it said so. ``checks`` has the latest verify and audit, ``doubted`` those that found something
+    that no later one cleared. ``damaged`` files were met by whoever asks. ``tickets`` are counted
+    where the last run was limited.
+    """
+
+    counts: Mapping[State, Count]
+    accepted: Mapping[State, Count] = field(default_factory=dict)
+    last: RunInfo | None = None
+    whole: RunInfo | None = None
+    covered: RunInfo | None = None
+    stopped: RunInfo | None = None
+    worker: Holder | None = None
+    progress: Mapping[str, Any] | None = None
+    progress_at: int | None = None
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    doubted: tuple[Check, ...] = ()
+    damaged: int = 0
+    failing: Failing | None = None
+    tickets: Tickets | None = None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the latest run is at work."""
+        return self.worker is not None
+
+    @property
+    def gaps(self) -> dict[str, int]:
+        """What the lists of the last passes over the whole helpdesk left open, by kind.
+
+        Syncs of what is new carry on what could not be listed, not what was only counted.
+        """
+        short = gaps(self.whole).get("short", 0)
+        return gaps(self.covered) | ({"short": short} if short else {})
+
+    @property
+    def whole_seen(self) -> RunInfo | None:
+        """The run that saw the whole helpdesk without gaps, if one did."""
+        return self.whole if not self.gaps else None
+
+    def open(self, *states: State) -> int:
+        """Count the attachments in some states whose loss nobody has accepted."""
+        return sum(
+            (self.counts[state].n if state in self.counts else 0)
+            - (self.accepted[state].n if state in self.accepted else 0)
+            for state in states
+        )
+
+
+class Rows(Protocol):
+    """A ledger, as far as a verdict needs one."""
+
+    def counts(self) -> dict[State, Count]:
+        """Count attachments by state."""
+
+    def runs(self, limit: int, /) -> Sequence[RunInfo]:
+        """Give the latest runs, newest first."""
+
+    def whole_pass(self, *, increments: bool = False) -> RunInfo | None:
+        """Give the latest run over all tickets that came to its end."""
+
+    def stopped(self, after: int, /) -> RunInfo | None:
+        """Give a later run that a safety limit stopped."""
+
+    def failing(self) -> Failing:
+        """Tell of the failed attachments whose loss nobody has accepted."""
+
+    def tickets(self) -> Tickets:
+        """Count the tickets, by what is known of them."""
+
+
+class Facts(Protocol):
+    """Checks, accepted losses and progress, as far as a verdict needs them."""
+
+    def helpdesk(self) -> Helpdesk | None:
+        """Give the helpdesk of the archive."""
+
+    def accepted(self) -> dict[State, Count]:
+        """Count accepted losses by state."""
+
+    def checks(self, kind: str, /, limit: int) -> list[Check]:
+        """Give the latest checks of a kind, newest first."""
+
+    def progress(self, run_id: int, /) -> tuple[int, Mapping[str, Any]] | None:
+        """Tell when a run said how far it is, and how far."""
+
+
+class Archive(Protocol):
+    """An archive, as far as a verdict needs one."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def ledger(self) -> Rows:
+        """The rows."""
+
+    @property
+    def proof(self) -> Facts:
+        """What may be believed."""
+
+
+def look(archive: Archive, *, damaged: int = 0) -> Seen:
+    """Gather what was seen; several queries, which belong into one moment.
+
+    ``damaged`` files were just found so by the caller.
+    """
+    ledger, proof = archive.ledger, archive.proof
+    counts, last, whole = ledger.counts(), next(iter(ledger.runs(1)), None), ledger.whole_pass()
+    worker = _worker(archive.path, last)
+    told = proof.progress(last.id) if last is not None else None
+    checks = {kind: proof.checks(kind, limit=_CHECKS_READ) for kind in CHECKS}
+    return Seen(
+        counts=counts,
+        accepted=proof.accepted(),
+        last=last,
+        whole=whole,
+        covered=ledger.whole_pass(increments=True),
+        stopped=ledger.stopped(whole.id if whole else 0),
+        worker=worker,
+        progress=told[1] if told else None,
+        progress_at=told[0] if told else None,
+        checks={kind: found[0] for kind, found in checks.items() if found},
+        doubted=tuple(one for found in checks.values() if (one := _doubted(found)) is not None),
+        damaged=damaged,
+        failing=ledger.failing() if counts[State.FAILED].n else None,
+        tickets=ledger.tickets() if last is not None and limits(last.scope) else None,
+    )
+
+
+_NO_RUNS = ("verify", "audit", "handover", "accept", "migrate")
+"""Commands that hold the archive and pull nothing."""
+
+
+def _worker(path: Path, last: RunInfo | None) -> Holder | None:
+    """Tell who is at work on the latest run.
+
+    Others hold the archive, too, such as `verify` after a run that was killed. Whatever they are
+    called, they did not hold it when that run began.
+    """
+    if last is None or last.finished_at is not None:
+        return None
+    found = holder(path)
+    if found is None:
+        return None
+    command = (found.command or "").partition(" ")[0]
+    if command == last.kind:
+        return found
+    older = found.since is None or found.since <= last.started_at
+    return found if older and command not in _NO_RUNS else None
+
+
+def _doubted(checks: Sequence[Check]) -> Check | None:
+    """Give the newest check that found something, unless a later one cleared it.
+
+    Reading all files again clears damage. An audit is a sample: another one that found nothing
+    clears what it found when it is no smaller.
+    """
+    largest, cleared = -1, False
+    for check in checks:
+        if check.exit_code == DAMAGED:
+            small = check.kind != "audit" or check.whole or _sample(check) > largest
+            return check if small and not cleared else None
+        if check.exit_code == 0:
+            cleared = cleared or check.whole
+            largest = max(largest, _sample(check))
+    return None
+
+
+def _sample(check: Check) -> int:
+    size = check.summary.get("sample")
+    return size if isinstance(size, int) else 0
+
+
+def judge(seen: Seen) -> Verdict:
+    """Decide what may be said: the most serious first, and all that stands in the way of more."""
+    found = list(_reasons(seen))
+    if not found:
+        return _complete(seen)
+    first = found[0]
+    return replace(first, sentence=" ".join(one.sentence for one in found))
+
+
+def _reasons(seen: Seen) -> Iterator[Verdict]:
+    """Give all that keeps the archive from being complete, the most serious first."""
+    yield from _doubts(seen)
+    last = seen.last
+    if last is None:
+        text = "No run has looked at the helpdesk yet."
+        yield Verdict("nothing", "Nothing listed yet", text, OPEN, "calm")
+        return
+    if seen.at_work:
+        word = f"A {brief(last.kind)} is at work"
+        text = f"{word}: {how_far(seen.progress)}."
+        if words := limits(last.scope):
+            text += f" It looks at a part of the helpdesk: {'; '.join(words)}."
+        yield Verdict("open", word, text, OPEN, "calm")
+        return
+    if cut(last) and last != seen.stopped:
+        whole = "" if limits(last.scope) else _when_whole(seen)
+        text = f"The last pass did not come to its end{_why(last)}{whole}."
+        yield Verdict("open", "Not complete", text, OPEN, "bad")
+    if limits(last.scope) or _lacks_trash(seen):
+        yield Verdict("part", "Part of the helpdesk", _part(seen, last), OPEN, "warn")
+    elif seen.whole is None and not cut(last):
+        text = "No pass over the whole helpdesk has come to its end: `migrator run` does one."
+        yield Verdict("open", "Not complete", text, OPEN, "bad")
+    if left := gaps(last) | seen.gaps:
+        found = "; ".join(_GAPS[name].format(count) for name, count in left.items())
+        text = f"Not complete: {found}. `migrator run` lists all of them again."
+        yield Verdict("open", "Not complete", text, OPEN, "bad")
+    yield from _losses(seen)
+
+
+_GAPS = {
+    "unlisted": "{:,} tickets did not name their attachments",
+    "unreadable": "{:,} rows of the ticket list could not be read",
+    "short": "the source counts {:,} tickets more than it lists",
+}
+
+
+def _doubts(seen: Seen) -> Iterator[Verdict]:
+    texts = []
+    if seen.damaged:
+        texts.append(
+            f"{_n(seen.damaged, 'file')} of the archive {_are(seen.damaged)} damaged or lost. "
+            "`migrator verify --repair` fetches them again."
+        )
+    for check in seen.doubted:
+        remedy = (
+            "`migrator verify --repair` mends it"
+            if check.kind == "verify"
+            else "`migrator audit` names it; another one of at least that size clears it"
+        )
+        texts.append(f"{check.kind} found a fault ({describe_check(check)}): {remedy}.")
+    for text in texts:
+        yield Verdict("doubt", "In doubt", f"In doubt: {text}", DAMAGED, "bad")
+    if (stopped := seen.stopped) is not None:
+        text = f"In doubt: run {stopped.id} was stopped by a safety limit{_why(stopped)}."
+        yield Verdict("doubt", "In doubt", text, STOPPED, "bad")
+
+
+def _part(seen: Seen, last: RunInfo) -> str:
+    """Say how much of the helpdesk was looked at: by the last run, where all was seen earlier.
+
+    Else what all runs together have listed and what is still there, as far as they know.
+    """
+    words = "; ".join(limits(last.scope)) or "the trash was never looked at as a whole"
+    own, of = _number(last, "tickets"), _number(last, "helpdesk_tickets")
+    if seen.whole_seen is not None:
+        looked = f"{_n(own, 'ticket')} ({words})" if own is not None else words
+        return f"Part of the helpdesk: the last run looked at {looked}{_when_whole(seen)}."
+    known = seen.tickets.listed if seen.tickets else own or 0
+    if own is not None and known > own:
+        words = f"the last run: {_n(own, 'ticket')}, {words}"
+    number = f"{known:,} of {of:,} tickets" if of is not None and of >= known else ""
+    return (
+        f"Part of the helpdesk: {number or _n(known, 'ticket')} ({words}). `migrator run` without "
+        "limits looks at all of it."
+    )
+
+
+def _when_whole(seen: Seen) -> str:
+    run = seen.whole_seen
+    if run is None:
+        return ""
+    return f"; the whole was last seen {iso_time(run.finished_at)[:10]} in run {run.id}"
+
+
+def _losses(seen: Seen) -> Iterator[Verdict]:
+    if number := seen.open(State.PENDING, State.FAILED):
+        text = (
+            f"Not complete: {_n(number, 'attachment')} {_are(number)} pending or failed. "
+            f"`migrator run` goes on where it stopped and tries {_them(number)} again"
+        )
+        at = (seen.failing.next_try if seen.failing else None) or 0
+        ended = (seen.last.finished_at if seen.last else None) or 0
+        if at > ended and not seen.open(State.PENDING):
+            text += f" from {iso_time(at)} on, `migrator run --recheck` at once"
+        yield Verdict("open", "Not complete", f"{text}.", OPEN, "bad")
+    if lost := seen.open(State.MISSING, State.GONE):
+        text = (
+            f"The helpdesk itself has lost {_n(lost, 'attachment')}: `migrator run --recheck` "
+            f"asks for {_them(lost)} once more, `migrator accept` settles what stays lost."
+        )
+        yield Verdict("open", "Open: losses at the source", text, OPEN, "warn")
+
+
+def _complete(seen: Seen) -> Verdict:
+    listed, whole = total(seen.counts), seen.whole
+    beside = ""
+    if whole is not None and not whole.scope.get("include_trash"):
+        beside = " The trash was not looked at."
+    if unasked := _number(whole, "unasked_ids"):
+        beside += (
+            f" {unasked:,} ticket ids are in no list, of deleted tickets or of hidden ones: "
+            "`migrator run --every-id` asks for each."
+        )
+    if not listed.n:
+        text = "The whole helpdesk was seen, and it lists no attachment."
+        return Verdict("nothing", "No attachments", text + beside, 0, "calm")
+    but = "."
+    if accepted := sum(count.n for count in seen.accepted.values()):
+        but = f", but for {accepted:,} whose loss was accepted."
+    text = "Complete: every attachment that the source ever listed is in the archive"
+    return Verdict("complete", "Complete", text + but + beside, 0, "good")
+
+
+# What a run was asked for, and what came of it
+
+
+def limits(scope: Mapping[str, object]) -> list[str]:
+    """Say in words what keeps a run with this scope from seeing the whole helpdesk."""
+    words = []
+    departments = scope.get("departments")
+    if departments is not None:
+        names = [brief(str(one)) for one in departments] if isinstance(departments, list) else []
+        words.append(f"department{'s' if len(names) != 1 else ''} {', '.join(names) or 'none'}")
+    since, limit = scope.get("since"), scope.get("limit_tickets")
+    if since:
+        at = iso_time(since) if isinstance(since, int) else ""
+        words.append(f"only tickets active since {at.removesuffix('T00:00:00Z') or since}")
+    if limit is not None:
+        words.append(f"only the first {_n(limit, 'ticket') if isinstance(limit, int) else limit}")
+    if scope.get("fast"):
+        words.append("only tickets that are marked as having attachments")
+    return words
+
+
+def _is_increment(run: RunInfo) -> bool:
+    return run.scope.get("active_since") is not None
+
+
+def _lacks_trash(seen: Seen) -> bool:
+    """Tell whether the last run wanted the trash, which no whole pass has looked at."""
+    last, whole = seen.last, seen.whole
+    if last is None or whole is None or not _is_increment(last):
+        return False
+    return bool(last.scope.get("include_trash")) and not whole.scope.get("include_trash")
+
+
+def cut(run: RunInfo | None) -> bool:
+    """Tell whether something ended a run before it had seen everything, such as a kill."""
+    return run is not None and (
+        run.finished_at is None or bool((run.summary or {}).get("ended_by"))
+    )
+
+
+def gaps(run: RunInfo | None) -> dict[str, int]:
+    """Count what the lists of a run left open: a ledger cannot balance what was never listed.
+
+    ``unlisted`` tickets did not name their attachments, ``unreadable`` rows of the ticket list
+    could not be rendered, and ``short`` tickets were counted by the source but not listed.
+    """
+    found: dict[str, int] = {}
+    for name in ("unlisted", "unreadable", "short"):
+        if count := _number(run, name):
+            found[name] = count
+    return found
+
+
+def describe_run(run: RunInfo, *, at_work: bool = False) -> str:
+    """Say in one line when a run was, what it was asked for and how it ended."""
+    words = "; ".join(limits(run.scope))
+    asked = f" ({words})" if words else ""
+    began = f"Last run: {brief(run.kind)} {run.id}{asked}, begun {iso_time(run.started_at)}"
+    if run.finished_at is None:
+        return f"{began}, at work." if at_work else f"{began}, killed before its end."
+    took = human_duration(run.finished_at - run.started_at)
+    return f"{began}, ended after {took} with exit code {run.exit_code}."
+
+
+_OUTCOMES = {
+    2: "stopped by a mistake of usage or configuration",
+    3: "finished, with something open",
+    4: "the source refused or could not be reached",
+    6: "the archive is in doubt",
+    7: "the archive could not be written",
+    8: "stopped by a safety limit",
+    130: "interrupted; progress is saved",
+}
+
+
+def outcome(run: RunInfo, *, at_work: bool = False) -> str:
+    """Say in a few words what came of one run; what that means for all is for :func:`judge`."""
+    words = "; ".join(limits(run.scope))
+    if run.finished_at is None:
+        told = "at work" if at_work else "killed before its end"
+    elif run.exit_code == 0 or (run.exit_code == OPEN and words and not gaps(run)):
+        told = "came to its end"
+    else:
+        told = _OUTCOMES.get(run.exit_code or 0, f"ended with exit code {run.exit_code}")
+    return f"{told} ({words})" if words else told
+
+
+# The proof
+
+
+def proof_lines(seen: Seen) -> list[str]:
+    """Say in a line each when verify and audit last ran and what they found."""
+    return [f"{kind.capitalize()}: {describe_check(seen.checks.get(kind))}." for kind in CHECKS]
+
+
+def describe_check(check: Check | None) -> str:
+    """Say when a check was and what it found."""
+    if check is None:
+        return "never"
+    facts, at = check.summary, iso_time(check.finished_at)
+    extent = "all" if check.whole else "a sample"
+    if check.kind == "audit" and isinstance(statement := facts.get("statement"), str):
+        return f"{at}, {extent}: {brief(statement, 300).rstrip('.')}"
+    verify = check.kind == "verify"
+    read, noun = ("checked", "files read") if verify else ("compared", "attachments compared")
+    names = ("damaged", "lost", "repaired") if verify else ("differ", "vanished", "unasked")
+    found = ", ".join(f"{facts[one]:,} {one}" for one in names if isinstance(facts.get(one), int))
+    number = _some(facts, read)
+    many = f"{number:,} {noun} ({extent})" if number is not None else f"{noun}, {extent}"
+    return f"{at}, {many}: {found or ('something' if check.exit_code else 'nothing') + ' wrong'}"
+
+
+def check_facts(check: Check | None) -> dict[str, object] | None:
+    """Give a check for machines; None when there was none."""
+    if check is None:
+        return None
+    return {
+        "started_at": iso_time(check.started_at),
+        "finished_at": iso_time(check.finished_at),
+        "whole": check.whole,
+        "exit_code": check.exit_code,
+        "summary": dict(check.summary),
+    }
+
+
+def scope_facts(seen: Seen) -> dict[str, object] | None:
+    """Give for machines what the last run was asked for, and how many tickets that means."""
+    run = seen.last
+    if run is None:
+        return None
+    since = run.scope.get("since")
+    return {
+        "whole": not limits(run.scope),
+        "incremental": _is_increment(run),
+        "departments": run.scope.get("departments"),
+        "since": (iso_time(since) or None) if isinstance(since, int) else None,
+        "limit_tickets": run.scope.get("limit_tickets"),
+        "include_trash": bool(run.scope.get("include_trash")),
+        "tickets": _number(run, "tickets"),
+        "helpdesk_tickets": _number(run, "helpdesk_tickets"),
+        "whole_seen_in_run": seen.whole_seen.id if seen.whole_seen else None,
+        "whole_seen_at": iso_time(seen.whole_seen.finished_at) if seen.whole_seen else None,
+    }
+
+
+# Progress
+
+
+def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
+    """Say how far a run is by what it wrote down, and that it is a guess."""
+    if not facts:
+        return "how far it is, is not known yet"
+    parts = []
+    tickets, of = _some(facts, "tickets") or 0, _some(facts, "tickets_total")
+    if tickets or of:
+        total_ = f" of {of:,}" if of is not None else ""
+        parts.append(f"{tickets:,}{total_} tickets listed")
+    parts.append(_n(_some(facts, "attachments") or 0, "attachment"))
+    if size := _some(facts, "bytes"):
+        parts[-1] += f" ({human_bytes(size)})"
+    parts += done(facts.get("share"), facts.get("seconds_left"), ended=bool(facts.get("ended")))
+    told = ", ".join(parts)
+    return told if age is None else f"{told}; told {human_duration(max(age, 0))} ago"
+
+
+def done(share: object, seconds_left: object, *, ended: bool = False) -> list[str]:
+    """Say which part is done and how long the rest takes, as the guess that it is."""
+    if ended:
+        return []
+    if not isinstance(share, int | float):
+        return ["how much there is to do is not known yet"]
+    percent = int(share * 100)
+    parts = [f"about {percent} % done" if percent else "less than 1 % done"]
+    if isinstance(seconds_left, int | float) and seconds_left >= 1:
+        parts.append(f"about {human_duration(seconds_left)} left")
+    return parts
+
+
+def progress_facts(seen: Seen, now: int) -> dict[str, object] | None:
+    """Give for machines how far the latest run is, or was at its end; None if it never said."""
+    if seen.last is None or not seen.progress or seen.progress_at is None:
+        return None
+    facts = dict(seen.progress)
+    if not seen.at_work:
+        facts["seconds_left"] = None
+    return {
+        "run": seen.last.id,
+        "at_work": seen.at_work,
+        "at": iso_time(seen.progress_at),
+        "age": max(0, now - seen.progress_at),
+        **facts,
+    }
+
+
+# Numbers
 
 
 def total(counts: Mapping[State, Count]) -> Count:
@@ -17,47 +569,33 @@ def total(counts: Mapping[State, Count]) -> Count:
     return Count(sum(c.n for c in counts.values()), sum(c.bytes for c in counts.values()))
 
 
-def exit_code(counts: Mapping[State, Count]) -> int:
-    """Return 0 when we hold every attachment that was ever listed, else 3."""
-    troubles = (State.PENDING, *ATTENTION)
-    return 3 if any(counts[state].n for state in troubles if state in counts) else 0
+def _number(run: RunInfo | None, name: str) -> int | None:
+    """Return a figure of a run's summary: a number, or how many keys an object has."""
+    value = ((run.summary if run else None) or {}).get(name)
+    if isinstance(value, dict):
+        return len(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def sentence(counts: Mapping[State, Count], *, cut: bool = False) -> str:
-    """Say what the counts mean and what to do next.
-
-    ``cut`` tells that the last pass ended early: what it did not come to is not proven.
-    """
-
-    def n(state: State) -> int:
-        return counts[state].n if state in counts else 0
-
-    if not total(counts).n:
-        return "No attachment has been listed yet."
-    if unfinished := n(State.PENDING) + n(State.FAILED):
-        return (
-            f"Not complete: {unfinished:,} attachments are pending or failed. "
-            "`migrator run` goes on where it stopped and tries them again."
-        )
-    if lost := n(State.MISSING) + n(State.GONE):
-        begin = f"{_CUT} Of what was listed by then" if cut else "Complete, but"
-        return (
-            f"{begin} the source itself no longer has {lost:,} of its attachments. "
-            "`migrator run --recheck` asks for them once more."
-        )
-    if cut:
-        return f"{_CUT} What was listed by then is in the archive."
-    return "Complete: every attachment that the source ever listed is in the archive."
+def _some(facts: Mapping[str, Any], name: str) -> int | None:
+    value = facts.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def closing(counts: Mapping[State, Count], gaps: Mapping[str, int], *, cut: bool = False) -> str:
-    """Say how complete the migration is, the gaps of the lists included."""
-    if not gaps:
-        return sentence(counts, cut=cut)
-    texts = {
-        "unlisted": "{:,} tickets did not name their attachments",
-        "unreadable": "{:,} rows of the ticket list could not be read",
-        "short": "the source counts {:,} tickets more than it lists",
-    }
-    found = "; ".join(texts[name].format(count) for name, count in gaps.items())
-    return f"Not complete: {found}. `migrator run` lists all of them again."
+def _why(run: RunInfo) -> str:
+    ended_by = (run.summary or {}).get("ended_by")
+    if not ended_by:
+        return "; it was killed" if run.finished_at is None else ""
+    return f": {brief(str(ended_by), 300).rstrip('.')}"
+
+
+def _n(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _them(number: int) -> str:
+    return "it" if number == 1 else "them"

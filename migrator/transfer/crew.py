@@ -214,5 +214,6 @@ class Crew:
                 declared=work.declared_size,
                 deduped=tried.deduped,
                 since=work.failing_since,
+                tried=work.attempts,
             )
         )

@@ -10,7 +10,7 @@ from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
 from migrator.transfer.gaps import Gaps
 from migrator.transfer.recent import ask_count, settled_until
-from migrator.transfer.walk import Helpdesk, walk
+from migrator.transfer.walk import Helpdesk, Scope, walk
 
 
 class Enumeration:
@@ -57,12 +57,17 @@ class Enumeration:
         """Count the tickets; give the activity until which a walk that begins now is sure."""
         duty = self._duty
 
-        async def count() -> None:
-            duty.result.total = await ask_count(duty, self._helpdesk)
-            duty.listener(TicketsCounted(duty.result.total))
+        scope, result = duty.options.scope, duty.result
 
-        if not duty.options.scope.whole:
+        async def count() -> None:
+            result.total = result.helpdesk_tickets = await ask_count(duty, self._helpdesk)
+            duty.listener(TicketsCounted(_walked(scope, result.total)))
+
+        if not scope.whole:
             await count()
+            if scope.departments is not None:
+                everything = Scope(include_trash=scope.include_trash)
+                result.helpdesk_tickets = await ask_count(duty, self._helpdesk, everything)
             return None
         _, until = await both(count(), settled_until(duty, self._helpdesk))
         return until
@@ -149,6 +154,7 @@ class Enumeration:
         total = await ask_count(duty, self._helpdesk)
         if total is not None and total != listed:
             total = await ask_count(duty, self._helpdesk)
+        duty.result.helpdesk_tickets = total
         short = max(0, (total or 0) - listed)
         duty.result.short = short
         if short:
@@ -157,3 +163,10 @@ class Enumeration:
                 "run again, and ask `migrator doctor` if it stays so"
             )
             duty.listener(Notice(text, "warning"))
+
+
+def _walked(scope: Scope, total: int | None) -> int | None:
+    """Tell how many of the tickets that the source counts are looked at; it counts all ages."""
+    if total is None or scope.since:
+        return None
+    return min(total, scope.limit_tickets or total)

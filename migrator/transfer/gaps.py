@@ -42,6 +42,7 @@ class Gaps:
                 "whose department or status was deleted; `migrator run --every-id` asks for each"
             )
             duty.listener(Notice(text))
+            duty.result.unasked = gaps
             return
         left = (number for number in range(1, highest) if not (number in met or number in known))
         async with asyncio.TaskGroup() as group:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from migrator.archive.records import (
-    Count,
     Department,
     Helpdesk,
     Listed,
@@ -33,6 +32,7 @@ from migrator.archive.records import (
 )
 from migrator.kayako import records as kayako
 from migrator.kayako.fetching import Fetched, FetchSink
+from migrator.report import verdict
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -81,7 +81,7 @@ class Blobs(Protocol):
         """Remove a file of the store that no row refers to, and give its size."""
 
 
-class Ledger(Protocol):
+class Ledger(verdict.Rows, Protocol):
     """The rows of the archive. Writing methods are called inside ``atomic`` by one thread."""
 
     def atomic(self) -> AbstractContextManager[None]:
@@ -160,9 +160,6 @@ class Ledger(Protocol):
     def mark_deleted(self, attachment_id: int, detail: str) -> bool:
         """Note that the source deleted what we hold; False when it is not held."""
 
-    def counts(self) -> dict[State, Count]:
-        """Count attachments by state."""
-
     def listed_in(self, run_id: int, /) -> Iterator[Row]:
         """Give what a run has listed, by attachment id."""
 
@@ -206,8 +203,11 @@ class Threads(Protocol):
         """Count the tickets whose posts are to be read."""
 
 
-class Proof(Protocol):
-    """Whose archive it is. Writing methods are called by one thread at a time."""
+class Proof(verdict.Facts, Protocol):
+    """What may be believed of the archive. Writing methods are called by one thread at a time."""
+
+    def put_progress(self, run_id: int, facts: Mapping[str, object]) -> None:
+        """Write down how far a run is."""
 
     def helpdesk(self) -> Helpdesk | None:
         """Return the helpdesk of the archive; None before the first run."""
@@ -226,6 +226,14 @@ class Archive(Protocol):
     """What we keep."""
 
     @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def proof(self) -> Proof:
+        """What may be believed of it."""
+
+    @property
     def blobs(self) -> Blobs:
         """The bytes."""
 
@@ -236,10 +244,6 @@ class Archive(Protocol):
     @property
     def threads(self) -> Threads:
         """What people wrote."""
-
-    @property
-    def proof(self) -> Proof:
-        """Whose it is."""
 
 
 class Source(Protocol):

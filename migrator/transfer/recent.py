@@ -59,10 +59,13 @@ def _lists(helpdesk: Helpdesk, duty: Duty) -> list[Area]:
     return [area for area in areas if area.department_ids != (TRASH,)]
 
 
-async def ask_count(duty: Duty, helpdesk: Helpdesk) -> int | None:
-    """Ask for the number of tickets; a call that is only a check never ends a run."""
+async def ask_count(duty: Duty, helpdesk: Helpdesk, scope: Scope | None = None) -> int | None:
+    """Ask for the number of tickets in a scope (None: that of the run).
+
+    A call that is only a check never ends a run.
+    """
     try:
-        return await count_tickets(duty.source, helpdesk, duty.options.scope)
+        return await count_tickets(duty.source, helpdesk, scope or duty.options.scope)
     except SourceError as error:
         if is_outage(error):
             raise

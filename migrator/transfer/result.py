@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from migrator.archive.records import Count, State, Work
 from migrator.errors import MigratorError
+from migrator.report.verdict import OPEN, Verdict
 from migrator.transfer.drift import Drift
 from migrator.transfer.fetch import Tried
 from migrator.transfer.planfile import PlanFile
@@ -15,9 +16,6 @@ from migrator.transfer.walk import Scope, Unreadable
 
 Fetch = Callable[[Work], Awaitable[Tried | None]]
 """Fetches one attachment; None leaves it as it is (a dry run does not fetch everything)."""
-
-TROUBLED = (State.PENDING, State.FAILED, State.MISSING, State.GONE)
-"""The states that keep a run from being green."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +169,11 @@ class RunResult:
     None when it did not. ``threads`` counts the tickets whose posts were read, and
     ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
     again, and no attachment depends on it. ``total`` is how many tickets the source counts in
-    scope, None where it cannot. ``drift`` is what differs from the plan of the run, if it has one,
-    and ``preview`` tells how a fast look went. ``changed`` are attachments that
-    were listed as other files than those that we hold, ``again`` counts those that were listed as
-    they were.
+    scope, ``helpdesk_tickets`` how many it counts in all, None where it cannot. ``unasked`` ids
+    are in no list and were not asked for. ``drift`` is what differs from the plan of the run, if
+    it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that were
+    listed as other files than those that we hold, ``again`` counts those that were listed as they
+    were. ``verdict`` is what may be said of the archive after it.
     """
 
     run_id: int = 0
@@ -192,8 +191,11 @@ class RunResult:
     threads: int = 0
     threads_missing: dict[int, str] = field(default_factory=dict)
     total: int | None = None
+    helpdesk_tickets: int | None = None
+    unasked: int = 0
     drift: Drift | None = None
     preview: Previewed | None = None
+    verdict: Verdict | None = None
     seconds: float = 0.0
     lists: Timing = field(default_factory=Timing)
     fetches: Timing = field(default_factory=Timing)
@@ -205,12 +207,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 for a ledger that balances with nothing missing, else what stands in its way."""
+        """What ended the run early, else what may be said of the archive after it."""
         if self.ended_by is not None:
             return self.ended_by.exit_code
-        if not self.proven or any(self.counts[state].n for state in TROUBLED):
-            return 3
-        return 0
+        return self.verdict.exit_code if self.verdict is not None else OPEN
 
     def summary(self) -> dict[str, object]:
         """Give what the ledger keeps of a run, beside its exit code."""
@@ -224,6 +224,8 @@ class RunResult:
             "changed": sorted(self.changed)[:MOST_DEBTS],
             "threads": self.threads,
             "threads_missing": _first(self.threads_missing),
+            "helpdesk_tickets": self.helpdesk_tickets,
+            "unasked_ids": self.unasked,
             "ended_by": str(self.ended_by) if self.ended_by else None,
             "seconds": round(self.seconds, 3),
             **drift,

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
-from migrator.archive.records import Department, State
+from migrator.archive.records import UNFINISHED, Count, Department, State
 from migrator.errors import ArchiveError, Interrupted, MigratorError, SourceError
-from migrator.events import LeftoversQueued, Listener, Notice, RunFinished, RunStarted, Tick, ignore
+from migrator.events import (
+    Event,
+    LeftoversQueued,
+    Listener,
+    Notice,
+    RunFinished,
+    RunStarted,
+    Tick,
+    WorkExpected,
+    ignore,
+)
+from migrator.progress import Progress
+from migrator.report.verdict import Verdict, judge, look
 from migrator.transfer import drift
 from migrator.transfer.both import both
 from migrator.transfer.crew import Crew, Duty
@@ -35,6 +48,8 @@ from migrator.transfer.walk import look_around
 
 TICK = 5.0
 """Seconds between two signs of life."""
+PROGRESS_EVERY = 3.0
+"""Seconds between two words in the checkpoint of how far the run is."""
 
 
 async def run(
@@ -52,6 +67,12 @@ async def run(
     Every attachment is in the ledger before it is fetched and durable before it is ``stored``;
     whatever ends the run, the next one goes on from there.
     """
+    progress = Progress()
+
+    def tell(event: Event, /) -> None:
+        progress.take(event)
+        listener(event)
+
     async with Recorder(archive.ledger) as recorder:
         duty = Duty(
             source,
@@ -60,7 +81,7 @@ async def run(
             recorder,
             fetch,
             options,
-            listener,
+            tell,
             stop or Stop(),
             RunResult(started=int(clock())),
         )
@@ -68,16 +89,18 @@ async def run(
         await _see_whose_it_is(duty, archive.proof)
         await _begin(duty)
         crew = Crew(duty)
-        ticking = asyncio.create_task(_tick(listener))
+        ticking = asyncio.create_task(_tick(tell))
+        noting = asyncio.create_task(_note(duty, archive, progress))
         try:
             await _until_stopped(duty, crew, archive.proof)
         except MigratorError as error:
             duty.result.ended_by = error
         finally:
             ticking.cancel()
+            noting.cancel()
         duty.result.seconds = time.monotonic() - started
         duty.result.tickets = len(crew.listed)
-        await _finish(duty, int(clock()))
+        await _finish(duty, archive, progress, int(clock()))
     return duty.result
 
 
@@ -102,11 +125,22 @@ async def _see_whose_it_is(duty: Duty, proof: Proof) -> None:
     duty.listener(Notice(f"this archive belongs to {address} from now on"))
 
 
+async def _note(duty: Duty, archive: Archive, progress: Progress) -> None:
+    """Write down how far the run is, for those who look at the archive meanwhile."""
+    while True:
+        facts = progress.facts()
+        with suppress(MigratorError):  # whatever it is, it ends the run elsewhere
+            await duty.recorder.do(partial(archive.proof.put_progress, duty.result.run_id, facts))
+        await asyncio.sleep(PROGRESS_EVERY)
+
+
 async def _begin(duty: Duty) -> None:
     ledger, do, options = duty.ledger, duty.recorder.do, duty.options
     told = options.scope.told()
     if options.increment is not None:
         told["active_since"] = options.increment.floor
+    if options.fast:
+        told["fast"] = True
     unfinished = await do(ledger.unfinished_run)
     counts = await do(ledger.counts)
     info = await do(lambda: ledger.begin_run(options.kind, source=options.source_name, scope=told))
@@ -115,25 +149,45 @@ async def _begin(duty: Duty) -> None:
     open_ = counts[State.PENDING].n + counts[State.FAILED].n
     resumes = unfinished is not None or bool(open_)
     duty.listener(RunStarted(info.id, options.kind, listed - open_, listed, resumes))
+    if options.plan is not None:
+        duty.listener(_expected(options.plan, counts))
 
 
-async def _finish(duty: Duty, now: int) -> None:
+def _expected(plan: PlanFile, counts: Mapping[State, Count]) -> WorkExpected:
+    """Tell what a run has to do by its plan, without what was settled since."""
+    head, settled = plan.head, [one for state, one in counts.items() if state not in UNFINISHED]
+    return WorkExpected(
+        head.tickets,
+        max(0, head.attachments - sum(one.n for one in settled)),
+        max(0, head.bytes - sum(one.bytes for one in settled)),
+    )
+
+
+async def _finish(duty: Duty, archive: Archive, progress: Progress, now: int) -> None:
     result, ledger, do = duty.result, duty.ledger, duty.recorder.do
     result.counts = await do(ledger.counts)
     if duty.options.plan is not None:
         await _tell_drift(duty, duty.options.plan)
-    code, summary = result.exit_code, result.summary()
+    summary = result.summary()
 
-    def finish() -> None:
-        ledger.finish_run(result.run_id, exit_code=code, summary=summary)
+    def finish() -> Verdict:
+        """Write down how it ended, and then what that makes of all, which is the exit code."""
+        ledger.finish_run(result.run_id, exit_code=result.exit_code, summary=summary)
         set_marks(ledger, result, duty.options, now)
+        verdict = judge(look(archive))
+        if result.ended_by is None:
+            ledger.finish_run(result.run_id, exit_code=verdict.exit_code, summary=summary)
+        return verdict
 
     try:
-        await do(finish)
+        result.verdict = await do(finish)
     except ArchiveError as error:  # what ended the run first is the better explanation
         result.ended_by = result.ended_by or error
     counts = {state.value: count.n for state, count in result.counts.items()}
-    duty.listener(RunFinished(result.run_id, result.exit_code, counts))
+    cut = result.ended_by is not None
+    duty.listener(RunFinished(result.run_id, result.exit_code, counts, cut))
+    with suppress(ArchiveError):  # nobody is told anything untrue without it
+        await do(partial(archive.proof.put_progress, result.run_id, progress.facts()))
 
 
 async def _tell_drift(duty: Duty, plan: PlanFile) -> None:

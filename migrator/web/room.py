@@ -13,7 +13,8 @@ import jinja2
 from starlette.responses import HTMLResponse, Response
 
 from migrator.archive import Archive
-from migrator.archive.records import Count, Token
+from migrator.archive.records import Token
+from migrator.report.html import commands
 from migrator.tickiti import EndpointSettings
 from migrator.tickiti.auth import Doorkeeper
 from migrator.tickiti.fresh import Fresh
@@ -65,15 +66,8 @@ class Room:
         self.rules = Fresh(archive.access.rules)
         self.files = Files(archive)
         self.by_queue = Fresh(archive.standing.by_queue)
-        self._stored: tuple[int, Fresh[Count]] | None = None
         self.assets = {asset.url: asset for asset in map(_asset, _TYPES)}
         self._templates = _environment({name: _asset(name).url for name in _TYPES})
-
-    def stored_since(self, moment: int) -> Count:
-        """Return what was stored at or after ``moment`` (Unix seconds), as of a while ago."""
-        if self._stored is None or self._stored[0] != moment:
-            self._stored = moment, Fresh(lambda: self.archive.standing.stored_since(moment))
-        return self._stored[1]()
 
     def page(
         self, name: str, visit: Visit | None, *, status: int = 200, **values: object
@@ -127,6 +121,6 @@ def _environment(assets: Mapping[str, str]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"line": line, "moment": moment}
+    environment.filters |= {"line": line, "moment": moment, "commands": commands}
     environment.globals["assets"] = assets
     return environment

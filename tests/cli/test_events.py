@@ -69,7 +69,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_every_event_is_documented_and_nothing_else() -> None:
     """An event without its section, or a section without its event, is a mistake."""
     assert set(ALWAYS) == {"ts", "run", "event"}
-    assert set(DOCUMENTED) == {snake(one.__name__) for one in TOLD} | {"error"}
+    assert set(DOCUMENTED) == {snake(one.__name__) for one in TOLD} | {"error", "progress"}
 
 
 JSON_TYPES = {
@@ -106,6 +106,19 @@ EVENTS = st.one_of(
         for kind in TOLD
     )
 )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(EVENTS, max_size=20))
+def test_progress_is_documented(story: list[events.Event]) -> None:
+    """Once a minute comes a line of how far it is, whatever has happened."""
+    stream = io.StringIO()
+    times = iter(range(0, 10**9, 100))
+    with JsonLines(stream, lambda: 1, lambda: next(times)) as tell:
+        for event in story:
+            tell(event)
+        tell(events.Tick())
+    assert_documented(lines(stream.getvalue())[-1])
 
 
 @settings(deadline=None, max_examples=150)

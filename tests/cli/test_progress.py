@@ -10,7 +10,6 @@ import pytest
 
 from migrator import events
 from migrator.cli._progress import Bars, JsonLines, Lines, progress
-from migrator.cli._tally import Expected, Tally
 
 STORY: list[events.Event] = [
     events.RunStarted(7, "run", done=5, listed=10, resumes=True),
@@ -51,8 +50,9 @@ def test_lines_begin_at_once_and_come_once_a_minute() -> None:
         tell(events.RunFinished(1, 0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1 + 4 + 1
-    assert lines[0].startswith("0 of 1 attachments")
-    assert lines[-1].startswith("600 of 600 attachments, 58.6 KiB, 600 tickets listed")
+    assert lines[0].startswith("0 attachments, 0 B, 1 tickets listed")
+    assert lines[-1].startswith("600 attachments, 58.6 KiB, 600 tickets listed")
+    assert all(line.endswith("how much there is to do is not known yet") for line in lines[:-1])
 
 
 def test_lines_tell_how_reading_files_ended() -> None:
@@ -82,20 +82,39 @@ def test_lines_tell_the_whole_story() -> None:
     assert said[0] == "Resuming run: 5 of 10 attachments are settled."
     assert "Warning: look at\\x1b[2J this" in said
     assert said[-1] == (
-        "3 of 3 attachments, 1.0 KiB, 2 of 4 tickets listed, 1 failed, 1 missing, 1 retries, "
-        "after 10 s, about 10 s left"
+        "3 attachments, 1.0 KiB, 2 of 4 tickets listed, 1 failed, 1 missing, 1 retries, after 10 s"
     )
     assert "status 500" not in stream.getvalue()
 
 
-def test_what_is_left_counts_tickets_not_listed_yet() -> None:
-    """The estimate grows with the share of tickets that are still to be listed."""
-    tally = Tally()
-    tally.take(events.TicketsCounted(None))
-    tally.take(events.TicketListed(1, 10, 10))
-    assert tally.expected() == 10
-    tally.take(events.TicketsCounted(5))
-    assert tally.expected() == 50
+def test_what_is_left_is_told_as_a_guess_and_only_after_a_while() -> None:
+    """A share and a duration are "about"; the very first file tells nothing of the last."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        tell(events.WorkExpected(0, 100, 100 * 1024))
+        clock.time += 55
+        for _ in range(70):
+            tell(events.FileHandedOver("ab", 1024, "ok", total=100))
+            clock.time += 1
+    first, later, last = stream.getvalue().splitlines()
+    assert first == "1 of 100 files, 1.0 KiB of 100.0 KiB, after 55 s, about 1 % done"
+    assert later.endswith("after 1 min 55 s, about 61 % done, about 39 s left")
+    assert last.startswith("70 of 100 files")
+
+
+def test_after_the_end_nothing_is_left() -> None:
+    """Whatever was not looked at, a run that has ended has no time left."""
+    for cut in (False, True):
+        stream, clock = io.StringIO(), Clock()
+        with Lines(stream, clock) as tell:
+            tell(events.RunStarted(1, "run"))
+            tell(events.TicketsCounted(5))
+            for number in range(1, 4):
+                tell(events.TicketListed(number, 1, 1))
+                tell(events.AttachmentSettled(number, number, "stored"))
+                clock.time += 7
+            tell(events.RunFinished(1, 3, cut=cut))
+        assert stream.getvalue().splitlines()[-1].endswith("3 of 5 tickets listed, after 21 s")
 
 
 def test_a_first_run_starts_plainly() -> None:
@@ -153,7 +172,7 @@ def test_json_has_a_line_per_event() -> None:
 
 
 def test_bars_on_a_terminal() -> None:
-    """Two bars are drawn, warnings are printed between them, failures are only counted."""
+    """One bar is drawn, warnings are printed above it, failures are only counted."""
     stream = Terminal()
     with Bars(stream) as tell:
         for event in STORY:
@@ -162,25 +181,20 @@ def test_bars_on_a_terminal() -> None:
     assert "Resuming run: 5 of 10" in said
     assert "Warning: look at\\x1b[2J this\n" in said
     last = re.split(r"[\r\n]", said)
-    assert any(re.match(r"tickets +:.* 2/4 ", line) for line in last)
-    assert any("3/3" in line and "failed 1, missing 1, retries 1" in line for line in last)
+    (final,) = {line for line in last if "1 failed, 1 missing, 1 retries" in line}
+    assert re.match(r"run: 100%\|.*3 attachments, 1\.0 KiB, 2 of 4 tickets listed", final)
     assert "status 500" not in said
 
 
 def test_bars_leave_a_clean_screen() -> None:
-    """What is printed after the bars stands on lines of its own, without a rest of a bar."""
+    """What is printed after the bar stands on a line of its own, without a rest of the bar."""
     stream = Terminal()
     with Bars(stream) as tell:
         for event in STORY:
             tell(event)
     stream.write("Ledger\n")
     screen = shown_on_screen(stream.getvalue())
-    assert [line.split(":")[0].rstrip() for line in screen[2:]] == [
-        "tickets",
-        "attachments",
-        "Ledger",
-        "",
-    ]
+    assert [line.split(":")[0].rstrip() for line in screen[2:]] == ["run", "Ledger", ""]
 
 
 def shown_on_screen(written: str) -> list[str]:
@@ -218,7 +232,7 @@ def test_the_present_pace_is_told_while_it_is_held_back() -> None:
     with Bars(terminal) as bars:
         bars(listed)
         bars(slower)
-    assert re.search(r"attachments:.*0 B, 3 of 8 at once", terminal.getvalue())
+    assert re.search(r"run:.*1 tickets listed, 3 of 8 at once", terminal.getvalue())
     stream = io.StringIO()
     with JsonLines(stream, lambda: 0) as lines:
         lines(slower)
@@ -233,7 +247,7 @@ def test_bars_of_a_verification() -> None:
     with Bars(stream) as tell:
         tell(events.BlobChecked("a" * 64, 2048, "ok", 2))
         tell(events.BlobChecked("b" * 64, 0, "damaged", 2))
-    assert re.search(r"files +: 100%.*2/2.*2\.0 KiB, damaged 1", stream.getvalue())
+    assert re.search(r"files: 100%.*2 of 2 files, 2\.0 KiB, 1 damaged", stream.getvalue())
     assert "ticket" not in stream.getvalue()
 
 
@@ -278,7 +292,7 @@ def test_a_dry_run_tells_what_it_found() -> None:
         "Starting plan.",
         (
             "60 of 1,000 tickets listed, 180 attachments, 60.0 KiB to fetch, after 1 min 0 s, "
-            "about 15 min 40 s left"
+            "about 6 % done, about 15 min 40 s left"
         ),
     ]
 
@@ -286,60 +300,52 @@ def test_a_dry_run_tells_what_it_found() -> None:
 def test_a_plan_gives_totals_and_an_eta_from_the_beginning() -> None:
     """With a plan the totals are true before all tickets are listed, and bytes count for time."""
     stream, clock = io.StringIO(), Clock()
-    lines = Lines(stream, clock)
-    lines.expect(Expected(tickets=500, attachments=1000, bytes=1024 * 1000))
-    with lines as tell:
+    with Lines(stream, clock) as tell:
         tell(events.RunStarted(1, "run"))
+        tell(events.WorkExpected(tickets=500, attachments=1000, bytes=1024 * 1000))
         tell(events.TicketListed(1, attachments=90, todo=90, todo_bytes=90))
         for number in range(100):
             clock.time += 0.7
             tell(events.AttachmentSettled(number, 1, "stored", received=512, declared=512))
     assert stream.getvalue().splitlines()[-1] == (
         "86 of 1,000 attachments, 43.0 KiB of 1000.0 KiB, 1 of 500 tickets listed, "
-        "after 1 min 0 s, about 14 min 33 s left"
+        "after 1 min 0 s, about 5 % done, about 18 min 59 s left"
     )
 
 
 def test_bars_have_the_totals_of_the_plan() -> None:
-    """On a terminal the bar of the attachments ends where the plan says."""
+    """On a terminal the figures behind the bar are of what the plan says."""
     stream = Terminal()
-    bars = progress("text", stream, plan=Expected(tickets=5, attachments=40, bytes=2048))
-    with bars as tell:
+    with progress("text", stream) as tell:
+        tell(events.RunStarted(1, "run"))
+        tell(events.WorkExpected(tickets=5, attachments=40, bytes=2048))
         tell(events.TicketListed(1, attachments=1, todo=1, todo_bytes=1024))
         tell(events.AttachmentSettled(1, 1, "stored", received=1024, declared=1024))
     said = stream.getvalue()
-    assert "1/40" in said
-    assert "1/5" in said
-    assert "1.0 KiB of 2.0 KiB" in said
+    assert "1 of 40 attachments, 1.0 KiB of 2.0 KiB, 1 of 5 tickets listed" in said
 
 
 def test_bars_of_a_dry_run_are_of_tickets_alone() -> None:
-    """Where nothing is settled there is no bar of attachments that stands still."""
+    """Where nothing is settled the bar is as long as the share of tickets looked at."""
     stream = Terminal()
     with Bars(stream) as tell:
         tell(events.RunStarted(1, "plan"))
         tell(events.TicketsCounted(4))
         tell(events.TicketListed(1, attachments=3, todo=2, todo_bytes=1024))
-    assert "attachments:" not in stream.getvalue().replace(" ", "")
+    assert re.search(r"plan: +25%", stream.getvalue())
     assert "3 attachments, 1.0 KiB to fetch" in stream.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("tally", "share"),
-    [
-        (Tally(), None),
-        (Tally(kind="plan", tickets=3), None),
-        (Tally(kind="plan", tickets=3, tickets_total=4), 0.75),
-        (Tally(kind="plan", tickets=9, tickets_total=4), 1.0),
-        (Tally(kind="verify", settled=1, todo=4), 0.25),
-        (Tally(settled=1, todo=2, tickets=1, tickets_total=2), 0.25),
-        (Tally(settled=1, todo=2, settled_bytes=30, todo_bytes=40), 0.625),
-        (Tally(settled=9, todo=2, settled_bytes=90, todo_bytes=40), 1.0),
-        (Tally(settled=1, todo=1, plan=Expected(9, 10, 0)), 0.1),
-        (Tally(settled=1, todo=20, plan=Expected(9, 10, 0)), 0.05),
-        (Tally(settled=1, todo=1, settled_bytes=5, plan=Expected(9, 10, 10)), 0.3),
-    ],
-)
-def test_the_share_that_is_done(tally: Tally, share: float | None) -> None:
-    """By tickets for a dry run, by attachments and bytes else, never more than all."""
-    assert tally.share() == pytest.approx(share) if share is not None else tally.share() is None
+def test_json_tells_how_far_it_is_once_a_minute() -> None:
+    """The same figures as everywhere; a sign of life alone makes no line."""
+    stream, clock = io.StringIO(), Clock()
+    with JsonLines(stream, lambda: 0, clock) as tell:
+        for event in STORY[:4]:
+            tell(event)
+        for _ in range(25):
+            clock.time += 5
+            tell(events.Tick())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()][4:]
+    assert [line["event"] for line in lines] == ["progress", "progress"]
+    assert (lines[0]["tickets"], lines[0]["tickets_total"], lines[0]["run"]) == (1, 4, 7)
+    assert lines[0]["ended"] is False

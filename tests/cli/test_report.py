@@ -18,9 +18,9 @@ Cli = Callable[..., "tuple[int, str, str]"]
 
 
 def test_report_in_all_forms(cli: Cli, home: Path) -> None:
-    """Text, JSON and CSV go to stdout; a report of troubles is still a report."""
+    """Text, JSON and CSV go to stdout; a report of troubles is one, and its exit code says so."""
     code, out, err = cli("report")
-    assert (code, err) == (0, "")
+    assert (code, err) == (3, "")
     assert "attachment 2, 2.txt: not there any more" in out
     assert json.loads(cli("report", "--format", "json")[1])["exit_code"] == 3
     assert cli("report", "--format", "csv")[1].count("\n") == 4
@@ -32,7 +32,7 @@ def test_the_output_file_replaces_another(cli: Cli, home: Path) -> None:
     target = home / "report.csv"
     target.write_text("old")
     code, out, _ = cli("report", "--format", "csv", "--output", "report.csv")
-    assert (code, out) == (0, "")
+    assert (code, out) == (3, "")
     assert target.read_text() == cli("report", "--format", "csv")[1]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert not list(home.glob(".report*"))
@@ -86,7 +86,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 def ids(cli: Cli, *options: str) -> list[int]:
     code, out, err = cli("report", "--format", "csv", *options)
-    assert (code, err) == (0, "")
+    assert (code, err) == (3, ""), "the exit code is of the archive, whatever is chosen"
     return [int(line.partition(",")[0]) for line in out.splitlines()[1:]]
 
 
@@ -105,6 +105,8 @@ def ids(cli: Cli, *options: str) -> list[int]:
         (("--problem", "not_found"), [2]),
         (("--problem", "none"), [1, 3]),
         (("--duplicates",), []),
+        (("--accepted",), []),
+        (("--not-accepted", "--state", "gone"), [2]),
         (("--type", "--state"), []),
     ],
     ids=str,
@@ -127,6 +129,7 @@ def test_the_choices_are_those_of_the_ledger() -> None:
     [
         ("--state", "gone"),
         ("--format", "json", "--duplicates"),
+        ("--not-accepted",),
         ("--with", "config.toml"),
         ("--compare", "config.toml", "--format", "csv"),
         ("--compare", "none.json"),

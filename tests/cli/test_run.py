@@ -107,16 +107,25 @@ def test_the_csv_report_tells_every_true_outcome(cli: Cli, serve: Serve) -> None
 
 
 def test_a_narrowed_run_fetches_its_part_only(cli: Cli, serve: Serve, tmp_path: Path) -> None:
-    """--department, --since and --limit-tickets narrow a run; nothing else is listed."""
+    """--department, --since and --limit-tickets narrow a run; nothing else is listed.
+
+    It ends with 3 and says of what it is a part: it has not seen the rest.
+    """
     serve(tickets=30)
-    assert cli("run", "--department", "Support", "--since", "2001-01-01").code == 0
+    narrowed = cli("run", "--department", "Support", "--since", "2001-01-01")
+    assert narrowed.code == 3
+    said = r"Part of the helpdesk: \d+ of \d+ tickets \(department Support; only tickets active sin"
+    assert re.search(said, narrowed.out)
+    assert "Complete" not in narrowed.out
     with open_beside(tmp_path / "archive") as archive:
         assert {group.title for group in archive.ledger.by_department()} == {"Support"}
         some = archive.ledger.ticket_count()
     unknown = cli("run", "--department", "Nowhere")
     assert unknown.code == 2
     assert "Support" in unknown.err
-    cli("run", "--limit-tickets", "1")
+    first = cli("run", "--limit-tickets", "1")
+    assert "1 of 1 tickets listed" in first.err
+    assert "left" not in first.err
     with open_beside(tmp_path / "archive") as archive:
         assert archive.ledger.ticket_count() in (some, some + 1)
 

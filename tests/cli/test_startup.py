@@ -98,5 +98,5 @@ def test_commands_load_what_they_use(tmp_path: Path, line: str) -> None:
         open_archive(tmp_path / "archive", command="test").close()
         (tmp_path / "config.toml").write_text("")
     code, modules = loaded(tmp_path, *line.split())
-    assert code == 0
+    assert code in (0, 3), "an archive that no run has filled is not complete"
     assert HEAVY & modules <= may

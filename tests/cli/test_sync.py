@@ -99,9 +99,33 @@ def test_what_could_not_be_stored_is_named(cli: Cli, place: Place) -> None:
     rows[lost] = replace(rows[lost], fault="missing_file")
     result = cli("sync")
     assert result.code == 3
-    assert "Not stored by this sync: 1" in result.out
+    assert "New: 1 attachments could not be stored" in result.out
     assert f"attachment {lost}: Kayako lists" in result.out
     assert "Tickets that could not be listed: 1" in result.out
+
+
+def test_a_sync_tells_what_is_new_and_counts_what_is_known(cli: Cli, place: Place) -> None:
+    """A failure is named once; later syncs count it in a line, with when it is tried again."""
+    rows = place.desk.attachments
+    ticket = max(place.desk.tickets, key=lambda key: place.desk.tickets[key].last_activity)
+    first, lost = sorted(key for key, row in rows.items() if row.ticket_id)[:2]
+    rows[first] = replace(rows[first], fault="error_500")
+    rows[lost] = replace(rows[lost], fault="missing_file")
+    told = cli("sync").out
+    assert "New: 2 attachments could not be stored" in told
+    assert "still failing" not in told
+    again = cli("sync").out
+    assert "New:" not in again
+    assert f"attachment {first}" not in again
+    assert f"attachment {lost}" not in again
+    assert re.search(r"\n1 still failing, oldest since \d{4}-\d\d-\d\d; the next try ", again)
+    assert "`migrator run --recheck` asks at once" in again
+    new = place.desk.add_attachment(ticket, "new.txt", b"new")
+    rows[new] = replace(rows[new], fault="error_500")
+    third = cli("sync").out
+    assert "New: 1 attachments could not be stored" in third
+    assert f"attachment {new}:" in third
+    assert "1 still failing" in third
 
 
 def test_too_many_deletions_end_a_full_sync_with_8(cli: Cli, place: Place) -> None:

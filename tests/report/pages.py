@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lxml.html
 
-from migrator.archive.records import Count, Group, PacePoint, Row, RunInfo, State
+from migrator.archive.reading import Tickets
+from migrator.archive.records import Check, Count, Group, PacePoint, Row, RunInfo, State
 from migrator.report.html import render_plan, render_report
 from migrator.report.model import Problem, Report, Sample
 from migrator.report.plan_model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
+from migrator.report.verdict import Seen
 
 NOW = 1_767_323_045
 SIZES = ("0", "1K", "1M")
@@ -30,16 +33,32 @@ def groups(*texts: str) -> tuple[Group, ...]:
 
 
 def report(text: str = "x", **values: Any) -> Report:
-    """Make a report with something in every place; ``text`` is all that is of foreign origin."""
-    states = {state: Count(n, 100 * n) for n, state in enumerate(State, 1)}
+    """Make a report with something in every place; ``text`` is all that is of foreign origin.
+
+    ``states``, ``last_run``, ``whole`` and ``lost`` (accepted losses by state) are what was seen.
+    """
+    states = values.pop("states", {state: Count(n, 100 * n) for n, state in enumerate(State, 1)})
+    summary = {"unlisted": {"17": text, "18": text}, "tickets": 11, "helpdesk_tickets": 13}
+    run = RunInfo(1, "run", text, {}, NOW, NOW + 1200, 3, summary)
+    last = values.pop("last_run", run)
+    seen = Seen(
+        states,
+        accepted=values.pop("lost", {}),
+        last=last,
+        whole=values.pop("whole", last),
+        covered=last,
+        checks={"verify": Check(1, "verify", NOW, NOW + 9, True, 0, {"checked": 4, "damaged": 0})},
+    )
     problems = (Problem(State.FAILED, text, 3), Problem(State.GONE, None, 1))
     made: dict[str, Any] = {
         "archive": text,
         "generated_at": NOW,
-        "states": states,
+        "seen": seen,
+        "helpdesk": text,
         "files": Count(4, 400),
         "duplicates": Count(2, 100),
-        "tickets": 12,
+        "tickets": Tickets(12, 10, 1, 3),
+        "with_attachments": 9,
         "threads_missing": 2,
         "departments": groups(text, "Sales"),
         "types": groups(text, "image/png"),
@@ -48,16 +67,7 @@ def report(text: str = "x", **values: Any) -> Report:
         "problems": problems,
         "attention": (row(1, text, State.FAILED), row(2, text, State.GONE)),
         "pace": tuple(PacePoint(NOW + 60 * n, n, 1000 * n) for n in range(20)),
-        "last_run": RunInfo(
-            1,
-            "run",
-            text,
-            {},
-            NOW,
-            NOW + 1200,
-            3,
-            {"unlisted": {"17": text, "18": text}},
-        ),
+        "accepted": (replace(row(3, text, State.MISSING), accepted=text),),
     }
     made |= values
     sketch = Report(**made)

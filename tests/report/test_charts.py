@@ -57,7 +57,7 @@ def test_bars_tell_what_they_show() -> None:
     """The description says the shares of the first bars and how many more there are."""
     rows = [(f"row {n}", (1,)) for n in range(8)]
     made = charts.bars("t", rows, (COUNTED,), (8,), ["gone"] * 8)
-    assert made.description.startswith("row 0: 12 % of attachments; row 1: ")
+    assert made.description.startswith("row 0: 12.5 % of attachments; row 1: ")
     assert made.description.endswith("; and 2 more in the table.")
     assert {bar.tones for bar in made.bars} == {("gone",)}
     assert charts.bars("t", [], (COUNTED,), (0,)).description == "Nothing to show."
@@ -111,11 +111,11 @@ def test_columns_tell_what_they_show() -> None:
         (1, 10**6, "< 0.1 %"),
         (10**6 - 1, 10**6, "> 99.9 %"),
         (991, 1000, "99.1 %"),
-        (1, 3, "33 %"),
-        (999, 10_000, "10 %"),
+        (1, 3, "33.3 %"),
+        (999, 10_000, "10.0 %"),
         (1, 20, "5.0 %"),
     ],
 )
 def test_shares_for_people(part: int, whole: int, told: str) -> None:
-    """Something is never 0 %, not all is never 100 %; small shares have one digit more."""
+    """Something is never 0 %, and not all is never 100 %."""
     assert charts.percent(part, whole) == told

@@ -8,12 +8,15 @@ import itertools
 import re
 import unicodedata
 from dataclasses import replace
+from decimal import Decimal
 
 import lxml.html
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from migrator.archive.lock import Holder
+from migrator.archive.reading import Tickets
 from migrator.archive.records import Count, Group, PacePoint, RunInfo, State
 from migrator.report.charts import percent
 from migrator.report.model import Problem, Sample
@@ -229,20 +232,23 @@ def test_the_page_of_a_large_archive_stays_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "mood", "word", "begins"),
+    ("numbers", "scope", "mood", "word", "begins"),
     [
-        ({"stored": 5}, "good", "Complete", "Every attachment"),
-        ({"stored": 5, "gone": 1}, "warn", "Complete, with losses", "The source itself"),
-        ({"stored": 5, "pending": 1}, "bad", "Not complete", "1 attachments are pending"),
-        ({}, "calm", "Nothing listed yet", "No attachment has been listed yet."),
+        ({"stored": 5}, {}, "good", "Complete", "Every attachment"),
+        ({"stored": 5}, {"departments": ["Sales"]}, "warn", "Part of the helpdesk", "The last run"),
+        ({"stored": 5, "gone": 1}, {}, "warn", "Open: losses at", "The helpdesk itself has lost 1"),
+        ({"stored": 5, "pending": 1}, {}, "bad", "Not complete", "1 attachment is pending"),
+        ({}, {}, "calm", "No attachments", "The whole helpdesk was seen"),
+        ({}, None, "calm", "Nothing listed yet", "No run has looked at the helpdesk yet."),
     ],
 )
 def test_the_verdict_comes_first(
-    numbers: dict[str, int], mood: str, word: str, begins: str
+    numbers: dict[str, int], scope: dict[str, object] | None, mood: str, word: str, begins: str
 ) -> None:
     """A word, a sentence and a colour say at once how the migration stands."""
     states = {state: Count(numbers.get(state.value, 0), 0) for state in State}
-    page = page_of(report(states=states, last_run=None, attention=(), problems=()))
+    run = None if scope is None else RunInfo(1, "run", "s", scope, NOW, NOW + 9, 0, {})
+    page = page_of(report(states=states, last_run=run, attention=(), problems=()))
     (verdict,) = page.xpath("//main/*[1]")
     assert verdict.get("class") == f"verdict {mood}"
     assert said(verdict.xpath("./h1")[0]).startswith(word)
@@ -258,6 +264,45 @@ def test_gaps_of_the_lists_are_the_verdict() -> None:
     assert "2 tickets did not name their attachments" in page.text_content()
 
 
+def test_figures_that_stand_together_add_up() -> None:
+    """The shares of the balance and of every break-down are 100 % in sum."""
+    states = {state: Count(n, n) for state, n in zip(State, (1, 796, 3, 2, 8, 0), strict=True)}
+    page = page_of(report(states=states))
+    for id_ in ("balance", "department", "type", "year", "size", "duplicates"):
+        *parts, whole = (line[-1] for line in cells(page, id_))
+        assert whole == "100 %"
+        assert sum(Decimal(part.strip("<> %")) for part in parts) == 100, (id_, parts)
+
+
+def test_numbers_of_tickets_are_told_apart() -> None:
+    """What is counted at different times and by different means stands side by side, explained."""
+    page = page_of(report())
+    assert cells(page, "tickets") == [
+        ["in the archive", "12"],
+        ["with attachments", "9"],
+        ["listed by the last run", "11"],
+        ["counted by the source then", "13"],
+        ["deleted at the source", "1"],
+        ["merged into others", "3"],
+    ]
+    assert all(one.text for one in page.xpath("//*[@id='tickets']//*[@class='detail']"))
+    assert "disk" not in said(page.xpath("//*[@class='figures']")[0])
+
+
+def test_what_was_proven_is_told() -> None:
+    """When verify and audit last were and what they found; a check that never was is told, too."""
+    (verify, audit) = cells(page_of(report()), "proof")
+    assert verify[0] == "verify"
+    assert verify[1].endswith("4 files read (all): 0 damaged")
+    assert audit == ["audit", "never"]
+
+
+def test_accepted_losses_have_their_reason() -> None:
+    """They are named apart from what is open, with when, who and why."""
+    (line,) = cells(page_of(report("2026-11-27 jo: the disk died")), "accepted")
+    assert line[-1] == "2026-11-27 jo: the disk died"
+
+
 def test_an_empty_archive_has_a_page() -> None:
     """Before the first run there is a verdict and nothing else to look at."""
     made = report(
@@ -269,21 +314,31 @@ def test_an_empty_archive_has_a_page() -> None:
         years=(),
         problems=(),
         attention=(),
+        accepted=(),
+        tickets=Tickets(),
         pace=(),
         last_run=None,
         behind={},
     )
     page = page_of(made)
-    assert len(page.xpath("//table")) == 1
-    assert not page.xpath("//main//h3")
-    assert not page.xpath("//nav//li")
+    assert len(page.xpath("//table")) == 2
+    assert [one.text for one in page.xpath("//main//h3")] == ["Verify and audit"]
+    assert len(page.xpath("//nav//li")) == 1
 
 
-def test_a_run_at_work_is_told() -> None:
-    """While a run works the page says that it is not finished."""
+def test_a_run_that_has_not_ended_is_told() -> None:
+    """At work, with how far it is, or killed: the lock tells."""
     run = RunInfo(1, "sync", "s", {}, NOW)
-    page = page_of(report(last_run=run, pace=(PacePoint(NOW, 1, 1),)))
-    assert "not finished" in said(page.xpath("//*[@class='figures']")[0])
+    made = report(last_run=run, pace=(PacePoint(NOW, 1, 1),))
+    page = page_of(made)
+    assert "killed before its end" in said(page.xpath("//*[@class='figures']")[0])
+    facts = {"tickets": 312, "tickets_total": 810, "attachments": 90, "share": 0.384}
+    seen = replace(made.seen, worker=Holder(1), progress=facts)
+    page = page_of(replace(made, seen=seen))
+    assert "at work" in said(page.xpath("//*[@class='figures']")[0])
+    (verdict,) = page.xpath("//main/*[1]")
+    assert "312 of 810 tickets listed, 90 attachments, about 38 % done" in said(verdict)
+    assert "migrator run" not in said(verdict)
 
 
 def test_years_between_are_drawn() -> None:

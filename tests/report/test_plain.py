@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.report.plain import human_bytes, human_duration, iso_time, shown
+from migrator.report.plain import human_bytes, human_duration, iso_time, shares, shown
 
 
 @settings(max_examples=200, deadline=None)
@@ -84,3 +85,18 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 def test_times_are_utc(seconds: int | None, text: str) -> None:
     """Times are ISO 8601 in UTC; none, Kayako's 0 and nonsense are empty."""
     assert iso_time(seconds) == text
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=40), st.integers(1, 3))
+def test_shares_add_up(amounts: list[int], digits: int) -> None:
+    """Whatever the amounts are, what is written is 100 % in sum; nothing is 0 % that is there."""
+    written = shares(amounts, digits=digits)
+    if not sum(amounts):
+        assert written == ["0 %"] * len(amounts)
+        return
+    small, large = f"< {10**-digits:.{digits}f} %", f"> {100 - 10**-digits:.{digits}f} %"
+    told = [Decimal({small: "0", large: "100"}.get(one, one.removesuffix(" %"))) for one in written]
+    assert sum(told) == 100
+    for amount, one in zip(amounts, written, strict=True):
+        assert (one == "0 %") is (amount == 0)
+        assert (one == "100 %") is (amount == sum(amounts))

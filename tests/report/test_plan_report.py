@@ -257,8 +257,8 @@ def test_the_text_begins_with_what_is_decided_by() -> None:
         "",
         "Estimate: 5 h 10 min (4 h 0 min to 7 h 0 min) with 8 requests at once",
         (
-            "Disk: about 26.0 GiB more (30.0 GiB if equal files were kept twice; estimated by "
-            "names and sizes), 512.0 GiB are free"
+            "Disk: about 26.0 GiB more for contents (30.0 GiB if equal files were kept twice; "
+            "estimated by names and sizes), 512.0 GiB are free"
         ),
         (
             "Requests: 38,200 (200 pages, 10,000 lists, 18,000 attachments, 10,000 threads); this "
@@ -300,7 +300,7 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
             {"disk": Disk(100, 90, "sample", 12, 50)},
             "12 compared pairs), 50 B are free: NOT ENOUGH",
         ),
-        ({"disk": Disk(100, 100, "names", 0, None)}, "Disk: about 100 B more\n"),
+        ({"disk": Disk(100, 100, "names", 0, None)}, "Disk: about 100 B more for contents\n"),
         ({"pace": replace(PLAN.pace, estimated_seconds=None)}, "No estimate"),
         ({"pace": replace(PLAN.pace, high_seconds=14_400.0)}, "Estimate: 5 h 10 min with 8"),
     ],

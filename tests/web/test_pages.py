@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.archive import PostRow, TicketRow
+from migrator import events
+from migrator.archive import PostRow
 from migrator.archive.records import State
+from migrator.progress import Progress
 from migrator.web.room import line, moment
 from migrator.web.sanitize import clean
 from tests.web.desks import NOON, Desk, Visitor, png
@@ -342,45 +344,62 @@ def test_page_ends_where_its_posts_get_too_long(desk: Desk, visitor: Visitor) ->
 
 
 def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
-    """The run that goes on, the ledger, the runs before, and failures with their reasons."""
+    """The verdict, the run that goes on, the ledger, the runs before, failures with reasons."""
     attachment = desk.attach("sad.pdf", None, 1, 11, State.FAILED)
     page = visitor.get("/status").text
     assert "<progress" in page
     assert "the server failed (HTTP 500)" in page
     assert f"/attachments/{attachment}" in page
+    assert "A run is at work" in page
+    assert "migrator run" not in page
     for state in State:
         assert f'<th scope="row">{state.value}<' in page
     with desk.archive.ledger.atomic():
         desk.archive.ledger.finish_run(desk.run, exit_code=3, summary={})
     page = visitor.get("/status").text
     assert "<progress" not in page
-    assert "finished, with losses or failures" in page
+    assert "finished, with something open" in page
+    told = (
+        r"Not complete: \d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes"
+    )
+    assert re.search(told, page)
+    assert "<li>Verify: never.</li>" in page
+    desk.archive.proof.accept([attachment], by="jo", reason="the disk died")
+    page = visitor.get("/status").text
+    assert "accepted as lost: " in page
+    assert "jo: the disk died" in page
 
 
 def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
-    """Who is at work, how many tickets and files so far, and at which pace; none after a kill."""
+    """Who is at work and how far, against all tickets of the walk; none after a kill."""
     with open_desk() as desk, Visitor(base_url=desk.url, timeout=20) as visitor:
         visitor.sign_in(desk.token())
-        desk.ticket(1)
-        desk.ticket(2)
-        desk.archive.ledger.put_ticket(TicketRow(3, 3))
         desk.attach("a.pdf", b"%PDF", 1)
         page = visitor.get("/status").text
         assert "and is at work" in page
         assert f"process {os.getpid()} on" in page
         assert "<code>test</code>" in page
-        assert "2 of 3 known" in page
-        assert "1 files, 4 Bytes" in page
-        assert re.search(r"[0-9.]+ files a minute", page)
+        assert "How far it is, is not known yet" in page
+        assert '<progress id="done" max="1"></progress>' in page
+        progress = Progress(lambda: 0.0)
+        progress.take(events.TicketsCounted(810))
+        for number in range(312):
+            progress.take(events.TicketListed(number, 1, 1))
+            progress.take(events.AttachmentSettled(number, number, "stored"))
+        desk.archive.proof.put_progress(desk.run, progress.facts())
+        page = visitor.get("/status").text
+        assert "312 of 810 tickets listed, 312 attachments, about 38 % done; told" in page
+        assert '<progress id="done" max="1" value="0.3851">' in page
         visitor.sign_in(desk.token(queues=[3]))
         page = visitor.get("/status").text
         assert "and is at work" in page
-        assert "files a minute" not in page
-        assert "process" not in page
+        assert "About 38 % done" in page
+        assert "312" not in page
+        assert "process" not in page.replace("progress", "").replace("processing", "")
         (desk.archive.path / "lock").write_text("")
         page = visitor.get("/status").text
         assert "was stopped before its end" in page
-        assert "files a minute" not in page
+        assert "<progress" not in page
 
 
 @pytest.mark.parametrize(

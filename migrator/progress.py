@@ -1,0 +1,240 @@
+"""How far a run is: one model behind bars, lines, JSON, `status` and the status page.
+
+The work of a run is known only as far as tickets were listed. So the share that is done is an
+estimate: the part of the tickets that was listed, times the part of what they brought that is
+done. It never falls within a run, and is less than all until the run ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from migrator import events
+
+ALMOST = 0.999
+"""The largest share before the end: what comes after the last attachment is not counted."""
+LEAST_SECONDS = 3.0
+LEAST_SHARE = 0.005
+"""Less than these say nothing of how long the rest takes."""
+
+TROUBLES = (
+    "failed",
+    "missing",
+    "gone",
+    "damaged",
+    "lost",
+    "differ",
+    "vanished",
+    "unasked",
+)
+"""The states that are counted as troubles."""
+
+
+@dataclass
+class Progress:
+    """What the events so far add up to; ``clock`` gives seconds.
+
+    ``tickets_total`` is how many tickets the run looks at, None where nobody can say. ``found``
+    are attachments listed, ``todo`` those of them that want fetching, ``settled`` those that
+    came to an end; their bytes are as declared, ``received`` came over the wire. ``expected`` is
+    what is known to be there from the beginning. ``pace`` tells how many requests are made at
+    once while those are fewer than allowed.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    run_id: int | None = None
+    kind: str = "run"
+    expected: events.WorkExpected | None = None
+    tickets: int = 0
+    tickets_total: int | None = None
+    found: int = 0
+    todo: int = 0
+    todo_bytes: int = 0
+    settled: int = 0
+    settled_bytes: int = 0
+    received: int = 0
+    retries: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    opening: str = ""
+    pace: str = ""
+    ended: bool = False
+    cut: bool = False
+    _best: float = 0.0
+    _first: tuple[float, float] | None = None
+
+    def take(self, event: events.Event) -> None:
+        """Add one event."""
+        self._frame(event)
+        self._count(event)
+        if (raw := self._estimate()) is not None:
+            self._best = max(self._best, raw if self.reads else min(raw, ALMOST))
+            if self._first is None:
+                self._first = (self.clock(), raw)
+
+    def _frame(self, event: events.Event) -> None:
+        """Take note of what is said of the run as a whole."""
+        match event:
+            case events.RunStarted():
+                self.kind = event.kind
+                self.run_id = None if event.kind == "plan" else event.run_id  # it makes none
+                self.opening = f"{'Resuming' if event.resumes else 'Starting'} {event.kind}"
+                if event.listed:
+                    self.opening += f": {event.done:,} of {event.listed:,} attachments are settled"
+            case events.WorkExpected():
+                self.expected = event
+            case events.TicketsCounted():
+                self.tickets_total = event.total
+            case events.PaceChanged():
+                slower = event.limit < event.most
+                self.pace = f"{event.limit} of {event.most} at once" if slower else ""
+            case events.RunFinished():
+                self.ended, self.cut = True, event.cut
+            case _:
+                pass
+
+    def _count(self, event: events.Event) -> None:
+        """Count what happened to one thing."""
+        match event:
+            case events.TicketListed():
+                self.tickets += 1
+                self.found += event.attachments
+                self._queue(event.todo, event.todo_bytes)
+            case events.LeftoversQueued():
+                self._queue(event.todo, event.todo_bytes)
+            case events.AttachmentSettled():
+                self.settled += 1
+                self.settled_bytes += event.declared
+                self.received += event.received
+                self.states[event.state] += 1
+            case events.AttachmentAudited() | events.BlobChecked() | events.FileHandedOver():
+                self._check(event)
+            case events.Retrying():
+                self.retries += 1
+            case _:
+                pass
+
+    def _queue(self, todo: int, size: int) -> None:
+        self.todo += todo
+        self.todo_bytes += size
+
+    def _check(
+        self, event: events.AttachmentAudited | events.BlobChecked | events.FileHandedOver
+    ) -> None:
+        """Add one file or attachment that was read again."""
+        self.settled += 1
+        self.todo = max(event.total, self.settled)
+        if isinstance(event, events.AttachmentAudited):
+            self.kind = "audit"
+            self.received += event.received
+            self.states[event.verdict if event.ours == "ok" else event.ours] += 1
+        else:
+            self.kind = "handover" if isinstance(event, events.FileHandedOver) else "verify"
+            self.received += event.size
+            self.states[event.verdict] += 1
+
+    @property
+    def all_tickets(self) -> int | None:
+        """Tell how many tickets there are, by the source or else by what is expected."""
+        if self.tickets_total is None and self.expected:
+            return self.expected.tickets or None
+        return self.tickets_total
+
+    @property
+    def listed(self) -> int:
+        """Count the tickets listed; one that changed meanwhile is listed twice, but told once."""
+        total = self.all_tickets
+        return self.tickets if total is None else min(self.tickets, total)
+
+    @property
+    def reads(self) -> bool:
+        """Whether files or attachments are read again, all of which are known."""
+        return self.kind in ("verify", "handover", "audit")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to be told of."""
+        return self.ended or (self.reads and self.settled >= self.todo)
+
+    @property
+    def unit(self) -> str:
+        """Name what is being counted."""
+        return "file" if self.kind in ("verify", "handover") else "attachment"
+
+    @property
+    def known(self) -> int | None:
+        """Tell how many attachments are to be settled; None while nobody can say."""
+        if self.reads:
+            return self.todo
+        return max(self.todo, self.expected.attachments) if self.expected else None
+
+    def share(self) -> float | None:
+        """Estimate which part of the work is done, 0 to 1; None when nothing can be said yet.
+
+        It never falls from one call to the next.
+        """
+        if self.ended and not self.cut:
+            return 1.0
+        return self._best if self._first is not None else None
+
+    def seconds_left(self) -> float | None:
+        """Estimate how long the rest takes by how fast it went so far; None when unknown."""
+        raw = self._estimate()
+        if self.over or raw is None or self._first is None:
+            return None
+        seconds, gained = self.clock() - self._first[0], raw - self._first[1]
+        if seconds < LEAST_SECONDS or gained < LEAST_SHARE:
+            return None
+        return seconds * max(0.0, 1 - raw) / gained
+
+    def _estimate(self) -> float | None:
+        if self.reads:
+            return self._mean(self.settled, self.todo, self.received, self._expected_bytes())
+        total = self.all_tickets
+        if not total or not self.tickets:
+            return None
+        walked = self.listed / total
+        if self.kind == "plan":  # it settles nothing
+            return walked
+        done = self.listed + self.settled
+        if self.expected:
+            todo = max(self.listed, self.expected.tickets) + (self.known or 0)
+            size = max(self.todo_bytes, self.expected.bytes)
+            return self._mean(done, todo, self.settled_bytes, size)
+        return walked * self._mean(
+            done, self.listed + self.todo, self.settled_bytes, self.todo_bytes
+        )
+
+    def _expected_bytes(self) -> int:
+        return self.expected.bytes if self.expected else 0
+
+    @staticmethod
+    def _mean(done: int, todo: int, done_bytes: int, todo_bytes: int) -> float:
+        """Give the mean of the shares of requests and of bytes: both take their time."""
+        shares = [min(1.0, done / max(todo, 1))]
+        if todo_bytes:
+            shares.append(min(1.0, done_bytes / todo_bytes))
+        return sum(shares) / len(shares)
+
+    def troubles(self) -> dict[str, int]:
+        """Count what went wrong so far, by state, and how often a request was tried again."""
+        found = {name: self.states[name] for name in TROUBLES if self.states[name]}
+        return found | ({"retries": self.retries} if self.retries else {})
+
+    def facts(self) -> dict[str, object]:
+        """Give all of it as a JSON object: what EVENTS.md says of ``progress``."""
+        share, left = self.share(), self.seconds_left()
+        return {
+            "kind": self.kind,
+            "tickets": self.listed,
+            "tickets_total": self.all_tickets,
+            "attachments": self.settled,
+            "attachments_known": self.known,
+            "bytes": self.received,
+            "share": None if share is None else int(share * 10_000) / 10_000,
+            "seconds_left": None if left is None else round(left),
+            "troubles": self.troubles(),
+            "ended": self.ended,
+        }
