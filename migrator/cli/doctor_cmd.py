@@ -15,20 +15,26 @@ from migrator.cli._common import App, pass_app, settings_from, shown, tell_retry
 from migrator.cli._findings import Finding, fail, ok, warn
 from migrator.cli._sinks import HashSink
 from migrator.errors import (
+    ArchiveMissing,
     ConfigError,
+    MigratorError,
     ServerFailed,
     SourceError,
     SourceRefused,
     SourceUnreachable,
 )
+from migrator.kayako.urls import safe
 from migrator.report.plain import human_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from migrator.config import Config
     from migrator.kayako.records import Attachment, Department
     from migrator.kayako.settings import KayakoSettings
     from migrator.kayako.source import Source
     from migrator.kayako.urls import UrlForm
+    from migrator.transfer.walk import Helpdesk
 
 TICKETS_TRIED = 30
 FETCHES_TRIED = 3
@@ -69,6 +75,8 @@ async def _findings(config: Config) -> AsyncIterator[Finding]:
     if working:
         async for finding in _source(dataclasses.replace(settings, url_form=working)):
             yield finding
+    async for finding in _archive(config.archive.path, safe(settings.url)):
+        yield finding
     for finding in _disk.check(config.archive.path):
         yield finding
 
@@ -107,54 +115,63 @@ async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | No
 
 
 async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
+    from migrator.transfer.walk import look_around
+
     async with _open(settings) as source:
         try:
-            departments = await source.departments()
-            statuses = [status.id for status in await source.statuses()]
+            helpdesk = await look_around(source)
         except SourceError as exc:
             yield fail(str(exc), exc.exit_code)
             return
-        mine = [department for department in departments if department.app == "tickets"]
-        yield _departments(mine)
-        yield _statuses(statuses)
-        if mine and statuses:
-            async for finding in _tickets(source, [one.id for one in mine], statuses):
-                yield finding
+        yield _departments([one for one in helpdesk.departments if one.app == "tickets"])
+        yield ok(f"statuses: {len(helpdesk.statuses)}")
+        for problem in helpdesk.problems:
+            yield warn(f"{problem}; tickets of what is missing are found by their id only")
+        async for finding in _tickets(source, helpdesk):
+            yield finding
+
+
+async def _archive(path: Path, address: str) -> AsyncIterator[Finding]:
+    """See whose archive it is, where there is one."""
+    from migrator.archive import open_beside
+    from migrator.transfer.identity import see_address
+
+    try:
+        with open_beside(path) as archive:
+            see_address(archive.proof, address, moved=False)
+            if (known := archive.proof.helpdesk()) is not None:
+                yield ok(f"archive: belongs to {known.address}")
+    except ArchiveMissing:
+        return
+    except MigratorError as exc:
+        yield fail(f"archive: {exc}", exc.exit_code)
 
 
 def _departments(departments: list[Department]) -> Finding:
-    if not departments:
-        return warn("departments: none that holds tickets")
     titles = ", ".join(f"{one.title} ({one.id})" for one in departments[:20])
     return ok(f"departments: {titles}" + (", ..." if len(departments) > 20 else ""))
 
 
-def _statuses(ids: list[int]) -> Finding:
-    if not ids:
-        text = "statuses: none; without their ids Kayako lists unresolved tickets only"
-        return fail(text, SourceError.exit_code)
-    return ok(f"statuses: {len(ids)}")
+async def _tickets(source: Source, helpdesk: Helpdesk) -> AsyncIterator[Finding]:
+    from migrator.transfer.walk import Scope, page_of
 
-
-async def _tickets(
-    source: Source, departments: list[int], statuses: list[int]
-) -> AsyncIterator[Finding]:
+    area = helpdesk.areas(Scope())[0]
     try:
-        latest = await source.tickets_page(
-            departments, statuses, count=TICKETS_TRIED, start=0, order="DESC"
-        )
+        latest = await page_of(source, area, 0, TICKETS_TRIED, sort="ticketid", order="DESC")
     except SourceError as exc:
         yield fail(str(exc), exc.exit_code)
         return
-    yield await _count(source, departments, statuses)
+    yield await _count(source, helpdesk)
     if len(latest) > TICKETS_TRIED:
         yield warn("tickets: this server sends all in one page; a run copes with it")
     yield await _one_attachment(source, [ticket.id for ticket in latest[:TICKETS_TRIED]])
 
 
-async def _count(source: Source, departments: list[int], statuses: list[int]) -> Finding:
+async def _count(source: Source, helpdesk: Helpdesk) -> Finding:
+    from migrator.transfer.walk import Scope, count_tickets
+
     try:
-        total = await source.ticket_count(departments, statuses)
+        total = await count_tickets(source, helpdesk, Scope())
     except SourceError as exc:
         return warn(f"{exc} A run cannot check that it met them all")
     if total is None:

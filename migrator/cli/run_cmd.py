@@ -163,9 +163,13 @@ def tell_gaps(result: RunResult) -> None:
     from migrator.cli._common import shown
 
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
-    gaps += [f"row {key} of the list: {text}" for key, text in sorted(result.unreadable.items())]
+    gaps += [
+        f"row {key} of the list: {text}" if key >= 0 else text
+        for key, text in sorted(result.unreadable.items())
+    ]
     if gaps:
-        click.echo(f"Tickets that could not be listed: {len(gaps):,}")
+        number = len(result.unlisted) + result.unreadable.rows
+        click.echo(f"Tickets that could not be listed: {max(number, 1):,}")
         for gap in gaps[:50]:
             click.echo(f"  {shown(gap)}")
     if result.threads_missing:

@@ -63,7 +63,7 @@ class Fetcher:
     async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Tried:
         """Look where the ticket went; an attachment keeps its id when tickets are merged."""
         try:
-            ticket = await ask_for(self._source, work.ticket_id)
+            ticket, _ = await ask_for(self._source, work.ticket_id)
         except NotFound:
             return Tried(_verdict(work, refusal))
         except SourceError as error:
@@ -186,7 +186,13 @@ class _Keeper:
 
 
 def _is_lost(contents: Contents, work: Work) -> bool:
-    return not contents.present and max(contents.attachment.filesize, work.declared_size) > 0
+    """Tell whether a reply without contents stands for a file that was lost, not an empty one.
+
+    Where no size could be read, nothing says that it is empty.
+    """
+    unknown = "odd_number" in (*_codes(work), *contents.attachment.notes)
+    size = max(contents.attachment.filesize, work.declared_size)
+    return not contents.present and (size > 0 or unknown)
 
 
 def _contradictions(work: Work, contents: Contents) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from migrator.errors import NotFound, UnexpectedReply
+from migrator.errors import NotFound, PartialReply, UnexpectedReply
 from migrator.kayako.records import Ticket
 from migrator.transfer.protocols import Source
 from migrator.transfer.rows import row_of
@@ -14,21 +14,38 @@ if TYPE_CHECKING:
     from migrator.transfer.crew import Duty
 
 
-async def ask_for(source: Source, ticket_id: int) -> Ticket:
+class Answer(NamedTuple):
+    """A ticket, and what could not be read of its posts, None where all could."""
+
+    ticket: Ticket
+    problem: PartialReply | None
+
+
+async def ask_for(source: Source, ticket_id: int) -> Answer:
     """Give a ticket, or the one it was merged into, as the source says twice.
 
     A confused cache or proxy answers with a stranger once. Raises UnexpectedReply when the two
     answers name different strangers, and what else Source.ticket raises.
     """
-    first = await source.ticket(ticket_id)
-    if first.id == ticket_id:
+    first = await _ask(source, ticket_id)
+    if first.ticket.id == ticket_id:
         return first
-    second = await source.ticket(ticket_id)
-    if second.id not in (ticket_id, first.id):
+    second = await _ask(source, ticket_id)
+    if second.ticket.id not in (ticket_id, first.ticket.id):
         raise UnexpectedReply(
-            f"the reply for ticket {ticket_id} holds ticket {first.id}, then ticket {second.id}"
+            f"the reply for ticket {ticket_id} holds ticket {first.ticket.id}, then ticket "
+            f"{second.ticket.id}"
         )
     return second
+
+
+async def _ask(source: Source, ticket_id: int) -> Answer:
+    try:
+        return Answer(await source.ticket(ticket_id), None)
+    except PartialReply as error:
+        if len(error.rows) != 1:
+            raise
+        return Answer(error.rows[0], error)
 
 
 async def follow(duty: Duty, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
@@ -40,7 +57,7 @@ async def follow(duty: Duty, ticket_id: int, *, in_no_list: bool = False) -> Tic
     Raises SourceError when the source does not say, or contradicts itself.
     """
     try:
-        ticket = await ask_for(duty.source, ticket_id)
+        ticket, _ = await ask_for(duty.source, ticket_id)  # its posts are the affair of others
     except NotFound:
         return None
     if ticket.id == ticket_id:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from migrator.errors import Again, Interrupted, PartialReply, SourceError, UnexpectedReply
+from migrator.errors import Again, Interrupted, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
@@ -28,7 +28,8 @@ class Gaps:
         self._duty = duty
         self._crew = crew
         self._found = 0
-        self._failed = 0
+        self._answered = 0
+        self._failed: dict[int, str] = {}
 
     async def ask(self, met: set[int]) -> None:
         """Have the tickets listed that answer, unless there are too many ids to ask for."""
@@ -55,8 +56,14 @@ class Gaps:
             )
             duty.listener(Notice(text))
         if self._failed:
-            text = f"{self._failed:,} ticket ids that are in no list could not be asked for"
+            n = len(self._failed)
+            text = f"{n:,} ticket ids that are in no list could not be asked for"
             duty.listener(Notice(text, "warning"))
+            duty.result.unasked = sum(1 for _ in left)  # after too many failures
+            if self._answered:  # it is these tickets that cannot be shown
+                duty.result.unlisted |= self._failed
+            else:  # the source has no word for a ticket that is not there
+                duty.result.unasked += n
 
     async def _known_besides(self, met: set[int]) -> set[int]:
         """Give the tickets that are known without having been met by the last walk."""
@@ -67,30 +74,25 @@ class Gaps:
 
     async def _ask_each(self, left: Iterator[int]) -> None:
         for number in left:
-            if self._duty.stop.asked or self._failed >= MOST_UNASKED:
+            if self._duty.stop.asked or len(self._failed) >= MOST_UNASKED:
                 return
             try:
                 await self._ask(number)
+                self._answered += 1
             except Interrupted:
                 return
-            except PartialReply:
-                self._failed += 1
-            except UnexpectedReply:
-                continue  # an empty list, where a server has no other word for "not there"
             except SourceError as error:
                 if error.again is Again.STOP:
                     raise
-                self._failed += 1
+                if type(error) is UnexpectedReply:
+                    self._answered += 1  # an empty list, where a server has no other word for it
+                else:
+                    self._failed[number] = f"it is in no list, and by its id: {error}"
 
     async def _ask(self, number: int) -> None:
         """Ask for one ticket; one in the trash stays there, unless the trash is wanted."""
         duty, crew = self._duty, self._crew
-        try:
-            ticket = await follow(duty, number, in_no_list=True)
-        except PartialReply as error:  # its posts are the affair of others
-            ticket = next((one for one in error.rows if one.id == number), None)
-            if ticket is None:
-                raise
+        ticket = await follow(duty, number, in_no_list=True)
         if ticket is None or ticket.id in crew.listed:
             return
         if ticket.department_id != TRASH or duty.options.scope.include_trash:

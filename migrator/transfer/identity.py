@@ -147,17 +147,19 @@ def _judge(witness: Witness, ticket: Ticket) -> str:
     return _AGREES if any(one == two for one, two in pairs) else _SILENT
 
 
-def see_address(proof: Proof, address: str, *, moved: bool, listener: Listener) -> bool:
+def see_address(
+    proof: Proof, address: str, *, moved: bool, listener: Listener | None = None
+) -> bool:
     """Compare the address with that of the archive; tell whether it is a new one.
 
     Raises OtherHelpdesk for another address, unless the helpdesk is said to have ``moved``.
-    An older archive gets the address of its newest run, which is told once.
+    An older archive has the address of its newest run, which is told once, to a ``listener``.
     """
     known = proof.helpdesk()
     if known is None or not proof.witnesses(1):  # nothing in it is anybody's
         return False
     if same_address(known.address, address):
-        if not known.told:
+        if not known.told and listener is not None:
             others = [one for one in proof.sources() if not same_address(one, known.address)]
             listener(Notice(f"this archive belongs to {known.address}, as its newest run says"))
             if others:

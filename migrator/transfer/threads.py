@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 BATCH = 500
 """Tickets whose posts are waiting, as many as are asked of the archive at once."""
 
+UNREAD = -1
+"""The last activity of no ticket: posts that were read for it are read again."""
+
 MOST_FAILURES = 100
 """Threads that may fail one after the other; then the run reads no more of them."""
 
@@ -93,7 +96,7 @@ class ThreadReader:
         duty = self._duty
         do, threads, run_id = duty.recorder.do, duty.threads, duty.result.run_id
         try:
-            ticket = await ask_for(duty.source, ticket_id)
+            ticket, problem = await ask_for(duty.source, ticket_id)
             if ticket.id != ticket_id and ticket_id in self._listed:
                 raise UnexpectedReply(
                     f"the source answers ticket {ticket_id}, which it has just listed, as ticket "
@@ -113,6 +116,10 @@ class ThreadReader:
             activity = ticket.last_activity
             await do(partial(duty.ledger.put_ticket, row))
             await do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+        if problem is not None:  # what could be read is kept, and asked for again by the next run
+            await do(partial(threads.put, run_id, row, posts, activity=UNREAD))
+            self._missed(ticket_id, problem)
+            return any(post.has_attachments for post in ticket.posts)
         await do(partial(threads.put, run_id, row, posts, activity=activity))
         duty.result.threads += 1
         self._failures = 0

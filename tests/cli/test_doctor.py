@@ -84,9 +84,13 @@ def examine(
     [
         (Fake(departments_=NotXml("a page.")), 4, "FAIL  a page. Is kayako.url the API URL?\n"),
         (Fake(departments_=ServerFailed("broken")), 4, "FAIL  broken\n"),
-        (Fake(departments_=[Department(2, "Chat", "livechat")]), 0, "warn  departments: none"),
+        (
+            Fake(departments_=[Department(2, "Chat", "livechat")]),
+            4,
+            "FAIL  Kayako names no department that has tickets",
+        ),
         (Fake(statuses_=ServerFailed("status 500")), 4, "FAIL  status 500"),
-        (Fake(statuses_=[]), 4, "FAIL  statuses: none"),
+        (Fake(statuses_=[]), 4, "FAIL  Kayako names no ticket status"),
         (Fake(page=ServerFailed("status 502")), 4, "FAIL  status 502"),
         (Fake(count=4711), 0, "ok    tickets: 4,711"),
         (Fake(count=ServerFailed("no count.")), 0, "warn  no count. A run cannot check"),

@@ -114,6 +114,22 @@ def test_a_source_that_cannot_say_is_left_alone(archive: Archive) -> None:
     assert "ticket ids that are in no list could not be asked for" in told(ear)
 
 
+def test_an_id_that_fails_where_others_are_answered_is_a_gap(archive: Archive) -> None:
+    """There is a ticket that cannot be shown: told by its id, exit 3."""
+
+    class Hidden(Desk):
+        async def ticket(self, ticket_id: int) -> Ticket:
+            if ticket_id == 3:
+                raise ServerFailed("HTTP 500")
+            return await super().ticket(ticket_id)
+
+    desk = Hidden(5)
+    desk.delete(2)
+    desk.delete(3)
+    result = pull(desk, archive)
+    assert (result.exit_code, list(result.unlisted)) == (3, [3])
+
+
 def test_an_empty_reply_is_an_answer(archive: Archive) -> None:
     """A server that sends an empty list for what is not there is asked for all of them."""
     desk, ear = Broken(lambda: UnexpectedReply("the reply holds 0 tickets")), Ear()
