@@ -140,11 +140,14 @@ def test_an_unreadable_blob_is_not_believed(
 ) -> None:
     """A blob that cannot be opened is replaced by the good copy at hand."""
     put(DATA)
+    real = os.open
 
-    def refuse(sha256: str, size: int) -> Verdict:
-        raise ArchiveDamaged("no")
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+        if Path(path).name == SHA:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, mode, **how)
 
-    monkeypatch.setattr(archive.blobs, "check", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert put(DATA).deduped is False
 
 

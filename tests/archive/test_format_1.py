@@ -26,7 +26,11 @@ def old(tmp_path: Path) -> Path:
     root.mkdir(0o700)
     conn = sqlite3.connect(root / "checkpoint.db")
     conn.executescript(DUMP.read_text("utf-8"))
+    ((sha256,),) = conn.execute("SELECT sha256 FROM blobs")
     conn.close()
+    folder = root / "blobs" / sha256[:2] / sha256[2:4]
+    folder.mkdir(parents=True)
+    (folder / sha256).write_bytes(b"abc")
     return root
 
 
