@@ -25,7 +25,7 @@
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
     │   ├── ArchiveDamaged         6    checkpoint or blobs cannot be believed    (stop all)
     │   └── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
-    ├── SafetyLimit                8    too many deletions at once                (stop all)
+    ├── SafetyLimit                8    too many deletions or orphans at once     (stop all)
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
 The number is the exit code of the process when the error reaches the command line.
@@ -209,7 +209,7 @@ class ArchiveUnwritable(ArchiveError):
 
 
 class SafetyLimit(MigratorError):
-    """A step was refused because it would mark too much as deleted."""
+    """A step was refused because it would mark as deleted, or remove, too much."""
 
     exit_code = 8
 

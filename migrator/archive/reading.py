@@ -30,7 +30,7 @@ ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Ro
 # Not through sqlite-utils: to import it takes half of the time of `migrator status`.
 _RUN_COLUMNS = [f.name for f in fields(RunInfo)]
 _RUN = ", ".join(_RUN_COLUMNS)
-_STATE, _SHA256 = ([f.name for f in fields(Row)].index(name) for name in ("state", "sha256"))
+_STATE, _SHA256, _SIZE = map([f.name for f in fields(Row)].index, ("state", "sha256", "size"))
 _STATES = frozenset(map(str, State))
 _HELD = frozenset(map(str, (State.STORED, State.DELETED)))
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -261,6 +261,8 @@ def row_from(values: Tuple) -> Row:
     """Give the row whose columns are ROW; raises ArchiveDamaged for values that cannot be."""
     columns = list(values)
     _see(columns[_STATE], columns[_SHA256], values[0])
+    if (columns[_SHA256] is None) is not (columns[_SIZE] is None):
+        raise damaged(f"attachment {values[0]} has a file without a size, or none with one")
     columns[_STATE] = State(columns[_STATE])
     return Row(*columns)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown
+from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown, told
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -139,6 +139,7 @@ def as_dict(made: Handover) -> dict[str, object]:
         "lines": made.rows,
         "without_file": made.without_file,
         "tree": made.tree,
+        "unreadable": made.unreadable,
     }
 
 
@@ -158,6 +159,7 @@ def check_as_dict(checked: Check) -> dict[str, object]:
             "lost": checked.lost.named,
             "wrong": checked.wrong.named,
         },
+        "unreadable": checked.unreadable,
     }
 
 
@@ -172,7 +174,7 @@ def _print_made(made: Handover, folder: Path) -> None:
     click.echo(f"damaged      {len(made.damaged):>12,}\nlost         {len(made.lost):>12,}")
     for name, hashes in (("damaged", made.damaged), ("lost", made.lost)):
         for sha256 in hashes[:SHOWN]:
-            click.echo(f"  {name} {sha256}")
+            click.echo(f"  {name} {told(sha256, made.unreadable)}")
     place = shown(shlex.quote(str(folder)))
     click.echo(f"\nCheck it with: (cd {place} && sha256sum --check --quiet SHA256SUMS)")
 
@@ -186,7 +188,7 @@ def _print_check(checked: Check) -> None:
         click.echo(f"{name:<8}  {faults.n:>12,}")
     for name, faults in kinds.items():
         for one in faults.named[:SHOWN]:
-            click.echo(f"  {name} {shown(one)}")
+            click.echo(f"  {name} {told(one, checked.unreadable)}")
     if checked.exit_code:
         click.echo("Do not trust this handover.")
     elif lacking := checked.not_handed_over:
