@@ -145,6 +145,12 @@ class Checkpoint:
         with self._lock, self.border:
             return self.conn.execute(sql, params).fetchall()
 
+    def read_through(self, sql: str) -> None:
+        """Read all that a query gives, row by row, and forget it: only whether it can be read."""
+        with self._lock, self.border:
+            for _ in self.conn.execute(sql):
+                pass
+
     @property
     def database(self) -> Database:
         """The same connection through sqlite-utils; write with it inside :meth:`atomic` only."""

@@ -32,9 +32,10 @@ def see_parts(root: Path) -> None:
     for name in _FILES:
         mode = _mode(root / name)
         if mode is not None and not stat.S_ISREG(mode):
+            back = "" if name == lock.NAME else ", and bring back the file that was there"
             raise ArchiveDamaged(
                 f"{str(root / name)!r} is {durable.kind_of(mode)}, where a file must be. Move it "
-                "away, and bring back what was there; nothing was changed."
+                f"away{back}; nothing was changed."
             )
     mode = _mode(folder := root / "blobs")
     if mode is not None and stat.S_ISLNK(mode):  # as the way to another disk

@@ -92,8 +92,19 @@ def _faults(db: Checkpoint) -> Iterator[str]:
         params = (as_json(sorted(schema.names())),) if "?" in sql else ()
         for values in db.execute(f"{sql} LIMIT {MOST + 1}", params):
             yield text.format(*(str(value)[:_LONGEST] for value in values))
+    for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+        if table in schema.names():
+            yield from _unreadable(db, table)
     for table, key, column, decode in _JSON:
         yield from _undecodable(db, table, key, column, decode)
+
+
+def _unreadable(db: Checkpoint, table: str) -> Iterator[str]:
+    """Find texts that are no UTF-8, for which SQLite does not look."""
+    try:
+        db.read_through(f"SELECT * FROM {table}")
+    except ArchiveDamaged:
+        yield f"a text in {table} is no text"
 
 
 def _undecodable(

@@ -9,7 +9,6 @@ from migrator.errors import ArchiveError
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.stream import send_json
 
-
 _LACKING = Refusal(503, "not_ready", "The files of the archive cannot be reached.")
 
 
