@@ -21,7 +21,8 @@ _FILES = (checkpoint.NAME, f"{checkpoint.NAME}-wal", f"{checkpoint.NAME}-shm", l
 _KNOWS = """
     SELECT EXISTS (SELECT 1 FROM attachments), EXISTS (SELECT 1 FROM blobs),
         coalesce((SELECT finished_at IS NULL FROM runs ORDER BY id DESC LIMIT 1), 0)"""
-_NEXT = "SELECT sha256 FROM blobs WHERE sha256 >= ? ORDER BY sha256 LIMIT 1"
+_SOME = "SELECT sha256 FROM blobs WHERE sha256 >= ? ORDER BY sha256 LIMIT ?"
+_FEW = 32
 
 
 def see_parts(root: Path) -> None:
@@ -89,20 +90,14 @@ def see_both(blobs: BlobStore, db: Checkpoint, *, repairing: bool = False) -> No
 
 
 def _some_are_there(blobs: BlobStore, db: Checkpoint) -> bool:
-    """Look for a few files from all over the store until one is there."""
-    last = ""
-    for start in "0123456789abcdef":
-        found = db.one(_NEXT, (max(start, last),))
-        if found is None:
-            return False
-        if found[0] == last:
-            continue
-        last = found[0]
-        try:
-            if blobs.has(last):
-                return True
-        except ValueError:
-            raise checkpoint.damaged("it knows a file by what is no SHA-256", db.path) from None
+    """Look for a few files from all over the store, all of a small one, until one is there."""
+    for start, limit in (("", _FEW), *((digit, 1) for digit in "123456789abcdef")):
+        for (sha256,) in db.execute(_SOME, (start, limit)):
+            try:
+                if blobs.has(sha256):
+                    return True
+            except ValueError:
+                raise checkpoint.damaged("it knows a file by what is no SHA-256", db.path) from None
     return False
 
 

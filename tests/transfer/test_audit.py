@@ -229,10 +229,8 @@ def test_a_file_that_cannot_be_read_does_not_end_the_audit(archive: Archive, des
     report = audited(archive, desk)
     assert (report.agreed, ids(report.ours), report.ended_by, report.exit_code) == (6, [2], None, 6)
     (finding,) = report.ours.named
-    assert (finding.ours, finding.ours_reason) == (
-        Verdict.DAMAGED,
-        "it is a directory, not a file",
-    )
+    assert finding.ours is Verdict.DAMAGED
+    assert finding.ours_reason == "it is a directory, not a file"
 
 
 def test_an_interrupted_audit_tells_what_it_has(archive: Archive, desk: Moody) -> None:
