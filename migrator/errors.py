@@ -27,7 +27,7 @@
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
     │   ├── ArchiveDamaged         6    checkpoint or blobs cannot be believed    (stop all)
     │   └── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
-    ├── SafetyLimit                8    too many deletions or contradictions      (stop all)
+    ├── SafetyLimit                8    too much deleted, orphaned or changed     (stop all)
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
 The number is the exit code of the process when the error reaches the command line.
@@ -245,7 +245,7 @@ class ArchiveUnwritable(ArchiveError):
 
 
 class SafetyLimit(MigratorError):
-    """A step was refused: too much would be deleted, or contradicts what we know."""
+    """A step was refused: too much would be deleted or removed, or contradicts what we know."""
 
     exit_code = 8
 

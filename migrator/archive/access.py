@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.checkpoint import Checkpoint, damaged
+from migrator.archive.reading import decoded_list
 from migrator.archive.records import Queue, Rule, Token
 from migrator.errors import ConfigError
 
 _ALPHABET = string.ascii_letters + string.digits
 _SECRET_LENGTH = 40
+_VERDICTS = ("allow", "block")
 _TOUCH_EVERY = 60
 """Seconds: a token's last use is written no more often, to spare the disk and a run beside."""
 
+_texts, _numbers = decoded_list(str), decoded_list(int)
 _TOKENS = """
     SELECT id, name, abilities, queues, is_staff,
         created_at, expires_at, last_used_at, revoked_at, secret_sha256
@@ -90,14 +93,14 @@ class Access:
 
     def rules(self) -> dict[str, Rule]:
         """Return the rules by extension; an extension without one is subject to review."""
-        rows = self._db.query("SELECT extension, verdict, note FROM rules ORDER BY extension")
-        return {row["extension"]: Rule(**row) for row in rows}
+        rows = self._db.execute("SELECT extension, verdict, note FROM rules ORDER BY extension")
+        return {row[0]: _rule(*row) for row in rows}
 
     def rule(self, extension: str) -> Rule | None:
         """Return the rule of an extension (lower case, no dot), None if it is to be reviewed."""
         sql = "SELECT extension, verdict, note FROM rules WHERE extension = ?"
         row = self._db.one(sql, (extension,))
-        return Rule(*row) if row else None
+        return _rule(*row) if row else None
 
     def set_rule(self, extension: str, verdict: str, note: str = "") -> Rule:
         """Allow or block an extension, given with or without its dot, in any case.
@@ -105,7 +108,7 @@ class Access:
         Raises ConfigError for no extension and for a verdict other than allow and block.
         """
         rule = Rule(_extension(extension), verdict, note)
-        if verdict not in ("allow", "block"):
+        if verdict not in _VERDICTS:
             raise ConfigError(f"A rule says allow or block, not {verdict!r}.")
         with self._db.atomic(), self._db.border:
             self._db.database.table("rules").upsert(asdict(rule), pk="extension")
@@ -228,6 +231,12 @@ def _extension(text: str) -> str:
     return extension
 
 
+def _rule(extension: str, verdict: str, note: str) -> Rule:
+    if verdict not in _VERDICTS:
+        raise damaged(f"the rule of {extension[:64]!r} says neither allow nor block")
+    return Rule(extension, verdict, note)
+
+
 def _token(
     token_id: int, name: str, abilities: str, queues: str | None, is_staff: int, *rest: Any
 ) -> Token:
@@ -235,8 +244,8 @@ def _token(
     return Token(
         id=token_id,
         name=name,
-        abilities=frozenset(json.loads(abilities)),
-        queues=None if queues is None else frozenset(json.loads(queues)),
+        abilities=frozenset(_texts(abilities, "tokens.abilities")),
+        queues=None if queues is None else frozenset(_numbers(queues, "tokens.queues")),
         is_staff=bool(is_staff),
         created_at=created_at,
         expires_at=expires_at,

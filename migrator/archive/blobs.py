@@ -15,13 +15,13 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, NoReturn, Self
+from typing import BinaryIO, Literal, Self
 
 from migrator.archive import durable, mime
-from migrator.archive.records import StoredBlob, Verdict
+from migrator.archive.records import Examined, StoredBlob, Verdict
 from migrator.errors import ArchiveDamaged
 
 _HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -89,7 +89,7 @@ class BlobStore:
         """
         path = self.path(sha256)
         with _reading(path):
-            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+            return os.fdopen(durable.open_file(path), "rb")
 
     def find(self, sha256: str) -> io.FileIO | None:
         """Open the blob for reading without a buffer, None if there is no such file.
@@ -111,28 +111,73 @@ class BlobStore:
             return None
         return io.FileIO(fd, "rb")
 
-    def check(self, sha256: str, size: int) -> Verdict:
-        """Read the whole blob again and say whether it is ``size`` bytes with that SHA-256.
+    def has(self, sha256: str) -> bool:
+        """Tell whether anything has the blob's name, at the price of one look at the disk.
 
-        Raises ArchiveDamaged if the file is there but may not be opened.
+        What cannot be looked at for another reason than that there is nothing counts as there.
+        """
+        try:
+            os.lstat(self._name(sha256))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    def is_empty(self) -> bool:
+        """Tell whether there is no blob at all; raises ArchiveDamaged if nobody can tell."""
+        return not any(self.kind(path) == "blob" for path in self.scan())
+
+    def blocked(self, sha256: str) -> str | None:
+        """Tell what keeps a blob from being written under its name; None: nothing does."""
+        path = self.path(sha256)
+        for folder in map(str, (path.parent.parent, path.parent)):
+            if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - never raises
+                return f"{folder!r} is not a directory: move it away"
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+            return f"{str(path)!r} is a directory: move it away"
+        return None
+
+    def examine(self, sha256: str, size: int) -> Examined:
+        """Read the whole blob again and tell whether it is ``size`` bytes with that SHA-256.
+
+        Whatever is in its place is a verdict, not an error: what is no file, or cannot be read,
+        is damaged, with the reason.
         """
         path = self.path(sha256)
-        with _reading(path):
-            if not durable.is_file(path):
-                return Verdict.DAMAGED if path.is_symlink() or path.exists() else Verdict.LOST
-        with self.open(sha256) as file:
-            try:
-                right = _hash(file) == (sha256, size)
-            except OSError:  # the disk cannot give the bytes back: that is damage
-                right = False
-        return Verdict.OK if right else Verdict.DAMAGED
+        try:
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode):
+                return Examined(Verdict.DAMAGED, f"it is {durable.kind_of(mode)}, not a file")
+            with os.fdopen(durable.open_file(path), "rb") as file:
+                # What has another size need not be read, were it as long as the disk is large.
+                whole = os.fstat(file.fileno()).st_size == size and _hash(file) == (sha256, size)
+        except FileNotFoundError:
+            return Examined(Verdict.LOST)
+        except OSError as error:
+            return Examined(Verdict.DAMAGED, f"it cannot be read: {_words(error)}")
+        return Examined(Verdict.OK if whole else Verdict.DAMAGED)
 
-    def scan(self) -> Iterator[Path]:
-        """Yield every file below blobs/, temporary ones too, in a stable order."""
+    def check(self, sha256: str, size: int) -> Verdict:
+        """Give the verdict of :meth:`examine` without its reason."""
+        return self.examine(sha256, size).verdict
+
+    def scan(self, unreadable: Callable[[Path, str], None] | None = None) -> Iterator[Path]:
+        """Yield every file below blobs/, temporary ones too, in a stable order.
+
+        ``unreadable`` is told of every directory that cannot be listed, and why; without it,
+        such a directory raises ArchiveDamaged.
+        """
+
+        def refuse(error: OSError) -> None:
+            if unreadable is None:
+                raise error
+            unreadable(Path(error.filename or self.folder), _words(error))
+
         if not self.folder.exists():
             return
         with _reading(self.folder):
-            for folder, folders, files in os.walk(self.folder, onerror=_refuse):
+            for folder, folders, files in os.walk(self.folder, onerror=refuse):
                 folders.sort()
                 for name in sorted(files):
                     yield Path(folder, name)
@@ -166,11 +211,10 @@ class BlobStore:
             return False
         if self._verified.get(sha256) == look:
             return True
-        with contextlib.suppress(ArchiveDamaged):
-            if self.check(sha256, size) is Verdict.OK:
-                self._remember(sha256, look)
-                return True
-        return False
+        if self.check(sha256, size) is not Verdict.OK:
+            return False
+        self._remember(sha256, look)
+        return True
 
     def _remember(self, sha256: str, look: _Look) -> None:
         # A killed process may have named the file without making the name durable.
@@ -297,10 +341,6 @@ class BlobWriter:
             raise
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise error
-
-
 def _look(name: str) -> _Look | None:
     """Return what tells a regular file from what may stand there later; None for any other."""
     try:
@@ -330,6 +370,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _unreadable(path: Path, error: OSError) -> ArchiveDamaged:
     return ArchiveDamaged(
-        f"{str(path)!r} cannot be read: {error.strerror}. Check its owner and permissions and "
+        f"{str(path)!r} cannot be read: {_words(error)}. Check its owner and permissions and "
         "the disk, then run `migrator verify`."
     )
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)

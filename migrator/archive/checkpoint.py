@@ -31,6 +31,11 @@ def translate(error: Exception, path: Path) -> ArchiveError:
     name = repr(str(path))
     code: int = getattr(error, "sqlite_errorcode", 0)
     unreadable = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+    text = str(error)
+    if text.startswith("Could not decode to UTF-8"):  # without a code, and with the bytes
+        text, code = "a text in it is no text", sqlite3.SQLITE_CORRUPT
+    elif text.startswith(("no such table", "no such column")):
+        code = sqlite3.SQLITE_CORRUPT
     match code & 0xFF:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return ArchiveBusy(
@@ -52,9 +57,15 @@ def translate(error: Exception, path: Path) -> ArchiveError:
             )
         case _:
             return ArchiveError(f"The checkpoint {name} refused an operation: {error}.")
+    return damaged(text, path)
+
+
+def damaged(what: str, path: Path | None = None) -> ArchiveDamaged:
+    """Return the error for a user whose checkpoint, perhaps of that path, is damaged."""
+    name = "" if path is None else f" {str(path)!r}"
     return ArchiveDamaged(
-        f"The checkpoint {name} is damaged: {error}. Keep the archive as it is, copy it, and "
-        "bring the checkpoint back from a backup or with `sqlite3 checkpoint.db .recover`."
+        f"The checkpoint{name} is damaged: {what}. Keep the archive as it is, copy it, and bring "
+        "the checkpoint back from a backup or with `sqlite3 checkpoint.db .recover`."
     )
 
 
@@ -133,6 +144,12 @@ class Checkpoint:
         """Run one statement and return its rows, all of them: no cursor stays open."""
         with self._lock, self.border:
             return self.conn.execute(sql, params).fetchall()
+
+    def read_through(self, sql: str) -> None:
+        """Read all that a query gives, row by row, and forget it: only whether it can be read."""
+        with self._lock, self.border:
+            for _ in self.conn.execute(sql):
+                pass
 
     @property
     def database(self) -> Database:

@@ -103,7 +103,7 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
 def _quiet(root: Path) -> Iterator[bool]:
     """Keep runs away while the block lasts; yield False when one holds the archive already."""
     try:
-        fd = os.open(root / lock.NAME, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = durable.open_file(root / lock.NAME)
     except OSError:  # no run ever was here, or we may not ask: nobody to keep away
         yield True
         return

@@ -136,6 +136,31 @@ def unlink_below(top: Path, path: Path) -> int:
         os.close(folder)
 
 
+def open_file(path: AnyPath) -> int:
+    """Open the regular file ``path`` for reading and return its descriptor.
+
+    Nothing is waited for, as a pipe in its place would make us, and no link is followed. Raises
+    OSError; EINVAL for anything but a regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, f"{Path(path).name} is not a regular file")
+    return fd
+
+
+def kind_of(mode: int) -> str:
+    """Name what has this ``st_mode``, with its article."""
+    kinds = {
+        stat.S_IFREG: "a file",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
 def is_file(path: AnyPath) -> bool:
     """Tell whether ``path`` itself is a regular file, not a link to one."""
     try:

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from migrator.archive.checkpoint import Checkpoint, Params, Tuple
+from migrator.archive.checkpoint import Checkpoint, Params, Tuple, damaged
 from migrator.archive.conditions import Condition, all_of, clean, fit
 from migrator.archive.records import Count, Group, PacePoint, RowFilter, State
 
@@ -81,6 +81,14 @@ def extension_of(filename: str) -> str:
     return filename.rpartition(".")[2].lower() if "." in filename else ""
 
 
+def state_from(value: str) -> State:
+    """Return the state of that name; raises ArchiveDamaged when there is none."""
+    try:
+        return State(value)
+    except ValueError:
+        raise damaged("it names a state of attachments that there is not") from None
+
+
 def state_list(states: Collection[State]) -> str:
     """Return the states as a list for SQL's IN."""
     return ", ".join(f"'{State(state)}'" for state in states)
@@ -122,7 +130,8 @@ class Figures:
             SELECT state, problem, count(*) AS n FROM attachments
             WHERE state <> 'stored' OR problem IS NOT NULL
             GROUP BY state, problem ORDER BY n DESC, state, problem"""
-        return [(State(row["state"]), row["problem"], row["n"]) for row in self._db.query(sql)]
+        rows = self._db.query(sql)
+        return [(state_from(row["state"]), row["problem"], row["n"]) for row in rows]
 
     def by_department(self, states: Collection[State] | None = None) -> list[Group]:
         """Break the attachments in ``states`` (None: all) down by department, largest first."""

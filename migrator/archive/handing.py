@@ -18,7 +18,8 @@ from typing import BinaryIO
 
 from migrator.archive import durable
 from migrator.archive.blobs import BlobStore
-from migrator.archive.records import Verdict
+from migrator.archive.records import Examined, Verdict
+from migrator.errors import ArchiveDamaged
 
 TEMP = ".unfinished"
 """The directory for files that are being written; it is gone once all is handed over."""
@@ -97,7 +98,9 @@ class Outbox:
             os.close(fd)
         return digest.hexdigest()
 
-    def put(self, store: BlobStore, sha256: str, size: int, folder: Path, *, link: bool) -> Verdict:
+    def put(
+        self, store: BlobStore, sha256: str, size: int, folder: Path, *, link: bool
+    ) -> Examined:
         """Hand over one blob into ``folder``, under its SHA-256; the caller syncs the folder.
 
         Anything but OK says that the archive has no good bytes; then there is no such file.
@@ -105,13 +108,13 @@ class Outbox:
         target = folder / sha256
         with self._writing():
             if _is(target, sha256, size):
-                return Verdict.OK
+                return Examined(Verdict.OK)
             target.unlink(missing_ok=True)
         if not link:
             return self._copy(store, sha256, size, target)
-        verdict = store.check(sha256, size)
-        if verdict is not Verdict.OK or self._link(store.path(sha256), target):
-            return verdict
+        found = store.examine(sha256, size)
+        if found.verdict is not Verdict.OK or self._link(store.path(sha256), target):
+            return found
         return self._copy(store, sha256, size, target)
 
     def twin(self, source: Path, sha256: str, size: int, target: Path) -> None:
@@ -133,11 +136,15 @@ class Outbox:
                 return False
         return True
 
-    def _copy(self, store: BlobStore, sha256: str, size: int, target: Path) -> Verdict:
-        if not durable.is_file(store.path(sha256)):
-            return store.check(sha256, size)
-        with store.open(sha256) as file:
-            return self._copied(file, sha256, size, target)
+    def _copy(self, store: BlobStore, sha256: str, size: int, target: Path) -> Examined:
+        try:
+            file = store.open(sha256)
+        except ArchiveDamaged:
+            return store.examine(sha256, size)
+        with file:
+            verdict = self._copied(file, sha256, size, target)
+        reason = "" if verdict is Verdict.OK else store.examine(sha256, size).reason
+        return Examined(verdict, reason)
 
     def _copied(self, file: BinaryIO, sha256: str, size: int, target: Path) -> Verdict:
         """Copy an open file while it is hashed; what has another hash gets no name."""
@@ -150,7 +157,7 @@ class Outbox:
                 digest.update(block)
                 with self._writing():
                     _write(fd, block)
-            right = digest.hexdigest() == sha256
+            right = digest.hexdigest() == sha256 and os.fstat(fd).st_size == size
             with self._writing():
                 if right:
                     durable.publish(fd, temp, target, size)
@@ -178,7 +185,7 @@ class Outbox:
 
 def same_bytes(path: Path, sha256: str) -> bool:
     """Read a file and tell whether it has that SHA-256; False where it cannot be read, too."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), os.fdopen(durable.open_file(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     return False
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
+from migrator.archive.figures import state_from
 from migrator.archive.planning import Planning
 from migrator.archive.records import (
     UNFINISHED,
@@ -267,7 +268,7 @@ class Ledger(Planning):
                     ((state, attempts, note, since, next_try, sha256),) = found
                     again += sha256 is not None
                     due = recheck or next_try is None or next_try <= now
-                    if state not in UNFINISHED or (state == State.FAILED and not due):
+                    if state_from(state) not in UNFINISHED or (state == State.FAILED and not due):
                         continue
                 elif (old := self._moved(item, size, name)) is not None and follow:
                     moved[item.id] = old
@@ -327,7 +328,7 @@ class Ledger(Planning):
             if outcome.ticket_id is not None and outcome.ticket_id != row[1]:
                 self._move(outcome.attachment_id, row[1], outcome.ticket_id)
             if row[3] is not None and row[3] != outcome.sha256:
-                return self._keep(outcome, State(row[0]))
+                return self._keep(outcome, state_from(row[0]))
             return self._decide(outcome, row)
 
     def mark_deleted(self, attachment_id: int, detail: str) -> bool:

@@ -11,12 +11,13 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.archive import durable
-from migrator.errors import ArchiveBusy
+from migrator.errors import ArchiveBusy, ArchiveDamaged
 
 NAME = "lock"
 
@@ -40,11 +41,19 @@ class RunLock:
     def __init__(self, root: Path, *, command: str) -> None:
         """Take the lock.
 
-        Raises ArchiveBusy, naming the holder, and ArchiveUnwritable.
+        Raises ArchiveBusy, naming the holder, ArchiveUnwritable, and ArchiveDamaged when
+        something else than a file is in its place.
         """
+        # Descriptors of Python are close-on-exec: no child can keep the lock alive.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         with durable.writing(root):
-            # Descriptors of Python are close-on-exec: no child can keep the lock alive.
-            fd = os.open(root / NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, durable.PRIVATE_FILE)
+            fd = os.open(root / NAME, flags, durable.PRIVATE_FILE)
+        if not stat.S_ISREG(mode := os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ArchiveDamaged(
+                f"{str(root / NAME)!r} is {durable.kind_of(mode)}, where a file must be. Remove "
+                "it and start again; nothing else is wrong with the archive."
+            )
         try:
             _take(fd)
         except BlockingIOError as error:
@@ -94,7 +103,7 @@ def holder(root: Path) -> Holder | None:
     written, and an archive that cannot be looked at has no holder.
     """
     try:
-        with (root / NAME).open("rb") as file:
+        with os.fdopen(durable.open_file(root / NAME), "rb") as file:
             text = file.read(4096)
             if not text:  # given back
                 return None

@@ -132,12 +132,21 @@ class Proof:
             return len(self._db.execute(sql, (self._now(), *_signed(by, reason))))
 
     def unaccept(self, ids: Collection[int] | None) -> int:
-        """Take back the acceptance of these attachments (None: of all); give their number."""
+        """Take back the acceptance of these attachments (None: of all); give their number.
+
+        Raises ConfigError, and takes none back, when the loss of one of them is not accepted.
+        """
         where = "" if ids is None else "WHERE attachment_id IN (SELECT value FROM json_each(?))"
         params = () if ids is None else (as_json(ids),)
         with self._db.atomic():
             sql = f"DELETE FROM accepted {where} RETURNING attachment_id"
-            return len(self._db.execute(sql, params))
+            undone = {row[0] for row in self._db.execute(sql, params)}
+            if others := sorted(set(ids or ()) - undone):
+                raise ConfigError(
+                    f"The loss of attachment {others[0]} is not accepted; nothing was taken back. "
+                    "`migrator accept` lists those that are."
+                )
+            return len(undone)
 
     def accepted(self) -> dict[State, Count]:
         """Count the losses that are accepted, by state; a state without any is left out."""

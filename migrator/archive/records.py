@@ -337,6 +337,18 @@ class Verdict(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """What reading a blob again has shown.
+
+    ``reason`` is given where there are no bytes to compare: why it could not be read. It begins
+    with "it".
+    """
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """A number of attachments and their bytes: stored ones as held, others as declared."""
 

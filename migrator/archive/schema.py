@@ -6,6 +6,7 @@ column to people; a test keeps it complete.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from migrator.archive.checkpoint import Checkpoint
@@ -421,6 +422,15 @@ def migrate(checkpoint: Checkpoint) -> None:
         steps.apply(checkpoint.database)
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         checkpoint.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def names() -> set[str]:
+    """Name all tables, indexes, triggers and views of VERSION."""
+    found = set[str]()
+    for script in (SCHEMA, SYNC, THREADS, PROOF):
+        for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
+            found = found | {name} if verb == "CREATE" else found - {name}
+    return found
 
 
 def _first(db: Database) -> None:

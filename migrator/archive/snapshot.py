@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from migrator.errors import ArchiveBusy
+from migrator.errors import ArchiveBusy, ArchiveUnwritable
 
 Looks = tuple[tuple[int, int, int] | None, ...]
 """Inode, time of the last change in nanoseconds and size, of the database and of its log."""
@@ -44,15 +44,22 @@ def looks(path: Path) -> Looks:
 def copied(path: Path, folder: Path) -> Path:
     """Copy the database and its log into ``folder``, both of one moment.
 
-    Raises ArchiveBusy when they never stand still.
+    Raises ArchiveBusy when they never stand still, ArchiveUnwritable when there is no room.
     """
     target = folder / path.name
     for _ in range(5):
         before = looks(path)
-        with contextlib.suppress(FileNotFoundError):  # the log may be folded in meanwhile
+        try:
             shutil.copyfile(path, target)
             log(target).unlink(missing_ok=True)
             shutil.copyfile(log(path), log(target))
+        except FileNotFoundError:
+            pass  # the log may be folded in meanwhile
+        except OSError as error:
+            raise ArchiveUnwritable(
+                f"The checkpoint {str(path)!r} has a log and can be read from a copy only, but it "
+                f"cannot be copied to {str(folder)!r}: {error.strerror or error}."
+            ) from error
         if looks(path) == before:
             return target
     raise ArchiveBusy(f"The checkpoint {str(path)!r} changes all the time. Try again later.")

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.conditions import as_json
-from migrator.archive.figures import state_list
+from migrator.archive.figures import state_from, state_list
 from migrator.archive.reading import ROW, row_from
 from migrator.archive.records import Count, Row, State
 
@@ -40,7 +40,7 @@ class Standing:
         """
         found: defaultdict[int, dict[State, Count]] = defaultdict(dict)
         for queue, state, n, size in self._db.execute(_BY_QUEUE):
-            found[queue][State(state)] = Count(n, size)
+            found[queue][state_from(state)] = Count(n, size)
         return dict(found)
 
     def rows(

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from migrator.archive import checkpoint, dry, durable, schema
+from migrator.archive import checkpoint, dry, durable, halves, schema
 from migrator.archive.access import Access
 from migrator.archive.blobs import BlobStore
 from migrator.archive.checkpoint import Checkpoint
@@ -46,6 +46,13 @@ class Archive:
         self._db = db
         self._lock = lock
 
+    def see_both_halves(self) -> None:
+        """See that checkpoint and files are there and belong together, at a small price.
+
+        Raises ArchiveDamaged.
+        """
+        halves.see_both(self.blobs, self._db)
+
     def close(self) -> None:
         """Close the checkpoint and give the lock back; harmless when called again."""
         try:
@@ -68,23 +75,29 @@ class Archive:
         self.close()
 
 
-def open_archive(path: Path, *, command: str) -> Archive:
+def open_archive(path: Path, *, command: str, repairing: bool = False) -> Archive:
     """Open the archive for a run, and create what is missing of it, for the owner alone.
 
-    ``command`` is told to others who want the archive meanwhile. Raises ArchiveBusy when another
-    run holds it, ArchiveTooNew, ArchiveDamaged, ArchiveUnwritable.
+    ``command`` is told to others who want the archive meanwhile. ``repairing`` creates no
+    archive, and opens one whose files are lost. Raises ArchiveBusy when another run holds it,
+    ArchiveTooNew, ArchiveUnwritable, ArchiveDamaged, also when half of it is missing; then
+    nothing was changed.
     """
+    blobs = BlobStore(path)
+    if repairing:
+        _existing(path, blobs)
     with durable.writing(path):
         if path.exists() and not path.is_dir():
             raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
         durable.make_dirs(path)
+        halves.see_parts(path)
     with contextlib.ExitStack() as stack:
         lock = RunLock(path, command=command)
         stack.callback(lock.release)
-        blobs = BlobStore(path)
-        blobs.prepare()
-        db = _created(path)
+        db = _created(path, blobs)
         stack.callback(db.close)
+        halves.see_both(blobs, db, repairing=repairing)
+        blobs.prepare()
         schema.migrate(db)
         stack.pop_all()
     return Archive(path, blobs, db, lock)
@@ -95,14 +108,16 @@ def open_beside(path: Path) -> Archive:
 
     Its blobs are to be read only. A checkpoint of an older version is migrated first, which
     needs the run lock for a moment. Where nothing can be written, it is as good as
-    :func:`open_read_only`. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew, ArchiveDamaged,
-    ArchiveUnwritable.
+    :func:`open_read_only`. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew, ArchiveUnwritable,
+    ArchiveDamaged, also when half of it is missing.
     """
-    file = _existing(path)
+    blobs = BlobStore(path)
+    file = _existing(path, blobs)
     if not (os.access(path, os.W_OK) and os.access(file, os.W_OK)):
         return open_read_only(path)
     db = Checkpoint.connect(file)
     try:
+        halves.see_both(blobs, db)
         if schema.version(db) != schema.VERSION:
             lock = RunLock(path, command="migrate the checkpoint")
             try:
@@ -112,7 +127,7 @@ def open_beside(path: Path) -> Archive:
     except BaseException:
         db.close()
         raise
-    return Archive(path, BlobStore(path), db)
+    return Archive(path, blobs, db)
 
 
 def open_read_only(path: Path) -> Archive:
@@ -122,12 +137,14 @@ def open_read_only(path: Path) -> Archive:
     Raises as :func:`open_beside`; ArchiveUnwritable as well
     for a checkpoint of an older version, which would have to be migrated.
     """
-    db = ReadOnlyCheckpoint(_existing(path))
+    blobs = BlobStore(path)
+    db = ReadOnlyCheckpoint(_existing(path, blobs))
     with contextlib.ExitStack() as stack:
         stack.callback(db.close)
+        halves.see_both(blobs, db)
         if schema.version(db) == schema.VERSION:
             stack.pop_all()
-            return Archive(path, BlobStore(path), db)
+            return Archive(path, blobs, db)
     raise ArchiveUnwritable(
         f"The archive {str(path)!r} is of an older format and cannot be brought up to date while "
         "it is read-only. Run `migrator status` once where it is writable."
@@ -138,27 +155,43 @@ def open_dry(path: Path) -> Archive:
     """Open a twin that knows what the archive at ``path`` knows and writes nothing there.
 
     Its ledger lives in a temporary file of its own and forgets all on :meth:`Archive.close`; its
-    blobs are hashed and dropped. There need not be an archive. Raises ArchiveTooNew,
-    ArchiveDamaged, ArchiveBusy.
+    blobs are hashed and dropped. There need not be an archive. Raises ArchiveTooNew, ArchiveBusy,
+    ArchiveDamaged, also when half of it is missing.
     """
-    return Archive(path, dry.DryBlobStore(path), dry.private_copy(path))
+    with durable.writing(path):
+        halves.see_parts(path)
+    blobs = dry.DryBlobStore(path)
+    db = dry.private_copy(path)
+    try:
+        halves.see_both(blobs, db)
+    except BaseException:
+        db.close()
+        raise
+    return Archive(path, blobs, db)
 
 
-def _existing(path: Path) -> Path:
+def _existing(path: Path, blobs: BlobStore) -> Path:
+    """Return where the checkpoint is."""
     file = path / checkpoint.NAME
     with durable.writing(path):
-        if not durable.is_file(file):
-            raise ArchiveMissing(
-                f"There is no archive at {str(path)!r}. Check [archive] path in the "
-                "configuration, or make one with `migrator run`."
-            )
+        halves.see_parts(path)
+        there = durable.is_file(file)
+        if not there or not file.stat().st_size:
+            halves.see_no_files(blobs)
+    if not there:
+        raise ArchiveMissing(
+            f"There is no archive at {str(path)!r}. Check [archive] path in the "
+            "configuration, or make one with `migrator run`."
+        )
     return file
 
 
-def _created(root: Path) -> Checkpoint:
+def _created(root: Path, blobs: BlobStore) -> Checkpoint:
     """Open the checkpoint; make an empty one first, 0600, a mode that SQLite's logs inherit."""
     file = root / checkpoint.NAME
     with durable.writing(root):
+        if not file.exists() or not file.stat().st_size:
+            halves.see_no_files(blobs)
         if not file.exists():
             fd = durable.create(file)
             with contextlib.closing(open(fd, "rb")):  # noqa: PTH123 - closes the descriptor

@@ -23,7 +23,7 @@ from click.core import ParameterSource
 
 from migrator import __version__
 from migrator.cli._lazy import Entry, LazyGroup
-from migrator.errors import ArchiveUnwritable, MigratorError
+from migrator.errors import ArchiveDamaged, ArchiveUnwritable, MigratorError
 
 if TYPE_CHECKING:
     from migrator.cli._common import App
@@ -41,6 +41,7 @@ COMMANDS = {
         "schedule": "Print what makes systemd or cron sync by themselves.",
         "status": "Tell where we are, also while a run is at work.",
         "report": "The closing ledger as text, JSON, CSV or HTML.",
+        "accept": "Accept losses with a reason, so that they count as settled.",
         "verify": "Read every stored file again and compare.",
         "audit": "Fetch a sample again from the source and compare.",
         "handover": "All that is needed to live without this tool, in one directory.",
@@ -167,6 +168,8 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
         return f"Error: {exc.format_message()}{hint}", 2
     if isinstance(exc, OSError) and exc.errno == ENOSPC:
         return "Error: The disk is full. Make room and try again.", ArchiveUnwritable.exit_code
+    if (damage := _damage(app)) is not None:
+        return f"Error: {damage}", damage.exit_code
     # The text of a foreign error may hold anything, so that only its kind and place are told.
     frames = traceback.extract_tb(exc.__traceback__)
     ours = [frame for frame in frames if "migrator" in Path(frame.filename).parts]
@@ -179,6 +182,22 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
     if os.environ.get("MIGRATOR_DEBUG") == "1":
         bug = app.scrub("".join(traceback.format_exception(exc))) + bug
     return bug, 1
+
+
+def _damage(app: App) -> ArchiveDamaged | None:
+    """Look for damage to the archive, which explains any error, and is not a bug of ours."""
+    if app.config is None:
+        return None
+    from migrator.archive import open_read_only
+
+    try:
+        with open_read_only(app.config.archive.path) as archive:
+            archive.ledger.self_check()
+    except ArchiveDamaged as error:
+        return error
+    except Exception:  # noqa: BLE001 - the error to explain is told all the same
+        return None
+    return None
 
 
 def _tell(app: App, kind: str, text: str, code: int) -> int:

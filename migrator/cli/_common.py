@@ -6,15 +6,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.errors import ArchiveUnwritable
+from migrator.errors import ArchiveBusy, ArchiveUnwritable
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -162,6 +162,11 @@ def shown(text: str) -> str:
     return escaped(text)
 
 
+def told(name: str, reasons: Mapping[str, str]) -> str:
+    """Make a name safe to print, with the reason that belongs to it, if there is one."""
+    return shown(f"{name}: {reasons[name]}" if name in reasons else name)
+
+
 def note(text: str, level: str = "info") -> None:
     """Tell the user something beside the result: a line on stderr; ``level`` is info or warning."""
     ctx = click.get_current_context(silent=True)
@@ -198,6 +203,17 @@ def tell_event(app: App, event: str, **facts: object) -> None:
 
     line = {"ts": iso_time(now()), "run": app.run_id, "event": event, **facts}
     click.echo(json.dumps(line), err=True)
+
+
+def write_down(archive: Archive, kind: str, started_at: int, *, whole: bool, **facts: Any) -> None:
+    """Note in the archive that a ``verify`` or ``audit`` came to its end, if that can be.
+
+    ``facts`` are ``exit_code`` and ``summary`` of :meth:`Proof.add_check`.
+    """
+    try:
+        archive.proof.add_check(kind, started_at=started_at, whole=whole, **facts)
+    except (ArchiveUnwritable, ArchiveBusy) as error:
+        note(f"Reports will not know of this {kind}, which could not be written down: {error}")
 
 
 def remember_run(run_id: int | None) -> None:

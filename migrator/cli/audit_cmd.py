@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown
+from migrator.cli._common import (
+    App,
+    note,
+    now,
+    open_beside,
+    pass_app,
+    print_json,
+    shown,
+    write_down,
+)
+from migrator.errors import Interrupted
 
 if TYPE_CHECKING:
+    from migrator.archive import Archive
     from migrator.archive.sampling import Sample
     from migrator.transfer.audit import AuditReport, Finding, Findings
 
@@ -49,8 +60,9 @@ def _wanted(ctx: click.Context, param: click.Parameter, value: str) -> int | Fra
 def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> int:
     """Fetch a sample of what is stored again from Kayako and compare SHA-256 and size.
 
-    The sample has its share of every department, year and size. Nothing is written: contents are
-    hashed and dropped. Our own files are read as well, so that a difference has an owner.
+    The sample has its share of every department, year and size. Contents are hashed and dropped;
+    all that is written down is what was found, for reports. Our own files are read as well, so
+    that a difference has an owner.
     Exits with 6 when one differs or a file of ours is damaged, 4 when the source is down, 3 when
     it did not answer for some. An attachment for which the source does not answer steadily counts
     as differing.
@@ -71,7 +83,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
 
     settings = settings_from(app.load())
     _, archive = open_beside(app)
-    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    seed, started = secrets.randbelow(_SEEDS) if seed is None else seed, now()
     with archive:
         drawn = archive.samples.plan(sample, seed=seed)
         report = steps.AuditReport(drawn.population, drawn.size, drawn.worth)
@@ -93,12 +105,32 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
                     )
 
             drive(work)
+        if not isinstance(report.ended_by, Interrupted):
+            _write_down(archive, report, started)
     if as_json:
         print_json(as_dict(drawn, report, safe(settings.url)))
     else:
         _print_text(drawn, report)
     _advise(report)
     return report.exit_code
+
+
+def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
+    summary: dict[str, object] = {
+        "sample": report.sample,
+        "population": report.population,
+        "agreed": report.agreed,
+        "differ": report.differ.n,
+        "vanished": report.vanished.n,
+        "unasked": report.unasked.n,
+        "ours": report.ours.n,
+        "statement": report.statement,
+    }
+    if report.ended_by is not None:
+        summary["ended_by"] = str(report.ended_by)
+    whole = report.ended_by is None and report.sample >= report.population
+    code = report.exit_code
+    write_down(archive, "audit", started, whole=whole, exit_code=code, summary=summary)
 
 
 def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object]:
@@ -151,6 +183,7 @@ def _facts(finding: Finding) -> dict[str, object]:
         "source_sha256_again": finding.again,
         "ours": finding.ours.value,
         "reason": finding.reason or None,
+        "ours_reason": finding.ours_reason or None,
     }
 
 
@@ -194,6 +227,7 @@ def _describe(finding: Finding) -> list[str]:
     row = finding.row
     ticket = f"ticket {shown(row.ticket_number)}, attachment {row.id}, {shown(row.filename)}"
     ours = "our file is whole" if finding.ours == "ok" else f"our file is {finding.ours.value}"
+    ours += f": {shown(finding.ours_reason)}" if finding.ours_reason else ""
     lines = [f"  {ticket}", f"    ours    {row.sha256}  {row.size:,} bytes; {ours}"]
     if finding.sha256 is not None:
         lines.append(f"    source  {finding.sha256}  {finding.size:,} bytes")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown
+from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown, told
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -161,6 +161,7 @@ def as_dict(made: Handover) -> dict[str, object]:
         "without_file": made.without_file,
         "tree": made.tree,
         "verdict": judged(made.seen, now())["verdict"] if made.seen is not None else None,
+        "unreadable": made.unreadable,
     }
 
 
@@ -181,6 +182,7 @@ def check_as_dict(checked: Check) -> dict[str, object]:
             "lost": checked.lost.named,
             "wrong": checked.wrong.named,
         },
+        "unreadable": checked.unreadable,
     }
 
 
@@ -196,7 +198,7 @@ def _print_made(made: Handover, folder: Path) -> None:
     click.echo(f"damaged      {len(made.damaged):>12,}\nlost         {len(made.lost):>12,}")
     for name, hashes in (("damaged", made.damaged), ("lost", made.lost)):
         for sha256 in hashes[:SHOWN]:
-            click.echo(f"  {name} {sha256}")
+            click.echo(f"  {name} {told(sha256, made.unreadable)}")
     if made.seen is not None:
         click.echo(f"\n{judge(made.seen).sentence}")
     place = shown(shlex.quote(str(folder)))
@@ -212,7 +214,7 @@ def _print_check(checked: Check) -> None:
         click.echo(f"{name:<8}  {faults.n:>12,}")
     for name, faults in kinds.items():
         for one in faults.named[:SHOWN]:
-            click.echo(f"  {name} {shown(one)}")
+            click.echo(f"  {name} {told(one, checked.unreadable)}")
     if checked.exit_code:
         click.echo("Do not trust this handover.")
     elif lacking := checked.not_handed_over:

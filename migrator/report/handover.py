@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from migrator import __version__
 from migrator.archive.handing import TEMP, Outbox
-from migrator.archive.records import Row, Verdict
+from migrator.archive.records import Examined, Row, Verdict
 from migrator.errors import ConfigError, Interrupted
 from migrator.report.handover_rows import Lists
 from migrator.report.machine import judged
@@ -49,6 +49,7 @@ _Parts = tuple[str, str, str]
 class Handover:
     """What was handed over; ``damaged`` and ``lost`` are hashes of files that were not.
 
+    ``unreadable`` tells why damaged ones could not be read at all.
     ``files`` and ``bytes`` count different contents. ``rows`` counts lines by list.
     ``without_file`` are attachments whose line in the manifest names no file. ``seen`` is what
     may be said of the archive rests on, what was read for the handover included.
@@ -62,6 +63,7 @@ class Handover:
     without_file: int = 0
     tree: int = 0
     seen: Seen | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -231,26 +233,28 @@ class _Work:
         self._out.folder(FILES)
         blobs, pool = self._archive.ledger.expected_blobs(), self._options.pool
         while batch := list(islice(blobs, _BATCH)):
-            verdicts = (map if pool is None else pool.map)(self._put, batch)
-            for (sha256, size), verdict in zip(batch, verdicts, strict=True):
-                self._count(sha256, size, verdict)
-                self._options.tell(sha256, size, verdict, total)
+            examined = (map if pool is None else pool.map)(self._put, batch)
+            for (sha256, size), found in zip(batch, examined, strict=True):
+                self._count(sha256, size, found)
+                self._options.tell(sha256, size, found.verdict, total)
             self._sync([sha256 for sha256, _ in batch])
 
-    def _put(self, blob: tuple[str, int]) -> Verdict:
+    def _put(self, blob: tuple[str, int]) -> Examined:
         self._go_on()
         sha256, size = blob
         folder = self._out.folder(*path_of(sha256).split("/")[:-1])
         return self._out.put(self._archive.blobs, sha256, size, folder, link=self._options.link)
 
-    def _count(self, sha256: str, size: int, verdict: Verdict) -> None:
+    def _count(self, sha256: str, size: int, found: Examined) -> None:
         result = self._result
-        if verdict is Verdict.OK:
+        if found.verdict is Verdict.OK:
             result.files += 1
             result.bytes += size
             return
         self._bad.add(sha256)
-        (result.damaged if verdict is Verdict.DAMAGED else result.lost).append(sha256)
+        (result.damaged if found.verdict is Verdict.DAMAGED else result.lost).append(sha256)
+        if found.reason:
+            result.unreadable[sha256] = found.reason
 
     def _sync(self, hashes: Iterable[str]) -> None:
         """Make the names of a batch durable, and of the directories that may be new."""

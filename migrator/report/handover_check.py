@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from migrator.archive import durable
 from migrator.archive.handing import same_bytes
 from migrator.archive.records import Verdict
 from migrator.errors import ConfigError, Interrupted
@@ -41,9 +44,9 @@ class Check:
     """What reading a handover again has shown; ``finished`` is what it says of itself.
 
     ``not_handed_over`` contents were damaged or lost in the archive when it was made, as it says,
-    and ``verdict`` is what it says of the archive.
-    ``wrong`` are things that do not fit together: lines that cannot be read, numbers that do not
-    add up, names that lead nowhere.
+    and ``verdict`` is what it says of the archive. ``unreadable`` tells why damaged ones could not
+    be read at all. ``wrong`` are things that do not fit together: lines that cannot be read,
+    numbers that do not add up, names that lead nowhere.
     """
 
     finished: bool = False
@@ -54,6 +57,7 @@ class Check:
     wrong: Faults = field(default_factory=Faults)
     not_handed_over: int = 0
     verdict: str = ""
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -132,11 +136,18 @@ class _Reader:
         """Hash one file and take note."""
         path, found = self._root / name, self._found
         found.checked += 1
-        if not path.is_file() or path.is_symlink():
-            found.lost.add(name)
-            return Verdict.LOST, 0
-        size = path.stat().st_size
-        if not same_bytes(path, sha256):
+        try:
+            if not durable.is_file(path):
+                found.lost.add(name)
+                return Verdict.LOST, 0
+            with os.fdopen(durable.open_file(path), "rb") as file:
+                right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+                size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            right, size = False, 0
+            if len(found.unreadable) < NAMED:
+                found.unreadable[name] = f"it cannot be read: {error.strerror or error}"
+        if not right:
             found.damaged.add(name)
             return Verdict.DAMAGED, 0
         found.bytes += size
@@ -162,7 +173,9 @@ class _Reader:
 
     def _is(self, path: str, size: object) -> bool:
         file = self._root / path
-        return file.is_file() and file.stat().st_size == size
+        with suppress(OSError):
+            return durable.is_file(file) and file.lstat().st_size == size
+        return False
 
     def _twins(self, tree: object, file: Path, sha256: str) -> bool:
         """Tell whether a name of the tree is that file, or has its bytes."""
@@ -170,14 +183,15 @@ class _Reader:
         if len(parts) != 4 or parts[0] != TREE or ".." in parts:
             return False
         twin = self._root.joinpath(*parts)
-        if not twin.is_file() or twin.is_symlink():
-            return False
-        return twin.samefile(file) or same_bytes(twin, sha256)
+        with suppress(OSError):
+            return durable.is_file(twin) and (twin.samefile(file) or same_bytes(twin, sha256))
+        return False
 
     def _text(self, name: str) -> Iterator[str]:
         """Read a list line by line; it may be missing, or anything."""
         try:
-            with (self._root / name).open(encoding="utf-8", errors="replace", newline="\n") as file:
+            fd = durable.open_file(self._root / name)
+            with open(fd, encoding="utf-8", errors="replace", newline="\n") as file:  # noqa: PTH123
                 while line := file.readline(_LONGEST):
                     if self._stopped():
                         raise Interrupted("interrupted; nothing was changed, a check starts anew")

@@ -9,6 +9,8 @@ from migrator.errors import ArchiveError
 from migrator.tickiti.envelope import Refusal
 from migrator.tickiti.stream import send_json
 
+_LACKING = Refusal(503, "not_ready", "The files of the archive cannot be reached.")
+
 
 class Fixed:
     """``GET /healthz`` and ``GET /openapi.json``: the same document for everybody."""
@@ -22,7 +24,7 @@ class Fixed:
 
 
 class Readiness:
-    """``GET /readyz``: 200 while the archive can be read, else 503 ``not_ready``."""
+    """``GET /readyz``: 200 while both halves of the archive can be read, else 503 ``not_ready``."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
@@ -33,6 +35,10 @@ class Readiness:
             self._archive.ledger.runs(1)
         except ArchiveError as error:
             raise Refusal(503, "not_ready", "The checkpoint cannot be read.") from error
-        if not (self._archive.path / "blobs").is_dir():
-            raise Refusal(503, "not_ready", "The files of the archive cannot be reached.")
+        try:
+            self._archive.see_both_halves()
+        except ArchiveError as error:
+            raise _LACKING from error
+        if not (self._archive.path / "blobs").is_dir():  # there may be no file in it yet
+            raise _LACKING
         await send_json(send, {"ok": True})

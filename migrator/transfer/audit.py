@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -42,9 +42,9 @@ class Finding:
 
     ``verdict`` compares the source with the ledger: agreed, differ, vanished (the source has no
     such attachment or no bytes of it any more) or unasked (it did not answer). ``ours`` is what
-    reading our file has shown. ``again`` is the hash of a second fetch, made when the first
-    differs. ``reason`` is a sentence, empty where there is nothing to say. ``received`` bytes came
-    over the wire.
+    reading our file has shown, ``ours_reason`` why it could not be read. ``again`` is the hash of
+    a second fetch, made when the first differs. ``reason`` is a sentence. Both reasons are empty
+    where there is nothing to say. ``received`` bytes came over the wire.
     """
 
     row: Row
@@ -55,6 +55,7 @@ class Finding:
     again: str | None = None
     reason: str = ""
     received: int = 0
+    ours_reason: str = ""
 
 
 @dataclass(slots=True)
@@ -231,7 +232,10 @@ class _Examiner:
         """Fetch an attachment again and tell what was found; raises what nothing can follow."""
         assert row.sha256 is not None  # noqa: S101 - only stored ones are drawn
         assert row.size is not None  # noqa: S101
-        ours = await in_pool(self._pool, partial(self._blobs.check, row.sha256, row.size))
+        ours = await in_pool(self._pool, partial(self._blobs.examine, row.sha256, row.size))
+        return replace(await self._asked(row, ours.verdict), ours_reason=ours.reason)
+
+    async def _asked(self, row: Row, ours: Verdict) -> Finding:
         try:
             return await self._compare(row, ours)
         except NotFound:

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from migrator.archive.records import (
     Department,
+    Examined,
     Helpdesk,
     Listed,
     Mark,
@@ -26,7 +27,6 @@ from migrator.archive.records import (
     StatusRow,
     StoredBlob,
     TicketRow,
-    Verdict,
     Witness,
     Work,
 )
@@ -68,11 +68,14 @@ class Blobs(Protocol):
     def writer(self) -> Writer:
         """Start a blob."""
 
-    def check(self, sha256: str, size: int, /) -> Verdict:
-        """Read a blob again, whole, and tell whether it is what its name says."""
+    def examine(self, sha256: str, size: int, /) -> Examined:
+        """Read a blob again, whole, and tell whether it is what its name says; never raises."""
 
-    def scan(self) -> Iterator[Path]:
-        """Give every file in the blob store, temporary ones too."""
+    def blocked(self, sha256: str, /) -> str | None:
+        """Tell what keeps a blob from being written under its name."""
+
+    def scan(self, unreadable: Callable[[Path, str], None], /) -> Iterator[Path]:
+        """Give every file in the blob store, and tell of directories that cannot be listed."""
 
     def kind(self, path: Path, /) -> str | None:
         """Tell a blob from a temporary file by its name and place; None for a stranger's file."""
@@ -174,6 +177,15 @@ class Ledger(verdict.Rows, Protocol):
 
     def refers_to(self, sha256: str, /) -> bool:
         """Tell whether any row refers to a blob."""
+
+    def referred(self, hashes: Collection[str], /) -> set[str]:
+        """Return those of some hashes that any row names, whatever the indexes say."""
+
+    def unused_blobs(self) -> int:
+        """Count the known blobs that no attachment has."""
+
+    def self_check(self) -> None:
+        """See that the checkpoint is sound; raises ArchiveDamaged."""
 
     def attachments_of_blob(self, sha256: str, /) -> list[Work]:
         """Give the attachments that share a blob."""

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from migrator.archive.records import Verdict, Work
-from migrator.errors import Again, Interrupted, SourceError, WrongTicket
+from migrator.archive.records import Examined, Verdict, Work
+from migrator.errors import (
+    Again,
+    ArchiveUnwritable,
+    Interrupted,
+    SafetyLimit,
+    SourceError,
+    WrongTicket,
+)
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.kayako.fetching import Fetched, FetchSink, in_pool
 from migrator.transfer.protocols import Archive, Source
@@ -24,10 +33,19 @@ AT_ONCE = 4
 """Blobs read at the same time: enough to keep a disk busy, few enough not to thrash it."""
 
 
+MOST_ORPHANS = 20
+"""So many orphaned blobs may be pruned whatever their share is."""
+ORPHANED_SHARE = 0.05
+"""More blobs than this share of those that rows refer to are not taken for waste."""
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """What reading again has shown; ``damaged``, ``lost`` and ``repaired`` are hashes.
 
+    ``unreadable`` tells why a damaged one could not be read at all, by its hash, and why a
+    directory could not be listed, by its path. ``unused`` counts blobs that the ledger knows and
+    no attachment has.
     ``orphaned`` are files in the blob store that no row refers to, relative to the archive;
     they are looked for only when everything is read. ``unrepaired`` tells per hash why not.
     ``prunable`` and ``pruned`` are orphans and their sizes in bytes, ``kept`` tells per orphan
@@ -44,11 +62,24 @@ class VerifyReport:
     prunable: dict[str, int] = field(default_factory=dict)
     pruned: dict[str, int] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unused: int = 0
 
     @property
     def exit_code(self) -> int:
         """0 when every blob read is whole (or is again), 6 when one is not."""
-        return 6 if set(self.damaged + self.lost) - set(self.repaired) else 0
+        bad = {*self.damaged, *self.lost, *self.unreadable}
+        return 6 if bad - set(self.repaired) else 0
+
+    def take(self, sha256: str, size: int, found: Examined) -> None:
+        """Count one blob."""
+        self.checked += 1
+        if found.verdict is Verdict.OK:
+            self.bytes += size
+            return
+        (self.damaged if found.verdict is Verdict.DAMAGED else self.lost).append(sha256)
+        if found.reason:
+            self.unreadable[sha256] = found.reason
 
 
 async def verify(
@@ -63,10 +94,13 @@ async def verify(
 ) -> VerifyReport:
     """Read blobs again and compare them with their names; with ``share`` below 1 a sample.
 
-    Raises Interrupted when asked to stop before the end.
+    The checkpoint comes first: nothing is said of blobs by one that is damaged. Raises
+    ArchiveDamaged when it is, and Interrupted when asked to stop before the end.
     """
     stop = stop or Stop()
     report = VerifyReport()
+    await in_pool(pool, archive.ledger.self_check)
+    report.unused = await in_pool(pool, archive.ledger.unused_blobs)
     total = round(archive.ledger.unique_bytes()[0] * min(share, 1.0))
     todo = _sample(archive.ledger.expected_blobs(), share, seed)
 
@@ -74,21 +108,15 @@ async def verify(
         for sha256, size in todo:
             if stop.asked:
                 return
-            verdict = await in_pool(pool, partial(archive.blobs.check, sha256, size))
-            report.checked += 1
-            if verdict is Verdict.OK:
-                report.bytes += size
-            elif verdict is Verdict.DAMAGED:
-                report.damaged.append(sha256)
-            else:
-                report.lost.append(sha256)
-            listener(BlobChecked(sha256, size, verdict.value, total))
+            found = await in_pool(pool, partial(archive.blobs.examine, sha256, size))
+            report.take(sha256, size, found)
+            listener(BlobChecked(sha256, size, found.verdict.value, total))
 
     await asyncio.gather(*(reader() for _ in range(AT_ONCE)))
     if stop.asked:
         raise Interrupted("interrupted; nothing was changed, `migrator verify` starts anew")
     if share >= 1:
-        report.orphaned = await in_pool(pool, lambda: sorted(_orphans(archive, root)))
+        report.orphaned = await in_pool(pool, partial(_orphans, archive, root, report.unreadable))
     report.damaged.sort()
     report.lost.sort()
     return report
@@ -102,10 +130,21 @@ def _sample(
     return (blob for blob in blobs if share >= 1 or dice.random() < share)
 
 
-def _orphans(archive: Archive, root: Path) -> Iterator[str]:
-    for path in archive.blobs.scan():
-        if not _wanted(archive, path):
-            yield str(path.relative_to(root))
+def _orphans(archive: Archive, root: Path, unreadable: dict[str, str]) -> list[str]:
+    """Name the files that no row refers to; notes the directories that cannot be listed."""
+
+    def note(folder: Path, reason: str) -> None:
+        unreadable[str(folder.relative_to(root))] = f"it cannot be read: {reason}"
+
+    found = [path for path in archive.blobs.scan(note) if not _wanted(archive, path)]
+    # Only these are few enough to be looked for without the help of an index.
+    blobs = {path.name for path in found if archive.blobs.kind(path) == "blob"}
+    referred = archive.ledger.referred(blobs) if blobs else set()
+    return sorted(
+        str(path.relative_to(root))
+        for path in found
+        if not (path.name in referred and archive.blobs.kind(path) == "blob")
+    )
 
 
 def _wanted(archive: Archive, path: Path) -> bool:
@@ -118,6 +157,7 @@ async def prune(
     *,
     root: Path,
     sure: bool,
+    accept: bool = False,
     pool: Executor | None = None,
     stop: Stop | None = None,
 ) -> None:
@@ -125,40 +165,88 @@ async def prune(
 
     The caller holds the run lock. Whoever writes blobs, or rows that refer to them, holds it as
     well, so that an orphan is nobody's for as long as we look at it, however young it is; the
-    row of a blob is looked for again right before it goes all the same. Raises
-    ArchiveUnwritable, and Interrupted when asked to stop.
+    row of a blob is looked for again right before it goes all the same. What cannot be removed
+    stays and is told, and the others go. Raises ArchiveDamaged when the checkpoint is,
+    SafetyLimit when there are so many that it is likelier the wrong one, unless ``accept`` says
+    that it is not (nothing is removed then), ArchiveUnwritable at the end when something could
+    not be removed, and Interrupted when asked to stop.
     """
     stop = stop or Stop()
+    await in_pool(pool, archive.ledger.self_check)
+    judge = await in_pool(pool, partial(_Judge, archive, report))
+    doomed = []
     for name in report.orphaned:
+        if (reason := await in_pool(pool, partial(judge, root / name))) is None:
+            doomed.append(name)
+        else:
+            report.kept[name] = reason
+    if not accept:
+        _see_limit(archive, [root / name for name in doomed])
+    failed: ArchiveUnwritable | None = None
+    for name in doomed:
         if stop.asked:
             raise Interrupted("interrupted; what was removed is gone, run it again for the rest")
         path = root / name
-        reason = await in_pool(pool, partial(_reason_to_keep, archive, report, path))
-        if reason is not None:
-            report.kept[name] = reason
-        elif sure:
-            report.pruned[name] = await in_pool(pool, partial(archive.blobs.remove, path))
+        if not sure:
+            with suppress(OSError):  # it went by itself
+                report.prunable[name] = path.lstat().st_size
+        elif await in_pool(pool, partial(_wanted, archive, path)):
+            report.kept[name] = "a row refers to it by now"
         else:
-            report.prunable[name] = path.lstat().st_size
+            try:
+                report.pruned[name] = await in_pool(pool, partial(archive.blobs.remove, path))
+            except ArchiveUnwritable as error:
+                failed = failed or error
+                report.kept[name] = "it cannot be removed"
+    if failed is not None:
+        raise failed
 
 
-def _reason_to_keep(archive: Archive, report: VerifyReport, path: Path) -> str | None:
-    """Tell why an orphan is not to be removed; None if it is worthless."""
-    kind, ledger = archive.blobs.kind(path), archive.ledger
-    reasons = {
-        "it is not a file of this tool": kind is None or path.is_symlink() or not path.is_file(),
-        "a row refers to it by now": _wanted(archive, path),
-        "files are damaged or lost, and it may be of use: `migrator verify --repair` first": bool(
-            report.exit_code
-        ),
-        "the last run was killed, and the next one may want it: `migrator run` first": (
-            kind == "blob" and ledger.unfinished_run() is not None
-        ),
-        "the ledger knows no file at all: is it the one of these blobs?": (
-            kind == "blob" and ledger.unique_bytes()[0] == 0
-        ),
-    }
-    return next((reason for reason, applies in reasons.items() if applies), None)
+def _see_limit(archive: Archive, doomed: list[Path]) -> None:
+    blobs = sum(archive.blobs.kind(path) == "blob" for path in doomed)
+    referred, _ = archive.ledger.unique_bytes()
+    if blobs <= max(MOST_ORPHANS, ORPHANED_SHARE * referred):
+        return
+    raise SafetyLimit(
+        f"{blobs:,} stored files are in no row of the ledger, which knows {referred:,}. It is "
+        "likelier that the checkpoint is older than the files, or emptied, than that all these are "
+        "waste: nothing was removed. Bring the checkpoint back from a backup; if it is the right "
+        "one, --accept-orphans goes on."
+    )
+
+
+class _Judge:
+    """Tells why an orphan is not to be removed."""
+
+    def __init__(self, archive: Archive, report: VerifyReport) -> None:
+        self._archive = archive
+        self._damaged = bool(report.exit_code)
+        self._killed = archive.ledger.unfinished_run() is not None
+        self._knows_none = archive.ledger.unique_bytes()[0] == 0
+
+    def __call__(self, path: Path) -> str | None:
+        """Give the reason; None if it is worthless."""
+        kind = self._archive.blobs.kind(path)
+        reasons = {
+            "it is not a file of this tool": kind is None or not _is_file(path),
+            "a row refers to it by now": _wanted(self._archive, path),
+            "files are damaged or lost, and it may be of use: `migrator verify --repair` first": (
+                self._damaged
+            ),
+            "the last run was killed, and the next one may want it: `migrator run` first": (
+                kind == "blob" and self._killed
+            ),
+            "the ledger knows no file at all: is it the one of these blobs?": (
+                kind == "blob" and self._knows_none
+            ),
+        }
+        return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(path.lstat().st_mode)
+    return False
 
 
 async def repair(
@@ -191,6 +279,8 @@ async def _restore(
     archive: Archive, source: Source, sha256: str, pool: Executor | None
 ) -> str | None:
     """Get one blob back from any attachment that had these bytes; else give the reason."""
+    if (blocked := await in_pool(pool, partial(archive.blobs.blocked, sha256))) is not None:
+        return blocked
     works = await in_pool(pool, lambda: archive.ledger.attachments_of_blob(sha256))
     reason = "no attachment refers to it"
     for work in works:

@@ -140,11 +140,14 @@ def test_an_unreadable_blob_is_not_believed(
 ) -> None:
     """A blob that cannot be opened is replaced by the good copy at hand."""
     put(DATA)
+    real = os.open
 
-    def refuse(sha256: str, size: int) -> Verdict:
-        raise ArchiveDamaged("no")
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+        if Path(path).name == SHA:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, mode, **how)
 
-    monkeypatch.setattr(archive.blobs, "check", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert put(DATA).deduped is False
 
 
@@ -240,6 +243,51 @@ def test_bytes_that_the_disk_cannot_give_back_are_damaged(
     assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link to nowhere", "directory", "file above", "EACCES"])
+def test_what_cannot_be_read_is_damaged_with_its_reason(
+    archive: Archive, put: Put, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whatever is in a blob's place is a verdict, waits for nobody, and says what it is."""
+    put(DATA)
+    path, real = archive.blobs.path(SHA), os.open
+    if kind != "EACCES":
+        path.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "link to nowhere":
+            path.symlink_to("/nowhere")
+        case "directory":
+            path.mkdir()
+        case "file above":
+            path.parent.rmdir()
+            path.parent.touch()
+        case _:
+
+            def refuse(name: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+                if Path(name).name == SHA:
+                    raise PermissionError(13, "Permission denied", str(name))
+                return real(name, flags, mode, **how)
+
+            monkeypatch.setattr(os, "open", refuse)
+    says = {"pipe": "named pipe", "link to nowhere": "symbolic link", "directory": "a directory"}
+    says |= {"file above": "Not a directory", "EACCES": "Permission denied"}
+    found = archive.blobs.examine(SHA, len(DATA))
+    assert found.verdict is Verdict.DAMAGED
+    assert says[kind] in found.reason
+    assert archive.blobs.has(SHA) is (kind != "file above")
+
+
+def test_a_huge_file_in_its_place_is_not_read(archive: Archive, put: Put) -> None:
+    """Its size is enough: a sparse file of a terabyte is known at once."""
+    put(DATA)
+    path = archive.blobs.path(SHA)
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
+
+
 def test_scan_shows_strangers_and_leftovers(archive: Archive, put: Put) -> None:
     """Every file below blobs/ is told, also those that do not belong there."""
     put(DATA)
@@ -260,6 +308,26 @@ def test_scan_does_not_skip_what_it_cannot_read(
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ArchiveDamaged, match="Permission denied"):
         list(archive.blobs.scan())
+
+
+def test_scan_goes_on_where_somebody_takes_note(
+    archive: Archive, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One directory that cannot be listed is told; all the others are listed."""
+    put(DATA)
+    put(b"other")
+    folder, real = archive.blobs.path(SHA).parent.parent, os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path) == folder:
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    told: list[tuple[Path, str]] = []
+    found = list(archive.blobs.scan(lambda path, reason: told.append((path, reason))))
+    assert len(found) == 1
+    assert told == [(folder, "Input/output error")]
 
 
 def test_what_a_killed_run_left_stays(root: Path) -> None:

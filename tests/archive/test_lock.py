@@ -18,7 +18,7 @@ import pytest
 from migrator.archive import open_archive, open_beside
 from migrator.archive.lock import Holder, RunLock
 from migrator.archive.lock import holder as holder_of
-from migrator.errors import ArchiveBusy, ArchiveUnwritable
+from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveUnwritable
 
 HOLD = """
 import sys
@@ -173,6 +173,14 @@ def test_reading_beside_a_run_needs_no_lock(root: Path) -> None:
     with open_archive(root, command="run") as run, open_beside(root) as beside:
         run.ledger.begin_run("run", source="x", scope={})
         assert len(beside.ledger.runs()) == 1
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    """Whoever wants the lock is told what is there, and who asks for the holder hears of none."""
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(ArchiveDamaged, match="named pipe"):
+        RunLock(tmp_path, command="test")
+    assert holder_of(tmp_path) is None
 
 
 def test_release_may_be_called_twice(tmp_path: Path) -> None:

@@ -20,11 +20,16 @@ EVERY = pytest.mark.parametrize(
 
 
 def made(root: Path, number: int) -> Path:
-    """Make an archive of an older format; its blobs are not there."""
+    """Make an archive of an older format; of its blobs there is a name only."""
     root.mkdir(0o700)
     conn = sqlite3.connect(root / "checkpoint.db")
     conn.executescript((HERE / f"format_{number}.sql").read_text("utf-8"))
+    hashes = [row[0] for row in conn.execute("SELECT sha256 FROM blobs")]
     conn.close()
+    for sha256 in hashes:
+        folder = root / "blobs" / sha256[:2] / sha256[2:4]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / sha256).write_bytes(b"abc")
     return root
 
 

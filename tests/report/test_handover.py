@@ -7,11 +7,12 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 import migrator.report
 from migrator.archive import Archive, Verdict, durable, handing, open_archive
-from migrator.errors import ArchiveUnwritable, ConfigError, Interrupted
+from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError, Interrupted
 from migrator.report.handover import path_of
 from migrator.report.handover_check import check
 from tests.report.handed import (
@@ -306,6 +307,54 @@ def test_a_disk_that_cannot_read_is_damage(
     made = handed(archive, root, link=False)
     assert (len(made.damaged), made.files) == (8, 1)  # nothing of nothing is still whole
     assert list(root.glob("files/*/*/*")) == [root / path_of(blob(archive, 9).name)]
+
+
+@pytest.mark.parametrize("link", [True, False])
+@pytest.mark.parametrize("harm", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/nowhere")])
+def test_one_odd_thing_does_not_end_it(
+    archive: Archive, root: Path, harm: Callable[[Path], None], link: bool
+) -> None:
+    """What is no file is damaged, with the reason; everything else is handed over."""
+    ours = blob(archive, 2)
+    ours.unlink()
+    harm(ours)
+    spoil(blob(archive, 4))
+    with ThreadPoolExecutor(2) as pool:
+        made = handed(archive, root, link=link, pool=pool)
+    assert sorted(made.damaged) == sorted([ours.name, blob(archive, 4).name])
+    assert list(made.unreadable) == [ours.name]
+    assert (made.files, made.exit_code) == (7, 6)
+    assert sums_agree(root)
+
+
+def test_a_file_that_may_not_be_opened_does_not_end_it(
+    archive: Archive, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions of one file are told as its damage."""
+    ours, real = blob(archive, 2), os.open
+
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+        if Path(path) == ours:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, mode, **how)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for link in (True, False):
+        made = handed(archive, root, link=link)
+        assert (made.damaged, made.files) == ([ours.name], 8)
+        assert "Permission denied" in made.unreadable[ours.name]
+
+
+def test_a_hash_that_is_a_path_leads_nowhere(archive: Archive, root: Path, tmp_path: Path) -> None:
+    """A checkpoint that names a file by a path is damaged; nothing is made outside."""
+    evil = "../" * 19 + "outside"
+    with closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
+        conn.execute("INSERT INTO blobs VALUES (?, 1, 'text/plain', 1)", (evil,))
+        conn.commit()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ArchiveDamaged, match="no SHA-256"):
+        handed(archive, root)
+    assert sorted({*tmp_path.iterdir()} - {root}) == before
 
 
 # Again and again

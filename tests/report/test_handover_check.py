@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,36 @@ def test_a_list_that_cannot_be_opened_is_wrong(root: Path) -> None:
     (root / "SHA256SUMS").unlink()
     (root / "SHA256SUMS").mkdir()
     assert check(root).wrong.named[0].startswith("SHA256SUMS: ")
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "manifest.jsonl", "files"])
+def test_a_pipe_is_not_waited_for(root: Path, name: str) -> None:
+    """In the place of a list or of a file it is told, and all else is read."""
+    path = largest(root) if name == "files" else root / name
+    path.unlink()
+    os.mkfifo(path)
+    found = check(root)
+    assert found.exit_code == 6
+    assert found.lost.n + found.wrong.n >= 1
+    assert found.checked == (15 if name != "SHA256SUMS" else 0)
+
+
+def test_one_that_cannot_be_read_does_not_end_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is damaged, with the reason; all others are read."""
+    victim, real = largest(root), os.open
+
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+        if Path(path) == victim:
+            raise OSError(5, "Input/output error", str(path))
+        return real(path, flags, mode, **how)
+
+    monkeypatch.setattr(os, "open", refuse)
+    found = check(root)
+    name = str(victim.relative_to(root))
+    assert (found.checked, found.damaged.named, found.exit_code) == (15, [name], 6)
+    assert found.unreadable == {name: "it cannot be read: Input/output error"}
 
 
 def test_lines_that_are_missing_are_missed(root: Path) -> None:

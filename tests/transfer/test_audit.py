@@ -10,7 +10,6 @@ import pytest
 
 from migrator.archive import Archive, Verdict
 from migrator.errors import (
-    ArchiveDamaged,
     Interrupted,
     MemoryExhausted,
     MigratorError,
@@ -220,18 +219,18 @@ def test_damage_of_ours_is_told_even_where_the_source_has_nothing(
     assert (ids(report.vanished), ids(report.ours), report.exit_code) == ([2], [2], 6)
 
 
-def test_a_file_that_cannot_be_read_ends_the_audit(
-    archive: Archive, desk: Moody, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Permissions are told as what they are, not as damage."""
-    error = ArchiveDamaged("permission denied")
-
-    def refuse(sha256: str, size: int) -> Verdict:
-        raise error
-
-    monkeypatch.setattr(archive.blobs, "check", refuse)
+def test_a_file_that_cannot_be_read_does_not_end_the_audit(archive: Archive, desk: Moody) -> None:
+    """It counts as damaged, with the reason, and all others are compared as well."""
+    row = archive.ledger.attachment(2)
+    assert row is not None
+    path = archive.blobs.path(str(row.sha256))
+    path.unlink()
+    path.mkdir()
     report = audited(archive, desk)
-    assert (report.ended_by, report.exit_code) == (error, 6)
+    assert (report.agreed, ids(report.ours), report.ended_by, report.exit_code) == (6, [2], None, 6)
+    (finding,) = report.ours.named
+    assert finding.ours is Verdict.DAMAGED
+    assert finding.ours_reason == "it is a directory, not a file"
 
 
 def test_an_interrupted_audit_tells_what_it_has(archive: Archive, desk: Moody) -> None:

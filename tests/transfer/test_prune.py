@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from migrator.archive import Archive, Verdict
-from migrator.errors import ArchiveUnwritable, Interrupted
+from migrator.errors import ArchiveDamaged, ArchiveUnwritable, Interrupted, SafetyLimit
 from migrator.transfer.stop import Stop
 from migrator.transfer.verify import VerifyReport, prune, verify
 from tests.transfer.doubles import Desk, pull
@@ -148,6 +151,99 @@ def test_an_empty_ledger_keeps_all_blobs(archive: Archive) -> None:
     report = pruned(archive)
     assert "the ledger knows no file" in report.kept[ORPHAN]
     assert blob.exists()
+
+
+def litter(archive: Archive, number: int) -> list[Path]:
+    """Leave so many blobs that no row refers to."""
+    hashes = (hashlib.sha256(b"%d" % n).hexdigest() for n in range(number))
+    return [plant(archive, f"blobs/{one[:2]}/{one[2:4]}/{one}") for one in hashes]
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_too_many_orphans_are_not_taken_for_waste(archive: Archive, desk: Desk, sure: bool) -> None:
+    """An older checkpoint is likelier: none is removed, nor any temporary file, and it is said."""
+    files = [*litter(archive, 21), plant(archive, TEMPORARY)]
+    report = checked(archive)
+    with pytest.raises(SafetyLimit, match="--accept-orphans"):
+        pruned(archive, report=report, sure=sure)
+    assert (report.pruned, report.prunable) == ({}, {})
+    assert all(file.exists() for file in files)
+
+
+def test_too_many_orphans_can_be_accepted(archive: Archive, desk: Desk) -> None:
+    """Whoever knows better says so, and what rows refer to stays all the same."""
+    files = litter(archive, 21)
+    report = checked(archive)
+    asyncio.run(prune(archive, report, root=archive.path, sure=True, accept=True))
+    assert len(report.pruned) == 21
+    assert not any(file.exists() for file in files)
+    assert whole(archive)
+
+
+def test_a_few_orphans_are_waste(archive: Archive, desk: Desk) -> None:
+    """Twenty go whatever the share; temporary files do not count."""
+    litter(archive, 20)
+    for number in range(30):
+        plant(archive, f"blobs/tmp/{number:032x}")
+    assert len(pruned(archive).pruned) == 50
+
+
+def test_a_small_share_is_waste(archive: Archive) -> None:
+    """Of a large archive 5 % may go, and not one more."""
+    pull(Desk(440), archive)
+    litter(archive, 23)
+    with pytest.raises(SafetyLimit, match=r"23 stored files are in no row of the ledger, .* 440"):
+        pruned(archive)
+    for path in litter(archive, 23)[22:]:
+        path.unlink()
+    assert len(pruned(archive).pruned) == 22
+
+
+def test_a_damaged_checkpoint_removes_nothing(archive: Archive, desk: Desk) -> None:
+    """What it does not know any more may be all that is left of a file."""
+    report = checked(archive)
+    file = plant(archive, TEMPORARY)
+    report.orphaned = [TEMPORARY]
+    with closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
+        conn.execute("UPDATE runs SET summary = '{'")
+        conn.commit()
+    with pytest.raises(ArchiveDamaged, match=r"runs\.summary"):
+        pruned(archive, report=report)
+    assert file.exists()
+
+
+def test_what_an_attachment_names_is_no_orphan(archive: Archive, desk: Desk) -> None:
+    """Also where its row of blobs is lost: then the checkpoint is damaged, and nothing goes."""
+    ((sha256, _),) = archive.ledger.expected_blobs(limit=1)
+    with closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
+        conn.execute("DELETE FROM blobs WHERE sha256 = ?", (sha256,))
+        conn.commit()
+    assert archive.ledger.refers_to(sha256)
+    with pytest.raises(ArchiveDamaged):
+        pruned(archive)
+    assert archive.blobs.path(sha256).exists()
+
+
+def test_one_that_cannot_be_removed_does_not_keep_the_others(
+    archive: Archive, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that can go goes; then the first error is told."""
+    names = [f"blobs/tmp/{number:032x}" for number in range(3)]
+    for name in names:
+        plant(archive, name)
+    real = os.unlink
+
+    def refuse(path: str, **how: int) -> None:
+        if str(path).endswith("1"):
+            raise PermissionError(1, "Operation not permitted")
+        real(path, **how)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    report = checked(archive)
+    with pytest.raises(ArchiveUnwritable, match="not permitted"):
+        pruned(archive, report=report)
+    assert list(report.pruned) == [names[0], names[2]]
+    assert report.kept == {names[1]: "it cannot be removed"}
 
 
 def test_a_file_that_cannot_be_removed_ends_it(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import shutil
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from migrator.archive import Archive
 from migrator.errors import (
+    ArchiveDamaged,
     ArchiveUnwritable,
     Interrupted,
     NotFound,
@@ -189,6 +195,109 @@ def test_verifying_can_be_interrupted(archive: Archive) -> None:
     assert len(heard) < 10
 
 
+# Odd things on the way
+
+
+def into_a_directory(archive: Archive, attachment: int) -> str:
+    """Put a directory in the place of a blob; gives its hash."""
+    sha256 = lose(archive, attachment)
+    archive.blobs.path(sha256).mkdir()
+    return sha256
+
+
+def into_a_pipe(archive: Archive, attachment: int) -> str:
+    """Put a named pipe in the place of a blob; gives its hash."""
+    sha256 = lose(archive, attachment)
+    os.mkfifo(archive.blobs.path(sha256))
+    return sha256
+
+
+def under_a_file(archive: Archive, attachment: int) -> str:
+    """Put a file in the place of the directory of a blob; gives its hash."""
+    sha256 = sha(archive, attachment)
+    folder = archive.blobs.path(sha256).parent.parent
+    shutil.rmtree(folder)
+    folder.touch()
+    return sha256
+
+
+ODD = [into_a_directory, into_a_pipe, under_a_file]
+
+
+@pytest.mark.parametrize("harm", ODD)
+def test_one_odd_thing_does_not_end_it(
+    archive: Archive, harm: Callable[[Archive, int], str]
+) -> None:
+    """It counts as damaged, with the reason; all others are read, and all damage is named."""
+    pull(Desk(30), archive)
+    odd, flip = harm(archive, 7), spoil(archive, 3, flipped)
+    gone = lose(archive, 5)
+    report = checked(archive)
+    assert (report.checked, report.exit_code) == (30, 6)
+    assert {odd, flip} <= set(report.damaged)
+    assert gone in report.lost
+    assert odd in report.unreadable
+    assert flip not in report.unreadable
+
+
+def test_disks_that_give_errors_are_read_to_the_end(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that may not be opened and directories that cannot be listed are told, each of them."""
+    pull(Desk(10), archive)
+    bad = {sha(archive, 2), sha(archive, 4)}
+    real_open, real_scandir = os.open, os.scandir
+    folder = archive.blobs.path(sha(archive, 6)).parent
+
+    def opened(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+        if Path(path).name in bad:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real_open(path, flags, mode, **how)
+
+    def scandir(path: str) -> object:
+        if Path(path) == folder:
+            raise OSError(5, "Input/output error", path)
+        return real_scandir(path)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = checked(archive)
+    assert (report.checked, set(report.damaged), report.exit_code) == (10, bad, 6)
+    name = str(folder.relative_to(archive.path))
+    assert set(report.unreadable) == {*bad, name}
+    assert "Permission denied" in report.unreadable[min(bad)]
+    assert "Input/output error" in report.unreadable[name]
+
+
+def test_a_directory_that_cannot_be_listed_is_damage(
+    archive: Archive, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who could not look everywhere does not call the archive whole."""
+    real = os.scandir
+    folder = archive.blobs.path(sha(archive, 1)).parent
+
+    def refuse(path: str) -> object:
+        if Path(path) == folder:
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = checked(archive)
+    assert (report.damaged, report.lost, report.exit_code) == ([], [], 6)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_damaged_checkpoint_comes_first(archive: Archive, desk: Desk, share: float) -> None:
+    """Nothing is said of files by a ledger that is not sound, also not of a sample."""
+    with contextlib.closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
+        conn.execute("UPDATE tallies SET n = n + 1")
+        conn.commit()
+    ear = Ear()
+    with pytest.raises(ArchiveDamaged, match="tally"):
+        checked(archive, share=share, listener=ear)
+    assert ear.heard == []
+
+
 # Getting back
 
 
@@ -284,6 +393,27 @@ def test_a_source_that_refuses_us_ends_the_repair(archive: Archive, desk: Desk) 
         mended(archive, Revoked(3))
 
 
+@pytest.mark.parametrize("harm", ODD)
+def test_an_odd_thing_does_not_end_a_repair(
+    archive: Archive, harm: Callable[[Archive, int], str]
+) -> None:
+    """What stands in the way of one is told; the others are repaired."""
+    desk = Desk(5)
+    pull(desk, archive)
+    odd = harm(archive, 3)
+    others = {sha for sha, _ in archive.ledger.expected_blobs()} - {odd}
+    for sha256 in others:
+        archive.blobs.path(sha256).unlink(missing_ok=True)
+    report = mended(archive, desk)
+    if harm is into_a_pipe:
+        assert set(report.repaired) == {odd, *others}
+        return
+    assert odd not in report.repaired
+    assert "move it away" in report.unrepaired[odd]
+    assert len(report.repaired) >= len(others) - 1
+    assert report.exit_code == 6
+
+
 def test_a_blob_of_nobody_has_no_source(archive: Archive, desk: Desk) -> None:
     """Without an attachment there is nothing to ask for."""
     report = VerifyReport(lost=["0" * 64])
@@ -295,7 +425,6 @@ def test_a_full_disk_ends_the_repair(
     archive: Archive, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told as what it is, with no temporary file left."""
-    import os
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")

@@ -1,0 +1,154 @@
+"""``migrator accept``: losses that somebody has looked at and accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from migrator.cli._common import ID, App, open_beside, pass_app, print_json, print_table
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive, Row, State
+
+_AT_ONCE = 500
+
+
+@click.command()
+@click.argument("ids", metavar="[ATTACHMENT_ID]...", nargs=-1, type=ID)
+@click.option("--reason", metavar="TEXT", help="Why nothing more is to be done about it.")
+@click.option("--by", metavar="NAME", help="Who accepts it. [the name of the user]")
+@click.option("--all-missing", is_flag=True, help="Accept all that are missing.")
+@click.option("--all-gone", is_flag=True, help="Accept all that are gone.")
+@click.option("--undo", is_flag=True, help="Take it back, of the attachments named or of --all.")
+@click.option("--all", "everything", is_flag=True, help="With --undo: take all back.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@pass_app
+def accept(
+    app: App,
+    /,
+    *,
+    ids: tuple[int, ...],
+    reason: str | None,
+    by: str | None,
+    all_missing: bool,
+    all_gone: bool,
+    undo: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Accept that attachments are lost, and say why; without arguments list what is accepted.
+
+    Only missing, gone and failed attachments can be accepted. They then count as settled: runs
+    and reports name them, with who accepted them and why, and an exit code of 3 is not for them.
+    One that is stored after all, or listed as another file, is no longer accepted. Where one of
+    several ids is unknown or no loss, none is accepted. Works while a run is at work, too.
+
+    \b
+    Examples:
+      migrator accept
+      migrator accept 88 239 --reason "asked the customer, not needed"
+      migrator accept --all-missing --reason "lost in the disk crash of 2014" --by "J. Doe"
+      migrator accept --undo 88
+      migrator accept --undo --all
+    """
+    from migrator.archive import State
+
+    states = [State.MISSING] * all_missing + [State.GONE] * all_gone
+    if everything and not undo:
+        raise click.UsageError("--all goes with --undo; accept with --all-missing or --all-gone.")
+    if undo and (states or reason is not None or by is not None or bool(ids) is everything):
+        raise click.UsageError("--undo takes ATTACHMENT_IDs, or --all alone.")
+    if not undo and (ids or states) and reason is None:
+        raise click.UsageError("An accepted loss needs a reason: --reason TEXT.")
+    if not (undo or ids or states) and (reason is not None or by is not None):
+        raise click.UsageError("Name ATTACHMENT_IDs, or give --all-missing or --all-gone.")
+    _, archive = open_beside(app)
+    with archive:
+        if undo:
+            done = archive.proof.unaccept(None if everything else ids)
+        elif ids or states:
+            done = _accept(archive, ids, states, by=by or _user(), reason=reason or "")
+        else:
+            _list(archive, as_json=as_json)
+            return
+        left = _not_accepted(archive)
+    if as_json:
+        print_json({"taken_back" if undo else "accepted": done, "not_accepted": left})
+    else:
+        click.echo(f"{'Taken back' if undo else 'Accepted'}: {done:,}. {_described(left)}")
+
+
+def _accept(
+    archive: Archive, ids: tuple[int, ...], states: list[State], *, by: str, reason: str
+) -> int:
+    """Accept all that is named, or nothing; gives how many."""
+    done = 0
+    with archive.ledger.atomic():
+        if ids:
+            done += archive.proof.accept(set(ids), by=by, reason=reason)
+        if states:
+            done += archive.proof.accept_all(states, by=by, reason=reason)
+    return done
+
+
+def _list(archive: Archive, *, as_json: bool) -> None:
+    rows, left = list(_accepted(archive)), _not_accepted(archive)
+    if as_json:
+        facts = [
+            {
+                "attachment_id": row.id,
+                "ticket_id": row.ticket_id,
+                "ticket_number": row.ticket_number,
+                "filename": row.filename,
+                "state": row.state.value,
+                "accepted": row.accepted,
+            }
+            for row in rows
+        ]
+        print_json({"accepted": facts, "not_accepted": left})
+        return
+    if rows:
+        head = ("ID", "TICKET", "NAME", "STATE", "ACCEPTED")
+        cells = [
+            (str(row.id), row.ticket_number, row.filename, row.state.value, row.accepted or "")
+            for row in rows
+        ]
+        print_table(head, cells)
+    click.echo(f"Accepted losses: {len(rows):,}. {_described(left)}")
+
+
+def _accepted(archive: Archive) -> Iterator[Row]:
+    """Yield the rows whose loss is accepted, by id."""
+    ids = list(archive.proof.accepted_ids())
+    for start in range(0, len(ids), _AT_ONCE):
+        found = archive.ledger.among(ids[start : start + _AT_ONCE]).values()
+        yield from (row for row in found if row.accepted is not None)
+
+
+def _not_accepted(archive: Archive) -> dict[str, int]:
+    """Count the losses that nobody has accepted, by state."""
+    from migrator.archive import Count
+    from migrator.archive.proof import LOSSES
+
+    counts, accepted = archive.ledger.together(
+        lambda: (archive.ledger.counts(), archive.proof.accepted())
+    )
+    return {one.value: counts[one].n - accepted.get(one, Count()).n for one in LOSSES}
+
+
+def _described(left: dict[str, int]) -> str:
+    named = ", ".join(f"{n:,} {state}" for state, n in left.items() if n)
+    return f"Not accepted: {named}." if named else "No loss is left that is not accepted."
+
+
+def _user() -> str:
+    """Name whoever runs this process."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a process of a user that the system does not know
+        return f"user {os.getuid()}"
