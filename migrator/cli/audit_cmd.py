@@ -79,12 +79,15 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     from migrator.kayako.source import Source
     from migrator.kayako.urls import safe
     from migrator.transfer import audit as steps
+    from migrator.transfer.identity import see_address, see_helpdesk
     from migrator.transfer.stop import Stop
 
     settings = settings_from(app.load())
     _, archive = open_beside(app)
     seed, started = secrets.randbelow(_SEEDS) if seed is None else seed, now()
     with archive:
+        address = safe(settings.url)
+        see_address(archive.proof, address, moved=False)
         drawn = archive.samples.plan(sample, seed=seed)
         report = steps.AuditReport(drawn.population, drawn.size, drawn.worth)
         with threads(settings) as pool, progress(app.log_format) as listener:
@@ -93,6 +96,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
                 async with Source(
                     settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
                 ) as source:
+                    await see_helpdesk(source, archive.proof, address)
                     await steps.audit(
                         archive.samples.draw(drawn),
                         report,
@@ -108,7 +112,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
         if not isinstance(report.ended_by, Interrupted):
             _write_down(archive, report, started)
     if as_json:
-        print_json(as_dict(drawn, report, safe(settings.url)))
+        print_json(as_dict(drawn, report, address))
     else:
         _print_text(drawn, report)
     _advise(report)

@@ -79,13 +79,17 @@ def verify(
     from migrator.cli._common import settings_from
     from migrator.cli._drive import drive, threads
     from migrator.cli._progress import progress
+    from migrator.kayako.urls import safe
     from migrator.transfer import verify as steps
+    from migrator.transfer.identity import see_address
 
     config = app.load(need_source=repair)
     then = _Then(repair, prune, yes, accept_orphans)
     settings, started = settings_from(config), now()
     ended_by: MigratorError | None = None
     with open_archive(config.archive.path, command="verify", repairing=True) as archive:
+        if repair:
+            see_address(archive.proof, safe(settings.url), moved=False)
         with threads(settings) as pool, progress(app.log_format) as listener:
 
             async def work(stop: Stop) -> VerifyReport:
@@ -139,12 +143,15 @@ class _Then:
     ) -> None:
         """Do it; the report tells what came of it."""
         from migrator.kayako.source import Source
+        from migrator.kayako.urls import safe
         from migrator.transfer import verify as steps
+        from migrator.transfer.identity import see_helpdesk
 
         if self.repair and (report.damaged or report.lost):
             async with Source(
                 settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
             ) as source:
+                await see_helpdesk(source, archive.proof, safe(settings.url))
                 await steps.repair(archive, source, report, pool=pool, listener=listener, stop=stop)
         if self.prune:
             root, accept = archive.path, self.accept
