@@ -79,9 +79,7 @@ def verify(
     from migrator.cli._common import settings_from
     from migrator.cli._drive import drive, threads
     from migrator.cli._progress import progress
-    from migrator.kayako.urls import safe
     from migrator.transfer import verify as steps
-    from migrator.transfer.identity import see_address
 
     config = app.load(need_source=repair)
     then = _Then(repair, prune, yes, accept_orphans)
@@ -89,6 +87,9 @@ def verify(
     ended_by: MigratorError | None = None
     with open_archive(config.archive.path, command="verify", repairing=True) as archive:
         if repair:
+            from migrator.kayako.urls import safe
+            from migrator.transfer.identity import see_address
+
             see_address(archive.proof, safe(settings.url), moved=False)
         with threads(settings) as pool, progress(app.log_format) as listener:
 
