@@ -166,8 +166,12 @@ class Soak:
         if stranger:
             self.server.helpdesk = self.other
             command = command[:1]  # nobody accepts another helpdesk by mistake
-        if down := self.dice.random() < 0.05:
+        if down := not stranger and self.dice.random() < 0.05:
             self.desk.set_fault("down", on=True)
+        if self.held and self.dice.random() < 0.1:
+            losses = ["--all-missing", "--all-gone", "--reason", "it is a rehearsal"]
+            assert self._call("accept", *losses) == 0, self.said
+            self.seen["accepted losses"] += 1
         code = self._call(*command)
         self.desk.set_fault("down", on=False)
         assert not down or code == 4, (command, code)
