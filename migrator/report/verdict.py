@@ -7,7 +7,7 @@ pages and the handover print the sentence of :func:`judge`, and the exit codes a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -248,8 +248,13 @@ def judge(seen: Seen) -> Verdict:
     found = list(_reasons(seen))
     if not found:
         return _complete(seen)
-    first = found[0]
-    return replace(first, sentence=" ".join(one.sentence for one in found))
+    said: set[str] = set()
+    sentences = []
+    for one in found:
+        sentences.append(one.rest if one.word in said else one.sentence)
+        if one.sentence.startswith(f"{one.word}: "):
+            said.add(one.word)
+    return replace(found[0], sentence=" ".join(sentences))
 
 
 def _reasons(seen: Seen) -> Iterator[Verdict]:
@@ -277,16 +282,18 @@ def _reasons(seen: Seen) -> Iterator[Verdict]:
         text = "No pass over the whole helpdesk has come to its end: `migrator run` does one."
         yield Verdict("open", "Not complete", text, OPEN, "bad")
     if left := gaps(last) | seen.gaps:
-        found = "; ".join(_GAPS[name].format(count) for name, count in left.items())
+        found = "; ".join(_GAPS[name](count) for name, count in left.items())
         text = f"Not complete: {found}. `migrator run` lists all of them again."
         yield Verdict("open", "Not complete", text, OPEN, "bad")
     yield from _losses(seen)
 
 
-_GAPS = {
-    "unlisted": "{:,} tickets did not name their attachments",
-    "unreadable": "{:,} rows of the ticket list could not be read",
-    "short": "the source counts {:,} tickets more than it lists",
+_GAPS: Mapping[str, Callable[[int], str]] = {
+    "unlisted": lambda n: (
+        f"{_n(n, 'ticket')} did not name {'its' if n == 1 else 'their'} attachments"
+    ),
+    "unreadable": lambda n: f"{_n(n, 'row')} of the ticket list could not be read",
+    "short": lambda n: f"the source counts {_n(n, 'ticket')} more than it lists",
 }
 
 
