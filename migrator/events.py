@@ -45,12 +45,16 @@ class TicketsCounted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TicketListed(Event):
-    """The attachments of one ticket are in the ledger; ``todo`` of them want fetching."""
+    """The attachments of one ticket are in the ledger; ``todo`` of them want fetching.
+
+    ``again`` tells that this run has listed the ticket before: it changed since.
+    """
 
     ticket_id: int
     attachments: int
     todo: int
     todo_bytes: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class Progress:
         """Count what happened to one thing."""
         match event:
             case events.TicketListed():
-                self.tickets += 1
+                self.tickets += not event.again
                 self.found += event.attachments
                 self._queue(event.todo, event.todo_bytes)
             case events.LeftoversQueued():
@@ -137,16 +137,21 @@ class Progress:
 
     @property
     def all_tickets(self) -> int | None:
-        """Tell how many tickets there are, by the source or else by what is expected."""
+        """Tell how many tickets there are, by the source or else by what is expected.
+
+        None where nobody can say, also when more than that were listed: then it was wrong.
+        """
+        return None if self._miscounted else self._counted
+
+    @property
+    def _counted(self) -> int | None:
         if self.tickets_total is None and self.expected:
             return self.expected.tickets or None
         return self.tickets_total
 
     @property
-    def listed(self) -> int:
-        """Count the tickets listed; one that changed meanwhile is listed twice, but told once."""
-        total = self.all_tickets
-        return self.tickets if total is None else min(self.tickets, total)
+    def _miscounted(self) -> bool:
+        return not self.reads and self._counted is not None and self.tickets > self._counted
 
     @property
     def reads(self) -> bool:
@@ -171,13 +176,13 @@ class Progress:
         return max(self.todo, self.expected.attachments) if self.expected else None
 
     def share(self) -> float | None:
-        """Estimate which part of the work is done, 0 to 1; None when nothing can be said yet.
+        """Estimate which part of the work is done, 0 to 1; None when nothing can be said.
 
-        It never falls from one call to the next.
+        It never falls from one call to the next, but a count that turns out wrong takes it away.
         """
         if self.ended and not self.cut:
             return 1.0
-        return self._best if self._first is not None else None
+        return self._best if self._first is not None and not self._miscounted else None
 
     def seconds_left(self) -> float | None:
         """Estimate how long the rest takes by how fast it went so far; None when unknown."""
@@ -195,16 +200,16 @@ class Progress:
         total = self.all_tickets
         if not total or not self.tickets:
             return None
-        walked = self.listed / total
+        walked = self.tickets / total
         if self.kind == "plan":  # it settles nothing
             return walked
-        done = self.listed + self.settled
+        done = self.tickets + self.settled
         if self.expected:
-            todo = max(self.listed, self.expected.tickets) + (self.known or 0)
+            todo = max(self.tickets, self.expected.tickets) + (self.known or 0)
             size = max(self.todo_bytes, self.expected.bytes)
             return self._mean(done, todo, self.settled_bytes, size)
         return walked * self._mean(
-            done, self.listed + self.todo, self.settled_bytes, self.todo_bytes
+            done, self.tickets + self.todo, self.settled_bytes, self.todo_bytes
         )
 
     def _expected_bytes(self) -> int:
@@ -228,7 +233,7 @@ class Progress:
         share, left = self.share(), self.seconds_left()
         return {
             "kind": self.kind,
-            "tickets": self.listed,
+            "tickets": self.tickets,
             "tickets_total": self.all_tickets,
             "attachments": self.settled,
             "attachments_known": self.known,

@@ -19,7 +19,7 @@ EVENTS = st.one_of(
     st.builds(events.RunStarted, st.just(1), st.sampled_from(["run", "sync", "plan"])),
     st.builds(events.WorkExpected, FEW, FEW, FEW),
     st.builds(events.TicketsCounted, st.none() | FEW),
-    st.builds(events.TicketListed, FEW, FEW, FEW, FEW),
+    st.builds(events.TicketListed, FEW, FEW, FEW, FEW, st.booleans()),
     st.builds(events.LeftoversQueued, FEW, FEW),
     st.builds(events.AttachmentSettled, FEW, FEW, STATES, received=FEW, declared=FEW),
     st.builds(events.Retrying, st.just("x"), st.just("y"), FEW, st.just(1.0)),
@@ -45,16 +45,20 @@ class Clock:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=60), st.booleans())
 def test_it_never_runs_backwards(story: list[events.Event], cut: bool) -> None:
-    """In any order of events, also when totals grow: no share falls, none is more than all."""
-    progress, before = Progress(Clock()), None
+    """In any order of events, also when totals grow: no share falls, none is more than all.
+
+    Only a count that was wrong, for more tickets were listed, makes it unknown again.
+    """
+    progress, before = Progress(Clock()), 0.0
     for event in [*story, events.RunFinished(1, 0, cut=cut)]:
         progress.take(event)
         share = progress.share()
         assert share is None or 0 <= share <= 1
-        if before is not None:
-            assert share is not None
+        if share is not None:
             assert share >= before
-        before = share
+            before = share
+        elif before:
+            assert progress.all_tickets is None
         left = progress.seconds_left()
         assert left is None or left >= 0
         facts = progress.facts()
@@ -94,6 +98,24 @@ def test_it_counts_against_all_tickets_of_the_walk() -> None:
     assert facts["share"] == int(312 / 810 * 10_000) / 10_000
     assert facts["attachments_known"] is None, "nobody knows how many the others have"
     assert facts["seconds_left"] == pytest.approx(810 - 312, rel=0.01)
+
+
+def test_a_count_that_was_wrong_is_not_held_on_to() -> None:
+    """A source that counts ten tickets and lists more has told nothing of how many there are."""
+    clock = Clock(0)
+    progress = Progress(clock)
+    progress.take(events.TicketsCounted(10))
+    for number in range(9):
+        progress.take(events.TicketListed(number, 0, 0))
+        clock.now += 1
+    assert (progress.share(), progress.all_tickets) == (0.9, 10)
+    for number in range(9, 100):
+        progress.take(events.TicketListed(number, 0, 0))
+    facts = progress.facts()
+    assert (facts["tickets"], facts["tickets_total"], facts["seconds_left"]) == (100, None, None)
+    assert facts["share"] is None
+    progress.take(events.RunFinished(1, 0))
+    assert progress.share() == 1
 
 
 def test_nothing_is_said_while_nothing_is_known() -> None:
@@ -137,7 +159,8 @@ def case(share: float | None, **values: Any) -> Any:
         case(None),
         case(None, kind="plan", tickets=3),
         case(0.75, kind="plan", tickets=3, tickets_total=4),
-        case(ALMOST, kind="plan", tickets=9, tickets_total=4),
+        case(ALMOST, kind="plan", tickets=4, tickets_total=4),
+        case(None, kind="plan", tickets=9, tickets_total=4),
         case(0.25, kind="verify", settled=1, todo=4),
         case(0.375, settled=1, todo=3, tickets=1, tickets_total=1, settled_bytes=1, todo_bytes=4),
         case(0.25, settled=0, todo=1, tickets=1, tickets_total=2),

@@ -19,6 +19,7 @@ from migrator.errors import Interrupted
 from migrator.kayako.source import Source
 from migrator.report import plan as report
 from migrator.report.plan_model import Disk, Fast, Pace, Plan, Requests
+from migrator.report.verdict import limits
 from migrator.tickiti.rules import gate
 from migrator.transfer import planfile
 from migrator.transfer.dry import Dry, dry_run
@@ -194,6 +195,7 @@ def _plan(config: Config, archive: Archive, options: RunOptions, dry: Dry) -> Pl
         disk=_disk(config.archive.path, archive, dry, survey.todo.bytes, leftovers=whole),
         pace=_pace(config, dry, requests, survey.todo),
         fast=_fast(result.preview) if result.preview is not None else None,
+        limits=tuple(limits(options.scope.told())),
     )
 
 

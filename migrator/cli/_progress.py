@@ -96,7 +96,7 @@ def _figures(told: Progress) -> Iterator[str]:
         yield human_bytes(told.received) + size
     if told.tickets:
         total = f" of {told.all_tickets:,}" if told.all_tickets is not None else ""
-        yield f"{told.listed:,}{total} tickets listed"
+        yield f"{told.tickets:,}{total} tickets listed"
     if told.kind == "plan":
         yield f"{told.found:,} attachments, {human_bytes(told.todo_bytes)} to fetch"
     yield from (f"{count:,} {name}" for name, count in told.troubles().items())
@@ -220,12 +220,12 @@ class Bars(_Base):
                 file=self._stream,
                 dynamic_ncols=True,
                 miniters=0,
+                bar_format="{desc}: [{elapsed}{postfix}]",
             )
         share = told.share()
-        bar.total = None if share is None else WHOLE
-        bar.bar_format = "{desc}: [{elapsed}{postfix}]"
-        if share is not None:
-            bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
+        if share is not None:  # tqdm itself would round it up to all
+            bar.total = WHOLE
+            bar.bar_format = f"{{desc}}: {int(share * 100):3}%|{{bar}}| [{{elapsed}}{{postfix}}]"
         bar.set_postfix_str(", ".join([*_figures(told), *_left(told)]), refresh=False)
         bar.update(int((share or 0.0) * WHOLE) - bar.n)
 

@@ -30,6 +30,7 @@ def document(plan: Plan) -> dict[str, object]:
         "made_at": iso_time(plan.made_at),
         "complete": plan.complete,
         "ended": plan.ended or None,
+        "limits": list(plan.limits),
         "tickets": plan.tickets,
         "tickets_total": plan.tickets_total,
         "listed": _count(plan.listed),

@@ -128,7 +128,8 @@ class Plan:
     ``tickets`` were looked at, of ``tickets_total`` that the source counts (None: it cannot).
     ``unlisted`` tickets could not be listed, ``short`` are counted by the source but not shown.
     ``ended`` tells what ended the dry run early, "" if nothing did: then it is the whole truth of
-    its scope, unless ``fast`` says otherwise. ``years`` go by the creation of an attachment (UTC,
+    its scope, unless ``fast`` says otherwise; ``limits`` says in words what keeps that from being
+    the whole helpdesk. ``years`` go by the creation of an attachment (UTC,
     key ``2014``, "" unknown), ``sizes`` by the buckets that the report has. ``examples`` has the
     first rows behind each number of the verdicts, by its name there.
     """
@@ -154,6 +155,7 @@ class Plan:
     disk: Disk
     pace: Pace
     fast: Fast | None = None
+    limits: tuple[str, ...] = ()
     examples: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
     @property

@@ -40,6 +40,8 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def partial(plan: Plan) -> Iterator[str]:
     """Tell first what makes this less than the whole truth."""
+    if plan.limits:
+        yield f"Part of the helpdesk: {'; '.join(plan.limits)}."
     if plan.ended:
         of = f" of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
         yield f"NOT TO THE END: {shown(plan.ended)}. Only {plan.tickets:,}{of} tickets were seen."

@@ -6,7 +6,8 @@ pages and the handover print the sentence of :func:`judge`, and the exit codes a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -182,7 +183,7 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
         progress=told[1] if told else None,
         progress_at=told[0] if told else None,
         checks={kind: found[0] for kind, found in checks.items() if found},
-        doubted=tuple(one for found in checks.values() if (one := _doubted(found)) is not None),
+        doubted=tuple(_doubts_left(checks)),
         damaged=damaged,
         failing=ledger.failing() if counts[State.FAILED].n else None,
         tickets=ledger.tickets() if last is not None and limits(last.scope) else None,
@@ -211,24 +212,33 @@ def _worker(path: Path, last: RunInfo | None) -> Holder | None:
     return found if older and command not in _NO_RUNS else None
 
 
-def _doubted(checks: Sequence[Check]) -> Check | None:
-    """Give the newest check that found something, unless a later one cleared it.
+def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
+    """Give the newest check of each kind that found something and was not cleared since.
 
-    Reading all files again clears damage. An audit is a sample: another one that found nothing
-    clears what it found when it is no smaller.
+    Reading all files again clears damage, also what an audit met. A difference is cleared by an
+    audit that found nothing and is no smaller, for each looks at a sample only.
     """
-    largest, cleared = -1, False
-    for check in checks:
-        if check.exit_code == DAMAGED:
-            small = check.kind != "audit" or check.whole or _sample(check) > largest
-            return check if small and not cleared else None
-        if check.exit_code == 0:
-            cleared = cleared or check.whole
-            largest = max(largest, _sample(check))
-    return None
+    read = max((one.id for one in checks["verify"] if one.whole and not one.exit_code), default=0)
+    for found in checks.values():
+        largest = -1.0
+        for check in found:  # the newest first
+            if check.exit_code == 0:
+                largest = max(largest, math.inf if check.whole else _sample(check))
+            elif check.exit_code == DAMAGED and not (
+                read > check.id
+                if check.kind == "verify" or _only_ours(check)
+                else largest >= _sample(check)
+            ):
+                yield check
+                break
 
 
-def _sample(check: Check) -> int:
+def _only_ours(audit: Check) -> bool:
+    """Tell whether all that an audit found wrong are files of ours, which verify reads as well."""
+    return audit.summary.get("differ") == 0
+
+
+def _sample(check: Check) -> float:
     size = check.summary.get("sample")
     return size if isinstance(size, int) else 0
 
@@ -238,8 +248,13 @@ def judge(seen: Seen) -> Verdict:
     found = list(_reasons(seen))
     if not found:
         return _complete(seen)
-    first = found[0]
-    return replace(first, sentence=" ".join(one.sentence for one in found))
+    said: set[str] = set()
+    sentences = []
+    for one in found:
+        sentences.append(one.rest if one.word in said else one.sentence)
+        if one.sentence.startswith(f"{one.word}: "):
+            said.add(one.word)
+    return replace(found[0], sentence=" ".join(sentences))
 
 
 def _reasons(seen: Seen) -> Iterator[Verdict]:
@@ -267,16 +282,18 @@ def _reasons(seen: Seen) -> Iterator[Verdict]:
         text = "No pass over the whole helpdesk has come to its end: `migrator run` does one."
         yield Verdict("open", "Not complete", text, OPEN, "bad")
     if left := gaps(last) | seen.gaps:
-        found = "; ".join(_GAPS[name].format(count) for name, count in left.items())
+        found = "; ".join(_GAPS[name](count) for name, count in left.items())
         text = f"Not complete: {found}. `migrator run` lists all of them again."
         yield Verdict("open", "Not complete", text, OPEN, "bad")
     yield from _losses(seen)
 
 
-_GAPS = {
-    "unlisted": "{:,} tickets did not name their attachments",
-    "unreadable": "{:,} rows of the ticket list could not be read",
-    "short": "the source counts {:,} tickets more than it lists",
+_GAPS: Mapping[str, Callable[[int], str]] = {
+    "unlisted": lambda n: (
+        f"{_n(n, 'ticket')} did not name {'its' if n == 1 else 'their'} attachments"
+    ),
+    "unreadable": lambda n: f"{_n(n, 'row')} of the ticket list could not be read",
+    "short": lambda n: f"the source counts {_n(n, 'ticket')} more than it lists",
 }
 
 
@@ -290,7 +307,7 @@ def _doubts(seen: Seen) -> Iterator[Verdict]:
     for check in seen.doubted:
         remedy = (
             "`migrator verify --repair` mends it"
-            if check.kind == "verify"
+            if check.kind == "verify" or _only_ours(check)
             else "`migrator audit` names it; another one of at least that size clears it"
         )
         texts.append(f"{check.kind} found a fault ({describe_check(check)}): {remedy}.")
@@ -474,6 +491,8 @@ def describe_check(check: Check | None) -> str:
     read, noun = ("checked", "files read") if verify else ("compared", "attachments compared")
     names = ("damaged", "lost", "repaired") if verify else ("differ", "vanished", "unasked")
     found = ", ".join(f"{facts[one]:,} {one}" for one in names if isinstance(facts.get(one), int))
+    if more := _some(facts, "unreadable"):
+        found += f", {more:,} that cannot be read"
     number = _some(facts, read)
     many = f"{number:,} {noun} ({extent})" if number is not None else f"{noun}, {extent}"
     return f"{at}, {many}: {found or ('something' if check.exit_code else 'nothing') + ' wrong'}"

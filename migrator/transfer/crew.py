@@ -112,11 +112,11 @@ class Crew:
         first = ticket.id not in self.listed
         if ticket.id not in self._duty.result.unlisted:
             self.listed[ticket.id] = ticket.last_activity
-        await self._record(ticket, found, first=first)
+        await self._record(ticket, found, first=first, again=not first)
         claimed = await self.threads.read(ticket.id)
         # What a post says of its files may be out of date, and so may an empty list be.
         if claimed and not found and (found := await self._ask_list(ticket)):
-            await self._record(ticket, found, first=first)
+            await self._record(ticket, found, first=first, again=True)
 
     async def _ask_list(self, ticket: Ticket) -> list[Attachment] | None:
         """Ask for the attachments of a ticket; None where they cannot be had, which is noted.
@@ -140,8 +140,10 @@ class Crew:
         duty.result.unlisted.pop(ticket.id, None)
         return attachments
 
-    async def _record(self, ticket: Ticket, found: list[Attachment], *, first: bool) -> None:
-        """Write a list down, and queue what of it wants fetching."""
+    async def _record(
+        self, ticket: Ticket, found: list[Attachment], *, first: bool, again: bool
+    ) -> None:
+        """Write a list down, and queue what of it wants fetching; ``again`` if that was told."""
         duty, row = self._duty, row_of(ticket)
         listed = [listed_of(one) for one in found]
         # What this run has looked for in vain is looked for again by the next one.
@@ -165,7 +167,13 @@ class Crew:
             todo += (await record([one for one in listed if one.id in moved], follow=False)).todo
         todo = [work for work in todo if work.id not in self._tried]
         duty.listener(
-            TicketListed(ticket.id, len(listed), len(todo), sum(one.declared_size for one in todo))
+            TicketListed(
+                ticket.id,
+                len(listed),
+                len(todo),
+                sum(one.declared_size for one in todo),
+                again=again,
+            )
         )
         for work in todo:
             await self._work.put(work)

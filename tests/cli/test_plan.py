@@ -355,3 +355,14 @@ def test_a_source_that_goes_down_leaves_a_part(
     assert told.code == 4
     assert "NOT TO THE END" in told.out
     assert left_behind(tmp_path) == {"plan.jsonl.partial"}
+
+
+def test_a_plan_of_a_part_says_so(cli: Cli, serve: Serve) -> None:
+    """That nothing is left to fetch of two tickets is no word on the others."""
+    serve(tickets=12)
+    told = cli("plan", "--limit-tickets", "2", "--department", "Support")
+    assert "Part of the helpdesk: department Support; only the first 2 tickets." in told.out
+    assert valid(cli("plan", "--limit-tickets", "1", "--json").out)["limits"] == [
+        "only the first 1 ticket"
+    ]
+    assert "Part of the helpdesk" not in cli("plan").out

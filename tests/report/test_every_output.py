@@ -198,6 +198,22 @@ def agrees_again(archive: Archive) -> None:
     check(archive, "audit", 0, whole=False, sample=30, statement="0 of 30 differ")
 
 
+def audit_met_damage(archive: Archive) -> None:
+    whole(archive)
+    check(archive, "audit", 6, sample=36, differ=0, ours=1, statement="0 of 36 differ")
+    check(archive, "verify", 0, whole=False, checked=3, damaged=0, lost=0, repaired=0)
+
+
+def and_was_repaired(archive: Archive) -> None:
+    audit_met_damage(archive)
+    check(archive, "verify", 0, checked=36, damaged=1, lost=0, repaired=1)
+
+
+def verified_after_a_difference(archive: Archive) -> None:
+    differs(archive)
+    check(archive, "verify", 0, checked=36, damaged=0, lost=0, repaired=0)
+
+
 def mass_deletion(archive: Archive) -> None:
     desk = helpdesk()
     pull(desk, archive)
@@ -287,6 +303,13 @@ CASES = {
     "damage that was repaired": Case(repaired, "complete", 0, ("Complete: every",)),
     "a difference": Case(differs, "doubt", 6, ("In doubt: audit found a fault", "1 of 30")),
     "a difference and a better audit": Case(agrees_again, "complete", 0, ("Complete: every",)),
+    "damage that an audit met": Case(
+        audit_met_damage, "doubt", 6, ("In doubt: audit found a fault", "verify --repair mends it")
+    ),
+    "such damage, repaired": Case(and_was_repaired, "complete", 0, ("Complete: every",)),
+    "a difference and a verify": Case(
+        verified_after_a_difference, "doubt", 6, ("In doubt: audit found a fault",)
+    ),
     "mass deletion": Case(
         mass_deletion, "doubt", 8, ("In doubt: run 2 was stopped by a safety limit: the source",)
     ),

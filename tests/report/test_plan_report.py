@@ -283,6 +283,7 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"limits": ("department Sales",)}, "Part of the helpdesk: department Sales.\n"),
         ({"ended": "interrupted", "tickets": 7}, "NOT TO THE END: interrupted. Only 7 of 10,000"),
         (
             {"ended": "interrupted", "tickets": 7, "tickets_total": None},

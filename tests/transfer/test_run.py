@@ -567,3 +567,89 @@ def test_what_we_hold_stays_held(archive: Archive) -> None:
         archive.ledger.put_ticket(TicketRow(1, 1))
         archive.ledger.settle(Outcome(1, State.FAILED, "server_error"))
     assert (states(archive), problems(archive)) == ({1: "stored"}, {1: None})
+
+
+def told(archive: Archive) -> dict[str, object]:
+    """Give what the latest run has written down of how far it is."""
+    found = archive.proof.progress(archive.ledger.runs(1)[0].id)
+    return dict(found[1]) if found else {}
+
+
+def test_how_far_a_run_is_stands_in_the_archive_meanwhile(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at the archive sees the figures of the run's own bar, and its end."""
+    monkeypatch.setattr(run_module, "PROGRESS_EVERY", 0.001)
+    seen: list[dict[str, object]] = []
+
+    class Watched(Desk):
+        async def turn(self, call: str) -> None:
+            await super().turn(call)
+            if call == "list 30":
+                for _ in range(10_000):  # until it is written down
+                    if told(archive).get("tickets") == 29:
+                        break
+                    await asyncio.sleep(0.001)
+                seen.append(told(archive))
+
+    pull(Watched(40), archive, concurrency=1)
+    (meanwhile,) = seen
+    assert (meanwhile["tickets"], meanwhile["tickets_total"], meanwhile["ended"]) == (29, 40, False)
+    assert isinstance(share := meanwhile["share"], float)
+    assert 0.5 < share < 0.75
+    assert (told(archive)["share"], told(archive)["ended"]) == (1.0, True)
+
+
+def test_a_run_that_was_cut_is_not_told_to_be_done(archive: Archive) -> None:
+    """Its progress stays where it was, and it has no time left."""
+
+    class Down(Desk):
+        async def turn(self, call: str) -> None:
+            await super().turn(call)
+            if call == "list 9":
+                raise SourceRefused("refused")
+
+    ear = Ear()
+    assert pull(Down(20), archive, ear=ear, concurrency=1).exit_code == 4
+    assert ear.of(RunFinished)[0].cut
+    facts = told(archive)
+    assert (facts["ended"], facts["seconds_left"]) == (True, None)
+    assert isinstance(share := facts["share"], float)
+    assert share < 0.5
+
+
+@pytest.mark.parametrize(
+    ("scope", "walked", "everything"),
+    [
+        (Scope(limit_tickets=2), 2, 5),
+        (Scope(limit_tickets=9), 5, 5),
+        (Scope(since=5), None, 5),
+        (Scope(departments=frozenset({"Sales"})), 1, 5),
+        (Scope(), 5, 5),
+    ],
+    ids=str,
+)
+def test_a_run_counts_what_it_looks_at_and_what_there_is(
+    archive: Archive, scope: Scope, walked: int | None, everything: int
+) -> None:
+    """Progress is of the tickets of the walk; the record has those of the helpdesk beside it."""
+    desk, ear = Desk(5), Ear()
+    desk.rooms.append(type(desk.rooms[0])(2, "Sales"))
+    desk.open(5, department=2)
+    pull(desk, archive, ear=ear, scope=scope)
+    assert ear.of(TicketsCounted) == [TicketsCounted(walked)]
+    (info,) = archive.ledger.runs()
+    assert info.summary is not None
+    assert info.summary["helpdesk_tickets"] == everything
+
+
+def test_a_source_that_cannot_count_is_told_so(archive: Archive) -> None:
+    """Without a count nobody knows of how many tickets a part is a part."""
+
+    class Uncounted(Desk):
+        async def ticket_count(self, *_: object) -> int | None:
+            return None
+
+    result = pull(Uncounted(5), archive, scope=Scope(limit_tickets=2))
+    assert result.verdict is not None
+    assert result.verdict.sentence.startswith("Part of the helpdesk: 2 tickets (only the first 2")

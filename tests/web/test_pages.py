@@ -359,9 +359,8 @@ def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
     page = visitor.get("/status").text
     assert "<progress" not in page
     assert "finished, with something open" in page
-    told = (
-        r"Not complete: \d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes"
-    )
+    assert '<h2 id="verdict">Not complete</h2>' in page
+    told = r"<p>\d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes on"
     assert re.search(told, page)
     assert "<li>Verify: never.</li>" in page
     desk.archive.proof.accept([attachment], by="jo", reason="the disk died")
