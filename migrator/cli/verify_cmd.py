@@ -143,12 +143,13 @@ class _Then:
         stop: Stop,
     ) -> None:
         """Do it; the report tells what came of it."""
-        from migrator.kayako.source import Source
-        from migrator.kayako.urls import safe
         from migrator.transfer import verify as steps
-        from migrator.transfer.identity import see_helpdesk
 
         if self.repair and (report.damaged or report.lost):
+            from migrator.kayako.source import Source
+            from migrator.kayako.urls import safe
+            from migrator.transfer.identity import see_helpdesk
+
             async with Source(
                 settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
             ) as source:

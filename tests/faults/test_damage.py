@@ -266,7 +266,7 @@ VALUES: dict[str, tuple[str, Sequence[str]]] = {
         "UPDATE attachments SET filename = CAST(x'ff' AS TEXT)",
         ["report --format csv", "audit", "handover out", "run"],
     ),
-    "a view": ("DROP VIEW ledger", ["report", "audit", "handover out", "plan"]),
+    "a view": ("DROP VIEW ledger", ["report --format csv", "audit", "handover out", "plan"]),
     "a table": ("DROP TABLE marks", ["status", "sync", "run"]),
 }
 
