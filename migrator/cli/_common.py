@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.errors import ArchiveBusy, ArchiveUnwritable
+from migrator.errors import ArchiveError, ArchiveUnwritable
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -212,7 +212,7 @@ def write_down(archive: Archive, kind: str, started_at: int, *, whole: bool, **f
     """
     try:
         archive.proof.add_check(kind, started_at=started_at, whole=whole, **facts)
-    except (ArchiveUnwritable, ArchiveBusy) as error:
+    except ArchiveError as error:  # what was found is told all the same
         note(f"Reports will not know of this {kind}, which could not be written down: {error}")
 
 

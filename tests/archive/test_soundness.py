@@ -56,10 +56,9 @@ def unleash(root: Path) -> None:
 
 def found(root: Path) -> str:
     """Give what the check says of a damaged archive."""
-    with open_archive(root, command="test") as archive:
-        with pytest.raises(ArchiveDamaged) as caught:
-            archive.ledger.self_check()
-        return str(caught.value)
+    with pytest.raises(ArchiveDamaged) as caught, open_archive(root, command="test") as archive:
+        archive.ledger.self_check()
+    return str(caught.value)
 
 
 FIRST = "WHERE id = (SELECT min(id) FROM attachments)"

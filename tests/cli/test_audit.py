@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from migrator.archive import Row, open_archive
+from migrator.archive import Check, Row, open_archive, open_beside
 from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sandbox.files import Source
 from tests.cli.conftest import Cli, Result
@@ -131,6 +131,82 @@ def test_a_source_that_is_away_is_exit_4(cli: Cli, sandbox: Sandbox) -> None:
     assert (result.code, found["exit_code"], found["unasked"]) == (4, 4, 0)
     assert found["statement"].startswith("Nothing was compared")
     assert "did not come to its end" in result.err
+
+
+def checks(sandbox: Sandbox) -> list[Check]:
+    """Give what the archive knows of its audits, the latest first."""
+    with open_beside(sandbox.archive) as archive:
+        return archive.proof.checks("audit")
+
+
+def test_every_audit_is_written_down_once(cli: Cli, sandbox: Sandbox) -> None:
+    """When, whether it was of everything, what it found and what that proves."""
+    told(cli("audit", "--sample", "3", "--json"))
+    cli("audit", "--sample", "100%")
+    sandbox.change(b"somebody else's")
+    found = told(cli("audit", "--sample", "100%", "--json"))
+    sandbox.server.stop()
+    assert cli("audit").code == 4
+    away, other, whole, sample = checks(sandbox)
+    assert [one.exit_code for one in (sample, whole, other, away)] == [0, 0, 6, 4]
+    assert [one.whole for one in (sample, whole, other, away)] == [False, True, True, False]
+    assert (sample.summary["sample"], sample.summary["agreed"]) == (3, 3)
+    assert other.summary == {
+        **{key: found[key] for key in ("sample", "agreed", "differ", "vanished", "unasked")},
+        "population": found["stored"],
+        "ours": 0,
+        "statement": found["statement"],
+    }
+    assert "ended_by" in away.summary
+    assert 0 < sample.started_at <= sample.finished_at <= away.finished_at
+
+
+def test_an_interrupted_audit_is_not_written_down(
+    cli: Cli, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It proves nothing."""
+    monkeypatch.setattr("migrator.transfer.stop.Stop.asked", True)
+    assert cli("audit").code == 130
+    assert checks(sandbox) == []
+
+
+def test_an_audit_of_a_read_only_archive_is_told_and_not_written_down(
+    cli: Cli, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking needs no right to write: the exit code is that of what was found."""
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        result = cli("audit", "--json")
+    assert (result.code, told(result)["differ"]) == (0, 0)
+    assert "could not be written down" in result.err
+    assert checks(sandbox) == []
+
+
+def test_an_audit_works_beside_a_run(cli: Cli, sandbox: Sandbox) -> None:
+    """And is written down; where the run is writing all the time, that is told."""
+    with open_archive(sandbox.archive, command="run") as run:
+        assert cli("audit").code == 0
+        with pytest.MonkeyPatch.context() as patch, run.ledger.atomic():
+            patch.setattr("migrator.archive.checkpoint.BUSY_TIMEOUT", 0.01)
+            result = cli("audit")
+    assert result.code == 0
+    assert "could not be written down" in result.err
+    assert len(checks(sandbox)) == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(cli: Cli, sandbox: Sandbox) -> None:
+    """With the reason, beside all that was compared; the text and the JSON say so."""
+    sha256 = str(sandbox.row().sha256)
+    path = sandbox.archive / "blobs" / sha256[:2] / sha256[2:4] / sha256
+    path.unlink()
+    path.mkdir()
+    result = cli("audit", "--sample", "100%")
+    assert result.code == 6
+    assert "our file is damaged: it is a directory, not a file" in result.out
+    found = told(cli("audit", "--sample", "100%", "--json"))
+    (one,) = found["attachments"]["ours_damaged"]
+    assert one["ours_reason"] == "it is a directory, not a file"
+    assert found["agreed"] == found["stored"]
 
 
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "-1", "1.5", "many", "", "1e3", "5 %%"])
