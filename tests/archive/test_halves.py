@@ -141,10 +141,15 @@ def test_a_checkpoint_without_its_files_is_damage(
 
 
 @BUT_VERIFY
-def test_files_of_which_none_is_there_are_damage(full: Path, opener: Opener) -> None:
-    """An earlier version has made its directories where the disk was to be: that is no disk."""
+@pytest.mark.parametrize("foreign", [False, True])
+def test_files_of_which_none_is_there_are_damage(full: Path, opener: Opener, foreign: bool) -> None:
+    """What an earlier version made where the disk was to be, or the disk of another archive."""
     mount_nothing(full)
     (full / "blobs" / "tmp").mkdir()
+    if foreign:
+        folder = full / "blobs" / "ab" / "cd"
+        folder.mkdir(parents=True)
+        (folder / ("abcd" + "0" * 60)).write_bytes(b"of another archive")
     with pytest.raises(ArchiveDamaged, match="mounted"):
         opener(full)
 
