@@ -117,8 +117,14 @@ class World:
         self.clock.now += seconds
         await self.stop.sleep(0.001)
 
-    def pull(self, url: str | None = None, *, recheck: bool = False) -> RunResult:
-        """Do one run."""
+    def pull(
+        self,
+        url: str | None = None,
+        *,
+        recheck: bool = False,
+        between: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda line: line,
+    ) -> RunResult:
+        """Do one run, with something ``between`` us and the network."""
         keys = Credentials(self.server.api_key, self.server.secret_key)
         settings = KayakoSettings(
             url or self.server.url,
@@ -136,7 +142,7 @@ class World:
             async with Source(
                 settings,
                 pool=pool,
-                inner=self.line,
+                inner=between(self.line),
                 listener=self.ear,
                 sleep=self.sleep,
                 clock=self.clock,
