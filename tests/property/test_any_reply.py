@@ -129,7 +129,7 @@ class Proxy(httpx.AsyncBaseTransport):
         if (left := self.lies[lie]) is not None:
             self.lies[lie] = left - 1
         return httpx.Response(
-            lie.status, headers=list(lie.headers), content=await self._body(lie, kind, path, true)
+            lie.status, headers=_raw(lie.headers), content=await self._body(lie, kind, path, true)
         )
 
     def _aims_at(self, lie: Lie, kind: str, path: str) -> bool:
@@ -154,6 +154,10 @@ class Proxy(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+def _raw(headers: tuple[tuple[str, str], ...]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers]
 
 
 def _plain(reply: httpx.Response) -> dict[str, str]:
