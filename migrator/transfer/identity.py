@@ -14,7 +14,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from migrator.archive.records import Witness
@@ -22,9 +22,12 @@ from migrator.errors import Again, NotFound, OtherHelpdesk, SafetyLimit, SourceE
 from migrator.events import Listener, Notice
 from migrator.kayako.records import Ticket
 from migrator.transfer.protocols import Proof, Source
+from migrator.transfer.walk import BY_ID, Scope, look_around, page_of
 
 MOST_ASKED = 10
 """Witnesses that are asked for at the most, where the first ones leave doubt."""
+LISTED = 100
+"""Tickets of a list that are looked through, where none is known by its id."""
 FEWEST_ABSENT = 5
 """Witnesses of which the source must know at least one: so many are not deleted by chance."""
 
@@ -102,7 +105,25 @@ async def compare(source: Source, witnesses: Sequence[Witness]) -> Likeness:
                 difference = difference or answer
         if agree and not contradict:
             break
-    return Likeness(agree, contradict, absent, difference)
+    likeness = Likeness(agree, contradict, absent, difference)
+    if likeness.other and not contradict:
+        return await _compare_lists(source, witnesses, likeness)
+    return likeness
+
+
+async def _compare_lists(
+    source: Source, witnesses: Sequence[Witness], likeness: Likeness
+) -> Likeness:
+    """Look for the witnesses in the lists, where none was known by its id."""
+    known = {one.id: one for one in witnesses}
+    with suppress(SourceError):
+        helpdesk = await look_around(source)
+        for area in helpdesk.areas(Scope()):
+            page = await page_of(source, area, 0, LISTED, sort=BY_ID.sort, order=BY_ID.direction)
+            for ticket in page:
+                if ticket.id in known and _judge(known[ticket.id], ticket) == _AGREES:
+                    return replace(likeness, agree=likeness.agree + 1)
+    return likeness
 
 
 _AGREES, _ABSENT, _SILENT = "agrees", "absent", ""

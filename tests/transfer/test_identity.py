@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from migrator.archive import Archive
-from migrator.errors import OtherHelpdesk, SafetyLimit, ServerFailed
+from migrator.errors import NotFound, OtherHelpdesk, SafetyLimit, ServerFailed
 from migrator.events import Notice
 from migrator.kayako.records import Ticket
 from migrator.transfer.identity import same_address, see_helpdesk
@@ -102,6 +102,18 @@ def test_a_fresh_helpdesk_without_our_tickets_stops_the_run(archive: Archive) ->
     accepted = DeletionLimit(accept=True)
     assert pull(Desk(0), archive, deletions=accepted).exit_code == 0
     assert set(states(archive).values()) == {"deleted"}
+
+
+def test_a_source_that_gives_no_ticket_by_its_id_is_known_by_its_lists(archive: Archive) -> None:
+    """Where every ticket is "not found" by its id, the lists still show the same ones."""
+
+    class Listing(Desk):
+        async def ticket(self, ticket_id: int) -> Ticket:
+            await self.turn(f"ticket {ticket_id}")
+            raise NotFound("Ticket not Found")
+
+    pull(Listing(12), archive)
+    assert pull(Listing(12), archive).exit_code == 0
 
 
 def test_a_few_deleted_tickets_are_no_other_helpdesk(archive: Archive) -> None:
