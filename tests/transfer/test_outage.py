@@ -122,6 +122,7 @@ class World:
         url: str | None = None,
         *,
         recheck: bool = False,
+        posts: bool = False,
         between: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda line: line,
     ) -> RunResult:
         """Do one run, with something ``between`` us and the network."""
@@ -133,7 +134,9 @@ class World:
             timeout=20,
             attempts=ATTEMPTS,
         )
-        options = RunOptions("x", page_size=20, concurrency=self.concurrency, recheck=recheck)
+        options = RunOptions(
+            "x", page_size=20, concurrency=self.concurrency, recheck=recheck, posts=posts
+        )
         self.line = Line(self.clock, self.wrong)
         self.ear.heard.clear()
         self.stop = Stop()  # one is good for one event loop
