@@ -197,6 +197,7 @@ class Crew:
         result.changed.update(recorded.changed)
         n, seen = len(result.changed), result.again + len(result.changed)
         if self._duty.options.changes.forbids(n, seen):
+            result.contradicted = True
             raise SafetyLimit(
                 f"the source lists {n:,} of {seen:,} attachments that we hold with another name, "
                 "size, date or ticket than before, which Kayako never does. Is it another "
