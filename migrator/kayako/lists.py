@@ -376,13 +376,22 @@ def _read(body: bytes, root: str, child: str, *, what: str) -> _Reply:
             if not reply.rows:
                 said = triage.excerpt(error.msg.encode("utf-8", "replace"))
                 raise NotXml(f"{what}: the reply is broken XML: {said}.") from None
-    if len(reply.rows) > MOST_ROWS:
-        raise UnexpectedReply(f"{what}: the reply holds more than {MOST_ROWS:,} rows.")
-    if not reply.rows and any(map(triage.out_of_memory, (body[:start], body[end:]))):
-        raise triage.exhausted(what)
-    if not reply.rows and reply.problems:
-        raise UnexpectedReply(f"{what}: the reply is no list of this kind: {reply.problems[0]}.")
+    _must_be_a_list(reply, (body[:start], body[end:]))
     return reply
+
+
+def _must_be_a_list(reply: _Reply, around: tuple[bytes, bytes]) -> None:
+    """Raise UnexpectedReply or MemoryExhausted for too many rows, and for none where that is odd."""
+    if len(reply.rows) > MOST_ROWS:
+        raise UnexpectedReply(f"{reply.what}: the reply holds more than {MOST_ROWS:,} rows.")
+    if reply.rows:
+        return
+    if any(map(triage.out_of_memory, around)):
+        raise triage.exhausted(reply.what)
+    if reply.problems:
+        raise UnexpectedReply(
+            f"{reply.what}: the reply is no list of this kind: {reply.problems[0]}."
+        )
 
 
 def _look_around(reply: _Reply, before: bytes, after: bytes, roots: tuple[str, ...]) -> bool:
