@@ -226,7 +226,8 @@ def parse_attachments(body: bytes, *, what: str, ticket_id: int = 0) -> list[Att
     """Read the reply to ``/Tickets/TicketAttachment/ListAll``; contents are ignored.
 
     ``ticket_id`` is given to rows that name no ticket; a row of any other ticket is none of this
-    list. A damaged row whose id can be read is given with the note ``odd_row``.
+    list, and two rows of one id must say the same. A damaged row whose id can be read is given
+    with the note ``odd_row``.
     """
     reply = _read(body, "attachments", "attachment", what=what)
     found = reply.records(lambda row: _attachment(row, reply.noise, ticket_id))
@@ -234,7 +235,11 @@ def parse_attachments(body: bytes, *, what: str, ticket_id: int = 0) -> list[Att
         for stranger in (one for one in found if one.ticket_id != ticket_id):
             reply.doubt(f"attachment {stranger.id} is of ticket {stranger.ticket_id}")
         found = [one for one in found if one.ticket_id == ticket_id]
-    return reply.whole(found)
+    known: dict[int, Attachment] = {}
+    twins = {one.id for one in found if known.setdefault(one.id, one) != one}
+    for number in sorted(twins):
+        reply.doubt(f"attachment {number} stands in it twice, as two files")
+    return reply.whole([one for one in found if one.id not in twins or one is known[one.id]])
 
 
 def _department(row: _Row) -> Department | None:
@@ -371,11 +376,22 @@ def _read(body: bytes, root: str, child: str, *, what: str) -> _Reply:
             if not reply.rows:
                 said = triage.excerpt(error.msg.encode("utf-8", "replace"))
                 raise NotXml(f"{what}: the reply is broken XML: {said}.") from None
-    if len(reply.rows) > MOST_ROWS:
-        raise UnexpectedReply(f"{what}: the reply holds more than {MOST_ROWS:,} rows.")
-    if not reply.rows and reply.problems:
-        raise UnexpectedReply(f"{what}: the reply is no list of this kind: {reply.problems[0]}.")
+    _must_be_a_list(reply, (body[:start], body[end:]))
     return reply
+
+
+def _must_be_a_list(reply: _Reply, around: tuple[bytes, bytes]) -> None:
+    """Raise UnexpectedReply or MemoryExhausted for too many rows, and for none where that is odd."""
+    if len(reply.rows) > MOST_ROWS:
+        raise UnexpectedReply(f"{reply.what}: the reply holds more than {MOST_ROWS:,} rows.")
+    if reply.rows:
+        return
+    if any(map(triage.out_of_memory, around)):
+        raise triage.exhausted(reply.what)
+    if reply.problems:
+        raise UnexpectedReply(
+            f"{reply.what}: the reply is no list of this kind: {reply.problems[0]}."
+        )
 
 
 def _look_around(reply: _Reply, before: bytes, after: bytes, roots: tuple[str, ...]) -> bool:

@@ -49,6 +49,8 @@ class Crew:
         self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
+        self._in_part: set[int] = set()
+        """Tickets of whose lists a part was told in this run."""
         self.listed: dict[int, int] = {}
         """Tickets listed in this run, with the last activity that they had then."""
         self.threads = ThreadReader(duty, self.listed)
@@ -109,9 +111,11 @@ class Crew:
         found = await self._ask_list(ticket)
         if found is None:
             return
-        first = ticket.id not in self.listed
+        first = ticket.id not in self.listed and ticket.id not in self._in_part
         if ticket.id not in self._duty.result.unlisted:
             self.listed[ticket.id] = ticket.last_activity
+        else:
+            self._in_part.add(ticket.id)
         await self._record(ticket, found, first=first, again=not first)
         claimed = await self.threads.read(ticket.id)
         # What a post says of its files may be out of date, and so may an empty list be.
@@ -193,6 +197,7 @@ class Crew:
         result.changed.update(recorded.changed)
         n, seen = len(result.changed), result.again + len(result.changed)
         if self._duty.options.changes.forbids(n, seen):
+            result.contradicted = True
             raise SafetyLimit(
                 f"the source lists {n:,} of {seen:,} attachments that we hold with another name, "
                 "size, date or ticket than before, which Kayako never does. Is it another "

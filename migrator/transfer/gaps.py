@@ -15,14 +15,18 @@ from migrator.errors import Again, Interrupted, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.transfer.crew import Crew, Duty
 from migrator.transfer.follow import follow
+from migrator.transfer.result import MOST_GAPS
 from migrator.transfer.walk import TRASH
+
+BEYOND = 10
+"""Ids above the highest known one that must be of no ticket: the newest may be in no list, too."""
 
 MOST_UNASKED = 10
 """Failures after which the others are not asked for: a check must not wear a server out."""
 
 
 class Gaps:
-    """Asks for the ids below the highest one that neither a list nor the ledger knows."""
+    """Asks for the ids that neither a list nor the ledger knows, up to some above the highest."""
 
     def __init__(self, duty: Duty, crew: Crew) -> None:
         self._duty = duty
@@ -30,6 +34,7 @@ class Gaps:
         self._found = 0
         self._answered = 0
         self._failed: dict[int, str] = {}
+        self._highest = self._farthest = 0
 
     async def ask(self, met: set[int]) -> None:
         """Have the tickets listed that answer, unless there are too many ids to ask for."""
@@ -45,7 +50,8 @@ class Gaps:
             duty.listener(Notice(text))
             duty.result.unasked = gaps
             return
-        left = (number for number in range(1, highest) if not (number in met or number in known))
+        self._highest, self._farthest = highest, highest + MOST_GAPS
+        left = (number for number in self._ids() if not (number in met or number in known))
         async with asyncio.TaskGroup() as group:
             for _ in range(duty.options.concurrency):
                 group.create_task(self._ask_each(left))
@@ -64,6 +70,12 @@ class Gaps:
                 duty.result.unlisted |= self._failed
             else:  # the source has no word for a ticket that is not there
                 duty.result.unasked += n
+
+    def _ids(self) -> Iterator[int]:
+        """Give all ids, and some more than the highest of which a ticket is known by then."""
+        number = 0
+        while (number := number + 1) <= min(self._highest + BEYOND, self._farthest):
+            yield number
 
     async def _known_besides(self, met: set[int]) -> set[int]:
         """Give the tickets that are known without having been met by the last walk."""
@@ -93,6 +105,8 @@ class Gaps:
         """Ask for one ticket; one in the trash stays there, unless the trash is wanted."""
         duty, crew = self._duty, self._crew
         ticket = await follow(duty, number, in_no_list=True)
+        if ticket is not None and ticket.id == number:
+            self._highest = max(self._highest, number)
         if ticket is None or ticket.id in crew.listed:
             return
         if ticket.department_id != TRASH or duty.options.scope.include_trash:

@@ -173,7 +173,8 @@ class RunResult:
     are in no list and were not asked for. ``drift`` is what differs from the plan of the run, if
     it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that were
     listed as other files than those that we hold, ``again`` counts those that were listed as they
-    were. ``verdict`` is what may be said of the archive after it.
+    were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of the
+    archive after it.
     """
 
     run_id: int = 0
@@ -186,6 +187,7 @@ class RunResult:
     deleted: int = 0
     again: int = 0
     changed: set[int] = field(default_factory=set)
+    contradicted: bool = False
     ended_by: MigratorError | None = None
     watermark: int | None = None
     threads: int = 0
@@ -222,6 +224,7 @@ class RunResult:
             "short": self.short,
             "deleted": self.deleted,
             "changed": sorted(self.changed)[:MOST_DEBTS],
+            "contradicted": self.contradicted,
             "threads": self.threads,
             "threads_missing": _first(self.threads_missing),
             "helpdesk_tickets": self.helpdesk_tickets,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from migrator.archive.records import UNFINISHED, Count, Department, State
-from migrator.errors import ArchiveError, Interrupted, MigratorError, SourceError
+from migrator.errors import ArchiveError, Interrupted, MigratorError, SafetyLimit, SourceError
 from migrator.events import (
     Event,
     LeftoversQueued,
@@ -237,6 +237,7 @@ async def _pull(duty: Duty, crew: Crew, proof: Proof) -> None:
         accept_deletions=duty.options.deletions.accept,
         accept_changes=duty.options.changes.accept,
     )
+    await duty.recorder.do(partial(_see_earlier_contradiction, duty))
     await duty.recorder.do(partial(_write_down_whose_it_is, duty, proof))
     departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
     await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
@@ -253,6 +254,27 @@ async def _pull(duty: Duty, crew: Crew, proof: Proof) -> None:
             await crew.threads.catch_up()
         if whole and everything and not duty.stop.asked:
             await reconcile(duty, crew)
+
+
+def _see_earlier_contradiction(duty: Duty) -> None:
+    """Raise SafetyLimit while nobody has decided on what stopped an earlier run.
+
+    What that one wrote down as changed is no change any more: repeated often enough, runs would
+    believe another helpdesk bit by bit.
+    """
+    if duty.options.changes.accept:
+        return
+    whole = duty.ledger.whole_pass()
+    stopped = duty.ledger.stopped(whole.id if whole else 0)
+    if stopped is None or not (stopped.summary or {}).get("contradicted"):
+        return
+    duty.result.contradicted = True
+    raise SafetyLimit(
+        "an earlier run found that the source lists other files under ids that we hold, and "
+        "nobody has decided since whether it is to be so: is it another helpdesk, or one restored "
+        "from a backup? What we hold is kept. To go on, run once with `migrator run "
+        "--accept-changes`"
+    )
 
 
 def _write_down_whose_it_is(duty: Duty, proof: Proof) -> None:

@@ -162,6 +162,26 @@ def test_memory_that_ran_out_in_a_list() -> None:
             lists.parse_attachments(body, what=WHAT)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_memory_that_ran_out_beside_an_empty_list(order: int) -> None:
+    """What PHP had no memory for is not nothing; a list that came with rows is one."""
+    fatal = b"\nFatal error: Allowed memory size of 5 bytes exhausted\n"
+    for empty in (b"<attachments>\n</attachments>", b"<attachments />"):
+        with pytest.raises(MemoryExhausted):
+            lists.parse_attachments(b"".join([empty, fatal][::order]), what=WHAT)
+    assert one(attachments() + fatal).id == 7
+
+
+def test_one_id_for_two_files_in_one_list_is_not_believed() -> None:
+    """The list contradicts itself; the same row twice does not."""
+    row = rows(b"a")
+    body = listing(row + row.replace(b"[a]", b"[b]") + rows(b"a", b"c")[len(row) :])
+    with pytest.raises(PartialReply, match="attachment 1 stands in it twice") as caught:
+        lists.parse_attachments(body, what=WHAT, ticket_id=3)
+    assert [one.filename for one in caught.value.rows] == ["a", "c"]
+    assert {one.id for one in lists.parse_attachments(listing(row + row), what=WHAT)} == {1}
+
+
 def test_a_large_text_node_is_read() -> None:
     """A list with a text beyond libxml2's default limit of 10,000,000 bytes is read."""
     text = b"x" * 10_000_001
@@ -378,7 +398,7 @@ def test_what_is_no_row_is_no_empty_list(body: bytes) -> None:
         (b"<attachments/>\n" + rows(b"a", b"b"), [1, 2]),
         (b"<x:attachments xmlns:x='urn:x'>" + rows(b"a") + b"</x:attachments>", [1]),
         (b"<Attachments>" + rows(b"a") + b"</Attachments>", [1]),
-        (listing(rows(b"a")) + b"\n" + listing(rows(b"b")), [1, 1]),
+        (listing(rows(b"a")) + b"\n" + listing(rows(b"b")), [1]),
         (listing(rows(b"a")) + b"\n<attachment><id>7</id></attachment>", [1, 7]),
         (listing(rows(b"a", b"b").replace(b"<![CDATA[2]]>", b"none")), [1]),
         (listing(rows(b"a", b"b").replace(b"<id><![CDATA[2]]></id>", b"")), [1]),

@@ -35,7 +35,7 @@ class Desk:
 
     ``calls`` tells what was asked: ``page 0+10`` by id, ``recent 0+10`` by activity, ``list 3``,
     ``fetch 7``, ``ticket 3`` and so on; ``witness 3`` for a ticket that is asked for at the very
-    beginning, to see whose helpdesk it is.
+    beginning, to see whose helpdesk it is, ``beyond 9`` for one above the newest there ever was.
     """
 
     def __init__(self, tickets: int = 0, files: int = 1) -> None:
@@ -45,6 +45,7 @@ class Desk:
         self.merged: dict[int, int] = {}
         self.calls: list[str] = []
         self.begun = True
+        self.newest_id = 0
         for number in range(1, tickets + 1):
             self.open(number)
             for _ in range(files):
@@ -71,6 +72,7 @@ class Desk:
 
     def delete(self, ticket: int) -> None:
         """Delete a ticket with its files."""
+        self.newest_id = max(self.newest_id, ticket)
         del self.tickets[ticket]
         self.files = {key: one for key, one in self.files.items() if one.ticket_id != ticket}
 
@@ -139,7 +141,9 @@ class Desk:
         return len(self.rows(department_ids))
 
     async def ticket(self, ticket_id: int) -> Ticket:
-        await self.turn(f"{'ticket' if self.begun else 'witness'} {ticket_id}")
+        self.newest_id = max(self.newest_id, *self.tickets, *self.merged, 0)
+        kind = "beyond" if ticket_id > self.newest_id else "ticket"
+        await self.turn(f"{kind if self.begun else 'witness'} {ticket_id}")
         while ticket_id in self.merged:
             ticket_id = self.merged[ticket_id]
         if ticket_id not in self.tickets:

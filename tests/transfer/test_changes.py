@@ -10,6 +10,7 @@ from migrator.archive import Archive
 from migrator.archive.ledger import FIRST_COPY
 from migrator.errors import SafetyLimit
 from migrator.kayako.records import Attachment, Post, Ticket
+from migrator.transfer.result import ChangeLimit
 from tests.transfer.doubles import Desk, problems, pull, states
 from tests.transfer.syncing import Living, sync
 
@@ -100,6 +101,24 @@ def test_many_changes_stop_the_run_and_keep_everything(archive: Archive) -> None
     assert isinstance(result.ended_by, SafetyLimit)
     assert "--accept-changes" in str(result.ended_by)
     assert old <= set(held(archive).values())
+
+
+def test_a_contradiction_is_not_believed_bit_by_bit(archive: Archive) -> None:
+    """Whatever is run after exit 8 ends with 8, until somebody accepts; then all is had anew."""
+    desk = Living(30)
+    sync(desk, archive)
+    for key in range(15, 31):
+        reuse(desk, key, ticket=key, data=b"after the restore %d" % key)
+    assert pull(desk, archive).exit_code == 8
+    for result in (pull(desk, archive), sync(desk, archive), sync(desk, archive, full=True)):
+        assert isinstance(result.ended_by, SafetyLimit)
+        assert "--accept-changes" in str(result.ended_by)
+    accepted = pull(desk, archive, changes=ChangeLimit(accept=True))
+    assert accepted.exit_code == 0
+    assert {key: data for key, data in held(archive).items() if key < FIRST_COPY} == {
+        key: file.data for key, file in desk.files.items()
+    }
+    assert (pull(desk, archive).exit_code, sync(desk, archive).exit_code) == (0, 0)
 
 
 def test_one_id_listed_on_two_tickets_keeps_both_contents(archive: Archive) -> None:

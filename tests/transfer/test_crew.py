@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from migrator.archive import Archive, Listed, TicketRow, Work
+from migrator.errors import PartialReply
 from migrator.events import AttachmentSettled, TicketListed
 from migrator.kayako.records import Attachment, Ticket
 from migrator.transfer.fetch import Fetcher, Tried
@@ -46,6 +47,22 @@ def test_the_note_of_a_list_stays_beside_the_stored_row(archive: Archive) -> Non
 
     pull(Repairing(1), archive)
     assert (states(archive), problems(archive)) == ({1: "stored"}, {1: "repaired_name"})
+
+
+def test_a_list_that_was_understood_in_part_counts_its_ticket_once(archive: Archive) -> None:
+    """However often it is asked again, progress says no more tickets than there are."""
+
+    class Partial(Desk):
+        async def attachments(self, ticket_id: int) -> list[Attachment]:
+            found = await super().attachments(ticket_id)
+            if ticket_id == 2:
+                raise PartialReply("in part", rows=found, problems=["a stray"])
+            return found
+
+    ear = Ear()
+    result = pull(Partial(3), archive, ear=ear)
+    assert (result.exit_code, list(result.unlisted)) == (3, [2])
+    assert sorted(told.ticket_id for told in ear.of(TicketListed) if not told.again) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

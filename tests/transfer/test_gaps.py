@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,8 @@ from migrator.errors import (
 )
 from migrator.events import Notice
 from migrator.kayako.records import Ticket
-from migrator.transfer.gaps import MOST_UNASKED
+from migrator.transfer.gaps import BEYOND, MOST_UNASKED
+from migrator.transfer.result import MOST_GAPS
 from migrator.transfer.walk import Scope
 from tests.transfer.doubles import Desk, Ear, pull, states
 
@@ -47,6 +49,34 @@ def test_a_ticket_whose_department_is_gone_is_found_by_its_id(archive: Archive) 
     assert states(archive) == dict.fromkeys((1, 2, 3, 4, 7, 8), "stored")
     assert "1 tickets are in no list of the source, but were found by their id" in told(ear)
     assert sorted(desk.asked("ticket")) == [f"ticket {number}" for number in (3, 4, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("shown", [8, 0])
+def test_the_newest_tickets_may_be_hidden(archive: Archive, shown: int) -> None:
+    """Those behind the last one of the lists are found, too, also where no list names any."""
+    desk = Desk(24)
+    hidden = {5: HIDDEN, 12: HIDDEN, 13: 0, 20: HIDDEN, 24: HIDDEN}
+    for number in range(shown + 1, 25):
+        if number in hidden:
+            desk.tickets[number] = replace(desk.tickets[number], department_id=hidden[number])
+        else:
+            desk.delete(number)
+    assert pull(desk, archive).exit_code == 0
+    beyond = {5, 12, 20, 24} - set(range(1, shown + 1))
+    assert states(archive) == dict.fromkeys((*range(1, shown + 1), *sorted(beyond)), "stored")
+
+
+def test_a_source_that_knows_every_ticket_ends_the_search(archive: Archive) -> None:
+    """However far it goes on, no more ids are asked for than are asked for at all."""
+
+    class Endless(Desk):
+        async def ticket(self, ticket_id: int) -> Ticket:
+            await self.turn(f"ticket {ticket_id}")
+            return Ticket(ticket_id, department_id=HIDDEN)
+
+    desk = Endless(2)
+    pull(desk, archive)
+    assert len(desk.asked("ticket")) <= MOST_GAPS + BEYOND
 
 
 def test_the_next_pass_knows_what_it_found(archive: Archive) -> None:
@@ -134,7 +164,7 @@ def test_an_empty_reply_is_an_answer(archive: Archive) -> None:
     """A server that sends an empty list for what is not there is asked for all of them."""
     desk, ear = Broken(lambda: UnexpectedReply("the reply holds 0 tickets")), Ear()
     assert pull(desk, archive, ear=ear).exit_code == 0
-    assert len(desk.asked("ticket")) == 99
+    assert len(desk.asked("ticket")) == 99 + BEYOND
     assert "could not be asked" not in told(ear)
 
 
