@@ -136,7 +136,8 @@ class ContentsReader(Generic[S]):
         self._ids = {"ticketid": ticket_id, "ticketpostid": post_id}
         self._stage = self._seek
         self._held = b""  # bytes that a stage cannot judge before it sees more
-        self._recent = b""  # the last bytes fed, to tell what broke
+        self._begun = b""  # the document, as far as it came with its beginning
+        self._recent = b""  # the last bytes fed of it, to tell what broke it
         self._failure: BaseException | None = None
         self._noise = False
         self._trailer = b""
@@ -157,7 +158,10 @@ class ContentsReader(Generic[S]):
             rest = data
             while rest:
                 rest = self._stage(rest)
-            self._recent = (self._recent + data[-_NEAR:])[-_NEAR:]
+                if self._begun:  # what stood before the document says nothing of what broke it
+                    data, self._begun = self._begun, b""
+            if self._stage != self._seek:
+                self._recent = (self._recent + data[-_NEAR:])[-_NEAR:]
 
     def close(self) -> list[tuple[Contents, S]]:
         """End the reply and return its attachments, in order, each with its sink.
@@ -201,7 +205,7 @@ class ContentsReader(Generic[S]):
                 raise triage.no_document(self._held, what=self._what)
             return b""
         document, self._noise = self._held[start:], triage.is_noise(self._held[:start])
-        self._held = b""
+        self._held, self._begun = b"", document
         self._sanitiser = Sanitiser(codec_of(document, what=self._what))
         self._stage = self._markup
         return document
@@ -286,7 +290,7 @@ class ContentsReader(Generic[S]):
     ) -> NoReturn:
         at = max(0, self._parser.ErrorByteIndex - before)
         # Only between the values: a file name may read like PHP's message.
-        before_it = (self._recent + text[max(0, at - _NEAR) : at]).rpartition(_CDATA)[2]
+        before_it = (self._recent + text[max(0, at - _NEAR) : at])[-_NEAR:].rpartition(_CDATA)[2]
         if triage.out_of_memory(before_it + text[at : at + _NEAR].partition(_CDATA)[0]):
             raise triage.exhausted(self._what) from None
         if final:
