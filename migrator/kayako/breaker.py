@@ -149,8 +149,10 @@ class Breaker:
                 self.outages += 1
                 self._misses = 0
                 return
+        patience = self._patience
+        waited = f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:.0f} s"
         raise SourceDown(
-            f"the source did not come back within {self._patience / 60:.0f} min: {error}. "
+            f"the source did not come back within {waited}: {error}. "
             "Progress is saved; once the helpdesk answers, the same command goes on from here"
         )
 

@@ -381,7 +381,7 @@ def _read(body: bytes, root: str, child: str, *, what: str) -> _Reply:
 
 
 def _must_be_a_list(reply: _Reply, around: tuple[bytes, bytes]) -> None:
-    """Raise UnexpectedReply or MemoryExhausted for too many rows, and for none where that is odd."""
+    """Raise UnexpectedReply or MemoryExhausted where rows are too many, or none for a reason."""
     if len(reply.rows) > MOST_ROWS:
         raise UnexpectedReply(f"{reply.what}: the reply holds more than {MOST_ROWS:,} rows.")
     if reply.rows:

@@ -169,7 +169,7 @@ class _Words:
     """What an error says by itself, without the noise that PHP puts around it."""
 
     def __init__(self, body: bytes | bytearray) -> None:
-        text = bytes(body).decode("utf-8", "replace")
+        text = bytes(body).decode("utf-8", "replace").replace("\ufeff", "")
         text = _without(_without(text, "<!--", "-->"), "<table class='xdebug", "</table>")
         text = text.replace("<![CDATA[", "\n").replace("]]>", "\n")
         elements = {tag[1].lower() for tag in _ELEMENT.finditer(text)}

@@ -61,11 +61,14 @@ class Gaps:
                 f"{self._found:,} tickets are in no list of the source, but were found by their id"
             )
             duty.listener(Notice(text))
+        if not self._answered:  # nothing says that there is any ticket above
+            self._failed = {key: text for key, text in self._failed.items() if key < highest}
         if self._failed:
             n = len(self._failed)
             text = f"{n:,} ticket ids that are in no list could not be asked for"
             duty.listener(Notice(text, "warning"))
-            duty.result.unasked = sum(1 for _ in left)  # after too many failures
+            # after too many failures
+            duty.result.unasked = sum(1 for number in left if number < highest)
             if self._answered:  # it is these tickets that cannot be shown
                 duty.result.unlisted |= self._failed
             else:  # the source has no word for a ticket that is not there

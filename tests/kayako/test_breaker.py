@@ -201,6 +201,19 @@ def test_a_server_that_stays_away_is_given_up() -> None:
     play(story, Source(*[ServerFailed("HTTP 503")] * 99))
 
 
+@pytest.mark.parametrize(
+    ("patience", "told"), [(4.0, "4 s"), (90.0, "90 s"), (120.0, "2 min"), (3600.0, "60 min")]
+)
+def test_the_patience_is_told_as_it_was(patience: float, told: str) -> None:
+    """A few seconds are no 0 minutes."""
+
+    async def story(source: Source) -> None:
+        with pytest.raises(SourceDown, match=f"within {told}:"):
+            await source.fail(MISSES_IN_A_ROW)
+
+    play(story, Source(*[ServerFailed("HTTP 503")] * 99, patience=patience))
+
+
 def test_without_patience_one_look_decides() -> None:
     """Patience 0 is no wait at all."""
 

@@ -209,6 +209,8 @@ NOISES = [
     TRACE,
     NOTICE + DEPRECATED + PLAIN,
     b"<!-- served by web2 -->\r\n",
+    b"\xef\xbb\xbf\xef\xbb\xbf",
+    b"\xef\xbb\xbf" + PLAIN,
     b"Router: /Tickets/TicketAttachment/3/12\r\n",
     b"=" * 200 + b"\n",
     b"PHP Notice:  Undefined index: x in /a.php on line 3\n",

@@ -66,6 +66,15 @@ def test_the_newest_tickets_may_be_hidden(archive: Archive, shown: int) -> None:
     assert states(archive) == dict.fromkeys((*range(1, shown + 1), *sorted(beyond)), "stored")
 
 
+def test_a_source_without_a_word_for_what_is_not_there_has_no_gaps(archive: Archive) -> None:
+    """Ids above the highest one that cannot be asked for are nobody's, and not told."""
+    desk, ear = Broken(lambda: ServerFailed("HTTP 500")), Ear()
+    desk.tickets = {1: desk.tickets.get(1, Ticket(1, department_id=1))}
+    result = pull(desk, archive, ear=ear)
+    assert (result.exit_code, result.unasked) == (0, 0)
+    assert "ticket ids" not in told(ear)
+
+
 def test_a_source_that_knows_every_ticket_ends_the_search(archive: Archive) -> None:
     """However far it goes on, no more ids are asked for than are asked for at all."""
 
