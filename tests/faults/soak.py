@@ -49,6 +49,8 @@ class Soak:
         self.desk = Helpdesk.build(SandboxOptions(tickets=tickets, seed=seed, faults=faults))
         self.other = Helpdesk.build(SandboxOptions(tickets=tickets, seed=seed + 1))
         self.server = SandboxServer(self.desk)
+        self.pattern = min(self.desk.tickets.values(), key=lambda one: one.id)
+        self.post = self.desk.posts_of(self.pattern.id)[0]
         self.backup = self.desk.snapshot()
         self.history: defaultdict[int, set[str]] = defaultdict(set)
         self.held: set[str] = set()
@@ -72,8 +74,8 @@ class Soak:
 
     def _change(self) -> None:
         deed = self.dice.choice(
-            [self._write, self._write, self._attach, self._attach, self._delete, self._reuse,
-             self._merge, self._trash, self._drop_ticket, self._twice, self._back_up,
+            [self._open, self._open, self._write, self._write, self._attach, self._attach,
+             self._delete, self._reuse, self._merge, self._trash, self._drop_ticket, self._twice, self._back_up,
              self._restore, self._noise, self._noise]
         )  # fmt: skip
         with contextlib.suppress(KeyError, ValueError, IndexError):
@@ -93,13 +95,24 @@ class Soak:
         now = max(one.last_activity for one in self.desk.tickets.values()) + 1
         self.desk.tickets[ticket] = replace(self.desk.tickets[ticket], last_activity=now)
 
+    def _open(self) -> None:
+        number = max([*self.desk.tickets, *self.desk.merges, 0]) + 1
+        mask = f"NEW-{number % 1000:03}-{self.dice.randrange(10**5):05}"
+        now = max(one.last_activity for one in self.desk.tickets.values()) + 1
+        made = replace(self.pattern, id=number, mask=mask, created_at=now, last_activity=now)
+        self.desk.add_ticket(replace(made, fault=None), [self.post])
+        self._attach_to(number)
+
     def _write(self) -> None:
         ticket = self._some_ticket()
         self.desk.add_attachment(ticket, *self._file())
         self._touch(ticket)
 
     def _attach(self) -> None:
-        self.desk.add_attachment(self._some_ticket(), *self._file())
+        self._attach_to(self._some_ticket())
+
+    def _attach_to(self, ticket: int) -> None:
+        self.desk.add_attachment(ticket, *self._file())
 
     def _delete(self) -> None:
         self.desk.delete_attachment(self.dice.choice(sorted(self.desk.attachments)))
@@ -115,14 +128,21 @@ class Soak:
         self.history[number].add(hashlib.sha256(data).hexdigest())
 
     def _merge(self) -> None:
+        self._see_enough()
         self.desk.merge(self._some_ticket(), self._some_ticket())
 
     def _trash(self) -> None:
+        self._see_enough()
         self.desk.trash(self._some_ticket())
 
     def _drop_ticket(self) -> None:
-        if len(self.desk.tickets) > 20:
-            self.desk.delete_ticket(self._some_ticket())
+        self._see_enough()
+        self.desk.delete_ticket(self._some_ticket())
+
+    def _see_enough(self) -> None:
+        """Raise IndexError when so few tickets are left that nothing could happen any more."""
+        if sum(one.department_id != 0 for one in self.desk.tickets.values()) < 20:
+            raise IndexError
 
     def _back_up(self) -> None:
         self.backup = self.desk.snapshot()
