@@ -75,8 +75,8 @@ class Soak:
     def _change(self) -> None:
         deed = self.dice.choice(
             [self._open, self._open, self._write, self._write, self._attach, self._attach,
-             self._delete, self._reuse, self._merge, self._trash, self._drop_ticket, self._twice, self._back_up,
-             self._restore, self._noise, self._noise]
+             self._delete, self._reuse, self._merge, self._trash, self._drop_ticket, self._twice,
+             self._back_up, self._restore, self._noise, self._noise]
         )  # fmt: skip
         with contextlib.suppress(KeyError, ValueError, IndexError):
             deed()
