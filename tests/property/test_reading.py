@@ -66,9 +66,8 @@ class Written:
     width: int
     first: bool
 
-    @property
-    def xml(self) -> bytes:
-        """The element."""
+    def xml(self, number: int) -> bytes:
+        """Write the element of an attachment of that id."""
         encoded = base64.b64encode(self.data)
         if self.width:
             encoded = b"\r\n".join(
@@ -81,7 +80,11 @@ class Written:
         else:
             contents = b"<contents>" + encoded + b"</contents>"
         fields = (
-            b"<id>" + value(b"7") + b"</id>\n<filename>" + value(self.name) + b"</filename>\n"
+            b"<id>"
+            + value(b"%d" % number)
+            + b"</id>\n<filename>"
+            + value(self.name)
+            + b"</filename>\n"
             b"<filesize>" + value(str(len(self.data)).encode()) + b"</filesize>\n"
         )
         inner = contents + fields if self.first else fields + contents
@@ -101,7 +104,8 @@ class Reply:
     @property
     def document(self) -> bytes:
         """The document alone."""
-        inner = b"<attachments>\n" + b"".join(a.xml for a in self.attachments) + b"</attachments>"
+        rows = b"".join(one.xml(number) for number, one in enumerate(self.attachments, 7))
+        inner = b"<attachments>\n" + rows + b"</attachments>"
         if self.posts:
             text = value(b"<contents><![CDATA[QUJD")
             inner = b"<posts><post><id>5</id><contents>" + text + b"</contents>\n" + inner
