@@ -267,7 +267,7 @@ def test_damaged_base64_never_gives_other_bytes_unnoticed(
     written = Written(b"a", data, cdata=True, width=0, first=False)
     encoded = base64.b64encode(data)
     damaged = encoded[:at] + junk + encoded[at:]
-    body = HEAD + b"<attachments>" + written.xml + b"</attachments>"
+    body = HEAD + b"<attachments>" + written.xml(7) + b"</attachments>"
     body = body.replace(b"[" + encoded + b"]", b"[" + damaged + b"]") if encoded else body
     try:
         ((contents, got),) = stream(body, cuts)
