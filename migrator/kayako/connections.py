@@ -23,8 +23,8 @@ from yarl import URL
 
 LINE = 1 << 16
 """Most bytes of one line of a reply's head."""
-BUFFER = 1 << 17
-"""Bytes of a body that may wait for their reader; with twice as many the server has to wait."""
+UNREAD = 1 << 30
+"""More bytes than ever wait for a reader: nothing is taken from the server while none is wanted."""
 IDLE = 5.0
 """Seconds after which an idle connection is not used again: servers hang up after about as many."""
 PIECE = 1 << 16
@@ -128,7 +128,7 @@ class Connections(httpx.AsyncBaseTransport):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                read_bufsize=BUFFER,
+                read_bufsize=UNREAD,
                 max_line_size=LINE,
                 max_field_size=LINE,
             )
@@ -223,14 +223,20 @@ class _Call:
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of a reply, as it comes."""
+    """The body of a reply, as it comes, and only while somebody waits for it.
+
+    aiohttp's own way to hold back a server forgets, when that hangs up, the chunks that wait.
+    """
 
     def __init__(self, response: aiohttp.ClientResponse, within: float | None) -> None:
         self._response = response
         self._within = within
+        self._hold()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
+            if (transport := self._transport()) is not None:
+                transport.resume_reading()
             try:
                 async with asyncio.timeout(self._within):
                     block = await self._response.content.readany()
@@ -239,14 +245,23 @@ class _Body(httpx.AsyncByteStream):
                 break
             if not block:
                 return
+            self._hold()
             yield block
         raise problem
 
     async def aclose(self) -> None:
-        connection = self._response.connection  # None if the reply was read to its end
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        if (transport := self._transport()) is not None:
+            transport.abort()
         self._response.close()
+
+    def _hold(self) -> None:
+        if (transport := self._transport()) is not None:
+            transport.pause_reading()
+
+    def _transport(self) -> asyncio.Transport | None:
+        """Give the transport, as long as more of the reply has to come."""
+        connection = self._response.connection
+        return None if connection is None else connection.transport
 
 
 def _translated(error: Exception) -> httpx.TransportError:
