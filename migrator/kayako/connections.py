@@ -32,8 +32,6 @@ PIECE = 1 << 16
 
 _FAULTS = (aiohttp.ClientError, OSError, RuntimeError, ValueError)
 """What aiohttp raises; a timeout is an OSError, an impossible host or header a ValueError."""
-_NO_LIMIT = aiohttp.ClientTimeout(total=None)
-"""All waits are ours: aiohttp's are rounded, and none ends when anything but a reply comes."""
 
 
 class Connections(httpx.AsyncBaseTransport):
@@ -55,8 +53,7 @@ class Connections(httpx.AsyncBaseTransport):
             self._signed_in["Proxy-Authorization"] = encode_basic_auth(*proxy.auth)
         named = [] if proxy is None else proxy.headers.raw
         self._to_proxy = {name.decode(): value.decode() for name, value in named} | self._signed_in
-        self._pools: dict[bool, _Pool] = {}  # aiohttp wants them made where a loop is running
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._pools: dict[bool, _Pool] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; give the reply as soon as its head is there."""
@@ -75,8 +72,8 @@ class Connections(httpx.AsyncBaseTransport):
         try:
             await asyncio.sleep(0)  # in which who waits for a reply hears that there is none
         finally:
-            for session in self._sessions.values():
-                await session.close()
+            for pool in self._pools.values():
+                await pool.session.close()
 
     def _address(self, request: httpx.Request) -> URL:
         scheme = request.url.scheme
@@ -89,14 +86,15 @@ class Connections(httpx.AsyncBaseTransport):
         return URL(f"{scheme}://{where}", encoded=True)
 
     async def _ask(self, request: httpx.Request, url: URL, *, keep: bool) -> httpx.Response:
-        session = self._session(keep=keep)
-        call = _Call(self._pools[keep], request)
+        if (pool := self._pools.get(keep)) is None:  # which has to be made where a loop runs
+            pool = self._pools[keep] = _Pool(self._context, keep=keep)
+        call = _Call(pool, request)
         headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
         if url.scheme == "http":
             headers += self._signed_in.items()
         try:
             async with call.alarm:
-                response = await session.request(
+                response = await pool.session.request(
                     request.method,
                     url,
                     headers=headers,
@@ -105,7 +103,6 @@ class Connections(httpx.AsyncBaseTransport):
                     proxy=self._proxy,
                     proxy_headers=self._to_proxy,
                     allow_redirects=False,
-                    timeout=_NO_LIMIT,
                 )
         except TimeoutError:
             problem: httpx.TransportError = call.late("silence")
@@ -119,21 +116,6 @@ class Connections(httpx.AsyncBaseTransport):
             problem = httpx.RemoteProtocolError("another protocol")
         raise problem  # here, so that no error of aiohttp's is its context
 
-    def _session(self, *, keep: bool) -> aiohttp.ClientSession:
-        if keep not in self._sessions:
-            how: dict[str, Any] = {"keepalive_timeout": IDLE} if keep else {"force_close": True}
-            self._pools[keep] = _Pool(ssl=self._context or True, limit=0, **how)
-            self._sessions[keep] = aiohttp.ClientSession(
-                connector=self._pools[keep],
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                read_bufsize=UNREAD,
-                max_line_size=LINE,
-                max_field_size=LINE,
-            )
-        return self._sessions[keep]
-
 
 class _StaleError(Exception):
     """A connection was kept too long."""
@@ -142,8 +124,19 @@ class _StaleError(Exception):
 class _Pool(aiohttp.TCPConnector):
     """Connections, none of which is used again if it has said anything since its last reply."""
 
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
+    def __init__(self, context: ssl.SSLContext | None, *, keep: bool) -> None:
+        how: dict[str, Any] = {"keepalive_timeout": IDLE} if keep else {"force_close": True}
+        super().__init__(ssl=context or True, limit=0, **how)
+        self.session = aiohttp.ClientSession(
+            connector=self,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=UNREAD,
+            max_line_size=LINE,
+            max_field_size=LINE,
+        )
         self.calls: WeakKeyDictionary[aiohttp.ClientRequest, _Call] = WeakKeyDictionary()
         self._open: WeakSet[asyncio.Transport] = WeakSet()
 

@@ -566,11 +566,11 @@ def test_an_upload_that_takes_its_time() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         for _ in range(8):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.15)
             await reader.readexactly(size // 8)
         writer.write(WHOLE)
 
-    limits = SECONDS | {"write": 0.4, "read": 0.4, "connect": 0.1}
+    limits = SECONDS | {"write": 1.0, "read": 1.0}
     assert once(slow, method="POST", content=b"x" * size, seconds=limits) == (200, b"ok")
 
 
@@ -584,6 +584,34 @@ def test_an_upload_that_is_refused_early() -> None:
         assert await ask(connections, server.url) == (200, b"ok")
 
     run_with(main, holding(refusal), saying(WHOLE))
+
+
+@pytest.mark.parametrize("begun", [b"", OK, OK + b"Content-Length: 9\r\n\r\nhalf"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_cancelled_request_hangs_up(method: str, begun: bytes) -> None:
+    """Who is cancelled at any moment leaves a server that hears at once that nobody waits."""
+
+    async def turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(begun)
+        await writer.drain()
+        asked.set()
+        with suppress(ConnectionResetError):
+            await reader.read()
+        left.set()
+
+    async def main(server: Server, connections: Connections) -> None:
+        asking = asyncio.create_task(ask(connections, server.url, method))
+        await asked.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.wait_for(left.wait(), 10)
+
+    asked, left = asyncio.Event(), asyncio.Event()
+    run_with(main, turn)
 
 
 def test_closing_hangs_up() -> None:
@@ -696,12 +724,13 @@ def test_a_proxy_that_is_not_there(scheme: str) -> None:
         through(asyncio.run(nobody()), f"{scheme}://help.example.com/")
 
 
+@pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("secure", [False, True])
-def test_tls_in_a_tunnel(secure: bool, authority: tuple[Path, Path]) -> None:
-    """Through a proxy of either kind a request reaches a server that speaks TLS, and is kept."""
+def test_tls_in_a_tunnel(secure: bool, trusted: bool, authority: tuple[Path, Path]) -> None:
+    """Through a proxy of either kind a server is asked by TLS, if its certificate is good."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority)
-    trust = ssl.create_default_context(cafile=authority[0])
+    trust = ssl.create_default_context(cafile=authority[0] if trusted else None)
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -726,10 +755,17 @@ def test_tls_in_a_tunnel(secure: bool, authority: tuple[Path, Path]) -> None:
             serving(relay, tls=context if secure else None) as proxy,
         ):
             connections = Connections(trust, proxy=httpx.Proxy(proxy.origin))
-            for _ in range(2):
-                assert await ask(connections, server.url) == (200, b"ok")
+            if trusted:
+                for _ in range(2):
+                    assert await ask(connections, server.url) == (200, b"ok")
+                assert server.connections == proxy.connections == 1
+            else:
+                with pytest.raises(httpx.TransportError) as caught:
+                    await ask(connections, server.url)
+                cause = caught.value.__cause__
+                assert isinstance(cause, ssl.SSLCertVerificationError)
+                assert cause.verify_code in {18, 19, 20}
             await connections.aclose()
-            assert server.connections == proxy.connections == 1
 
     asyncio.run(main())
 
