@@ -14,7 +14,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 import aiohttp
 import httpx
@@ -137,7 +137,7 @@ class _Pool(aiohttp.TCPConnector):
             max_line_size=LINE,
             max_field_size=LINE,
         )
-        self.calls: WeakKeyDictionary[aiohttp.ClientRequest, _Call] = WeakKeyDictionary()
+        self.calls: dict[aiohttp.ClientRequest, _Call] = {}
         self._open: WeakSet[asyncio.Transport] = WeakSet()
 
     def abort(self) -> None:
@@ -193,6 +193,8 @@ class _Call:
             if not isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
                 raise
             problem = _StaleError() if self._used else _translated(error)
+        finally:
+            del self._pool.calls[request]
         raise problem
 
     def given(self, transport: asyncio.Transport, *, used: bool) -> None:
@@ -227,25 +229,29 @@ class _Body(httpx.AsyncByteStream):
         self._hold()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            if (transport := self._transport()) is not None:
-                transport.resume_reading()
-            try:
-                async with asyncio.timeout(self._within):
-                    block = await self._response.content.readany()
-            except _FAULTS as error:
-                problem = _translated(error)
-                break
-            if not block:
-                return
-            self._hold()
+        while block := await self._next():
             yield block
-        raise problem
 
     async def aclose(self) -> None:
         if (transport := self._transport()) is not None:
             transport.abort()
         self._response.close()
+
+    async def _next(self) -> bytes:
+        content = self._response.content
+        try:
+            if (block := content.read_nowait()) or content.at_eof():
+                return block
+            if (transport := self._transport()) is not None:
+                transport.resume_reading()
+            async with asyncio.timeout(self._within):
+                block = await content.readany()
+        except _FAULTS as error:
+            problem = _translated(error)
+        else:
+            self._hold()
+            return block
+        raise problem
 
     def _hold(self) -> None:
         if (transport := self._transport()) is not None:
