@@ -72,11 +72,14 @@ def test_the_sandbox_shares_nothing_but_records() -> None:
 
 
 def test_one_module_speaks_http_to_the_source() -> None:
-    """Only the transport and its wire import httpx for the source; source.py names its type."""
-    users = {
-        path.name for path in MODULES if re.search(r"^import httpx", path.read_text(), re.MULTILINE)
-    }
-    assert users <= {"transport.py", "wire.py", "source.py"}
+    """Only the transport and its connections know httpx and aiohttp; source.py names a type."""
+
+    def users(library: str) -> set[str]:
+        line = re.compile(rf"^\s*(?:import|from) {library}\b", re.MULTILINE)
+        return {path.name for path in MODULES if line.search(path.read_text(encoding="utf-8"))}
+
+    assert users("aiohttp") == users("yarl") == {"connections.py"}
+    assert users("httpx") == {"transport.py", "connections.py", "source.py"}
 
 
 @pytest.mark.parametrize(

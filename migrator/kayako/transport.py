@@ -2,13 +2,11 @@
 
 A client's comforts (redirects, cookies, authentication, a log line that shows each address) are
 what must not happen here, and cost more time than the request. What the server sends may quote a
-signed address, as a redirect does: it is kept out of httpcore's log lines, and scrubbed from every
-exception.
+signed address, as a redirect does: it is scrubbed from every exception.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 import ssl
 import urllib.parse
@@ -34,10 +32,10 @@ from migrator.errors import (
     Truncated,
 )
 from migrator.kayako import triage, urls
+from migrator.kayako.connections import Connections
 from migrator.kayako.pace import Pacer
 from migrator.kayako.settings import KayakoSettings
 from migrator.kayako.signing import Credentials
-from migrator.kayako.wire import Wire
 
 OVERLOADED = frozenset({429, 502, 503, 504})
 """Statuses of a server, or of the proxy before it, that has too much to do."""
@@ -45,18 +43,12 @@ LARGE = 1 << 20
 """Announced bytes beyond which a reply is slow for its size: PHP builds all of it first."""
 CONNECT_TIMEOUT = 20.0
 """Longest wait for a connection, in seconds."""
+AGENT = f"migrator/{__version__}"
+"""How we name ourselves to servers and proxies."""
 ERROR_BODY = 16 * 1024
 """How much of an error's body is read, in bytes: its text is short, a page is cut."""
 
 _NUMBERS = re.compile(r"/-?[0-9]")
-
-
-def _ours(record: logging.LogRecord) -> bool:
-    """Keep what a server sent, headers above all, out of the log: it may quote a signature."""
-    return not record.getMessage().startswith("receive_response_")
-
-
-logging.getLogger("httpcore.http11").addFilter(_ours)
 
 
 class Transport:
@@ -75,7 +67,7 @@ class Transport:
         self._settings = settings
         self._pacer = pacer
         self._inner = _network(settings) if inner is None else inner
-        self._whole_address = not isinstance(self._inner, Wire)
+        self._whole_address = not isinstance(self._inner, Connections)
         self._address: httpx.URL | None = None
         self._api_key = urllib.parse.quote_plus(settings.credentials.api_key)
         connect = min(CONNECT_TIMEOUT, settings.timeout)
@@ -137,7 +129,7 @@ class Transport:
             "Accept": "*/*",
             "Accept-Encoding": encoding,
             "Connection": "keep-alive",
-            "User-Agent": f"migrator/{__version__}",
+            "User-Agent": AGENT,
         }
         url = urls.build(settings.url, path, settings.url_form, {})
         if form is None:
@@ -204,6 +196,8 @@ class Transport:
                     break
         except httpx.HTTPError:
             pass  # the status says enough; half a page of it is not worth a second error
+        if response.status_code == 407:
+            return _locked(urls.safe(self._settings.url))
         text = self._settings.credentials.scrub(body[:ERROR_BODY].decode("utf-8", "replace"))
         headers = dict(response.headers)
         return triage.error_for(response.status_code, headers, text.encode(), what=what)
@@ -244,20 +238,17 @@ def _kind(path: str) -> str:
     return _NUMBERS.split(path, maxsplit=1)[0]
 
 
-def _network(settings: KayakoSettings) -> httpx.AsyncBaseTransport:
-    """Give the fast way to the server, or httpx's own where a proxy stands between."""
-    if (proxy := _proxy_for(settings.url)) is None:
+def _network(settings: KayakoSettings) -> Connections:
+    """Give the way to the server, through the proxy that the environment names, if any."""
+    name = _proxy_for(settings.url)
+    try:
+        proxy = None if name is None else httpx.Proxy(name, headers={"User-Agent": AGENT})
         # Reading all authorities takes a tenth of a second, for which plain HTTP need not wait.
         plain = settings.url.lower().startswith("http:") and settings.ca_file is None
-        return Wire(None if plain else _tls(settings))
-    context = _tls(settings)
-    limits = httpx.Limits(
-        max_connections=settings.concurrency + 1,  # and an urgent one
-        max_keepalive_connections=settings.concurrency,
-    )
-    try:
-        return httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy)
-    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        if proxy is not None and proxy.url.scheme == "https":
+            plain = False
+        return Connections(None if plain else _tls(settings), proxy=proxy)
+    except (httpx.InvalidURL, ValueError) as error:
         raise ConfigError(
             "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be "
             "used: give the address of an HTTP proxy, such as http://proxy.example.com:3128"
@@ -316,6 +307,8 @@ def _translate(
     for link in _chain(error):
         if isinstance(link, ssl.SSLCertVerificationError):
             return SourceRefused(f"the certificate of {where} {_fault(link.verify_code)}")
+    if isinstance(error, httpx.ProxyError) and "407" in str(error):
+        return _locked(where)
     if isinstance(error, httpx.TimeoutException):
         connecting = isinstance(error, httpx.ConnectTimeout)
         waited = min(CONNECT_TIMEOUT, settings.timeout) if connecting else settings.timeout
@@ -324,6 +317,13 @@ def _translate(
         return Truncated(f"the reply for {what} broke off before its end")
     reason = type(error).__name__
     return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
+
+
+def _locked(where: str) -> SourceRefused:
+    return SourceRefused(
+        f"the proxy before {where} wants a name and a password (HTTP 407); give them in the "
+        "environment, as in HTTPS_PROXY=http://name:password@proxy.example.com:3128"
+    )
 
 
 def _fault(code: int) -> str:
@@ -340,7 +340,7 @@ def _cut(error: httpx.HTTPError) -> bool:
 
 
 def _scrub(error: BaseException, credentials: Credentials) -> None:
-    """Hide the keys in a whole chain of exceptions: h11 quotes the line that it cannot read."""
+    """Hide the keys in a whole chain of exceptions: some quote what they cannot read."""
     for link in _chain(error):
         link.args = tuple(
             credentials.scrub(arg) if isinstance(arg, str) else arg for arg in link.args

@@ -13,6 +13,7 @@ from migrator.archive import open_archive
 from migrator.cli import COMMANDS
 
 HEAVY = {
+    "aiohttp",
     "httptools",
     "httpx",
     "jinja2",

@@ -18,15 +18,18 @@ def certify(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Certifica
     openssl = which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make a certificate with")
-    subject = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=help"
+    subject = "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=help"
 
-    def make(*, name: str = "IP:127.0.0.1") -> Certificate:
+    def make(*, name: str = "IP:127.0.0.1", days: int = 2) -> Certificate:
         folder = tmp_path_factory.mktemp("tls")
-        certificate, key = folder / "own.pem", folder / "own.key"
-        more = ["-days", "2", "-addext", f"subjectAltName={name}"]
-        files = ["-keyout", str(key), "-out", str(certificate)]
-        command = [openssl, *subject.split(), *more, *files]
-        subprocess.run(command, check=True, capture_output=True)
+        certificate, key, request = folder / "own.pem", folder / "own.key", folder / "own.csr"
+        extra = folder / "extra"
+        extra.write_text(f"basicConstraints=CA:true\nsubjectAltName={name}\n")
+        ask = [*subject.split(), "-keyout", str(key), "-out", str(request)]
+        sign = ["x509", "-req", "-in", str(request), "-signkey", str(key), "-days", str(days)]
+        sign += ["-extfile", str(extra), "-out", str(certificate)]
+        for command in (ask, sign):
+            subprocess.run([openssl, *command], check=True, capture_output=True)
         return certificate, key
 
     return make

@@ -1,0 +1,293 @@
+"""HTTP/1.1 through aiohttp, behind httpx's interface, at a third of what httpx's own costs.
+
+For one server that is asked thousands of times: no redirects, no cookies, nothing unpacked, each
+address as it was built. What aiohttp leaves open is closed here. It sends again what it believes
+to be harmless, even a DELETE; takes what an idle connection has said for the reply to the next
+request; waits without end for a server that takes no request, or sends all but a reply. Its errors
+quote the address that was asked, and with it the signature: none of them leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+import aiohttp
+import httpx
+from aiohttp import encode_basic_auth
+from yarl import URL
+
+LINE = 1 << 16
+"""Most bytes of one line of a reply's head."""
+UNREAD = 1 << 30
+"""More bytes than ever wait for a reader: nothing is taken from the server while none is wanted."""
+IDLE = 5.0
+"""Seconds after which an idle connection is not used again: servers hang up after about as many."""
+PIECE = 1 << 16
+"""Bytes of a request that are written at once."""
+
+_FAULTS = (aiohttp.ClientError, OSError, RuntimeError, ValueError)
+"""What aiohttp raises; a timeout is an OSError, an impossible host or header a ValueError."""
+
+
+class Connections(httpx.AsyncBaseTransport):
+    """Connections to a server, kept for the next request when a reply ended as it should.
+
+    How many there are is up to the caller: each request in flight has one. ``context`` is for
+    https, and None where that is not asked for. A GET on a connection that was kept too long, and
+    that the server closes before it replies, is sent once more on a new one; what must not be sent
+    twice gets a new one. All errors are httpx's; ValueError: ``proxy`` is no HTTP proxy.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, *, proxy: httpx.Proxy | None = None) -> None:
+        if proxy is not None and not (proxy.url.scheme in {"http", "https"} and proxy.url.host):
+            raise ValueError("no HTTP proxy")
+        self._context = context
+        self._proxy = None if proxy is None else URL(str(proxy.url))
+        self._signed_in = {}
+        if proxy is not None and proxy.auth is not None:
+            self._signed_in["Proxy-Authorization"] = encode_basic_auth(*proxy.auth)
+        named = [] if proxy is None else proxy.headers.raw
+        self._to_proxy = {name.decode(): value.decode() for name, value in named} | self._signed_in
+        self._pools: dict[bool, _Pool] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; give the reply as soon as its head is there."""
+        url = self._address(request)
+        if request.method == "GET":
+            try:
+                return await self._ask(request, url, keep=True)
+            except _StaleError:
+                pass
+        return await self._ask(request, url, keep=False)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.abort()
+        try:
+            await asyncio.sleep(0)  # in which who waits for a reply hears that there is none
+        finally:
+            for pool in self._pools.values():
+                await pool.session.close()
+
+    def _address(self, request: httpx.Request) -> URL:
+        scheme = request.url.scheme
+        if scheme not in {"http", "https"} or not request.url.raw_host:
+            raise httpx.UnsupportedProtocol("only http:// and https:// addresses can be asked")
+        if scheme == "https" and self._context is None:
+            raise httpx.UnsupportedProtocol("no authorities were given to check certificates with")
+        target = request.extensions.get("target", request.url.raw_path)  # as httpx documents it
+        where = request.url.netloc.decode("ascii") + target.decode("ascii")
+        return URL(f"{scheme}://{where}", encoded=True)
+
+    async def _ask(self, request: httpx.Request, url: URL, *, keep: bool) -> httpx.Response:
+        if (pool := self._pools.get(keep)) is None:  # which has to be made where a loop runs
+            pool = self._pools[keep] = _Pool(self._context, keep=keep)
+        call = _Call(pool, request)
+        headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
+        if url.scheme == "http":
+            headers += self._signed_in.items()
+        try:
+            async with call.alarm:
+                response = await pool.session.request(
+                    request.method,
+                    url,
+                    headers=headers,
+                    data=call if request.content else None,
+                    middlewares=(call.once,),
+                    proxy=self._proxy,
+                    proxy_headers=self._to_proxy,
+                    allow_redirects=False,
+                )
+        except TimeoutError:
+            problem: httpx.TransportError = call.late("silence")
+        except _FAULTS as error:
+            problem = _translated(error)
+        else:
+            body = _Body(response, call.waits.get("read"))
+            if response.status != 101:
+                return httpx.Response(response.status, headers=response.raw_headers, stream=body)
+            await body.aclose()
+            problem = httpx.RemoteProtocolError("another protocol")
+        raise problem  # here, so that no error of aiohttp's is its context
+
+
+class _StaleError(Exception):
+    """A connection was kept too long."""
+
+
+class _Pool(aiohttp.TCPConnector):
+    """Connections, none of which is used again if it has said anything since its last reply."""
+
+    def __init__(self, context: ssl.SSLContext | None, *, keep: bool) -> None:
+        how: dict[str, Any] = {"keepalive_timeout": IDLE} if keep else {"force_close": True}
+        super().__init__(ssl=context or True, limit=0, **how)
+        self.session = aiohttp.ClientSession(
+            connector=self,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=UNREAD,
+            max_line_size=LINE,
+            max_field_size=LINE,
+        )
+        self.calls: dict[aiohttp.ClientRequest, _Call] = {}
+        self._open: WeakSet[asyncio.Transport] = WeakSet()
+
+    def abort(self) -> None:
+        """Hang up on everyone, without ceremony."""
+        for transport in list(self._open):
+            transport.abort()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - so it is called
+    ) -> aiohttp.connector.Connection:
+        """Give a connection for a request."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            transport, protocol = connection.transport, connection.protocol
+            if transport is None or protocol is None:  # lost as soon as it was made
+                connection.close()
+                raise aiohttp.ServerDisconnectedError
+            used = transport in self._open
+            if not (used and protocol.should_close):
+                self._open.add(transport)
+                self.calls[req].given(transport, used=used)
+                return connection
+            connection.close()
+
+
+class _Call:
+    """A request on its way: the connection that it got, and how long the server is waited for."""
+
+    def __init__(self, pool: _Pool, request: httpx.Request) -> None:
+        self._pool = pool
+        self._content = request.content
+        self._transport: asyncio.Transport | None = None
+        self._used = False
+        self.waits: dict[str, float | None] = request.extensions.get("timeout", {})
+        self.alarm = asyncio.timeout(self.waits.get("connect"))
+        self.late: type[httpx.TimeoutException] = httpx.ConnectTimeout
+        """What it is when the alarm goes off."""
+
+    async def once(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send it, and keep from aiohttp the two errors after which that would send it again."""
+        self._pool.calls[request] = self
+        try:
+            return await handler(request)
+        except BaseException as error:
+            if self._transport is None:
+                raise
+            self._transport.abort()
+            if not isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
+                raise
+            problem = _StaleError() if self._used else _translated(error)
+        finally:
+            del self._pool.calls[request]
+        raise problem
+
+    def given(self, transport: asyncio.Transport, *, used: bool) -> None:
+        """Take a connection, and whether another call had it before."""
+        self._transport, self._used = transport, used
+        self._wait("write" if self._content else "read")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give what is sent, piece by piece; the server has to take each of them in time."""
+        for start in range(0, len(self._content), PIECE):
+            self._wait("write")
+            yield self._content[start : start + PIECE]
+        self._wait("read")
+
+    def _wait(self, name: str) -> None:
+        self.late = httpx.WriteTimeout if name == "write" else httpx.ReadTimeout
+        seconds = self.waits.get(name)
+        when = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        with suppress(RuntimeError):  # the alarm went off, or the reply has come before the end
+            self.alarm.reschedule(when)
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a reply, as it comes, and only while somebody waits for it.
+
+    aiohttp's own way to hold back a server forgets, when that hangs up, the chunks that wait.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, within: float | None) -> None:
+        self._response = response
+        self._within = within
+        self._hold()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while block := await self._next():
+            yield block
+
+    async def aclose(self) -> None:
+        if (transport := self._transport()) is not None:
+            transport.abort()
+        self._response.close()
+
+    async def _next(self) -> bytes:
+        content = self._response.content
+        try:
+            if (block := content.read_nowait()) or content.at_eof():
+                return block
+            if (transport := self._transport()) is not None:
+                transport.resume_reading()
+            async with asyncio.timeout(self._within):
+                block = await content.readany()
+        except _FAULTS as error:
+            problem = _translated(error)
+        else:
+            self._hold()
+            return block
+        raise problem
+
+    def _hold(self) -> None:
+        if (transport := self._transport()) is not None:
+            transport.pause_reading()
+
+    def _transport(self) -> asyncio.Transport | None:
+        """Give the transport, as long as more of the reply has to come."""
+        connection = self._response.connection
+        return None if connection is None else connection.transport
+
+
+def _translated(error: Exception) -> httpx.TransportError:
+    """Give httpx's word for an error, with nothing of its text, and below it one of the system."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return httpx.ProxyError(f"HTTP {error.status}")
+    kind, text = next(
+        (word for known, word in _WORDS.items() if isinstance(error, known)),
+        (httpx.LocalProtocolError, "a line break in a header"),
+    )
+    found = kind(text)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        found.__cause__ = getattr(error, "certificate_error", error.os_error)
+    return found
+
+
+_WORDS: dict[type[Exception], tuple[type[httpx.TransportError], str]] = {
+    TimeoutError: (httpx.ReadTimeout, "silence"),
+    aiohttp.ClientProxyConnectionError: (httpx.ProxyError, "no connection to the proxy"),
+    aiohttp.ClientConnectorError: (httpx.ConnectError, "no connection"),
+    aiohttp.InvalidURL: (httpx.UnsupportedProtocol, "an address that is none"),
+    UnicodeError: (httpx.ConnectError, "a name that no host can have"),
+    aiohttp.ServerDisconnectedError: (httpx.RemoteProtocolError, "hung up without a reply"),
+    aiohttp.ClientPayloadError: (httpx.RemoteProtocolError, "hung up in mid-reply"),
+    aiohttp.ClientResponseError: (httpx.RemoteProtocolError, "not HTTP"),
+    aiohttp.ClientError: (httpx.ReadError, "the connection was lost"),
+    OSError: (httpx.ReadError, "the connection was lost"),
+    RuntimeError: (httpx.ReadError, "the connection was closed"),
+}
+"""What is the matter, by the first kind that fits; any other ValueError is about a header."""
