@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from migrator import config
+from migrator.config import load_ticket_numbers
 from migrator.errors import ConfigError
-from migrator.ticket_numbers import load_ticket_numbers
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 COMPLETE = """

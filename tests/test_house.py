@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import migrator.archive
-import migrator.kayako
-import migrator.sandbox
-import migrator.tickiti
-import migrator.web
+import migrator.sandbox.kayako
+import migrator.serve.tickiti
+import migrator.serve.web
+import migrator.sources.kayako
 from migrator import errors
 from migrator.cli import COMMANDS
 

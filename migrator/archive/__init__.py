@@ -1,9 +1,9 @@
 """The archive: what we keep, on a disk of the user's. FORMAT.md explains it to a stranger."""
 
 from migrator.archive.access import Access
-from migrator.archive.blobs import BlobStore, BlobWriter
 from migrator.archive.figures import DIMENSIONS, SIZES, extension_of
 from migrator.archive.ledger import Ledger
+from migrator.archive.opening import Archive, open_archive, open_beside, open_dry, open_read_only
 from migrator.archive.records import (
     EVERYTHING,
     UNFINISHED,
@@ -36,8 +36,8 @@ from migrator.archive.records import (
     Witness,
     Work,
 )
-from migrator.archive.store import Archive, open_archive, open_beside, open_dry, open_read_only
 from migrator.archive.threads import Threads
+from migrator.blobs.local import BlobStore, BlobWriter
 
 __all__ = [
     "DIMENSIONS",

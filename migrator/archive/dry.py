@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from migrator.archive import checkpoint, durable, lock, mime, schema, snapshot
-from migrator.archive.blobs import BlobStore, BlobWriter
+from migrator.archive import checkpoint, lock, readonly, schema
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.records import StoredBlob
+from migrator.blobs import durable, mime
+from migrator.blobs.local import BlobStore, BlobWriter
 
 
 class DryBlobStore(BlobStore):
@@ -90,9 +91,9 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(_quiet(path.parent)):
             uri = f"{path.absolute().as_uri()}?mode=ro"
-        elif snapshot.log_size(path):
+        elif readonly.log_size(path):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="migrator-")))
-            uri = f"{snapshot.copied(path, folder).as_uri()}?mode=rw"
+            uri = f"{readonly.copied(path, folder).as_uri()}?mode=rw"
         else:
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         conn = sqlite3.connect(uri, uri=True, timeout=checkpoint.BUSY_TIMEOUT)

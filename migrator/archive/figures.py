@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from migrator.archive.checkpoint import Checkpoint, Params, Tuple, damaged
-from migrator.archive.conditions import Condition, all_of, clean, fit
 from migrator.archive.records import Count, Group, PacePoint, RowFilter, State
+from migrator.archive.sql import Condition, all_of, clean, fit
 
 Key = tuple[str, str]
 """A group: one of DIMENSIONS and the key there."""

@@ -11,9 +11,10 @@ import os
 import stat
 from pathlib import Path
 
-from migrator.archive import checkpoint, durable, lock, schema
-from migrator.archive.blobs import BlobStore
+from migrator.archive import checkpoint, lock, schema
 from migrator.archive.checkpoint import Checkpoint
+from migrator.blobs import durable
+from migrator.blobs.local import BlobStore
 from migrator.errors import ArchiveDamaged
 
 _FILES = (checkpoint.NAME, f"{checkpoint.NAME}-wal", f"{checkpoint.NAME}-shm", lock.NAME)

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator.archive import durable
+from migrator.blobs import durable
 from migrator.errors import ArchiveBusy, ArchiveDamaged
 
 NAME = "lock"

@@ -13,10 +13,10 @@ from dataclasses import fields
 from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint
-from migrator.archive.conditions import as_json
 from migrator.archive.figures import state_list
 from migrator.archive.reading import decoded
 from migrator.archive.records import Check, Count, Helpdesk, State, Witness
+from migrator.archive.sql import as_json
 from migrator.errors import ConfigError
 
 LOSSES = (State.MISSING, State.GONE, State.FAILED)

@@ -10,7 +10,6 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from migrator.archive.checkpoint import Tuple, damaged
-from migrator.archive.conditions import as_json
 from migrator.archive.figures import Figures, matches, state_list
 from migrator.archive.records import (
     EVERYTHING,
@@ -23,6 +22,7 @@ from migrator.archive.records import (
     State,
     Work,
 )
+from migrator.archive.sql import as_json
 
 T = TypeVar("T")
 
@@ -325,7 +325,7 @@ class Reading(Figures):
 
         Raises ArchiveDamaged that names the first faults.
         """
-        from migrator.archive import soundness  # noqa: PLC0415 - it asks with this module's help
+        from migrator.archive import soundness  # noqa: PLC0415 - it imports this module
 
         soundness.check(self._db)
 

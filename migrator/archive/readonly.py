@@ -1,4 +1,6 @@
-"""A checkpoint that is read and never written, not even by the files SQLite makes beside it.
+"""Looking at a checkpoint's files without leaving a trace beside them.
+
+A checkpoint that is read and never written, not even by the files SQLite makes beside it.
 
 Several such readers may stand side by side on one copy of an archive, also on a read-only file
 system. They see what others write meanwhile, a revoked token for one. SQLite alone offers no such
@@ -14,15 +16,72 @@ before and after each reading the files are looked at:
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from migrator.archive import snapshot
 from migrator.archive.checkpoint import BUSY_TIMEOUT, Border, Checkpoint, Params, Tuple
 from migrator.errors import ArchiveBusy, ArchiveError, ArchiveUnwritable
+
+Looks = tuple[tuple[int, int, int] | None, ...]
+"""Inode, time of the last change in nanoseconds and size, of the database and of its log."""
+
+
+def log(path: Path) -> Path:
+    """Return where the write-ahead log of the database ``path`` is."""
+    return path.with_name(path.name + "-wal")
+
+
+def index(path: Path) -> Path:
+    """Return where the index of that log is, which all that use the database share."""
+    return path.with_name(path.name + "-shm")
+
+
+def log_size(path: Path) -> int:
+    """Return the size of the log in bytes, 0 without one."""
+    with contextlib.suppress(FileNotFoundError):
+        return log(path).stat().st_size
+    return 0
+
+
+def looks(path: Path) -> Looks:
+    """Return what changes whenever somebody writes the database ``path``."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in (path, log(path)):
+        try:
+            status = file.stat()
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        except FileNotFoundError:
+            found.append(None)
+    return tuple(found)
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """Copy the database and its log into ``folder``, both of one moment.
+
+    Raises ArchiveBusy when they never stand still, ArchiveUnwritable when there is no room.
+    """
+    target = folder / path.name
+    for _ in range(5):
+        before = looks(path)
+        try:
+            shutil.copyfile(path, target)
+            log(target).unlink(missing_ok=True)
+            shutil.copyfile(log(path), log(target))
+        except FileNotFoundError:
+            pass  # the log may be folded in meanwhile
+        except OSError as error:
+            raise ArchiveUnwritable(
+                f"The checkpoint {str(path)!r} has a log and can be read from a copy only, but it "
+                f"cannot be copied to {str(folder)!r}: {error.strerror or error}."
+            ) from error
+        if looks(path) == before:
+            return target
+    raise ArchiveBusy(f"The checkpoint {str(path)!r} changes all the time. Try again later.")
+
 
 T = TypeVar("T")
 
@@ -116,12 +175,12 @@ class ReadOnlyCheckpoint(Checkpoint):
     def _opened(self, path: Path) -> tuple[object, sqlite3.Connection]:
         seen = _look(path)
         self._folder.close()
-        if not snapshot.log_size(path):
+        if not log_size(path):
             return seen, _connected(path, "mode=ro&immutable=1")
-        if snapshot.index(path).exists():
+        if index(path).exists():
             return seen, _connected(path, "mode=ro&readonly_shm=1")
         folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="migrator-"))
-        return seen, _connected(snapshot.copied(path, Path(folder)), "mode=rw")
+        return seen, _connected(copied(path, Path(folder)), "mode=rw")
 
 
 def _look(path: Path) -> object:
@@ -129,8 +188,8 @@ def _look(path: Path) -> object:
 
     Through a log and its index SQLite sees changes by itself, as long as the files stay.
     """
-    found = snapshot.looks(path)
-    if snapshot.log_size(path) and snapshot.index(path).exists():
+    found = looks(path)
+    if log_size(path) and index(path).exists():
         return [look and look[0] for look in found]
     return found
 

@@ -13,10 +13,10 @@ from itertools import islice
 
 from migrator.archive import schema
 from migrator.archive.checkpoint import Checkpoint, damaged
-from migrator.archive.conditions import as_json
 from migrator.archive.figures import state_list
 from migrator.archive.reading import decoded, decoded_list
 from migrator.archive.records import State
+from migrator.archive.sql import as_json
 from migrator.errors import ArchiveDamaged
 
 MOST = 10

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from migrator.archive.checkpoint import Checkpoint
-from migrator.archive.conditions import as_json
 from migrator.archive.figures import state_from, state_list
 from migrator.archive.reading import ROW, row_from
 from migrator.archive.records import Count, Row, State
+from migrator.archive.sql import as_json
 
 # Grouped by department first: looking the queue up for a million rows would take seconds.
 _BY_QUEUE = """

@@ -1,14 +1,26 @@
-"""Threads: the headers of tickets and their posts, as the endpoint and the pages show them."""
-# ruff: noqa: S608 - only constants of this module become SQL
+"""Threads: the headers of tickets and their posts, as the endpoint and the pages show them.
+
+All tickets and posts of an archive, one after the other, for whoever takes them elsewhere.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
-from migrator.archive.conditions import (
+from migrator.archive.reading import ROW, row_from
+from migrator.archive.records import (
+    PostRow,
+    Response,
+    ResponseFilter,
+    Row,
+    StatusRow,
+    TicketHeader,
+    TicketRow,
+)
+from migrator.archive.sql import (
     OF_RESPONSE,
     Condition,
     Range,
@@ -25,16 +37,9 @@ from migrator.archive.conditions import (
     undeleted,
     wanted_by,
 )
-from migrator.archive.reading import ROW, row_from
-from migrator.archive.records import (
-    PostRow,
-    Response,
-    ResponseFilter,
-    Row,
-    StatusRow,
-    TicketHeader,
-    TicketRow,
-)
+
+# ruff: noqa: S608 - only constants of this module become SQL
+
 
 ENDLESS = -1
 """SQLite's LIMIT for none."""
@@ -308,3 +313,39 @@ def response_from(values: Tuple) -> Response:
     for flag in _FLAGS:
         columns[flag] = bool(columns[flag])
     return Response(*columns)
+
+
+# ruff: noqa: S608 - only constants of this room become SQL
+
+
+_EVERY_PAGE = 500
+_POSTS = 50
+"""Posts read at once: each may hold some MiB of text."""
+
+_EVERY_HEADER = ", ".join(field.name for field in fields(TicketHeader))
+
+
+class Everything:
+    """Streams of all tickets and posts, in constant memory; errors as of :class:`Ledger`."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._db = checkpoint
+
+    def tickets(self) -> Iterator[TicketHeader]:
+        """Yield the headers of all tickets by id, also of merged and deleted ones."""
+        sql = f"SELECT {_EVERY_HEADER} FROM headers WHERE id > ? ORDER BY id LIMIT {_EVERY_PAGE}"
+        after = -1
+        while page := self._db.execute(sql, (after,)):
+            for row in page:
+                yield TicketHeader(*row)
+            after = page[-1][0]
+
+    def posts(self) -> Iterator[Response]:
+        """Yield all posts by ticket, and those of a ticket oldest first."""
+        sql = f"""
+            {RESPONSES} (p.ticket_id, p.created_at, p.id) > (?, ?, ?)
+            ORDER BY p.ticket_id, p.created_at, p.id LIMIT {_POSTS}"""
+        after = (-1, 0, 0)
+        while page := [response_from(row) for row in self._db.execute(sql, (LONGEST, *after))]:
+            yield from page
+            after = page[-1].ticket_id, page[-1].created_at, page[-1].id

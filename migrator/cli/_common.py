@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
     from migrator.events import Event
-    from migrator.kayako.settings import KayakoSettings
+    from migrator.sources.kayako.signing import KayakoSettings
 
 
 @dataclass
@@ -46,7 +46,7 @@ class App:
 
     def scrub(self, text: str) -> str:
         """Remove every secret that this process knows from a text."""
-        from migrator.kayako.signing import Credentials
+        from migrator.sources.kayako.signing import Credentials
 
         names = ("KAYAKO_API_KEY", "KAYAKO_SECRET_KEY")
         pairs = [tuple(os.environ.get(name, "") for name in names)]
@@ -65,9 +65,7 @@ pass_app = click.make_pass_decorator(App)
 
 def settings_from(config: Config) -> KayakoSettings:
     """Translate ``[kayako]`` into what the source room wants to know."""
-    from migrator.kayako.settings import KayakoSettings
-    from migrator.kayako.signing import Credentials
-    from migrator.kayako.urls import UrlForm
+    from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
     kayako = config.kayako
     return KayakoSettings(
@@ -88,7 +86,7 @@ def settings_from(config: Config) -> KayakoSettings:
 
 def tell_retry(event: Event, /) -> None:
     """Listen for the commands that make a few calls only: say why they take their time."""
-    from migrator.events import Retrying  # a fifth of all that --help would import
+    from migrator.events import Retrying
 
     if isinstance(event, Retrying):
         note(f"Trying again in {event.wait:.0f} s: {event.what} ({event.problem})")
@@ -124,7 +122,7 @@ def open_beside(app: App, *, read_only: bool = False) -> tuple[Config, Archive]:
 
 def apply_config(archive: Archive, config: Config) -> None:
     """Write the queues and ticket numbers of the configuration into the archive."""
-    from migrator.ticket_numbers import load_ticket_numbers
+    from migrator.config import load_ticket_numbers
 
     tickiti = config.tickiti
     numbers = load_ticket_numbers(tickiti.ticket_numbers) if tickiti.ticket_numbers else {}
@@ -157,7 +155,7 @@ fraction = _reader("fraction")
 
 def shown(text: str) -> str:
     """Make a text of unknown origin safe to print on a terminal, in one line."""
-    from migrator.report.plain import shown as escaped
+    from migrator.text import shown as escaped
 
     return escaped(text)
 
@@ -199,7 +197,7 @@ class LogLines(logging.Handler):
 
 def tell_event(app: App, event: str, **facts: object) -> None:
     """Print one line of --log-format json, with the time and the run, on stderr."""
-    from migrator.report.plain import iso_time
+    from migrator.text import iso_time
 
     line = {"ts": iso_time(now()), "run": app.run_id, "event": event, **facts}
     click.echo(json.dumps(line), err=True)

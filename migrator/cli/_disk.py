@@ -1,4 +1,7 @@
-"""What can be found out about the place of the archive: by the doctor, and before every run."""
+"""What ``migrator doctor`` says: one line per check, and the exit code they add up to.
+
+What can be found out about the place of the archive: by the doctor, and before every run.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,35 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from migrator.cli._common import note
-from migrator.cli._findings import Finding, fail, ok, warn
 from migrator.errors import ArchiveUnwritable
-from migrator.report.plain import human_bytes
+from migrator.text import human_bytes
+
+
+class Finding(NamedTuple):
+    """One line of the doctor; ``exit_code`` is 0 for what does not stand in the way of a run."""
+
+    mark: str
+    text: str
+    exit_code: int = 0
+
+
+def ok(text: str) -> Finding:
+    """Tell that something is as it should be."""
+    return Finding("ok", text)
+
+
+def warn(text: str) -> Finding:
+    """Tell what works, but should be known."""
+    return Finding("warn", text)
+
+
+def fail(text: str, exit_code: int) -> Finding:
+    """Tell what stands in the way of a run."""
+    return Finding("FAIL", text, exit_code)
+
 
 NETWORK = frozenset(
     [

@@ -18,9 +18,9 @@ from typing import Any, Protocol, Self, TextIO
 
 from migrator import events
 from migrator.cli._common import remember_run
-from migrator.progress import Progress
-from migrator.report.plain import human_bytes, human_duration, iso_time, shown
+from migrator.pull.progress import Progress
 from migrator.report.verdict import done
+from migrator.text import human_bytes, human_duration, iso_time, shown
 
 LINE_EVERY = 60.0
 """Seconds between two lines where there is no terminal."""

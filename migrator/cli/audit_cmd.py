@@ -24,7 +24,7 @@ from migrator.errors import Interrupted
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.archive.sampling import Sample
-    from migrator.transfer.audit import AuditReport, Finding, Findings
+    from migrator.pull.audit import AuditReport, Finding, Findings
 
 SHOWN = 50
 """How many vanished and unasked ones the text names; differing ones are all named."""
@@ -74,13 +74,13 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
       migrator audit --sample 2000 --seed 7
     """
     from migrator.cli._common import settings_from
-    from migrator.cli._drive import drive, threads
     from migrator.cli._progress import progress
-    from migrator.kayako.source import Source
-    from migrator.kayako.urls import safe
-    from migrator.transfer import audit as steps
-    from migrator.transfer.identity import see_address, see_helpdesk
-    from migrator.transfer.stop import Stop
+    from migrator.cli._pull import drive, threads
+    from migrator.pull import audit as steps
+    from migrator.pull.identity import see_address, see_helpdesk
+    from migrator.pull.options import Stop
+    from migrator.sources.kayako.client import Source
+    from migrator.sources.kayako.signing import safe
 
     settings = settings_from(app.load())
     _, archive = open_beside(app)
@@ -139,8 +139,8 @@ def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
 
 def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object]:
     """Give the result as the JSON document ``migrator.audit/1``."""
-    from migrator.report.plain import iso_time
-    from migrator.transfer.confidence import CONFIDENCE
+    from migrator.pull.audit import CONFIDENCE
+    from migrator.text import iso_time
 
     return {
         "format": "migrator.audit/1",
@@ -192,7 +192,7 @@ def _facts(finding: Finding) -> dict[str, object]:
 
 
 def _print_text(drawn: Sample, report: AuditReport) -> None:
-    from migrator.report.plain import human_bytes
+    from migrator.text import human_bytes
 
     strata = f"{drawn.strata:,} kinds of department, year and size"
     click.echo(f"Sample: {report.sample:,} of {report.population:,} stored attachments, {strata}")

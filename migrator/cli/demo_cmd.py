@@ -18,7 +18,7 @@ from migrator.cli._common import App, pass_app
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.archive.records import Row
-    from migrator.sandbox import SandboxServer
+    from migrator.sandbox.kayako import SandboxServer
 
 
 @click.command()
@@ -40,9 +40,15 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
     from migrator.cli._progress import progress
     from migrator.cli._pull import pull
     from migrator.cli.run_cmd import conclude
-    from migrator.sandbox import HARMLESS_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
-    from migrator.tickiti import BackgroundServer, EndpointSettings, build_app
-    from migrator.transfer.result import RunOptions
+    from migrator.pull.options import RunOptions
+    from migrator.sandbox.kayako import (
+        HARMLESS_FAULTS,
+        IN_ALL,
+        Helpdesk,
+        SandboxOptions,
+        SandboxServer,
+    )
+    from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
 
     faults = IN_ALL if all_faults else HARMLESS_FAULTS
     helpdesk = Helpdesk.build(SandboxOptions(tickets=tickets, faults=faults))
@@ -98,8 +104,7 @@ def _see_ours(root: Path) -> None:
 
 
 def _settings(server: SandboxServer) -> Any:
-    from migrator.kayako.settings import KayakoSettings
-    from migrator.kayako.signing import Credentials
+    from migrator.sources.kayako.signing import Credentials, KayakoSettings
 
     return KayakoSettings(server.url, Credentials(server.api_key, server.secret_key))
 
@@ -139,7 +144,7 @@ def _download(archive: Archive, url: str) -> None:
 def _pick(archive: Archive) -> Row:
     """Choose a file that needs no confirmation and is worth looking at."""
     from migrator.archive.records import State
-    from migrator.tickiti.rules import Gate, gate
+    from migrator.serve.settings import Gate, gate
 
     rules = archive.access.rules()
     rows = archive.ledger.rows(states=[State.STORED])

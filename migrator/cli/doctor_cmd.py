@@ -12,8 +12,8 @@ import click
 
 from migrator.cli import _disk
 from migrator.cli._common import App, pass_app, settings_from, shown, tell_retry
-from migrator.cli._findings import Finding, fail, ok, warn
-from migrator.cli._sinks import HashSink
+from migrator.cli._disk import Finding, fail, ok, warn
+from migrator.cli.source_cmd import HashSink
 from migrator.errors import (
     ArchiveMissing,
     ConfigError,
@@ -23,18 +23,17 @@ from migrator.errors import (
     SourceRefused,
     SourceUnreachable,
 )
-from migrator.kayako.urls import safe
-from migrator.report.plain import human_bytes
+from migrator.sources.kayako.signing import safe
+from migrator.text import human_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from migrator.config import Config
-    from migrator.kayako.records import Attachment, Department
-    from migrator.kayako.settings import KayakoSettings
-    from migrator.kayako.source import Source
-    from migrator.kayako.urls import UrlForm
-    from migrator.transfer.walk import Helpdesk
+    from migrator.pull.walk import Helpdesk
+    from migrator.sources.base import Attachment, Department
+    from migrator.sources.kayako.client import Source
+    from migrator.sources.kayako.signing import KayakoSettings, UrlForm
 
 TICKETS_TRIED = 30
 FETCHES_TRIED = 3
@@ -85,7 +84,7 @@ async def _url_forms(
     settings: KayakoSettings,
 ) -> AsyncIterator[tuple[UrlForm | None, Finding]]:
     """Try both forms of addresses, the configured one first."""
-    from migrator.kayako.urls import UrlForm
+    from migrator.sources.kayako.signing import UrlForm
 
     configured = settings.url_form
     other = UrlForm.STANDARD if configured is UrlForm.QUERY else UrlForm.QUERY
@@ -115,7 +114,7 @@ async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | No
 
 
 async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
-    from migrator.transfer.walk import look_around
+    from migrator.pull.walk import look_around
 
     async with _open(settings) as source:
         try:
@@ -134,7 +133,7 @@ async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
 async def _archive(path: Path, address: str) -> AsyncIterator[Finding]:
     """See whose archive it is, where there is one."""
     from migrator.archive import open_beside
-    from migrator.transfer.identity import see_address
+    from migrator.pull.identity import see_address
 
     try:
         with open_beside(path) as archive:
@@ -153,7 +152,7 @@ def _departments(departments: list[Department]) -> Finding:
 
 
 async def _tickets(source: Source, helpdesk: Helpdesk) -> AsyncIterator[Finding]:
-    from migrator.transfer.walk import Scope, page_of
+    from migrator.pull.walk import Scope, page_of
 
     area = helpdesk.areas(Scope())[0]
     try:
@@ -168,7 +167,7 @@ async def _tickets(source: Source, helpdesk: Helpdesk) -> AsyncIterator[Finding]
 
 
 async def _count(source: Source, helpdesk: Helpdesk) -> Finding:
-    from migrator.transfer.walk import Scope, count_tickets
+    from migrator.pull.walk import Scope, count_tickets
 
     try:
         total = await count_tickets(source, helpdesk, Scope())
@@ -208,6 +207,6 @@ async def _fetch(source: Source, ticket: int, attachment: Attachment) -> Finding
 
 
 def _open(settings: KayakoSettings) -> Source:
-    from migrator.kayako.source import Source
+    from migrator.sources.kayako.client import Source
 
     return Source(settings, listener=tell_retry)

@@ -17,8 +17,8 @@ from migrator.cli._common import App, note, now, open_beside, pass_app, print_js
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.events import WorkExpected
-    from migrator.report.handover import Handover, Tell
-    from migrator.report.handover_check import Check
+    from migrator.handover.check import Check
+    from migrator.handover.make import Handover, Tell
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
     from migrator.archive.lock import RunLock
     from migrator.archive.records import Verdict
     from migrator.events import WorkExpected
-    from migrator.report.handover import Options, hand_over
+    from migrator.handover.make import Options, hand_over
 
     with contextlib.ExitStack() as stack:
         config, archive = open_beside(app)
@@ -110,7 +110,7 @@ def _documents(
 
 
 def _checked(app: App, folder: Path) -> Check:
-    from migrator.report.handover_check import check
+    from migrator.handover.check import check
 
     return _watched(app, lambda tell, stopped: check(folder, tell=tell, stopped=stopped))
 
@@ -124,11 +124,11 @@ def _watched(
     import asyncio
 
     from migrator.archive.records import Verdict
-    from migrator.cli._drive import drive
     from migrator.cli._progress import progress
+    from migrator.cli._pull import drive
     from migrator.events import FileHandedOver
-    from migrator.kayako.fetching import in_pool
-    from migrator.transfer.stop import Stop
+    from migrator.pull.options import Stop
+    from migrator.sources.base import in_pool
 
     with progress(app.log_format) as listener:
 
@@ -148,7 +148,7 @@ def _watched(
 
 def as_dict(made: Handover) -> dict[str, object]:
     """Give what was handed over for machines."""
-    from migrator.report.machine import judged
+    from migrator.report.json_report import judged
 
     return {
         "format": "migrator.handover/1",
@@ -187,8 +187,8 @@ def check_as_dict(checked: Check) -> dict[str, object]:
 
 
 def _print_made(made: Handover, folder: Path) -> None:
-    from migrator.report.plain import human_bytes
     from migrator.report.verdict import judge
+    from migrator.text import human_bytes
 
     click.echo(f"files        {made.files:>12,}  {human_bytes(made.bytes)}, each read and hashed")
     for name, lines in made.rows.items():
@@ -206,7 +206,7 @@ def _print_made(made: Handover, folder: Path) -> None:
 
 
 def _print_check(checked: Check) -> None:
-    from migrator.report.plain import human_bytes
+    from migrator.text import human_bytes
 
     click.echo(f"checked   {checked.checked:>12,}  {human_bytes(checked.bytes)}")
     kinds = {"damaged": checked.damaged, "lost": checked.lost, "wrong": checked.wrong}

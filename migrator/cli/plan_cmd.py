@@ -1,17 +1,292 @@
-"""``migrator plan``: the dry run."""
+"""The dry run from end to end: what ``plan`` and ``run --dry-run`` share.
+
+``migrator plan``: the dry run.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, pass_app
-from migrator.cli._scope import scope_options
+from migrator.cli._common import App, apply_config, note, pass_app, settings_from
+from migrator.cli._output import write
+from migrator.cli._progress import progress
+from migrator.cli._pull import drive, options_from, scope_options, threads
+from migrator.errors import Interrupted
+from migrator.plan import model as report
+from migrator.plan import plan_file
+from migrator.plan.dry_run import Dry, dry_run
+from migrator.plan.estimate import Ahead, estimate
+from migrator.plan.journal import SUFFIX, Journal
+from migrator.plan.model import Disk, Fast, Pace, Plan, Requests
+from migrator.pull.walk import OVERLAP
+from migrator.report.verdict import limits
+from migrator.serve.settings import gate
+from migrator.sources.kayako.client import Source
 
 if TYPE_CHECKING:
-    from migrator.transfer.walk import Scope
+    from migrator.archive import Archive, Count
+    from migrator.config import Config
+    from migrator.events import Listener
+    from migrator.pull.options import Previewed, RunOptions, Stop
+    from migrator.pull.walk import Scope
+
+if TYPE_CHECKING:
+    from migrator.pull.walk import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a dry run is wanted: the options of ``plan``."""
+
+    scope: Scope
+    form: str = "text"
+    output: Path | None = None
+    save: Path | None = None
+    sample: int = 0
+    fast: bool = False
+
+
+def make_plan(app: App, wishes: Wishes) -> int:
+    """Do the dry run, print its report, save the plan; gives the exit code.
+
+    A dry run that ends early reports what it has seen, then raises what ended it.
+    """
+    from migrator.archive import open_dry
+
+    config = app.load()
+    options = replace(options_from(config, wishes.scope, kind="plan"), fast=wishes.fast)
+    with ExitStack() as stack:
+        archive = stack.enter_context(open_dry(config.archive.path))
+        apply_config(archive, config)
+        journal = None
+        if wishes.save is not None:
+            journal = stack.enter_context(_journal(wishes.save, options))
+        with progress(app.log_format) as listener:
+            dry = _drive(
+                config,
+                listener,
+                lambda source, pool, stop: dry_run(
+                    source,
+                    archive,
+                    options,
+                    pool=pool,
+                    sample=wishes.sample,
+                    journal=journal,
+                    listener=listener,
+                    stop=stop,
+                ),
+            )
+        result = dry.result
+        if result.ended_by is not None and not result.tickets:
+            raise result.ended_by
+        plan = _plan(config, archive, options, dry)
+        write(_rendered(plan, wishes.form), wishes.output)
+        if result.ended_by is not None:
+            raise _ended(result.ended_by, journal)
+        if wishes.save is not None and journal is not None:
+            write(_saved(archive, options, dry, plan), wishes.save)
+            journal.remove()
+    return 0 if result.proven else 3
+
+
+def _drive(
+    config: Config, listener: Listener, job: Callable[[Source, Executor, Stop], Awaitable[Dry]]
+) -> Dry:
+    """Do the job with a source, to its end or until a signal asks for it."""
+    settings = settings_from(config)
+
+    async def work(stop: Stop) -> Dry:
+        with threads(settings) as pool:
+            async with Source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+            ) as source:
+                return await job(source, pool, stop)
+
+    return drive(work)
+
+
+def _journal(save: Path, options: RunOptions) -> Journal:
+    # What a ticket holds does not depend on the scope; an age such as 30d is another one each time.
+    journal = Journal(save.with_name(save.name + SUFFIX), {"source": options.source_name})
+    if len(journal):
+        note(f"Going on from {len(journal):,} tickets that were listed before.")
+    return journal
+
+
+def _ended(error: Exception, journal: Journal | None) -> Exception:
+    """Tell someone who interrupted a dry run what is kept of it."""
+    if not isinstance(error, Interrupted):
+        return error
+    if journal is None:
+        return Interrupted(
+            "interrupted; nothing is kept of it: with --save-plan FILE the next dry run goes on "
+            "from where this one was"
+        )
+    return Interrupted(
+        f"interrupted; {len(journal):,} tickets are kept in {str(journal.path)!r}, the same "
+        "command goes on from there"
+    )
+
+
+def _rendered(plan: Plan, form: str) -> Iterator[str]:
+    if form == "html":
+        from migrator.report.html import render_plan
+
+        return render_plan(plan)
+    from migrator.plan import json_plan, text_plan
+
+    return json_plan.render(plan) if form == "json" else text_plan.render(plan)
+
+
+def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Iterator[str]:
+    n = size = 0
+    for row in archive.ledger.listed_in(dry.result.run_id):
+        n, size = n + 1, size + row.declared_size
+    head = plan_file.Head(
+        source=options.source_name,
+        scope=options.scope.told(),
+        made_at=dry.result.started,
+        complete=plan.complete,
+        fast=plan.fast is not None and not plan.fast.fallback,
+        tickets=plan.tickets_total or plan.tickets,
+        attachments=n,
+        bytes=size,
+        to_fetch=plan.todo.n,
+        to_fetch_bytes=plan.todo.bytes,
+    )
+    return plan_file.lines(head, archive.ledger.listed_in(dry.result.run_id))
+
+
+def _plan(config: Config, archive: Archive, options: RunOptions, dry: Dry) -> Plan:
+    result = dry.result
+    whole = options.scope.whole and not result.ended_by
+    rules = archive.access.rules()
+    survey = report.survey(
+        archive,
+        result.run_id,
+        lambda extension: gate(rules, f"name.{extension}" if extension else "name").value,
+        max_download=config.tickiti.max_download,
+        leftovers=whole,
+    )
+    total = _tickets(options, result.total)
+    requests = _requests(archive, options, dry, survey.todo.n, total)
+    return Plan(
+        source=options.source_name,
+        made_at=result.started,
+        ended=str(result.ended_by or ""),
+        tickets=result.tickets,
+        tickets_total=total,
+        listed=survey.listed,
+        todo=survey.todo,
+        stored=survey.stored,
+        verdicts=survey.verdicts,
+        departments=survey.departments,
+        types=survey.types,
+        extensions=survey.extensions,
+        years=survey.years,
+        sizes=survey.sizes,
+        gaps=survey.gaps,
+        examples=survey.examples,
+        unlisted=len(result.unlisted) + len(result.unreadable),
+        short=result.short,
+        requests=requests,
+        disk=_disk(config.archive.path, archive, dry, survey.todo.bytes, leftovers=whole),
+        pace=_pace(config, dry, requests, survey.todo),
+        fast=_fast(result.preview) if result.preview is not None else None,
+        limits=tuple(limits(options.scope.told())),
+    )
+
+
+def _tickets(options: RunOptions, total: int | None) -> int | None:
+    """Tell how many tickets are in scope; None where nobody knows: the source counts all ages."""
+    if total is None or options.scope.since:
+        return None
+    return min(total, options.scope.limit_tickets or total)
+
+
+def _requests(
+    archive: Archive, options: RunOptions, dry: Dry, todo: int, total: int | None
+) -> Requests:
+    """Foresee the requests of a run.
+
+    It walks the pages, which overlap, twice: to see that nothing moves.
+    """
+    tickets = max(dry.result.tickets, total or 0)
+    sizes = [options.page_of(look) for look in (0, 1)]
+    unread = archive.threads.count_unread() + tickets - dry.result.tickets
+    return Requests(
+        pages=sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes),
+        lists=tickets,
+        fetches=todo,
+        threads=unread if options.posts else 0,
+        made=dry.asked.total(),
+    )
+
+
+def _disk(path: Path, archive: Archive, dry: Dry, todo: int, *, leftovers: bool) -> Disk:
+    equals = archive.ledger.equals(dry.result.run_id, leftovers=leftovers)
+    saved = dry.by_name.share(1.0) * equals.by_name.bytes
+    saved += dry.by_size.share(0.0) * equals.by_size.bytes
+    compared = dry.by_name.pairs + dry.by_size.pairs
+    method = "sample" if compared else "names"
+    return Disk(todo, max(0, todo - round(saved)), method, compared, _free(path))
+
+
+def _pace(config: Config, dry: Dry, requests: Requests, todo: Count) -> Pace:
+    """Tell how long a run takes; what an early end has not seen is taken to be like the rest."""
+    seen = dry.result.tickets
+    factor = requests.lists / seen if dry.result.ended_by and seen else 1.0
+    fetches = round(todo.n * factor)
+    ahead = Ahead(requests.total - todo.n + fetches, fetches, round(todo.bytes * factor))
+    kayako = config.kayako
+    expected = estimate(
+        dry.lists,
+        dry.fetches,
+        ahead,
+        concurrency=kayako.concurrency,
+        per_second=kayako.requests_per_second,
+    )
+    return Pace(
+        concurrency=kayako.concurrency,
+        list_requests=dry.lists.calls,
+        list_seconds=dry.lists.seconds,
+        sampled=dry.fetches.calls,
+        sampled_bytes=dry.fetches.bytes,
+        sample_seconds=dry.fetches.seconds,
+        estimated_seconds=expected.seconds if expected is not None else None,
+        low_seconds=expected.low if expected is not None else None,
+        high_seconds=expected.high if expected is not None else None,
+    )
+
+
+def _fast(preview: Previewed) -> Fast:
+    return Fast(
+        preview.tickets,
+        preview.marked,
+        preview.probes,
+        preview.looked,
+        preview.found,
+        preview.missed,
+        preview.fallback,
+    )
+
+
+def _free(path: Path) -> int | None:
+    """Tell how many bytes are free where the archive is, or is going to be."""
+    for place in (path, *path.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            continue
+    return None
 
 
 def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
@@ -81,8 +356,6 @@ def plan(
       migrator plan --save-plan plan.jsonl --format html --output plan.html
       migrator plan --department Sales --json > plan.json
     """
-    from migrator.cli._planning import Wishes, make_plan
-
     if fast and scope.limit_tickets:
         raise click.UsageError("--fast and --limit-tickets do not go together")
     if output is not None and save_plan is not None and output.resolve() == save_plan.resolve():

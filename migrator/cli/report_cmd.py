@@ -131,7 +131,7 @@ def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterato
 def _only(**filters: tuple[str | int, ...] | bool | None) -> RowFilter:
     """Translate the options: what was not given asks for nothing, and "none" is the key ""."""
     from migrator.archive import RowFilter
-    from migrator.report.behind import NONE
+    from migrator.report.html_report import NONE
 
     fields = {
         "state": "states",
@@ -151,14 +151,14 @@ def _only(**filters: tuple[str | int, ...] | bool | None) -> RowFilter:
 
 
 def _compared(app: App, form: str, path: Path, later: Path | None) -> Iterator[str]:
-    from migrator.report import compare, earlier
+    from migrator.report import compare
 
     if form not in {"text", "json"}:
         raise click.UsageError("A comparison is told as --format text or json.")
     tell = compare.to_json if form == "json" else compare.to_text
-    before = earlier.of_path(path)
+    before = compare.of_path(path)
     if later is not None:
-        yield tell(compare.compare(before, earlier.of_path(later)))
+        yield tell(compare.compare(before, compare.of_path(later)))
         return
     config, archive = open_beside(app)
     with archive:

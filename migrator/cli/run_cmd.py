@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator.cli._common import App, pass_app
-from migrator.cli._scope import scope_options
+from migrator.cli._pull import scope_options
 
 if TYPE_CHECKING:
-    from migrator.transfer.drift import Drift
-    from migrator.transfer.planfile import PlanFile
-    from migrator.transfer.result import RunOptions, RunResult
-    from migrator.transfer.walk import Scope
+    from migrator.plan.plan_file import Drift, PlanFile
+    from migrator.pull.options import RunOptions, RunResult
+    from migrator.pull.walk import Scope
 
 
 @click.command()
@@ -70,7 +69,7 @@ def run(
       migrator run --plan plan.jsonl
     """
     if dry_run:
-        from migrator.cli._planning import Wishes, make_plan
+        from migrator.cli.plan_cmd import Wishes, make_plan
 
         if plan_path is not None:
             raise click.UsageError("--dry-run and --plan do not go together")
@@ -125,7 +124,7 @@ def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
 def checked_plan(path: Path, options: RunOptions) -> PlanFile:
     """Read a plan, and see that it is of what the run is asked for; else ConfigError."""
     from migrator.cli._common import now
-    from migrator.transfer.planfile import PlanFile
+    from migrator.plan.plan_file import PlanFile
 
     plan = PlanFile(path)
     plan.check(options.source_name, options.scope, now=now())
@@ -135,8 +134,8 @@ def checked_plan(path: Path, options: RunOptions) -> PlanFile:
 def tell_drift(drift: Drift) -> None:
     """Print how the helpdesk differs from the plan of the run."""
     from migrator.cli._common import shown
-    from migrator.report.plain import human_bytes
-    from migrator.transfer.drift import changes
+    from migrator.plan.plan_file import changes
+    from migrator.text import human_bytes
 
     kinds = (("new", drift.new), ("vanished", drift.vanished), ("changed", drift.changed))
     told = [

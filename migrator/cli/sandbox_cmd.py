@@ -16,7 +16,7 @@ import click
 from migrator.cli._common import duration, note
 
 if TYPE_CHECKING:
-    from migrator.sandbox import Helpdesk
+    from migrator.sandbox.kayako import Helpdesk
 
 
 def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ def sandbox(
       migrator sandbox --departments 200 --fault short_queries
     """
     from migrator.errors import ConfigError
-    from migrator.sandbox import ALL_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
+    from migrator.sandbox.kayako import ALL_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
 
     if list_faults:
         width = max(map(len, ALL_FAULTS))

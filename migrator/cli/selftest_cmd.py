@@ -46,9 +46,9 @@ def selftest(*, kills: int, tickets: int, seed: int) -> int:
       migrator selftest
       migrator selftest --kills 200 --tickets 900
     """
-    from migrator.cli._selftest import CHECKS, Lab
-    from migrator.cli._selftest_rig import Failed, Skipped
     from migrator.errors import MigratorError
+    from migrator.selftest.checks import CHECKS, Lab
+    from migrator.selftest.rig import Failed, Skipped
 
     verdicts: list[tuple[str, str, str]] = []
     with _until_told(), tempfile.TemporaryDirectory(prefix="migrator-selftest-") as name:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator.cli._common import App, note, open_beside, pass_app
-from migrator.cli._heap import keep_blocks
+from migrator.cli._pull import keep_blocks
 from migrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from migrator.config import TickitiConfig
-    from migrator.tickiti import AuditLog, EndpointSettings, ServerOptions
-    from migrator.web import Sessions
+    from migrator.serve.tickiti import AuditLog, EndpointSettings, ServerOptions
+    from migrator.serve.web import Sessions
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -79,9 +79,9 @@ def serve(
       migrator token create --name reader --ability tickets:read
       migrator serve --port 8480
     """
-    from migrator.tickiti import AuditLog, EndpointSettings, serve_on, serve_workers
-    from migrator.tickiti import serve as serve_app
-    from migrator.web import Board, Sessions
+    from migrator.serve.tickiti import AuditLog, EndpointSettings, serve_on, serve_workers
+    from migrator.serve.tickiti import serve as serve_app
+    from migrator.serve.web import Board, Sessions
 
     keep_blocks()
     config, archive = open_beside(app, read_only=read_only)
@@ -149,8 +149,8 @@ class _House:
     def open(self, sessions: Sessions | None = None) -> Iterator[ASGIApp]:
         """Open the archive and give the application over it."""
         from migrator.archive import open_beside, open_read_only
-        from migrator.tickiti import Audited, build_app
-        from migrator.web import build_pages, join
+        from migrator.serve.tickiti import Audited, build_app
+        from migrator.serve.web import build_pages, join
 
         again = open_read_only if self.read_only else open_beside
         # Pages may search for seconds in a huge archive; on a connection of their own they keep
@@ -171,7 +171,7 @@ def _clash(tickets: list[int]) -> str:
 
 
 def _options(tickiti: TickitiConfig) -> ServerOptions:
-    from migrator.tickiti import Limits, ServerOptions, server_context, trusted_proxies
+    from migrator.serve.tickiti import Limits, ServerOptions, server_context, trusted_proxies
 
     if tickiti.tls_cert is None and tickiti.tls_key is not None:
         raise ConfigError(

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
     from migrator.events import AttachmentSettled, Event, Listener
-    from migrator.transfer.result import RunResult
-    from migrator.transfer.stop import Stop
+    from migrator.pull.options import RunResult, Stop
 
 SUM = ("stored", "missing", "gone", "deleted", "failed", "pending")
 """The states in the order in which the ledger adds them up."""
@@ -67,8 +66,8 @@ def sync(
     """
     from migrator.cli._common import note
     from migrator.cli._disk import warn_of_network
-    from migrator.cli._drive import drive
-    from migrator.transfer.rounds import repeat
+    from migrator.cli._pull import drive
+    from migrator.pull.sync import repeat
 
     if every is not None and every < 1:
         raise click.BadParameter("must be at least 1s", param_hint="--every")
@@ -156,8 +155,8 @@ def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
     from migrator.archive import State
     from migrator.cli._common import shown
     from migrator.cli.run_cmd import tell_gaps
-    from migrator.report.plain import human_bytes, iso_time
     from migrator.report.verdict import total
+    from migrator.text import human_bytes, iso_time
 
     click.echo(
         f"{iso_time(result.started)} sync {result.run_id}: {result.tickets:,} tickets listed, "
@@ -183,7 +182,7 @@ def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
 def _still_failing(archive: Archive, new: int) -> str:
     """Tell in a line of the attachments that failed before this sync, and still do."""
     from migrator.cli._common import now
-    from migrator.report.plain import iso_time
+    from migrator.text import iso_time
 
     failing = archive.ledger.failing()
     if failing.n <= new:

@@ -6,7 +6,7 @@ import click
 
 from migrator.cli._common import ID, App, duration, note, now, open_beside, pass_app, print_table
 from migrator.errors import ConfigError
-from migrator.report.plain import iso_time
+from migrator.text import iso_time
 
 ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
 

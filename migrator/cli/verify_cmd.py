@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import (
-    App,
-    fraction,
-    note,
-    now,
-    pass_app,
-    print_json,
-    told,
-    write_down,
-)
+from migrator.cli._common import App, fraction, note, now, pass_app, print_json, told, write_down
 from migrator.errors import ArchiveDamaged, Interrupted, MigratorError
 
 if TYPE_CHECKING:
@@ -24,9 +15,9 @@ if TYPE_CHECKING:
 
     from migrator.archive import Archive
     from migrator.events import Listener
-    from migrator.kayako.settings import KayakoSettings
-    from migrator.transfer.stop import Stop
-    from migrator.transfer.verify import VerifyReport
+    from migrator.pull.options import Stop
+    from migrator.pull.verify import VerifyReport
+    from migrator.sources.kayako.signing import KayakoSettings
 
 NAMED = 20
 """Hashes that the archive remembers of a verify that found damage."""
@@ -77,9 +68,9 @@ def verify(
         raise click.UsageError("--prune needs all files read; leave out --sample.")
     from migrator.archive import open_archive
     from migrator.cli._common import settings_from
-    from migrator.cli._drive import drive, threads
     from migrator.cli._progress import progress
-    from migrator.transfer import verify as steps
+    from migrator.cli._pull import drive, threads
+    from migrator.pull import verify as steps
 
     config = app.load(need_source=repair)
     then = _Then(repair, prune, yes, accept_orphans)
@@ -87,8 +78,8 @@ def verify(
     ended_by: MigratorError | None = None
     with open_archive(config.archive.path, command="verify", repairing=True) as archive:
         if repair:
-            from migrator.kayako.urls import safe
-            from migrator.transfer.identity import see_address
+            from migrator.pull.identity import see_address
+            from migrator.sources.kayako.signing import safe
 
             see_address(archive.proof, safe(settings.url), moved=False)
         with threads(settings) as pool, progress(app.log_format) as listener:
@@ -143,12 +134,12 @@ class _Then:
         stop: Stop,
     ) -> None:
         """Do it; the report tells what came of it."""
-        from migrator.transfer import verify as steps
+        from migrator.pull import verify as steps
 
         if self.repair and (report.damaged or report.lost):
-            from migrator.kayako.source import Source
-            from migrator.kayako.urls import safe
-            from migrator.transfer.identity import see_helpdesk
+            from migrator.pull.identity import see_helpdesk
+            from migrator.sources.kayako.client import Source
+            from migrator.sources.kayako.signing import safe
 
             async with Source(
                 settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
@@ -225,7 +216,7 @@ def _print_names(report: VerifyReport) -> None:
 
 
 def _print_text(report: VerifyReport) -> None:
-    from migrator.report.plain import human_bytes
+    from migrator.text import human_bytes
 
     click.echo(f"checked   {report.checked:>12,}  {human_bytes(report.bytes)}")
     _print_names(report)

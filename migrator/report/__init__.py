@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from migrator.report.machine import to_csv, to_json
+    from migrator.report.json_report import to_csv, to_json
     from migrator.report.model import Report, build
     from migrator.report.text import render
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from migrator.report.plain import shares
+from migrator.text import shares
 
 Tone = Literal[
     "stored", "missing", "gone", "deleted", "failed", "pending", "count", "bytes", "saved"

@@ -1,38 +1,75 @@
-"""The closing report as a page: the verdict, the balance, the break-downs, the rows behind."""
+"""The command that lists the rows behind a figure.
+
+The closing report as a page: the verdict, the balance, the break-downs, the rows behind.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from migrator.archive.records import PacePoint, Row, State
 from migrator.report import charts
-from migrator.report.behind import csv_command
-from migrator.report.html_parts import (
+from migrator.report.html import (
     BARS_SHOWN,
     MEASURES,
-    Links,
-    breakdown,
-    by_year,
-    label,
-    moment,
-)
-from migrator.report.model import Key, Problem, Report
-from migrator.report.page import (
     Behind,
     Cell,
     Cells,
     Exhibit,
     Figure,
     Kind,
+    Links,
     Page,
     Section,
     Table,
+    breakdown,
+    by_year,
     cut,
+    label,
+    moment,
 )
-from migrator.report.plain import brief, human_bytes, human_duration, shares
+from migrator.report.model import Key, Problem, Report
 from migrator.report.text import MEANING, ORDER, ticket_figures
 from migrator.report.verdict import CHECKS, describe_check, limits
+from migrator.text import brief, human_bytes, human_duration, shares, shown
+
+NONE = "none"
+"""How the command line says the key "" of a type, a year or a problem."""
+
+
+def csv_command(dimension: str, key: str) -> str:
+    """Give the shell command that lists all rows behind the figure ``key`` of a ``dimension``.
+
+    Both as in :attr:`Report.behind`. Characters that a terminal would not show are written as
+    the escapes of ``$'…'``, which bash, ksh and zsh read.
+    """
+    return " ".join(["migrator report --format csv", *_options(dimension, key)])
+
+
+def _options(dimension: str, key: str) -> list[str]:
+    if dimension == "duplicate":
+        return ["--duplicates"]
+    if dimension == "problem":
+        state, _, problem = key.partition("/")
+        return [f"--state {state}", f"--problem {_quoted(problem or NONE)}"]
+    return [f"--{dimension} {_quoted(key or NONE)}"]
+
+
+def _quoted(value: str) -> str:
+    if shown(value) == value:
+        return shlex.quote(value)
+    return "$'" + "".join(map(_escaped, value)) + "'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return "\\" + char
+    if shown(char) == char:
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))
+
 
 ATTENTION_SHOWN = 200
 UNLISTED_SHOWN = 50

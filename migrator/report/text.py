@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from migrator.archive.records import Count, Group, Row, State
 from migrator.report import verdict
 from migrator.report.model import Report
-from migrator.report.plain import brief, human_bytes, iso_time, shown
+from migrator.text import brief, human_bytes, iso_time, shown
 
 GROUPS_SHOWN = 20
 _NAME = 255

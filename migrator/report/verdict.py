@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from migrator.archive.lock import Holder, holder
 from migrator.archive.reading import Failing, Tickets
 from migrator.archive.records import Check, Count, Helpdesk, RunInfo, State
-from migrator.report.plain import brief, human_bytes, human_duration, iso_time
+from migrator.text import brief, human_bytes, human_duration, iso_time
 
 ATTENTION = (State.FAILED, State.MISSING, State.GONE)
 """The states whose attachments are losses unless somebody accepts them."""

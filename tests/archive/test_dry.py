@@ -22,7 +22,7 @@ from migrator.archive import (
     open_archive,
     open_beside,
     open_dry,
-    snapshot,
+    readonly,
 )
 from migrator.errors import ArchiveBusy, ArchiveDamaged
 
@@ -183,7 +183,7 @@ def test_a_log_that_goes_while_it_is_copied(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(shutil, "copyfile", close_and_copy)
     with open_dry(root) as archive:
         assert [queue.queue_id for queue in archive.access.queues()] == [2]
-    assert snapshot.looks(root / "checkpoint.db")[1] is None
+    assert readonly.looks(root / "checkpoint.db")[1] is None
 
 
 def test_damage_deep_in_the_file_is_told(root: Path) -> None:

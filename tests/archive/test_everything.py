@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.archive import Archive, Department, PostRow, TicketRow, everything
+from migrator.archive import Archive, Department, PostRow, TicketRow, threads
 from migrator.archive.threads import RESPONSES
 
 
 @pytest.fixture
 def told(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """Keep nine posts in three tickets, one of them merged; read two rows at a time."""
-    monkeypatch.setattr(everything, "_PAGE", 2)
-    monkeypatch.setattr(everything, "_POSTS", 2)
+    monkeypatch.setattr(threads, "_EVERY_PAGE", 2)
+    monkeypatch.setattr(threads, "_POSTS", 2)
     ledger = archive.ledger
     run = ledger.begin_run("run", source="https://help.example.com", scope={})
     with ledger.atomic():

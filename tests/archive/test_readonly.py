@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import Archive, open_archive, open_beside, open_read_only, snapshot
+from migrator.archive import Archive, open_archive, open_beside, open_read_only, readonly
 from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveMissing, ArchiveUnwritable
 
@@ -139,13 +139,13 @@ def test_copy_of_a_killed_run_is_read(made: Path, tmp_path: Path) -> None:
         shutil.copytree(made, copy)
     for name in ("with its index", "without"):
         if name == "without":
-            snapshot.index(copy / "checkpoint.db").unlink()
+            readonly.index(copy / "checkpoint.db").unlink()
         before = everything(copy)
         with open_read_only(copy) as reader:
             use(reader)
             assert numbers(reader) == [2]
         assert everything(copy) == before
-        assert snapshot.log_size(copy / "checkpoint.db")
+        assert readonly.log_size(copy / "checkpoint.db")
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def killed(made: Path, other: Other) -> Path:
 def test_changes_after_a_kill_are_seen_at_once(killed: Path, index: bool) -> None:
     """What a killed writer left is read, and then what the next one makes of it."""
     if not index:
-        snapshot.index(killed / "checkpoint.db").unlink()
+        readonly.index(killed / "checkpoint.db").unlink()
     other = Other(killed)
     try:
         with open_read_only(killed) as reader:

@@ -13,7 +13,7 @@ import pytest
 
 from migrator.archive import Archive, StoredBlob, open_archive
 from migrator.errors import ArchiveDamaged
-from migrator.transfer.verify import prune, verify
+from migrator.pull.verify import prune, verify
 
 ListThem = Callable[..., int]
 Store = Callable[[int, bytes], StoredBlob]

@@ -20,10 +20,10 @@ from typing import Any
 
 from migrator.archive import open_dry
 from migrator.errors import ServerFailed
-from migrator.kayako.records import Attachment, Department, Ticket, TicketStatus
-from migrator.report import plan
-from migrator.transfer.dry import dry_run
-from migrator.transfer.result import RunOptions
+from migrator.plan import model
+from migrator.plan.dry_run import dry_run
+from migrator.pull.options import RunOptions
+from migrator.sources.base import Attachment, Department, Ticket, TicketStatus
 
 
 class Many:
@@ -95,7 +95,7 @@ def main() -> None:
         dry = asyncio.run(dry_run(Many(asked.tickets, asked.every), archive, options))
         listed = time.monotonic()
         run = dry.result.run_id
-        survey = plan.survey(archive, run, lambda _: "allow", max_download=1, leftovers=True)
+        survey = model.survey(archive, run, lambda _: "allow", max_download=1, leftovers=True)
         archive.ledger.equals(run, leftovers=True)
     told = {
         "requests": dry.asked.total(),

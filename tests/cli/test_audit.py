@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from migrator.archive import Check, Row, open_archive, open_beside
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sandbox.files import Source
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako.files import Source
 from tests.cli.conftest import Cli, Result
 
 
@@ -165,7 +165,7 @@ def test_an_interrupted_audit_is_not_written_down(
     cli: Cli, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It proves nothing."""
-    monkeypatch.setattr("migrator.transfer.stop.Stop.asked", True)
+    monkeypatch.setattr("migrator.pull.options.Stop.asked", True)
     assert cli("audit").code == 130
     assert checks(sandbox) == []
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.archive.records import Count, State
-from migrator.cli import _dashboard
-from migrator.cli._dashboard import Terminal, dashboard
+from migrator.cli import status_cmd
+from migrator.cli.status_cmd import Terminal, dashboard
 
 PLAIN = Terminal(80, colour=False, blocks=True)
 
@@ -78,7 +78,7 @@ def test_an_unknown_encoding_gets_letters(monkeypatch: pytest.MonkeyPatch) -> No
             return True
 
     monkeypatch.setattr(sys, "stdout", Odd())
-    found = _dashboard.terminal()
+    found = status_cmd.terminal()
     assert found is not None
     assert not found.blocks
 
@@ -93,7 +93,7 @@ def test_the_bar_has_the_width_of_the_terminal(numbers: list[int], width: int) -
         return
     assert len(bar) == max(10, min(72, width - 2))
     for state, count in given_counts.items():
-        assert (_dashboard._LOOKS[state][0] in bar) is bool(count.n)
+        assert (status_cmd._LOOKS[state][0] in bar) is bool(count.n)
     assert len(rows) == 7
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from migrator.cli import doctor_cmd
 from migrator.errors import MemoryExhausted, NotXml, ServerFailed, SourceError
-from migrator.kayako.records import Attachment, Contents, Department, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Contents, Department, Ticket, TicketStatus
 
 Cli = Callable[..., "tuple[int, str, str]"]
 HEALTHY = Attachment(7, 1, 2, "a.txt", 3, "text/plain")

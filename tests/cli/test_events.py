@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import migrator
 from migrator import events
 from migrator.cli._progress import JsonLines
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sandbox.options import ALL
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako.options import ALL
 from tests.cli.conftest import Cli
 
 TEXT = (Path(migrator.__file__).parent / "EVENTS.md").read_text("utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from tests.cli.conftest import Cli
 
 

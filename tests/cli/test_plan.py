@@ -14,10 +14,10 @@ import lxml.html
 import pytest
 
 from migrator.archive import open_beside
-from migrator.cli._drive import drive
-from migrator.kayako.source import Source
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
-from migrator.transfer.stop import Stop
+from migrator.cli._pull import drive
+from migrator.pull.options import Stop
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sources.kayako.client import Source
 from tests.cli.conftest import Cli
 
 Serve = Callable[..., tuple[Helpdesk, SandboxServer]]
@@ -257,8 +257,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def arm() -> None:
         Stopping.lists = 0
 
-    monkeypatch.setattr("migrator.cli._planning.drive", listening)
-    monkeypatch.setattr("migrator.cli._planning.Source", Stopping)
+    monkeypatch.setattr("migrator.cli.plan_cmd.drive", listening)
+    monkeypatch.setattr("migrator.cli.plan_cmd.Source", Stopping)
     arm()
     return arm
 

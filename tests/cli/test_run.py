@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from tests.cli.conftest import Cli
 
 

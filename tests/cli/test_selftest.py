@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli import _selftest, _selftest_rig
-from migrator.cli._selftest import Lab
-from migrator.cli._selftest_rig import Failed, Rig, Skipped, small_disk
 from migrator.errors import ArchiveDamaged
-from migrator.sandbox import SandboxOptions
+from migrator.sandbox.kayako import SandboxOptions
+from migrator.selftest import checks
+from migrator.selftest import rig as rig_module
+from migrator.selftest.checks import Lab
+from migrator.selftest.rig import Child, Failed, Rig, Skipped, small_disk
 from tests.cli.conftest import Cli
 
 Check = Callable[[Lab], str]
@@ -33,8 +34,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def checks(monkeypatch: pytest.MonkeyPatch, **found: Check) -> None:
-    monkeypatch.setattr(_selftest, "CHECKS", found)
+def give_checks(monkeypatch: pytest.MonkeyPatch, **found: Check) -> None:
+    monkeypatch.setattr(checks, "CHECKS", found)
 
 
 def fail(error: BaseException) -> Check:
@@ -56,12 +57,12 @@ def test_the_whole_story_in_small(
     cli: Cli, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every check passes, or is skipped where no small disk may be mounted; nothing stays."""
-    monkeypatch.setattr(_selftest, "EVERYTHING", frozenset(QUICK))
-    monkeypatch.setattr(_selftest, "OUTAGE", 0.2)
+    monkeypatch.setattr(checks, "EVERYTHING", frozenset(QUICK))
+    monkeypatch.setattr(checks, "OUTAGE", 0.2)
     told = cli("selftest", "--kills", "2", "--tickets", "8")
     assert told.code == 0, told.out
     results = [line.split("  ")[0] for line in told.out.splitlines()[1:-2]]
-    assert results == list(_selftest.CHECKS)
+    assert results == list(checks.CHECKS)
     assert "0 failed" in told.out
     assert "2 kills" in told.out
     if os.geteuid() == 0 and sys.platform == "linux":
@@ -74,7 +75,7 @@ def test_broken_promises_are_told(
     cli: Cli, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 1 when any check failed; all others are done all the same."""
-    checks(
+    give_checks(
         monkeypatch,
         good=lambda _: "all is well",
         bad=fail(Failed("3 files are gone")),
@@ -97,7 +98,7 @@ def test_broken_promises_are_told(
 
 def test_skipping_is_no_failure(cli: Cli, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be tried here is told, and the exit code stays 0."""
-    checks(monkeypatch, not_here=fail(Skipped("only on a boat")))
+    give_checks(monkeypatch, not_here=fail(Skipped("only on a boat")))
     assert cli("selftest").code == 0
 
 
@@ -118,7 +119,7 @@ def test_interrupted_it_tidies_up(
                 os.kill(os.getpid(), number)
         return "never"
 
-    checks(monkeypatch, one=check)
+    give_checks(monkeypatch, one=check)
     before = signal.getsignal(number)
     assert cli("selftest", "--tickets", "8").code == 130
     assert signal.getsignal(number) is before
@@ -147,7 +148,7 @@ def test_an_unexpected_end_is_a_finding(tmp_path: Path) -> None:
 
 def test_a_process_that_hangs_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience has an end, and the process goes with it."""
-    monkeypatch.setattr(_selftest_rig, "PATIENCE", 0.01)
+    monkeypatch.setattr(rig_module, "PATIENCE", 0.01)
     with (
         Rig(tmp_path, SandboxOptions(tickets=1)) as rig,
         pytest.raises(Failed, match="did not end"),
@@ -173,13 +174,13 @@ def test_kills_that_never_hit_are_noticed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Rig, "start", lambda self, *argv: _broken(self))
     lab = Lab(tmp_path, 8, 2, 1, lambda _: None)
     with pytest.raises(Failed, match="a run ended by itself with 2"):
-        _selftest.killed(lab)
+        checks.killed(lab)
 
 
 def _broken(rig: Rig) -> object:
     import contextlib
 
-    child = _selftest_rig.Child(rig.folder, ("no-such-command",))
+    child = Child(rig.folder, ("no-such-command",))
     child._process.wait()
     return contextlib.closing(child)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from migrator.cli._disk import check, file_system
-from migrator.cli._sinks import FileSink
-from migrator.cli.source_cmd import safe_name
+from migrator.cli.source_cmd import FileSink, safe_name
 from migrator.errors import ConfigError
-from migrator.kayako.records import Attachment
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sources.base import Attachment
 
 Cli = Callable[..., "tuple[int, str, str]"]
 
@@ -98,7 +97,7 @@ def test_an_upload_that_arrives_otherwise(
     async def upload(*_: object) -> Attachment:
         return Attachment(9, 1, 2, "x", 2)
 
-    monkeypatch.setattr("migrator.kayako.source.Source.upload", upload)
+    monkeypatch.setattr("migrator.sources.kayako.client.Source.upload", upload)
     (tmp_path / "x").write_bytes(b"abc")
     code, out, err = cli("source", "upload", "1", "2", "x")
     assert (code, out) == (0, "9\n")
@@ -249,8 +248,7 @@ def test_another_url_form_is_advised(
     """When only the other form works, the doctor says which key to change; exit code 2."""
     from migrator.cli import doctor_cmd
     from migrator.errors import NotFound, SourceError
-    from migrator.kayako.settings import KayakoSettings
-    from migrator.kayako.urls import UrlForm
+    from migrator.sources.kayako.signing import KayakoSettings, UrlForm
 
     async def only_standard(_: KayakoSettings, form: UrlForm) -> SourceError | None:
         return NotFound("no such page") if form is UrlForm.QUERY else None

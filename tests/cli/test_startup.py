@@ -37,7 +37,7 @@ OURS_FOR_HELP = {
     "migrator.cli._lazy",
     "migrator.errors",
     "migrator.report",
-    "migrator.report.plain",  # makes texts of others harmless on a terminal
+    "migrator.text",  # makes texts of others harmless on a terminal
 }
 
 READS = {"pydantic", "sqlite3"}

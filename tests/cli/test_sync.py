@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
-from migrator.tickiti import EndpointSettings, build_app
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.serve.tickiti import EndpointSettings, build_app
 from tests.cli.conftest import Cli, Result
 
 
@@ -209,7 +209,7 @@ class Short:
             happen = self.between.pop(0)
             happen()  # type: ignore[operator]
 
-        monkeypatch.setattr("migrator.transfer.stop.Stop.sleep", sleep)
+        monkeypatch.setattr("migrator.pull.options.Stop.sleep", sleep)
 
 
 def test_a_sync_that_stays_repeats_itself(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
 TICKETS = 400
 COMMAND = ("plan", "--save-plan", "plan.jsonl", "--json")

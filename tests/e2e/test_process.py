@@ -16,7 +16,7 @@ import pytest
 
 from migrator.archive import ResponseFilter, open_beside
 from migrator.archive.records import State
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
 CONCURRENCY = 4
 MEGABYTE = 1 << 20

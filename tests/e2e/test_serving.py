@@ -26,7 +26,7 @@ from migrator.archive import (
     open_archive,
     open_beside,
 )
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
 DOWNLOAD = "/api/v1/tickets/attachment"
 CLIENTS = 64

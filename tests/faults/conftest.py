@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from migrator.cli import invoke
-from migrator.cli._selftest_rig import Ended, Rig
-from migrator.sandbox import SandboxOptions
+from migrator.sandbox.kayako import SandboxOptions
+from migrator.selftest.rig import Ended, Rig
 
 MakeRig = Callable[..., Rig]
 Inline = Callable[..., Ended]

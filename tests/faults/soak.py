@@ -26,7 +26,7 @@ from pathlib import Path
 from migrator.archive import open_beside
 from migrator.archive.ledger import FIRST_COPY
 from migrator.cli import invoke
-from migrator.sandbox import HARMLESS_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import HARMLESS_FAULTS, IN_ALL, Helpdesk, SandboxOptions, SandboxServer
 
 NOISE = sorted(
     {"stray_warning", "noisy_errors", "random_order", "wrong_count", "repeated_page", "list_500",

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from migrator.archive import Check, open_beside
-from migrator.cli._selftest import flip_bit
-from migrator.cli._selftest_rig import Rig
+from migrator.selftest.checks import flip_bit
+from migrator.selftest.rig import Rig
 from tests.faults.conftest import Inline, MakeRig
 
 
@@ -377,7 +377,7 @@ def test_a_verify_that_proves_nothing_is_not_written_down(
     tamper(one.archive, "UPDATE tallies SET n = n + 1")
     inline(6, "verify")
     tamper(one.archive, "UPDATE tallies SET n = n - 1")
-    monkeypatch.setattr("migrator.transfer.stop.Stop.asked", True)
+    monkeypatch.setattr("migrator.pull.options.Stop.asked", True)
     inline(130, "verify")
     assert checks(one) == []
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli._selftest_rig import Ended, Rig, Skipped, small_disk
+from migrator.selftest.rig import Ended, Rig, Skipped, small_disk
 from tests.faults.conftest import Inline, MakeRig, stored
 
 MEBIBYTE = 1 << 20

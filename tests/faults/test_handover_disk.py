@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli._selftest_rig import Skipped, small_disk
+from migrator.selftest.rig import Skipped, small_disk
 from tests.faults.conftest import Inline, MakeRig
 
 

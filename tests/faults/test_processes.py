@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.sandbox import Helpdesk
+from migrator.sandbox.kayako import Helpdesk
 from tests.faults.conftest import Inline, MakeRig, stored
 
 KILLED = """

@@ -22,9 +22,8 @@ from migrator.errors import (
     Truncated,
 )
 from migrator.events import Event, Notice
-from migrator.kayako.breaker import LONGEST_TRUST, MISSES_IN_A_ROW, Breaker, waits
-from migrator.kayako.pace import Pacer
-from migrator.kayako.retry import Retrier
+from migrator.sources.pace import LONGEST_TRUST, MISSES_IN_A_ROW, Breaker, Pacer, waits
+from migrator.sources.retry import Retrier
 
 T = TypeVar("T")
 

@@ -29,11 +29,17 @@ import vcr
 from vcr.errors import CannotOverwriteExistingCassetteException
 
 from migrator.errors import NotFound, SourceRefused, WrongTicket
-from migrator.kayako.records import Attachment, Department, Post, TicketStatus
-from migrator.kayako.settings import KayakoSettings
-from migrator.kayako.signing import Credentials
-from migrator.kayako.source import Source
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer, attachment_calls, files, model
+from migrator.sandbox.kayako import (
+    Helpdesk,
+    SandboxOptions,
+    SandboxServer,
+    attachment_calls,
+    files,
+    model,
+)
+from migrator.sources.base import Attachment, Department, Post, TicketStatus
+from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.signing import Credentials, KayakoSettings
 
 yaml: Any = importlib.import_module("yaml")  # vcrpy brings it, without types
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import NotXml
-from migrator.kayako.cleaning import Sanitiser, clean_name, clean_text, codec_of, number
+from migrator.sources.kayako.cleaning import Sanitiser, clean_name, clean_text, codec_of, number
 
 MARK = "\ufdd0"
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.kayako import connections as module
-from migrator.kayako.connections import LINE, Connections
+from migrator.sources.kayako import connections as module
+from migrator.sources.kayako.connections import LINE, Connections
 
 OK = b"HTTP/1.1 200 OK\r\n"
 WHOLE = OK + b"Content-Length: 2\r\n\r\nok"

@@ -19,9 +19,9 @@ from migrator.errors import (
     Truncated,
     UnexpectedReply,
 )
-from migrator.kayako import lists
-from migrator.kayako.contents import MOST_ATTACHMENTS, ContentsReader
-from migrator.kayako.records import Attachment, Contents
+from migrator.sources.base import Attachment, Contents
+from migrator.sources.kayako import lists
+from migrator.sources.kayako.contents import MOST_ATTACHMENTS, ContentsReader
 
 DATA = Path(__file__).parent / "data"
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'

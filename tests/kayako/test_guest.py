@@ -10,12 +10,10 @@ import pytest
 
 from migrator.errors import NotXml, SourceError, SourceUnreachable
 from migrator.events import Event, Notice, PaceChanged
-from migrator.kayako.breaker import MISSES_IN_A_ROW
-from migrator.kayako.pace import Pacer, Slot
-from migrator.kayako.settings import KayakoSettings
-from migrator.kayako.signing import Credentials
-from migrator.kayako.source import Source
-from migrator.kayako.transport import LARGE, Transport
+from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.transport import LARGE, Transport
+from migrator.sources.pace import MISSES_IN_A_ROW, Pacer, Slot
 
 SETTINGS = KayakoSettings(
     "http://help.example.com/api/index.php", Credentials("key-of-the-api", "secret"), concurrency=4

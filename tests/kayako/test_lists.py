@@ -15,8 +15,8 @@ from migrator.errors import (
     Truncated,
     UnexpectedReply,
 )
-from migrator.kayako import lists
-from migrator.kayako.records import Attachment, Department, Post, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Department, Post, Ticket, TicketStatus
+from migrator.sources.kayako import lists
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 WHAT = "the list"

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from migrator.kayako.connections import Connections
+from migrator.sources.kayako.connections import Connections
 
 PIECE = 1 << 14
 OK = b"HTTP/1.1 200 OK\r\n"

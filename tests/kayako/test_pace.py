@@ -10,7 +10,7 @@ import pytest
 
 from migrator.errors import SourceDown
 from migrator.events import Event, Notice, PaceChanged
-from migrator.kayako.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer
+from migrator.sources.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer
 
 
 class Clock:

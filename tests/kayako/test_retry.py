@@ -10,8 +10,8 @@ import pytest
 from migrator import errors
 from migrator.errors import Again, NotFound, ServerFailed, SourceError, SourceRefused, Throttled
 from migrator.events import Event, Retrying
-from migrator.kayako.pace import Pacer
-from migrator.kayako.retry import (
+from migrator.sources.pace import Pacer
+from migrator.sources.retry import (
     FIRST_WAIT,
     LONGEST_RETRY_AFTER,
     LONGEST_WAIT,

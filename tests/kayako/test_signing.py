@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from migrator.kayako.signing import Credentials, new_salt, scrub_query, signature
+from migrator.sources.kayako.signing import Credentials, new_salt, scrub_query, signature
 
 SECRET = "ZmIyNzQ0/NWMt+OWQ3Yg=="
 KEY = "0ab1c2d3-0000-4444-8888-123456789abc"

@@ -28,13 +28,10 @@ from migrator.errors import (
     WrongTicket,
 )
 from migrator.events import Event, Retrying
-from migrator.kayako.fetching import in_pool
-from migrator.kayako.records import Attachment, Contents
-from migrator.kayako.settings import KayakoSettings
-from migrator.kayako.signing import Credentials
-from migrator.kayako.source import BLOCK, Source
-from migrator.kayako.urls import UrlForm
-from migrator.sandbox import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
+from migrator.sources.base import Attachment, Contents, in_pool
+from migrator.sources.kayako.client import BLOCK, Source
+from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
 T = TypeVar("T")
 Call = Callable[[Source], Awaitable[T]]

@@ -32,12 +32,10 @@ from migrator.errors import (
     TooLarge,
     Truncated,
 )
-from migrator.kayako import transport as module
-from migrator.kayako.pace import Pacer
-from migrator.kayako.settings import KayakoSettings
-from migrator.kayako.signing import Credentials, signature
-from migrator.kayako.transport import ERROR_BODY, Transport
-from migrator.kayako.urls import UrlForm
+from migrator.sources.kayako import transport as module
+from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm, signature
+from migrator.sources.kayako.transport import ERROR_BODY, Transport
+from migrator.sources.pace import Pacer
 
 API_KEY = "5a1c8f0e-1d7b-4c5e-9f53-8d0d6f6b2a11"
 SECRET = "bm90LXJlYWxseS1hLXNlY3JldA+/=="

@@ -19,7 +19,7 @@ from migrator.errors import (
     UnexpectedReply,
     WrongTicket,
 )
-from migrator.kayako.triage import (
+from migrator.sources.kayako.replies import (
     SEARCH_LIMIT,
     error_for,
     excerpt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.kayako.urls import UrlForm, build, safe
+from migrator.sources.kayako.signing import UrlForm, build, safe
 
 BASE = "https://help.example.com/api/index.php"
 

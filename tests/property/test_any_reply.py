@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from migrator.archive import open_archive
 from migrator.report.verdict import judge, look
-from tests.transfer.test_outage import World
+from tests.pull.test_outage import World
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 PAGE = b"<!DOCTYPE html><html><head><title>403</title></head><body>Access denied</body></html>"

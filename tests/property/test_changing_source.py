@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from migrator.archive import Verdict, open_archive
 from migrator.archive.ledger import FIRST_COPY
-from migrator.transfer.result import ChangeLimit, DeletionLimit
-from tests.transfer.doubles import pull
-from tests.transfer.syncing import NOW, Living, sync
+from migrator.pull.options import ChangeLimit, DeletionLimit
+from tests.pull.doubles import pull
+from tests.pull.syncing import NOW, Living, sync
 
 ACCEPT: dict[str, Any] = {
     "changes": ChangeLimit(accept=True),

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import MemoryExhausted, NotXml, SourceError, Truncated
-from migrator.kayako import lists
-from migrator.kayako.contents import LENIENT_BASE64, ContentsReader
-from migrator.kayako.records import Contents
+from migrator.sources.base import Contents
+from migrator.sources.kayako import lists
+from migrator.sources.kayako.contents import LENIENT_BASE64, ContentsReader
 
 HERE = Path(__file__).parent
 KEPT = HERE / "data"

@@ -13,12 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import PartialReply
-from migrator.kayako import lists
-from migrator.kayako.records import Ticket
-from migrator.kayako.settings import KayakoSettings
-from migrator.kayako.signing import Credentials
-from migrator.kayako.source import Source
-from migrator.transfer.walk import Scope, Unreadable, look_around, walk
+from migrator.pull.walk import Scope, Unreadable, look_around, walk
+from migrator.sources.base import Ticket
+from migrator.sources.kayako import lists
+from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.signing import Credentials, KayakoSettings
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 WHAT = "a list"

@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from migrator.archive import State, Verdict, open_archive, open_beside
 from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ServerFailed
-from migrator.kayako.fetching import Fetched
-from migrator.transfer.result import DeletionLimit, RunResult
-from tests.transfer.doubles import Desk, pull
+from migrator.pull.options import DeletionLimit, RunResult
+from migrator.sources.base import Fetched
+from tests.pull.doubles import Desk, pull
 
 KILLED = 137
 # Power is not cut here, so that memory is as good as a disk, and saves the waits for it.

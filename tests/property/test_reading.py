@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import BadBase64, SourceError
-from migrator.kayako import lists
-from migrator.kayako.contents import ContentsReader
-from migrator.kayako.records import Contents
+from migrator.sources.base import Contents
+from migrator.sources.kayako import lists
+from migrator.sources.kayako.contents import ContentsReader
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 WHAT = "a reply"

@@ -7,16 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from migrator.archive import (
-    Archive,
-    Department,
-    Listed,
-    Outcome,
-    PostRow,
-    State,
-    TicketRow,
-)
-from migrator.report.handover import Handover, Options, hand_over
+from migrator.archive import Archive, Department, Listed, Outcome, PostRow, State, TicketRow
+from migrator.handover.make import Handover, Options, hand_over
 
 NAMES = {
     1: "invoice.pdf",

@@ -10,9 +10,9 @@ import lxml.html
 
 from migrator.archive.reading import Tickets
 from migrator.archive.records import Check, Count, Group, PacePoint, Row, RunInfo, State
+from migrator.plan.model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
 from migrator.report.html import render_plan, render_report
 from migrator.report.model import Problem, Report, Sample
-from migrator.report.plan_model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
 from migrator.report.verdict import Seen
 
 NOW = 1_767_323_045

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 
 from migrator.archive import Archive, Outcome, State, open_archive
 from migrator.errors import ConfigError
-from migrator.report import build, compare, earlier, model, to_json
-from migrator.report.compare import of_archive, to_text
-from migrator.report.earlier import of_path
+from migrator.report import build, compare, model, to_json
+from migrator.report.compare import of_archive, of_path, to_text
 from tests.report.ledgers import ATTACHMENTS, One, fill, made
 
 LOST = One(1, "l\u202eost.txt", "text/plain", 5, 1_400_000_000, State.GONE, "not_found", 0)
@@ -233,7 +232,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         of_path(tmp_path / "report.json")
     with pytest.raises(ConfigError, match="is no handover"):
         of_path(tmp_path)
-    monkeypatch.setattr(earlier, "_LARGEST", 1)
+    monkeypatch.setattr("migrator.report.compare._LARGEST", 1)
     with pytest.raises(ConfigError, match="no JSON object"):
         of_path(tmp_path / "report.json")
 

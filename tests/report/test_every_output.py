@@ -20,13 +20,13 @@ from migrator import events
 from migrator.archive import Archive, State, open_archive, open_beside
 from migrator.cli.run_cmd import conclude
 from migrator.errors import MigratorError, ServerFailed, SourceDown
-from migrator.progress import Progress
-from migrator.tickiti import BackgroundServer, EndpointSettings, build_app
-from migrator.transfer.walk import Scope
-from migrator.web import build_pages, join
+from migrator.pull.progress import Progress
+from migrator.pull.walk import Scope
+from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+from migrator.serve.web import build_pages, join
 from tests.cli.conftest import Cli, Result, cli
-from tests.transfer.doubles import Desk, pull
-from tests.transfer.syncing import Living, sync
+from tests.pull.doubles import Desk, pull
+from tests.pull.syncing import Living, sync
 from tests.web.desks import Visitor
 
 __all__ = ["cli"]

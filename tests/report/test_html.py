@@ -20,7 +20,7 @@ from migrator.archive.reading import Tickets
 from migrator.archive.records import Count, Group, PacePoint, RunInfo, State
 from migrator.report.charts import percent
 from migrator.report.model import Problem, Sample
-from migrator.report.plain import brief, human_bytes
+from migrator.text import brief, human_bytes
 from tests.report.pages import NOW, cells, groups, page_of, report, row, said, shape, text_of
 
 EMPTY = {state: Count() for state in State}

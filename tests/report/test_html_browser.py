@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from migrator.archive.records import Count, Group, PacePoint, State
+from migrator.plan.model import Plan
 from migrator.report.model import Problem, Report
-from migrator.report.plan_model import Plan
 from tests.report.pages import NOW, plan, report, row, text_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.report.plain import human_bytes, human_duration, iso_time, shares, shown
+from migrator.text import human_bytes, human_duration, iso_time, shares, shown
 
 
 @settings(max_examples=200, deadline=None)

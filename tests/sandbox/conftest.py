@@ -14,8 +14,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sandbox.model import Ticket
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako.model import Ticket
 
 
 @dataclass(frozen=True)

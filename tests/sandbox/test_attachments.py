@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.sandbox.attachment_calls import decode_leniently
+from migrator.sandbox.kayako.attachment_calls import decode_leniently
 
 if TYPE_CHECKING:
-    from migrator.sandbox import Attachment
+    from migrator.sandbox.kayako import Attachment
     from tests.sandbox.conftest import Client, Serve
 
 LIST = "/Tickets/TicketAttachment/ListAll"

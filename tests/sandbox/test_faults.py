@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.sandbox import ATTACHMENT_FAULTS
-from migrator.sandbox.attachment_calls import decode_leniently
+from migrator.sandbox.kayako import ATTACHMENT_FAULTS
+from migrator.sandbox.kayako.attachment_calls import decode_leniently
 
 if TYPE_CHECKING:
-    from migrator.sandbox import Attachment, Truth
+    from migrator.sandbox.kayako import Attachment, Truth
     from tests.sandbox.conftest import Client, Serve
 
 CONTENTS = re.compile(rb"<contents>(?:<!\[CDATA\[)?([^<\]]*)", re.DOTALL)

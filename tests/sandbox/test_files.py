@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-from migrator.sandbox.files import BLOCK, MAKERS, Source, filetype
+from migrator.sandbox.kayako.files import BLOCK, MAKERS, Source, filetype
 
 MIME_TYPES = {
     "png": "image/png",

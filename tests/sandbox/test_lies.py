@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from migrator.sandbox import ATTACHMENT_FAULTS, HARMLESS_FAULTS, IN_ALL, TICKET_FAULTS
+from migrator.sandbox.kayako import ATTACHMENT_FAULTS, HARMLESS_FAULTS, IN_ALL, TICKET_FAULTS
 from tests.sandbox.test_tickets import DEPARTMENTS, STATUSES, WALK, listed
 
 if TYPE_CHECKING:

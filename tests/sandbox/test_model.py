@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import migrator
-from migrator.sandbox import (
+from migrator.sandbox.kayako import (
     ATTACHMENT_FAULTS,
     TICKET_FAULTS,
     Helpdesk,
     SandboxOptions,
     Truth,
 )
-from migrator.sandbox.build import LOGO
-from migrator.sandbox.files import ODD_NAMES
-from migrator.sandbox.model import Note, number
+from migrator.sandbox.kayako.build import LOGO
+from migrator.sandbox.kayako.files import ODD_NAMES
+from migrator.sandbox.kayako.model import Note, number
 
 HOME = Path(migrator.__file__).parent.parent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.sandbox import (
+from migrator.sandbox.kayako import (
     ALL,
     ALL_FAULTS,
     ATTACHMENT_FAULTS,

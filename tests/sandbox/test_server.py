@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from migrator.sandbox import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sandbox import server as server_module
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import server as server_module
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Client, Serve

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.sandbox.build import SEEN
+from migrator.sandbox.kayako.build import SEEN
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Client, Serve

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.tickiti import BackgroundServer, EndpointSettings, build_app
-from migrator.web import build_pages, join
+from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+from migrator.serve.web import build_pages, join
 from tests.web.desks import Desk, Visitor
 
 OpenDesk = Callable[..., AbstractContextManager[Desk]]

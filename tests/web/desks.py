@@ -11,15 +11,7 @@ from typing import Any
 
 import httpx
 
-from migrator.archive import (
-    Archive,
-    Department,
-    Listed,
-    Outcome,
-    PostRow,
-    State,
-    TicketRow,
-)
+from migrator.archive import Archive, Department, Listed, Outcome, PostRow, State, TicketRow
 
 IDS = itertools.count(500)
 NOON = 1_790_000_000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrator.archive.records import PostRow, State
-from migrator.web.files import Unsatisfiable, content_disposition, parse_range
+from migrator.serve.web.files import Unsatisfiable, content_disposition, parse_range
 from tests.web.desks import NOON, Desk, Visitor, hidden, png
 
 if TYPE_CHECKING:

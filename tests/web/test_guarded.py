@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from migrator.archive import open_archive, open_beside
-from migrator.tickiti import Audited, AuditLog, BackgroundServer, EndpointSettings
-from migrator.tickiti.throttle import FAILURES
-from migrator.web import build_pages
+from migrator.serve.auth import FAILURES
+from migrator.serve.tickiti import Audited, AuditLog, BackgroundServer, EndpointSettings
+from migrator.serve.web import build_pages
 from tests.web.desks import Desk, Visitor
 
 

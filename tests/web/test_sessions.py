@@ -13,9 +13,9 @@ import pytest
 
 from migrator.archive import Archive, open_archive
 from migrator.archive.records import State
-from migrator.tickiti import EndpointSettings
-from migrator.web import build_pages
-from migrator.web.session import IDLE, LONGEST, Board, Sessions
+from migrator.serve.tickiti import EndpointSettings
+from migrator.serve.web import build_pages
+from migrator.serve.web.session import IDLE, LONGEST, Board, Sessions
 from tests.web.conftest import OpenDesk
 from tests.web.desks import Desk, Visitor, hidden
 

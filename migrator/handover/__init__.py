@@ -1,0 +1,1 @@
+"""The pack of files that lives on without this tool."""

@@ -1,0 +1,416 @@
+"""The lists of a handover: one line of JSON for each attachment, ticket and post.
+
+The handover: a directory with all that is needed to live without this tool.
+
+HANDOVER.md tells a stranger what is in it; a test keeps that complete. The order makes it
+resumable: the marker first, then files, lists, tree and reports, ``SHA256SUMS`` near the end, and
+last of all the marker's word that it is finished. Whatever kills the work, doing it again ends
+with the same directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from migrator import __version__
+from migrator.archive.records import Examined, Response, Row, TicketHeader, Verdict
+from migrator.errors import ConfigError, Interrupted
+from migrator.handover.names import DEPARTMENT_BYTES, numbered, ticket_folder
+from migrator.handover.outbox import TEMP, Outbox
+from migrator.report.json_report import judged
+from migrator.report.verdict import DAMAGED, Seen, judge, look, proof_lines
+from migrator.text import iso_time
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
+
+Place = Callable[[Row], tuple[str | None, str | None]]
+"""Tells where the file of an attachment is in the handover, and where in its tree."""
+
+MANIFEST, TICKETS, POSTS = "manifest.jsonl", "tickets.jsonl", "posts.jsonl"
+_TIMES = ("created_at", "stored_at", "last_activity", "deleted_at")
+
+
+def _reader(kind: type[Row | TicketHeader | Response]) -> tuple[list[str], attrgetter[Any]]:
+    names = [one.name for one in dataclasses.fields(kind)]
+    return names, attrgetter(*names)
+
+
+_FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response)}
+"""Found once: there are millions of rows."""
+
+
+class Lists:
+    """Writes the lists; ``without_file`` counts, while the manifest is written."""
+
+    def __init__(self, archive: Archive, place: Place) -> None:
+        self._archive = archive
+        self._place = place
+        self._queues = {queue.department_id: queue for queue in archive.access.queues()}
+        self.without_file = 0
+
+    def all(self) -> Mapping[str, Iterator[str]]:
+        """Give the lines of each list by its name."""
+        everything = self._archive.everything
+        return {
+            MANIFEST: map(self._attachment, self._archive.ledger.rows()),
+            TICKETS: map(self._ticket, everything.tickets()),
+            POSTS: map(self._post, everything.posts()),
+        }
+
+    def _attachment(self, row: Row) -> str:
+        path, tree = self._place(row)
+        self.without_file += path is None
+        facts = _plain(row)
+        # ``id`` alone would not say whose.
+        facts = {"attachment_id": facts.pop("id"), **facts}
+        department, queue = self._room(row.department_id)
+        facts |= {"state": row.state.value, "department": department, "queue_name": queue}
+        return _line(facts | {"path": path, "tree": tree})
+
+    def _ticket(self, ticket: TicketHeader) -> str:
+        facts = _plain(ticket)
+        facts = {"ticket_id": facts.pop("id"), **facts}
+        return _line(facts | {"department": self._room(ticket.department_id)[0]})
+
+    def _post(self, post: Response) -> str:
+        facts = _plain(post)
+        return _line({"post_id": facts.pop("id"), **facts})
+
+    def _room(self, department_id: int) -> tuple[str, str]:
+        """Name a department and the queue that stands for it."""
+        queue = self._queues.get(department_id)
+        if queue is None:  # known by a ticket that was merged into another one, and by no list
+            return f"Department {department_id}", f"Department {department_id}"
+        return queue.title, queue.name
+
+
+def _plain(record: Row | TicketHeader | Response) -> dict[str, object]:
+    """Give a record's fields, with times as ISO 8601 in UTC; null where there is none."""
+    names, values = _FIELDS[type(record)]
+    facts = dict(zip(names, values(record), strict=True))
+    for name in _TIMES:
+        if name in facts:
+            facts[name] = iso_time(facts[name]) or None
+    return facts
+
+
+def _line(facts: Mapping[str, object]) -> str:
+    return json.dumps(facts) + "\n"
+
+
+FORMAT = "migrator.handover/1"
+MARKER = "handover.json"
+SUMS = "SHA256SUMS"
+README = "README.md"
+FILES, TREE = "files", "tree"
+_BATCH = 256
+_VERDICT = "<!-- verdict -->"
+"""Stands in HANDOVER.md where the README of a handover says how complete it is."""
+
+Tell = Callable[[str, int, Verdict, int], None]
+"""Is told of every file: its SHA-256, size in bytes, verdict, and how many there are."""
+Documents = Callable[[], Mapping[str, Iterable[str]]]
+_Parts = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class Handover:
+    """What was handed over; ``damaged`` and ``lost`` are hashes of files that were not.
+
+    ``unreadable`` tells why damaged ones could not be read at all.
+    ``files`` and ``bytes`` count different contents. ``rows`` counts lines by list.
+    ``without_file`` are attachments whose line in the manifest names no file. ``seen`` is what
+    may be said of the archive rests on, what was read for the handover included.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    without_file: int = 0
+    tree: int = 0
+    seen: Seen | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """6 when the archive had no good bytes of what it says it stored, else the verdict's."""
+        return judge(self.seen).exit_code if self.seen is not None else DAMAGED
+
+
+def path_of(sha256: str) -> str:
+    """Give where a content is, relative to the handover."""
+    return f"{FILES}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def claim(root: Path, archive: Path, source: str) -> dict[str, object]:
+    """See that a directory may be used, and give what its marker says, or nothing for a new one.
+
+    Raises ConfigError for a directory that holds anything else, for one inside the archive or
+    around it, and for the handover of another helpdesk.
+    """
+    target, ours = root.resolve(), archive.resolve()
+    if target == ours or target.is_relative_to(ours) or ours.is_relative_to(target):
+        raise ConfigError(
+            f"{str(root)!r} and the archive {str(archive)!r} hold one another. Choose a directory "
+            "of its own for the handover."
+        )
+    marker = read_marker(root)
+    known = marker.get("source")
+    if marker and source and known and known != source:
+        raise ConfigError(
+            f"{str(root)!r} is the handover of {known!s}, not of {source}. Choose another "
+            "directory."
+        )
+    return marker
+
+
+def read_marker(root: Path) -> dict[str, object]:
+    """Give what a handover says of itself; nothing for an empty directory, or none at all.
+
+    Raises ConfigError for anything else.
+    """
+    refusal = ConfigError(
+        f"{str(root)!r} is not empty and no handover of this tool: there is no {MARKER} of the "
+        f"format {FORMAT}. Choose a new or an empty directory."
+    )
+    try:
+        if (root / MARKER).is_file():
+            found = json.loads((root / MARKER).read_bytes()[:1_000_000])
+            if isinstance(found, dict) and found.get("format") == FORMAT:
+                return found
+            raise refusal
+        # Without a marker, killed at the very first step: only our own empty place is there.
+        strangers = [one for one in root.iterdir() if one.name != TEMP] if root.exists() else []
+    except (OSError, ValueError) as error:
+        raise refusal from error
+    if strangers:
+        raise refusal
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a handover is made.
+
+    ``now`` is the time in Unix seconds. A ``tree`` that was once asked for is made again without
+    asking. With ``link`` off every file is a copy. ``tell`` is told of every file; once
+    ``stopped`` says so, the work ends. ``pool`` reads several files at a time.
+    """
+
+    now: int
+    tree: bool = False
+    link: bool = True
+    tell: Tell = lambda *_: None
+    stopped: Callable[[], bool] = lambda: False
+    pool: Executor | None = None
+
+
+def hand_over(archive: Archive, root: Path, documents: Documents, options: Options) -> Handover:
+    """Make ``root`` the handover of an archive, or bring it up to date.
+
+    ``documents`` gives the texts of the reports by file name. Raises ConfigError for a directory
+    that is not to be used, ArchiveUnwritable for one that cannot be written, Interrupted.
+    """
+    return _Work(archive, root, documents, options)()
+
+
+def _said(seen: Seen) -> list[str]:
+    """Say what may be said of the archive, as paragraphs of the README."""
+    return [f"**{judge(seen).sentence}**", " ".join(proof_lines(seen))]
+
+
+class _Work:
+    """One handover in the making."""
+
+    def __init__(
+        self, archive: Archive, root: Path, documents: Documents, options: Options
+    ) -> None:
+        helpdesk, runs = archive.proof.helpdesk(), archive.ledger.runs(1)
+        self._source = helpdesk.address if helpdesk else runs[0].source if runs else ""
+        marker = claim(root, archive.path, self._source)
+        self._archive = archive
+        self._documents = documents
+        self._options = options
+        self._tree = options.tree or marker.get("tree") is True
+        self._out = Outbox(root, self._go_on)
+        self._result = Handover()
+        self._bad: set[str] = set()
+        self._sums: dict[str, str] = {}
+
+    def __call__(self) -> Handover:
+        self._out.prepare()
+        self._mark(finished=False)
+        # It would vouch for files that are about to change.
+        self._out.remove(SUMS)
+        self._put_files()
+        lists = Lists(self._archive, self._place)
+        for name, lines in lists.all().items():
+            self._write(name, self._counted(name, lines))
+        self._result.without_file = lists.without_file
+        self._out.remove(TREE)
+        if self._tree:
+            self._make_tree()
+        for name, pieces in self._documents().items():
+            self._write(name, pieces)
+        archive, bad = self._archive, len(self._result.damaged) + len(self._result.lost)
+        seen = archive.ledger.together(lambda: look(archive, damaged=bad))
+        self._result.seen = seen
+        text = Path(__file__).with_name("HANDOVER.md").read_text(encoding="utf-8")
+        self._write(README, [text.replace(_VERDICT, "\n\n".join(_said(seen)), 1)])
+        self._out.write(SUMS, self._sum_lines())
+        self._mark(finished=True)
+        self._out.finish()
+        return self._result
+
+    def _go_on(self) -> None:
+        """Raise Interrupted once somebody wants us to stop."""
+        if self._options.stopped():
+            raise Interrupted("interrupted; the same command goes on with the handover")
+
+    def _mark(self, *, finished: bool) -> None:
+        facts = {
+            "format": FORMAT,
+            "finished": finished,
+            "source": self._source,
+            "made_at": iso_time(self._options.now),
+            "made_by": f"migrator {__version__}",
+            "tree": self._tree,
+        }
+        if finished:
+            facts |= {
+                "files": self._result.files,
+                "bytes": self._result.bytes,
+                "damaged": len(self._result.damaged),
+                "lost": len(self._result.lost),
+                "lines": self._result.rows,
+            }
+            if (seen := self._result.seen) is not None:
+                told = judged(seen, self._options.now)
+                facts |= {key: told[key] for key in ("verdict", "scope", "proof", "accepted")}
+        self._out.write(MARKER, [json.dumps(facts, indent=2) + "\n"])
+
+    def _write(self, name: str, pieces: Iterable[str]) -> None:
+        self._sums[name] = self._out.write(name, pieces)
+
+    # Files
+
+    def _put_files(self) -> None:
+        total, _ = self._archive.ledger.unique_bytes()
+        self._out.folder(FILES)
+        blobs, pool = self._archive.ledger.expected_blobs(), self._options.pool
+        while batch := list(islice(blobs, _BATCH)):
+            examined = (map if pool is None else pool.map)(self._put, batch)
+            for (sha256, size), found in zip(batch, examined, strict=True):
+                self._count(sha256, size, found)
+                self._options.tell(sha256, size, found.verdict, total)
+            self._sync([sha256 for sha256, _ in batch])
+
+    def _put(self, blob: tuple[str, int]) -> Examined:
+        self._go_on()
+        sha256, size = blob
+        folder = self._out.folder(*path_of(sha256).split("/")[:-1])
+        return self._out.put(self._archive.blobs, sha256, size, folder, link=self._options.link)
+
+    def _count(self, sha256: str, size: int, found: Examined) -> None:
+        result = self._result
+        if found.verdict is Verdict.OK:
+            result.files += 1
+            result.bytes += size
+            return
+        self._bad.add(sha256)
+        (result.damaged if found.verdict is Verdict.DAMAGED else result.lost).append(sha256)
+        if found.reason:
+            result.unreadable[sha256] = found.reason
+
+    def _sync(self, hashes: Iterable[str]) -> None:
+        """Make the names of a batch durable, and of the directories that may be new."""
+        files = self._out.root / FILES
+        folders = {(self._out.root / path_of(sha256)).parent for sha256 in hashes}
+        self._out.sync(sorted({*folders, *(folder.parent for folder in folders), files}))
+
+    def _sum_lines(self) -> Iterator[str]:
+        for name, sha256 in sorted(self._sums.items()):
+            yield f"{sha256}  {name}\n"
+        for sha256, _ in self._archive.ledger.expected_blobs():
+            if sha256 not in self._bad:
+                yield f"{sha256}  {path_of(sha256)}\n"
+
+    # Lists
+
+    def _counted(self, name: str, lines: Iterator[str]) -> Iterator[str]:
+        """Count the lines of a list while they pass, and let somebody stop us."""
+        self._result.rows[name] = 0
+        for number, line in enumerate(lines, 1):
+            self._result.rows[name] = number
+            if number % _BATCH == 0:
+                self._go_on()
+            yield line
+
+    def _place(self, row: Row) -> tuple[str | None, str | None]:
+        """Tell where the file of an attachment is, and where in the tree."""
+        if row.sha256 is None or row.sha256 in self._bad:
+            return None, None
+        if not self._tree:
+            return path_of(row.sha256), None
+        _, parts = self._named(row.ticket_id)[row.id]
+        return path_of(row.sha256), "/".join((TREE, *parts))
+
+    # Tree
+
+    @functools.cached_property
+    def _departments(self) -> dict[int, str]:
+        """Name the directories of the departments."""
+        groups = sorted(self._archive.ledger.by_department(), key=lambda one: int(one.key))
+        return numbered(((int(one.key), one.title) for one in groups), DEPARTMENT_BYTES)
+
+    @functools.cached_property
+    def _named(self) -> Callable[[int], dict[int, tuple[Row, _Parts]]]:
+        """Name the places of a ticket's attachments; neighbours ask for the same ticket."""
+        return functools.lru_cache(maxsize=256)(self._named_now)
+
+    def _named_now(self, ticket_id: int) -> dict[int, tuple[Row, _Parts]]:
+        rows = [
+            row
+            for row in self._archive.threads.attachments_of_ticket(ticket_id)
+            if row.sha256 is not None and row.sha256 not in self._bad
+        ]
+        names = numbered((row.id, row.filename) for row in rows)
+        return {
+            row.id: (
+                row,
+                (
+                    self._departments[row.department_id],
+                    ticket_folder(ticket_id, row.ticket_number),
+                    names[row.id],
+                ),
+            )
+            for row in rows
+        }
+
+    def _make_tree(self) -> None:
+        departments = {self._out.folder(TREE)}
+        for ticket in self._archive.everything.tickets():
+            self._go_on()
+            folder = None
+            for row, (*parts, name) in self._named_now(ticket.id).values():
+                folder = self._out.folder(TREE, *parts)
+                sha256 = str(row.sha256)
+                source = self._out.root / path_of(sha256)
+                self._out.twin(source, sha256, row.size or 0, folder / name)
+                self._result.tree += 1
+            if folder is not None:
+                self._out.sync([folder])
+                departments.add(folder.parent)
+        self._out.sync(sorted(departments))

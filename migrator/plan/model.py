@@ -1,0 +1,360 @@
+"""What a dry run tells, as data: one model behind its text, JSON and HTML.
+
+Sizes are bytes, durations seconds, times Unix seconds in UTC.
+
+The dry-run report: what there is, and what Tickiti would say to each file.
+
+One pass over what was listed, in memory that does not grow with it.
+
+Names of files that make trouble somewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from migrator.archive import SIZES, extension_of
+from migrator.archive.records import UNFINISHED, Count, Group, Row, State
+from migrator.handover.names import safe_name
+from migrator.report.model import told_apart
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
+
+MAX_ATTACHMENT = 50_000_000
+"""Tickiti's default limit for one attachment, 50 MB, from its documentation of system settings."""
+
+NONE = Count()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What was measured while planning, and the duration that follows.
+
+    ``list_requests`` took ``list_seconds`` in sum, ``sampled`` fetches ``sample_seconds``.
+    ``estimated_seconds`` is None when nothing could be measured; the run will hardly be faster
+    than ``low_seconds`` or slower than ``high_seconds``, as far as the measurements tell.
+    """
+
+    concurrency: int
+    list_requests: int
+    list_seconds: float
+    sampled: int
+    sampled_bytes: int
+    sample_seconds: float
+    estimated_seconds: float | None
+    low_seconds: float | None = None
+    high_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """How many requests a run will make, by kind, and how many the dry run has made."""
+
+    pages: int = 0
+    lists: int = 0
+    fetches: int = 0
+    threads: int = 0
+    made: int = 0
+
+    @property
+    def total(self) -> int:
+        """Sum of what the run will make."""
+        return self.pages + self.lists + self.fetches + self.threads
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The room that a run needs: without and with equal files kept once.
+
+    ``method`` tells how equal files were found: ``names`` (same name and size) or ``sample``
+    (the same, corrected by the hashes of ``compared`` pairs). ``free`` is None where unknown.
+    """
+
+    plain: int = 0
+    deduped: int = 0
+    method: str = "names"
+    compared: int = 0
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fast:
+    """How the preview went that lists only tickets which the source marks as having files.
+
+    ``marked`` of ``tickets`` are sorted to the front. Of those behind ``looked`` were listed all
+    the same, and ``found`` of them had files: ``missed`` is how many attachments that makes of
+    all, about. ``fallback`` tells why everything was listed after all, "" if not.
+    """
+
+    tickets: int = 0
+    marked: int = 0
+    probes: int = 0
+    looked: int = 0
+    found: int = 0
+    missed: int = 0
+    fallback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What Tickiti will say to each file; one file may count in several lines but the first three.
+
+    ``allow``, ``review`` and ``block`` are its rules for downloads. ``too_large`` are over
+    ``max_download`` bytes, too large for one download through the API; ``oversize`` are over
+    ``max_attachment``, the default limit for an attachment. ``odd_name`` cannot be a file name
+    everywhere, ``no_extension`` gives rules nothing to go by.
+    """
+
+    max_download: int
+    max_attachment: int = MAX_ATTACHMENT
+    allow: Count = NONE
+    review: Count = NONE
+    block: Count = NONE
+    too_large: Count = NONE
+    oversize: Count = NONE
+    odd_name: Count = NONE
+    no_extension: Count = NONE
+    empty: Count = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What is missing between Kayako's tickets and Tickiti's.
+
+    ``numbers`` counts the tickets with files that the configured map gives no number, ``first``
+    names a few of them; None when no map is configured. ``queues`` are the departments with files
+    that have no queue; None when no queue is configured.
+    """
+
+    numbers: int | None = None
+    first: tuple[int, ...] = ()
+    queues: tuple[Group, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What there is, what a run would fetch, and what Tickiti makes of it.
+
+    ``tickets`` were looked at, of ``tickets_total`` that the source counts (None: it cannot).
+    ``unlisted`` tickets could not be listed, ``short`` are counted by the source but not shown.
+    ``ended`` tells what ended the dry run early, "" if nothing did: then it is the whole truth of
+    its scope, unless ``fast`` says otherwise; ``limits`` says in words what keeps that from being
+    the whole helpdesk. ``years`` go by the creation of an attachment (UTC,
+    key ``2014``, "" unknown), ``sizes`` by the buckets that the report has. ``examples`` has the
+    first rows behind each number of the verdicts, by its name there.
+    """
+
+    source: str
+    made_at: int
+    ended: str
+    tickets: int
+    tickets_total: int | None
+    listed: Count
+    todo: Count
+    stored: Count
+    verdicts: Verdicts
+    departments: tuple[Group, ...]
+    types: tuple[Group, ...]
+    extensions: tuple[Group, ...]
+    years: tuple[Group, ...]
+    sizes: tuple[Group, ...]
+    gaps: Gaps
+    unlisted: int
+    short: int
+    requests: Requests
+    disk: Disk
+    pace: Pace
+    fast: Fast | None = None
+    limits: tuple[str, ...] = ()
+    examples: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything in scope was listed."""
+        return not self.ended and not self.unlisted and not self.short
+
+
+MOST_KEYS = 2000
+"""Groups that are told apart; what comes when there are as many is counted together."""
+OTHERS = "*"
+EXAMPLES = 10
+"""Rows that are kept for each number of the verdicts."""
+
+_LAST_SECOND = 253_402_300_799  # of the year 9999, where the calendar ends
+
+Gate = Callable[[str], str]
+"""Gives ``allow``, ``review`` or ``block`` for an extension."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was listed, counted: see the fields of the same names of a plan."""
+
+    listed: Count
+    todo: Count
+    stored: Count
+    verdicts: Verdicts
+    departments: tuple[Group, ...]
+    types: tuple[Group, ...]
+    extensions: tuple[Group, ...]
+    years: tuple[Group, ...]
+    sizes: tuple[Group, ...]
+    gaps: Gaps
+    examples: Mapping[str, tuple[Row, ...]]
+
+
+class _Sums:
+    """Counts attachments by key; a hostile helpdesk cannot make it grow without end."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {}
+
+    def add(self, key: str, size: int) -> None:
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= MOST_KEYS:
+                key = OTHERS
+            found = self._found.setdefault(key, [0, 0])
+        found[0] += 1
+        found[1] += size
+
+    def count(self, key: str) -> Count:
+        return Count(*self._found.get(key, (0, 0)))
+
+    def groups(self, title: Callable[[str], str] = str) -> tuple[Group, ...]:
+        """Give the groups, the one with the most bytes first."""
+        return tuple(
+            Group(key, "(others)" if key == OTHERS else title(key), n, size)
+            for key, (n, size) in sorted(self._found.items(), key=lambda one: (-one[1][1], one[0]))
+        )
+
+
+def survey(
+    archive: Archive, run_id: int, gate: Gate, *, max_download: int, leftovers: bool
+) -> Survey:
+    """Read what the dry run ``run_id`` has listed.
+
+    With ``leftovers`` also what earlier runs have left to be fetched, as a run would.
+    """
+    sums: dict[str, _Sums] = {
+        name: _Sums()
+        for name in ("kind", "verdict", "department", "type", "extension", "year", "size")
+    }
+    examples: defaultdict[str, list[Row]] = defaultdict(list)
+    answer = functools.lru_cache(MOST_KEYS)(gate)
+    for row in archive.ledger.listed_in(run_id, leftovers=leftovers):
+        if row.state is State.DELETED:
+            continue
+        size = row.declared_size if row.size is None else row.size
+        _count(sums, row, size)
+        for trait in (answer(extension_of(row.filename)), *_traits(row, size, max_download)):
+            sums["verdict"].add(trait, size)
+            if len(examples[trait]) < EXAMPLES:
+                examples[trait].append(row)
+    extensions = sums["extension"].groups(lambda key: f".{key}" if key else "(none)")
+    kinds, verdict = sums["kind"], sums["verdict"].count
+    titles = {str(one.department_id): one.title for one in archive.access.queues()}
+    departments = tuple(told_apart(sums["department"].groups(lambda key: _department(titles, key))))
+    return Survey(
+        listed=kinds.count("listed"),
+        todo=kinds.count("todo"),
+        stored=kinds.count("stored"),
+        verdicts=Verdicts(
+            max_download,
+            MAX_ATTACHMENT,
+            allow=verdict("allow"),
+            review=verdict("review"),
+            block=verdict("block"),
+            too_large=verdict("too_large"),
+            oversize=verdict("oversize"),
+            odd_name=verdict("odd_name"),
+            no_extension=verdict("no_extension"),
+            empty=verdict("empty"),
+        ),
+        departments=departments,
+        types=sums["type"].groups(),
+        extensions=extensions,
+        years=tuple(sorted(sums["year"].groups(lambda key: key or "unknown"), key=_key)),
+        sizes=tuple(_size_group(sums["size"], key) for key in SIZES),
+        gaps=_gaps(archive, run_id, departments),
+        examples={trait: tuple(rows) for trait, rows in examples.items()},
+    )
+
+
+def _traits(row: Row, size: int, max_download: int) -> Iterator[str]:
+    """Name what stands out in a file, as the fields of the verdicts."""
+    if size > max_download:
+        yield "too_large"
+    if size > MAX_ATTACHMENT:
+        yield "oversize"
+    if not size:
+        yield "empty"
+    if odd(row.filename):
+        yield "odd_name"
+    if not extension_of(row.filename):
+        yield "no_extension"
+
+
+def _count(sums: Mapping[str, _Sums], row: Row, size: int) -> None:
+    sums["kind"].add("listed", size)
+    if row.state in UNFINISHED:
+        sums["kind"].add("todo", size)
+    elif row.state is State.STORED:
+        sums["kind"].add("stored", size)
+    sums["department"].add(str(row.department_id), size)
+    sums["type"].add(row.mime_type or row.declared_type, size)
+    sums["extension"].add(extension_of(row.filename), size)
+    sums["year"].add(_year(row.created_at), size)
+    sums["size"].add(_bucket(size), size)
+
+
+def _year(created: int) -> str:
+    return str(time.gmtime(created).tm_year) if 0 < created <= _LAST_SECOND else ""
+
+
+def _bucket(size: int) -> str:
+    return next(key for key, (_, top) in SIZES.items() if top is None or size <= top)
+
+
+def _size_group(sums: _Sums, key: str) -> Group:
+    found = sums.count(key)
+    return Group(key, SIZES[key][0], found.n, found.bytes)
+
+
+def _key(group: Group) -> str:
+    return group.key
+
+
+def _department(titles: Mapping[str, str], key: str) -> str:
+    return titles.get(key) or ("Trash" if key == "0" else f"Department {key}")
+
+
+def _gaps(archive: Archive, run_id: int, departments: tuple[Group, ...]) -> Gaps:
+    gaps = Gaps()
+    if (numbers := archive.ledger.unnumbered(run_id)) is not None:
+        gaps = replace(gaps, numbers=numbers[0], first=numbers[1])
+    if queued := archive.ledger.queued():
+        known = {str(one) for one in queued}
+        gaps = replace(gaps, queues=tuple(one for one in departments if one.key not in known))
+    return gaps
+
+
+LONGEST = 255
+"""Bytes in a file name on the usual file systems."""
+
+
+def odd(name: str) -> bool:
+    """Tell whether a name cannot be the name of a file everywhere, or does not show what it is.
+
+    Empty or too long, hidden, reserved on Windows, with invisible characters or with ones that
+    some system forbids, with a space or a dot at an end.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    return safe_name(composed, LONGEST) != composed

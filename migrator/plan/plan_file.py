@@ -1,0 +1,295 @@
+"""The file of a plan: what a dry run has listed, for a later run to be compared with.
+
+JSON lines. The first is the head, with the ``format``, the ``source`` and ``scope`` that were
+asked, when (``made_at``, Unix seconds), whether the lists were ``complete``, and the totals
+``tickets``, ``attachments``, ``bytes``, ``to_fetch`` and ``to_fetch_bytes``. Every other line is an
+attachment: ``id``, ``ticket``, ``name``, ``size`` and ``created``, sorted by id, so that two of
+them are compared in one pass and in constant memory.
+
+What has changed between a plan and the run after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from migrator.archive.records import Row
+from migrator.errors import ConfigError
+from migrator.pull.walk import Scope
+
+NAME = "migrator.plan-file"
+VERSION = 1
+SLACK = 3600
+"""By how many seconds the ages given to a plan and to its run may differ in what they mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a plan is of, and its totals; the bytes are as declared, or as held where we hold them.
+
+    ``complete`` is False for a plan whose lists had gaps, ``fast`` True for an estimate.
+    """
+
+    source: str
+    scope: dict[str, Any]
+    made_at: int
+    complete: bool
+    fast: bool
+    tickets: int
+    attachments: int
+    bytes: int
+    to_fetch: int
+    to_fetch_bytes: int
+
+
+class Entry(NamedTuple):
+    """An attachment as the plan knows it."""
+
+    id: int
+    ticket: int
+    name: str
+    size: int
+    created: int
+
+
+def entry_of(row: Row) -> Entry:
+    """Give an attachment of the ledger as a plan knows it: by what the source declares."""
+    return Entry(row.id, row.ticket_id, row.filename, row.declared_size, row.created_at)
+
+
+def lines(head: Head, rows: Iterable[Row]) -> Iterator[str]:
+    """Write a plan; ``rows`` are sorted by id."""
+    yield json.dumps({"format": f"{NAME}/{VERSION}", **asdict(head)}) + "\n"
+    for row in rows:
+        yield json.dumps(entry_of(row)._asdict(), separators=(",", ":")) + "\n"
+
+
+class PlanFile:
+    """A plan that was saved. Raises ConfigError for anything but a whole one that we know."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.head = self._read_head()
+
+    def check(self, source: str, scope: Scope, *, now: int) -> None:
+        """See that it is a plan of this source and scope, and read it once to its end.
+
+        Raises ConfigError otherwise.
+        """
+        if self.head.source != source:
+            raise ConfigError(
+                f"{str(self.path)!r} is a plan of {self.head.source}, not of {source}: see url in "
+                "[kayako], or make a plan of this one with `migrator plan --save-plan`."
+            )
+        if not same_scope(self.head.scope, scope.told(), age=now - self.head.made_at):
+            raise ConfigError(
+                f"{str(self.path)!r} was made with {_options(self.head.scope)}; run with the same, "
+                "or make a plan of what this run is asked for."
+            )
+        for _ in self.entries():
+            pass
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the attachments by id. Raises ConfigError when the file is not whole."""
+        last = count = 0
+        with self._border(), self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if number == 1:
+                    continue
+                entry = _entry(line)
+                if entry is None or entry.id <= last:
+                    raise ConfigError(f"{str(self.path)!r} is damaged in line {number:,}.")
+                last, count = entry.id, count + 1
+                yield entry
+        if count != self.head.attachments:
+            raise ConfigError(
+                f"{str(self.path)!r} is not whole: it names {count:,} of "
+                f"{self.head.attachments:,} attachments."
+            )
+
+    def _read_head(self) -> Head:
+        with self._border(), self.path.open("rb") as file:
+            line = file.readline(1 << 20)
+        try:
+            found = json.loads(line)
+            name, _, version = found.pop("format").partition("/")
+        except (ValueError, AttributeError, KeyError, TypeError):
+            name = ""
+        if name != NAME or not version.isdigit():
+            raise ConfigError(
+                f"{str(self.path)!r} is not a plan: `migrator plan --save-plan FILE` writes one."
+            )
+        if int(version) > VERSION:
+            raise ConfigError(
+                f"{str(self.path)!r} was written by a newer version of this tool; upgrade, or make "
+                "the plan again."
+            )
+        try:
+            return _head(found)
+        except (KeyError, TypeError) as exc:
+            raise ConfigError(f"{str(self.path)!r} is damaged in line 1.") from exc
+
+    def _border(self) -> _Border:
+        return _Border(self.path)
+
+
+class _Border:
+    """Tells of a file that cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, OSError):
+            raise ConfigError(f"Cannot read {str(self._path)!r}: {exc.strerror}.") from exc
+
+
+def _head(found: dict[str, Any]) -> Head:
+    head = Head(**{one.name: found[one.name] for one in fields(Head)})
+    numbers = (head.made_at, head.tickets, head.attachments, head.bytes, head.to_fetch)
+    for value in (*numbers, head.to_fetch_bytes):
+        if type(value) is not int:
+            raise TypeError
+    if type(head.source) is not str or type(head.scope) is not dict:
+        raise TypeError
+    return head
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        found = Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    numbers = (found.id, found.ticket, found.size, found.created)
+    whole = all(type(one) is int for one in numbers) and isinstance(found.name, str)
+    return found if whole else None
+
+
+def same_scope(then: dict[str, Any], now: dict[str, Any], *, age: int) -> bool:
+    """Tell whether two runs were asked for the same; an age means a later day ``age`` later."""
+    first, second = dict(then), dict(now)
+    since: object = first.pop("since", 0)
+    later: int = second.pop("since", 0)
+    if first != second or not isinstance(since, int) or bool(since) != bool(later):
+        return False
+    return later == since or abs(later - since - age) <= SLACK
+
+
+def _options(scope: dict[str, Any]) -> str:
+    """Tell a scope as the options that make it."""
+    told = [f"--department {name!r}" for name in scope.get("departments") or ()]
+    if scope.get("since"):
+        told.append("another --since")
+    if scope.get("limit_tickets"):
+        told.append(f"--limit-tickets {scope['limit_tickets']}")
+    if scope.get("include_trash"):
+        told.append("the trash included")
+    return ", ".join(told) or "no option that narrows it"
+
+
+FIRST = 10
+"""Attachments of each kind that are named; the others are counted."""
+
+
+@dataclass(slots=True)
+class Found:
+    """Attachments of one kind: how many, their bytes, and the first of them."""
+
+    n: int = 0
+    bytes: int = 0
+    first: list[Entry] = field(default_factory=list)
+    before: list[Entry] = field(default_factory=list)
+    """What the first ones were in the plan, if they are other than that."""
+
+    def add(self, entry: Entry, before: Entry | None = None) -> None:
+        """Count one."""
+        self.n += 1
+        self.bytes += entry.size
+        if len(self.first) < FIRST:
+            self.first.append(entry)
+            if before is not None:
+                self.before.append(before)
+
+    def told(self) -> dict[str, object]:
+        """Give it as the record of a run keeps it."""
+        named = [_named(one) for one in self.first]
+        for one, before in zip(named, self.before, strict=False):
+            one["was"] = _named(before)
+        return {"attachments": self.n, "bytes": self.bytes, "first": named}
+
+
+@dataclass(slots=True)
+class Drift:
+    """How a helpdesk differs from a plan of it.
+
+    ``new`` was listed by the run and not by the plan, ``changed`` by both but with another ticket,
+    name or size (as it is now). ``vanished`` was in the plan and not listed any more; None when
+    the run did not list everything, and so cannot know.
+    """
+
+    new: Found = field(default_factory=Found)
+    changed: Found = field(default_factory=Found)
+    vanished: Found | None = field(default_factory=Found)
+
+    def told(self) -> dict[str, object]:
+        """Give it as the record of a run keeps it."""
+        return {
+            "new": self.new.told(),
+            "changed": self.changed.told(),
+            "vanished": self.vanished and self.vanished.told(),
+        }
+
+
+def compare(planned: Iterable[Entry], listed: Iterable[Entry], *, whole: bool) -> Drift:
+    """Compare what was planned with what was listed, both sorted by id, in one pass.
+
+    ``whole`` tells that the run listed everything: else nothing is said to have vanished.
+    """
+    drift = Drift(vanished=Found() if whole else None)
+    for then, now in _side_by_side(iter(planned), iter(listed)):
+        if now is None:
+            if drift.vanished is not None and then is not None:
+                drift.vanished.add(then)
+        elif then is None:
+            drift.new.add(now)
+        elif (then.ticket, then.name, then.size) != (now.ticket, now.name, now.size):
+            drift.changed.add(now, then)
+    return drift
+
+
+def changes(before: Entry, now: Entry) -> str:
+    """Say what an attachment was where it is not that any more."""
+    texts = [
+        f"ticket {before.ticket}" if before.ticket != now.ticket else "",
+        f"named {before.name}" if before.name != now.name else "",
+        f"{before.size:,} bytes, not {now.size:,}" if before.size != now.size else "",
+    ]
+    return ", ".join(filter(None, texts))
+
+
+def _named(entry: Entry) -> dict[str, object]:
+    return {"id": entry.id, "ticket": entry.ticket, "name": entry.name, "size": entry.size}
+
+
+def _side_by_side(
+    left: Iterator[Entry], right: Iterator[Entry]
+) -> Iterator[tuple[Entry | None, Entry | None]]:
+    """Pair the entries of one id; None stands for the one that is not there."""
+    then, now = next(left, None), next(right, None)
+    while then is not None or now is not None:
+        if now is None or (then is not None and then.id < now.id):
+            yield then, None
+            then = next(left, None)
+        elif then is None or now.id < then.id:
+            yield None, now
+            now = next(right, None)
+        else:
+            yield then, now
+            then, now = next(left, None), next(right, None)

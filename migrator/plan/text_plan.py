@@ -1,0 +1,160 @@
+"""The dry run as text: the most important first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from migrator.archive.records import Count, Group
+from migrator.plan.model import Fast, Pace, Plan
+from migrator.text import human_bytes, human_duration, shown
+
+GROUPS_SHOWN = 20
+
+
+def render(plan: Plan) -> Iterator[str]:
+    """Write the plan for people, in pieces."""
+    return (f"{line}\n" for line in _lines(plan))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    yield f"Dry run of {shown(plan.source)}: nothing was written"
+    yield from partial(plan)
+    yield ""
+    yield _expected(plan.pace)
+    yield f"Disk: {_disk(plan)}"
+    yield f"Requests: {_requests(plan)}"
+    yield ""
+    of = f"of {plan.tickets_total:,} " if plan.tickets_total is not None else ""
+    yield f"  {plan.tickets:>12,}  {'':>12}  {of}tickets looked at"
+    yield _line(plan.listed, "attachments listed")
+    yield _line(plan.stored, "already stored")
+    yield _line(plan.todo, "to fetch")
+    yield from ("", "What Tickiti will say to each file", *_verdicts(plan))
+    yield from _gaps(plan)
+    yield from _groups("By department", plan.departments)
+    yield from _groups("By type", plan.types)
+    yield from _groups("By year", plan.years)
+    yield from _groups("By size", [one for one in plan.sizes if one.n])
+    yield from _measured(plan.pace)
+
+
+def partial(plan: Plan) -> Iterator[str]:
+    """Tell first what makes this less than the whole truth."""
+    if plan.limits:
+        yield f"Part of the helpdesk: {'; '.join(plan.limits)}."
+    if plan.ended:
+        of = f" of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
+        yield f"NOT TO THE END: {shown(plan.ended)}. Only {plan.tickets:,}{of} tickets were seen."
+    if plan.unlisted or plan.short:
+        yield (
+            f"Not all could be seen: {plan.unlisted:,} tickets could not be listed, "
+            f"{plan.short:,} are counted by the source but not shown."
+        )
+    if plan.fast is not None:
+        yield from _fast(plan.fast)
+
+
+def _fast(fast: Fast) -> Iterator[str]:
+    if fast.fallback:
+        yield f"Everything was listed: {shown(fast.fallback)}."
+        return
+    yield (
+        f"ESTIMATE: only the {fast.marked:,} of {fast.tickets:,} tickets were listed that Kayako "
+        "marks as having attachments. The mark may be wrong."
+    )
+    if not fast.looked:
+        return
+    text = f"  {fast.found:,} of {fast.looked:,} others that were looked at had attachments"
+    if fast.missed:
+        text += f": about {fast.missed:,} attachments are not in these figures"
+    elif not fast.found:
+        text += f"; hardly more than {min(1.0, 3 / fast.looked):.0%} of all do"
+    yield f"{text}."
+
+
+def _expected(pace: Pace) -> str:
+    if pace.estimated_seconds is None:
+        return "No estimate: no attachment could be fetched as a sample."
+    spread = ""
+    if pace.low_seconds is not None and pace.high_seconds is not None:
+        low, high = human_duration(pace.low_seconds), human_duration(pace.high_seconds)
+        spread = f" ({low} to {high})" if low != high else ""
+    return (
+        f"Estimate: {human_duration(pace.estimated_seconds)}{spread} "
+        f"with {pace.concurrency} requests at once"
+    )
+
+
+def _disk(plan: Plan) -> str:
+    disk = plan.disk
+    how = "by names and sizes" if disk.method == "names" else f"by {disk.compared:,} compared pairs"
+    text = f"about {human_bytes(disk.deduped)} more for contents"
+    if disk.deduped != disk.plain:
+        text += f" ({human_bytes(disk.plain)} if equal files were kept twice; estimated {how})"
+    if disk.free is not None:
+        text += f", {human_bytes(disk.free)} are free"
+        if disk.free < disk.deduped:
+            text += ": NOT ENOUGH"
+    return text
+
+
+def _requests(plan: Plan) -> str:
+    asked = plan.requests
+    kinds = (("lists", asked.lists), ("attachments", asked.fetches), ("threads", asked.threads))
+    told = ", ".join([f"{asked.pages:,} pages", *(f"{n:,} {name}" for name, n in kinds if n)])
+    return f"{asked.total:,} ({told}); this dry run made {asked.made:,}"
+
+
+def _verdicts(plan: Plan) -> Iterator[str]:
+    found = plan.verdicts
+    yield _line(found.allow, "allowed")
+    yield _line(found.review, "review: someone must confirm (intent review_ok)")
+    yield _line(found.block, "blocked by a rule, see `migrator rule list`")
+    limit = human_bytes(found.max_download)
+    most = f"{found.max_attachment / 1e6:g} MB"
+    for count, text in (
+        (found.too_large, f"over {limit}, too large for one API download"),
+        (found.oversize, f"over {most}, the default limit for an attachment"),
+        (found.odd_name, "with a name that is odd or cannot be a file's everywhere"),
+        (found.no_extension, "without an extension"),
+        (found.empty, "empty"),
+    ):
+        if count.n:
+            yield _line(count, text)
+
+
+def _gaps(plan: Plan) -> Iterator[str]:
+    gaps = plan.gaps
+    if gaps.numbers:
+        first = ", ".join(map(str, gaps.first)) + (
+            ", ..." if gaps.numbers > len(gaps.first) else ""
+        )
+        yield ""
+        yield f"Without a number in [tickiti] ticket_numbers: {gaps.numbers:,} tickets: {first}"
+    if gaps.queues:
+        yield from _groups("Departments without a queue in [tickiti.queues]", gaps.queues)
+
+
+def _measured(pace: Pace) -> Iterator[str]:
+    rate = pace.list_requests / pace.list_seconds if pace.list_seconds else 0
+    yield ""
+    yield (
+        f"Measured: {pace.list_requests:,} lists at {rate:.1f} a second each connection, "
+        f"{pace.sampled:,} attachments ({human_bytes(pace.sampled_bytes)}) in "
+        f"{pace.sample_seconds:.1f} s of transfer"
+    )
+
+
+def _line(count: Count, text: str) -> str:
+    return f"  {count.n:>12,}  {human_bytes(count.bytes):>12}  {text}"
+
+
+def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
+    if not groups:
+        return
+    yield from ("", title)
+    for group in groups[:GROUPS_SHOWN]:
+        yield _line(Count(group.n, group.bytes), shown(group.title or group.key) or "(none)")
+    if rest := groups[GROUPS_SHOWN:]:
+        total = Count(sum(one.n for one in rest), sum(one.bytes for one in rest))
+        yield _line(total, f"({len(rest):,} others)")

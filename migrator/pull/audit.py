@@ -1,0 +1,310 @@
+"""What a sample allows to say of the whole: Clopper and Pearson's upper bound, computed exactly.
+
+Asking the source again for what we hold, and comparing its bytes with ours.
+
+The pull believed each reply for its own sake; the audit compares a sample with the live source,
+and reads our own files as well, so that a difference has an owner. Contents are hashed and
+dropped: nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from migrator.archive.records import Row, Verdict, Work
+from migrator.errors import Again, Interrupted, MigratorError, NotFound, SourceError
+from migrator.events import AttachmentAudited, Listener, Notice, Tick, ignore
+from migrator.pull.options import Stop
+from migrator.pull.protocols import Blobs, Source
+from migrator.pull.verify import fetch_anywhere
+from migrator.sources.base import Fetched, HashSink, in_pool
+
+CONFIDENCE = 0.95
+
+
+def upper_bound(found: int, asked: int, confidence: float = CONFIDENCE) -> float:
+    """Give the share that, with that confidence, is not reached in the whole.
+
+    ``found`` of the ``asked`` ones had the trait; 1.0 when all had, or none was asked. One-sided:
+    with a larger share, so few would be found with a probability below 1 - ``confidence``.
+    """
+    if found >= asked:
+        return 1.0
+    doubt = 1.0 - confidence
+    if not found:
+        return -math.expm1(math.log(doubt) / asked)
+    ways = [_log_choose(asked, k) for k in range(found + 1)]
+    low, high = found / asked, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        yes, no = math.log(middle), math.log1p(-middle)
+        at_most = math.fsum(
+            math.exp(way + k * yes + (asked - k) * no) for k, way in enumerate(ways)
+        )
+        low, high = (middle, high) if at_most > doubt else (low, middle)
+    return high
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def percent(share: float) -> str:
+    """Write a share with two significant digits, rounded up so that "fewer than" stays true."""
+    number = share * 100
+    places = max(0, 1 - math.floor(math.log10(number))) if number > 0 else 0
+    text = f"{math.ceil(round(number * 10**places, 6)) / 10**places:.{places}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+KEPT = 10_000
+"""How many findings of one kind are named; all of them are counted."""
+
+DRAIN = 30.0
+"""Seconds that requests in flight may go on after the first request to stop."""
+TICK = 5.0
+"""Seconds between two signs of life."""
+
+AGREED, DIFFER, VANISHED, UNASKED = "agreed", "differ", "vanished", "unasked"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one attachment of the sample; sizes in bytes, hashes in hexadecimal.
+
+    ``verdict`` compares the source with the ledger: agreed, differ, vanished (the source has no
+    such attachment or no bytes of it any more) or unasked (it did not answer). ``ours`` is what
+    reading our file has shown, ``ours_reason`` why it could not be read. ``again`` is the hash of
+    a second fetch, made when the first differs. ``reason`` is a sentence. Both reasons are empty
+    where there is nothing to say. ``received`` bytes came over the wire.
+    """
+
+    row: Row
+    verdict: str
+    ours: Verdict
+    sha256: str | None = None
+    size: int | None = None
+    again: str | None = None
+    reason: str = ""
+    received: int = 0
+    ours_reason: str = ""
+
+
+@dataclass(slots=True)
+class Findings:
+    """Findings of one kind: their number, and the first of them by id."""
+
+    n: int = 0
+    named: list[Finding] = field(default_factory=list)
+
+    def add(self, finding: Finding) -> None:
+        """Count one more, and remember it while there is room."""
+        self.n += 1
+        if len(self.named) < KEPT:
+            self.named.append(finding)
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What an audit came to; ``sample`` of ``population`` stored attachments were to be asked for.
+
+    ``worth`` is how large a sample would be that tells as much and has its share of everything;
+    None for ``sample`` itself. ``ours`` are attachments whose file in the archive is damaged or
+    lost, whatever the source says. ``bytes`` came over the wire. ``ended_by`` is what stopped it
+    before its end.
+    """
+
+    population: int
+    sample: int
+    worth: int | None = None
+    agreed: int = 0
+    differ: Findings = field(default_factory=Findings)
+    vanished: Findings = field(default_factory=Findings)
+    unasked: Findings = field(default_factory=Findings)
+    ours: Findings = field(default_factory=Findings)
+    bytes: int = 0
+    ended_by: MigratorError | None = None
+
+    @property
+    def compared(self) -> int:
+        """How many attachments the source sent, so that they could be compared."""
+        return self.agreed + self.differ.n
+
+    @property
+    def bound(self) -> float | None:
+        """The share of differing ones that is not reached in the whole, at 95 % confidence.
+
+        None where nothing was compared. The exact share where everything stored was.
+        """
+        if not self.compared:
+            return None
+        if self.compared >= self.population:
+            return self.differ.n / self.compared
+        worth = self.sample if self.worth is None else self.worth
+        return upper_bound(self.differ.n, max(1, self.compared * worth // max(1, self.sample)))
+
+    @property
+    def statement(self) -> str:
+        """What the sample allows to say, in one sentence."""
+        if self.bound is None:
+            return "Nothing was compared, so that nothing can be said."
+        found = f"{self.differ.n:,} of {self.compared:,} differ"
+        if self.compared >= self.population:
+            return f"{found}: that is everything that is stored."
+        if self.bound >= 1:
+            return f"{found}."
+        sure = f"{CONFIDENCE * 100:.0f} % confidence"
+        return f"{found}: with {sure} fewer than {percent(self.bound)} do."
+
+    @property
+    def exit_code(self) -> int:
+        """6 for a difference or damage, else what ended the audit, else 3 for gaps in it, else 0.
+
+        The worst news comes first, also of an audit that did not come to its end.
+        """
+        if self.differ.n or self.ours.n:
+            return 6
+        if self.ended_by is not None:
+            return self.ended_by.exit_code
+        return 3 if self.unasked.n else 0
+
+    def take(self, finding: Finding) -> None:
+        """Add one finding."""
+        self.bytes += finding.received
+        if finding.ours is not Verdict.OK:
+            self.ours.add(finding)
+        kinds = {DIFFER: self.differ, VANISHED: self.vanished, UNASKED: self.unasked}
+        if finding.verdict in kinds:
+            kinds[finding.verdict].add(finding)
+        else:
+            self.agreed += 1
+
+
+async def audit(
+    rows: Iterator[Row],
+    report: AuditReport,
+    source: Source,
+    blobs: Blobs,
+    *,
+    concurrency: int,
+    pool: Executor | None = None,
+    listener: Listener = ignore,
+    stop: Stop | None = None,
+) -> None:
+    """Fetch ``rows`` again, compare, and write into ``report`` what was found.
+
+    What ends an audit early (a source that refuses or is down, a request to stop) is told in
+    ``report.ended_by``, beside all that was found until then.
+    """
+    stop = stop or Stop()
+    examiner = _Examiner(source, blobs, pool)
+    try:  # a source that is not there at all is one finding, not one for each attachment
+        await source.departments()
+    except MigratorError as error:
+        report.ended_by = error
+        return
+
+    async def worker() -> None:
+        try:
+            for row in rows:
+                if stop.asked or report.ended_by is not None:
+                    return
+                finding = await examiner(row)
+                report.take(finding)
+                told = finding.verdict, finding.ours.value, finding.received, report.sample
+                listener(AttachmentAudited(row.id, row.ticket_id, *told))
+        except MigratorError as error:
+            report.ended_by = report.ended_by or error
+
+    async def crew() -> None:
+        await asyncio.gather(*(worker() for _ in range(concurrency)))
+
+    await _until_stopped(asyncio.create_task(crew()), listener, stop)
+    if stop.asked:
+        # What a stopped request says of itself is only the echo of that.
+        report.ended_by = Interrupted("interrupted; nothing was changed, an audit starts anew")
+    for findings in (report.differ, report.vanished, report.unasked, report.ours):
+        findings.named.sort(key=lambda finding: finding.row.id)
+
+
+async def _until_stopped(crew: asyncio.Task[None], listener: Listener, stop: Stop) -> None:
+    """Wait for the crew; once asked to stop, for what is in flight, and not for long."""
+    asked: asyncio.Task[Any] = asyncio.create_task(stop.soft.wait())
+    hard: asyncio.Task[Any] = asyncio.create_task(stop.hard.wait())
+    ticking = asyncio.create_task(_tick(listener))
+    everybody: set[asyncio.Task[Any]] = {crew, asked, hard, ticking}
+    try:
+        await asyncio.wait([crew, asked], return_when=asyncio.FIRST_COMPLETED)
+        if not crew.done():
+            listener(Notice("stopping: the requests in flight may finish; again: at once"))
+            await asyncio.wait([crew, hard], timeout=DRAIN, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in everybody:
+            task.cancel()
+        await asyncio.wait(everybody)
+    if not crew.cancelled():
+        crew.result()  # a bug is not kept quiet
+
+
+async def _tick(listener: Listener) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        listener(Tick())
+
+
+class _Examiner:
+    """Compares one attachment after the other."""
+
+    def __init__(self, source: Source, blobs: Blobs, pool: Executor | None) -> None:
+        self._source = source
+        self._blobs = blobs
+        self._pool = pool
+
+    async def __call__(self, row: Row) -> Finding:
+        """Fetch an attachment again and tell what was found; raises what nothing can follow."""
+        assert row.sha256 is not None  # noqa: S101 - only stored ones are drawn
+        assert row.size is not None  # noqa: S101
+        ours = await in_pool(self._pool, partial(self._blobs.examine, row.sha256, row.size))
+        return replace(await self._asked(row, ours.verdict), ours_reason=ours.reason)
+
+    async def _asked(self, row: Row, ours: Verdict) -> Finding:
+        try:
+            return await self._compare(row, ours)
+        except NotFound:
+            return Finding(row, VANISHED, ours, reason="the source has no such attachment any more")
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            return Finding(row, UNASKED, ours, reason=str(error))
+
+    async def _compare(self, row: Row, ours: Verdict) -> Finding:
+        first = await self._fetch(row)
+        sha256, size = first.sink.sha256, first.sink.size
+        if sha256 == row.sha256:
+            return Finding(row, AGREED, ours, sha256, size, received=size)
+        if not first.contents.present:
+            reason = "the source has lost its bytes: its reply is empty"
+            return Finding(row, VANISHED, ours, reason=reason)
+        again, received = None, size
+        with suppress(MigratorError):  # the first answer stands, also when we are stopped
+            second = await self._fetch(row)
+            again, received = second.sink.sha256, size + second.sink.size
+        if again is None:
+            reason = "asked again, the source did not answer"
+        elif again == sha256:
+            reason = "the source sends these other bytes, the same ones twice"
+        elif again == row.sha256:
+            reason = "asked again, the source sends our bytes: it does not answer steadily"
+        else:
+            reason = "the source sends other bytes each time: it does not answer steadily"
+        return Finding(row, DIFFER, ours, sha256, size, again, reason, received)
+
+    async def _fetch(self, row: Row) -> Fetched[HashSink]:
+        work = Work(row.id, row.ticket_id, row.declared_size, row.filename, row.attempts)
+        return await fetch_anywhere(self._source, work, HashSink)

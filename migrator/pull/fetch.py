@@ -1,0 +1,242 @@
+"""One attachment, from the source into the archive: what it takes to believe the bytes."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+from migrator.archive.records import Outcome, State, StoredBlob, Work
+from migrator.errors import Again, NotFound, SourceError, WrongTicket
+from migrator.pull.follow import ask_for
+from migrator.pull.protocols import Blobs, Source, Writer
+from migrator.sources.base import Contents, Fetched, in_pool
+
+NOTES = {
+    "changed_at_source": "the source lists this id as another file than it did before",
+    "other_reply": "the list names {listed}, the reply for it {named}, the same twice",
+    "size_mismatch": "the list names {wanted} bytes, the reply {declared}, and {size} come, "
+    "the same ones twice",
+    "odd_row": "its row in the list could not be read whole",
+    "odd_number": "a date or size in its row is no number, and is kept as 0",
+    "lenient_base64": "the base64 held characters that PHP ignores",
+    "repaired_name": "the name held bytes or characters that no name may hold and is kept cleaned",
+    "noise_around_xml": "text stood before or after the XML of the reply",
+}
+"""What the ledger says of a stored attachment, most serious first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What became of an attachment, and what it cost.
+
+    ``received`` counts the decoded bytes that came over the wire.
+    """
+
+    outcome: Outcome
+    received: int = 0
+    deduped: bool = False
+
+
+class Fetcher:
+    """Fetches attachments; each ends in a state, and none ends a run.
+
+    What does end a run is raised: a source that refuses us (SourceRefused), an archive that
+    cannot be written (ArchiveUnwritable).
+    """
+
+    def __init__(self, source: Source, blobs: Blobs, pool: Executor | None) -> None:
+        self._source = source
+        self._blobs = blobs
+        self._pool = pool
+
+    async def __call__(self, work: Work) -> Tried:
+        """Fetch one attachment, verify it, make it durable, and tell what to write down."""
+        try:
+            tried = await self._fetch(work)
+        except WrongTicket as error:
+            tried = await self._follow_merge(work, error)
+        except SourceError as error:
+            tried = Tried(_verdict(work, error))
+        return replace(tried, outcome=replace(tried.outcome, work=work))
+
+    async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Tried:
+        """Look where the ticket went; an attachment keeps its id when tickets are merged."""
+        try:
+            ticket, _ = await ask_for(self._source, work.ticket_id)
+        except NotFound:
+            return Tried(_verdict(work, refusal))
+        except SourceError as error:
+            return Tried(_verdict(work, error))
+        if ticket.id == work.ticket_id:
+            return Tried(_verdict(work, refusal))
+        try:
+            tried = await self._fetch(replace(work, ticket_id=ticket.id))
+        except SourceError as error:
+            return Tried(_verdict(work, error))
+        return replace(tried, outcome=replace(tried.outcome, ticket_id=ticket.id))
+
+    async def _fetch(self, work: Work) -> Tried:
+        fetched = await self._ask(work)
+        if _is_lost(fetched.contents, work):
+            # Asked twice: a share that was away for a moment looks like a file that is lost.
+            fetched.sink.abort()
+            second = await self._ask(work)
+            fetched = second._replace(attempts=fetched.attempts + second.attempts)
+        try:
+            return await self._judge(work, fetched)
+        finally:
+            fetched.sink.abort()
+
+    async def _ask(self, work: Work) -> Fetched[_Keeper]:
+        return await self._source.fetch(
+            work.ticket_id, work.id, lambda: _Keeper(self._blobs.writer(), work)
+        )
+
+    async def _judge(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
+        if _is_lost(fetched.contents, work):
+            return self._lost_at_source(work, fetched)
+        if not _contradictions(work, fetched.contents):
+            return await self._store(work, fetched)
+        return await self._second_opinion(work, fetched)
+
+    def _lost_at_source(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
+        declared = max(fetched.contents.attachment.filesize, work.declared_size)
+        detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
+        return Tried(
+            Outcome(
+                work.id,
+                State.MISSING,
+                "source_lost_file",
+                detail,
+                attempts=fetched.attempts,
+            )
+        )
+
+    async def _second_opinion(self, work: Work, first: Fetched[_Keeper]) -> Tried:
+        """Fetch again what is not what the list and the reply say it is.
+
+        Is it a bad row or a bad transfer? The declared size is that of creation, and old versions
+        wrote wrong ones; so bytes that come the same twice are what the source has.
+        """
+        second = await self._ask(work)
+        try:
+            attempts = first.attempts + second.attempts
+            received = first.contents.size
+            if not (found := _contradictions(work, second.contents)):
+                better = second._replace(attempts=attempts)
+                return await self._store(work, better, also_received=received)
+            if second.sink.sha256 == first.sink.sha256:
+                notes = (*found, *first.contents.notes, *second.contents.notes)
+                same = Fetched(replace(second.contents, notes=notes), first.sink, attempts)
+                return await self._store(work, same, also_received=received)
+            detail = (
+                f"two fetches gave different bytes ({first.contents.size:,} and "
+                f"{second.contents.size:,}), and neither is what the source says it is"
+            )
+            return Tried(
+                Outcome(work.id, State.FAILED, found[0], detail, attempts=attempts),
+                received=received + second.contents.size,
+            )
+        finally:
+            second.sink.abort()
+
+    async def _store(
+        self, work: Work, fetched: Fetched[_Keeper], *, also_received: int = 0
+    ) -> Tried:
+        blob = fetched.sink.blob
+        if blob is None:
+            blob = await in_pool(self._pool, fetched.sink.commit)
+        problem, detail = _note(work, fetched.contents)
+        return Tried(
+            Outcome(
+                work.id,
+                State.STORED,
+                problem,
+                detail,
+                sha256=blob.sha256,
+                size=blob.size,
+                mime_type=blob.mime_type,
+                attempts=fetched.attempts,
+                filename=fetched.contents.attachment.filename,
+            ),
+            received=fetched.contents.size + also_received,
+            deduped=blob.deduped,
+        )
+
+
+class _Keeper:
+    """Writes a blob, and makes it durable at once if it is as long as the source says."""
+
+    def __init__(self, writer: Writer, work: Work) -> None:
+        self._work = work
+        self.blob: StoredBlob | None = None
+        self.write = writer.write
+        self.commit = writer.commit
+        self.abort = writer.abort
+        self._writer = writer
+
+    @property
+    def sha256(self) -> str:
+        return self._writer.sha256
+
+    def finish(self, contents: Contents) -> None:
+        if not (_is_lost(contents, self._work) or _contradictions(self._work, contents)):
+            self.blob = self.commit()
+
+
+def _is_lost(contents: Contents, work: Work) -> bool:
+    """Tell whether a reply without contents stands for a file that was lost, not an empty one.
+
+    Where no size could be read, nothing says that it is empty.
+    """
+    unknown = "odd_number" in (*_codes(work), *contents.attachment.notes)
+    size = max(contents.attachment.filesize, work.declared_size)
+    return not contents.present and (size > 0 or unknown)
+
+
+def _contradictions(work: Work, contents: Contents) -> tuple[str, ...]:
+    """Compare what came with what the list and the reply say; give the codes of what differs.
+
+    A figure that could not be read contradicts nothing.
+    """
+    reply, listed = contents.attachment, _codes(work)
+    sizes = {contents.size}
+    if "odd_number" not in listed:
+        sizes.add(work.declared_size)
+    if "odd_number" not in reply.notes:
+        sizes.add(reply.filesize)
+    found = ("size_mismatch",) if len(sizes) > 1 else ()
+    read = not ({"odd_row", "repaired_name"} & {*listed, *reply.notes})
+    other = read and "" not in (work.filename, reply.filename) and work.filename != reply.filename
+    if other or (work.created_at and reply.created_at and work.created_at != reply.created_at):
+        found = ("other_reply", *found)
+    return found
+
+
+def _codes(work: Work) -> list[str]:
+    return work.problem.split(",") if work.problem else []
+
+
+def _note(work: Work, contents: Contents) -> tuple[str | None, str | None]:
+    found = {*contents.notes, *contents.attachment.notes, *_codes(work)}
+    notes = [note for note in NOTES if note in found]
+    if not notes:
+        return None, None
+    reply = contents.attachment
+    values = {
+        "wanted": f"{work.declared_size:,}",
+        "declared": f"{reply.filesize:,}",
+        "size": f"{contents.size:,}",
+        "listed": f"{work.filename!r} of {work.created_at}",
+        "named": f"{reply.filename!r} of {reply.created_at}",
+    }
+    texts = [NOTES[note].format_map(values) for note in notes]
+    return notes[0], "; ".join(texts)
+
+
+def _verdict(work: Work, error: SourceError) -> Outcome:
+    """Sort a failure: what stops the run is raised again, the rest is written down."""
+    if error.again is Again.STOP:
+        raise error
+    state = State.GONE if isinstance(error, NotFound) else State.FAILED
+    return Outcome(work.id, state, error.problem, str(error), attempts=error.attempts)

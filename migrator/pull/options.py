@@ -1,0 +1,278 @@
+"""Asking a run to end: first politely, then at once.
+
+What a run is asked to do and what it comes to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from migrator.archive.records import Count, State, Work
+from migrator.errors import Interrupted, MigratorError
+from migrator.plan.plan_file import Drift, PlanFile
+from migrator.pull.fetch import Tried
+from migrator.pull.walk import Scope, Unreadable
+from migrator.report.verdict import OPEN, Verdict
+
+
+class Stop:
+    """Set by a signal, watched by the run.
+
+    After ``ask`` no new request starts and those in flight may finish; after a second ``ask``
+    they are dropped. Nothing that is already in the archive is touched by either.
+    """
+
+    def __init__(self) -> None:
+        self.soft = asyncio.Event()
+        self.hard = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask once more."""
+        if self.soft.is_set():
+            self.hard.set()
+        self.soft.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run should come to its end."""
+        return self.soft.is_set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, unless asked to stop: then raise Interrupted.
+
+        The pauses between two tries use this, so that stopping never waits for a slow server's
+        Retry-After.
+        """
+        try:
+            await asyncio.wait_for(self.soft.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Interrupted("interrupted; progress is saved, the same command goes on from here")
+
+
+Fetch = Callable[[Work], Awaitable[Tried | None]]
+"""Fetches one attachment; None leaves it as it is (a dry run does not fetch everything)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionLimit:
+    """How many deletions one pass may believe: both bounds must be passed to stop it.
+
+    ``share`` is a fraction of what is stored, ``floor`` a number of attachments.
+    """
+
+    share: float = 0.05
+    floor: int = 20
+    accept: bool = False
+
+    def forbids(self, deleted: int, stored: int) -> bool:
+        """Tell whether so many deletions look like a fault of the list, not like work."""
+        return not self.accept and deleted > self.floor and deleted > self.share * stored
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLimit:
+    """How many attachments one pass may list as other files than those that we hold.
+
+    More than ``few`` stop it when they are more than ``share`` of those that were listed again,
+    more than ``most`` always.
+    """
+
+    few: int = 5
+    share: float = 0.05
+    most: int = 100
+    accept: bool = False
+
+    def forbids(self, changed: int, seen: int) -> bool:
+        """Tell whether so many changes of ``seen`` look like another helpdesk."""
+        many = changed > self.most or (changed > self.few and changed > self.share * seen)
+        return many and not self.accept
+
+
+MOST_DEBTS = 1000
+"""Tickets that could not be listed, as many as the record of a run names for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What an incremental pass looks at.
+
+    All tickets with a last activity of ``floor`` or later (the source's seconds), and ``owed``:
+    those that the passes before it could not list. ``unreadable`` are rows of the list of the
+    last whole pass that nobody could read; only the next whole pass can tell more of them.
+    """
+
+    floor: int
+    owed: tuple[int, ...] = ()
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
+MOST_GAPS = 1000
+"""Ticket ids in no list that are asked for unless more is wanted: each costs a light request."""
+
+LARGEST_PAGE = 1000
+"""Tickets in one page of a second or third look."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run goes about it.
+
+    ``source_name`` is the address without credentials, for the records. ``drain`` is how long
+    requests in flight may go on after the first request to stop, in seconds. ``looks`` is how
+    often at most the walk is repeated until nothing moves any more.
+    With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
+    keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
+    attachments: enough for an estimate, never for a pull. What is listed is compared with ``plan``.
+    Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
+    ``moved`` declares that the helpdesk of the archive has another address now.
+    """
+
+    source_name: str
+    kind: str = "run"
+    scope: Scope = field(default_factory=Scope)
+    page_size: int = 100
+    concurrency: int = 8
+    recheck: bool = False
+    deletions: DeletionLimit = field(default_factory=DeletionLimit)
+    changes: ChangeLimit = field(default_factory=ChangeLimit)
+    moved: bool = False
+    drain: float = 30.0
+    looks: int = 3
+    increment: Increment | None = None
+    posts: bool = False
+    fast: bool = False
+    plan: PlanFile | None = None
+    most_gaps: int | None = MOST_GAPS
+
+    def page_of(self, look: int) -> int:
+        """Give the tickets in one page of a look, the first of which is 0.
+
+        Later looks take larger ones: they cost fewer requests and leave less to move between.
+        """
+        return min(self.page_size << 2 * look, LARGEST_PAGE)
+
+
+@dataclass(slots=True)
+class Timing:
+    """How long calls of one kind took: their number, seconds and decoded bytes."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+
+    def add(self, started: float, size: int = 0) -> None:
+        """Count one call that started at ``started`` (monotonic seconds)."""
+        self.calls += 1
+        self.seconds += time.monotonic() - started
+        self.bytes += size
+
+
+@dataclass(slots=True)
+class Previewed:
+    """How a fast look went.
+
+    ``marked`` of ``tickets`` are sorted to the front as having attachments, as far as ``probes``
+    can tell. ``looked`` tickets behind them were listed all the same: ``found`` of them had
+    attachments, ``files`` in sum; ``behind`` were passed over. ``fallback`` tells why everything
+    was listed after all, "" if not.
+    """
+
+    tickets: int = 0
+    marked: int = 0
+    probes: int = 0
+    behind: int = 0
+    looked: int = 0
+    found: int = 0
+    files: int = 0
+    fallback: str = ""
+
+    @property
+    def missed(self) -> int:
+        """Estimate how many attachments the tickets have that were passed over."""
+        return round(self.files / self.looked * self.behind) if self.looked else 0
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run came to.
+
+    ``started`` is when it began by our own clock. ``unlisted`` maps tickets whose attachments
+    could not be listed to the reason; ``unreadable`` holds rows of the ticket list that the
+    source could not render. ``short`` is how many tickets the source counts beyond those it
+    listed. ``ended_by`` is what stopped the run before its end, if anything did. ``watermark``
+    is the last activity (the source's seconds) up to which the walk went through everything;
+    None when it did not. ``threads`` counts the tickets whose posts were read, and
+    ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
+    again, and no attachment depends on it. ``total`` is how many tickets the source counts in
+    scope, ``helpdesk_tickets`` how many it counts in all, None where it cannot. ``unasked`` ids
+    are in no list and were not asked for. ``drift`` is what differs from the plan of the run, if
+    it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that were
+    listed as other files than those that we hold, ``again`` counts those that were listed as they
+    were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of the
+    archive after it.
+    """
+
+    run_id: int = 0
+    started: int = 0
+    counts: dict[State, Count] = field(default_factory=dict)
+    tickets: int = 0
+    unlisted: dict[int, str] = field(default_factory=dict)
+    unreadable: Unreadable = field(default_factory=Unreadable)
+    short: int = 0
+    deleted: int = 0
+    again: int = 0
+    changed: set[int] = field(default_factory=set)
+    contradicted: bool = False
+    ended_by: MigratorError | None = None
+    watermark: int | None = None
+    threads: int = 0
+    threads_missing: dict[int, str] = field(default_factory=dict)
+    total: int | None = None
+    helpdesk_tickets: int | None = None
+    unasked: int = 0
+    drift: Drift | None = None
+    preview: Previewed | None = None
+    verdict: Verdict | None = None
+    seconds: float = 0.0
+    lists: Timing = field(default_factory=Timing)
+    fetches: Timing = field(default_factory=Timing)
+
+    @property
+    def proven(self) -> bool:
+        """Whether every ticket that the source counts was listed with its attachments."""
+        return not (self.unlisted or self.unreadable or self.short)
+
+    @property
+    def exit_code(self) -> int:
+        """What ended the run early, else what may be said of the archive after it."""
+        if self.ended_by is not None:
+            return self.ended_by.exit_code
+        return self.verdict.exit_code if self.verdict is not None else OPEN
+
+    def summary(self) -> dict[str, object]:
+        """Give what the ledger keeps of a run, beside its exit code."""
+        drift = {"drift": self.drift.told()} if self.drift is not None else {}
+        return {
+            "tickets": self.tickets,
+            "unlisted": _first(self.unlisted),
+            "unreadable": _first(self.unreadable),
+            "short": self.short,
+            "deleted": self.deleted,
+            "changed": sorted(self.changed)[:MOST_DEBTS],
+            "contradicted": self.contradicted,
+            "threads": self.threads,
+            "threads_missing": _first(self.threads_missing),
+            "helpdesk_tickets": self.helpdesk_tickets,
+            "unasked_ids": self.unasked,
+            "ended_by": str(self.ended_by) if self.ended_by else None,
+            "seconds": round(self.seconds, 3),
+            **drift,
+        }
+
+
+def _first(gaps: dict[int, str]) -> dict[str, str]:
+    return {str(key): gaps[key] for key in sorted(gaps)[:MOST_DEBTS]}

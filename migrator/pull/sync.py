@@ -1,0 +1,180 @@
+"""What a sync has to look at, and how far it has come.
+
+A whole pass lists the attachments of every ticket. Between two of them a sync looks only at
+tickets that were active since; attachments that arrive without any activity, merges and deletions
+are for the next whole pass to find.
+
+Syncing again and again, through everything that passes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from migrator.archive.records import Mark, RunInfo
+from migrator.errors import ArchiveBusy, Interrupted, MigratorError, SourceError, SourceRefused
+from migrator.pull.options import MOST_DEBTS, Increment, RunOptions, RunResult, Stop
+from migrator.pull.protocols import Ledger
+
+WATERMARK = "watermark"
+WHOLE = "full_pass"
+SUCCESS = "success"
+
+GAPS_WAIT = 86_400.0
+"""Seconds after which a whole pass that left gaps is repeated, if it is not due before."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """How syncs go about it; durations in seconds.
+
+    ``margin`` is how far behind the watermark a sync looks back: Kayako stamps a ticket with the
+    time when a request began, and its attachments may appear a good while later.
+    """
+
+    margin: float = 3600.0
+    full_pass_every: float = 7 * 86_400.0
+    full: bool = False
+
+
+class Plan(NamedTuple):
+    """What the next sync does: an increment, or with None a whole pass, and ``why``."""
+
+    increment: Increment | None
+    why: str
+
+
+def plan(ledger: Ledger, run: RunOptions, sync: SyncOptions, *, now: int) -> Plan:
+    """Decide whether the next sync must look at everything.
+
+    When in doubt it does: that costs work, where the other mistake would hide files.
+    """
+    watermark, full_pass = ledger.mark(WATERMARK), ledger.mark(WHOLE)
+    if sync.full:
+        return Plan(None, "asked for")
+    if watermark is None or full_pass is None:
+        return Plan(None, "there was none yet")
+    last = ledger.run(full_pass.run_id)
+    if (why := _doubt(watermark, full_pass, last, run, now)) is not None:
+        return Plan(None, why)
+    gaps = bool(last is not None and _gaps(last))
+    every = min(sync.full_pass_every, GAPS_WAIT) if gaps else sync.full_pass_every
+    if now - full_pass.value >= every:
+        return Plan(None, "the last one left gaps" if gaps else "it is due")
+    return Plan(_increment(ledger, watermark, math.ceil(sync.margin)), "")
+
+
+def _doubt(
+    watermark: Mark, full_pass: Mark, last: RunInfo | None, run: RunOptions, now: int
+) -> str | None:
+    """Tell why what is known of the last passes is not to be relied on."""
+    if now < full_pass.value or now < watermark.value:
+        return "our clock was set back"
+    if last is None or last.source != run.source_name:
+        return "the helpdesk has another address"
+    if run.scope.include_trash and not last.scope.get("include_trash"):
+        return "the trash is included now"
+    return None
+
+
+def _increment(ledger: Ledger, watermark: Mark, margin: int) -> Increment:
+    run = ledger.run(watermark.run_id)
+    summary: Mapping[str, object] = (run.summary if run else None) or {}
+    return Increment(
+        watermark.value - margin,
+        owed=tuple(int(key) for key in _named(summary, "unlisted")),
+        unreadable={int(key): text for key, text in _named(summary, "unreadable").items()},
+    )
+
+
+def _gaps(run: RunInfo) -> bool:
+    summary = run.summary or {}
+    return bool(_named(summary, "unlisted") or _named(summary, "unreadable"))
+
+
+def _named(summary: Mapping[str, object], kind: str) -> dict[str, str]:
+    found = summary.get(kind)
+    return found if isinstance(found, dict) else {}
+
+
+def set_marks(ledger: Ledger, result: RunResult, options: RunOptions, now: int) -> None:
+    """Note how far a pass has come that ended by itself.
+
+    What it could not list is named in the record of its run, so that the next one asks again; a
+    pass with more of that, or one that did not walk to its end, moves no mark. An incremental
+    pass never takes the watermark back.
+    """
+    if result.ended_by is not None or not options.scope.whole:
+        return
+    if result.watermark is not None and len(result.unlisted) <= MOST_DEBTS:
+        value = result.watermark
+        if options.increment is None:
+            ledger.set_mark(WHOLE, result.started, run_id=result.run_id)
+        elif (old := ledger.mark(WATERMARK)) is not None:
+            value = max(value, old.value)
+        ledger.set_mark(WATERMARK, value, run_id=result.run_id)
+    if result.proven:
+        ledger.set_mark(SUCCESS, now, run_id=result.run_id)
+
+
+JITTER = 0.1
+"""How far a pause differs from what was asked, as a fraction: many clocks strike at full hours."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Tell(Protocol):
+    """Says a sentence to the user; ``level`` is info or warning."""
+
+    def __call__(self, text: str, level: str = "info") -> None:
+        """Say it."""
+
+
+async def repeat(
+    sync: Callable[[int], Awaitable[RunResult]],
+    *,
+    every: float,
+    stop: Stop,
+    tell: Tell,
+    sleep: Sleep | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    spread: Callable[[float, float], float] = random.uniform,
+) -> None:
+    """Call ``sync`` with the number of the round (0 is the first), about ``every`` seconds.
+
+    A source that is out and an archive that another run holds are told and waited for; returns
+    when asked to stop between two rounds. Raises what no waiting helps against: errors of the
+    archive, the safety limit, in the first round also a busy archive and a source that refuses
+    our keys, and Interrupted when a round was stopped.
+    """
+    sleep = sleep or stop.sleep
+    number = 0
+    while True:
+        began = clock()
+        try:
+            result = await sync(number)
+            if result.ended_by is not None:
+                raise result.ended_by
+        except MigratorError as error:
+            if not _passes(error, first=number == 0):
+                raise
+            tell(f"round {number + 1}: {error}", "warning")
+        pause = every * spread(1 - JITTER, 1 + JITTER)
+        left = max(pause - (clock() - began), every * JITTER)
+        tell(f"the next sync begins in {round(left)} s")
+        try:
+            await sleep(left)
+        except Interrupted:
+            return
+        number += 1
+
+
+def _passes(error: MigratorError, *, first: bool) -> bool:
+    if isinstance(error, ArchiveBusy | SourceRefused):
+        return not first
+    return isinstance(error, SourceError)

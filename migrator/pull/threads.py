@@ -1,0 +1,186 @@
+"""What the source tells, as the archive keeps it.
+
+Keeping what people wrote: the header and the posts of every ticket.
+
+One request for a ticket, made when its posts were never read, when it was active since, or when an
+attachment names a post that we do not have. Attachments come first: what goes wrong here fails
+none of them, and is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from migrator.archive.records import Listed, PostRow, StatusRow, TicketRow
+from migrator.errors import Again, Interrupted, NotFound, SourceError, UnexpectedReply
+from migrator.events import Notice
+from migrator.pull.follow import ask_for
+from migrator.sources.base import Attachment, Post, Ticket, TicketStatus
+
+if TYPE_CHECKING:
+    from migrator.pull.workers import Duty
+
+STAFF = 1
+"""The creator of a post that the staff wrote."""
+
+ODD = ("odd_row", "odd_number", "repaired_name")
+"""Notes of a row in a list that the ledger keeps, most serious first."""
+
+
+def listed_of(attachment: Attachment) -> Listed:
+    """Give an attachment of a list as the archive keeps it."""
+    return Listed(
+        attachment.id,
+        attachment.ticket_id,
+        attachment.post_id,
+        attachment.filename,
+        attachment.filetype,
+        attachment.filesize,
+        attachment.created_at,
+        ",".join(note for note in ODD if note in attachment.notes) or None,
+    )
+
+
+def row_of(ticket: Ticket) -> TicketRow:
+    """Give a ticket as the archive keeps it."""
+    return TicketRow(
+        ticket.id,
+        ticket.department_id,
+        ticket.display_id,
+        ticket.subject,
+        ticket.created_at,
+        ticket.last_activity,
+        ticket.status_id,
+        ticket.full_name,
+        ticket.email,
+        ticket.owner_name,
+    )
+
+
+def post_of(post: Post) -> PostRow:
+    """Give a post as the archive keeps it."""
+    return PostRow(
+        post.id,
+        post.created_at,
+        post.full_name,
+        post.email,
+        post.creator == STAFF,
+        post.is_private,
+        post.is_html,
+        post.text,
+        ",".join(post.notes) or None,
+    )
+
+
+BATCH = 500
+"""Tickets whose posts are waiting, as many as are asked of the archive at once."""
+
+UNREAD = -1
+"""The last activity of no ticket: posts that were read for it are read again."""
+
+MOST_FAILURES = 100
+"""Threads that may fail one after the other; then the run reads no more of them."""
+
+
+class ThreadReader:
+    """Reads threads for a run that is asked to keep posts; ``listed`` has its tickets so far."""
+
+    def __init__(self, duty: Duty, listed: Mapping[int, int]) -> None:
+        self._duty = duty
+        self._listed = listed
+        self._failures = 0
+
+    async def put_statuses(self, statuses: list[TicketStatus]) -> None:
+        """Keep the statuses that headers refer to."""
+        rows = [StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses]
+        await self._duty.recorder.do(partial(self._duty.threads.put_statuses, rows))
+
+    async def read(self, ticket_id: int) -> bool:
+        """Read the thread of a ticket whose attachments were just listed, if it is to be read.
+
+        Tells whether a post says that it has attachments.
+        """
+        duty = self._duty
+        if self._ended:
+            return False
+        activity = await duty.recorder.do(partial(duty.threads.unread_activity, ticket_id))
+        return activity is not None and await self._read(ticket_id, activity)
+
+    async def catch_up(self) -> None:
+        """Read every thread that is still to be read: failed before, or never asked for."""
+        duty, after = self._duty, 0
+        while not self._ended:
+            batch = await duty.recorder.do(partial(duty.threads.unread, after=after, limit=BATCH))
+            if not batch:
+                return
+            if not after and len(batch) == BATCH:
+                waiting = await duty.recorder.do(duty.threads.count_unread)
+                duty.listener(Notice(f"reading the posts of {waiting:,} tickets"))
+            todo = iter([one for one in batch if one[0] not in duty.result.threads_missing])
+            async with asyncio.TaskGroup() as group:
+                for _ in range(duty.options.concurrency):
+                    group.create_task(self._work(todo))
+            after = batch[-1][0]
+
+    @property
+    def _ended(self) -> bool:
+        duty = self._duty
+        return duty.stop.asked or not duty.options.posts or self._failures >= MOST_FAILURES
+
+    async def _work(self, todo: Iterator[tuple[int, int]]) -> None:
+        for ticket_id, activity in todo:
+            if self._ended:
+                return
+            try:
+                await self._read(ticket_id, activity)
+            except Interrupted:
+                return  # asked to stop between two tries: the thread is read next time
+
+    async def _read(self, ticket_id: int, activity: int) -> bool:
+        """Read one thread, for the last activity that the ledger knows of its ticket.
+
+        Tells whether a post says that it has attachments.
+
+        A later one in the reply is left for the list to tell: then the thread is read once more.
+        """
+        duty = self._duty
+        do, threads, run_id = duty.recorder.do, duty.threads, duty.result.run_id
+        try:
+            ticket, problem = await ask_for(duty.source, ticket_id)
+            if ticket.id != ticket_id and ticket_id in self._listed:
+                raise UnexpectedReply(
+                    f"the source answers ticket {ticket_id}, which it has just listed, as ticket "
+                    f"{ticket.id}"
+                )
+        except NotFound:  # whether it is deleted is for others to judge
+            await do(partial(threads.skip, run_id, ticket_id, activity=activity))
+            self._failures = 0
+            return False
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            self._missed(ticket_id, error)
+            return False
+        row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
+        if ticket.id != ticket_id:
+            activity = ticket.last_activity
+            await do(partial(duty.ledger.put_ticket, row))
+            await do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+        if problem is not None:  # what could be read is kept, and asked for again by the next run
+            await do(partial(threads.put, run_id, row, posts, activity=UNREAD))
+            self._missed(ticket_id, problem)
+            return any(post.has_attachments for post in ticket.posts)
+        await do(partial(threads.put, run_id, row, posts, activity=activity))
+        duty.result.threads += 1
+        self._failures = 0
+        return any(post.has_attachments for post in ticket.posts)
+
+    def _missed(self, ticket_id: int, error: SourceError) -> None:
+        self._duty.result.threads_missing[ticket_id] = str(error)
+        self._failures += 1
+        if self._failures == MOST_FAILURES:
+            text = f"no posts could be read of {MOST_FAILURES:,} tickets in a row: the next run may"
+            self._duty.listener(Notice(text, "warning"))

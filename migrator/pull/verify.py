@@ -1,0 +1,311 @@
+"""Reading every blob again: what is damaged, lost or nobody's, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from migrator.archive.records import Examined, Verdict, Work
+from migrator.errors import (
+    Again,
+    ArchiveUnwritable,
+    Interrupted,
+    SafetyLimit,
+    SourceError,
+    WrongTicket,
+)
+from migrator.events import BlobChecked, Listener, Notice, ignore
+from migrator.pull.options import Stop
+from migrator.pull.protocols import Archive, Source
+from migrator.sources.base import Fetched, FetchSink, in_pool
+
+S = TypeVar("S", bound=FetchSink)
+
+AT_ONCE = 4
+"""Blobs read at the same time: enough to keep a disk busy, few enough not to thrash it."""
+
+
+MOST_ORPHANS = 20
+"""So many orphaned blobs may be pruned whatever their share is."""
+ORPHANED_SHARE = 0.05
+"""More blobs than this share of those that rows refer to are not taken for waste."""
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What reading again has shown; ``damaged``, ``lost`` and ``repaired`` are hashes.
+
+    ``unreadable`` tells why a damaged one could not be read at all, by its hash, and why a
+    directory could not be listed, by its path. ``unused`` counts blobs that the ledger knows and
+    no attachment has.
+    ``orphaned`` are files in the blob store that no row refers to, relative to the archive;
+    they are looked for only when everything is read. ``unrepaired`` tells per hash why not.
+    ``prunable`` and ``pruned`` are orphans and their sizes in bytes, ``kept`` tells per orphan
+    why it stays.
+    """
+
+    checked: int = 0
+    bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    unrepaired: dict[str, str] = field(default_factory=dict)
+    prunable: dict[str, int] = field(default_factory=dict)
+    pruned: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unused: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every blob read is whole (or is again), 6 when one is not."""
+        bad = {*self.damaged, *self.lost, *self.unreadable}
+        return 6 if bad - set(self.repaired) else 0
+
+    def take(self, sha256: str, size: int, found: Examined) -> None:
+        """Count one blob."""
+        self.checked += 1
+        if found.verdict is Verdict.OK:
+            self.bytes += size
+            return
+        (self.damaged if found.verdict is Verdict.DAMAGED else self.lost).append(sha256)
+        if found.reason:
+            self.unreadable[sha256] = found.reason
+
+
+async def verify(
+    archive: Archive,
+    *,
+    root: Path,
+    share: float = 1.0,
+    pool: Executor | None = None,
+    listener: Listener = ignore,
+    stop: Stop | None = None,
+    seed: int | None = None,
+) -> VerifyReport:
+    """Read blobs again and compare them with their names; with ``share`` below 1 a sample.
+
+    The checkpoint comes first: nothing is said of blobs by one that is damaged. Raises
+    ArchiveDamaged when it is, and Interrupted when asked to stop before the end.
+    """
+    stop = stop or Stop()
+    report = VerifyReport()
+    await in_pool(pool, archive.ledger.self_check)
+    report.unused = await in_pool(pool, archive.ledger.unused_blobs)
+    total = round(archive.ledger.unique_bytes()[0] * min(share, 1.0))
+    todo = _sample(archive.ledger.expected_blobs(), share, seed)
+
+    async def reader() -> None:
+        for sha256, size in todo:
+            if stop.asked:
+                return
+            found = await in_pool(pool, partial(archive.blobs.examine, sha256, size))
+            report.take(sha256, size, found)
+            listener(BlobChecked(sha256, size, found.verdict.value, total))
+
+    await asyncio.gather(*(reader() for _ in range(AT_ONCE)))
+    if stop.asked:
+        raise Interrupted("interrupted; nothing was changed, `migrator verify` starts anew")
+    if share >= 1:
+        report.orphaned = await in_pool(pool, partial(_orphans, archive, root, report.unreadable))
+    report.damaged.sort()
+    report.lost.sort()
+    return report
+
+
+def _sample(
+    blobs: Iterator[tuple[str, int]], share: float, seed: int | None
+) -> Iterator[tuple[str, int]]:
+    """Give each blob with the same probability, in their order."""
+    dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    return (blob for blob in blobs if share >= 1 or dice.random() < share)
+
+
+def _orphans(archive: Archive, root: Path, unreadable: dict[str, str]) -> list[str]:
+    """Name the files that no row refers to; notes the directories that cannot be listed."""
+
+    def note(folder: Path, reason: str) -> None:
+        unreadable[str(folder.relative_to(root))] = f"it cannot be read: {reason}"
+
+    found = [path for path in archive.blobs.scan(note) if not _wanted(archive, path)]
+    # Only these are few enough to be looked for without the help of an index.
+    blobs = {path.name for path in found if archive.blobs.kind(path) == "blob"}
+    referred = archive.ledger.referred(blobs) if blobs else set()
+    return sorted(
+        str(path.relative_to(root))
+        for path in found
+        if not (path.name in referred and archive.blobs.kind(path) == "blob")
+    )
+
+
+def _wanted(archive: Archive, path: Path) -> bool:
+    return archive.blobs.kind(path) == "blob" and archive.ledger.refers_to(path.name)
+
+
+async def prune(
+    archive: Archive,
+    report: VerifyReport,
+    *,
+    root: Path,
+    sure: bool,
+    accept: bool = False,
+    pool: Executor | None = None,
+    stop: Stop | None = None,
+) -> None:
+    """Remove the orphans that verify found, or with ``sure`` off only say what would go.
+
+    The caller holds the run lock. Whoever writes blobs, or rows that refer to them, holds it as
+    well, so that an orphan is nobody's for as long as we look at it, however young it is; the
+    row of a blob is looked for again right before it goes all the same. What cannot be removed
+    stays and is told, and the others go. Raises ArchiveDamaged when the checkpoint is,
+    SafetyLimit when there are so many that it is likelier the wrong one, unless ``accept`` says
+    that it is not (nothing is removed then), ArchiveUnwritable at the end when something could
+    not be removed, and Interrupted when asked to stop.
+    """
+    stop = stop or Stop()
+    await in_pool(pool, archive.ledger.self_check)
+    judge = await in_pool(pool, partial(_Judge, archive, report))
+    doomed = []
+    for name in report.orphaned:
+        if (reason := await in_pool(pool, partial(judge, root / name))) is None:
+            doomed.append(name)
+        else:
+            report.kept[name] = reason
+    if not accept:
+        _see_limit(archive, [root / name for name in doomed])
+    failed: ArchiveUnwritable | None = None
+    for name in doomed:
+        if stop.asked:
+            raise Interrupted("interrupted; what was removed is gone, run it again for the rest")
+        path = root / name
+        if not sure:
+            with suppress(OSError):  # it went by itself
+                report.prunable[name] = path.lstat().st_size
+        elif await in_pool(pool, partial(_wanted, archive, path)):
+            report.kept[name] = "a row refers to it by now"
+        else:
+            try:
+                report.pruned[name] = await in_pool(pool, partial(archive.blobs.remove, path))
+            except ArchiveUnwritable as error:
+                failed = failed or error
+                report.kept[name] = "it cannot be removed"
+    if failed is not None:
+        raise failed
+
+
+def _see_limit(archive: Archive, doomed: list[Path]) -> None:
+    blobs = sum(archive.blobs.kind(path) == "blob" for path in doomed)
+    referred, _ = archive.ledger.unique_bytes()
+    if blobs <= max(MOST_ORPHANS, ORPHANED_SHARE * referred):
+        return
+    raise SafetyLimit(
+        f"{blobs:,} stored files are in no row of the ledger, which knows {referred:,}. It is "
+        "likelier that the checkpoint is older than the files, or emptied, than that all these are "
+        "waste: nothing was removed. Bring the checkpoint back from a backup; if it is the right "
+        "one, --accept-orphans goes on."
+    )
+
+
+class _Judge:
+    """Tells why an orphan is not to be removed."""
+
+    def __init__(self, archive: Archive, report: VerifyReport) -> None:
+        self._archive = archive
+        self._damaged = bool(report.exit_code)
+        self._killed = archive.ledger.unfinished_run() is not None
+        self._knows_none = archive.ledger.unique_bytes()[0] == 0
+
+    def __call__(self, path: Path) -> str | None:
+        """Give the reason; None if it is worthless."""
+        kind = self._archive.blobs.kind(path)
+        reasons = {
+            "it is not a file of this tool": kind is None or not _is_file(path),
+            "a row refers to it by now": _wanted(self._archive, path),
+            "files are damaged or lost, and it may be of use: `migrator verify --repair` first": (
+                self._damaged
+            ),
+            "the last run was killed, and the next one may want it: `migrator run` first": (
+                kind == "blob" and self._killed
+            ),
+            "the ledger knows no file at all: is it the one of these blobs?": (
+                kind == "blob" and self._knows_none
+            ),
+        }
+        return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(path.lstat().st_mode)
+    return False
+
+
+async def repair(
+    archive: Archive,
+    source: Source,
+    report: VerifyReport,
+    *,
+    pool: Executor | None = None,
+    listener: Listener = ignore,
+    stop: Stop | None = None,
+) -> None:
+    """Fetch damaged and lost blobs again; the report tells which came back.
+
+    The expected hash is never edited: other bytes than those that were stored once are not a
+    repair, and are told. Raises SourceRefused and ArchiveUnwritable.
+    """
+    stop = stop or Stop()
+    for sha256 in [*report.damaged, *report.lost]:
+        if stop.asked:
+            raise Interrupted("interrupted; what was repaired stays, run it again for the rest")
+        reason = await _restore(archive, source, sha256, pool)
+        if reason is None:
+            report.repaired.append(sha256)
+        else:
+            report.unrepaired[sha256] = reason
+            listener(Notice(f"{sha256[:12]}… cannot be repaired: {reason}", "warning"))
+
+
+async def _restore(
+    archive: Archive, source: Source, sha256: str, pool: Executor | None
+) -> str | None:
+    """Get one blob back from any attachment that had these bytes; else give the reason."""
+    if (blocked := await in_pool(pool, partial(archive.blobs.blocked, sha256))) is not None:
+        return blocked
+    works = await in_pool(pool, lambda: archive.ledger.attachments_of_blob(sha256))
+    reason = "no attachment refers to it"
+    for work in works:
+        try:
+            fetched = await fetch_anywhere(source, work, archive.blobs.writer)
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            reason = str(error)
+            continue
+        try:
+            if fetched.sink.sha256 == sha256:
+                await in_pool(pool, fetched.sink.commit)
+                return None
+            what = "other bytes" if fetched.contents.present else "no bytes"
+            reason = f"the source now sends {what} for attachment {work.id}"
+        finally:
+            fetched.sink.abort()
+    return reason
+
+
+async def fetch_anywhere(source: Source, work: Work, make_sink: Callable[[], S]) -> Fetched[S]:
+    """Fetch an attachment from its ticket, or from the one that ticket was merged into."""
+    try:
+        return await source.fetch(work.ticket_id, work.id, make_sink)
+    except WrongTicket:
+        ticket = await source.ticket(work.ticket_id)
+        return await source.fetch(ticket.id, work.id, make_sink)

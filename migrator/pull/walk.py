@@ -1,0 +1,599 @@
+"""Two questions at once, where neither needs the answer to the other.
+
+Walking all tickets of a helpdesk, page by page, while people work in it.
+
+Kayako pages by row offset. Tickets that leave the list during a walk pull later rows up, past
+the offset where we ask next; so pages overlap, and a page that shares no ticket with what was
+seen before is asked again from further up. No page is taken on trust: one that a cache has
+answered with another is asked for under another address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, NamedTuple, TypeVar
+
+from migrator.errors import (
+    Again,
+    ConfigError,
+    PartialReply,
+    SourceError,
+    SourceUnreachable,
+    Throttled,
+    UnexpectedReply,
+)
+from migrator.pull.protocols import Source
+from migrator.sources.base import Department, Ticket, TicketStatus
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Give both results; what one raises is raised, once the other is cancelled and at its end."""
+    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+MOST_LOST_ROWS = 20
+"""Unreadable rows in a row that are asked for one by one; then the walk looks further down."""
+
+FARTHEST = 1 << 17
+"""Rows that are passed over at most; beyond, it is the list that is broken, not its tickets."""
+
+MOST_DOUBTS = 10
+"""How often in a row the walk looks further up for a row that it knows, each time twice as far."""
+
+CAUTION = 20
+"""Pages that stay small after a large one failed of which each piece could be read."""
+
+OVERLAP = 10
+"""One row in so many is asked for again with the next page, but at least one."""
+
+TRASH = 0
+"""The department id of tickets in the trash; it must be asked alone."""
+
+DEPARTMENTS_LENGTH = 200
+STATUSES_LENGTH = 150
+"""Characters of ids in one address: Suhosin drops what is longer than 512 altogether."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of the helpdesk a run looks at; the default is all but the trash.
+
+    ``departments`` are ids or titles, None for all. ``since`` drops tickets whose last activity
+    is older (Unix seconds). ``limit_tickets`` ends the walk early.
+    """
+
+    departments: frozenset[str] | None = None
+    since: int = 0
+    limit_tickets: int | None = None
+    include_trash: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the walk sees every ticket, so that what it does not see is not there."""
+        return self.departments is None and not self.since and self.limit_tickets is None
+
+    def told(self) -> dict[str, object]:
+        """Give the scope as records keep it."""
+        return {
+            "departments": sorted(self.departments) if self.departments is not None else None,
+            "since": self.since,
+            "limit_tickets": self.limit_tickets,
+            "include_trash": self.include_trash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a list is sorted.
+
+    ``place`` gives a number that never falls from one row to the next. ``far_enough`` tells from
+    the last row of a page that the walk need not go on.
+    """
+
+    sort: str
+    direction: str
+    place: Callable[[Ticket], float]
+    far_enough: Callable[[Ticket], bool]
+
+
+BY_ID = Order("ticketid", "ASC", lambda ticket: ticket.id, lambda _: False)
+"""The one order without ties."""
+
+
+class Area(NamedTuple):
+    """One list of tickets: the departments and the statuses that its address names."""
+
+    department_ids: tuple[int, ...]
+    status_ids: tuple[int, ...]
+
+
+class Unreadable(dict[int, str]):
+    """Rows of the ticket lists that could not be read, with the reason.
+
+    Keys are rows of the first list, counted from 0; whatever else is lost has a negative key, and
+    its text says what it is. One entry may stand for many rows, or for none: ``rows`` counts them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spans: dict[int, int] = {}
+        self._keys: dict[tuple[int, int], int] = {}
+
+    @property
+    def rows(self) -> int:
+        """Count the rows that were lost."""
+        return sum(self._spans.get(key, 1) for key in self)
+
+    def note(self, area: int, row: int, text: str, *, rows: int = 1) -> None:
+        """Note a loss in a list, of which the first is 0."""
+        if area:
+            key = self._keys.setdefault((area, row), -1 - len(self._keys))
+            text = f"row {row} of list {area + 1}: {text}" if area > 0 else text
+        else:
+            key = row
+        self[key], self._spans[key] = text, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Helpdesk:
+    """The departments and statuses that a walk has to name.
+
+    ``problems`` says which of them could not be read: their tickets are in no list.
+    """
+
+    departments: list[Department]
+    statuses: list[TicketStatus]
+    problems: tuple[str, ...] = ()
+
+    def areas(self, scope: Scope) -> list[Area]:
+        """Give the lists to walk, one walk each, so that no address is too long.
+
+        Every status is named: the source takes a missing list for "unresolved only".
+        """
+        ids = [one.id for one in self.departments if one.app == "tickets"]
+        if scope.departments is not None:
+            ids = sorted({self._department(name).id for name in scope.departments})
+        parts = _parts(ids, DEPARTMENTS_LENGTH)
+        areas = [Area(part, one) for part in parts for one in self._statuses(part, len(parts) == 1)]
+        if scope.include_trash:
+            areas += [Area((TRASH,), one) for one in self._statuses((TRASH,), True)]
+        return areas
+
+    def note(self, unreadable: Unreadable) -> None:
+        """Note what the lists leave out because its department or status could not be read."""
+        for number, problem in enumerate(self.problems):
+            unreadable.note(-1, number, problem, rows=0)
+
+    def _statuses(self, department_ids: Collection[int], alone: bool) -> list[tuple[int, ...]]:
+        """Give the statuses to name with some departments, in as many parts as are needed.
+
+        Kayako drops a status of another department, and takes a list of which nothing is left for
+        "unresolved only": in parts, only those are named that it knows.
+        """
+        whole = _parts([one.id for one in self.statuses], STATUSES_LENGTH)
+        if alone and len(whole) == 1:
+            return whole
+        known = [one.id for one in self.statuses if one.department_id in {0, *department_ids}]
+        return _parts(known, STATUSES_LENGTH) or whole
+
+    def _department(self, name: str) -> Department:
+        """Find a department by its id or title; ConfigError names those there are."""
+        wanted = name.strip().casefold()
+        known = [one for one in self.departments if one.app == "tickets"]
+        for one in known:
+            if wanted in (str(one.id), one.title.strip().casefold()):
+                return one
+        names = ", ".join(f"{one.id} ({one.title})" for one in known)
+        raise ConfigError(f"there is no department {name!r}; there are: {names or 'none'}")
+
+
+def _parts(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
+    """Cut a list of ids so that each part has at most so many characters."""
+    parts: list[list[int]] = []
+    left = 0
+    for one in ids:
+        left -= len(str(one)) + 1
+        if left < 0 or not parts:
+            parts.append([])
+            left = length - len(str(one))
+        parts[-1].append(one)
+    return [tuple(part) for part in parts]
+
+
+def is_outage(error: SourceError) -> bool:
+    """Tell whether a failure says nothing about what was asked: the source is away, or refuses us.
+
+    Whatever else fails is the affair of that one question.
+    """
+    return error.again is Again.STOP or isinstance(error, SourceUnreachable | Throttled)
+
+
+async def look_around(source: Source) -> Helpdesk:
+    """Ask for departments and statuses.
+
+    Raises UnexpectedReply when there are none. Without the ids of statuses Kayako lists unresolved
+    tickets only, and nobody would miss the others; without a department that has tickets there is
+    nothing to list, and a slip of the source would pass for an empty helpdesk.
+    """
+    departments, statuses = await both(_known(source.departments()), _known(source.statuses()))
+    if not any(one.app == "tickets" for one in departments[0]):
+        raise UnexpectedReply(
+            "Kayako names no department that has tickets, so none could be listed; "
+            "check the API with `migrator doctor`"
+        )
+    if not statuses[0]:
+        raise UnexpectedReply(
+            "Kayako names no ticket status, so resolved tickets could not be listed; "
+            "check the API with `migrator doctor`"
+        )
+    return Helpdesk(departments[0], statuses[0], departments[1] + statuses[1])
+
+
+async def _known(asked: Awaitable[list[T]]) -> tuple[list[T], tuple[str, ...]]:
+    """Give a list as far as it was understood, and what was not."""
+    try:
+        return await asked, ()
+    except PartialReply as error:
+        return list(error.rows), (str(error),)
+
+
+async def count_tickets(source: Source, helpdesk: Helpdesk, scope: Scope) -> int | None:
+    """Ask how many tickets the walk should meet; None where the source cannot say."""
+    total = 0
+    for area in helpdesk.areas(scope):
+        count = await source.ticket_count(*area)
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+async def page_of(
+    source: Source, area: Area, start: int, count: int, *, sort: str, order: str
+) -> list[Ticket]:
+    """Give one page of a list, as far as it can be read: for a look, not for a walk."""
+    try:
+        return await source.tickets_page(*area, count=count, start=start, sort=sort, order=order)
+    except PartialReply as error:
+        return list(error.rows)
+
+
+async def walk(
+    source: Source,
+    helpdesk: Helpdesk,
+    scope: Scope,
+    *,
+    page_size: int,
+    unreadable: Unreadable | None = None,
+) -> AsyncIterator[Ticket]:
+    """Give each ticket of the scope once, by id within an area.
+
+    What the source cannot show goes into ``unreadable``, with the reason, and is passed over.
+    Raises SourceError when the source does not answer at all, or not a single row can be read.
+    """
+    lost = Unreadable() if unreadable is None else unreadable
+    helpdesk.note(lost)
+    pages = Pages(source, page_size, lost)
+    met: set[int] = set()
+    given = 0
+    for area in helpdesk.areas(scope):
+        async for ticket in pages.walk(area, met):
+            if scope.since and 0 < ticket.last_activity < scope.since:
+                continue
+            yield ticket
+            given += 1
+            if given == scope.limit_tickets:
+                return
+
+
+class _Page(NamedTuple):
+    """What came of one question: ``asked`` rows were asked for, ``rows`` came, a few unreadable."""
+
+    tickets: list[Ticket]
+    asked: int
+    rows: int
+
+
+class Pages:
+    """The pages of lists; ``watch`` sees each that is believed, with the row that it starts at."""
+
+    def __init__(
+        self,
+        source: Source,
+        page_size: int,
+        unreadable: Unreadable,
+        *,
+        order: Order = BY_ID,
+        watch: Callable[[int, list[Ticket]], None] = lambda *_: None,
+    ) -> None:
+        self._source = source
+        self._page_size = page_size
+        self._unreadable = unreadable
+        self._order = order
+        self._watch = watch
+        self._area = -1
+        self._error: SourceError | None = None
+        self._found: dict[int, Ticket] = {}
+
+    async def walk(self, area: Area, met: set[int]) -> AsyncIterator[Ticket]:
+        """Walk the next list to its end: far enough, or where nothing new comes.
+
+        A short page is not the end: a server may give less than was asked for. One that ignores
+        pages altogether repeats itself and so ends the walk too; one that ignores the offset only
+        repeats a full page, and is asked for larger ones until they are not full any more.
+        """
+        self._area += 1
+        course = _Course(area, self._order, self._page_size)
+        while True:
+            page = await self._page(area, course.start, course.size)
+            if page is None and not await self._pass_over(area, course, known=bool(met)):
+                return
+            if page is None or course.doubts(page):
+                continue
+            self._watch(course.start, page.tickets)
+            for ticket in page.tickets:
+                if ticket.id not in met:
+                    met.add(ticket.id)
+                    yield ticket
+            if page.tickets and self._order.far_enough(page.tickets[-1]):
+                return
+            if course.takes(page) or not course.may_end(page, self._unreadable.rows):
+                course.go_on(page)
+            elif not course.looks_again(page):
+                return
+
+    async def _page(self, area: Area, start: int, size: int) -> _Page | None:
+        """Give the page at ``start``, or a piece of it; None for a row that cannot be read.
+
+        One damaged ticket, one page too large for PHP's memory, or one word that a firewall
+        dislikes must not hide the others: what fails is asked for in smaller pieces, down to a
+        single row.
+        """
+        while (page := await self._ask(area, start, size)) is None:
+            if size == 1:
+                await self._must_answer()
+                self._unreadable.note(self._area, start, str(self._error))
+                return None
+            size = max(1, size // 4)
+        return page
+
+    async def _ask(self, area: Area, start: int, size: int) -> _Page | None:
+        """Ask once; None for an error that is the affair of this page alone."""
+        try:
+            tickets = await self._source.tickets_page(
+                *area,
+                count=size,
+                start=start,
+                sort=self._order.sort,
+                order=self._order.direction,
+            )
+        except PartialReply as error:
+            self._error = error
+            return await self._part(start, size, error) if error.rows else None
+        except SourceError as error:
+            if is_outage(error):
+                raise
+            self._error = error
+            return None
+        return _Page(tickets, size, len(tickets))
+
+    async def _must_answer(self) -> None:
+        """Raise SourceError when it is not a row that is broken, but the server."""
+        with suppress(PartialReply):
+            await self._source.statuses()
+
+    async def _part(self, start: int, size: int, error: PartialReply) -> _Page:
+        """Give a page as far as it can be read, and note what cannot."""
+        if error.strays:
+            text = f"the page from row {start}: {error}"
+            self._unreadable.note(-2 - self._area, start, text, rows=0)
+        lost, row, tickets = set(error.lost), 0, []
+        for ticket in error.rows:
+            while row in lost:
+                row += 1
+            doubted = ticket.id in error.doubted
+            tickets.append(await self._alone(ticket, start + row) if doubted else ticket)
+            row += 1
+        for row in lost:
+            self._unreadable.note(self._area, start + row, str(error))
+        return _Page(tickets, size, len(tickets) + len(lost))
+
+    async def _alone(self, ticket: Ticket, row: int) -> Ticket:
+        """Ask for a ticket whose row is damaged; else what could be read of the row must do."""
+        if ticket.id in self._found:  # pages overlap
+            return self._found[ticket.id]
+        found: list[Ticket] = []
+        try:
+            found = [await self._source.ticket(ticket.id)]
+            why = f"the source answers with ticket {found[0].id}"
+        except PartialReply as error:
+            found = [one for one in error.rows if one.id not in error.doubted]
+            why = str(error)
+        except SourceError as error:
+            if is_outage(error):
+                raise
+            why = str(error)
+        if [one.id for one in found] == [ticket.id]:
+            return self._found.setdefault(ticket.id, replace(found[0], posts=()))
+        text = f"ticket {ticket.id}: its row is damaged, and when it is asked for alone: {why}"
+        self._unreadable.note(self._area, row, text, rows=0)
+        return ticket
+
+    async def _pass_over(self, area: Area, course: _Course, *, known: bool) -> bool:
+        """Go on behind a row that cannot be read; False when there is nothing more."""
+        if course.pass_over() < MOST_LOST_ROWS:
+            return True
+        row = await self._beyond(area, course.start, known=known or bool(course.seen))
+        if row is not None:
+            course.jump(row)
+        return row is not None
+
+    async def _beyond(self, area: Area, start: int, *, known: bool) -> int | None:
+        """Find the next row that can be read, behind many that cannot; None for none at all.
+
+        Looks further down in growing steps, then between the last two places. Raises the last
+        error when there is no row of any list that could be read.
+        """
+        bad, step = start - 1, MOST_LOST_ROWS
+        row, good = start, None
+        while good is None and step <= FARTHEST:
+            row = bad + step
+            if (good := await self._ask(area, row, 1)) is None:
+                bad, step = row, 2 * step
+        await self._must_answer()
+        while good is not None and row - bad > 1:
+            middle = (bad + row) // 2
+            if (page := await self._ask(area, middle, 1)) is None:
+                bad = middle
+            else:
+                row, good = middle, page
+        if self._error is not None and not known and (good is None or not good.rows):
+            raise self._error
+        if good is None:
+            text = f"no row from here on can be read, as far as was tried: {self._error}"
+            self._unreadable.note(self._area, start, text)
+            return None
+        if row > start:
+            many = row - start
+            text = f"{many:,} rows from here on cannot be read, as far as was tried: {self._error}"
+            self._unreadable.note(self._area, start, text, rows=many)
+        return row
+
+
+class _Course:
+    """How far a walk is in its list, and what it asks next."""
+
+    def __init__(self, area: Area, order: Order, page_size: int) -> None:
+        self._area = area
+        self._order = order
+        self._page_size = self._largest = self.size = page_size
+        self.start = 0
+        self.seen: set[int] = set()  # in this list: those of another are nothing to hold on to
+        self._tail: list[int] | None = None
+        """What the next page must begin with; None where any may come."""
+        self._furthest = -inf
+        self._rough = 0
+        """The row before which there is one that cannot be read."""
+        self._lost = self._doubts = self._strange = self._caution = 0
+        self._again = self._odd = False
+        self._doubted: set[tuple[int, int]] = set()
+        """Questions that were answered with what cannot be, as by a cache."""
+
+    def pass_over(self) -> int:
+        """Go to the next row; gives how many in a row could not be read."""
+        lost = self._lost + 1
+        self.jump(self.start + 1)
+        self._lost = lost
+        return lost
+
+    def jump(self, row: int) -> None:
+        """Go to a row of which nothing is known."""
+        self._lost = self._rough = 0
+        self._tail = None
+        self._ask(row, 1)
+
+    def _ask(self, start: int, size: int) -> None:
+        """Ask next for a page, but not under an address that has misled us."""
+        while (start, size) in self._doubted:
+            size += 1
+        self.start, self.size = start, size
+
+    def doubts(self, page: _Page) -> bool:
+        """Tell whether a page must be asked for again, at another place or in another size."""
+        if page.asked < self.size:
+            self._rough = max(self._rough, self.start + self.size)
+        ids = _ids(page.tickets)
+        start, odd, self._odd = self.start, self._odd, False
+        unknown = self._tail and start and self.seen.isdisjoint(ids)
+        if unknown and self._doubts < MOST_DOUBTS:
+            # Rows moved up by the overlap or more: what lies between was never shown.
+            start = max(0, start - (self._largest << self._doubts))
+            self._doubts += 1
+        elif self._strange < MOST_DOUBTS and _strangers(page.tickets, self._area):
+            self._strange += 1
+        elif self._tail and not unknown and not odd and ids.isdisjoint(self._tail):
+            self._odd = True  # a page from further up, as when tickets came back, or by mistake
+        else:
+            self._lost = 0
+            return False
+        self._doubted.add((self.start, page.asked))
+        self._ask(start, page.asked if start == self.start else self._largest)
+        return True
+
+    def takes(self, page: _Page) -> bool:
+        """Tell whether a page brings anything new."""
+        fresh = _ids(page.tickets) - self.seen
+        if fresh:
+            self._furthest = max(self._furthest, *map(self._order.place, page.tickets))
+            self._doubts, self._again = 0, False
+            self.seen |= fresh
+        return bool(fresh)
+
+    def may_end(self, page: _Page, unreadable: int) -> bool:
+        """Tell whether a page without a new ticket may be the end of its list.
+
+        It is not when only a piece of it could be read, when it stops before a ticket that was
+        met, or when we came back to it from further down and its last row may have a next one.
+        A list is seldom twice as long as what was seen of it: further down, only a server that
+        ignores the offset repeats what we know, one that always sends all in an order of its own.
+        """
+        farthest = 2 * (len(self.seen) + unreadable) + self._page_size
+        if self._again or not page.tickets or self.start > farthest:
+            return True
+        if page.asked < self._page_size or self._order.place(page.tickets[-1]) < self._furthest:
+            return False
+        return not self._doubts or len(page.tickets) == 1
+
+    def looks_again(self, page: _Page) -> bool:
+        """Tell whether there is another question to ask before the list is at its end.
+
+        What comes may be another page in the place of the one that was asked for, unless it is
+        just what the page before announced, or more than was asked for.
+        """
+        ids = [ticket.id for ticket in page.tickets]
+        if not self._again and page.rows <= page.asked and ids != self._tail:
+            self._again, self._tail = True, None
+            self._doubted.add((self.start, page.asked))
+            self._ask(self.start + bool(ids), page.asked)
+            return True
+        if len(set(ids)) != page.asked:  # not cut by the count
+            return False
+        self._tail, self._again, self._largest = None, False, 2 * page.asked
+        self._ask(0, self._largest)
+        return True
+
+    def go_on(self, page: _Page) -> None:
+        """Go to the next page, which begins with the last rows of this one."""
+        ids = [ticket.id for ticket in page.tickets]
+        overlap = min(page.rows - 1, max(1, page.rows // OVERLAP))
+        self._tail = ids[-overlap:] if overlap > 0 and len(ids) == page.rows else None
+        start = self.start + max(page.rows - overlap, 1)
+        if self._rough and start >= self._rough:  # it was too much at once
+            self._rough, self._caution = 0, CAUTION
+        careful = self._rough or self._caution
+        self._caution = max(0, self._caution - 1)
+        self._ask(start, page.asked if careful else min(4 * page.asked, self._largest))
+
+
+def _ids(page: list[Ticket]) -> set[int]:
+    return {ticket.id for ticket in page}
+
+
+def _strangers(page: list[Ticket], area: Area) -> bool:
+    """Tell whether a page holds tickets of other departments than were asked for."""
+    return any(0 < one.department_id not in area.department_ids for one in page)

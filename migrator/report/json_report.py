@@ -1,0 +1,235 @@
+"""The report for scripts: one JSON document, or a CSV line per attachment.
+
+The JSON document is ``migrator.report/1``; ``schema/report-1.json`` is its JSON Schema and tells
+what each key means. Other keys may join, these keep their meaning.
+
+The CSV is UTF-8 with a header, lines end in a newline character, and values are quoted where
+they hold commas, quotes or line ends. A name is kept as the source sent it, so that scripts find
+it again: it may begin with ``=``, which a spreadsheet takes for a formula. For people who open the
+CSV in one, such texts can have an apostrophe before them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from migrator.archive.records import EVERYTHING, Count, Row, RowFilter, RunInfo
+from migrator.report.model import ATTENTION_SHOWN, Report
+from migrator.report.verdict import CHECKS, Seen, check_facts, judge, progress_facts, scope_facts
+from migrator.text import iso_time
+
+FORMAT = "migrator.report/1"
+COLUMNS = (
+    "attachment_id",
+    "ticket_id",
+    "post_id",
+    "ticket_number",
+    "queue_id",
+    "filename",
+    "declared_type",
+    "declared_size",
+    "size",
+    "sha256",
+    "mime_type",
+    "state",
+    "problem",
+    "detail",
+    "attempts",
+    "created_at",
+    "stored_at",
+    "kind",
+    "accepted",
+)
+Column = Sequence[Any]
+
+
+_SPECIAL = ',"\r\n'
+_IS_FORMULA = re.compile(r"[\s\x00-\x1f\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]").match
+_NEEDS_QUOTES = re.compile(f"[{_SPECIAL}]").search
+
+
+def to_json(report: Report) -> str:
+    """Write the report as a JSON document that ends with a line end."""
+    found, seen = report.verdict, report.seen
+    losses = sorted((*report.attention, *report.accepted), key=lambda row: row.id)
+    document = {
+        "format": FORMAT,
+        "generated_at": iso_time(report.generated_at),
+        "archive": report.archive,
+        "exit_code": found.exit_code,
+        "listed": _count(report.listed),
+        "states": {state.value: _count(count) for state, count in report.states.items()},
+        "files": _count(report.files),
+        "tickets": report.tickets.known,
+        "departments": [dataclasses.asdict(group) for group in report.departments],
+        "types": [dataclasses.asdict(group) for group in report.types],
+        "problems": [dataclasses.asdict(problem) for problem in report.problems],
+        "attention": {
+            "total": report.attention_total,
+            "rows": [
+                dict(zip(COLUMNS, _values(row), strict=True)) for row in losses[:ATTENTION_SHOWN]
+            ],
+        },
+        "gaps": report.gaps,
+        "last_run": run_facts(report.last_run),
+        "duplicates": _count(report.duplicates),
+        "threads_missing": report.threads_missing,
+        "years": [dataclasses.asdict(group) for group in report.years],
+        "sizes": [dataclasses.asdict(group) for group in report.sizes],
+        "pace": [
+            {"at": iso_time(one.at), "attachments": one.attachments, "bytes": one.bytes}
+            for one in report.pace
+        ],
+        "tickets_by": {
+            **report.tickets._asdict(),
+            "with_attachments": report.with_attachments,
+        },
+        **judged(seen, report.generated_at),
+        "helpdesk": report.helpdesk,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def judged(seen: Seen, now: int) -> dict[str, object]:
+    """Tell what may be said of an archive and what it rests on, as keys of a document."""
+    found = judge(seen)
+    return {
+        "verdict": {"kind": found.kind, "sentence": found.sentence},
+        "scope": scope_facts(seen),
+        "proof": {kind: check_facts(seen.checks.get(kind)) for kind in CHECKS},
+        "accepted": {state.value: count.n for state, count in seen.accepted.items()},
+        "progress": progress_facts(seen, now),
+    }
+
+
+def run_facts(run: RunInfo | None) -> dict[str, object] | None:
+    """Tell a run as the value of ``last_run``."""
+    if run is None:
+        return None
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "started_at": iso_time(run.started_at),
+        "finished_at": iso_time(run.finished_at) or None,
+        "exit_code": run.exit_code,
+    }
+
+
+class Rows(Protocol):
+    """A ledger, as far as a CSV needs one."""
+
+    def tables(self, columns: Sequence[str], only: RowFilter, /) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield columns of its view, in pages of rows."""
+
+
+def to_csv(
+    ledger: Rows, only: RowFilter = EVERYTHING, *, spreadsheet: bool = False
+) -> Iterator[str]:
+    """Write the header and one line per attachment that is wanted, in pieces of some hundred.
+
+    For a ``spreadsheet`` no text of foreign origin begins like a formula.
+    """
+    writers = dict(_WRITERS)
+    if spreadsheet:
+        writers |= {name: _harmless for name, writer in _WRITERS.items() if writer is _quoted}
+    yield ",".join(COLUMNS) + "\n"
+    for page in ledger.tables(COLUMNS, only):
+        columns = [
+            writers.get(name, _plain)(values)
+            for name, values in zip(COLUMNS, zip(*page, strict=True), strict=True)
+        ]
+        yield "\n".join(map(",".join, zip(*columns, strict=True))) + "\n"
+
+
+def _plain(values: Column) -> list[str]:
+    return ["" if value is None else str(value) for value in values]
+
+
+def _quoted(values: Column) -> list[str]:
+    """Write foreign texts, quoted where they must be: mostly none of a page has to be."""
+    texts = _plain(values)
+    everything = "".join(texts)
+    if not any(char in everything for char in _SPECIAL):
+        return texts
+    return [_field(text) if _NEEDS_QUOTES(text) else text for text in texts]
+
+
+def _harmless(values: Column) -> list[str]:
+    """Write foreign texts so that no spreadsheet takes them for formulas."""
+    texts = (f"'{text}" if _IS_FORMULA(text) else text for text in _plain(values))
+    return _quoted(list(texts))
+
+
+def _field(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _times(values: Column) -> list[str]:
+    """Do what iso_time() does, many times as fast: it would take most of the time of a CSV."""
+    return [
+        _DAYS[value // 86_400] + _MINUTES[value // 60 % 1440] + _SECONDS[value % 60]
+        if value and 0 < value < _END_OF_TIME
+        else iso_time(value)
+        for value in values
+    ]
+
+
+class _Days(dict[int, str]):
+    """The dates of the days since 1970 that were asked for."""
+
+    def __missing__(self, day: int) -> str:
+        if len(self) > _DAYS_KEPT:  # of a ledger full of nonsense
+            self.clear()
+        self[day] = date = iso_time(day * 86_400 + 1)[:11]
+        return date
+
+
+_DAYS_KEPT = 100_000
+_END_OF_TIME = 253_402_300_800
+_DAYS = _Days()
+_MINUTES = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(1440)]
+_SECONDS = [f"{second:02}Z" for second in range(60)]
+_WRITERS: dict[str, Callable[[Column], list[str]]] = {
+    "ticket_number": _quoted,
+    "filename": _quoted,
+    "declared_type": _quoted,
+    "mime_type": _quoted,
+    "problem": _quoted,
+    "detail": _quoted,
+    "accepted": _quoted,
+    "created_at": _times,
+    "stored_at": _times,
+}
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    """Give the values of a row in the order of :data:`COLUMNS`; None where there is none."""
+    return (
+        row.id,
+        row.ticket_id,
+        row.post_id,
+        row.ticket_number,
+        row.queue_id,
+        row.filename,
+        row.declared_type,
+        row.declared_size,
+        row.size,
+        row.sha256,
+        row.mime_type,
+        row.state.value,
+        row.problem,
+        row.detail,
+        row.attempts,
+        iso_time(row.created_at) or None,
+        iso_time(row.stored_at) or None,
+        row.kind,
+        row.accepted,
+    )
+
+
+def _count(count: Count) -> dict[str, int]:
+    return {"n": count.n, "bytes": count.bytes}

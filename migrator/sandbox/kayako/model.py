@@ -1,0 +1,559 @@
+"""The data of the pretended helpdesk, and what its people do to it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from threading import RLock
+from typing import Any, Final, Self
+
+from migrator.sandbox.kayako.files import Source
+from migrator.sandbox.kayako.options import (
+    ALL_FAULTS,
+    ATTACHMENT_FAULTS,
+    GLOBAL_FAULTS,
+    ROW_FAULTS,
+    TICKET_FAULTS,
+    SandboxOptions,
+)
+
+TRASH: Final = 0
+"""The department of trashed tickets."""
+SHORTENING: Final = frozenset({"short_contents", "size_contradiction"})
+"""The faults with which only a part of a file is sent."""
+_NOTES_OF_TICKETS: Final = ("ticket", "timetrack")
+"""The kinds of notes that go where their ticket goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Department:
+    """A department; ``app`` is tickets or livechat."""
+
+    id: int
+    title: str
+    app: str = "tickets"
+    type: str = "public"
+    parent_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A ticket status; ``department_id`` 0 means that it is valid everywhere."""
+
+    id: int
+    title: str
+    department_id: int = 0
+    resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A post of a ticket; ``creator`` is 1 for staff and 2 for a user."""
+
+    id: int
+    ticket_id: int
+    dateline: int
+    creator: int
+    text: str
+    has_attachments: bool = False
+    is_html: bool = False
+    is_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A ticket with the columns that lists filter and sort by."""
+
+    id: int
+    mask: str
+    department_id: int
+    status_id: int
+    subject: str
+    user: str
+    created_at: int
+    last_activity: int
+    user_id: int = 0
+    owner_id: int = 0
+    fault: str | None = None
+
+    @property
+    def email(self) -> str:
+        """The address of the user."""
+        return f"user{self.user_id}@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note, which only staff may read; ``of`` is the ticket, user or organization it is about.
+
+    ``kind`` is ticket, user, userorganization, or timetrack: that one is of a ticket, and took
+    ``seconds``. Ids are unique among notes of tickets, among those of users and organizations,
+    and among time tracks. ``staff_id`` 0 is nobody's; ``for_staff_id`` 0 is meant for all staff.
+    """
+
+    id: int
+    kind: str
+    of: int
+    created_at: int
+    text: str
+    color: int = 1
+    staff_id: int = 1
+    staff_name: str = "Jane Staff"
+    for_staff_id: int = 0
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An attachment row. ``name`` is bytes, as the database of Kayako does not check them.
+
+    ``filesize`` is what the row says; ``size`` and ``sha256`` are those of the true bytes.
+    """
+
+    id: int
+    ticket_id: int
+    post_id: int
+    name: bytes
+    filesize: int
+    dateline: int
+    source: Source
+    sha256: str
+    size: int
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a perfect pull knows of an attachment at its end.
+
+    ``state`` and ``problem`` are the words of the ledger; ``sha256`` and ``size`` are those of
+    the bytes that the server is able to send, None when it sends none.
+    """
+
+    state: str
+    problem: str | None
+    sha256: str | None
+    size: int | None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A backup of a helpdesk, for :meth:`Helpdesk.restore`."""
+
+    made: dict[str, Any] = field(repr=False)
+
+
+@dataclass
+class Helpdesk:
+    """A whole helpdesk in memory. Every method may be called from any thread.
+
+    ``merges`` is the merge log (old ticket id to the survivor), ``switches`` the global faults
+    that are on. :meth:`build` makes one from options; one made by hand starts empty.
+    """
+
+    options: SandboxOptions = field(default_factory=SandboxOptions)
+    departments: dict[int, Department] = field(default_factory=dict)
+    statuses: dict[int, Status] = field(default_factory=dict)
+    tickets: dict[int, Ticket] = field(default_factory=dict)
+    posts: dict[int, Post] = field(default_factory=dict)
+    attachments: dict[int, Attachment] = field(default_factory=dict)
+    notes: dict[tuple[str, int], list[Note]] = field(default_factory=dict)
+    """By their kind and what they are about; see :meth:`add_note`."""
+    organizations: dict[int, str] = field(default_factory=dict)
+    members: dict[int, int] = field(default_factory=dict)
+    """The organizations that users belong to now."""
+    merges: dict[int, int] = field(default_factory=dict)
+    next_attachment_id: int = 1
+    moves: dict[int, int] = field(default_factory=dict)
+    """Attachments whose first fetch merges their ticket into another one."""
+    unlistable_ticket: int | None = None
+    """The ticket whose list of attachments ``list_500`` and ``list_empty`` hit."""
+    doubles: dict[int, Attachment] = field(default_factory=dict)
+    """Second rows of ids that another ticket lists, too."""
+    lock: RLock = field(default_factory=RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        """Turn the chosen faults on."""
+        self.switches = set(self.options.chosen & GLOBAL_FAULTS.keys())
+        self._quiet: set[str] = set()
+        self._vanished: dict[int, Attachment] = {}
+        self._hits: Counter[tuple[type, int]] = Counter()
+        self._struck: set[tuple[str, object]] = set()
+        self._post_id = 0
+        self._posts_of: defaultdict[int, set[int]] = defaultdict(set)
+        self._attachments_of: defaultdict[int, set[int]] = defaultdict(set)
+
+    @classmethod
+    def build(cls, options: SandboxOptions) -> Self:
+        """Make the helpdesk of these options: always the same one."""
+        from migrator.sandbox.kayako.build import populate  # noqa: PLC0415 - it imports this module
+
+        desk = cls(options)
+        populate(desk)
+        return desk
+
+    # What a perfect pull finds
+
+    @property
+    def truth(self) -> dict[int, Truth]:
+        """The outcome of every attachment that a walk of the departments lists, by id.
+
+        Worked out anew from the present helpdesk; also holds those deleted between list and fetch.
+        """
+        with self.lock:
+            rows = [*self.attachments.values(), *self._vanished.values()]
+            return {row.id: self._truth(row) for row in rows if self._listed(row)}
+
+    @property
+    def trash_truth(self) -> dict[int, Truth]:
+        """The same for the attachments of trashed tickets, by id."""
+        with self.lock:
+            return {r.id: self._truth(r) for r in self.attachments.values() if self._trashed(r)}
+
+    @property
+    def gaps(self) -> dict[int, str]:
+        """The tickets that a perfect pull reports as not seen, by id, with their fault.
+
+        The pull names the id, or the row where no list shows the ticket. :attr:`truth` leaves out
+        the attachments of tickets whose fault is ``hidden``. A ticket with ``refused_row`` answers
+        by its id: the pull finds its attachments, and need not report it then.
+        """
+        with self.lock:
+            listed = [t for t in self.tickets.values() if t.department_id != TRASH]
+            gaps = {t.id: name for t in listed if (name := self.fault_of(t)) and _gap(name)}
+            if "list_500" in self.switches and self.unlistable_ticket in self.tickets:
+                gaps.setdefault(self.unlistable_ticket, "list_500")
+            return gaps
+
+    def _trashed(self, row: Attachment) -> bool:
+        return self.tickets[row.ticket_id].department_id == TRASH
+
+    def _listed(self, row: Attachment) -> bool:
+        if "list_500" in self.switches and row.ticket_id == self.unlistable_ticket:
+            return False
+        ticket = self.tickets.get(row.ticket_id)
+        if ticket is not None and _hides(self.fault_of(ticket)):
+            return False
+        return row.id in self._vanished or not self._trashed(row)
+
+    def _truth(self, row: Attachment) -> Truth:
+        name = self.fault_of(row)
+        if name is None:
+            return Truth("stored", None, row.sha256, row.size)
+        fault = ATTACHMENT_FAULTS[name]
+        if fault.state != "stored":
+            return Truth(fault.state, fault.problem, None, None, (name,))
+        if name in SHORTENING:
+            short = shortened(row.source.read())
+            return Truth(
+                "stored", fault.problem, hashlib.sha256(short).hexdigest(), len(short), (name,)
+            )
+        return Truth("stored", fault.problem, row.sha256, row.size, (name,))
+
+    # Faults
+
+    def set_fault(self, name: str, *, on: bool) -> None:
+        """Turn a fault on or off while the server runs.
+
+        A fault of an attachment or a ticket can be turned off, and on again, only where the
+        helpdesk was built with it, and those of ``ROW_FAULTS`` cannot. Raises ValueError for any
+        other name.
+        """
+        if name not in ALL_FAULTS:
+            raise ValueError(f"unknown fault: {name}")
+        with self.lock:
+            if name in GLOBAL_FAULTS:
+                (self.switches.add if on else self.switches.discard)(name)
+            elif name not in self.options.chosen or name in ROW_FAULTS:
+                raise ValueError(f"{name} is not a fault that this helpdesk can turn on and off")
+            else:
+                (self._quiet.discard if on else self._quiet.add)(name)
+
+    def fault_of(self, row: Attachment | Ticket) -> str | None:
+        """Return the fault of an attachment or a ticket, unless it is turned off."""
+        return None if row.fault in self._quiet else row.fault
+
+    def hit(self, row: Attachment | Ticket) -> int:
+        """Count one more request that a row's fault may hit, and return its number, from 1."""
+        with self.lock:
+            self._hits[type(row), row.id] += 1
+            return self._hits[type(row), row.id]
+
+    def once(self, name: str, at: object = None) -> bool:
+        """Tell whether a fault of the whole helpdesk strikes now: it does once for each ``at``."""
+        with self.lock:
+            fresh = name in self.switches and (name, at) not in self._struck
+            if fresh:
+                self._struck.add((name, at))
+            return fresh
+
+    def stranger(self, ticket: Ticket) -> Ticket:
+        """Return a listed ticket with attachments that a confused server takes for this one.
+
+        It is of another department and has no fault, if possible. The ticket itself stands in
+        where there is no other.
+        """
+        others = [
+            t
+            for t in self.tickets.values()
+            if t.id != ticket.id and t.department_id != TRASH and self._attachments_of[t.id]
+        ]
+        others.sort(key=lambda t: (t.department_id == ticket.department_id, bool(t.fault)))
+        return others[0] if others else ticket
+
+    # Looking things up as Kayako does
+
+    def find_ticket(self, text: str) -> Ticket | None:
+        """Find a ticket by id, following merges, or by its present mask.
+
+        The mask of a merged ticket finds nothing: Kayako returns before it looks that up.
+        """
+        ticket_id = number(text)
+        if ticket_id is None:
+            return next((t for t in self.tickets.values() if t.mask == text), None)
+        while ticket_id in self.merges:
+            ticket_id = self.merges[ticket_id]
+        return self.tickets.get(ticket_id)
+
+    def attachments_of(self, ticket_id: int) -> list[Attachment]:
+        """Return the rows of a ticket by id."""
+        rows = [self.attachments[key] for key in self._attachments_of[ticket_id]]
+        rows += [row for row in self.doubles.values() if row.ticket_id == ticket_id]
+        return sorted(rows, key=lambda row: row.id)
+
+    def find_attachment(self, ticket: str, attachment: str) -> Attachment | None:
+        """Find a row by its id: that of the ticket, if several tickets list the id."""
+        key = number(attachment) or 0
+        double = self.doubles.get(key)
+        if double is not None and double.ticket_id == number(ticket):
+            return double
+        return self.attachments.get(key)
+
+    def marked(self, ticket_id: int) -> bool:
+        """Tell whether the ticket's row says that it has attachments."""
+        lie = "lying_marks" in self.switches and ticket_id % 20 == 0
+        return bool(self._attachments_of.get(ticket_id)) is not lie
+
+    def posts_of(self, ticket_id: int) -> list[Post]:
+        """Return the posts of a ticket in the order of the setting."""
+        keys = sorted(self._posts_of[ticket_id], reverse="posts_desc" in self.switches)
+        return [self.posts[key] for key in keys]
+
+    def notes_of(self, ticket: Ticket) -> list[Note]:
+        """Return the notes that come with a ticket: in four groups, each by date.
+
+        Those of its user and of that user's present organization come with all tickets of theirs.
+        """
+        about = {
+            "ticket": ticket.id,
+            "user": ticket.user_id,
+            "userorganization": self.members.get(ticket.user_id, 0),
+            "timetrack": ticket.id,
+        }
+        groups = (self.notes.get(key, []) for key in about.items())
+        return [note for group in groups for note in sorted(group, key=lambda n: n.created_at)]
+
+    # What people do
+
+    def add_ticket(self, ticket: Ticket, posts: Iterable[Post]) -> None:
+        """Add a ticket with its posts; their ids and ticket ids are given to them here."""
+        with self.lock:
+            self.tickets[ticket.id] = ticket
+            for post in posts:
+                self._post_id += 1
+                self._put(replace(post, id=self._post_id, ticket_id=ticket.id))
+
+    def add_note(self, note: Note) -> None:
+        """Add a note or a time track."""
+        with self.lock:
+            self.notes.setdefault((note.kind, note.of), []).append(note)
+
+    def merge(self, old: int, into: int) -> None:
+        """Merge a ticket into another: posts, notes and attachments move and keep their ids.
+
+        The survivor's ``last_activity`` is not touched. Raises KeyError for an unknown ticket and
+        ValueError for a merge with itself.
+        """
+        with self.lock:
+            if old == into:
+                raise ValueError("a ticket cannot be merged into itself")
+            survivor = self.tickets[into].id
+            del self.tickets[old]
+            self.merges[old] = survivor
+            rows: list[Post | Attachment] = [*self.posts_of(old), *self.attachments_of(old)]
+            for row in rows:
+                moved = replace(row, ticket_id=survivor)
+                if isinstance(moved, Attachment) and row is self.doubles.get(row.id):
+                    self.doubles[row.id] = moved
+                else:
+                    self._put(moved)
+            del self._posts_of[old], self._attachments_of[old]
+            for kind in _NOTES_OF_TICKETS:
+                for note in self.notes.pop((kind, old), ()):
+                    self.add_note(replace(note, of=survivor))
+
+    def trash(self, ticket: int) -> None:
+        """Move a ticket to the trash: it leaves the lists and still answers by id."""
+        with self.lock:
+            self.tickets[ticket] = replace(self.tickets[ticket], department_id=TRASH)
+
+    def delete_ticket(self, ticket: int) -> None:
+        """Delete a ticket with its posts and attachments. Raises KeyError for an unknown one."""
+        with self.lock:
+            del self.tickets[ticket]
+            for kind in _NOTES_OF_TICKETS:
+                self.notes.pop((kind, ticket), None)
+            for key in self._attachments_of.pop(ticket, ()):
+                del self.attachments[key]
+            self.doubles = {k: row for k, row in self.doubles.items() if row.ticket_id != ticket}
+            for key in self._posts_of.pop(ticket, ()):
+                del self.posts[key]
+
+    def add_attachment(self, ticket: int, name: str | bytes, data: bytes) -> int:
+        """Attach a file to the newest post of a ticket and return the new id.
+
+        As through Kayako's REST API, the ticket's ``last_activity`` is not touched. Raises
+        KeyError for an unknown ticket.
+        """
+        with self.lock:
+            source = Source("given", given=data)
+            return self.insert(self._newest_post(ticket), name, source, int(time.time())).id
+
+    def insert(self, post: Post, name: str | bytes, source: Source, dateline: int) -> Attachment:
+        """Add an attachment row under the next id and raise the post's flag."""
+        with self.lock:
+            row = _row(self.next_attachment_id, post, name, source, dateline)
+            self.next_attachment_id += 1
+            self._put(row)
+            self._put(replace(post, has_attachments=True))
+            return row
+
+    def delete_attachment(self, attachment: int) -> None:
+        """Delete an attachment. Raises KeyError for an unknown one.
+
+        Its id comes back only by :meth:`reuse_id`, or after :meth:`restore`.
+        """
+        with self.lock:
+            row = self.attachments.pop(attachment)
+            self._attachments_of[row.ticket_id].discard(row.id)
+
+    # What a restored or confused database does
+
+    def reuse_id(self, attachment: int, ticket: int, name: str | bytes, data: bytes) -> None:
+        """Delete an attachment, if it is still there, and give its id to a new file of a ticket.
+
+        InnoDB before MySQL 8 does so when it is restarted after the newest rows were deleted.
+        Raises KeyError for an unknown ticket or an id that was never used.
+        """
+        with self.lock:
+            post = self._newest_post(ticket)
+            if attachment not in range(1, self.next_attachment_id):
+                raise KeyError(attachment)
+            if attachment in self.attachments:
+                self.delete_attachment(attachment)
+            self._vanished.pop(attachment, None)
+            self._put(_row(attachment, post, name, Source("given", given=data), int(time.time())))
+            self._put(replace(post, has_attachments=True))
+
+    def list_twice(self, attachment: int, ticket: int, name: str | bytes, data: bytes) -> None:
+        """Let a second ticket list the id of an attachment, for another file.
+
+        Each ticket gets its own file when it is asked for the id; :attr:`truth` knows the first
+        one only. Raises KeyError for an unknown ticket or attachment, and ValueError for the
+        ticket that lists it already.
+        """
+        with self.lock:
+            post = self._newest_post(ticket)
+            if self.attachments[attachment].ticket_id == ticket:
+                raise ValueError("the ticket lists that attachment already")
+            source = Source("given", given=data)
+            self.doubles[attachment] = _row(attachment, post, name, source, int(time.time()))
+            self._put(replace(post, has_attachments=True))
+
+    def snapshot(self) -> Snapshot:
+        """Return a backup of the data; what faults have done so far is not part of it."""
+        with self.lock:
+            return Snapshot(copy.deepcopy({name: getattr(self, name) for name in _MADE}))
+
+    def restore(self, backup: Snapshot) -> None:
+        """Restore a backup: newer data is gone, and its ids are given out again."""
+        with self.lock:
+            for name, value in copy.deepcopy(backup.made).items():
+                setattr(self, name, value)
+
+    def _newest_post(self, ticket: int) -> Post:
+        return self.posts[max(self._posts_of[self.tickets[ticket].id])]
+
+    def vanish(self, row: Attachment) -> None:
+        """Delete an attachment that was just listed; :attr:`truth` goes on telling it as gone."""
+        with self.lock:
+            self.delete_attachment(row.id)
+            self._vanished[row.id] = row
+
+    def _put(self, row: Post | Attachment) -> None:
+        """Keep a row and know whose it is."""
+        if isinstance(row, Post):
+            self.posts[row.id] = row
+            self._posts_of[row.ticket_id].add(row.id)
+        else:
+            self.attachments[row.id] = row
+            self._attachments_of[row.ticket_id].add(row.id)
+
+
+_MADE: Final = (
+    "departments",
+    "statuses",
+    "tickets",
+    "posts",
+    "attachments",
+    "doubles",
+    "notes",
+    "organizations",
+    "members",
+    "merges",
+    "moves",
+    "next_attachment_id",
+    "_post_id",
+    "_posts_of",
+    "_attachments_of",
+    "_vanished",
+)
+"""The attributes of a helpdesk that a backup holds."""
+
+
+def _row(key: int, post: Post, name: str | bytes, source: Source, dateline: int) -> Attachment:
+    sha256, size = source.measure()
+    return Attachment(
+        id=key,
+        ticket_id=post.ticket_id,
+        post_id=post.id,
+        name=name if isinstance(name, bytes) else name.encode(errors="surrogateescape"),
+        filesize=size,
+        dateline=dateline,
+        source=source,
+        sha256=sha256,
+        size=size,
+    )
+
+
+def _gap(fault: str | None) -> bool:
+    return fault in TICKET_FAULTS and TICKET_FAULTS[fault].gap
+
+
+def _hides(fault: str | None) -> bool:
+    return fault in TICKET_FAULTS and TICKET_FAULTS[fault].hidden
+
+
+def number(text: str) -> int | None:
+    """Read a text of ASCII digits that fits a database column, else None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def shortened(data: bytes) -> bytes:
+    """Return what is left of a file after it lost a chunk."""
+    return data[: len(data) * 2 // 3]

@@ -1,0 +1,266 @@
+"""Serves a helpdesk over HTTP/1.1 on a real socket, well or badly as its faults say."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final, Self
+
+from migrator.sandbox.kayako.api import answer
+from migrator.sandbox.kayako.auth import Keys
+from migrator.sandbox.kayako.model import Helpdesk
+from migrator.sandbox.kayako.reply import Delivery, Reply, Request, page
+from migrator.sandbox.kayako.routes import LONGEST_VALUE, POST_MAX, SCRIPT, parse
+from migrator.sandbox.kayako.xmlwriter import Body
+
+DRIBBLES: Final = 20
+"""Pieces of a slow body; a second is shared out between them."""
+ODD_SIZES: Final = (1, 7, 64, 1000, 3, 4096)
+"""Sizes of the pieces of a chunked body, in turn."""
+
+
+class SandboxServer:
+    """A pretended Kayako server for one helpdesk, running in threads of its own.
+
+    ``port`` 0 takes any free one. Use it as a context manager, or :meth:`start` and :meth:`stop`
+    it. Raises OSError when the address cannot be bound. ``helpdesk`` may be set to another one at
+    any time: then that one answers at the same address, to the same keys.
+    """
+
+    def __init__(self, helpdesk: Helpdesk, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.helpdesk = helpdesk
+        self.keys = Keys.from_seed(helpdesk.options.seed)
+        self._address = (host, port)
+        self._log: list[tuple[str, str]] = []
+        self._http: _Http | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def api_key(self) -> str:
+        """The API key that the server accepts."""
+        return self.keys.api_key
+
+    @property
+    def secret_key(self) -> str:
+        """The secret key that the server accepts."""
+        return self.keys.secret_key
+
+    @property
+    def url(self) -> str:
+        """The API URL, as Kayako's Admin CP would show it. Raises RuntimeError before start."""
+        if self._http is None:
+            raise RuntimeError("the sandbox server is not running")
+        return f"http://{self._address[0]}:{self._http.server_address[1]}{SCRIPT}"
+
+    @property
+    def requests(self) -> list[tuple[str, str]]:
+        """Verb and API path of every request so far, without credentials."""
+        return list(self._log)
+
+    def requests_after(self, number: int) -> list[tuple[str, str]]:
+        """Return the same without the first ``number``, for those who look often."""
+        return self._log[number:]
+
+    def start(self) -> Self:
+        """Bind and serve until :meth:`stop`."""
+        self._http = http = _Http(self._address, self._handle, self.helpdesk.options.latency)
+        self._thread = threading.Thread(
+            target=http.serve_forever, args=(0.02,), name="sandbox", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop at once, dropping open connections; harmless when not running."""
+        if self._http is not None and self._thread is not None:
+            self._http.shutdown()
+            self._thread.join()
+            self._http.drop_connections()
+            self._http.server_close()
+            self._http = self._thread = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def _handle(self, verb: str, target: str, content_type: str, body: bytes) -> Reply:
+        desk = self.helpdesk
+        longest = LONGEST_VALUE if "short_queries" in desk.switches else None
+        request = parse(verb, target, content_type, body, longest=longest)
+        if isinstance(request, Request):
+            self._log.append((verb, request.path))  # append is atomic
+        if "down" in desk.switches:
+            return page(503, "503", "Service Unavailable")
+        if isinstance(request, Request):
+            return answer(desk, self.keys, request)
+        return request
+
+
+class _Http(socketserver.ThreadingTCPServer):
+    """The listening socket; knows its open connections, so that stopping does not wait for them.
+
+    Not http.server's own class: that one asks the name server for its name when it binds.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handle: Callable[[str, str, str, bytes], Reply],
+        latency: float,
+    ) -> None:
+        self.handle = handle
+        self.latency = latency
+        self.stopping = threading.Event()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection in a thread that is remembered."""
+        thread = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), daemon=True
+        )
+        self._open[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection and forget it."""
+        super().shutdown_request(request)
+        self._open.pop(request, None)
+
+    def drop_connections(self) -> None:
+        """Wake every thread that still waits on its connection, and see it end."""
+        self.stopping.set()
+        for connection, thread in self._open.copy().items():
+            with contextlib.suppress(OSError):  # it may have ended by itself meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Keep quiet about clients that go away, and about nothing else."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            raise error
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads requests of one connection and sends what the helpdesk answers."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "Apache"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16  # head and small bodies leave in one packet
+    server: _Http
+
+    def do_GET(self) -> None:
+        """Serve one request of any verb that Kayako knows."""
+        body = self._read_body()
+        self.server.stopping.wait(self.server.latency)
+        content_type = self.headers.get("Content-Type", "")
+        self._send(self.server.handle(self.command, self.path, content_type, body))
+
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - named by http.server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
+        """Log nothing: the target would show credentials."""
+
+    def finish(self) -> None:
+        """Close both ends, also when the client is gone and the rest cannot be sent."""
+        with contextlib.suppress(OSError):
+            self.wfile.close()
+        self.rfile.close()
+
+    def _read_body(self) -> bytes:
+        """Read the body; one over PHP's limit is read and only its beginning kept."""
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # its end cannot be told from the next request
+        length = self.headers.get("Content-Length", "0")
+        left = int(length) if length.isdigit() else 0
+        kept = bytearray()
+        while left and (block := self.rfile.read(min(left, 1 << 16))):
+            left -= len(block)
+            if len(kept) <= POST_MAX:
+                kept += block
+        return bytes(kept)
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        for name, value in reply.headers:
+            self.send_header(name, value)
+        _SENDERS[reply.delivery](self, reply.body)
+
+    def send_plain(self, body: Body) -> None:
+        """Send all of it."""
+        self._head("Content-Length", str(len(body)))
+        for block in body.blocks():
+            self.wfile.write(block)
+
+    def send_cut(self, body: Body) -> None:
+        """Promise all, send half, hang up."""
+        self._head("Content-Length", str(len(body)))
+        self._half(body)
+
+    def send_silent(self, body: Body) -> None:
+        """Promise nothing, send half, hang up."""
+        self._head("Connection", "close")
+        self._half(body)
+
+    def send_chunked(self, body: Body) -> None:
+        """Send all of it in chunks of odd sizes."""
+        self._head("Transfer-Encoding", "chunked")
+        for piece in _pieces(body):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def send_slow(self, body: Body) -> None:
+        """Send all of it in a second."""
+        self._head("Content-Length", str(len(body)))
+        data = b"".join(body.blocks())
+        step = len(data) // DRIBBLES + 1
+        for at in range(0, len(data), step):
+            self.wfile.write(data[at : at + step])
+            self.wfile.flush()
+            self.server.stopping.wait(1 / DRIBBLES)
+
+    def _head(self, name: str, value: str) -> None:
+        self.send_header(name, value)
+        self.end_headers()
+
+    def _half(self, body: Body) -> None:
+        self.close_connection = True
+        left = len(body) // 2
+        for block in body.blocks():
+            self.wfile.write(block[:left])
+            left -= min(left, len(block))
+
+
+_SENDERS: Final = {
+    Delivery.PLAIN: _Handler.send_plain,
+    Delivery.CUT: _Handler.send_cut,
+    Delivery.SILENT: _Handler.send_silent,
+    Delivery.CHUNKED: _Handler.send_chunked,
+    Delivery.SLOW: _Handler.send_slow,
+}
+
+
+def _pieces(body: Body) -> Iterator[bytes]:
+    """Cut a body into pieces of odd sizes."""
+    data, at, turn = b"".join(body.blocks()), 0, 0
+    while at < len(data):
+        size = ODD_SIZES[turn % len(ODD_SIZES)]
+        yield data[at : at + size]
+        at, turn = at + size, turn + 1

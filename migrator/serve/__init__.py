@@ -1,0 +1,1 @@
+"""Serving an archive: what every face of it needs."""

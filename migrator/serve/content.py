@@ -1,0 +1,204 @@
+"""The bytes of a blob as the base64 inside a JSON document, in constant memory.
+
+A download is a head (the metadata), the base64 of the file and a tail. The length is known
+before the first byte, the file never is in memory as a whole, and the tail is sent only when
+the bytes were seen to be the ones that were stored: a damaged file is never a complete answer.
+A span of a file reads and sends that span alone; read in order, its last span is such a tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import BinaryIO, Final, TypeVar
+
+import pybase64
+from starlette.types import Receive, Send
+
+from migrator.serve.refusals import start
+
+BLOCK: Final = 144 * 1024
+"""Raw bytes per message: 192 KiB as base64, and a multiple of three, so that the pieces
+concatenate. Smaller ones cost more turns of the loop, larger ones memory for each slow client.
+From 96 KiB on malloc may take each from the kernel anew, unless it is told to keep them."""
+
+_TAIL: Final = b'"}}'
+_REMEMBERED: Final = 65_536
+_BEGUN: Final = 1024
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Fingerprint = tuple[int, int, int, int]
+"""Device, inode, time of the last change in nanoseconds and size of a file."""
+
+
+class Damaged(Exception):
+    """The file is not the one that was stored; ``started`` tells whether the answer had begun."""
+
+    def __init__(self, reason: str, *, started: bool) -> None:
+        super().__init__(reason)
+        self.started = started
+
+
+class Verdicts:
+    """Which files were read in this process, and whether their SHA-256 was right.
+
+    Hashing is the dearest part of a download, so a file is hashed once and again only when its
+    fingerprint changes. A file that is read in ranges is hashed along with them: each range goes
+    on where the hash stands, and no byte is read for the hash alone. The oldest verdicts are
+    forgotten beyond some 65,000, the oldest unfinished hashes beyond some 1,000.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[Fingerprint, bool]] = {}
+        self._begun: dict[tuple[str, Fingerprint], Hash] = {}
+
+    def get(self, sha256: str, fingerprint: Fingerprint) -> bool | None:
+        """Return the verdict on this very file; None when it has to be read."""
+        seen = self._seen.get(sha256)
+        return seen[1] if seen is not None and seen[0] == fingerprint else None
+
+    def put(self, sha256: str, fingerprint: Fingerprint, *, whole: bool) -> None:
+        """Remember a verdict."""
+        self._begun.pop((sha256, fingerprint), None)
+        self._seen.pop(sha256, None)
+        _forget_oldest(self._seen, _REMEMBERED)
+        self._seen[sha256] = (fingerprint, whole)
+
+    def begun(self, sha256: str, fingerprint: Fingerprint) -> Hash:
+        """Return the hash of this very file as far as it was read, for all readers to go on."""
+        begun = self._begun.pop((sha256, fingerprint), None) or Hash()
+        _forget_oldest(self._begun, _BEGUN)
+        self._begun[sha256, fingerprint] = begun
+        return begun
+
+
+class Hash:
+    """The SHA-256 of the first ``position`` bytes of a file."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self.position = 0
+
+    def see(self, block: bytes, at: int) -> None:
+        """Take what is new of a block that was read at offset ``at``, if it leaves no gap."""
+        if at <= self.position < at + len(block):
+            self._sha256.update(memoryview(block)[self.position - at :])
+            self.position = at + len(block)
+
+    def hexdigest(self) -> str:
+        """Return the hash so far."""
+        return self._sha256.hexdigest()
+
+
+class Content:
+    """An open blob, or a span of it, on its way to one client.
+
+    ``size`` and ``sha256`` are what the ledger says. ``span`` is an offset and a length, which
+    may both lie beyond the end. The caller closes ``file``.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        sha256: str,
+        size: int,
+        verdicts: Verdicts,
+        span: tuple[int, int] | None = None,
+    ) -> None:
+        stat = os.fstat(file.fileno())
+        self._file = file
+        self._sha256 = sha256
+        self.size = size
+        offset, length = span or (0, size)
+        self._at = min(offset, size)
+        self._end = min(offset + length, size)
+        self._verdicts = verdicts
+        self._fingerprint = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        self._verdict = verdicts.get(sha256, self._fingerprint)
+        self._hash = verdicts.begun(sha256, self._fingerprint) if self._verdict is None else None
+
+    @property
+    def ends(self) -> bool:
+        """True when nothing of the file comes after this content."""
+        return self._end == self.size
+
+    @property
+    def damaged(self) -> bool:
+        """True when the file is known not to be the one that was stored, without reading it."""
+        return self._fingerprint[3] != self.size or self._verdict is False
+
+    async def send(self, head: bytes, receive: Receive, send: Send) -> None:
+        """Send the whole answer: ``head``, made by :func:`head_of`, and the bytes.
+
+        Raises Damaged when the file turns out to be another one, before anything is sent for
+        content of one block, else before the tail. Returns early when the client has gone.
+        """
+        length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
+        self._file.seek(self._at)
+        if self._end - self._at <= BLOCK:
+            body = head + self._encoded(started=False)
+            self._conclude(started=False)
+            await start(send, 200, length)
+            await send({"type": "http.response.body", "body": body + _TAIL})
+            return
+        await start(send, 200, length)
+        await send({"type": "http.response.body", "body": head, "more_body": True})
+        async with watch(receive) as gone:
+            while self._at < self._end and not gone.done():
+                block = self._encoded(started=True)
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+                # send() waits for slow clients only; this lets others in beside a fast one.
+                await asyncio.sleep(0)
+            if self._at == self._end:
+                self._conclude(started=True)
+                await send({"type": "http.response.body", "body": _TAIL})
+
+    def _encoded(self, *, started: bool) -> bytes:
+        size = min(BLOCK, self._end - self._at)
+        block = self._file.read(size)
+        if len(block) != size:
+            raise Damaged("ends too early", started=started)
+        if self._hash is not None:
+            self._hash.see(block, self._at)
+        self._at += size
+        return pybase64.b64encode(block)
+
+    def _conclude(self, *, started: bool) -> None:
+        if self._hash is None or self._hash.position != self.size:
+            return
+        whole = self._hash.hexdigest() == self._sha256
+        self._verdicts.put(self._sha256, self._fingerprint, whole=whole)
+        if not whole:
+            raise Damaged("has another SHA-256", started=started)
+
+
+def head_of(metadata: Mapping[str, object]) -> bytes:
+    """Return what stands before the base64 of an answer that tells ``metadata``."""
+    document = {"ok": True, "data": {**metadata, "content_base64": ""}}
+    return json.dumps(document).encode("ascii")[: -len(_TAIL)]
+
+
+@contextlib.asynccontextmanager
+async def watch(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a task that is done once the client has closed its connection."""
+
+    async def until_gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    task = asyncio.create_task(until_gone())
+    try:
+        yield task
+    finally:
+        task.cancel()  # it ends in the next turn of the loop, which nobody has to wait for
+
+
+def _forget_oldest(kept: dict[K, V], most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]

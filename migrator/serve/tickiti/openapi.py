@@ -1,0 +1,390 @@
+"""The shapes of Tickiti's requests and answers, as JSON Schema for ``GET /openapi.json``.
+
+The OpenAPI document of the endpoint, built from one small table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from migrator import __version__
+from migrator.serve.tickiti.query_responses import DEFAULT_LIMIT, LIGHT, MAX_LIMIT
+from migrator.serve.tickiti.query_tickets import DEFAULT_LIMIT as DEFAULT_ROWS
+from migrator.serve.tickiti.query_tickets import MAX_LIMIT as MAX_ROWS
+from migrator.serve.tickiti.query_tickets import MODES
+from migrator.serve.tickiti.requests import DEFAULT_RANGE, HEAVY, MAX_LIST, MAX_RANGE
+
+Schema = dict[str, object]
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to one of SCHEMAS."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: Schema, *, required: tuple[str, ...] | None = None) -> Schema:
+    """Describe an object; of an answer, where ``required`` is not given, every field comes."""
+    needed = list(properties if required is None else required)
+    found: Schema = {"type": "object", "properties": properties}
+    return {**found, "required": needed} if needed else found
+
+
+def _array(items: Schema, **more: object) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def _answer_object(data: Schema) -> Schema:
+    return _object({"ok": {"const": True}, "data": data})
+
+
+_TEXT: Final[Schema] = {"type": "string"}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_ID: Final[Schema] = {"type": "string", "pattern": "^-?[0-9]+$"}
+_TIME: Final[Schema] = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$",
+}
+_NUMBER: Final[Schema] = {
+    "type": ["integer", "string"],
+    "description": "A number; text only where a ticket was given a number that is none.",
+}
+_ID_SENT: Final[Schema] = {"type": ["string", "integer"]}
+_IDS_SENT: Final[Schema] = _array(_ID_SENT, maxItems=MAX_LIST)
+_DAY_SENT: Final[Schema] = {
+    "type": "string",
+    "description": "YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, in UTC",
+    "examples": ["2026-05-01", "2026-05-01 09:14:02"],
+}
+
+_TICKET: Final[Schema] = {
+    "ticket_number": {**_ID_SENT, "description": "The number of the ticket."},
+    "ticket_id": {**_ID_SENT, "description": "Its internal id, instead of ticket_number."},
+}
+_ONE_OF_BOTH: Final[Schema] = {
+    "oneOf": [{"required": ["ticket_number"]}, {"required": ["ticket_id"]}]
+}
+_PARTS: Final[Schema] = {
+    "fields": _array({"enum": list(HEAVY)}, description="Heavy fields to send; all unless given."),
+    "max_body_chars": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "Cuts each html and plain_text, and adds html_truncated and the like.",
+    },
+}
+_ATTACHMENT: Final[Schema] = {
+    "id": _ID,
+    "response_id": _ID,
+    "name": _TEXT,
+    "mime_type": {**_TEXT, "description": "Found in the bytes, not taken from the name."},
+    "sha256": {**_TEXT, "pattern": "^[0-9a-f]{64}$"},
+    "file_size": {"type": "integer", "minimum": 0},
+    "is_inline": {
+        **_FLAG,
+        "description": "True only when sure: the response's HTML shows an image whose cid: "
+        "begins with this name, which no other attachment of the ticket has, and the bytes are "
+        "a PNG, JPEG, GIF, WebP or BMP.",
+    },
+}
+_RESPONSE: Final[Schema] = {
+    "id": _ID,
+    "is_internal": _FLAG,
+    "is_pinned": {"const": False},
+    "staff_response": _FLAG,
+    "created_by_email": _TEXT,
+    "created_at": _TIME,
+    "updated_at": _TIME,
+    "is_email_sourced": _FLAG,
+    "html": _TEXT,
+    "html_truncated": {"const": True},
+    "plain_text": _TEXT,
+    "plain_text_truncated": {"const": True},
+    "attachments": _array(ref("Attachment")),
+    "created_by_name": {**_TEXT, "description": "An addition of this server."},
+}
+_ALWAYS: Final = tuple(
+    each for each in _RESPONSE if each not in HEAVY and not each.endswith("_truncated")
+)
+_ROW: Final[Schema] = {
+    "response_id": _ID,
+    "ticket_number": _NUMBER,
+    "ticket_id": _ID,
+    "queue_id": _ID,
+}
+_CURSOR: Final[Schema] = _object({"created_at": _TEXT, "id": {"type": "integer"}})
+_CRITERION: Final[Schema] = _object(
+    {
+        "mode": {"enum": list(MODES)},
+        "tokens": _array(_ID_SENT, minItems=1, maxItems=MAX_LIST),
+        "match": {"enum": ["any", "all"], "description": "all: with a single token only."},
+    },
+    required=("mode", "tokens"),
+)
+
+SCHEMAS: Final[Schema] = {
+    "Error": _object(
+        {
+            "ok": {"const": False},
+            "error": {**_TEXT, "pattern": "^[a-z_]+$"},
+            "message": _TEXT,
+            "errors": {"type": "object", "additionalProperties": _array(_TEXT)},
+            "data": {"type": "object"},
+        },
+        required=("ok", "error", "message"),
+    ),
+    "Attachment": _object(_ATTACHMENT),
+    "Ticket": _object(
+        {
+            "id": _ID,
+            "number": _NUMBER,
+            "subject": _TEXT,
+            "status": {"enum": ["open", "on-hold", "closed"]},
+            "priority": {"const": "20", "description": "Priorities are not kept: normal."},
+            "queue_id": _ID,
+            "originator_email": _TEXT,
+            "assigned_to_email": {"type": "null", "description": "Not kept; see the name."},
+            "resolved": {"type": "null"},
+            "on_hold_until": {"type": "null"},
+            "created_at": _TIME,
+            "updated_at": _TIME,
+            "originator_name": {**_TEXT, "description": "An addition of this server."},
+            "assigned_to_name": {
+                "type": ["string", "null"],
+                "description": "An addition of this server; null: nobody.",
+            },
+            "queue_name": {**_TEXT, "description": "An addition of this server."},
+        }
+    ),
+    "Response": _object(_RESPONSE, required=_ALWAYS),
+    "ResponseRow": _object({**_ROW, **_RESPONSE}, required=(*_ROW, *_ALWAYS)),
+    "Queue": _object({"id": _ID, "name": _TEXT, "tickets": {"type": "integer", "minimum": 0}}),
+    "AnyBody": {"type": "object", "description": "Everything in it is ignored."},
+    "ThreadRequest": {**_object({**_TICKET, **_PARTS}, required=()), **_ONE_OF_BOTH},
+    "AttachmentRequest": {
+        **_object(
+            {
+                **_TICKET,
+                "response_attachment_id": _ID_SENT,
+                "intent": {
+                    **_TEXT,
+                    "description": 'Only "review_ok" says anything.',
+                    "examples": ["review_ok"],
+                },
+                "offset": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "First byte of a ranged read. Past the end nothing comes, "
+                    "with eof.",
+                },
+                "length": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_RANGE,
+                    "description": f"Bytes of a ranged read; {DEFAULT_RANGE} where only offset "
+                    "is given.",
+                },
+            },
+            required=("response_attachment_id",),
+        ),
+        **_ONE_OF_BOTH,
+    },
+    "ResponsesRequest": _object(
+        {
+            "created_from": _DAY_SENT,
+            "created_to": _DAY_SENT,
+            "is_internal": _FLAG,
+            "staff_response": _FLAG,
+            "queue": _array(_TEXT, maxItems=MAX_LIST),
+            "queue_id": _IDS_SENT,
+            "ticket_number": _IDS_SENT,
+            "response_id": _IDS_SENT,
+            "created_by_email": _TEXT,
+            "has_attachments": _FLAG,
+            "include_deleted": {
+                **_FLAG,
+                "description": "Without effect: what the source deleted later is kept.",
+            },
+            "metadata_only": _FLAG,
+            "fields": _array({"enum": [*HEAVY, *LIGHT]}),
+            "max_body_chars": _PARTS["max_body_chars"],
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_LIMIT,
+                "default": DEFAULT_LIMIT,
+            },
+            "cursor": {
+                **_CURSOR,
+                "description": "The next_cursor of the page before, as it came.",
+                "examples": [{"created_at": "2026-05-01T09:14:02+00:00", "id": 42}],
+            },
+        },
+        required=(),
+    ),
+    "TicketsRequest": _object(
+        {
+            "search_object": _object(
+                {
+                    "search_perspective": {"enum": ["All"]},
+                    "criteria": _array(
+                        _CRITERION,
+                        maxItems=MAX_LIST,
+                        description="Tokens of one mode are alternatives, modes restrict each "
+                        "other. Other modes of Tickiti answer 422.",
+                    ),
+                },
+                required=(),
+            ),
+            "row_limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_ROWS,
+                "default": DEFAULT_ROWS,
+            },
+        },
+        required=(),
+    ),
+    "AttachmentAnswer": _answer_object(
+        _object(
+            {
+                **_ATTACHMENT,
+                "eof": {**_FLAG, "description": "Ranged reads only: nothing comes after this."},
+                "content_base64": _TEXT,
+            },
+            required=(*_ATTACHMENT, "content_base64"),
+        )
+    ),
+    "TicketAnswer": _answer_object(
+        _object({"ticket": ref("Ticket"), "responses": _array(ref("Response"))})
+    ),
+    "ThreadAnswer": _answer_object(
+        _object({"ticket_number": _NUMBER, "responses": _array(ref("Response"))})
+    ),
+    "ResponsesAnswer": _answer_object(
+        _object(
+            {
+                "responses": _array(ref("ResponseRow")),
+                "next_cursor": {"anyOf": [_CURSOR, {"type": "null"}]},
+            }
+        )
+    ),
+    "TicketsAnswer": _answer_object(_array(ref("Ticket"))),
+    "QueuesAnswer": _answer_object(_object({"queues": _array(ref("Queue"))})),
+    "BareQueuesAnswer": _object({"queues": _array(ref("Queue"))}),
+    "Alive": _object({"ok": {"const": True}}),
+}
+
+
+_UNAUTHENTICATED: Final = "unauthenticated: no token, or one that is unknown, revoked or expired."
+_FORBIDDEN: Final = (
+    "forbidden: the ability is missing, the owner is not of the staff, or the token does not see "
+    "the ticket's queue."
+)
+_THROTTLED: Final = (
+    "too_many_requests: too many wrong tokens came from this address; see Retry-After."
+)
+_INVALID: Final = "validation_failed: fields are missing or wrong; errors names each of them."
+_NO_TICKET: Final = "not_found: there is no such ticket."
+_LONG_BODY: Final = "payload_too_large: the request body is over 64 KiB."
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    summary: str
+    asks: str
+    answers: str
+    ability: str = "tickets:read"
+    forbidden: str = _FORBIDDEN
+    missing: str | None = None
+    too_large: str = _LONG_BODY
+
+
+_CALLS: Final = {
+    "tickets/attachment": _Call(
+        "Download an attachment, or a range of it",
+        "AttachmentRequest",
+        "AttachmentAnswer",
+        forbidden=f"{_FORBIDDEN} attachment_blocked: its type is blocked. "
+        "attachment_review_required: send intent review_ok to confirm.",
+        missing="not_found: no such ticket, no such attachment on it, or its file is missing.",
+        too_large="attachment_too_large: read it in ranges; data has file_size and ranged. "
+        + _LONG_BODY,
+    ),
+    "tickets/show": _Call(
+        "Show a ticket with its responses", "ThreadRequest", "TicketAnswer", missing=_NO_TICKET
+    ),
+    "tickets/responses": _Call(
+        "List the responses of a ticket", "ThreadRequest", "ThreadAnswer", missing=_NO_TICKET
+    ),
+    "tickets/responses/query": _Call(
+        "Query responses over all tickets, oldest first", "ResponsesRequest", "ResponsesAnswer"
+    ),
+    "tickets/query": _Call(
+        "List tickets by criteria, latest activity first",
+        "TicketsRequest",
+        "TicketsAnswer",
+        forbidden="forbidden: the ability is missing.",
+    ),
+    "tickets/queues": _Call("List queues", "AnyBody", "QueuesAnswer"),
+    "workflow/queues": _Call(
+        "List queues, without an envelope", "AnyBody", "BareQueuesAnswer", ability="workflow:read"
+    ),
+}
+
+
+def document() -> Schema:
+    """Return the description of every address, in OpenAPI 3.1."""
+    paths: Schema = {f"/api/v1/{path}": {"post": _post(call)} for path, call in _CALLS.items()}
+    paths["/healthz"] = _get("Is the server alive?", ref("Alive"))
+    paths["/readyz"] = _get("Can it read its archive?", ref("Alive"), not_ready=True)
+    paths["/openapi.json"] = _get("This document", {"type": "object"})
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tickiti-compatible archive",
+            "version": __version__,
+            "description": "Reads a helpdesk that left Kayako Classic the way Tickiti's public "
+            "API v1 reads one. Every error is an Error with a code in its field error. Fields "
+            "that are not named here are ignored in requests.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _post(call: _Call) -> Schema:
+    answers: Schema = {
+        "200": _answer("Found.", ref(call.answers)),
+        "401": _answer(_UNAUTHENTICATED, ref("Error")),
+        "403": _answer(call.forbidden, ref("Error")),
+        "413": _answer(call.too_large, ref("Error")),
+        "422": _answer(_INVALID, ref("Error")),
+        "429": _answer(_THROTTLED, ref("Error")),
+    }
+    if call.missing:
+        answers["404"] = _answer(call.missing, ref("Error"))
+    return {
+        "summary": call.summary,
+        "description": f"Needs the ability {call.ability} or its :write.",
+        "security": [{"token": []}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ref(call.asks)}},
+        },
+        "responses": dict(sorted(answers.items())),
+    }
+
+
+def _get(summary: str, schema: Schema, *, not_ready: bool = False) -> Schema:
+    answers: Schema = {"200": _answer("Yes.", schema)}
+    if not_ready:
+        answers["503"] = _answer("not_ready: it cannot at the moment.", ref("Error"))
+    return {"get": {"summary": summary, "responses": answers}}
+
+
+def _answer(description: str, schema: Schema) -> Schema:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,106 @@
+"""The JSON objects of Tickiti's answers: tickets, responses, attachments.
+
+Documented fields come first and in their documented order, then what this server adds. Ids are
+strings, ticket numbers and sizes numbers, times ``2026-05-01T09:14:02+00:00``.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from migrator.archive.records import Response, Row, TicketHeader
+from migrator.serve.markup import as_html, plain_text
+from migrator.serve.tickiti.requests import Parts
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def attachment_object(row: Row, *, is_inline: bool) -> dict[str, object]:
+    """Return what is told about an attachment whose bytes we hold, without the bytes."""
+    return {
+        "id": str(row.id),
+        "response_id": str(row.post_id if row.post_id > 0 else -row.ticket_id),
+        "name": row.filename,
+        "mime_type": row.mime_type or "application/octet-stream",
+        "sha256": row.sha256,
+        "file_size": row.size,
+        "is_inline": is_inline,
+    }
+
+
+def number_of(ticket_number: str) -> int | str:
+    """Return a ticket number as Tickiti sends it: a number; one that is mapped to text as it is."""
+    # "007" as the number 7 would be another ticket's; 2**53 is where JavaScript's numbers end.
+    if ticket_number.isascii() and ticket_number.isdigit() and len(ticket_number) < 16:
+        number = int(ticket_number)
+        return number if str(number) == ticket_number else ticket_number
+    return ticket_number
+
+
+def iso_time(seconds: int) -> str:
+    """Return Unix seconds as ISO 8601 in UTC, the epoch for a time that no calendar has."""
+    try:
+        return (_EPOCH + datetime.timedelta(seconds=seconds)).isoformat()
+    except OverflowError:
+        return _EPOCH.isoformat()
+
+
+def ticket_object(ticket: TicketHeader) -> dict[str, object]:
+    """Return the header of a ticket.
+
+    Kayako's priorities and resolutions are not kept: every ticket is of normal priority (20).
+    Nor are the addresses of its staff, so that owners are told by ``assigned_to_name`` alone.
+    """
+    created = ticket.created_at
+    return {
+        "id": str(ticket.id),
+        "number": number_of(ticket.ticket_number),
+        "subject": ticket.subject,
+        "status": ticket.status,
+        "priority": "20",
+        "queue_id": str(ticket.queue_id),
+        "originator_email": ticket.requester_email,
+        "assigned_to_email": None,
+        "resolved": None,
+        "on_hold_until": None,
+        "created_at": iso_time(created),
+        "updated_at": iso_time(max(ticket.last_activity, created)),
+        "originator_name": ticket.requester_name,
+        "assigned_to_name": ticket.owner_name or None,
+        "queue_name": ticket.queue_name,
+    }
+
+
+def response_object(
+    response: Response, parts: Parts, attachments: Sequence[Mapping[str, object]]
+) -> dict[str, object]:
+    """Return a response with those of its heavy fields that ``parts`` asks for."""
+    created = iso_time(response.created_at)
+    told: dict[str, object] = {
+        "id": str(response.id),
+        "is_internal": response.is_private,
+        "is_pinned": False,
+        "staff_response": response.staff,
+        "created_by_email": response.author_email,
+        "created_at": created,
+        "updated_at": created,
+        "is_email_sourced": False,
+    }
+    if "html" in parts.heavy:
+        body = response.text if response.is_html else as_html(response.text)
+        told |= _body("html", body, parts.max_body_chars)
+    if "plain_text" in parts.heavy:
+        body = plain_text(response.text) if response.is_html else response.text
+        told |= _body("plain_text", body, parts.max_body_chars)
+    if "attachments" in parts.heavy:
+        told["attachments"] = attachments
+    told["created_by_name"] = response.author_name
+    return told
+
+
+def _body(field: str, text: str, most: int | None) -> dict[str, object]:
+    if most is None or len(text) <= most:
+        return {field: text}
+    return {field: text[:most], f"{field}_truncated": True}

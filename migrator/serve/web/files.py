@@ -1,0 +1,222 @@
+"""The bytes of a stored file as a download: whole or one range, never a damaged byte."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import unicodedata
+from collections.abc import AsyncIterator, Mapping
+from typing import BinaryIO, Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from migrator.archive import Archive
+from migrator.archive.records import Row
+from migrator.serve.content import Fingerprint, Verdicts
+from migrator.serve.web.forms import Problem
+
+BLOCK: Final = 64 * 1024
+"""Bytes per message."""
+
+_HASHED: Final = 1 << 20
+_LONGEST_NAME: Final = 180
+_log = logging.getLogger(__name__)
+
+_RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+
+_HEADERS: Final = {
+    # Should a browser show a file in spite of all, it does so in a sandbox without an origin.
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "cache-control": "private, no-cache",
+    "accept-ranges": "bytes",
+}
+
+
+class Unsatisfiable(Exception):
+    """The range begins behind the end of the file."""
+
+
+class Files:
+    """Opens stored files that were seen to be whole.
+
+    A file is read and hashed before its first byte is sent, once per process and again when it
+    changes.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._blobs = archive.blobs
+        self._verdicts = Verdicts()
+
+    def open(self, row: Row) -> BinaryIO:
+        """Open the file of an attachment; raises Problem when it is lost or damaged."""
+        if row.sha256 is None or row.size is None or self._blobs.size(row.sha256) is None:
+            raise _lost(row, "is not in the archive")
+        file = self._blobs.open(row.sha256)
+        try:
+            whole = self._whole(file, row.sha256, row.size)
+        except BaseException:
+            file.close()
+            raise
+        if not whole:
+            file.close()
+            raise _lost(row, "is damaged")
+        return file
+
+    def _whole(self, file: BinaryIO, sha256: str, size: int) -> bool:
+        stat = os.fstat(file.fileno())
+        if stat.st_size != size:
+            return False
+        mark: Fingerprint = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        seen = self._verdicts.get(sha256, mark)
+        if seen is None:
+            seen = _hash(file) == sha256
+            self._verdicts.put(sha256, mark, whole=seen)
+        return seen
+
+
+def send_file(
+    request: Request,
+    file: BinaryIO,
+    row: Row,
+    *,
+    media_type: str,
+    disposition: str,
+) -> Response:
+    """Answer with a file, or with the part or the refusal that the request's headers ask for.
+
+    Takes over ``file``.
+    """
+    size, tag = row.size or 0, f'"{row.sha256}"'
+    headers = {**_HEADERS, "etag": tag, "content-disposition": disposition}
+    if _is_known(request, tag):
+        file.close()
+        return Response(status_code=304, headers=headers)
+    try:
+        span = _span(request, size, tag)
+    except Unsatisfiable:
+        file.close()
+        headers = {**_HEADERS, "content-range": f"bytes */{size}"}
+        return Response(status_code=416, headers=headers)
+    first, last = span or (0, size - 1)
+    if span is not None:
+        headers["content-range"] = f"bytes {first}-{last}/{size}"
+    length = last + 1 - first
+    headers["content-length"] = str(length)
+    blocks = _blocks(file, first, 0 if request.method == "HEAD" else length)
+    return _Stream(
+        file, blocks, status_code=206 if span else 200, headers=headers, media_type=media_type
+    )
+
+
+class _Stream(StreamingResponse):
+    """Sends blocks of an open file, at the pace of their reader, and closes it."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        blocks: AsyncIterator[bytes],
+        *,
+        status_code: int,
+        headers: Mapping[str, str],
+        media_type: str,
+    ) -> None:
+        super().__init__(blocks, status_code, headers, media_type)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+async def _blocks(file: BinaryIO, first: int, length: int) -> AsyncIterator[bytes]:
+    file.seek(first)
+    while length:
+        block = file.read(min(BLOCK, length))
+        if not block:
+            # The answer stays shorter than promised, so that the server hangs up on it.
+            raise OSError("a stored file became shorter while it was being sent")
+        length -= len(block)
+        yield block
+        # send() waits for slow clients only; this lets others in beside a fast one.
+        await asyncio.sleep(0)
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """Return the first and the last byte that a Range header asks for.
+
+    None stands for the whole file: for units and forms that we do not know, and for several
+    ranges at once, which a server may ignore. Raises Unsatisfiable.
+    """
+    found = _RANGE.fullmatch(header.strip())
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        first, last = max(size - int(found[2]), 0), size - 1
+    else:
+        first, last = int(found[1]), min(int(found[2] or size), size - 1)
+        if found[2] and int(found[2]) < first:
+            return None
+    if first > last:
+        raise Unsatisfiable
+    return first, last
+
+
+def content_disposition(kind: str, filename: str, fallback: str) -> str:
+    """Return the header for ``kind`` (attachment or inline) with a name that harms nobody.
+
+    The plain parameter is ASCII, the extended one has the whole name in UTF-8 (RFC 6266, 8187).
+    """
+    name = "".join(map(_harmless, filename)).strip(" .") or fallback
+    stem, dot, extension = name.rpartition(".")
+    if len(name) > _LONGEST_NAME:
+        # Cut before the extension: it is what the next program goes by.
+        extension = extension[:20] if dot else ""
+        name = (stem or name)[: _LONGEST_NAME - len(extension) - 1] + dot + extension
+    plain = "".join(char if char.isascii() and char not in '"\\%;' else "_" for char in name)
+    header = f'{kind}; filename="{plain}"'
+    if plain == name:
+        return header
+    return f"{header}; filename*=UTF-8''{quote(name.encode('utf-8', 'replace'), safe='')}"
+
+
+def _harmless(char: str) -> str:
+    if char in '/\\:*?"<>|':
+        return "_"
+    return "_" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+
+
+def _is_known(request: Request, tag: str) -> bool:
+    asked = request.headers.get("if-none-match", "")
+    known = (one.strip().removeprefix("W/") for one in asked.split(","))
+    return any(one in (tag, "*") for one in known)
+
+
+def _span(request: Request, size: int, tag: str) -> tuple[int, int] | None:
+    header = request.headers.get("range")
+    if header is None or request.headers.get("if-range", tag) != tag:
+        return None
+    return parse_range(header, size)
+
+
+def _hash(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_HASHED):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _lost(row: Row, what: str) -> Problem:
+    # The file name stays out of the log: it is the sender's text.
+    _log.warning(
+        "The file of attachment %d (blob %s) %s and was not served: run 'migrator verify --repair'",
+        row.id,
+        row.sha256,
+        what,
+    )
+    return Problem(404, "File missing", "The stored file of this attachment is missing.")

@@ -1,0 +1,381 @@
+"""Kayako Classic as the rest of the house sees it: calls in, typed records out.
+
+Every read is tried again where that can help; writes (upload, delete) are sent once, because a
+lost answer does not tell whether they happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import httpx
+
+from migrator.errors import (
+    BadRequest,
+    NotFound,
+    NotXml,
+    PartialReply,
+    SourceError,
+    SourceRefused,
+    UnexpectedReply,
+)
+from migrator.events import Listener, ignore
+from migrator.sources.base import (
+    Attachment,
+    Contents,
+    Department,
+    Fetched,
+    FetchSink,
+    ThoroughSink,
+    Ticket,
+    TicketStatus,
+    in_pool,
+)
+from migrator.sources.kayako import lists, replies
+from migrator.sources.kayako.contents import MOST_ATTACHMENTS, ContentsReader
+from migrator.sources.kayako.signing import KayakoSettings
+from migrator.sources.kayako.transport import Transport
+from migrator.sources.pace import Breaker, Clock, Pacer, Sleep
+from migrator.sources.retry import Retrier
+
+BLOCK = 256 * 1024
+"""Bytes of a body that are handed to a thread at once: most attachments need one hand-over."""
+AT_ONCE = 16 * 1024
+"""Bytes of a list that are parsed sooner than they are handed to a thread."""
+STATUSES = "/Tickets/TicketStatus"
+
+T = TypeVar("T")
+
+
+S = TypeVar("S", bound=FetchSink)
+
+
+class Source:
+    """One Kayako server.
+
+    Network traffic stays on the event loop; parsing, decoding and the sinks run in ``pool``
+    (the loop's default pool when None), each reply in one thread at a time.
+    Every call raises SourceError when the server did not give what was asked. A ``patient``
+    source that was answered before waits for a server that goes away, up to the patience of the
+    settings, before all calls raise SourceDown; calls by hand had better fail at once.
+    """
+
+    def __init__(
+        self,
+        settings: KayakoSettings,
+        *,
+        pool: Executor | None = None,
+        listener: Listener = ignore,
+        inner: httpx.AsyncBaseTransport | None = None,
+        sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
+        patient: bool = False,
+    ) -> None:
+        pacer = Pacer(
+            settings.concurrency,
+            settings.requests_per_second,
+            clock=clock,
+            sleep=sleep,
+            listener=listener,
+        )
+        self._transport = Transport(settings, pacer, inner=inner)
+        self._breaker = Breaker(
+            self._probe, pacer, patience=settings.patience, listener=listener, sleep=sleep
+        )
+        self._retrying = Retrier(
+            settings.attempts,
+            pacer,
+            listener=listener,
+            sleep=sleep,
+            breaker=self._breaker if patient else None,
+        )
+        self._pool = pool
+        self._credentials = settings.credentials
+
+    async def __aenter__(self) -> Self:
+        """Give the source itself; nothing is connected before the first call."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self._breaker.aclose()
+        await self._transport.aclose()
+
+    async def departments(self) -> list[Department]:
+        """List all departments, those of other apps (livechat) too.
+
+        Raises PartialReply, as all lists do, when only a part of them could be understood.
+        """
+        return await self._list("/Base/Department", "the departments", lists.parse_departments)
+
+    async def statuses(self) -> list[TicketStatus]:
+        """List all ticket statuses; ListAll needs every id to show closed tickets too."""
+        return await self._list(STATUSES, "the ticket statuses", lists.parse_statuses)
+
+    async def tickets_page(
+        self,
+        department_ids: Iterable[int],
+        status_ids: Iterable[int],
+        *,
+        count: int,
+        start: int,
+        sort: str = "ticketid",
+        order: str = "ASC",
+    ) -> list[Ticket]:
+        """List ``count`` tickets from row ``start`` on.
+
+        Old servers know neither count nor start and answer with everything. Raises PartialReply
+        when a row is damaged, and BadRequest for a page that is refused while other questions are
+        answered.
+        """
+        where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
+        path = f"/Tickets/Ticket/ListAll/{where}/{count}/{start}/{sort}/{order}"
+        what = f"tickets from row {start}"
+        return await self._not_all_refused(self._list(path, what, lists.parse_tickets))
+
+    async def ticket_count(
+        self, department_ids: Iterable[int], status_ids: Iterable[int]
+    ) -> int | None:
+        """Count tickets under the rules of ListAll; None where the server cannot say.
+
+        The call is undocumented and absent in older versions, which take its name for an id.
+        """
+        where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
+        path, what = f"/Tickets/Ticket/GetTicketCount/{where}", "the number of tickets"
+
+        async def once() -> int:
+            return lists.parse_ticket_count(await self._transport.get(path, what=what), what=what)
+
+        try:
+            return (await self._not_all_refused(self._read(what, once)))[0]
+        except (NotFound, BadRequest, NotXml, UnexpectedReply):
+            return None
+
+    async def ticket(self, ticket_id: int) -> Ticket:
+        """Give one ticket with its posts; a merged one answers with the surviving ticket.
+
+        Raises NotFound for a deleted ticket.
+        """
+        path, what = f"/Tickets/Ticket/{ticket_id}", f"ticket {ticket_id}"
+        tickets = await self._not_all_refused(self._list(path, what, lists.parse_tickets))
+        if len(tickets) != 1:
+            raise UnexpectedReply(f"the reply for {what} holds {len(tickets)} tickets")
+        return tickets[0]
+
+    async def attachments(self, ticket_id: int) -> list[Attachment]:
+        """List the attachments of a ticket's posts, by id; Kayako sends them in no order.
+
+        Raises PartialReply when the reply holds anything but rows of that ticket. A row that is
+        damaged, but whose id can be read, is given with the note ``odd_row``.
+        """
+        path = f"/Tickets/TicketAttachment/ListAll/{ticket_id}"
+        what = f"the attachments of ticket {ticket_id}"
+
+        def parse(body: bytes, *, what: str) -> list[Attachment]:
+            return lists.parse_attachments(body, what=what, ticket_id=ticket_id)
+
+        found = await self._not_all_refused(self._list(path, what, parse))
+        return sorted(found, key=lambda one: one.id)
+
+    async def fetch(
+        self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream one attachment into a sink, which is whole when this returns.
+
+        Raises UnexpectedReply when the reply holds anything but that attachment of that ticket.
+        """
+        path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
+        what = f"attachment {attachment_id} of ticket {ticket_id}"
+
+        def check(found: list[tuple[Contents, S]]) -> tuple[Contents, S]:
+            contents, sink = _only(found, ticket_id, attachment_id, what)
+            if isinstance(sink, ThoroughSink):
+                sink.finish(contents)
+            return contents, sink
+
+        async def once() -> tuple[Contents, S]:
+            return await self._stream(path, what, make_sink, check, ticket_id=ticket_id, most=1)
+
+        (contents, sink), attempts = await self._not_all_refused(self._read(what, once))
+        return Fetched(contents, sink, attempts)
+
+    async def post_attachments(
+        self, ticket_id: int, post_id: int, make_sink: Callable[[], S]
+    ) -> list[tuple[Contents, S]]:
+        """Stream all attachments of one post, a thousand at most, each into a sink of its own.
+
+        Servers answer in one of two shapes, both read here. One reply holds the contents of all
+        of them, so the pull prefers :meth:`fetch`.
+        """
+        path = f"/Tickets/TicketPost/ListAll/{ticket_id}/{post_id}"
+        what = f"post {post_id} of ticket {ticket_id}"
+
+        async def once() -> list[tuple[Contents, S]]:
+            return await self._stream(
+                path, what, make_sink, lambda all_: all_, ticket_id=ticket_id, post_id=post_id
+            )
+
+        found, _ = await self._read(what, once)
+        return found
+
+    async def upload(self, ticket_id: int, post_id: int, filename: str, data: bytes) -> Attachment:
+        """Add an attachment to a post; gives the row that Kayako made for it."""
+        what = f"the upload to post {post_id} of ticket {ticket_id}"
+        form = {
+            "ticketid": str(ticket_id),
+            "ticketpostid": str(post_id),
+            "filename": filename,
+        }
+        with self._scrubbed():
+            body = await self._transport.post(
+                "/Tickets/TicketAttachment", form, contents=data, what=what
+            )
+            made = lists.parse_attachments(body, what=what, ticket_id=ticket_id)
+        if len(made) != 1:
+            raise UnexpectedReply(f"the reply for {what} holds {len(made)} attachments")
+        return made[0]
+
+    async def delete(self, ticket_id: int, attachment_id: int) -> None:
+        """Delete an attachment at the source, for good.
+
+        Raises UnexpectedReply when the reply says anything: Kayako answers a success with
+        nothing, while text at status 200 is what its uncaught exceptions look like.
+        """
+        what = f"the deletion of attachment {attachment_id} of ticket {ticket_id}"
+        path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
+        with self._scrubbed():
+            body = await self._transport.delete(path, what=what)
+            if body.strip():
+                raise UnexpectedReply(
+                    f"{what} may have failed: list the ticket's attachments to see. "
+                    f"The server says: {replies.excerpt(body)}"
+                )
+
+    async def _probe(self) -> None:
+        """Ask one light question, once, whatever else is held back."""
+        what = "a sign of life"
+        body = await self._transport.get(STATUSES, what=what, urgent=True)
+        with suppress(PartialReply):  # an answer all the same
+            lists.parse_statuses(body, what=what)
+
+    async def _not_all_refused(self, call: Awaitable[T]) -> T:
+        """Tell a single question that is refused, as a firewall may, from keys that are.
+
+        Raises BadRequest for the former: nothing else has to stop for it.
+        """
+        try:
+            return await call
+        except SourceRefused as error:
+            try:
+                await self._probe()
+            except SourceError:
+                raise error from None
+            refusal = BadRequest(f"{error}; other questions are answered")
+            refusal.attempts = error.attempts
+            raise refusal from error
+
+    async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+        with self._scrubbed():
+            return await self._retrying(what, once)
+
+    @contextmanager
+    def _scrubbed(self) -> Iterator[None]:
+        """Hide the keys in errors: some replies quote our own request, and errors quote them."""
+        try:
+            yield
+        except SourceError as error:
+            error.args = (self._scrub(str(error)),)
+            if isinstance(error, PartialReply):
+                error.problems = tuple(map(self._scrub, error.problems))
+            raise
+
+    def _scrub(self, text: str) -> str:
+        text = self._credentials.scrub(text)
+        # An excerpt may end in the middle of the key.
+        if start := re.escape(self._credentials.api_key[:8]):
+            text = re.sub(rf"{start}\S*", "***", text, flags=re.IGNORECASE)
+        return text
+
+    async def _list(self, path: str, what: str, parse: _Parse[T]) -> list[T]:
+        async def once() -> list[T]:
+            body = await self._transport.get(path, what=what)
+            if len(body) <= AT_ONCE:
+                return parse(body, what=what)
+            return await in_pool(self._pool, lambda: parse(body, what=what))
+
+        rows, _ = await self._read(what, once)
+        return rows
+
+    async def _stream(
+        self,
+        path: str,
+        what: str,
+        make_sink: Callable[[], S],
+        check: Callable[[list[tuple[Contents, S]]], T],
+        *,
+        ticket_id: int,
+        post_id: int = 0,
+        most: int = MOST_ATTACHMENTS,
+    ) -> T:
+        sinks: list[S] = []
+
+        def make() -> S:
+            sinks.append(make_sink())
+            return sinks[-1]
+
+        reader = ContentsReader(make, what=what, ticket_id=ticket_id, post_id=post_id, most=most)
+
+        def end(rest: bytes) -> T:
+            reader.feed(rest)
+            return check(reader.close())
+
+        try:
+            held: list[bytes] = []
+            size = 0
+            async with self._transport.stream(path, what=what) as body:
+                async for piece in body:
+                    held.append(piece)
+                    size += len(piece)
+                    if size >= BLOCK:
+                        block = b"".join(held)
+                        held, size = [], 0
+                        await in_pool(self._pool, partial(reader.feed, block))
+            # By now the next request may start.
+            return await in_pool(self._pool, lambda: end(b"".join(held)))
+        except BaseException:
+            for sink in sinks:
+                sink.abort()
+            raise
+
+
+class _Parse(Protocol[T]):
+    def __call__(self, body: bytes, /, *, what: str) -> list[T]: ...
+
+
+def _ids(ids: Iterable[int]) -> str:
+    return ",".join(str(one) for one in ids)
+
+
+def _only(
+    found: Sequence[tuple[Contents, S]], ticket_id: int, attachment_id: int, what: str
+) -> tuple[Contents, S]:
+    # A cache or a confused server that answers for another id must not be believed.
+    ids = [contents.attachment.id for contents, _ in found]
+    if ids != [attachment_id]:
+        raise UnexpectedReply(f"the reply for {what} holds {ids or 'no attachment'} instead")
+    if (stranger := found[0][0].attachment.ticket_id) != ticket_id:
+        raise UnexpectedReply(f"the reply for {what} names ticket {stranger} instead")
+    return found[0]

@@ -1,0 +1,567 @@
+"""Lists of departments, statuses, tickets, posts and attachments, read with lxml.
+
+A list is its root, the rows that it is made of, and white space; comments do not count. Whatever
+else a reply holds, it was not understood, and proves nothing: :class:`PartialReply` carries what
+could be read all the same. Within a row, a number that is none costs its field, and only a
+missing id costs the row.
+
+Never ``recover=True``: it turns a cut document into a whole one and invents names. A document
+that is not well-formed is sanitised once, explicitly, and parsed strictly again. If that fails,
+each row is parsed strictly by itself, so that one damaged row costs itself only.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol, Self, TypeVar
+
+from lxml import etree
+
+from migrator.errors import NotXml, PartialReply, Truncated, UnexpectedReply
+from migrator.sources.base import Attachment, Department, Post, Ticket, TicketStatus
+from migrator.sources.kayako import cleaning, replies
+from migrator.sources.kayako.signing import scrub_query
+
+TEXT_LIMIT = 4 << 20
+"""Bytes of UTF-8 that are kept of the text of one post."""
+MOST_ROWS = 1_000_000
+"""Rows of one list, beyond which it is not read."""
+
+MOST_PROBLEMS = 100
+"""What is told of one list that was not understood, at most."""
+
+_WHITE = " \t\r\n"
+_TOLD = 3
+_QUOTED = 80
+_ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]|\"[^<\"]*\"|'[^<']*')*)?"
+_CLOSED_BY = {b"<![CDATA[": b"]]>", b"<!--": b"-->", b"<?": b"?>"}
+_NESTED = etree.XPath("boolean(*/*/*)")
+_CONTAINERS = frozenset({"posts", "usergroups", "attachments"})
+_ID = re.compile(rb"<id>\s*+(?:<!\[CDATA\[)?\s*+([0-9]{1,19})\s*+(?:\]\]>|</)")
+_KEY = re.compile(rb"<\w+\s(?:[^<>]*\s)?id\s*=\s*[\"']\s*([0-9]{1,19})\s*[\"']")
+_FIELD = re.compile(
+    rb"<([a-z]+)>\s*+(?:<!\[CDATA\[((?:[^<\]]|\](?!\]>)|<(?!/\1>))*+)|([^<]*+)</\1>)"
+)
+"""A field of a damaged row, whose value ends with its CDATA section or its end tag."""
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+R = TypeVar("R", bound=_HasId)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One element of a list, and how to read its children."""
+
+    values: dict[str, str | None]
+    """The text of each child, of the first where there are several."""
+    element: etree._Element | None
+    """None for a damaged row, of which the values are what could be read."""
+    key: str | None = None
+    """The attribute ``id`` of a damaged row."""
+    several_ids: bool = False
+
+    @classmethod
+    def of(cls, element: etree._Element, *, nested: bool = False) -> Self:
+        """Look at all children once: seeking each by its name takes several times as long."""
+        values = {child.tag: child.text for child in reversed(element)}
+        if nested:
+            for child in reversed(element):
+                if len(child) and child.tag not in _CONTAINERS:  # markup within a value
+                    values[child.tag] = cleaning.MARK + "".join(map(str, child.itertext()))
+        several = len(values) != len(element) and len(_ids_of(element)) > 1
+        return cls(values, element, several_ids=several)
+
+    @classmethod
+    def guess(cls, piece: bytes, *, several_ids: bool) -> Self:
+        """Read what can be read of a row that is not well-formed."""
+        values: dict[str, str | None] = {}
+        for found in _FIELD.finditer(piece):
+            if (tag := found[1].decode()) not in values:
+                value = (found[2] or found[3] or b"").decode(errors="replace")
+                values[tag] = value if found[2] is not None else html.unescape(value)
+        ids = _ID.findall(piece)
+        key = _KEY.match(piece)
+        values["id"] = ids[0].decode() if ids else None
+        return cls(
+            values,
+            None,
+            key=key[1].decode() if key else None,
+            several_ids=several_ids and len(set(ids)) > 1,
+        )
+
+    def text(self, tag: str) -> tuple[str, tuple[str, ...]]:
+        """Return a child's text with its line breaks, and what was done to it."""
+        return cleaning.clean_text(self.values.get(tag) or "", TEXT_LIMIT)
+
+    def line(self, tag: str) -> str:
+        """Return a child's text as one clean line."""
+        return self.name(tag)[0]
+
+    def name(self, tag: str) -> tuple[str, bool]:
+        """Return a child's text as one clean line, and whether it had to be repaired."""
+        return cleaning.clean_name(self.values.get(tag) or "")
+
+    def number(self, tag: str, most: int = cleaning.MOST) -> int | None:
+        """Return a child's number, 0 where there is no child; None where it is none."""
+        return cleaning.number(self.values.get(tag), most)
+
+    def date(self, tag: str) -> int | None:
+        """Return a child's time in Unix seconds, as :meth:`number` does."""
+        return cleaning.number(self.values.get(tag), cleaning.LAST_SECOND)
+
+    def flag(self, tag: str) -> bool:
+        """Return whether a child says yes."""
+        return (self.values.get(tag) or "").strip() not in {"", "0"}
+
+
+@dataclass(slots=True)
+class _Reply:
+    """The rows of one reply, and what of it was not understood."""
+
+    what: str
+    child: str
+    rows: list[_Row] = field(default_factory=list)
+    noise: tuple[str, ...] = ()
+    problems: list[str] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    doubted: list[int] = field(default_factory=list)
+    strays: bool = False
+
+    def doubt(self, problem: str, *, stray: bool = True) -> None:
+        """Note what was not understood; what is no ``stray`` costs a single row."""
+        self.strays = self.strays or stray
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
+
+    def records(self, make: Callable[[_Row], R | None]) -> list[R]:
+        """Return the records of all rows for which ``make`` gives one: those that have an id."""
+        records: list[R] = []
+        for place, row in enumerate(self.rows):
+            record = make(row)
+            if record is None:
+                self.lost.append(place)
+                self.doubt(f"row {place + 1} is a {self.child} without id", stray=False)
+                continue
+            records.append(record)
+            if row.element is None:
+                self.doubted.append(record.id)
+            if row.several_ids:
+                self.doubt(f"row {place + 1} names several ids")
+        return records
+
+    def whole(self, records: list[R]) -> list[R]:
+        """Return the records of a reply that was understood; raises PartialReply."""
+        if not self.problems:
+            return records
+        told = "; ".join(self.problems[:_TOLD]) + "; and more" * (len(self.problems) > _TOLD)
+        raise PartialReply(
+            f"{self.what}: the reply was understood only in part: {told}.",
+            rows=records,
+            problems=self.problems,
+            lost=self.lost,
+            doubted=self.doubted,
+            strays=self.strays,
+        )
+
+
+def parse_departments(body: bytes, *, what: str) -> list[Department]:
+    """Read the reply to ``/Base/Department``: departments of all apps.
+
+    Raises what all of these do: PartialReply, UnexpectedReply, NotXml, Truncated, MemoryExhausted.
+    """
+    reply = _read(body, "departments", "department", what=what)
+    return reply.whole(reply.records(_department))
+
+
+def parse_statuses(body: bytes, *, what: str) -> list[TicketStatus]:
+    """Read the reply to ``/Tickets/TicketStatus``."""
+    reply = _read(body, "ticketstatuses", "ticketstatus", what=what)
+    return reply.whole(reply.records(_status))
+
+
+def parse_tickets(body: bytes, *, what: str) -> list[Ticket]:
+    """Read the reply to ``/Tickets/Ticket/ListAll`` or ``/Tickets/Ticket/{id}`` (with posts).
+
+    A damaged row whose id can be read is given in a PartialReply, as doubted.
+    """
+    reply = _read(body, "tickets", "ticket", what=what)
+    tickets = reply.records(lambda row: _ticket(row, reply.doubt))
+    for number in reply.doubted:
+        reply.doubt(f"the row of ticket {number} is damaged", stray=False)
+    return reply.whole(tickets)
+
+
+def parse_ticket_count(body: bytes, *, what: str) -> int:
+    """Read the reply to ``/Tickets/Ticket/GetTicketCount``."""
+    reply = _read(body, "tickets", "totalcount", what=what)
+    elements = [row.element for row in reply.rows if row.element is not None]
+    if not reply.problems and len(reply.rows) == len(elements) == 1:
+        (element,) = elements
+        text = (element.text or "").strip()
+        count = cleaning.number(text)
+        if text and count is not None and element.getparent() is not None and not len(element):
+            return count
+    raise UnexpectedReply(f"{what}: the reply is no totalcount.")
+
+
+def parse_posts(body: bytes, *, what: str) -> list[Post]:
+    """Read the reply to ``/Tickets/TicketPost/ListAll``, without attachments."""
+    reply = _read(body, "posts", "post", what=what)
+    posts = reply.records(_post)
+    for number in reply.doubted:
+        reply.doubt(f"the row of post {number} is damaged", stray=False)
+    return reply.whole(posts)
+
+
+def parse_attachments(body: bytes, *, what: str, ticket_id: int = 0) -> list[Attachment]:
+    """Read the reply to ``/Tickets/TicketAttachment/ListAll``; contents are ignored.
+
+    ``ticket_id`` is given to rows that name no ticket; a row of any other ticket is none of this
+    list, and two rows of one id must say the same. A damaged row whose id can be read is given
+    with the note ``odd_row``.
+    """
+    reply = _read(body, "attachments", "attachment", what=what)
+    found = reply.records(lambda row: _attachment(row, reply.noise, ticket_id))
+    if ticket_id:
+        for stranger in (one for one in found if one.ticket_id != ticket_id):
+            reply.doubt(f"attachment {stranger.id} is of ticket {stranger.ticket_id}")
+        found = [one for one in found if one.ticket_id == ticket_id]
+    known: dict[int, Attachment] = {}
+    twins = {one.id for one in found if known.setdefault(one.id, one) != one}
+    for number in sorted(twins):
+        reply.doubt(f"attachment {number} stands in it twice, as two files")
+    return reply.whole([one for one in found if one.id not in twins or one is known[one.id]])
+
+
+def _department(row: _Row) -> Department | None:
+    number = row.number("id")
+    if not number:
+        return None
+    return Department(
+        id=number,
+        title=row.line("title"),
+        app=row.line("app") or row.line("module") or "tickets",
+        type=row.line("type") or "public",
+        parent_id=row.number("parentdepartmentid") or 0,
+    )
+
+
+def _status(row: _Row) -> TicketStatus | None:
+    number = row.number("id")
+    if not number:
+        return None
+    return TicketStatus(
+        id=number,
+        title=row.line("title"),
+        department_id=row.number("departmentid") or 0,
+        resolved=row.flag("markasresolved"),
+    )
+
+
+def _ticket(row: _Row, doubt: Callable[[str], None]) -> Ticket | None:
+    display_id = row.line("displayid")
+    ticket_id = (
+        cleaning.number(row.key if row.element is None else row.element.get("id"))
+        or row.number("id")
+        or row.number("ticketid")
+        # A helpdesk with sequential ids shows the plain id; a mask such as ABC-123-45678 is none.
+        or cleaning.number(display_id)
+    )
+    if not ticket_id:
+        return None
+    department = row.number("departmentid")
+    return Ticket(
+        id=ticket_id,
+        display_id=display_id,
+        department_id=-1 if department is None else department,
+        status_id=row.number("statusid") or 0,
+        subject=row.line("subject"),
+        full_name=row.line("fullname"),
+        email=row.line("email"),
+        owner_name=row.line("ownerstaffname"),
+        created_at=row.date("creationtime") or 0,
+        last_activity=row.date("lastactivity") or 0,
+        posts=tuple(_posts_of(row, ticket_id, doubt)),
+    )
+
+
+def _posts_of(row: _Row, ticket_id: int, doubt: Callable[[str], None]) -> Iterator[Post]:
+    if row.element is None or "posts" not in row.values:
+        return
+    for element in row.element.iterfind("posts/post"):
+        if (post := _post(_Row.of(element), ticket_id)) is not None:
+            yield post
+        else:
+            doubt(f"ticket {ticket_id} has a post without id")
+
+
+def _post(row: _Row, ticket_id: int = 0) -> Post | None:
+    number = row.number("id") or row.number("ticketpostid")
+    if not number:
+        return None
+    text, notes = row.text("contents")
+    created_at = row.date("dateline")
+    return Post(
+        id=number,
+        ticket_id=row.number("ticketid") or ticket_id,
+        created_at=created_at or 0,
+        creator=row.number("creator") or 0,
+        full_name=row.line("fullname"),
+        email=row.line("email"),
+        is_html=row.flag("ishtml"),
+        is_private=row.flag("isprivate"),
+        has_attachments=row.flag("hasattachments"),
+        text=text,
+        notes=notes if created_at is not None else (*notes, cleaning.ODD_NUMBER),
+    )
+
+
+def _attachment(row: _Row, noise: tuple[str, ...], ticket_id: int) -> Attachment | None:
+    number = row.number("id")
+    if not number:
+        return None
+    filename, repaired = row.name("filename")
+    notes: tuple[str, ...] = (cleaning.REPAIRED_NAME,) if repaired else ()
+    filesize, created_at = row.number("filesize"), row.date("dateline")
+    if row.element is None:
+        filesize = created_at = 0
+        notes += (cleaning.ODD_NUMBER, cleaning.ODD_ROW)
+    elif filesize is None or created_at is None:
+        notes += (cleaning.ODD_NUMBER,)
+    return Attachment(
+        id=number,
+        ticket_id=row.number("ticketid") or ticket_id,
+        post_id=row.number("ticketpostid") or 0,
+        filename=filename,
+        filesize=filesize or 0,
+        filetype=row.line("filetype"),
+        created_at=created_at or 0,
+        notes=notes + noise,
+    )
+
+
+def _read(body: bytes, root: str, child: str, *, what: str) -> _Reply:
+    """Return the rows of a list; raises UnexpectedReply, NotXml, Truncated or MemoryExhausted."""
+    roots = (root, child)
+    start = replies.find_document(body, roots)
+    if start is None:
+        raise replies.no_document(body, what=what)
+    end = _end(body, start, roots)
+    if end is None:
+        if replies.out_of_memory(body[-2048:]):
+            raise replies.exhausted(what)
+        raise Truncated(f"{what}: the reply ends in the middle of its document.")
+    reply = _Reply(what, child)
+    if _look_around(reply, body[:start], body[end:], roots):
+        end = len(body)  # there may be rows in it
+    document = body[start:end]
+    codec = cleaning.codec_of(document, what=what)
+    try:
+        _take_children(reply, _parse(document), root)
+    except etree.XMLSyntaxError:
+        clean = cleaning.Sanitiser(codec).feed(document, final=True)
+        try:
+            _take_children(reply, _parse(clean, encoding="utf-8"), root)
+        except etree.XMLSyntaxError as error:
+            _take_pieces(reply, clean, root)
+            if not reply.rows:
+                said = replies.excerpt(error.msg.encode("utf-8", "replace"))
+                raise NotXml(f"{what}: the reply is broken XML: {said}.") from None
+    _must_be_a_list(reply, (body[:start], body[end:]))
+    return reply
+
+
+def _must_be_a_list(reply: _Reply, around: tuple[bytes, bytes]) -> None:
+    """Raise UnexpectedReply or MemoryExhausted where rows are too many, or none for a reason."""
+    if len(reply.rows) > MOST_ROWS:
+        raise UnexpectedReply(f"{reply.what}: the reply holds more than {MOST_ROWS:,} rows.")
+    if reply.rows:
+        return
+    if any(map(replies.out_of_memory, around)):
+        raise replies.exhausted(reply.what)
+    if reply.problems:
+        raise UnexpectedReply(
+            f"{reply.what}: the reply is no list of this kind: {reply.problems[0]}."
+        )
+
+
+def _look_around(reply: _Reply, before: bytes, after: bytes, roots: tuple[str, ...]) -> bool:
+    """Note what stands around a document; return whether more than noise follows it."""
+    if not (replies.is_noise(before) or replies.is_noise(after)):
+        return False
+    reply.noise = (replies.NOISE_AROUND_XML,)
+    tags = [replies.more_than_noise(side, roots) for side in (before, after)]
+    for tag in filter(None, tags):
+        reply.doubt(f"{_quoted(tag)} stands outside of the list")
+    return bool(tags[1])
+
+
+def _end(body: bytes, start: int, roots: tuple[str, ...]) -> int | None:
+    """Return where the document ends: after the last end tag of its root."""
+    names = b"|".join(root.encode() for root in roots)
+    root = re.compile(rb"<(" + names + rb")" + _ATTRIBUTES + rb"/?>").search(body, start)
+    if root is None:
+        return None
+    if root[0].endswith(b"/>"):
+        return root.end()
+    last = body.rfind(b"</" + root[1])
+    close = body.find(b">", last) if last > root.start() else -1
+    return close + 1 if close >= 0 else None
+
+
+def _parse(document: bytes, encoding: str | None = None) -> etree._Element:
+    """Parse strictly; libxml2's default limit of 10,000,000 bytes per node is lifted."""
+    return etree.fromstring(document, _parser(encoding))
+
+
+def _parser(encoding: str | None) -> etree.XMLParser:
+    return etree.XMLParser(
+        encoding=encoding,
+        huge_tree=True,
+        resolve_entities=False,
+        no_network=True,
+        remove_comments=True,
+        remove_pis=True,
+    )
+
+
+def _take_children(reply: _Reply, top: etree._Element, root: str) -> None:
+    """Take the rows of a well-formed list, and note what else it holds."""
+    if top.tag == reply.child:
+        elements = [top]
+    elif top.tag == root:
+        elements = []
+        _take_text(reply, top.text)
+        for element in top:
+            if element.tag == reply.child:
+                elements.append(element)
+            else:
+                reply.doubt(f"{_quoted(f'<{element.tag}>')} stands among the rows")
+            if (tail := element.tail) and tail.strip(_WHITE):
+                _take_text(reply, tail)
+    else:
+        reply.doubt(f"its root is {_quoted(f'<{top.tag}>')}")
+        return
+    # Rows within rows, and those of a namespace, are of some other list.
+    if sum(1 for _ in top.iter("{*}" + reply.child)) != len(elements):
+        reply.doubt(f"a {reply.child} stands where no row can be")
+    nested = top.tag == reply.child or bool(_NESTED(top))
+    reply.rows += [_Row.of(element, nested=nested) for element in elements]
+
+
+def _take_text(reply: _Reply, text: str | None) -> None:
+    if text and text.strip(_WHITE):
+        reply.doubt(f"{_quoted(text)} stands among the rows")
+
+
+def _take_pieces(reply: _Reply, document: bytes, root: str) -> None:
+    """Take the rows of a list that is not well-formed one by one, and note what else it holds."""
+    parser = _parser("utf-8")
+    row = reply.child.encode()
+    edge = re.compile(rb"</" + row + rb"\s*>\s*(?=<" + row + rb"[\s/>])")
+    for piece in _Cutter(reply, document, root).cut():
+        if (whole := _strictly(piece, parser)) is not None:
+            reply.rows.append(whole)
+            continue
+        # A CDATA section that does not end where it should reaches into the rows that follow.
+        cuts = [0, *(found.end() for found in edge.finditer(piece)), len(piece)]
+        for begin, end in pairwise(cuts):
+            part = piece[begin:end]
+            whole = _strictly(part, parser) if len(cuts) > 2 else None
+            guess = whole or _Row.guess(part, several_ids=reply.child == "attachment")
+            reply.rows.append(guess)
+
+
+def _strictly(piece: bytes, parser: etree.XMLParser) -> _Row | None:
+    """Return a row that is well-formed by itself."""
+    try:
+        return _Row.of(etree.fromstring(piece, parser), nested=True)
+    except etree.XMLSyntaxError:
+        return None
+
+
+class _Cutter:
+    """Cuts a list that is not well-formed into its rows, and notes what else it holds."""
+
+    def __init__(self, reply: _Reply, document: bytes, root: str) -> None:
+        self._reply = reply
+        self._document = document
+        self._row = reply.child.encode()
+        self._marks = re.compile(
+            rb"<!\[CDATA\[|<!--|<\?|<(/?)(%s|%s)(?=[\s/>])" % (root.encode(), self._row)
+        )
+        self._begin = -1  # of the row that is being cut out
+        self._outside = -1  # where the text between two rows began
+        self._lists = self._ends = 0
+        self._endless: set[bytes] = set()
+        self._pieces: list[bytes] = []
+
+    def cut(self) -> list[bytes]:
+        """Return what reads like a row, each up to its end tag or the next row's tag."""
+        at = 0
+        while len(self._pieces) <= MOST_ROWS and (mark := self._marks.search(self._document, at)):
+            at = self._skip(mark) if mark[2] is None else self._take_tag(mark)
+        self._stop(len(self._document), at_row=False)
+        if self._endless or not self._ends:
+            self._reply.doubt("something in it has no end")
+        if self._lists > 1:
+            self._reply.doubt("it holds two lists")
+        return self._pieces
+
+    def _skip(self, mark: re.Match[bytes]) -> int:
+        """Pass over a CDATA section, a comment or an instruction; one without end is none."""
+        close = _CLOSED_BY[mark[0]]
+        end = -1 if close in self._endless else self._document.find(close, mark.end())
+        if end < 0:
+            self._endless.add(close)
+            return mark.end()
+        end += len(close)
+        if self._begin < 0 and close != b"]]>":
+            self._stop(mark.start(), at_row=True)
+            self._outside = end
+        return end
+
+    def _take_tag(self, mark: re.Match[bytes]) -> int:
+        end = self._document.find(b">", mark.end()) + 1 or len(self._document)
+        is_row, is_end = mark[2] == self._row, bool(mark[1])
+        is_empty = self._document[end - 2 : end] == b"/>"
+        self._stop(end if is_row and is_end else mark.start(), at_row=is_row)
+        self._outside = end
+        if not is_row:
+            self._lists += not is_end
+            self._ends += is_end or is_empty
+        elif not is_end:
+            self._begin = mark.start()
+            if is_empty:
+                self._stop(end, at_row=True)
+        return end
+
+    def _stop(self, end: int, *, at_row: bool) -> None:
+        """End the row that is being cut out, or look at what stands between two rows."""
+        if self._begin >= 0:
+            self._pieces.append(self._document[self._begin : end])
+            self._begin = -1
+            if not at_row:
+                self._reply.doubt("a row has no end")
+        elif self._outside >= 0:
+            _take_text(self._reply, self._document[self._outside : end].decode(errors="replace"))
+
+
+def _ids_of(element: etree._Element) -> set[str]:
+    return {(child.text or "").strip() for child in element.iterfind("id")}
+
+
+def _quoted(text: str) -> str:
+    """Return the beginning of what was not understood, for people."""
+    line = "".join(char if char.isprintable() else " " for char in text[: 4 * _QUOTED])
+    line = scrub_query(" ".join(line.split()))
+    return f'"{line}"' if len(line) <= _QUOTED else f'"{line[:_QUOTED]}…"'

@@ -1,0 +1,354 @@
+"""What a reply is: a document, noise around one, or an error, and then which.
+
+Kayako answers errors as plain text, whatever the Content-Type says. A PHP warning may stand
+before or after the document, and an uncaught exception is text at status 200 without any XML.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+from migrator.errors import (
+    BadRequest,
+    MemoryExhausted,
+    NotFound,
+    NotXml,
+    ServerFailed,
+    SourceError,
+    SourceRefused,
+    Throttled,
+    UnexpectedReply,
+    WrongTicket,
+)
+from migrator.sources.kayako.signing import safe, scrub_query
+
+NOISE_AROUND_XML = "noise_around_xml"
+
+SEARCH_LIMIT = 1 << 20
+"""How many bytes of noise may stand before a document."""
+
+_BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space are no noise
+_DECLARED = re.compile(rb"<\?xml\s")
+_DECLARATION = re.compile(
+    rb"<\?xml\s[^<>]*\?>(?:\s|<!--(?:(?!--).)*+-->|<\?xml-[^<>]*\?>)*", re.DOTALL
+)
+_PAGE = re.compile(rb"<!doctype|<html|<head|<body|<title", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(rb"Allowed memory size", re.IGNORECASE)
+
+_TAG = re.compile(r"<[^<>]*>")
+_EXCERPT = 200
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+_ELEMENT = re.compile(r"</?([A-Za-z_][\w.:-]*)(?=[\s/>])[^<>]*>")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_INLINE = _names("a abbr b big code em font i s small span strong sub sup tt u var")
+_NOISY = _INLINE | _names("br div hr pre table tbody td th thead tr")
+"""Elements in which PHP, xdebug and old versions of Kayako dress their warnings."""
+_HTML = _NOISY | _names(
+    "acronym address area article aside base blockquote body button caption center cite col "
+    "colgroup dd del details dir dl dt fieldset figure footer form frame frameset h1 h2 h3 h4 h5 "
+    "h6 head header html iframe img input ins kbd label legend li link main map mark menu meta "
+    "nav noscript object ol optgroup option p param q samp script section select source strike "
+    "style summary svg textarea tfoot time title ul video wbr"
+)
+
+_KIND = (
+    r"(?:Fatal error|Parse error|Warning|Notice|Deprecated|Strict Standards|Strict|"
+    r"(?:Core|Compile|User|Recoverable|Catchable)(?: fatal)? (?:error|warning|notice|deprecated)|"
+    r"Uncaught \w+)"
+)
+_PHP = re.compile(rf"(?:\( ! \) ?)?(?:PHP ?)?{_KIND}: ", re.IGNORECASE)
+_PHP_END = re.compile(r".* on line [0-9]+", re.IGNORECASE)
+_OLD = re.compile(r"\[[A-Z][A-Za-z ]{2,30}\]: ")
+_OLD_END = re.compile(r".*\([^\s()]+:[0-9]+\)")
+_ROUTER = re.compile(r"Router: ")
+_RULE = re.compile(r"[=_*-]{5,}")
+_ASIDE = re.compile(
+    rf"{_KIND}:?|(?:Uncaught )?Exception:?|Stack trace:|#[0-9]+ .*|.* on line [0-9]+|[=_*-]{{5,}}|"
+    r"Unable to (?:locate|open) remote file .*|Invalid Cache: .*|PDO Prepare Failed: .*",
+    re.IGNORECASE,
+)
+"""Lines that are noise wherever they stand."""
+
+_NOT_FOUND = re.compile(
+    r"(?:ticket|attachment|ticket post|post|ticket note|note) not found[.!]*", re.IGNORECASE
+)
+_WRONG_TICKET = re.compile(
+    r"(?:attachment|ticket post|post|ticket note|note) does not belong to the specified ticket"
+    r"[.!]*",
+    re.IGNORECASE,
+)
+
+
+@lru_cache
+def _root_tag(roots: tuple[str, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"<(" + b"|".join(root.encode() for root in roots) + rb")(?=[\s/>])")
+
+
+@lru_cache
+def _any_tag(roots: tuple[str, ...]) -> re.Pattern[bytes]:
+    names = b"|".join(root.encode() for root in roots)
+    return re.compile(rb"</?(?:[\w.-]{1,64}:)?(?:" + names + rb")(?![^\s/>])", re.IGNORECASE)
+
+
+def find_document(reply: bytes | bytearray, roots: tuple[str, ...]) -> int | None:
+    """Return where the document begins whose root is one of ``roots``; None: not here.
+
+    That is the last ``<?xml`` before the first root tag, else the root tag itself. An HTML page
+    is never taken for noise, and only comments and style sheets may stand between the declaration
+    and the root: a DOCTYPE, above all, never reaches a parser. The search ends after
+    ``SEARCH_LIMIT`` bytes.
+    """
+    root = _root_tag(roots).search(reply, 0, SEARCH_LIMIT)
+    if root is None or _PAGE.search(reply, 0, root.start()):
+        return None
+    declared = max((at.start() for at in _DECLARED.finditer(reply, 0, root.start())), default=-1)
+    if declared < 0:
+        return root.start()
+    return declared if _DECLARATION.fullmatch(reply, declared, root.start()) else None
+
+
+def holds_root(reply: bytes | bytearray, roots: tuple[str, ...]) -> bool:
+    """Whether a root tag stands anywhere in a part of a reply."""
+    return _root_tag(roots).search(reply) is not None
+
+
+def is_noise(around: bytes | bytearray) -> bool:
+    """Whether what stands before or after a document is more than white space."""
+    return bool(around.strip(_BLANK))
+
+
+def more_than_noise(around: bytes | bytearray, roots: tuple[str, ...]) -> str:
+    """Return the tag around a document that is neither noise nor another document; "" for none.
+
+    What PHP, web servers and proxies add is text and HTML. A tag of the document's own kind, in
+    any spelling, may be a row that stands outside; another element may be what it is a part of.
+    """
+    if own := _any_tag(roots).search(around):
+        return own[0].decode("utf-8", "replace")
+    for tag in _ELEMENT.finditer(bytes(around).decode("utf-8", "replace")):
+        if tag[1].lower() not in _HTML:
+            return tag[0]
+    return ""
+
+
+def out_of_memory(near: bytes | bytearray) -> bool:
+    """Whether PHP says that it ran out of memory."""
+    return _OUT_OF_MEMORY.search(near) is not None
+
+
+def excerpt(body: bytes | bytearray) -> str:
+    """Return the beginning of a reply for people: one line, no tags, controls or signatures."""
+    text = bytes(body[:8192]).decode("utf-8", "replace")
+    text = _TAG.sub(" ", text.replace("<![CDATA[", " ").replace("]]>", " "))
+    text = "".join(char if char.isprintable() else " " for char in text)
+    text = scrub_query(" ".join(text.split()))
+    return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
+
+
+def exhausted(what: str) -> MemoryExhausted:
+    """Return the error for a reply that PHP had no memory to build."""
+    return MemoryExhausted(
+        f"{what}: PHP ran out of memory building the reply. "
+        "Raise memory_limit in the helpdesk's php.ini, then run again."
+    )
+
+
+class _Words:
+    """What an error says by itself, without the noise that PHP puts around it."""
+
+    def __init__(self, body: bytes | bytearray) -> None:
+        text = bytes(body).decode("utf-8", "replace").replace("\ufeff", "")
+        text = _without(_without(text, "<!--", "-->"), "<table class='xdebug", "</table>")
+        text = text.replace("<![CDATA[", "\n").replace("]]>", "\n")
+        elements = {tag[1].lower() for tag in _ELEMENT.finditer(text)}
+        self.is_page = bool(_PAGE.search(body) or elements & _HTML - _NOISY)
+        """Whether it is a page of a web server, which may say what it likes."""
+        text = html.unescape(_TAG.sub(" ", _ELEMENT.sub(_break, text)))
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        self.lines = _without_noise([line for line in lines if line])
+        self.is_empty = not (self.lines or self.is_page or elements - _HTML)
+
+    def all_say(self, sentence: re.Pattern[str]) -> bool:
+        """Tell whether a sentence is all that is said."""
+        return bool(self.lines) and not self.is_page and all(map(sentence.fullmatch, self.lines))
+
+
+def _break(tag: re.Match[str]) -> str:
+    return "" if tag[1].lower() in _INLINE else "\n"
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """Return a text without what stands between two marks, with those."""
+    parts, at = [], 0
+    while (found := text.find(begin, at)) >= 0 and (last := text.find(end, found)) >= 0:
+        parts.append(text[at:found])
+        at = last + len(end)
+    return "".join((*parts, text[at:]))
+
+
+def _without_noise(lines: list[str]) -> list[str]:
+    """Return the lines that are not PHP's, nor of the handlers of errors in Kayako."""
+    kept: list[str] = []
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        if _PHP.match(line):
+            at = _end_of_noise(lines, at, _PHP_END, kept)
+        elif _OLD.match(line):
+            at = _end_of_noise(lines, at, _OLD_END, kept)
+        elif _ROUTER.match(line):
+            at = _end_of_noise(lines, at, _RULE, kept)
+        else:
+            if not _ASIDE.fullmatch(line):
+                kept.append(line)
+            at += 1
+    return kept
+
+
+def _end_of_noise(lines: list[str], at: int, end: re.Pattern[str], kept: list[str]) -> int:
+    """Return the line after a warning that begins here and may go over several lines.
+
+    It ends before a sentence of Kayako's or after what ``end`` reads, whichever comes first;
+    where neither comes before the next warning, it is one line long.
+    """
+    for last in range(at, len(lines)):
+        line = lines[last]
+        if last > at and _is_sentence(line):
+            return last
+        if last > at and _begins_noise(line):
+            break
+        if found := end.match(line):
+            if _is_sentence(rest := line[found.end() :].strip()):
+                kept.append(rest)
+            return last + 1
+    return at + 1
+
+
+def _is_sentence(line: str) -> bool:
+    return bool(_NOT_FOUND.fullmatch(line) or _WRONG_TICKET.fullmatch(line))
+
+
+def _begins_noise(line: str) -> bool:
+    return bool(_PHP.match(line) or _OLD.match(line) or _ROUTER.match(line))
+
+
+def no_document(body: bytes | bytearray, *, what: str) -> SourceError:
+    """Return the error for a reply with status 200 that holds no document."""
+    if out_of_memory(body):
+        return exhausted(what)
+    said = excerpt(body)
+    if not said:
+        return NotXml(f"{what}: the reply is empty.")
+    return NotXml(f"{what}: the reply is not the expected XML. It begins: {said}")
+
+
+def error_for(status: int, headers: Mapping[str, str], body: bytes, *, what: str) -> SourceError:
+    """Return the error that a reply with any other status than 200 stands for.
+
+    Kayako itself sends 400, 401, 403 and 404; 429 and 5xx come from PHP, the web server or a
+    proxy. ``body`` may be cut: a few kilobytes are enough.
+    """
+    fields = {name.lower(): value for name, value in headers.items()}
+    words = _Words(body)
+    said = excerpt("\n".join(words.lines).encode()) or excerpt(body)
+    told = f" It says: {said}" if said else ""
+    if status >= 500:
+        return _failed(status, fields, body, what=what, told=told)
+    if status >= 400:
+        return _refused(status, fields, words, what=what, said=said)
+    if status >= 300:
+        target = safe(fields["location"]) if "location" in fields else "nowhere"
+        return SourceRefused(
+            f"{what}: the server redirects to {target} (HTTP {status}). "
+            "If that is the helpdesk's API, put that address into url."
+        )
+    return UnexpectedReply(f"{what}: an unexpected HTTP status {status}.{told}")
+
+
+def _failed(
+    status: int, fields: Mapping[str, str], body: bytes, *, what: str, told: str
+) -> SourceError:
+    if out_of_memory(body):
+        return exhausted(what)
+    if status == 503 and "retry-after" in fields:
+        return _throttled(status, fields, what=what)
+    return ServerFailed(f"{what}: the server failed (HTTP {status}).{told}")
+
+
+def _refused(
+    status: int, fields: Mapping[str, str], words: _Words, *, what: str, said: str
+) -> SourceError:
+    told = f" It says: {said}" if said else ""
+    if status == 401:
+        return _unauthorised(said, what=what)
+    if status == 429:
+        return _throttled(status, fields, what=what)
+    if status in {400, 404} and (error := _own_refusal(status, words, what=what, said=said)):
+        return error
+    kind: type[SourceError] = BadRequest
+    text = f"{what}: the server rejects the request (HTTP {status}).{told}"
+    if status == 404:  # of a web server, which says nothing about a file
+        kind = UnexpectedReply
+        text = (
+            f"{what}: the address leads to no Kayako API (HTTP 404). Check url and url_form.{told}"
+        )
+    elif status == 403 and words.is_empty:
+        kind = SourceRefused
+        text = (
+            f"{what}: the REST API is switched off (HTTP 403). "
+            "Switch it on in Admin CP > REST API > Settings."
+        )
+    elif status in {408, 425}:
+        kind, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{told}"
+    return kind(text)
+
+
+def _own_refusal(status: int, words: _Words, *, what: str, said: str) -> SourceError | None:
+    """Return the error that Kayako itself means, in a sentence of its own or without a word."""
+    if words.all_say(_WRONG_TICKET):
+        return WrongTicket(f"{what}: it belongs to another ticket now, as after a merge.")
+    if words.all_say(_NOT_FOUND):
+        return NotFound(f"{what}: the helpdesk no longer has it. It says: {said}")
+    if status == 404 and words.is_empty:
+        return NotFound(f"{what}: the helpdesk no longer has it (HTTP 404).")
+    return None
+
+
+def _unauthorised(said: str, *, what: str) -> SourceRefused:
+    if "NO SALT" in said.upper():
+        advice = (
+            "The salt did not arrive: a proxy may strip the query, the other url_form is needed, "
+            "or an upload is larger than post_max_size in the helpdesk's php.ini."
+        )
+    else:
+        advice = "Check api_key and secret_key: Admin CP > REST API > API Information shows them."
+    return SourceRefused(f"{what}: the server refuses us (HTTP 401): {said or 'no text'}. {advice}")
+
+
+def _throttled(status: int, fields: Mapping[str, str], *, what: str) -> Throttled:
+    return Throttled(
+        f"{what}: the server asks us to slow down (HTTP {status}).",
+        retry_after=_retry_after(fields.get("retry-after", "")),
+    )
+
+
+def _retry_after(value: str) -> float | None:
+    """Return the seconds of a Retry-After, which is a number or an HTTP date; None: unreadable."""
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None

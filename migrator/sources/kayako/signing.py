@@ -1,0 +1,159 @@
+"""Addresses of Kayako's REST API: building one to ask, and one that is safe to show.
+
+Kayako's request signature, and keeping its ingredients out of every text.
+
+``signature = base64(HMAC-SHA256(key=secret key, message=salt))`` over the raw digest: 44
+characters. Only the salt is signed. The secret looks like base64 but is used as literal text.
+
+How to reach one Kayako Classic server.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import quote, quote_plus, urlencode, urlsplit
+
+_UNREADABLE = "(an unreadable address)"
+
+
+class UrlForm(StrEnum):
+    """How the path of a call is carried; Kayako calls it "Request URL type".
+
+    ``QUERY`` (``index.php?e=/Path&…``) works on every install. ``STANDARD``
+    (``index.php?/Path&…``) needs a web server that hands the query string on untouched.
+    """
+
+    QUERY = "e"
+    STANDARD = "standard"
+
+
+def build(base: str, path: str, form: UrlForm, params: Mapping[str, str]) -> str:
+    """Return the address of one call, with all values percent-encoded.
+
+    ``base`` is the API URL as Kayako shows it; a trailing slash, ``?`` or query is dropped.
+    """
+    address = re.split(r"[?#]", base.strip(), maxsplit=1)[0].rstrip("/")
+    target = quote("/" + path.lstrip("/"), safe="/,:~")
+    query = urlencode(params, quote_via=quote, safe="")
+    start = f"e={target}" if form is UrlForm.QUERY else target
+    return f"{address}?{start}&{query}" if query else f"{address}?{start}"
+
+
+def safe(url: str) -> str:
+    """Return ``scheme://host[:port]/path``: no user, password, query, fragment or control."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return _UNREADABLE
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    if port is not None:
+        host = f"{host}:{port}"
+    # Without a host, what reads as a path may hold a mistyped "user:password@".
+    path = parts.path if host else parts.path.rpartition("@")[2]
+    shown = f"{parts.scheme}://{host}{path}" if host else path
+    return "".join(char if char.isprintable() else "?" for char in shown) or _UNREADABLE
+
+
+# In a query, and as PHP's dumps of one and JSON show it: [salt] => x, ["salt"]=> string(1) "x".
+_SIGNED_VALUE = re.compile(
+    r"""\b(apikey|salt|signature)
+    (=|%3D|(?:[]"']|&quot;)+\s*(?:=>|:)\s*(?:string\([0-9]+\)\s*)?(?:["']|&quot;)?)
+    [^&\s"'<>]*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_REST = r"""[^&\s"'<>]*"""
+_HIDDEN = "***"
+_LONG = 16
+_TELLING = 12
+"""So many characters of a key are hidden as if they were all of it."""
+
+
+def signature(secret_key: str, salt: str) -> str:
+    """Return the signature of ``salt``: base64 of the raw HMAC-SHA256, as Kayako checks it."""
+    digest = hmac.digest(secret_key.encode(), salt.encode(), "sha256")
+    return base64.b64encode(digest).decode("ascii")
+
+
+def new_salt() -> str:
+    """Return 32 random characters, all of them letters and digits.
+
+    Kayako repairs a ``+`` that became a space in a signature, but not in a salt, and takes the
+    salt "0" for none: letters and digits are safe everywhere.
+    """
+    return secrets.token_hex(16)
+
+
+def scrub_query(text: str) -> str:
+    """Hide the values of all ``apikey``, ``salt`` and ``signature`` in a text."""
+    return _SIGNED_VALUE.sub(rf"\1\2{_HIDDEN}", text)
+
+
+def _pattern(form: str) -> str:
+    """Return a pattern for a key; a short one, such as a test's, counts only as a whole word.
+
+    Otherwise a key "secret" would hide the name of the setting in the advice to check it.
+    """
+    exact = re.escape(form)
+    return exact if len(form) >= _LONG else rf"(?<!\w){exact}(?!\w)"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The API key and the secret key of one helpdesk; ``repr`` shows neither."""
+
+    api_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+    def sign(self, salt: str | None = None) -> dict[str, str]:
+        """Return the three parameters that authenticate one request, with a fresh salt."""
+        salt = new_salt() if salt is None else salt
+        return {
+            "apikey": self.api_key,
+            "salt": salt,
+            "signature": signature(self.secret_key, salt),
+        }
+
+    def scrub(self, text: str) -> str:
+        """Return ``text`` without signatures and keys: plain, percent-encoded, or cut short."""
+        keys = [key for key in (self.api_key, self.secret_key) if key]
+        forms = {form for key in keys for form in (key, quote(key, safe=""), quote_plus(key))}
+        hidden = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
+        # What is quoted may be cut in the middle of a key.
+        hidden += [re.escape(key[:_TELLING]) + _REST for key in keys if len(key) >= _LONG]
+        if hidden:
+            text = re.sub("|".join(hidden), _HIDDEN, text, flags=re.IGNORECASE)
+        return scrub_query(text)
+
+
+@dataclass(frozen=True, slots=True)
+class KayakoSettings:
+    """Everything the source room needs to know about one server.
+
+    ``url`` is the API URL as shown in Kayako's Admin CP (ends in ``/api/index.php``).
+    ``timeout`` is the longest silence on a connection, in seconds: any call may first run the
+    helpdesk's due scheduled tasks. ``concurrency`` bounds the requests in flight,
+    ``requests_per_second`` their starts (0: no limit). ``attempts`` is how often one request is
+    made before its failure counts. ``max_body`` bounds one reply, in bytes.
+    ``patience`` is how long a server that went away is waited for, in seconds.
+    """
+
+    url: str
+    credentials: Credentials
+    url_form: UrlForm = UrlForm.QUERY
+    ca_file: Path | None = None
+    timeout: float = 60.0
+    concurrency: int = 8
+    requests_per_second: float = 0.0
+    attempts: int = 4
+    max_body: int = 1 << 30
+    patience: float = 120.0

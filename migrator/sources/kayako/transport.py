@@ -1,0 +1,354 @@
+"""HTTP to one Kayako server, through a transport of httpx and without its client.
+
+A client's comforts (redirects, cookies, authentication, a log line that shows each address) are
+what must not happen here, and cost more time than the request. What the server sends may quote a
+signed address, as a redirect does: it is scrubbed from every exception.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+
+import httpx
+import pybase64
+
+from migrator import __version__
+from migrator.errors import (
+    ConfigError,
+    SourceError,
+    SourceRefused,
+    SourceUnreachable,
+    TooLarge,
+    Truncated,
+)
+from migrator.sources.kayako import replies, signing
+from migrator.sources.kayako.connections import Connections
+from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.pace import Pacer
+
+OVERLOADED = frozenset({429, 502, 503, 504})
+"""Statuses of a server, or of the proxy before it, that has too much to do."""
+LARGE = 1 << 20
+"""Announced bytes beyond which a reply is slow for its size: PHP builds all of it first."""
+CONNECT_TIMEOUT = 20.0
+"""Longest wait for a connection, in seconds."""
+AGENT = f"migrator/{__version__}"
+"""How we name ourselves to servers and proxies."""
+ERROR_BODY = 16 * 1024
+"""How much of an error's body is read, in bytes: its text is short, a page is cut."""
+
+_NUMBERS = re.compile(r"/-?[0-9]")
+
+
+class Transport:
+    """Signed requests to one server, bounded in number, pace and size.
+
+    All methods raise SourceError for whatever goes wrong between us and the document.
+    """
+
+    def __init__(
+        self,
+        settings: KayakoSettings,
+        pacer: Pacer,
+        *,
+        inner: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._pacer = pacer
+        self._inner = _network(settings) if inner is None else inner
+        self._whole_address = not isinstance(self._inner, Connections)
+        self._address: httpx.URL | None = None
+        self._api_key = urllib.parse.quote_plus(settings.credentials.api_key)
+        connect = min(CONNECT_TIMEOUT, settings.timeout)
+        waits = httpx.Timeout(settings.timeout, connect=connect, pool=None)
+        self._extensions = {"timeout": waits.as_dict()}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._inner.aclose()
+
+    async def get(self, path: str, *, what: str, urgent: bool = False) -> bytes:
+        """Give the whole body of a reply with status 200; an ``urgent`` one is let in first."""
+        return await self._whole(self._request("GET", path), what, _kind(path), urgent=urgent)
+
+    async def delete(self, path: str, *, what: str) -> bytes:
+        """Send a DELETE; give the body of the reply, which Kayako leaves empty."""
+        return await self._whole(self._request("DELETE", path), what)
+
+    async def post(
+        self, path: str, form: Mapping[str, str], *, contents: bytes, what: str
+    ) -> bytes:
+        """Send a form with ``contents`` in base64; give the body of the reply.
+
+        Kayako reads the credentials of a POST from its form, and only from there. A ``+`` that
+        is not escaped would arrive as a space, which its decoder skips.
+        """
+        signed = {**form, **self._settings.credentials.sign()}
+        encoded = pybase64.b64encode(contents)
+        for plain, escaped in ((b"+", b"%2B"), (b"/", b"%2F"), (b"=", b"%3D")):
+            encoded = encoded.replace(plain, escaped)
+        body = urllib.parse.urlencode(signed).encode("ascii") + b"&contents=" + encoded
+        return await self._whole(self._request("POST", path, form=body), what)
+
+    def stream(self, path: str, *, what: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the body of a reply with status 200 as it arrives.
+
+        No compression is asked for: base64 shrinks by a quarter at best, and the CPU time that
+        this takes is the helpdesk's.
+        """
+        request = self._request("GET", path, encoding="identity")
+        return self._send(request, what, _kind(path))
+
+    async def _whole(
+        self,
+        request: httpx.Request,
+        what: str,
+        kind: str | None = None,
+        *,
+        urgent: bool = False,
+    ) -> bytes:
+        async with self._send(request, what, kind, urgent=urgent) as blocks:
+            return b"".join([block async for block in blocks])
+
+    def _request(
+        self, method: str, path: str, *, form: bytes | None = None, encoding: str = "gzip, deflate"
+    ) -> httpx.Request:
+        settings = self._settings
+        headers = {
+            "Accept": "*/*",
+            "Accept-Encoding": encoding,
+            "Connection": "keep-alive",
+            "User-Agent": AGENT,
+        }
+        url = signing.build(settings.url, path, settings.url_form, {})
+        if form is None:
+            url += "&" + self._signature()
+        else:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        try:
+            if self._whole_address:
+                return httpx.Request(
+                    method, url, content=form, headers=headers, extensions=self._extensions
+                )
+            # Parsing an address takes longer than sending the request: it is done once.
+            if self._address is None:
+                self._address = httpx.URL(url.partition("?")[0])
+            query = url.partition("?")[2].encode("ascii")
+            target = {"target": self._address.raw_path + b"?" + query}
+            return httpx.Request(
+                method,
+                self._address,
+                content=form,
+                headers=headers,
+                extensions=self._extensions | target,
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:  # the latter: a host that IDNA refuses
+            _scrub(error, settings.credentials)
+            raise _no_address() from error
+
+    def _signature(self) -> str:
+        """Give a query that signs a request; only these three characters of base64 are special."""
+        signed = self._settings.credentials.sign()
+        signature = signed["signature"].replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+        return f"apikey={self._api_key}&salt={signed['salt']}&signature={signature}"
+
+    @asynccontextmanager
+    async def _send(
+        self, request: httpx.Request, what: str, kind: str | None, *, urgent: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._pacer.slot(urgent=urgent) as slot:
+            try:
+                with _border(what, self._settings):
+                    response = await self._inner.handle_async_request(request)
+                try:
+                    if response.status_code in OVERLOADED:
+                        slot.overloaded()
+                    if response.status_code != 200:
+                        raise await self._refusal(response, what)
+                    slot.answered(kind if self._announced(response) <= LARGE else None)
+                    self._check_announced(response, what)
+                    yield self._body(response, what)
+                finally:
+                    # By now the document has been judged, however the connection is hung up.
+                    with suppress(httpx.HTTPError):
+                        await response.aclose()
+            except SourceUnreachable:  # in mid-body, too
+                slot.overloaded()
+                raise
+
+    async def _refusal(self, response: httpx.Response, what: str) -> SourceError:
+        body = bytearray()
+        try:
+            async for block in response.aiter_bytes():
+                body += block
+                if len(body) >= ERROR_BODY:
+                    break
+        except httpx.HTTPError:
+            pass  # the status says enough; half a page of it is not worth a second error
+        if response.status_code == 407:
+            return _locked(signing.safe(self._settings.url))
+        text = self._settings.credentials.scrub(body[:ERROR_BODY].decode("utf-8", "replace"))
+        headers = dict(response.headers)
+        return replies.error_for(response.status_code, headers, text.encode(), what=what)
+
+    def _announced(self, response: httpx.Response) -> int:
+        announced = response.headers.get("content-length", "")
+        return int(announced) if announced.isdecimal() else 0
+
+    def _check_announced(self, response: httpx.Response, what: str) -> None:
+        if self._announced(response) > self._settings.max_body:
+            raise self._too_large(what)
+
+    async def _body(self, response: httpx.Response, what: str) -> AsyncIterator[bytes]:
+        got = 0
+        with _border(what, self._settings, in_body=True):
+            async for block in _blocks(response):
+                got += len(block)
+                if got > self._settings.max_body:
+                    raise self._too_large(what)
+                if block:
+                    yield block
+
+    def _too_large(self, what: str) -> TooLarge:
+        limit = self._settings.max_body
+        return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
+
+
+def _blocks(response: httpx.Response) -> AsyncIterable[bytes]:
+    """Give a body unpacked; one that was not packed straight from where it comes."""
+    if "content-encoding" in response.headers:
+        return response.aiter_bytes()
+    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 - of an async transport
+    return response.stream
+
+
+def _kind(path: str) -> str:
+    """Name what a path asks for without saying of which ticket: its part before any number."""
+    return _NUMBERS.split(path, maxsplit=1)[0]
+
+
+def _network(settings: KayakoSettings) -> Connections:
+    """Give the way to the server, through the proxy that the environment names, if any."""
+    name = _proxy_for(settings.url)
+    try:
+        proxy = None if name is None else httpx.Proxy(name, headers={"User-Agent": AGENT})
+        # Reading all authorities takes a tenth of a second, for which plain HTTP need not wait.
+        plain = settings.url.lower().startswith("http:") and settings.ca_file is None
+        if proxy is not None and proxy.url.scheme == "https":
+            plain = False
+        return Connections(None if plain else _tls(settings), proxy=proxy)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigError(
+            "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be "
+            "used: give the address of an HTTP proxy, such as http://proxy.example.com:3128"
+        ) from error
+
+
+def _tls(settings: KayakoSettings) -> ssl.SSLContext:
+    """Trust httpx's and the system's authorities, and the helpdesk's own where it has one."""
+    try:
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+    except OSError as error:
+        raise ConfigError(
+            "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"
+        ) from error
+    if settings.ca_file is not None:
+        try:
+            context.load_verify_locations(settings.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(
+                f"kayako.ca_file: {settings.ca_file} holds no certificates in PEM form"
+            ) from error
+    return context
+
+
+def _proxy_for(url: str) -> str | None:
+    """Give the proxy that the environment (HTTPS_PROXY, NO_PROXY, …) names for this server."""
+    parts = urllib.parse.urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+@contextmanager
+def _border(what: str, settings: KayakoSettings, *, in_body: bool = False) -> Iterator[None]:
+    """Turn httpx's exceptions into ours; nothing of httpx passes this line."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        _scrub(error, settings.credentials)
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            raise _no_address() from error
+        raise _translate(error, what, settings, in_body=in_body) from error
+
+
+def _no_address() -> ConfigError:
+    return ConfigError("kayako.url is not an address; give the API URL of Kayako")
+
+
+def _translate(
+    error: httpx.HTTPError, what: str, settings: KayakoSettings, *, in_body: bool
+) -> SourceError:
+    where = signing.safe(settings.url)
+    for link in _chain(error):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return SourceRefused(f"the certificate of {where} {_fault(link.verify_code)}")
+    if isinstance(error, httpx.ProxyError) and "407" in str(error):
+        return _locked(where)
+    if isinstance(error, httpx.TimeoutException):
+        connecting = isinstance(error, httpx.ConnectTimeout)
+        waited = min(CONNECT_TIMEOUT, settings.timeout) if connecting else settings.timeout
+        return SourceUnreachable(f"{where} was silent for {waited:g} s while asked for {what}")
+    if isinstance(error, httpx.DecodingError) or (in_body and _cut(error)):
+        return Truncated(f"the reply for {what} broke off before its end")
+    reason = type(error).__name__
+    return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
+
+
+def _locked(where: str) -> SourceRefused:
+    return SourceRefused(
+        f"the proxy before {where} wants a name and a password (HTTP 407); give them in the "
+        "environment, as in HTTPS_PROXY=http://name:password@proxy.example.com:3128"
+    )
+
+
+def _fault(code: int) -> str:
+    """Say what is wrong with a certificate, by OpenSSL's code, and what to do."""
+    if code in {9, 10}:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+        return "is not valid today; have it renewed there, or set the clock here"
+    if code in {62, 64}:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+        return "is for another host; give the name that it was made for in kayako.url"
+    return "is not trusted; if the helpdesk uses its own authority, name its file in kayako.ca_file"
+
+
+def _cut(error: httpx.HTTPError) -> bool:
+    return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError | httpx.CloseError)
+
+
+def _scrub(error: BaseException, credentials: Credentials) -> None:
+    """Hide the keys in a whole chain of exceptions: some quote what they cannot read."""
+    for link in _chain(error):
+        link.args = tuple(
+            credentials.scrub(arg) if isinstance(arg, str) else arg for arg in link.args
+        )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Give an exception and all that led to it."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

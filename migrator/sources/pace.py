@@ -1,0 +1,437 @@
+"""Being a good guest: how many requests at once, how many a second, and when to hold back.
+
+When a server is down: stop asking, look now and then whether it is back, give up in the end.
+
+A server that fails on some attachments and one that is gone look the same to a single request.
+What tells them apart is whether anybody gets a proper answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from migrator.errors import (
+    Again,
+    NotXml,
+    ServerFailed,
+    SourceDown,
+    SourceError,
+    SourceUnreachable,
+    Throttled,
+)
+from migrator.events import Listener, Notice, PaceChanged, ignore
+
+Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+STEP_EVERY: Final = 1.0
+"""Seconds between two halvings: one bad second must not end in a single request at a time."""
+GOOD_IN_A_ROW: Final = 16
+"""Answers without trouble after which one more request may be in flight."""
+BEARABLE: Final = 1.0
+"""Seconds to the head of a reply that are never called slow."""
+TOLD: Final = 10.0
+"""Seconds of a pause that nobody takes for a hanging program."""
+SLOWER: Final = 4.0
+"""How many times its best a source may take before it counts as slow."""
+
+
+class Pacer:
+    """Lets requests start, never more than ``concurrency`` at once.
+
+    With ``per_second`` above 0 the starts are spaced evenly instead of coming in bursts, because
+    a burst is what hurts a small PHP server. A server that asks for a pause gets it from all
+    requests, not only from the one it told.
+
+    How many are let in at once follows what the server bears: trouble halves the number, a server
+    that has become slow gets one less, and a row of good answers gives one back. Listeners hear
+    every change.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        per_second: float = 0.0,
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+        listener: Listener = ignore,
+    ) -> None:
+        self._most = self._limit = concurrency
+        self._running = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._interval = 1.0 / per_second if per_second > 0 else 0.0
+        self._next_start = 0.0
+        self._gate: asyncio.Task[None] | None = None
+        self._good = 0
+        self._stepped = -math.inf
+        self._latencies: dict[str, Latency] = {}
+        self._listener = listener
+        self._sleep = sleep
+        self.clock = clock
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self._limit
+
+    @property
+    def held(self) -> float:
+        """Seconds for which no request starts."""
+        return max(0.0, self._next_start - self.clock())
+
+    def slot(self, *, urgent: bool = False) -> Slot:
+        """Give a context in which to make one request.
+
+        An ``urgent`` one waits for its turn to start, but neither for others to end nor for the
+        gate: it is how to find out whether the gate may be opened.
+        """
+        return Slot(self, urgent=urgent)
+
+    def hold(self, seconds: float) -> None:
+        """Let no request start during the next ``seconds``; a long pause is told."""
+        until = self.clock() + seconds
+        if seconds >= TOLD and until - self._next_start >= TOLD:
+            text = f"the source asks for a pause: no request for {seconds:.0f} s"
+            self._listener(Notice(text, "warning"))
+        self._next_start = max(self._next_start, until)
+
+    def close_until(self, done: asyncio.Task[None]) -> None:
+        """Let only urgent requests start until ``done``; if it fails, others get its error."""
+        self._gate = done
+
+    async def enter(self, *, urgent: bool) -> None:
+        """Wait for a slot, then for the turn to start."""
+        if urgent:
+            self._running += 1
+        else:
+            await self._queue_up()
+        try:
+            await self._wait_for_turn(urgent=urgent)
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self._running -= 1
+        self._admit()
+
+    def answered(self, started: float, kind: str | None) -> None:
+        """Take note of a good answer; with ``kind``, of how long such a request took."""
+        if started < self._stepped:
+            return  # it tells of a load that we have left behind
+        if kind is not None:
+            latency = self._latencies.get(kind)
+            if latency is None:
+                latency = self._latencies[kind] = Latency()
+            if not latency.bears(self.clock() - started):
+                if latency.slow and self._limit > 1:
+                    latency.forgive()
+                    self._step(self._limit - 1, "slow")
+                return
+        self._good += 1
+        if self._good >= GOOD_IN_A_ROW and self._limit < self._most:
+            self._step(self._limit + 1, "recovered")
+
+    def overloaded(self, started: float) -> None:
+        """Take note of a timeout, or of a reply that says that there is too much to do."""
+        self._good = 0
+        now = self.clock()
+        # Requests that ran beside one that failed fail for the same reason: they count once.
+        if started >= self._stepped and now - self._stepped >= STEP_EVERY and self._limit > 1:
+            self._step(self._limit // 2, "overloaded")
+
+    def _step(self, limit: int, reason: str) -> None:
+        if limit < self._limit:
+            self._stepped = self.clock()
+        self._good, self._limit = 0, limit
+        self._listener(PaceChanged(limit, self._most, reason))
+        self._admit()
+
+    async def _queue_up(self) -> None:
+        if self._running < self._limit:  # then nobody is waiting
+            self._running += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with suppress(ValueError):  # somebody may have come by and passed it over
+                    self._queue.remove(turn)
+            else:  # let in and cancelled in the same moment
+                self.leave()
+            raise
+
+    def _admit(self) -> None:
+        while self._queue and self._running < self._limit:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._running += 1
+                turn.set_result(None)
+
+    async def _wait_for_turn(self, *, urgent: bool) -> None:
+        # A hold or a closed gate may come while we wait, so look again; mostly there is neither.
+        while True:
+            if self._gate is not None and not urgent:
+                await self._pass(self._gate)
+            elif (wait := self._next_start - self.clock()) > 0:
+                await self._sleep(wait)
+            else:
+                break
+        if self._interval:
+            self._next_start = self.clock() + self._interval
+
+    async def _pass(self, gate: asyncio.Task[None]) -> None:
+        await asyncio.wait([gate])  # unlike the task itself, this can be cancelled safely
+        gate.result()
+        if self._gate is gate:
+            self._gate = None
+
+
+class Slot:
+    """One request's place, for the time of the request."""
+
+    __slots__ = ("_pacer", "_started", "_urgent")
+
+    def __init__(self, pacer: Pacer, *, urgent: bool) -> None:
+        self._pacer = pacer
+        self._urgent = urgent
+        self._started = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Wait until the request may start."""
+        await self._pacer.enter(urgent=self._urgent)
+        self._started = self._pacer.clock()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the next one in."""
+        self._pacer.leave()
+
+    def answered(self, kind: str | None = None) -> None:
+        """Report the head of a good reply; ``kind`` names requests that take equally long."""
+        self._pacer.answered(self._started, kind)
+
+    def overloaded(self) -> None:
+        """Report a timeout or a reply such as 429 or 503."""
+        self._pacer.overloaded(self._started)
+
+
+class Latency:
+    """How long a source takes for one kind of request: lately, and at its best.
+
+    Lately is a moving mean of about eight answers. A single slow one, such as a call that had to
+    run the helpdesk's due tasks first, is therefore no slowness. The best is the lowest mean
+    seen; it creeps towards the present one, so that a server that is slow for good is not held
+    against itself for ever.
+    """
+
+    SHARE: Final = 1 / 8
+    CREEP: Final = 1 / 2000
+    FIRST: Final = 8
+    """Answers before anything is judged."""
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._best = math.inf
+        self._seen = 0
+
+    @property
+    def bound(self) -> float:
+        """Seconds beyond which an answer is slow."""
+        return max(BEARABLE, SLOWER * self._best)
+
+    @property
+    def slow(self) -> bool:
+        """Whether the source is slow lately."""
+        return self._mean > self.bound
+
+    def bears(self, seconds: float) -> bool:
+        """Take one more answer; tell whether it came in bearable time."""
+        self._seen += 1
+        bound = self.bound
+        share = max(1 / self._seen, self.SHARE)
+        self._mean += (min(seconds, 2 * bound) - self._mean) * share
+        if self._seen >= self.FIRST:
+            creep = (self._mean - self._best) * self.CREEP if self._best < self._mean else 0.0
+            self._best = min(self._best + creep, self._mean)
+        return seconds <= bound
+
+    def forgive(self) -> None:
+        """Start judging anew: the load has changed."""
+        self._mean = self.bound / 2
+
+
+MISSES: Final = (SourceUnreachable, Throttled, ServerFailed, NotXml)
+"""What a server that is down, or shows a page about its maintenance, makes of a request."""
+MISSES_IN_A_ROW: Final = 20
+"""Failed requests without a proper answer among them, after which the server is looked for."""
+LONGEST_TRUST: Final = 16 * MISSES_IN_A_ROW
+"""Cap of the failures that a server which was there when looked for may have before the next."""
+FIRST_WAIT: Final = 5.0
+"""Seconds before the second look for a server that is gone; three times as long each time."""
+LONGEST_WAIT: Final = 120.0
+"""Cap of the wait between two looks, in seconds."""
+
+
+def waits(patience: float) -> Iterator[float]:
+    """Give the seconds between looks for a server that is gone; they add up to ``patience``."""
+    wait, left = FIRST_WAIT, patience
+    while left > 0:
+        yield min(wait, left)
+        left -= wait
+        wait = min(3 * wait, LONGEST_WAIT)
+
+
+class Breaker:
+    """Counts failures in a row over all calls; sits out an outage on behalf of all of them.
+
+    ``probe`` makes one request that no gate holds back, and raises SourceError unless it gets a
+    proper answer. A server that never answered is not waited for: its address is wrong.
+    ``answers`` and ``outages`` count the proper answers and the outages that are over.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[object]],
+        pacer: Pacer,
+        *,
+        patience: float,
+        listener: Listener = ignore,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._probe = probe
+        self._pacer = pacer
+        self._patience = patience
+        self._listener = listener
+        self._sleep = sleep
+        self._misses = 0
+        self._trust = MISSES_IN_A_ROW
+        self._trusted = 0
+        self.answers = 0
+        self._tries = 0
+        self._newest = 0  # of the tries that were answered
+        self.outages = 0
+        self._looking: asyncio.Task[None] | None = None
+
+    def begin(self) -> int:
+        """Take note that a call is tried; gives the number of the try."""
+        self._tries += 1
+        return self._tries
+
+    def answered(self, number: int = 0) -> None:
+        """Take note of a proper answer to a try, by default to the last one that began."""
+        self.answers += 1
+        self._newest = max(self._newest, number or self._tries)
+        self._misses = self._trusted = 0
+        self._trust = MISSES_IN_A_ROW
+
+    async def failed(self, error: SourceError) -> None:
+        """Take note of a failed request; returns when the server is there, as far as we know.
+
+        Raises SourceDown when it stays away, and what ends the waiting, such as Interrupted.
+        """
+        if not isinstance(error, MISSES):
+            self.answered()
+            return
+        self._misses += 1
+        if self._trusted:
+            self._trusted -= 1
+        elif self.answers and self._misses >= MISSES_IN_A_ROW:
+            await self._look()
+
+    async def explains(self, error: SourceError, *, number: int, outages: int) -> bool:
+        """Tell whether an outage is why a call has failed.
+
+        ``outages`` were over when it began, ``number`` is that of its last try. If no later try
+        was answered, the server is looked for, and waited for: an answer on its way while the
+        server went away proves nothing. Raises as :meth:`failed` does.
+        """
+        if not isinstance(error, MISSES):
+            return False
+        unanswered = self.answers > 0 and self._newest < number
+        if self.outages == outages and unanswered and not self._trusted:
+            await self._look()
+        return self.outages > outages
+
+    async def aclose(self) -> None:
+        """Stop looking."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+
+    async def _look(self) -> None:
+        """Look for the server; all who ask at the same time wait for the same look."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_once())
+            self._looking.add_done_callback(_heeded)
+            self._pacer.close_until(self._looking)
+        looking = self._looking
+        await asyncio.wait([looking])
+        looking.result()
+
+    async def _look_once(self) -> None:
+        await self._look_until_there()
+        self._looking = None  # after a failure it stays: nobody is to start all over again
+
+    async def _look_until_there(self) -> None:
+        error = await self._missing()
+        if error is None:
+            self._trust = min(2 * self._trust, LONGEST_TRUST)
+            self._trusted = self._trust
+            return
+        for wait in waits(self._patience):
+            await self._wait(wait, error)
+            error = await self._missing()
+            if error is None:
+                self._listener(Notice("the source answers again; going on"))
+                self.outages += 1
+                self._misses = 0
+                return
+        patience = self._patience
+        waited = f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:.0f} s"
+        raise SourceDown(
+            f"the source did not come back within {waited}: {error}. "
+            "Progress is saved; once the helpdesk answers, the same command goes on from here"
+        )
+
+    async def _wait(self, wait: float, error: SourceError) -> None:
+        # Many who lost the same server must not come back together.
+        wait *= 0.8 + 0.2 * random.random()  # noqa: S311 - jitter, not a secret
+        wait = max(wait, self._pacer.held)
+        reason = error.problem.replace("_", " ")
+        text = f"the source does not answer ({reason}); asking again in {wait:.0f} s"
+        self._listener(Notice(text, "warning"))
+        await self._sleep(wait)
+
+    async def _missing(self) -> SourceError | None:
+        """Look once; give the error if the server is not there."""
+        try:
+            await self._probe()
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            return error
+        return None
+
+
+def _heeded(task: asyncio.Task[None]) -> None:
+    """Look at a task's error: whoever waited for it may have been cancelled meanwhile."""
+    if not task.cancelled():
+        task.exception()

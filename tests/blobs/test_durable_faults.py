@@ -1,0 +1,173 @@
+"""The durable write: its order, and what is left when a step of it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from migrator.archive import Archive, open_archive
+from migrator.blobs import durable
+from migrator.errors import ArchiveUnwritable
+
+DATA = b"x" * 100_000
+
+
+def where(fd: int) -> str:
+    return str(Path(f"/proc/self/fd/{fd}").readlink())
+
+
+def save(archive: Archive) -> str:
+    with archive.blobs.writer() as writer:
+        writer.write(DATA)
+        return writer.commit().sha256
+
+
+def files(archive: Archive) -> list[Path]:
+    return list(archive.blobs.scan())
+
+
+def test_nothing_is_named_before_it_is_on_the_disk(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is synced, then named, then every directory up to blobs/ is synced."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(fd: int) -> None:
+        steps.append(f"fsync {where(fd)}")
+        fsync(fd)
+
+    def note_replace(temp: str, target: str) -> None:
+        steps.append(f"rename {temp}")
+        replace(temp, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    with archive.blobs.writer() as writer:
+        writer.write(DATA)
+        temp = next(archive.blobs.temp.iterdir())
+        folder = archive.blobs.path(writer.commit().sha256).parent
+    assert steps == [
+        f"fsync {temp}",
+        f"rename {temp}",
+        f"fsync {folder}",
+        f"fsync {folder.parent}",
+        f"fsync {folder.parent.parent}",
+    ]
+
+
+def test_a_new_directory_is_synced_below_a_known_one(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry of each new directory is made durable, once per process."""
+    synced: list[str] = []
+    monkeypatch.setattr(durable, "sync_dir", lambda path: synced.append(Path(path).name))
+    for sha in ("aabb" + "0" * 60, "aacc" + "0" * 60, "aacc" + "1" * 60):
+        archive.blobs._sync(sha)
+    assert synced == ["bb", "aa", "blobs", "cc", "aa", "cc"]
+
+
+def fail_at(name: str, error: int, when: Callable[[str], bool]) -> Callable[..., None]:
+    real = getattr(os, name)
+
+    def maybe(fd: int, *args: object) -> object:
+        if when(where(fd)):
+            raise OSError(error, os.strerror(error))
+        return real(fd, *args)
+
+    return maybe  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "input/output error"),
+        (errno.EACCES, "permission denied"),
+        (errno.ENOENT, "vanished"),
+        (errno.ENAMETOOLONG, "File name too long"),
+    ],
+)
+@pytest.mark.parametrize("step", ["write", "fsync", "fchmod"])
+def test_a_failing_step_leaves_nothing_and_says_what_to_do(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, step: str, error: int, advice: str
+) -> None:
+    """Whatever step fails, the temporary file is gone and the user is told why."""
+    monkeypatch.setattr(os, step, fail_at(step, error, lambda path: "/blobs/tmp/" in path))
+    with pytest.raises(ArchiveUnwritable, match=advice) as caught:
+        save(archive)
+    assert repr(str(archive.path)) in str(caught.value)
+    assert files(archive) == []
+
+
+def test_a_failing_rename_leaves_nothing(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step before the name fails: no name, no temporary file."""
+
+    def fail(temp: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ArchiveUnwritable, match="disk is full"):
+        save(archive)
+    assert files(archive) == []
+
+
+def test_a_directory_that_cannot_be_synced(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EINVAL of a file system without directory sync is tolerated, EIO never."""
+    is_dir = os.path.isdir
+    monkeypatch.setattr(os, "fsync", fail_at("fsync", errno.EINVAL, is_dir))
+    with archive.blobs.writer() as writer:
+        assert writer.commit().size == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", fail_at("fsync", errno.EIO, is_dir))
+    with pytest.raises(ArchiveUnwritable, match="input/output"):
+        save(archive)
+
+
+def test_a_file_that_is_too_short_is_never_named(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that the disk swallowed are noticed by the length check."""
+    monkeypatch.setattr(os, "write", lambda fd, data: len(data))
+    with pytest.raises(ArchiveUnwritable):
+        save(archive)
+    assert files(archive) == []
+
+
+def test_a_short_write_is_continued(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system call that takes only some of the bytes is repeated for the rest."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:999]))
+    sha = save(archive)
+    assert archive.blobs.path(sha).read_bytes() == DATA
+
+
+def test_a_new_file_whose_mode_cannot_be_set_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that could be readable for others does not stay behind."""
+    monkeypatch.setattr(os, "fchmod", fail_at("fchmod", errno.EPERM, lambda path: True))
+    with pytest.raises(PermissionError):
+        durable.create(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_path_that_cannot_be(tmp_path: Path) -> None:
+    """A file, a path below a file and a dangling link are refused with a text."""
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ArchiveUnwritable, match="must be a directory"):
+        open_archive(file, command="test")
+    with pytest.raises(ArchiveUnwritable):
+        open_archive(file / "below", command="test")
+    with pytest.raises(ArchiveUnwritable):
+        open_archive(tmp_path / "link", command="test")

@@ -1,0 +1,364 @@
+"""The dry run: what was listed as figures, text and JSON, and its schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrator.archive import (
+    SIZES,
+    Archive,
+    Count,
+    Department,
+    Group,
+    Listed,
+    Outcome,
+    State,
+    TicketRow,
+    extension_of,
+    open_dry,
+)
+from migrator.plan import json_plan, model, text_plan
+from migrator.plan import model as report
+from migrator.plan.model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
+
+MIB = 1 << 20
+SCHEMA: dict[str, Any] = json.loads(
+    (resources.files("migrator.report") / "schema/plan-1.json").read_text("utf-8")
+)
+
+
+def fill(archive: Archive, listed: list[Listed], department: int = 1) -> int:
+    """List attachments in one ticket each; gives the run."""
+    run = archive.ledger.begin_run("plan", source="https://h", scope={})
+    with archive.ledger.atomic():
+        archive.ledger.put_departments([Department(1, "Support"), Department(2, "Sal\u202ees")])
+        for one in listed:
+            archive.ledger.record_ticket(run.id, TicketRow(one.ticket_id, department), [one])
+    return run.id
+
+
+def gate(extension: str) -> str:
+    return {"exe": "block", "txt": "allow"}.get(extension, "review")
+
+
+def survey(archive: Archive, run: int, **options: Any) -> report.Survey:
+    return report.survey(
+        archive, run, gate, **{"max_download": 25 * MIB, "leftovers": True, **options}
+    )
+
+
+ATTACHMENTS = st.lists(
+    st.builds(
+        Listed,
+        st.integers(1, 10**6),
+        st.integers(1, 5),
+        st.just(1),
+        st.text(max_size=5).map(lambda stem: stem.replace("\ud800", "")) | st.just("a.exe"),
+        st.sampled_from(["text/plain", "", "x/y"]),
+        st.sampled_from([0, 1, 1024, 1025, 26 * MIB, 51 * MIB, 2 << 30]),
+        st.integers(-5, 2**40),
+    ),
+    max_size=25,
+    unique_by=lambda one: one.id,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(ATTACHMENTS)
+def test_the_figures_are_those_of_a_count_by_hand(listed: list[Listed]) -> None:
+    """For any attachments: every break-down adds up to all, and the verdicts are those by name."""
+    with open_dry(Path("/nowhere")) as archive:
+        got = survey(archive, fill(archive, listed))
+    size = sum(one.declared_size for one in listed)
+    assert got.listed == got.todo == Count(len(listed), size)
+    assert got.stored == Count()
+    for groups in (got.departments, got.types, got.extensions, got.years, got.sizes):
+        assert sum(one.n for one in groups) == len(listed)
+        assert sum(one.bytes for one in groups) == size
+    for name in ("allow", "review", "block"):
+        wanted = [one for one in listed if gate(extension_of(one.filename)) == name]
+        assert getattr(got.verdicts, name).n == len(wanted)
+    assert got.verdicts.too_large.n == sum(one.declared_size > 25 * MIB for one in listed)
+    assert got.verdicts.oversize.n == sum(one.declared_size > 50_000_000 for one in listed)
+    assert got.verdicts.empty.n == sum(not one.declared_size for one in listed)
+    assert got.verdicts.odd_name.n == sum(model.odd(one.filename) for one in listed)
+    assert got.verdicts.no_extension.n == sum(not extension_of(one.filename) for one in listed)
+    for name, rows in got.examples.items():
+        assert len(rows) == min(getattr(got.verdicts, name).n, report.EXAMPLES)
+    blocked = sorted(one.id for one in listed if gate(extension_of(one.filename)) == "block")
+    assert [row.id for row in got.examples.get("block", ())] == blocked[: report.EXAMPLES]
+    assert [one.key for one in got.sizes] == list(SIZES)
+    years = {
+        str(datetime.fromtimestamp(one.created_at, UTC).year)
+        for one in listed
+        if 0 < one.created_at <= 253_402_300_799
+    }
+    assert {one.key for one in got.years} - {""} == years
+
+
+def one(number: int, name: str = "a.txt", size: int = 10, ticket: int = 1) -> Listed:
+    return Listed(number, ticket, 1, name, "text/plain", size, 0)
+
+
+def test_only_what_this_run_listed_is_told(tmp_path: Path) -> None:
+    """A narrowed dry run does not speak of the rest; a whole one adds what was left unfinished."""
+    with open_dry(tmp_path / "archive") as archive:
+        fill(archive, [one(1), one(2)])
+        archive.ledger.settle(Outcome(2, State.GONE, "not_found", "x"))
+        run = fill(archive, [one(3, ticket=2)], department=2)
+        narrow, whole = survey(archive, run, leftovers=False), survey(archive, run)
+    assert narrow.listed == Count(1, 10)
+    assert [one.title for one in narrow.departments] == ["Sal\u202ees"]
+    assert whole.todo == Count(2, 20)
+
+
+def test_what_is_held_and_what_is_gone_is_told_apart(tmp_path: Path) -> None:
+    """Stored attachments count with the bytes and the type that they have, deleted ones do not."""
+    with open_dry(tmp_path / "archive") as archive:
+        fill(archive, [one(1, size=99), one(2), one(3)])
+        run = fill(archive, [one(1, size=99), one(2), one(3)])
+        blob = {"sha256": "a" * 64, "size": 5, "mime_type": "image/png"}
+        archive.ledger.settle(Outcome(1, State.STORED, **blob))  # type: ignore[arg-type]
+        archive.ledger.settle(Outcome(2, State.STORED, **blob))  # type: ignore[arg-type]
+        archive.ledger.mark_deleted(2, "x")
+        archive.ledger.settle(Outcome(3, State.MISSING, "source_lost_file", "x"))
+        got = survey(archive, run)
+    assert (got.listed, got.stored, got.todo) == (Count(2, 15), Count(1, 5), Count())
+    assert {one.key for one in got.types} == {"image/png", "text/plain"}
+
+
+def test_the_trash_and_strange_departments_have_titles(tmp_path: Path) -> None:
+    """Whatever department a ticket is in, the report names it."""
+    with open_dry(tmp_path / "archive") as archive:
+        run = archive.ledger.begin_run("plan", source="https://h", scope={}).id
+        for number in (0, 9):
+            row = TicketRow(number + 1, number)
+            archive.ledger.record_ticket(run, row, [one(number + 1, ticket=number + 1)])
+        got = survey(archive, run)
+    assert {one.title for one in got.departments} == {"Trash", "Department 9"}
+
+
+def test_gaps_are_told_where_something_is_configured(tmp_path: Path) -> None:
+    """Without a map or a queue nothing is said; with one, what it leaves out is."""
+    with open_dry(tmp_path / "archive") as archive:
+        run = fill(archive, [one(number, ticket=number) for number in range(1, 16)])
+        assert survey(archive, run).gaps == Gaps()
+        archive.access.apply_config({2: (7, "Sales")}, {1: "A-1", 2: "A-2"})
+        got = survey(archive, run).gaps
+    assert (got.numbers, got.first) == (13, tuple(range(3, 13)))
+    assert got.queues is not None
+    assert [one.key for one in got.queues] == ["1"]
+
+
+def test_a_hostile_helpdesk_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of types do not fill the memory or the report: what is too much goes together."""
+    monkeypatch.setattr(report, "MOST_KEYS", 10)
+    with open_dry(tmp_path / "archive") as archive:
+        run = fill(archive, [one(number, f"a.{number}") for number in range(1, 100)])
+        got = survey(archive, run)
+    assert len(got.extensions) == 11
+    assert next(one for one in got.extensions if one.key == report.OTHERS).n == 89
+    assert got.verdicts.review.n == 99
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a/b.txt",
+        "a\\b.txt",
+        "..",
+        "a.",
+        " a.txt",
+        ".hidden",
+        "a.txt ",
+        "con",
+        "CON.txt",
+        "lpt1.x.y",
+        'a"b',
+        "a:b",
+        "a\nb",
+        "a\u202eb",
+        "\u200b.txt",
+        "x" * 256,
+        "ü" * 128,
+    ],
+)
+def test_odd_names_are_told(name: str) -> None:
+    """What cannot be a file's name somewhere, or does not look like what it is."""
+    assert model.odd(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.txt",
+        "Rechnung Müller.pdf",
+        "фото.zip",
+        "Mu\u0308ller.txt",
+        "console.log",
+        "a b.c",
+        "x" * 255,
+    ],
+)
+def test_plain_names_are_not_odd(name: str) -> None:
+    """Names of any language are fine."""
+    assert not model.odd(name)
+
+
+# Text and JSON
+
+PLAN = Plan(
+    source="https://help.example.com",
+    made_at=1_767_323_045,
+    ended="",
+    tickets=10_000,
+    tickets_total=10_000,
+    listed=Count(20_000, 34 << 30),
+    todo=Count(18_000, 30 << 30),
+    stored=Count(2_000, 4 << 30),
+    verdicts=Verdicts(
+        25 * MIB, allow=Count(15_000, 20 << 30), review=Count(5_000, 14 << 30), odd_name=Count(3, 9)
+    ),
+    departments=(Group("1", "Support", 20_000, 34 << 30),),
+    types=tuple(Group(f"x/{n}", f"x/{n}\x1b[2J", 1, 1) for n in range(25)),
+    extensions=(),
+    years=(Group("2014", "2014", 20_000, 34 << 30),),
+    sizes=(Group("0", "empty", 0, 0), Group("1K", "up to 1 KiB", 20_000, 34 << 30)),
+    gaps=Gaps(17, (3, 9), (Group("2", "Sales\n", 5, 5),)),
+    unlisted=0,
+    short=0,
+    requests=Requests(200, 10_000, 18_000, 10_000, 10_150),
+    disk=Disk(30 << 30, 26 << 30, "names", 0, 512 << 30),
+    pace=Pace(8, 10_000, 1000.0, 20, 40 * MIB, 30.0, 18_600.0, 14_400.0, 25_200.0),
+)
+
+
+def text(plan: Plan = PLAN, **changes: Any) -> str:
+    return "".join(text_plan.render(replace(plan, **changes)))
+
+
+def test_the_text_begins_with_what_is_decided_by() -> None:
+    """Hours with their spread, disk and requests come first; what is to be done, before lists."""
+    told = text()
+    assert told.splitlines()[:5] == [
+        "Dry run of https://help.example.com: nothing was written",
+        "",
+        "Estimate: 5 h 10 min (4 h 0 min to 7 h 0 min) with 8 requests at once",
+        (
+            "Disk: about 26.0 GiB more for contents (30.0 GiB if equal files were kept twice; "
+            "estimated by names and sizes), 512.0 GiB are free"
+        ),
+        (
+            "Requests: 38,200 (200 pages, 10,000 lists, 18,000 attachments, 10,000 threads); this "
+            "dry run made 10,150"
+        ),
+    ]
+    assert "17 tickets: 3, 9, ..." in told
+    assert told.index("17 tickets") < told.index("By department")
+    assert "(5 others)" in told
+    assert "over 50 MB" not in told, "what there is none of is left out"
+    assert text(verdicts=Verdicts(1, oversize=Count(2, 2))).count("over 50 MB") == 1
+
+
+def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
+    """Titles and types are shown with their control characters escaped."""
+    told = text(ended="cut\x1b[2J", source="https://\u202ehelp")
+    assert "\x1b" not in told
+    assert "\u202e" not in told
+    assert "Sales\\n" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"limits": ("department Sales",)}, "Part of the helpdesk: department Sales.\n"),
+        ({"ended": "interrupted", "tickets": 7}, "NOT TO THE END: interrupted. Only 7 of 10,000"),
+        (
+            {"ended": "interrupted", "tickets": 7, "tickets_total": None},
+            "Only 7 tickets were seen",
+        ),
+        ({"unlisted": 2, "short": 3}, "2 tickets could not be listed, 3 are counted"),
+        ({"fast": Fast(fallback="no sort")}, "Everything was listed: no sort."),
+        ({"fast": Fast(9000, 900)}, "only the 900 of 9,000 tickets"),
+        (
+            {"fast": Fast(9000, 900, 9, 30, 0, 0)},
+            "0 of 30 others that were looked at had attachments; hardly more than 10% of all do.",
+        ),
+        ({"fast": Fast(9000, 900, 9, 30, 2, 80)}, "about 80 attachments are not in these figures"),
+        (
+            {"disk": Disk(100, 90, "sample", 12, 50)},
+            "12 compared pairs), 50 B are free: NOT ENOUGH",
+        ),
+        ({"disk": Disk(100, 100, "names", 0, None)}, "Disk: about 100 B more for contents\n"),
+        ({"pace": replace(PLAN.pace, estimated_seconds=None)}, "No estimate"),
+        ({"pace": replace(PLAN.pace, high_seconds=14_400.0)}, "Estimate: 5 h 10 min with 8"),
+    ],
+)
+def test_the_text_tells_what_is_special(changes: dict[str, Any], says: str) -> None:
+    """What makes the figures less than the whole truth is told, in words."""
+    assert says in text(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ended": "interrupted", "tickets_total": None, "gaps": Gaps()},
+        {"fast": Fast(1, 2, 3, 4, 5, 6)},
+        {"fast": Fast(fallback="no sort")},
+        {"pace": Pace(1, 0, 0, 0, 0, 0, None), "disk": Disk()},
+    ],
+)
+def test_the_json_is_as_its_schema_says(changes: dict[str, Any]) -> None:
+    """Any plan is valid, and holds no key that the schema does not explain."""
+    plan = replace(PLAN, **changes)
+    told = json.loads("".join(json_plan.render(plan)))
+    jsonschema_rs.validator_for(SCHEMA).validate(told)
+    _explained(told, SCHEMA)
+    assert told["to_fetch"] == {"attachments": plan.todo.n, "bytes": plan.todo.bytes}
+    assert told["complete"] is not bool(changes.get("ended"))
+
+
+def _explained(value: Any, schema: Mapping[str, Any]) -> None:
+    """See that every key of a value has a description in its schema."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    if isinstance(value, dict):
+        assert value.keys() == schema["properties"].keys()
+        for key, inner in value.items():
+            assert schema["properties"][key].keys() & {"description", "const"}, key
+            _explained(inner, schema["properties"][key])
+    elif isinstance(value, list):
+        for inner in value:
+            _explained(inner, schema["items"])
+
+
+def test_the_schema_refuses_what_is_wrong() -> None:
+    """It is no schema that takes everything."""
+    validator = jsonschema_rs.validator_for(SCHEMA)
+    told = json_plan.document(PLAN)
+    assert validator.is_valid(told)
+    for key in told:
+        assert not validator.is_valid({**told, key: [[]]}), key
+        assert not validator.is_valid({name: told[name] for name in told if name != key}), key
+
+
+def test_every_fact_of_the_model_is_told() -> None:
+    """A field that is added to the model is added to the JSON."""
+    told = json_plan.document(PLAN)
+    assert len(told["pace"]) == len(fields(Pace))  # type: ignore[arg-type]
+    assert len(told["requests"]) == len(fields(Requests)) + 1  # type: ignore[arg-type]
+    assert len(told["disk"]) == len(fields(Disk))  # type: ignore[arg-type]
+    assert len(told["tickiti"]) == len(fields(Verdicts))  # type: ignore[arg-type]

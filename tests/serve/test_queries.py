@@ -1,0 +1,375 @@
+"""responses/query, tickets/query and the queues: filters, pages, and what tokens do not see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from migrator.archive.records import Listed, PostRow, TicketRow
+
+if TYPE_CHECKING:
+    from tests.serve.conftest import Desk, OpenDesk
+
+DAY = 86_400
+MAY = 1_777_593_600  # 2026-05-01T00:00:00+00:00
+RESPONSES, TICKETS = "tickets/responses/query", "tickets/query"
+
+
+@pytest.fixture(scope="module")
+def full(desk: Desk) -> Desk:
+    """Fill three tickets in queues 3, 4 and 5, one response a day from May 1 on."""
+    for ticket, queue in ((1, 3), (2, 4), (3, 5)):
+        desk.attach("a.pdf", b"a", ticket=ticket, department=queue, post=ticket * 10)
+        posts = [
+            PostRow(
+                ticket * 10 + n,
+                MAY + n * DAY,
+                author_email="Priya@example.com" if n % 2 else "marcus@example.com",
+                staff=n % 2 == 1,
+                is_private=n == 3,
+                text=f"text {n}",
+            )
+            for n in range(4)
+        ]
+        row = TicketRow(
+            ticket,
+            queue,
+            f"M-{ticket}",
+            f"Plate number {ticket}",
+            MAY + ticket * DAY,
+            MAY + ticket * 2 * DAY,
+            requester_email=f"user{ticket}@example.com",
+        )
+        desk.write(row, *posts)
+    desk.archive.access.apply_config({3: (3, "Sales"), 4: (4, "Support"), 5: (4, "Support")})
+    return desk
+
+
+def ids(desk: Desk, body: dict[str, Any], *, token: str | None = None) -> set[int]:
+    """Return which responses a query finds, seen to be oldest first."""
+    rows = desk.data(RESPONSES, body, token=token)["responses"]
+    keys = [(row["created_at"], int(row["id"])) for row in rows]
+    assert keys == sorted(keys)
+    return {int(row["response_id"]) for row in rows}
+
+
+ALL = {10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 33}
+FILTERS: list[tuple[dict[str, Any], set[int]]] = [
+    ({}, ALL),
+    ({"created_from": "2026-05-03"}, {12, 13, 22, 23, 32, 33}),
+    ({"created_from": "2026-05-03 00:00:01"}, {13, 23, 33}),
+    ({"created_to": "2026-05-01"}, {10, 20, 30}),
+    ({"created_to": "2026-05-02 00:00:00"}, {10, 11, 20, 21, 30, 31}),
+    ({"created_from": "2026-05-02", "created_to": "2026-05-02"}, {11, 21, 31}),
+    ({"is_internal": True}, {13, 23, 33}),
+    ({"is_internal": False, "staff_response": True}, {11, 21, 31}),
+    ({"staff_response": False}, {10, 12, 20, 22, 30, 32}),
+    ({"queue": ["Sales"]}, {10, 11, 12, 13}),
+    ({"queue": ["Nowhere"]}, set()),
+    ({"queue": []}, set()),
+    ({"queue": ["Sales"], "queue_id": [4]}, set()),
+    ({"queue_id": [4, "3"]}, ALL),
+    ({"queue_id": [4], "ticket_number": ["2", 1]}, {20, 21, 22, 23}),
+    ({"ticket_number": ["x", "1" * 30]}, set()),
+    ({"response_id": [10, "31", 10**17]}, {10, 31}),
+    ({"created_by_email": "priya@EXAMPLE.com"}, {11, 13, 21, 23, 31, 33}),
+    ({"has_attachments": True}, {10, 20, 30}),
+    ({"has_attachments": False, "ticket_number": [1]}, {11, 12, 13}),
+    ({"include_deleted": True, "is_internal": None}, ALL),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), FILTERS, ids=range(len(FILTERS)))
+def test_each_filter(full: Desk, body: dict[str, Any], expected: set[int]) -> None:
+    """Every filter lets through what it says, and filters restrict each other."""
+    assert ids(full, body) == expected
+
+
+def test_row_has_both_ids_and_the_response(full: Desk) -> None:
+    """A row is the response that show tells, with what says where it belongs."""
+    (row,) = full.data(RESPONSES, {"response_id": [10]})["responses"]
+    assert list(row.items())[:5] == [
+        ("response_id", "10"),
+        ("ticket_number", 1),
+        ("ticket_id", "1"),
+        ("queue_id", "3"),
+        ("id", "10"),
+    ]
+    shown = full.data("tickets/show", {"ticket_number": "1"})["responses"][0]
+    assert shown.items() <= row.items()
+    assert row["attachments"][0]["response_id"] == "10"
+
+
+def test_heavy_fields_of_rows(full: Desk) -> None:
+    """Fields chooses heavy ones; light ones may be named and always come."""
+    light: list[dict[str, Any]] = [{"fields": []}, {"metadata_only": True}, {"fields": ["id"]}]
+    for body in light:
+        rows = full.data(RESPONSES, body)["responses"]
+        assert len(rows) == 12
+        assert not {"html", "plain_text", "attachments"} & rows[0].keys()
+        assert rows[0]["created_by_email"]
+    rows = full.data(RESPONSES, {"fields": ["html"], "max_body_chars": 2})["responses"]
+    assert (rows[0]["html"], rows[0]["html_truncated"]) == ("te", True)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    *[({"limit": value}, "limit") for value in (0, 1001, "5", 1.0, True)],
+    *[({"created_from": value}, "created_from") for value in ("May", "2026-02-30", 5, "2026-5-1")],
+    ({"is_internal": "yes"}, "is_internal"),
+    ({"queue": {"a": 1}}, "queue"),
+    ({"queue_id": [[1]]}, "queue_id"),
+    ({"response_id": ["x"]}, "response_id"),
+    ({"ticket_number": ["1"] * 1001}, "ticket_number"),
+    ({"created_by_email": 5}, "created_by_email"),
+    ({"fields": ["nothing"]}, "fields"),
+    ({"count_only": True}, "count_only"),
+    ({"group_by": "day"}, "group_by"),
+    ({"is_empty": False}, "is_empty"),
+    ({"cursor": "x"}, "cursor"),
+    ({"cursor": {}}, "cursor"),
+    ({"cursor": {"created_at": "2026-05-01T00:00:00+00:00"}}, "cursor"),
+    ({"cursor": {"created_at": "soon", "id": 1}}, "cursor"),
+    ({"cursor": {"created_at": 5, "id": 1}}, "cursor"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), WRONG, ids=range(len(WRONG)))
+def test_wrong_filters_are_refused(full: Desk, body: dict[str, Any], field: str) -> None:
+    """A filter that is not understood is never ignored: that would widen the answer."""
+    answer = full.call(RESPONSES, body)
+    assert (answer.status_code, answer.json()["error"]) == (422, "validation_failed")
+    assert list(answer.json()["errors"]) == [field]
+
+
+def export(desk: Desk, body: dict[str, Any], *, token: str | None = None) -> Iterator[list[str]]:
+    """Page through the responses as Tickiti's exporter does."""
+    cursor = None
+    while True:
+        sent = {**body, "cursor": cursor} if cursor else body
+        data = desk.data(RESPONSES, sent, token=token)
+        yield [row["response_id"] for row in data["responses"]]
+        cursor = data["next_cursor"]
+        if cursor is None:
+            return
+        assert list(cursor) == ["created_at", "id"]
+        assert isinstance(cursor["id"], int)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 6, 11, 12, 13, 1000])
+def test_pages_join_to_the_whole(full: Desk, limit: int) -> None:
+    """Whatever the page size: each response once, no empty last page, null at the end."""
+    pages = list(export(full, {"limit": limit}))
+    assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
+    assert pages[-1]
+    found = [one for page in pages for one in page]
+    assert len(found) == len(set(found)) == 12
+
+
+def test_exporter_gets_each_response_once_while_more_are_added(open_desk: OpenDesk) -> None:
+    """Rows added before, at and after the cursor never repeat or hide those that were there."""
+    with open_desk() as desk:
+        desk.write(TicketRow(1, 3), *[PostRow(n * 10, MAY + n // 7) for n in range(1, 60)])
+        there = {str(n * 10) for n in range(1, 60)}
+        found: list[str] = []
+        for number, page in enumerate(export(desk, {"limit": 4, "fields": []})):
+            found += page
+            if number < 20:
+                desk.write(
+                    TicketRow(number + 2, 3),
+                    PostRow(number * 10 + 5, MAY - number),
+                    PostRow(number * 10 + 6, MAY + number // 2),
+                    PostRow(number * 10 + 7, MAY + 100 + number),
+                )
+        assert len(found) == len(set(found))
+        assert there <= set(found)
+        assert {str(n * 10 + 7) for n in range(15)} <= set(found)
+
+
+@pytest.mark.parametrize("real", [5, 500])
+def test_post_that_is_still_to_be_read_is_in_no_query(open_desk: OpenDesk, real: int) -> None:
+    """A post moves when it is read, earlier or later: before that an exporter does not meet it."""
+    with open_desk(posts_follow=True) as desk:
+        desk.write(TicketRow(1, 3, last_activity=7), PostRow(41, 100, text="first"))
+        ledger = desk.archive.ledger
+        with ledger.atomic():  # a sync finds a new file; its post is not read yet
+            run = ledger.begin_run("sync", source="test", scope={})
+            news = [Listed(9, 1, 42, "a.txt", "", 1, 200), Listed(8, 1, 0, "note.txt", "", 1, 300)]
+            ledger.record_ticket(run.id, TicketRow(1, 3, last_activity=8), news)
+        rows = desk.data("tickets/responses/query")["responses"]
+        assert [row["response_id"] for row in rows] == ["41", "-1"]
+        shown = desk.data("tickets/show", {"ticket_id": "1"})["responses"]
+        assert [row["id"] for row in shown] == ["41", "42", "-1"], "show leads to every file"
+        desk.write(TicketRow(1, 3, last_activity=8), PostRow(42, real, text="second"))
+        rows = desk.data("tickets/responses/query")["responses"]
+        expected = ["42", "41", "-1"] if real == 5 else ["41", "-1", "42"]
+        assert [row["response_id"] for row in rows] == expected
+
+
+def test_cursor_survives_times_that_no_calendar_has(open_desk: OpenDesk) -> None:
+    """An absurd time neither ends nor repeats an export."""
+    with open_desk() as desk:
+        times = (-(10**14), -5, 0, MAY, 10**13, 10**17)
+        desk.write(TicketRow(1, 3), *[PostRow(n, at) for n, at in enumerate(times, 1)])
+        assert list(export(desk, {"limit": 1})) == [[str(n)] for n in range(1, 7)]
+
+
+def test_a_token_sees_its_queues_only(full: Desk) -> None:
+    """No filter, cursor or name reaches a queue that the token does not see."""
+    token = full.token(queues=[3])
+    assert ids(full, {}, token=token) == {10, 11, 12, 13}
+    for body in (
+        {"queue_id": [4]},
+        {"queue": ["Support"]},
+        {"ticket_number": ["2"]},
+        {"response_id": [20]},
+        {"cursor": {"created_at": "2026-05-04T00:00:00+00:00", "id": 13}},
+    ):
+        data = full.data(RESPONSES, body, token=token)
+        assert data == {"responses": [], "next_cursor": None}
+    pages = list(export(full, {"limit": 2}, token=token))
+    assert [len(page) for page in pages] == [2, 2]
+    assert ids(full, {}, token=full.token(queues=[99])) == set()
+
+
+def tickets(
+    desk: Desk, criteria: Any = None, *, token: str | None = None, **more: Any
+) -> list[str]:
+    """Return the numbers of the tickets that a query finds, in order."""
+    search = {} if criteria is None else {"search_object": {"criteria": criteria}}
+    return [row["id"] for row in desk.data(TICKETS, {**search, **more}, token=token)]
+
+
+CRITERIA: list[tuple[list[tuple[str, list[Any]]], list[str]]] = [
+    ([], ["3", "2", "1"]),
+    ([("ticket_number", ["2"])], ["2"]),
+    ([("ticket_number", ["2", 1, "77"])], ["2", "1"]),
+    ([("ticket_number", ["2"]), ("ticket_number", ["1"])], ["2", "1"]),
+    ([("queue", ["Sales"])], ["1"]),
+    ([("queue", ["Support", "Sales"])], ["3", "2", "1"]),
+    ([("queue", ["Nowhere"])], []),
+    ([("subject", ["number 3"])], ["3"]),
+    ([("subject", ["number 3", "NUMBER 1"])], ["3", "1"]),
+    ([("subject", ["plate"]), ("queue", ["Support"])], ["3", "2"]),
+    ([("raised", ["user1@example.com"])], ["1"]),
+    ([("created_from", ["2026-05-03"])], ["3", "2"]),
+    ([("created_to", ["2026-05-03"]), ("created_from", ["2026-05-03"])], ["2"]),
+    ([("created_to", ["2026-05-02", "2026-05-03"])], ["2", "1"]),
+    ([("updated_from", ["2026-05-05"])], ["3", "2"]),
+    ([("updated_to", ["2026-05-03"])], ["1"]),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), CRITERIA, ids=range(len(CRITERIA)))
+def test_each_criterion(
+    full: Desk, given: list[tuple[str, list[Any]]], expected: list[str]
+) -> None:
+    """Tokens of a mode are alternatives, modes restrict each other; latest activity first."""
+    criteria = [{"mode": mode, "tokens": tokens} for mode, tokens in given]
+    assert tickets(full, criteria) == expected
+
+
+def test_ticket_rows_are_headers(full: Desk) -> None:
+    """The answer is an array in the envelope; each row is the header that show tells."""
+    rows = full.data(TICKETS, {"search_object": {"search_perspective": "All"}})
+    assert rows[0] == full.data("tickets/show", {"ticket_number": "3"})["ticket"]
+    assert tickets(full, row_limit=2) == ["3", "2"]
+
+
+def test_tickets_of_other_queues_are_not_listed(full: Desk) -> None:
+    """What the token does not see is in no list; the owner need not be of the staff."""
+    token = full.token(queues=[3], is_staff=False)
+    assert tickets(full, token=token) == ["1"]
+    for mode, text in (("queue", "Support"), ("ticket_number", "2"), ("subject", "number 2")):
+        assert tickets(full, [{"mode": mode, "tokens": [text]}], token=token) == []
+
+
+WRONG_TICKETS: list[tuple[dict[str, Any], str]] = [
+    ({"perspective_id": 3}, "perspective_id"),
+    ({"row_limit": 5001}, "row_limit"),
+    ({"search_object": []}, "search_object"),
+    ({"search_object": {"search_perspective": "Mine"}}, "search_object.search_perspective"),
+    ({"search_object": {"search_perspective_id": 1}}, "search_object.search_perspective_id"),
+    ({"search_object": {"criteria": {}}}, "search_object.criteria"),
+    ({"search_object": {"criteria": [1]}}, "search_object.criteria"),
+    (
+        {"search_object": {"criteria": [{"mode": "content", "tokens": ["x"]}]}},
+        "search_object.criteria.mode",
+    ),
+    (
+        {"search_object": {"criteria": [{"mode": "subject", "tokens": []}]}},
+        "search_object.criteria.tokens",
+    ),
+    (
+        {
+            "search_object": {
+                "criteria": [{"mode": "subject", "tokens": ["a", "b"], "match": "all"}]
+            }
+        },
+        "search_object.criteria.match",
+    ),
+    (
+        {"search_object": {"criteria": [{"mode": "created_to", "tokens": ["May"]}]}},
+        "search_object.criteria",
+    ),
+    (
+        {"search_object": {"criteria": [{"mode": "subject", "tokens": ["x"] * 51}]}},
+        "search_object",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), WRONG_TICKETS, ids=range(len(WRONG_TICKETS)))
+def test_criteria_that_cannot_be_had_are_refused(
+    full: Desk, body: dict[str, Any], field: str
+) -> None:
+    """Saved views and other modes are refused by name, not ignored."""
+    answer = full.call(TICKETS, body)
+    assert (answer.status_code, answer.json()["error"]) == (422, "validation_failed")
+    assert field in answer.json()["errors"]
+
+
+def test_queues_are_those_of_the_token(full: Desk) -> None:
+    """Both lists: by id, departments of one queue together, counts and names seen ones only."""
+    sales = {"id": "3", "name": "Sales", "tickets": 1}
+    support = {"id": "4", "name": "Support", "tickets": 2}
+    assert full.data("tickets/queues") == {"queues": [sales, support]}
+    assert full.data("tickets/queues", token=full.token(queues=[4])) == {"queues": [support]}
+    both = full.token("workflow:read", "tickets:read", queues=[3])
+    bare = full.call("workflow/queues", token=both)
+    assert (bare.status_code, bare.json()) == (200, {"queues": [sales]})
+    for token in (full.staff, full.token("workflow:write", is_staff=False)):
+        refused = full.call("workflow/queues", token=token)
+        assert (refused.status_code, refused.json()["error"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("path", [RESPONSES, TICKETS, "tickets/queues", "workflow/queues"])
+def test_lists_need_a_token(full: Desk, path: str) -> None:
+    """No list without a token, nor with one for something else."""
+    assert full.call(path, token="1|x").json()["error"] == "unauthenticated"
+    answer = full.call(path, token=full.token("mail:read"))
+    assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
+
+
+def test_queries_for_half_characters_find_nothing(full: Desk) -> None:
+    """JSON can spell what no database holds."""
+    half = b'"\\ud800"'
+    bodies = {
+        RESPONSES: [
+            b'{"created_by_email": %b}' % half,
+            b'{"ticket_number": [%b]}' % half,
+            b'{"queue": [%b]}' % half,
+        ],
+        TICKETS: [
+            b'{"search_object": {"criteria": [{"mode": "%b", "tokens": [%b]}]}}' % (mode, half)
+            for mode in (b"ticket_number", b"queue", b"subject", b"raised")
+        ],
+    }
+    headers = {"Authorization": f"Bearer {full.staff}", "Content-Type": "application/json"}
+    for path, contents in bodies.items():
+        for content in contents:
+            url = f"{full.base}/api/v1/{path}"
+            answer = full.client.post(url, content=content, headers=headers)
+            assert answer.status_code == 200
+            assert answer.json()["data"] in ([], {"responses": [], "next_cursor": None})

@@ -1,0 +1,301 @@
+"""Listening, stopping, and what is answered to bytes that are no request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from migrator.errors import ConfigError, MigratorError
+from migrator.serve.refusals import Refusal
+from migrator.serve.server import listen
+from migrator.serve.tickiti import BackgroundServer, serve
+from migrator.serve.tickiti.app import Application
+from migrator.serve.tickiti.endpoint import read_object
+
+
+async def teapot(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request alike."""
+    raise Refusal(418, "teapot", "Short and stout.")
+
+
+async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+    """Have a bug, before an answer or after its beginning."""
+    if scope["path"] == "/late":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise ZeroDivisionError("a secret\nof ours")
+
+
+def connection(url: str) -> socket.socket:
+    """Connect to a server without speaking HTTP."""
+    address = httpx.URL(url)
+    return socket.create_connection((address.host, address.port or 80), timeout=10)
+
+
+def everything(client: socket.socket) -> bytes:
+    """Return all that comes until the server hangs up."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_until_it_is_told_to_stop(stop: signal.Signals) -> None:
+    """It says when it is ready, answers, ends on either signal and gives the handlers back."""
+    seen: list[int] = []
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def visit(url: str) -> None:
+        seen.append(httpx.get(url).status_code)
+        os.kill(os.getpid(), stop)
+
+    def on_ready(url: str) -> None:
+        threading.Thread(target=visit, args=[url]).start()
+
+    serve(Application(teapot), host="127.0.0.1", port=0, on_ready=on_ready)
+    assert seen == [418]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_background_server_ends_with_its_block() -> None:
+    """Inside the block the URL answers, after it nobody listens."""
+    with BackgroundServer(Application(teapot)) as server:
+        url = server.url
+        assert httpx.post(url).json()["error"] == "teapot"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_ipv6_addresses_make_a_valid_url() -> None:
+    """An address with colons stands in brackets."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        with BackgroundServer(Application(teapot), host="::1") as server:
+            assert server.url.startswith("http://[::1]:")
+            assert httpx.get(server.url).status_code == 418
+    except ConfigError:
+        pytest.skip("no IPv6 here")
+
+
+def test_port_in_use_is_told_with_advice() -> None:
+    """A taken port is the user's to change: exit 2 and a text that says where."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for start in (
+            lambda: serve(Application(teapot), host="127.0.0.1", port=port),
+            lambda: BackgroundServer(Application(teapot), port=port).__enter__(),
+        ):
+            with pytest.raises(ConfigError, match=f"port {port}: .*in use.*--port") as caught:
+                start()
+            assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70_000), ("x" * 80, 0)]
+)
+def test_impossible_addresses_are_told(host: str, port: int) -> None:
+    """A name that does not resolve and a port that cannot be are mistakes of the configuration."""
+    with pytest.raises(ConfigError, match="Cannot listen on"):
+        serve(Application(teapot), host=host, port=port)
+
+
+def test_server_that_cannot_start_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that dies while starting gives control back."""
+
+    async def failing(self: object, sockets: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("migrator.serve.server._Server.startup", failing)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    with pytest.raises(MigratorError, match="did not start"), BackgroundServer(teapot):
+        pass
+
+
+NO_REQUESTS = {
+    "no request": b"nonsense\r\n\r\n",
+    "endless head": b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000,
+    "TLS": b"\x16\x03\x01\r\n\r\n",
+    "bad length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", NO_REQUESTS)
+def test_bytes_that_are_no_request_get_json(what: str) -> None:
+    """Even a request that cannot be parsed is answered with an envelope."""
+    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+        client.sendall(NO_REQUESTS[what])
+        head, _, body = everything(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/json" in head
+    assert b'"error": "bad_request"' in body
+
+
+def test_garbage_after_an_answer_has_begun_only_hangs_up() -> None:
+    """An answer on its way is never mixed with another one."""
+    begun = threading.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    start = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with BackgroundServer(slow) as server, connection(server.url) as client:
+        client.sendall(start)
+        assert begun.wait(10)
+        client.sendall(b"no chunk\r\n\r\n")
+        answer = everything(client)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"400" not in answer
+
+
+def test_bug_is_a_bare_500(caplog: pytest.LogCaptureFixture) -> None:
+    """A client learns that the server failed, the log learns why, on one escaped line."""
+    with BackgroundServer(Application(broken)) as server:
+        answer = httpx.get(server.url)
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(server.url + "/late")
+    assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
+    assert "ZeroDivision" not in answer.text
+    assert "secret" not in answer.text
+    assert r"ZeroDivisionError: 'a secret\nof ours'" in caplog.text
+
+
+def test_bug_amid_an_answer_adds_nothing_to_it() -> None:
+    """What has begun as a success does not go on as a 500."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/late"}
+    asyncio.run(Application(broken)(scope, receive, send))
+    assert [message.get("status") for message in sent] == [200]
+
+
+def test_client_that_leaves_gets_no_answer() -> None:
+    """A request that never becomes complete is not answered."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def reader(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_object(scope, receive)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Application(reader)({"type": "http", "headers": []}, receive, send))
+    assert sent == []
+
+
+def test_garbage_within_a_body_gets_json() -> None:
+    """A body that breaks its framing is answered while nothing else was."""
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            begun.set()
+
+    begun = threading.Event()
+    start = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+    with BackgroundServer(patient) as server, connection(server.url) as client:
+        client.sendall(start)
+        assert begun.wait(10)
+        client.sendall(b"no chunk\r\n\r\n")
+        assert everything(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Asyncio sends small writes at once only on sockets that name TCP as their protocol."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+HEADS = {
+    "one piece": [b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"],
+    "many headers": [b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n"],
+    "two pieces": [b"GET / HTTP/1.1\r\nX: " + b"x" * 15_000, b"x" * 5_000 + b"\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("pieces", HEADS.values(), ids=HEADS)
+def test_a_head_has_a_bound(pieces: list[bytes]) -> None:
+    """A head of over 16 KiB is no request, in however many packets it comes."""
+    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+        for piece in pieces:
+            client.sendall(piece)
+            time.sleep(0.2)
+        assert everything(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_large_body_does_not_count_as_a_head() -> None:
+    """What follows a head in the same packets may be longer than heads may."""
+
+    async def reader(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Refusal(418, str(len((await read_object(scope, receive))["x"])), "")  # type: ignore[arg-type]
+
+    body = {"x": "y" * 30_000}
+    with BackgroundServer(Application(reader)) as server:
+        assert httpx.post(server.url, json=body).json()["error"] == "30000"
+        body["x"] += "z"
+        assert httpx.post(server.url, json=body).json()["error"] == "30001"
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    """Several requests in one packet get as many answers, in their order."""
+    requests = b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(3))
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Refusal(418, scope["path"], "")
+
+    with BackgroundServer(Application(echo)) as server, connection(server.url) as client:
+        client.sendall(requests + b"GET /3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        said = everything(client)
+    assert [said.find(b'"error": "/%d"' % number) > 0 for number in range(4)] == [True] * 4
+    assert said.index(b'"/0"') < said.index(b'"/1"') < said.index(b'"/2"') < said.index(b'"/3"')
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"], ids=["without", "with a body"])
+def test_offer_of_another_protocol_is_answered_in_ours(body: bytes) -> None:
+    """A client that would rather speak HTTP/2 gets its answer, and the connection ends."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        said = everything(client)
+    assert said.startswith(b"HTTP/1.1 418 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+def test_head_of_an_answer_does_not_wait_for_its_body() -> None:
+    """An answer whose body takes its time is begun at once."""
+    begun = threading.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.to_thread(begun.wait, 20)
+        await send({"type": "http.response.body", "body": b"late"})
+
+    with BackgroundServer(slow) as server, connection(server.url) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        begun.set()
+        assert b"late" in everything(client)
+
+
+def test_head_request_gets_a_head() -> None:
+    """HEAD is answered as GET is, without the body."""
+    with BackgroundServer(Application(teapot)) as server:
+        answer = httpx.head(server.url)
+    assert (answer.status_code, answer.content) == (418, b"")
+    assert int(answer.headers["content-length"]) > 0
