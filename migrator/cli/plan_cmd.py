@@ -138,7 +138,7 @@ def _ended(error: Exception, journal: Journal | None) -> Exception:
 
 def _rendered(plan: Plan, form: str) -> Iterator[str]:
     if form == "html":
-        from migrator.report.html import render_plan
+        from migrator.plan.html_plan import render_plan
 
         return render_plan(plan)
     from migrator.plan import json_plan, text_plan

@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 from migrator import __version__
 from migrator.archive.records import Examined, Response, Row, TicketHeader, Verdict
 from migrator.errors import ConfigError, Interrupted
-from migrator.handover.names import DEPARTMENT_BYTES, numbered, ticket_folder
 from migrator.handover.outbox import TEMP, Outbox
 from migrator.report.json_report import judged
 from migrator.report.verdict import DAMAGED, Seen, judge, look, proof_lines
-from migrator.text import iso_time
+from migrator.text import DEPARTMENT_BYTES, iso_time, numbered, ticket_folder
 
 if TYPE_CHECKING:
     from migrator.archive import Archive

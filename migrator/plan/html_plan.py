@@ -25,6 +25,7 @@ from migrator.report.html import (
     cut,
     group_name,
     moment,
+    render,
 )
 from migrator.report.verdict import Mood
 from migrator.text import brief, human_bytes, human_duration, shares
@@ -366,3 +367,8 @@ def _requests(plan: Plan) -> Exhibit:
         notes=(f"The dry run itself made {requests.made:,}.",),
     )
     return Exhibit("requests", "Requests", chart=chart, table=table)
+
+
+def render_plan(plan: Plan) -> Iterator[str]:
+    """Write the dry run as an HTML document, in pieces."""
+    return render(page(plan))

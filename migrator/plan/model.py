@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from migrator.archive import SIZES, extension_of
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
-from migrator.handover.names import safe_name
 from migrator.report.model import told_apart
+from migrator.text import safe_name
 
 if TYPE_CHECKING:
     from migrator.archive import Archive

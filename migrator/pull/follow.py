@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from migrator.errors import NotFound, PartialReply, UnexpectedReply
 from migrator.pull.protocols import Source
-from migrator.pull.threads import row_of
+from migrator.pull.rows import row_of
 from migrator.sources.base import Ticket
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from migrator.archive.records import Work
 from migrator.errors import Again, NotFound, SafetyLimit, SourceError, SourceUnreachable
 from migrator.events import Notice
 from migrator.pull.follow import follow
-from migrator.pull.threads import row_of
+from migrator.pull.rows import row_of
 from migrator.pull.walk import TRASH
 from migrator.pull.workers import Crew, Duty
 

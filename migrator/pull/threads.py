@@ -1,6 +1,4 @@
-"""What the source tells, as the archive keeps it.
-
-Keeping what people wrote: the header and the posts of every ticket.
+"""Keeping what people wrote: the header and the posts of every ticket.
 
 One request for a ticket, made when its posts were never read, when it was active since, or when an
 attachment names a post that we do not have. Attachments come first: what goes wrong here fails
@@ -14,66 +12,15 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from migrator.archive.records import Listed, PostRow, StatusRow, TicketRow
+from migrator.archive.records import StatusRow
 from migrator.errors import Again, Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.pull.follow import ask_for
-from migrator.sources.base import Attachment, Post, Ticket, TicketStatus
+from migrator.pull.rows import post_of, row_of
+from migrator.sources.base import TicketStatus
 
 if TYPE_CHECKING:
     from migrator.pull.workers import Duty
-
-STAFF = 1
-"""The creator of a post that the staff wrote."""
-
-ODD = ("odd_row", "odd_number", "repaired_name")
-"""Notes of a row in a list that the ledger keeps, most serious first."""
-
-
-def listed_of(attachment: Attachment) -> Listed:
-    """Give an attachment of a list as the archive keeps it."""
-    return Listed(
-        attachment.id,
-        attachment.ticket_id,
-        attachment.post_id,
-        attachment.filename,
-        attachment.filetype,
-        attachment.filesize,
-        attachment.created_at,
-        ",".join(note for note in ODD if note in attachment.notes) or None,
-    )
-
-
-def row_of(ticket: Ticket) -> TicketRow:
-    """Give a ticket as the archive keeps it."""
-    return TicketRow(
-        ticket.id,
-        ticket.department_id,
-        ticket.display_id,
-        ticket.subject,
-        ticket.created_at,
-        ticket.last_activity,
-        ticket.status_id,
-        ticket.full_name,
-        ticket.email,
-        ticket.owner_name,
-    )
-
-
-def post_of(post: Post) -> PostRow:
-    """Give a post as the archive keeps it."""
-    return PostRow(
-        post.id,
-        post.created_at,
-        post.full_name,
-        post.email,
-        post.creator == STAFF,
-        post.is_private,
-        post.is_html,
-        post.text,
-        ",".join(post.notes) or None,
-    )
-
 
 BATCH = 500
 """Tickets whose posts are waiting, as many as are asked of the archive at once."""

@@ -19,7 +19,8 @@ from migrator.pull.follow import follow
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.protocols import Ledger, Source, Threads
 from migrator.pull.recorder import Recorder
-from migrator.pull.threads import ThreadReader, listed_of, row_of
+from migrator.pull.rows import listed_of, row_of
+from migrator.pull.threads import ThreadReader
 from migrator.sources.base import Attachment, Ticket
 
 

@@ -16,8 +16,8 @@ _HOME = {
     "Report": "model",
     "build": "model",
     "render": "text",
-    "to_csv": "machine",
-    "to_json": "machine",
+    "to_csv": "json_report",
+    "to_json": "json_report",
 }
 
 

@@ -19,21 +19,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import jinja2
 from markupsafe import Markup, escape
 
 from migrator.archive.records import Count, Group
-from migrator.plan import html_plan
-from migrator.report import charts, html_report
+from migrator.report import charts
 from migrator.report.charts import Chart, Tone
 from migrator.report.verdict import Mood
 from migrator.text import brief, human_bytes, iso_time, shares
-
-if TYPE_CHECKING:
-    from migrator.plan.model import Plan
-    from migrator.report.model import Report
 
 Kind = Literal["text", "number", "name", "word"]
 
@@ -294,16 +289,6 @@ def _line(name: str, n: int, size: int, share: str, href: str | None) -> tuple[C
 
 _PIECE = 200
 """How many pieces of a template are joined into one of the output."""
-
-
-def render_report(report: Report) -> Iterator[str]:
-    """Write the report as an HTML document, in pieces."""
-    return render(html_report.page(report))
-
-
-def render_plan(plan: Plan) -> Iterator[str]:
-    """Write the dry run as an HTML document, in pieces."""
-    return render(html_plan.page(plan))
 
 
 def render(page: Page) -> Iterator[str]:

@@ -29,6 +29,7 @@ from migrator.report.html import (
     cut,
     label,
     moment,
+    render,
 )
 from migrator.report.model import Key, Problem, Report
 from migrator.report.text import MEANING, ORDER, ticket_figures
@@ -463,3 +464,8 @@ def _row(row: Row, *, why: int = 0) -> Cells:
         Cell(row.state.value, tone=row.state.value if why else None),
         Cell(brief(row.accepted or row.detail or row.problem or "", why or _WORD), "name"),
     )
+
+
+def render_report(report: Report) -> Iterator[str]:
+    """Write the report as an HTML document, in pieces."""
+    return render(page(report))

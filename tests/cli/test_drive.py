@@ -12,9 +12,9 @@ import pytest
 
 ALLOCATE = """
 import ctypes, os, sys, threading
-from migrator.cli._drive import threads
-from migrator.kayako.settings import KayakoSettings
-from migrator.kayako.signing import Credentials
+from migrator.cli._pull import threads
+from migrator.sources.kayako.signing import KayakoSettings
+from migrator.sources.kayako.signing import Credentials
 
 if sys.argv[2] == "shared":
     threads(KayakoSettings("http://x/", Credentials("key", "secret")))
@@ -35,8 +35,8 @@ libc.fclose(stream)
 
 BLOCKS = """
 import resource, sys
-from migrator.cli._heap import keep_blocks
-from migrator.tickiti.content import BLOCK
+from migrator.cli._pull import keep_blocks
+from migrator.serve.content import BLOCK
 
 if sys.argv[1] == "kept":
     keep_blocks()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrator.handover.names import NAME_BYTES, numbered, safe_name, ticket_folder
+from migrator.text import NAME_BYTES, numbered, safe_name, ticket_folder
 
 DEVICES = {
     "con",

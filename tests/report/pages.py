@@ -10,8 +10,9 @@ import lxml.html
 
 from migrator.archive.reading import Tickets
 from migrator.archive.records import Check, Count, Group, PacePoint, Row, RunInfo, State
+from migrator.plan.html_plan import render_plan
 from migrator.plan.model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
-from migrator.report.html import render_plan, render_report
+from migrator.report.html_report import render_report
 from migrator.report.model import Problem, Report, Sample
 from migrator.report.verdict import Seen
 

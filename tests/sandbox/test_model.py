@@ -54,7 +54,7 @@ def test_equal_options_equal_helpdesk() -> None:
 def test_equal_in_every_process() -> None:
     """Another process, which hashes in another order, builds the same helpdesk."""
     program = (
-        "from migrator.sandbox import *; "
+        "from migrator.sandbox.kayako import *; "
         "print(Helpdesk.build(SandboxOptions(faults=frozenset({'all'}))).attachments)"
     )
     done = subprocess.run(

@@ -215,7 +215,7 @@ SERVER = """
     import sys
     from pathlib import Path
     from migrator.archive import open_beside
-    from migrator.tickiti import EndpointSettings, build_app, serve
+    from migrator.serve.tickiti import EndpointSettings, build_app, serve
 
     with open_beside(Path(sys.argv[1])) as archive:
         app = build_app(archive, EndpointSettings(max_download=1 << 30))

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 
 SERVER = """
     import os, sys, time
-    from migrator.tickiti import ServerOptions, serve_on, serve_workers
-    from migrator.tickiti.envelope import Refusal
+    from migrator.serve.tickiti import ServerOptions, serve_on, serve_workers
+    from migrator.serve.refusals import Refusal
 
     async def pid(scope, receive, send):
         if scope["path"] == "/slow":
@@ -45,8 +45,8 @@ SERVER = """
     options = ServerOptions(parent=os.getpid())
     def work(listener):
         serve_on(listener, pid, options=options)
-    import migrator.tickiti.workers
-    migrator.tickiti.workers._QUICK = float(sys.argv[1])
+    import migrator.serve.workers
+    migrator.serve.workers._QUICK = float(sys.argv[1])
     serve_workers(
         work, workers=2, host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True)
     )

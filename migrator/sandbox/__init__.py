@@ -1,0 +1,1 @@
+"""Look-alikes of helpdesks to rehearse on, one folder each."""
