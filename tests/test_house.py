@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "sources": {"errors", "events"},
     "blobs": {"archive", "errors"},
     "archive": {"blobs", "errors"},
-    "pull": {"sources", "archive", "blobs", "errors", "events", "report", "plan"},
+    "pull": {"sources", "archive", "blobs", "errors", "events", "report"},
     "plan": {"sources", "archive", "blobs", "errors", "events", "pull", "report", "text"},
     "serve": {"archive", "blobs", "errors", "report", "text"},
     "report": {"archive", "blobs", "errors", "plan", "text"},

@@ -92,12 +92,16 @@ def run(
         moved=moved,
         every_id=every_id,
     )
+    plan: PlanFile | None = None
     if plan_path is not None:
-        options = replace(options, plan=checked_plan(plan_path, options))
+        plan = checked_plan(plan_path, options)
+        options = replace(options, baseline=plan)
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
         with progress(app.log_format) as listener:
             result = pull(settings_from(config), archive, options, listener)
+        if plan is not None and plan.drift is not None:
+            tell_drift(plan.drift)
         return conclude(archive, result, posts=options.posts)
 
 
@@ -112,8 +116,6 @@ def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
     from migrator.report.text import render
 
     assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
-    if result.drift is not None:
-        tell_drift(result.drift)
     tell_gaps(result)
     click.echo(render(build(archive, posts=posts)), nl=False)
     if result.ended_by is not None:

@@ -12,13 +12,14 @@ What has changed between a plan and the run after it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from migrator.archive.records import Row
+from migrator.archive.records import UNFINISHED, Count, Row, State
 from migrator.errors import ConfigError
+from migrator.events import WorkExpected
 from migrator.pull.walk import Scope
 
 NAME = "migrator.plan-file"
@@ -69,10 +70,14 @@ def lines(head: Head, rows: Iterable[Row]) -> Iterator[str]:
 
 
 class PlanFile:
-    """A plan that was saved. Raises ConfigError for anything but a whole one that we know."""
+    """A plan that was saved. Raises ConfigError for anything but a whole one that we know.
+
+    ``drift`` tells how the helpdesk differs from it, once a run was compared with it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.drift: Drift | None = None
         self.head = self._read_head()
 
     def check(self, source: str, scope: Scope, *, now: int) -> None:
@@ -92,6 +97,20 @@ class PlanFile:
             )
         for _ in self.entries():
             pass
+
+    def expected(self, counts: Mapping[State, Count], /) -> WorkExpected:
+        """Return what a run has to do by this plan, without what was settled since."""
+        head, settled = self.head, [one for state, one in counts.items() if state not in UNFINISHED]
+        return WorkExpected(
+            head.tickets,
+            max(0, head.attachments - sum(one.n for one in settled)),
+            max(0, head.bytes - sum(one.bytes for one in settled)),
+        )
+
+    def compare(self, listed: Iterator[Row], /, *, whole: bool) -> dict[str, object]:
+        """Compare the plan with what a run has listed; return the drift as its record keeps it."""
+        self.drift = compare(self.entries(), map(entry_of, listed), whole=whole)
+        return self.drift.told()
 
     def entries(self) -> Iterator[Entry]:
         """Yield the attachments by id. Raises ConfigError when the file is not whole."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from migrator.archive.records import Count, State, Work
+from migrator.archive.records import Count, Row, State, Work
 from migrator.errors import Interrupted, MigratorError
-from migrator.plan.plan_file import Drift, PlanFile
+from migrator.events import WorkExpected
 from migrator.pull.fetch import Tried
 from migrator.pull.walk import Scope, Unreadable
 from migrator.report.verdict import OPEN, Verdict
@@ -117,6 +118,19 @@ LARGEST_PAGE = 1000
 """Tickets in one page of a second or third look."""
 
 
+class Baseline(Protocol):
+    """What a run is compared with at its end, such as a plan that was made before it."""
+
+    def expected(self, counts: Mapping[State, Count], /) -> WorkExpected:
+        """Return the work that is left of it, given what the ledger holds by now."""
+
+    def compare(self, listed: Iterator[Row], /, *, whole: bool) -> Mapping[str, object]:
+        """Return how what was listed differs, as the record of the run keeps it.
+
+        ``listed`` is sorted by id; without ``whole`` nothing may be said to have vanished.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run goes about it.
@@ -126,7 +140,8 @@ class RunOptions:
     often at most the walk is repeated until nothing moves any more.
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
     keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
-    attachments: enough for an estimate, never for a pull. What is listed is compared with ``plan``.
+    attachments: enough for an estimate, never for a pull. What is listed is compared with
+    ``baseline``.
     Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
     ``moved`` declares that the helpdesk of the archive has another address now.
     """
@@ -145,7 +160,7 @@ class RunOptions:
     increment: Increment | None = None
     posts: bool = False
     fast: bool = False
-    plan: PlanFile | None = None
+    baseline: Baseline | None = None
     most_gaps: int | None = MOST_GAPS
 
     def page_of(self, look: int) -> int:
@@ -209,8 +224,8 @@ class RunResult:
     ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
     again, and no attachment depends on it. ``total`` is how many tickets the source counts in
     scope, ``helpdesk_tickets`` how many it counts in all, None where it cannot. ``unasked`` ids
-    are in no list and were not asked for. ``drift`` is what differs from the plan of the run, if
-    it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that were
+    are in no list and were not asked for. ``drift`` is what differs from the baseline of the
+    run, if it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that were
     listed as other files than those that we hold, ``again`` counts those that were listed as they
     were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of the
     archive after it.
@@ -234,7 +249,7 @@ class RunResult:
     total: int | None = None
     helpdesk_tickets: int | None = None
     unasked: int = 0
-    drift: Drift | None = None
+    drift: Mapping[str, object] | None = None
     preview: Previewed | None = None
     verdict: Verdict | None = None
     seconds: float = 0.0
@@ -255,7 +270,7 @@ class RunResult:
 
     def summary(self) -> dict[str, object]:
         """Give what the ledger keeps of a run, beside its exit code."""
-        drift = {"drift": self.drift.told()} if self.drift is not None else {}
+        drift = {"drift": self.drift} if self.drift is not None else {}
         return {
             "tickets": self.tickets,
             "unlisted": _first(self.unlisted),

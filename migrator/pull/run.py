@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from migrator.archive.records import UNFINISHED, Count, Department, State
+from migrator.archive.records import Department, State
 from migrator.errors import ArchiveError, Interrupted, MigratorError, SafetyLimit, SourceError
 from migrator.events import (
     Event,
@@ -18,11 +18,8 @@ from migrator.events import (
     RunFinished,
     RunStarted,
     Tick,
-    WorkExpected,
     ignore,
 )
-from migrator.plan import plan_file
-from migrator.plan.plan_file import PlanFile, entry_of
 from migrator.pull.enumerate import Enumeration
 from migrator.pull.identity import (
     MOST_ASKED,
@@ -32,7 +29,7 @@ from migrator.pull.identity import (
     see_moved,
     see_same,
 )
-from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
+from migrator.pull.options import Baseline, Fetch, RunOptions, RunResult, Stop
 from migrator.pull.preview import Preview
 from migrator.pull.progress import Progress
 from migrator.pull.protocols import Archive, Proof, Source
@@ -147,25 +144,15 @@ async def _begin(duty: Duty) -> None:
     open_ = counts[State.PENDING].n + counts[State.FAILED].n
     resumes = unfinished is not None or bool(open_)
     duty.listener(RunStarted(info.id, options.kind, listed - open_, listed, resumes))
-    if options.plan is not None:
-        duty.listener(_expected(options.plan, counts))
-
-
-def _expected(plan: PlanFile, counts: Mapping[State, Count]) -> WorkExpected:
-    """Tell what a run has to do by its plan, without what was settled since."""
-    head, settled = plan.head, [one for state, one in counts.items() if state not in UNFINISHED]
-    return WorkExpected(
-        head.tickets,
-        max(0, head.attachments - sum(one.n for one in settled)),
-        max(0, head.bytes - sum(one.bytes for one in settled)),
-    )
+    if options.baseline is not None:
+        duty.listener(options.baseline.expected(counts))
 
 
 async def _finish(duty: Duty, archive: Archive, progress: Progress, now: int) -> None:
     result, ledger, do = duty.result, duty.ledger, duty.recorder.do
     result.counts = await do(ledger.counts)
-    if duty.options.plan is not None:
-        await _tell_drift(duty, duty.options.plan)
+    if duty.options.baseline is not None:
+        await _compare_with(duty.options.baseline, duty)
     summary = result.summary()
 
     def finish() -> Verdict:
@@ -188,17 +175,14 @@ async def _finish(duty: Duty, archive: Archive, progress: Progress, now: int) ->
         await do(partial(archive.proof.put_progress, result.run_id, progress.facts()))
 
 
-async def _tell_drift(duty: Duty, plan: PlanFile) -> None:
+async def _compare_with(baseline: Baseline, duty: Duty) -> None:
     """Compare what was listed with the plan; a plan that is gone by now ends no run."""
     result, ledger = duty.result, duty.ledger
     whole = result.ended_by is None and result.proven
-
-    def find() -> plan_file.Drift:
-        listed = map(entry_of, ledger.listed_in(result.run_id))
-        return plan_file.compare(plan.entries(), listed, whole=whole)
-
     try:
-        result.drift = await duty.recorder.do(find)
+        result.drift = await duty.recorder.do(
+            lambda: baseline.compare(ledger.listed_in(result.run_id), whole=whole)
+        )
     except MigratorError as error:
         duty.listener(Notice(f"the plan cannot be compared: {error}", "warning"))
 
