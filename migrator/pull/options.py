@@ -224,11 +224,11 @@ class RunResult:
     ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
     again, and no attachment depends on it. ``total`` is how many tickets the source counts in
     scope, ``helpdesk_tickets`` how many it counts in all, None where it cannot. ``unasked`` ids
-    are in no list and were not asked for. ``drift`` is what differs from the baseline of the
-    run, if it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that were
-    listed as other files than those that we hold, ``again`` counts those that were listed as they
-    were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of the
-    archive after it.
+    are in no list and were not asked for. ``drift`` is what differs from the baseline of the run,
+    if it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that
+    were listed as other files than those that we hold, ``again`` counts those that were listed as
+    they were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of
+    the archive after it.
     """
 
     run_id: int = 0
