@@ -160,16 +160,21 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
     """Tell an error in words fit for a user, with the exit code."""
     if isinstance(exc, MigratorError):
         return (str(exc) if exc.exit_code == 130 else f"Error: {exc}"), exc.exit_code
-    if isinstance(exc, click.exceptions.NoArgsIsHelpError):
-        return exc.format_message(), 2
     if isinstance(exc, click.ClickException):
+        if isinstance(exc, click.exceptions.NoArgsIsHelpError):
+            return exc.format_message(), 2
         ctx = exc.ctx if isinstance(exc, click.UsageError) else None
         hint = f"\nTry `{ctx.command_path} --help`." if ctx else ""
         return f"Error: {exc.format_message()}{hint}", 2
     if isinstance(exc, OSError) and exc.errno == ENOSPC:
         return "Error: The disk is full. Make room and try again.", ArchiveUnwritable.exit_code
-    if (damage := _damage(app)) is not None:
-        return f"Error: {damage}", damage.exit_code
+    if isinstance(exc, ModuleNotFoundError) and (exc.name or "").startswith("migrator."):
+        return f"Error: This installation lacks {exc.name}, which this command needs.", 2
+    damage = _damage(app)
+    return (f"Error: {damage}", damage.exit_code) if damage else (_bug(app, exc), 1)
+
+
+def _bug(app: App, exc: Exception) -> str:
     # The text of a foreign error may hold anything, so that only its kind and place are told.
     frames = traceback.extract_tb(exc.__traceback__)
     ours = [frame for frame in frames if "migrator" in Path(frame.filename).parts]
@@ -181,7 +186,7 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
     )
     if os.environ.get("MIGRATOR_DEBUG") == "1":
         bug = app.scrub("".join(traceback.format_exception(exc))) + bug
-    return bug, 1
+    return bug
 
 
 def _damage(app: App) -> ArchiveDamaged | None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, pass_app
+from migrator.cli._common import App, now, pass_app
 from migrator.cli._pull import scope_options
 
 if TYPE_CHECKING:
-    from migrator.plan.plan_file import Drift, PlanFile
-    from migrator.pull.options import RunOptions, RunResult
+    from migrator.pull.options import RunResult
     from migrator.pull.walk import Scope
 
 
@@ -92,16 +90,19 @@ def run(
         moved=moved,
         every_id=every_id,
     )
-    plan: PlanFile | None = None
+    plan = None
     if plan_path is not None:
-        plan = checked_plan(plan_path, options)
+        from migrator.plan.plan_file import PlanFile
+
+        plan = PlanFile(plan_path)
+        plan.check(options.source_name, options.scope, now=now())
         options = replace(options, baseline=plan)
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
         with progress(app.log_format) as listener:
             result = pull(settings_from(config), archive, options, listener)
         if plan is not None and plan.drift is not None:
-            tell_drift(plan.drift)
+            click.echo("\n".join(plan.drift.lines()) + "\n")
         return conclude(archive, result, posts=options.posts)
 
 
@@ -121,42 +122,6 @@ def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
     if result.ended_by is not None:
         raise result.ended_by
     return result.exit_code
-
-
-def checked_plan(path: Path, options: RunOptions) -> PlanFile:
-    """Read a plan, and see that it is of what the run is asked for; else ConfigError."""
-    from migrator.cli._common import now
-    from migrator.plan.plan_file import PlanFile
-
-    plan = PlanFile(path)
-    plan.check(options.source_name, options.scope, now=now())
-    return plan
-
-
-def tell_drift(drift: Drift) -> None:
-    """Print how the helpdesk differs from the plan of the run."""
-    from migrator.cli._common import shown
-    from migrator.plan.plan_file import changes
-    from migrator.text import human_bytes
-
-    kinds = (("new", drift.new), ("vanished", drift.vanished), ("changed", drift.changed))
-    told = [
-        f"{found.n:,} {name} ({human_bytes(found.bytes)})"
-        for name, found in kinds
-        if found is not None
-    ]
-    click.echo(f"Since the plan: {', '.join(told)}")
-    for name, found in kinds:
-        if found is None:
-            click.echo("  What has vanished is not known: not everything was listed.")
-            continue
-        for one, before in zip_longest(found.first, found.before):
-            was = f" (was: {changes(before, one)})" if before else ""
-            text = f"attachment {one.id} of ticket {one.ticket}, {one.name}{was}"
-            click.echo(f"  {name}: {shown(text)}")
-        if found.n > len(found.first):
-            click.echo(f"  {name}: and {found.n - len(found.first):,} more")
-    click.echo()
 
 
 def tell_gaps(result: RunResult) -> None:

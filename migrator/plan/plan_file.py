@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from migrator.archive.records import UNFINISHED, Count, Row, State
 from migrator.errors import ConfigError
 from migrator.events import WorkExpected
 from migrator.pull.walk import Scope
+from migrator.text import human_bytes, shown
 
 NAME = "migrator.plan-file"
 VERSION = 1
@@ -264,6 +266,22 @@ class Drift:
             "changed": self.changed.told(),
             "vanished": self.vanished and self.vanished.told(),
         }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as lines of text for people."""
+        kinds = (("new", self.new), ("vanished", self.vanished), ("changed", self.changed))
+        told = [f"{one.n:,} {name} ({human_bytes(one.bytes)})" for name, one in kinds if one]
+        yield f"Since the plan: {', '.join(told)}"
+        for name, found in kinds:
+            if found is None:
+                yield "  What has vanished is not known: not everything was listed."
+                continue
+            for entry, before in zip_longest(found.first, found.before):
+                was = f" (was: {changes(before, entry)})" if before else ""
+                text = f"attachment {entry.id} of ticket {entry.ticket}, {entry.name}{was}"
+                yield f"  {name}: {shown(text)}"
+            if found.n > len(found.first):
+                yield f"  {name}: and {found.n - len(found.first):,} more"
 
 
 def compare(planned: Iterable[Entry], listed: Iterable[Entry], *, whole: bool) -> Drift:

@@ -52,7 +52,7 @@ def left_behind(root: Path) -> set[str]:
 
 def valid(text: str) -> dict[str, object]:
     """Read the JSON of a plan, which must be as its schema says."""
-    schema = (resources.files("migrator.report") / "schema/plan-1.json").read_text("utf-8")
+    schema = (resources.files("migrator.plan") / "schema/plan-1.json").read_text("utf-8")
     told: dict[str, object] = json.loads(text)
     jsonschema_rs.validator_for(json.loads(schema)).validate(told)
     return told

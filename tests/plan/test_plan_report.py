@@ -34,7 +34,7 @@ from migrator.plan.model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
 
 MIB = 1 << 20
 SCHEMA: dict[str, Any] = json.loads(
-    (resources.files("migrator.report") / "schema/plan-1.json").read_text("utf-8")
+    (resources.files("migrator.plan") / "schema/plan-1.json").read_text("utf-8")
 )
 
 
