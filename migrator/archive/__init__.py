@@ -1,9 +1,10 @@
 """The archive: what we keep, on a disk of the user's. FORMAT.md explains it to a stranger."""
 
 from migrator.archive.access import Access
-from migrator.archive.figures import DIMENSIONS, SIZES, extension_of
+from migrator.archive.figures import DIMENSIONS, SIZES, Figures, extension_of
 from migrator.archive.ledger import Ledger
 from migrator.archive.opening import Archive, open_archive, open_beside, open_dry, open_read_only
+from migrator.archive.queries import Queries
 from migrator.archive.records import (
     EVERYTHING,
     UNFINISHED,
@@ -52,6 +53,7 @@ __all__ = [
     "Count",
     "Department",
     "Examined",
+    "Figures",
     "Group",
     "Helpdesk",
     "Ledger",
@@ -60,6 +62,7 @@ __all__ = [
     "Outcome",
     "PacePoint",
     "PostRow",
+    "Queries",
     "Queue",
     "Recorded",
     "Response",

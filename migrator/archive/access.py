@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint, damaged
-from migrator.archive.reading import decoded_list
 from migrator.archive.records import Queue, Rule, Token
+from migrator.archive.sql import decoded_list
 from migrator.errors import ConfigError
 
 _ALPHABET = string.ascii_letters + string.digits

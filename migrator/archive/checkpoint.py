@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +98,9 @@ class Checkpoint:
     Reading waits for a transaction of another thread and never sees half of one.
     """
 
+    page: int = 1000
+    """Rows read at once while streaming: between pages other threads and processes may write."""
+
     def __init__(self, conn: sqlite3.Connection, path: Path) -> None:
         """Take over ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
         self.conn = conn
@@ -144,6 +148,30 @@ class Checkpoint:
         """Run one statement and return its rows, all of them: no cursor stays open."""
         with self._lock, self.border:
             return self.conn.execute(sql, params).fetchall()
+
+    def pages(
+        self, sql: str, after: object, params: Params = (), *, limit: int | None = None
+    ) -> Iterator[list[Tuple]]:
+        """Yield what a query finds page by page: between them others may write.
+
+        ``sql`` asks for what is above ``after``, by its first column, then for ``params``, and
+        for a number of rows, at most ``limit`` in all.
+        """
+        left = limit
+        while left is None or left > 0:
+            most = self.page if left is None else min(left, self.page)
+            page = self.execute(sql, (after, *params, most))
+            if not page:
+                return
+            yield page
+            after = page[-1][0]
+            left = None if left is None else left - len(page)
+
+    def stream(
+        self, sql: str, after: object, params: Params = (), *, limit: int | None = None
+    ) -> Iterator[Tuple]:
+        """Yield the rows of :meth:`pages`, one by one."""
+        return itertools.chain.from_iterable(self.pages(sql, after, params, limit=limit))
 
     def read_through(self, sql: str) -> None:
         """Read all that a query gives, row by row, and forget it: only whether it can be read."""

@@ -1,21 +1,38 @@
-"""The figures of a report: the ledger broken down, in a bounded number of rows."""
+"""The ledger broken down, in a bounded number of rows, and samples of what is stored.
+
+A sample is drawn so that every kind of attachment has its say: what is stored is sorted into strata
+by department, by the year in which the source got it, and by size. Each stratum gets its share, and
+at least one place where there are as many places as strata. Two passes over the rows, memory for
+the strata alone, and the same sample for the same seed and the same rows.
+"""
 # ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+import math
+import random
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
 
-from migrator.archive.checkpoint import Checkpoint, Params, Tuple, damaged
-from migrator.archive.records import Count, Group, PacePoint, RowFilter, State
-from migrator.archive.sql import Condition, all_of, clean, fit
+from migrator.archive.checkpoint import Checkpoint, Tuple
+from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, State
+from migrator.archive.sql import (
+    ROW,
+    Condition,
+    all_of,
+    clean,
+    fit,
+    row_from,
+    state_from,
+    state_list,
+)
 
 Key = tuple[str, str]
 """A group: one of DIMENSIONS and the key there."""
-
-_PAGE = 1000
-"""Rows read at once while streaming: between pages other threads and processes may write."""
 
 _KIB, _MIB = 1 << 10, 1 << 20
 SIZES: Mapping[str, tuple[str, int | None]] = {
@@ -81,19 +98,6 @@ def extension_of(filename: str) -> str:
     return filename.rpartition(".")[2].lower() if "." in filename else ""
 
 
-def state_from(value: str) -> State:
-    """Return the state of that name; raises ArchiveDamaged when there is none."""
-    try:
-        return State(value)
-    except ValueError:
-        raise damaged("it names a state of attachments that there is not") from None
-
-
-def state_list(states: Collection[State]) -> str:
-    """Return the states as a list for SQL's IN."""
-    return ", ".join(f"'{State(state)}'" for state in states)
-
-
 def matches(only: RowFilter) -> Condition:
     """Translate a filter into a condition on the view ``ledger``."""
     where: list[Condition] = []
@@ -101,6 +105,8 @@ def matches(only: RowFilter) -> Condition:
         where.append((f"state IN ({state_list(only.states)})", ()))
     if only.departments is not None:
         where.append(_among("department_id", map(fit, only.departments)))
+    if only.queues is not None:
+        where.append(_among("queue_id", map(fit, only.queues)))
     for name, wanted in (("type", only.types), ("year", only.years), ("size", only.sizes)):
         if wanted is not None:
             where.append(_among(_OF_VIEW[name], map(clean, wanted)))
@@ -118,8 +124,72 @@ def _among(expression: str, values: Iterable[object]) -> Condition:
     return f"{expression} IN ({', '.join('?' * len(given))})", given
 
 
+# Grouped by department first: looking the queue up for a million rows would take seconds.
+_BY_QUEUE = """
+    WITH tallied AS (
+        SELECT t.department_id AS department, a.state AS state, count(*) AS n,
+            sum(coalesce(a.size, a.declared_size)) AS bytes
+        FROM attachments AS a JOIN tickets AS t ON t.id = a.ticket_id
+        GROUP BY t.department_id, a.state
+    )
+    SELECT coalesce(c.queue_id, m.queue_id, department) AS queue, state, sum(n), sum(bytes)
+    FROM tallied
+    LEFT JOIN queues AS c ON c.department_id = department AND c.origin = 'config'
+    LEFT JOIN queues AS m ON m.department_id = department AND m.origin = 'command'
+    GROUP BY queue, state"""
+
+_STEPS = (0, 10 << 10, 1 << 20, 25 << 20)
+"""The largest sizes of the steps, in bytes; the last step has no end."""
+
+_STRATUM = f"""
+    t.department_id,
+    CAST(iif(a.created_at BETWEEN 1 AND {_LAST_SECOND},
+        strftime('%Y', a.created_at, 'unixepoch'), 0) AS INTEGER),
+    {" + ".join(f"(a.size > {top})" for top in _STEPS)}"""
+_STORED = "FROM attachments AS a JOIN tickets AS t ON t.id = a.ticket_id WHERE a.state = 'stored'"
+
+
+class Stratum(NamedTuple):
+    """A kind of attachment: its department, year (0: unknown), and step of size from 0 on."""
+
+    department_id: int
+    year: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Which places every stratum has; ``population`` counts what is stored.
+
+    ``strata`` is the number of strata, of which ``places`` names those with a place.
+    """
+
+    population: int
+    strata: int
+    counts: Mapping[Stratum, int]
+    places: Mapping[Stratum, int]
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """How many attachments will be drawn."""
+        return sum(self.places.values())
+
+    @property
+    def worth(self) -> int:
+        """How large a sample without strata would be that tells as much (Kish's effective size).
+
+        Less than ``size`` where rare kinds take places from others, so that these have less than
+        their share.
+        """
+        if len(self.places) < self.strata or not self.places:
+            return self.size  # chance has given all attachments the same chance
+        spread = sum(Fraction(self.counts[key] ** 2, n) for key, n in self.places.items())
+        return math.floor(self.population**2 / spread)
+
+
 class Figures:
-    """The part of the ledger that reports ask. Every method raises ArchiveError and its kin."""
+    """Break-downs and samples, for any thread. Every method raises ArchiveError and its kin."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._db = checkpoint
@@ -168,7 +238,7 @@ class Figures:
         sql = f"""
             SELECT id, filename, {_bytes()} FROM attachments
             WHERE id > ? {where} ORDER BY id LIMIT ?"""
-        for _, filename, held in self._stream(sql, 0, None):
+        for _, filename, held in self._db.stream(sql, 0):
             extension = extension_of(filename)
             number[extension] += 1
             size[extension] += held
@@ -177,16 +247,21 @@ class Figures:
         ]
         return sorted(groups, key=lambda group: (-group.bytes, group.key))
 
+    def by_queue(self) -> dict[int, dict[State, Count]]:
+        """Return the ledger's sums for every queue; states that a queue lacks are left out.
+
+        It reads all rows: a second for a million.
+        """
+        found: defaultdict[int, dict[State, Count]] = defaultdict(dict)
+        for queue, state, n, size in self._db.execute(_BY_QUEUE):
+            found[queue][state_from(state)] = Count(n, size)
+        return dict(found)
+
     def larger_than(self, size: int) -> Count:
         """Count the attachments of more than ``size`` bytes."""
         sql = f"""
             SELECT count(*), coalesce(sum({_bytes()}), 0) FROM attachments WHERE {_bytes()} > ?"""
         return Count(*self._db.execute(sql, (size,))[0])
-
-    def unique_bytes(self) -> tuple[int, int]:
-        """Return the number of blobs that rows refer to, and their bytes."""
-        ((n, size),) = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs")
-        return n, size
 
     def pace(self, start: int, end: int | None, *, points: int = 120) -> list[PacePoint]:
         """Return what was stored from ``start`` to ``end`` (Unix seconds), in equal steps.
@@ -225,6 +300,36 @@ class Figures:
                         unfilled.remove(key)
         return found
 
+    def plan_sample(self, wanted: int | Fraction, *, seed: int) -> Sample:
+        """Give each stratum its places: ``wanted`` is a number of attachments or a share of all.
+
+        A share is rounded up, so that something is drawn where anything is stored.
+        """
+        sql = f"SELECT {_STRATUM}, count(*) {_STORED} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        counts = {Stratum(*key): n for *key, n in self._db.execute(sql)}
+        population = sum(counts.values())
+        number = math.ceil(wanted * population) if isinstance(wanted, Fraction) else wanted
+        places = allocate(counts, min(number, population), seed=seed)
+        return Sample(population, len(counts), counts, places, seed)
+
+    def draw_sample(self, sample: Sample) -> Iterator[Row]:
+        """Yield the attachments of a sample by id.
+
+        Rows that come, go or change between the two passes make it a little larger or smaller.
+        """
+        dice = random.Random(sample.seed)  # noqa: S311 - a sample, not a secret
+        left, places = dict(sample.counts), dict(sample.places)
+        for attachment_id, stratum in self._strata():
+            wanted = places.get(stratum, 0)
+            chosen = dice.random() * left.get(stratum, 0) < wanted
+            left[stratum] = left.get(stratum, 0) - 1
+            if not chosen:
+                continue
+            places[stratum] = wanted - 1
+            sql = f"SELECT {ROW} FROM ledger WHERE attachment_id = ?"
+            if (found := self._db.one(sql, (attachment_id,))) is not None:
+                yield row_from(found)
+
     def _named(self, dimensions: Sequence[str], keys: Collection[Key], after: int) -> list[Tuple]:
         """Return a page of (attachment id, its key in each dimension), by id above ``after``.
 
@@ -242,7 +347,7 @@ class Figures:
             SELECT a.id, {columns} FROM {_TABLES} {joins}
             WHERE a.id > ? AND ({where}) ORDER BY a.id LIMIT ?"""
         params = itertools.chain.from_iterable(values for _, values in groups)
-        return self._db.execute(sql, (after, *params, _PAGE))
+        return self._db.execute(sql, (after, *params, self._db.page))
 
     def _broken(self, dimension: str, where: str = "") -> list[tuple[str, int, int]]:
         tables = _TABLES if dimension == "department" else "attachments AS a"
@@ -257,21 +362,37 @@ class Figures:
             GROUP BY key ORDER BY bytes DESC, key LIMIT ?"""
         return [(key, n, size) for key, n, size in self._db.execute(sql, (limit,))]
 
-    def _stream(
-        self, sql: str, after: int | str, limit: int | None, params: Params = ()
-    ) -> Iterator[Tuple]:
-        """Yield the rows of a query for (first column above, others, at most), page by page."""
-        return itertools.chain.from_iterable(self._pages(sql, after, limit, params))
+    def _strata(self) -> Iterator[tuple[int, Stratum]]:
+        sql = f"SELECT a.id, {_STRATUM} {_STORED} AND a.id > ? ORDER BY a.id LIMIT ?"
+        for attachment_id, *key in self._db.stream(sql, 0):
+            yield attachment_id, Stratum(*key)
 
-    def _pages(
-        self, sql: str, after: int | str, limit: int | None, params: Params = ()
-    ) -> Iterator[list[Tuple]]:
-        left = limit
-        while left is None or left > 0:
-            most = _PAGE if left is None else min(left, _PAGE)
-            page = self._db.execute(sql, (after, *params, most))
-            if not page:
-                return
-            yield page
-            after = page[-1][0]
-            left = None if left is None else left - len(page)
+
+def allocate(counts: Mapping[Stratum, int], number: int, *, seed: int) -> dict[Stratum, int]:
+    """Share ``number`` places out in proportion to ``counts``, at most the sum of these.
+
+    Every stratum gets at least one; where there are fewer places than strata, chance decides,
+    in proportion again, and neighbours in the order of the strata are not left out together.
+    """
+    total = sum(counts.values())
+    if number < len(counts):
+        start = random.Random(seed).randrange(total)  # noqa: S311 - a sample, not a secret
+        ends = [
+            (end * number + start) // total
+            for end in itertools.accumulate(counts.values(), initial=0)
+        ]
+        shares = {key: ends[i + 1] - ends[i] for i, key in enumerate(counts)}
+        return {key: share for key, share in shares.items() if share}
+    given: dict[Stratum, int] = {}
+    left = dict(counts)
+    while small := [key for key, count in left.items() if count * number < total]:
+        for key in small:
+            given[key] = 1
+            total -= left.pop(key)
+        number -= len(small)
+    given |= {key: count * number // total for key, count in left.items()}
+    over = number - sum(given[key] for key in left)
+    by_rest = sorted(left, key=lambda key: (-(left[key] * number % total), key))
+    for key in by_rest[:over]:
+        given[key] += 1
+    return given

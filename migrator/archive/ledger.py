@@ -1,18 +1,18 @@
 """The ledger: every attachment that the source ever listed has one row and one state."""
+# ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
-from migrator.archive.figures import state_from
-from migrator.archive.planning import Planning
 from migrator.archive.records import (
+    LOSSES,
     UNFINISHED,
     Department,
     Listed,
@@ -23,6 +23,8 @@ from migrator.archive.records import (
     TicketRow,
     Work,
 )
+from migrator.archive.sql import as_json, state_from, state_list
+from migrator.errors import ConfigError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LARGEST = 1 << 42
@@ -143,6 +145,9 @@ _SETTLE = """
         filename = iif(filename = '', ?, filename)
     WHERE id = ?"""
 
+LONGEST_REASON = 1000
+"""Characters of a reason, and of the name of whoever gives it."""
+
 FIRST_COPY = 9_000_000_000_000_000
 """Ids above it are of copies that keep what a reused id held: Kayako's are below, and a number
 of JSON still holds them."""
@@ -161,7 +166,7 @@ _PUT_BLOB = """
     ON CONFLICT (sha256) DO NOTHING"""
 
 
-class Ledger(Planning):
+class Ledger:
     """The whole ledger. Every writing method is one transaction, or part of the caller's.
 
     All methods may be called from any thread. They raise ArchiveBusy, ArchiveUnwritable or
@@ -170,7 +175,7 @@ class Ledger(Planning):
 
     def __init__(self, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time) -> None:
         """Read and write ``checkpoint``; ``clock`` gives Unix seconds."""
-        super().__init__(checkpoint)
+        self._db = checkpoint
         self._clock = clock
 
     def atomic(self) -> AbstractContextManager[None]:
@@ -339,6 +344,89 @@ class Ledger(Planning):
         with self.atomic():
             return bool(self._db.execute(sql, (_text(detail), attachment_id)))
 
+    def set_helpdesk(self, address: str, *, run_id: int | None) -> None:
+        """Write down the address of the helpdesk, for good or until it is declared to have moved.
+
+        It counts as told.
+        """
+        sql = """
+            INSERT INTO helpdesk (id, address, run_id, at, told) VALUES (1, ?, ?, ?, 1)
+            ON CONFLICT (id) DO UPDATE SET address = excluded.address, run_id = excluded.run_id,
+                at = excluded.at, told = 1"""
+        with self._db.atomic():
+            self._db.execute(sql, (address, run_id, self._now()))
+
+    def add_check(
+        self,
+        kind: str,
+        *,
+        started_at: int,
+        whole: bool,
+        exit_code: int,
+        summary: Mapping[str, object],
+    ) -> None:
+        """Write down that a ``verify`` or an ``audit`` came to its end, and what it found."""
+        sql = """
+            INSERT INTO checks (kind, started_at, finished_at, whole, exit_code, summary)
+            VALUES (?, ?, ?, ?, ?, ?)"""
+        text = json.dumps(dict(summary))
+        with self._db.atomic():
+            self._db.execute(sql, (kind, started_at, self._now(), whole, exit_code, text))
+
+    def accept(self, ids: Collection[int], *, by: str, reason: str) -> int:
+        """Accept that these attachments are lost; give how many are accepted now by this.
+
+        Raises ConfigError, and accepts none, when one of them was never listed or is no loss.
+        """
+        named = as_json(ids)
+        self._see_losses(named, set(ids))
+        sql = """
+            INSERT INTO accepted (attachment_id, accepted_at, accepted_by, reason)
+            SELECT value, ?, ?, ? FROM json_each(?) WHERE true
+            ON CONFLICT (attachment_id) DO UPDATE SET accepted_at = excluded.accepted_at,
+                accepted_by = excluded.accepted_by, reason = excluded.reason
+            RETURNING attachment_id"""
+        with self._db.atomic():
+            return len(self._db.execute(sql, (self._now(), *_signed(by, reason), named)))
+
+    def accept_all(self, states: Collection[State], *, by: str, reason: str) -> int:
+        """Accept all losses in some states that nobody has accepted yet; give their number."""
+        sql = f"""
+            INSERT INTO accepted (attachment_id, accepted_at, accepted_by, reason)
+            SELECT id, ?, ?, ? FROM attachments WHERE state IN ({state_list(states)})
+            ON CONFLICT (attachment_id) DO NOTHING RETURNING attachment_id"""
+        with self._db.atomic():
+            return len(self._db.execute(sql, (self._now(), *_signed(by, reason))))
+
+    def unaccept(self, ids: Collection[int] | None) -> int:
+        """Take back the acceptance of these attachments (None: of all); give their number.
+
+        Raises ConfigError, and takes none back, when the loss of one of them is not accepted.
+        """
+        where = "" if ids is None else "WHERE attachment_id IN (SELECT value FROM json_each(?))"
+        params = () if ids is None else (as_json(ids),)
+        with self._db.atomic():
+            sql = f"DELETE FROM accepted {where} RETURNING attachment_id"
+            undone = {row[0] for row in self._db.execute(sql, params)}
+            if others := sorted(set(ids or ()) - undone):
+                raise ConfigError(
+                    f"The loss of attachment {others[0]} is not accepted; nothing was taken back. "
+                    "`migrator accept` lists those that are."
+                )
+            return len(undone)
+
+    def put_progress(self, run_id: int, facts: Mapping[str, object]) -> None:
+        """Write down how far a run is, for whoever looks at the archive meanwhile.
+
+        ``facts`` must be fit for JSON. Only the latest run keeps its progress.
+        """
+        sql = """
+            INSERT INTO progress (run_id, at, facts) VALUES (?, ?, ?)
+            ON CONFLICT (run_id) DO UPDATE SET at = excluded.at, facts = excluded.facts"""
+        with self._db.atomic():
+            self._db.execute("DELETE FROM progress WHERE run_id <> ?", (run_id,))
+            self._db.execute(sql, (run_id, self._now(), json.dumps(dict(facts))))
+
     def _decide(self, outcome: Outcome, row: Tuple) -> State:
         held, _, note, sha256, size, stored_at, failures, since, *_ = row
         state, problem, detail = outcome.state, outcome.problem, outcome.detail
@@ -442,6 +530,21 @@ class Ledger(Planning):
         """Make sure that the ticket has a row; an unknown one gets the department of ``like``."""
         self._db.execute(_KNOW_TICKET, (ticket_id, like))
 
+    def _see_losses(self, named: str, ids: set[int]) -> None:
+        sql = "SELECT id, state FROM attachments WHERE id IN (SELECT value FROM json_each(?))"
+        states: dict[int, str] = dict(self._db.execute(sql, (named,)))
+        if unknown := sorted(ids - states.keys()):
+            raise ConfigError(
+                f"Attachment {unknown[0]} was never listed; nothing was accepted. "
+                "`migrator report --format csv --state missing` names the ids."
+            )
+        others = sorted((key, state) for key, state in states.items() if state not in LOSSES)
+        if others:
+            raise ConfigError(
+                f"Attachment {others[0][0]} is {others[0][1]}, which is no loss; nothing was "
+                "accepted. Only missing, gone and failed ones can be."
+            )
+
     def _now(self) -> int:
         return int(self._clock())
 
@@ -459,3 +562,14 @@ def _alike(one: Sequence[Any], other: Sequence[Any], notes: str) -> bool:
 def _text(value: str) -> str:
     """Return the text without lone surrogates, which SQLite cannot hold."""
     return _SURROGATE.sub("\ufffd", value)
+
+
+def _signed(by: str, reason: str) -> tuple[str, str]:
+    """Return who and why as one line each; raises ConfigError without a reason."""
+    who, why = (
+        " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST_REASON]
+        for text in (by, reason)
+    )
+    if not why:
+        raise ConfigError("An accepted loss needs a reason: --reason TEXT.")
+    return who or "unknown", why

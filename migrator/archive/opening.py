@@ -11,13 +11,12 @@ from typing import Self
 from migrator.archive import checkpoint, dry, halves, schema
 from migrator.archive.access import Access
 from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import RunLock
-from migrator.archive.proof import Proof
+from migrator.archive.queries import Queries
 from migrator.archive.readonly import ReadOnlyCheckpoint
-from migrator.archive.sampling import Samples
-from migrator.archive.standing import Standing
-from migrator.archive.threads import Everything, Threads
+from migrator.archive.threads import Threads
 from migrator.blobs import durable
 from migrator.blobs.local import BlobStore
 from migrator.errors import ArchiveMissing, ArchiveUnwritable
@@ -36,12 +35,10 @@ class Archive:
         self.path = path
         self.blobs = blobs
         self.ledger = Ledger(db)
+        self.queries = Queries(db)
+        self.figures = Figures(db)
         self.threads = Threads(db)
-        self.samples = Samples(db)
-        self.everything = Everything(db)
         self.access = Access(db)
-        self.standing = Standing(db)
-        self.proof = Proof(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db
         self._lock = lock

@@ -31,6 +31,8 @@ class State(enum.StrEnum):
 
 UNFINISHED = (State.PENDING, State.FAILED)
 """The states that the next run works on."""
+LOSSES = (State.MISSING, State.GONE, State.FAILED)
+"""The states that somebody may accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,7 @@ class RowFilter:
 
     states: frozenset[State] | None = None
     departments: frozenset[int] | None = None
+    queues: frozenset[int] | None = None
     types: frozenset[str] | None = None
     years: frozenset[str] | None = None
     sizes: frozenset[str] | None = None

@@ -13,10 +13,8 @@ from itertools import islice
 
 from migrator.archive import schema
 from migrator.archive.checkpoint import Checkpoint, damaged
-from migrator.archive.figures import state_list
-from migrator.archive.reading import decoded, decoded_list
 from migrator.archive.records import State
-from migrator.archive.sql import as_json
+from migrator.archive.sql import as_json, decoded, decoded_list, state_list
 from migrator.errors import ArchiveDamaged
 
 MOST = 10

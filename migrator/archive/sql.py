@@ -1,6 +1,7 @@
-"""Conditions on threads, as SQL: of posts (p), headers (h) and attachments (a).
+"""What the questions share: conditions as SQL, and how rows become records.
 
-A condition is a piece of SQL and what stands for its question marks.
+A condition on posts (p), headers (h) or attachments (a) is a piece of SQL and what stands for its
+question marks.
 """
 # ruff: noqa: S608 - only constants of this module become SQL
 
@@ -8,10 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import fields
+from typing import Any, TypeVar
 
-from migrator.archive.records import ResponseFilter
+from migrator.archive.checkpoint import Tuple, damaged
+from migrator.archive.records import ResponseFilter, Row, State
 
+ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
+_STATE, _SHA256, _SIZE = map([f.name for f in fields(Row)].index, ("state", "sha256", "size"))
+_STATES = frozenset(map(str, State))
+_HELD = frozenset(map(str, (State.STORED, State.DELETED)))
+HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+T = TypeVar("T")
 Condition = tuple[str, tuple[object, ...]]
 Range = tuple[int | None, int | None]
 """From and to in Unix seconds, both included; None is open."""
@@ -140,3 +151,66 @@ def as_json(values: Iterable[object]) -> str:
 def clean(value: str) -> str:
     """Return the text without lone surrogates, which SQLite cannot hold."""
     return _SURROGATE.sub("\ufffd", value)
+
+
+def state_from(value: str) -> State:
+    """Return the state of that name; raises ArchiveDamaged when there is none."""
+    try:
+        return State(value)
+    except ValueError:
+        raise damaged("it names a state of attachments that there is not") from None
+
+
+def state_list(states: Collection[State]) -> str:
+    """Return the states as a list for SQL's IN."""
+    return ", ".join(f"'{State(state)}'" for state in states)
+
+
+def row_from(values: Tuple) -> Row:
+    """Give the row whose columns are ROW; raises ArchiveDamaged for values that cannot be."""
+    columns = list(values)
+    see_state(columns[_STATE], columns[_SHA256], values[0])
+    if (columns[_SHA256] is None) is not (columns[_SIZE] is None):
+        raise damaged(f"attachment {values[0]} has a file without a size, or none with one")
+    columns[_STATE] = State(columns[_STATE])
+    return Row(*columns)
+
+
+def see_state(state: object, sha256: object, attachment_id: object) -> None:
+    """See that an attachment has a state that there is, and a hash where its state asks for one.
+
+    Raises ArchiveDamaged.
+    """
+    if state not in _STATES:
+        raise damaged(f"attachment {attachment_id} has no state that there is")
+    held = sha256 is not None
+    if held is not (state in _HELD) or (held and not HASH.fullmatch(str(sha256))):
+        raise damaged(f"attachment {attachment_id} has no SHA-256 that fits its state")
+
+
+def decoded(text: str, column: str) -> dict[str, Any]:
+    """Return the JSON object that a column holds; raises ArchiveDamaged when it holds none."""
+    value = _decoded(text)
+    if not isinstance(value, dict):
+        raise damaged(f"{column} holds no JSON object")
+    return value
+
+
+def decoded_list(kind: type[T]) -> Callable[[str, str], list[T]]:
+    """Return a function as :func:`decoded`, for a JSON array of that type."""
+
+    def decode(text: str, column: str) -> list[T]:
+        value = _decoded(text)
+        # True is an int to Python, and no number to anybody else.
+        if not isinstance(value, list) or any(type(one) is not kind for one in value):
+            raise damaged(f"{column} holds no JSON array of what it must hold")
+        return value
+
+    return decode
+
+
+def _decoded(text: object) -> object:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None

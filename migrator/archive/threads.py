@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
-from migrator.archive.reading import ROW, row_from
 from migrator.archive.records import (
     PostRow,
     Response,
@@ -22,6 +21,7 @@ from migrator.archive.records import (
 )
 from migrator.archive.sql import (
     OF_RESPONSE,
+    ROW,
     Condition,
     Range,
     all_of,
@@ -34,12 +34,16 @@ from migrator.archive.sql import (
     has_file,
     number_is,
     one_of,
+    row_from,
     undeleted,
     wanted_by,
 )
 
 # ruff: noqa: S608 - only constants of this module become SQL
 
+
+LONGEST = (1 << 31) - 1
+"""Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
 
 ENDLESS = -1
 """SQLite's LIMIT for none."""
@@ -56,6 +60,10 @@ RESPONSES = f"""
     SELECT {_RESPONSE}, substr(p.text, 1, ?), p.note
     FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id
     WHERE """
+
+EVERY_POST = """
+    (p.ticket_id, p.created_at, p.id) > (?, ?, ?)
+    ORDER BY p.ticket_id, p.created_at, p.id"""
 
 _ATTACHMENTS_OF = f"""
     SELECT {ROW} FROM ledger WHERE attachment_id IN (
@@ -272,6 +280,23 @@ class Threads:
         ((n,),) = self._db.execute(f"SELECT count(*) FROM tickets WHERE {_IS_UNREAD}")
         return int(n)
 
+    def all_tickets(self) -> Iterator[TicketHeader]:
+        """Yield the headers of all tickets by id, also of merged and deleted ones."""
+        sql = f"SELECT {_HEADER} FROM headers AS h WHERE h.id > ? ORDER BY h.id LIMIT ?"
+        return (TicketHeader(*row) for row in self._db.stream(sql, -1))
+
+    def all_posts(self, page: int = 50) -> Iterator[Response]:
+        """Yield all posts by ticket, and those of a ticket oldest first.
+
+        ``page`` of them are read at once: each may hold some MiB of text.
+        """
+        sql = f"{RESPONSES} {EVERY_POST} LIMIT ?"
+        after = (-1, 0, 0)
+        while rows := self._db.execute(sql, (LONGEST, *after, page)):
+            for post in map(response_from, rows):
+                after = post.ticket_id, post.created_at, post.id
+                yield post
+
     def _responses(
         self,
         where: list[Condition],
@@ -286,10 +311,6 @@ class Threads:
         cut = LONGEST if text_limit is None else text_limit
         most = ENDLESS if limit is None else limit
         return [response_from(row) for row in self._db.execute(sql, (cut, *params, most))]
-
-
-LONGEST = (1 << 31) - 1
-"""Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
 
 
 def _post(ticket_id: int, post: PostRow) -> Tuple:
@@ -313,39 +334,3 @@ def response_from(values: Tuple) -> Response:
     for flag in _FLAGS:
         columns[flag] = bool(columns[flag])
     return Response(*columns)
-
-
-# ruff: noqa: S608 - only constants of this room become SQL
-
-
-_EVERY_PAGE = 500
-_POSTS = 50
-"""Posts read at once: each may hold some MiB of text."""
-
-_EVERY_HEADER = ", ".join(field.name for field in fields(TicketHeader))
-
-
-class Everything:
-    """Streams of all tickets and posts, in constant memory; errors as of :class:`Ledger`."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._db = checkpoint
-
-    def tickets(self) -> Iterator[TicketHeader]:
-        """Yield the headers of all tickets by id, also of merged and deleted ones."""
-        sql = f"SELECT {_EVERY_HEADER} FROM headers WHERE id > ? ORDER BY id LIMIT {_EVERY_PAGE}"
-        after = -1
-        while page := self._db.execute(sql, (after,)):
-            for row in page:
-                yield TicketHeader(*row)
-            after = page[-1][0]
-
-    def posts(self) -> Iterator[Response]:
-        """Yield all posts by ticket, and those of a ticket oldest first."""
-        sql = f"""
-            {RESPONSES} (p.ticket_id, p.created_at, p.id) > (?, ?, ?)
-            ORDER BY p.ticket_id, p.created_at, p.id LIMIT {_POSTS}"""
-        after = (-1, 0, 0)
-        while page := [response_from(row) for row in self._db.execute(sql, (LONGEST, *after))]:
-            yield from page
-            after = page[-1].ticket_id, page[-1].created_at, page[-1].id

@@ -197,7 +197,7 @@ def _damage(app: App) -> ArchiveDamaged | None:
 
     try:
         with open_read_only(app.config.archive.path) as archive:
-            archive.ledger.self_check()
+            archive.queries.self_check()
     except ArchiveDamaged as error:
         return error
     except Exception:  # noqa: BLE001 - the error to explain is told all the same

@@ -209,7 +209,7 @@ def write_down(archive: Archive, kind: str, started_at: int, *, whole: bool, **f
     ``facts`` are ``exit_code`` and ``summary`` of :meth:`Proof.add_check`.
     """
     try:
-        archive.proof.add_check(kind, started_at=started_at, whole=whole, **facts)
+        archive.ledger.add_check(kind, started_at=started_at, whole=whole, **facts)
     except ArchiveError as error:  # what was found is told all the same
         note(f"Reports will not know of this {kind}, which could not be written down: {error}")
 

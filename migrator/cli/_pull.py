@@ -217,7 +217,7 @@ async def sync_within(
     """
     options = options_from(config, Scope(), kind="sync", **wishes)
     sync = SyncOptions(config.sync.margin, config.sync.full_pass_every, full)
-    decided = plan(archive.ledger, options, sync, now=int(time.time()))
+    decided = plan(archive.queries, options, sync, now=int(time.time()))
     if decided.increment is None:
         listener(Notice(f"whole pass: {decided.why}"))
     options = replace(options, increment=decided.increment)

@@ -67,7 +67,7 @@ def accept(
     _, archive = open_beside(app)
     with archive:
         if undo:
-            done = archive.proof.unaccept(None if everything else ids)
+            done = archive.ledger.unaccept(None if everything else ids)
         elif ids or states:
             done = _accept(archive, ids, states, by=by or _user(), reason=reason or "")
         else:
@@ -87,9 +87,9 @@ def _accept(
     done = 0
     with archive.ledger.atomic():
         if ids:
-            done += archive.proof.accept(set(ids), by=by, reason=reason)
+            done += archive.ledger.accept(set(ids), by=by, reason=reason)
         if states:
-            done += archive.proof.accept_all(states, by=by, reason=reason)
+            done += archive.ledger.accept_all(states, by=by, reason=reason)
     return done
 
 
@@ -121,19 +121,19 @@ def _list(archive: Archive, *, as_json: bool) -> None:
 
 def _accepted(archive: Archive) -> Iterator[Row]:
     """Yield the rows whose loss is accepted, by id."""
-    ids = list(archive.proof.accepted_ids())
+    ids = list(archive.queries.accepted_ids())
     for start in range(0, len(ids), _AT_ONCE):
-        found = archive.ledger.among(ids[start : start + _AT_ONCE]).values()
+        found = archive.queries.among(ids[start : start + _AT_ONCE]).values()
         yield from (row for row in found if row.accepted is not None)
 
 
 def _not_accepted(archive: Archive) -> dict[str, int]:
     """Count the losses that nobody has accepted, by state."""
     from migrator.archive import Count
-    from migrator.archive.proof import LOSSES
+    from migrator.archive.records import LOSSES
 
-    counts, accepted = archive.ledger.together(
-        lambda: (archive.ledger.counts(), archive.proof.accepted())
+    counts, accepted = archive.queries.together(
+        lambda: (archive.queries.counts(), archive.queries.accepted())
     )
     return {one.value: counts[one].n - accepted.get(one, Count()).n for one in LOSSES}
 

@@ -23,7 +23,7 @@ from migrator.errors import Interrupted
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
-    from migrator.archive.sampling import Sample
+    from migrator.archive.figures import Sample
     from migrator.pull.audit import AuditReport, Finding, Findings
 
 SHOWN = 50
@@ -87,8 +87,8 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     seed, started = secrets.randbelow(_SEEDS) if seed is None else seed, now()
     with archive:
         address = safe(settings.url)
-        see_address(archive.proof, address, moved=False)
-        drawn = archive.samples.plan(sample, seed=seed)
+        see_address(archive, address, moved=False)
+        drawn = archive.figures.plan_sample(sample, seed=seed)
         report = steps.AuditReport(drawn.population, drawn.size, drawn.worth)
         with threads(settings) as pool, progress(app.log_format) as listener:
 
@@ -96,9 +96,9 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
                 async with Source(
                     settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
                 ) as source:
-                    await see_helpdesk(source, archive.proof, address)
+                    await see_helpdesk(source, archive, address)
                     await steps.audit(
-                        archive.samples.draw(drawn),
+                        archive.figures.draw_sample(drawn),
                         report,
                         source,
                         archive.blobs,

@@ -95,7 +95,7 @@ def _see_ours(root: Path) -> None:
     kinds = set()
     if (root / "checkpoint.db").is_file():
         with open_beside(root) as archive:
-            kinds = {run.kind for run in archive.ledger.runs(1000)}
+            kinds = {run.kind for run in archive.queries.runs(1000)}
     if kinds != {"demo"}:
         raise ConfigError(
             f"{str(root)!r} was not made by a demo, which leaves it as it is: name a directory "
@@ -147,6 +147,6 @@ def _pick(archive: Archive) -> Row:
     from migrator.serve.settings import Gate, gate
 
     rules = archive.access.rules()
-    rows = archive.ledger.rows(states=[State.STORED])
+    rows = archive.queries.rows(states=[State.STORED])
     allowed = (row for row in rows if gate(rules, row.filename) is Gate.ALLOW and row.size)
     return next(allowed)

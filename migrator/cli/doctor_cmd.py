@@ -137,8 +137,8 @@ async def _archive(path: Path, address: str) -> AsyncIterator[Finding]:
 
     try:
         with open_beside(path) as archive:
-            see_address(archive.proof, address, moved=False)
-            if (known := archive.proof.helpdesk()) is not None:
+            see_address(archive, address, moved=False)
+            if (known := archive.queries.helpdesk()) is not None:
                 yield ok(f"archive: belongs to {known.address}")
     except ArchiveMissing:
         return

@@ -94,7 +94,7 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
             documents = partial(_documents, archive, lambda: bad, posts=posts)
             return hand_over(archive, folder, documents, options)
 
-        return _watched(app, work, WorkExpected(0, *archive.ledger.unique_bytes()))
+        return _watched(app, work, WorkExpected(0, *archive.queries.unique_bytes()))
 
 
 def _documents(

@@ -148,7 +148,7 @@ def _rendered(plan: Plan, form: str) -> Iterator[str]:
 
 def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Iterator[str]:
     n = size = 0
-    for row in archive.ledger.listed_in(dry.result.run_id):
+    for row in archive.queries.listed_in(dry.result.run_id):
         n, size = n + 1, size + row.declared_size
     head = plan_file.Head(
         source=options.source_name,
@@ -162,7 +162,7 @@ def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Itera
         to_fetch=plan.todo.n,
         to_fetch_bytes=plan.todo.bytes,
     )
-    return plan_file.lines(head, archive.ledger.listed_in(dry.result.run_id))
+    return plan_file.lines(head, archive.queries.listed_in(dry.result.run_id))
 
 
 def _plan(config: Config, archive: Archive, options: RunOptions, dry: Dry) -> Plan:
@@ -232,7 +232,7 @@ def _requests(
 
 
 def _disk(path: Path, archive: Archive, dry: Dry, todo: int, *, leftovers: bool) -> Disk:
-    equals = archive.ledger.equals(dry.result.run_id, leftovers=leftovers)
+    equals = archive.queries.equals(dry.result.run_id, leftovers=leftovers)
     saved = dry.by_name.share(1.0) * equals.by_name.bytes
     saved += dry.by_size.share(0.0) * equals.by_size.bytes
     compared = dry.by_name.pairs + dry.by_size.pairs

@@ -113,8 +113,8 @@ def _csv(
     from migrator.report import to_csv
     from migrator.report.verdict import judge, look
 
-    verdict = judge(archive.ledger.together(lambda: look(archive)))
-    return verdict, to_csv(archive.ledger, only or EVERYTHING, spreadsheet=spreadsheet)
+    verdict = judge(archive.queries.together(lambda: look(archive)))
+    return verdict, to_csv(archive.queries, only or EVERYTHING, spreadsheet=spreadsheet)
 
 
 def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterator[str]]:

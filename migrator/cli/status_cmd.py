@@ -134,7 +134,7 @@ def status(app: App, as_json: bool, max_age: float | None) -> int:
 
 
 def _success_age(archive: Archive) -> int | None:
-    success = archive.ledger.mark("success")
+    success = archive.queries.mark("success")
     return None if success is None else now() - success.value
 
 
@@ -144,7 +144,7 @@ def _lines(archive: Archive, unread: int | None) -> list[str]:
     from migrator.report.text import ledger
     from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines
 
-    seen = archive.ledger.together(lambda: look(archive))
+    seen = archive.queries.together(lambda: look(archive))
     owner, last, on = holder(archive.path), seen.last, terminal()
     progress = []
     if seen.at_work:
@@ -166,8 +166,8 @@ def _lines(archive: Archive, unread: int | None) -> list[str]:
 
 
 def _sync_lines(archive: Archive) -> list[str]:
-    age, whole = _success_age(archive), archive.ledger.mark("full_pass")
-    success = archive.ledger.mark("success")
+    age, whole = _success_age(archive), archive.queries.mark("full_pass")
+    success = archive.queries.mark("success")
     lines = ["No run or sync over the whole helpdesk has succeeded yet."]
     if age is not None and success is not None:
         lines = [f"Last success: {iso_time(success.value)}, {human_duration(age)} ago."]
@@ -192,10 +192,10 @@ def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
     from migrator.report.json_report import judged, run_facts
     from migrator.report.verdict import gaps, judge, look
 
-    seen = archive.ledger.together(lambda: look(archive))
-    marks = {name: archive.ledger.mark(name) for name in ("success", "watermark", "full_pass")}
+    seen = archive.queries.together(lambda: look(archive))
+    marks = {name: archive.queries.mark(name) for name in ("success", "watermark", "full_pass")}
     at = {name: (iso_time(mark.value) or None) if mark else None for name, mark in marks.items()}
-    owner, helpdesk = holder(archive.path), archive.proof.helpdesk()
+    owner, helpdesk = holder(archive.path), archive.queries.helpdesk()
     return {
         "archive": str(archive.path),
         "held_by": asdict(owner) if owner else None,

@@ -184,7 +184,7 @@ def _still_failing(archive: Archive, new: int) -> str:
     from migrator.cli._common import now
     from migrator.text import iso_time
 
-    failing = archive.ledger.failing()
+    failing = archive.queries.failing()
     if failing.n <= new:
         return ""
     later = failing.next_try is not None and failing.next_try > now()

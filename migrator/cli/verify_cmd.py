@@ -81,7 +81,7 @@ def verify(
             from migrator.pull.identity import see_address
             from migrator.sources.kayako.signing import safe
 
-            see_address(archive.proof, safe(settings.url), moved=False)
+            see_address(archive, safe(settings.url), moved=False)
         with threads(settings) as pool, progress(app.log_format) as listener:
 
             async def work(stop: Stop) -> VerifyReport:
@@ -144,7 +144,7 @@ class _Then:
             async with Source(
                 settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
             ) as source:
-                await see_helpdesk(source, archive.proof, safe(settings.url))
+                await see_helpdesk(source, archive, safe(settings.url))
                 await steps.repair(archive, source, report, pool=pool, listener=listener, stop=stop)
         if self.prune:
             root, accept = archive.path, self.accept

@@ -59,11 +59,11 @@ class Lists:
 
     def all(self) -> Mapping[str, Iterator[str]]:
         """Give the lines of each list by its name."""
-        everything = self._archive.everything
+        threads = self._archive.threads
         return {
-            MANIFEST: map(self._attachment, self._archive.ledger.rows()),
-            TICKETS: map(self._ticket, everything.tickets()),
-            POSTS: map(self._post, everything.posts()),
+            MANIFEST: map(self._attachment, self._archive.queries.rows()),
+            TICKETS: map(self._ticket, threads.all_tickets()),
+            POSTS: map(self._post, threads.all_posts()),
         }
 
     def _attachment(self, row: Row) -> str:
@@ -236,7 +236,7 @@ class _Work:
     def __init__(
         self, archive: Archive, root: Path, documents: Documents, options: Options
     ) -> None:
-        helpdesk, runs = archive.proof.helpdesk(), archive.ledger.runs(1)
+        helpdesk, runs = archive.queries.helpdesk(), archive.queries.runs(1)
         self._source = helpdesk.address if helpdesk else runs[0].source if runs else ""
         marker = claim(root, archive.path, self._source)
         self._archive = archive
@@ -264,7 +264,7 @@ class _Work:
         for name, pieces in self._documents().items():
             self._write(name, pieces)
         archive, bad = self._archive, len(self._result.damaged) + len(self._result.lost)
-        seen = archive.ledger.together(lambda: look(archive, damaged=bad))
+        seen = archive.queries.together(lambda: look(archive, damaged=bad))
         self._result.seen = seen
         text = Path(__file__).with_name("HANDOVER.md").read_text(encoding="utf-8")
         self._write(README, [text.replace(_VERDICT, "\n\n".join(_said(seen)), 1)])
@@ -306,9 +306,9 @@ class _Work:
     # Files
 
     def _put_files(self) -> None:
-        total, _ = self._archive.ledger.unique_bytes()
+        total, _ = self._archive.queries.unique_bytes()
         self._out.folder(FILES)
-        blobs, pool = self._archive.ledger.expected_blobs(), self._options.pool
+        blobs, pool = self._archive.queries.expected_blobs(), self._options.pool
         while batch := list(islice(blobs, _BATCH)):
             examined = (map if pool is None else pool.map)(self._put, batch)
             for (sha256, size), found in zip(batch, examined, strict=True):
@@ -342,7 +342,7 @@ class _Work:
     def _sum_lines(self) -> Iterator[str]:
         for name, sha256 in sorted(self._sums.items()):
             yield f"{sha256}  {name}\n"
-        for sha256, _ in self._archive.ledger.expected_blobs():
+        for sha256, _ in self._archive.queries.expected_blobs():
             if sha256 not in self._bad:
                 yield f"{sha256}  {path_of(sha256)}\n"
 
@@ -371,7 +371,7 @@ class _Work:
     @functools.cached_property
     def _departments(self) -> dict[int, str]:
         """Name the directories of the departments."""
-        groups = sorted(self._archive.ledger.by_department(), key=lambda one: int(one.key))
+        groups = sorted(self._archive.figures.by_department(), key=lambda one: int(one.key))
         return numbered(((int(one.key), one.title) for one in groups), DEPARTMENT_BYTES)
 
     @functools.cached_property
@@ -400,7 +400,7 @@ class _Work:
 
     def _make_tree(self) -> None:
         departments = {self._out.folder(TREE)}
-        for ticket in self._archive.everything.tickets():
+        for ticket in self._archive.threads.all_tickets():
             self._go_on()
             folder = None
             for row, (*parts, name) in self._named_now(ticket.id).values():

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from migrator.archive.planning import Twins
+from migrator.archive.queries import Twins
 from migrator.archive.records import State, Work
 from migrator.errors import Interrupted, MigratorError
 from migrator.events import Listener, Notice, ignore
@@ -23,7 +23,7 @@ from migrator.plan.estimate import Meter
 from migrator.plan.journal import Journal
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Archive, Ledger, Source
+from migrator.pull.protocols import Archive, Source
 from migrator.pull.run import run
 from migrator.sources.base import Attachment, Department, Fetched, FetchSink, Ticket, TicketStatus
 
@@ -176,26 +176,9 @@ class Dry:
     by_size: Likeness = field(default_factory=Likeness)
 
 
-class DryLedger(Ledger, Protocol):
-    """What a dry run asks beyond a run."""
-
-    def twins(
-        self, run_id: int, how: str, limit: int, *, leftovers: bool = False
-    ) -> Sequence[Twins]:
-        """Give pairs of attachments that may be equal."""
-
-
-class DryArchive(Archive, Protocol):
-    """An archive that writes nothing."""
-
-    @property
-    def ledger(self) -> DryLedger:
-        """The rows."""
-
-
 async def dry_run(
     source: Source,
-    archive: DryArchive,
+    archive: Archive,
     options: RunOptions,
     *,
     pool: Executor | None = None,
@@ -223,7 +206,7 @@ async def dry_run(
                 (dry.by_size, "size", sample // 2),
                 (dry.by_name, "name", sample),
             ):
-                pairs = archive.ledger.twins(
+                pairs = archive.queries.twins(
                     result.run_id, how, sample, leftovers=options.scope.whole
                 )
                 await comparing(pairs, likeness, most=most, at_once=options.concurrency)

@@ -249,7 +249,7 @@ def survey(
     }
     examples: defaultdict[str, list[Row]] = defaultdict(list)
     answer = functools.lru_cache(MOST_KEYS)(gate)
-    for row in archive.ledger.listed_in(run_id, leftovers=leftovers):
+    for row in archive.queries.listed_in(run_id, leftovers=leftovers):
         if row.state is State.DELETED:
             continue
         size = row.declared_size if row.size is None else row.size
@@ -338,9 +338,9 @@ def _department(titles: Mapping[str, str], key: str) -> str:
 
 def _gaps(archive: Archive, run_id: int, departments: tuple[Group, ...]) -> Gaps:
     gaps = Gaps()
-    if (numbers := archive.ledger.unnumbered(run_id)) is not None:
+    if (numbers := archive.queries.unnumbered(run_id)) is not None:
         gaps = replace(gaps, numbers=numbers[0], first=numbers[1])
-    if queued := archive.ledger.queued():
+    if queued := archive.queries.queued():
         known = {str(one) for one in queued}
         gaps = replace(gaps, queues=tuple(one for one in departments if one.key not in known))
     return gaps

@@ -87,7 +87,7 @@ class Gaps:
     async def _known_besides(self, met: set[int]) -> set[int]:
         """Give the tickets that are known without having been met by the last walk."""
         duty, crew = self._duty, self._crew
-        earlier = await duty.recorder.do(lambda: duty.ledger.not_listed_in(duty.result.run_id))
+        earlier = await duty.recorder.do(lambda: duty.queries.not_listed_in(duty.result.run_id))
         parts = (earlier, crew.listed, crew.merged, crew.absent, duty.result.unlisted)
         return {number for part in parts for number in part if number not in met}
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from migrator.archive.records import Witness
 from migrator.errors import Again, NotFound, OtherHelpdesk, SafetyLimit, SourceError
 from migrator.events import Listener, Notice
-from migrator.pull.protocols import Proof, Source
+from migrator.pull.protocols import Archive, Source
 from migrator.pull.walk import BY_ID, Scope, look_around, page_of
 from migrator.sources.base import Ticket
 
@@ -170,19 +170,21 @@ def _judge(witness: Witness, ticket: Ticket) -> str:
 
 
 def see_address(
-    proof: Proof, address: str, *, moved: bool, listener: Listener | None = None
+    archive: Archive, address: str, *, moved: bool, listener: Listener | None = None
 ) -> bool:
     """Compare the address with that of the archive; tell whether it is a new one.
 
     Raises OtherHelpdesk for another address, unless the helpdesk is said to have ``moved``.
     An older archive has the address of its newest run, which is told once, to a ``listener``.
     """
-    known = proof.helpdesk()
-    if known is None or not proof.witnesses(1):  # nothing in it is anybody's
+    known = archive.queries.helpdesk()
+    if known is None or not archive.queries.witnesses(1):  # nothing in it is anybody's
         return False
     if same_address(known.address, address):
         if not known.told and listener is not None:
-            others = [one for one in proof.sources() if not same_address(one, known.address)]
+            others = [
+                one for one in archive.queries.sources() if not same_address(one, known.address)
+            ]
             listener(Notice(f"this archive belongs to {known.address}, as its newest run says"))
             if others:
                 text = (
@@ -190,7 +192,7 @@ def see_address(
                     "helpdesk, its files are among these; `migrator audit` compares them"
                 )
                 listener(Notice(text, "warning"))
-            proof.set_helpdesk(known.address, run_id=known.run_id)
+            archive.ledger.set_helpdesk(known.address, run_id=known.run_id)
         return False
     if moved:
         return True
@@ -242,10 +244,10 @@ def see_same(
         )
 
 
-async def see_helpdesk(source: Source, proof: Proof, address: str) -> None:
+async def see_helpdesk(source: Source, archive: Archive, address: str) -> None:
     """Compare the witnesses, for a command that only reads from the helpdesk.
 
     Raises SafetyLimit. A source that does not answer is left to the command.
     """
     with suppress(SourceError):
-        see_same(await compare(source, proof.witnesses(MOST_ASKED)), address)
+        see_same(await compare(source, archive.queries.witnesses(MOST_ASKED)), address)

@@ -163,7 +163,7 @@ class Preview:
             await crew.list_ticket(ticket)
         await crew.idle()
         ids = [one.id for one in tickets]
-        return await duty.recorder.do(lambda: duty.ledger.with_files(ids)) if ids else {}
+        return await duty.recorder.do(lambda: duty.queries.with_files(ids)) if ids else {}
 
     def _in_scope(self, ticket: Ticket) -> bool:
         return not 0 < ticket.last_activity < self._duty.options.scope.since

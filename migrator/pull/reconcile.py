@@ -44,7 +44,7 @@ async def reconcile(duty: Duty, crew: Crew) -> None:
     """
     if not duty.result.proven:
         unseen, _ = await duty.recorder.do(
-            lambda: duty.ledger.count_unseen(duty.result.run_id),
+            lambda: duty.queries.count_unseen(duty.result.run_id),
         )
         if unseen:
             text = f"{unseen:,} stored attachments were not listed; not judged, the lists had gaps"
@@ -58,7 +58,7 @@ async def reconcile(duty: Duty, crew: Crew) -> None:
 
 async def _find_tickets(duty: Duty, crew: Crew) -> _Whereabouts:
     found = _Whereabouts()
-    unmet, run_id, after = duty.ledger.unmet, duty.result.run_id, 0
+    unmet, run_id, after = duty.queries.unmet, duty.result.run_id, 0
     while batch := await duty.recorder.do(partial(unmet, run_id, after=after, limit=BATCH)):
         await _side_by_side(duty, batch, partial(_find, duty, crew, found))
         if duty.stop.asked:
@@ -86,7 +86,7 @@ async def _find(duty: Duty, crew: Crew, found: _Whereabouts, ticket_id: int) -> 
 
 async def _judge(duty: Duty, found: _Whereabouts) -> None:
     ledger, do, run_id = duty.ledger, duty.recorder.do, duty.result.run_id
-    _, stored = await do(lambda: ledger.count_unseen(run_id))
+    _, stored = await do(lambda: duty.queries.count_unseen(run_id))
     deleted: dict[int, str] = {}
 
     async def ask(work: Work) -> None:
@@ -94,7 +94,7 @@ async def _judge(duty: Duty, found: _Whereabouts) -> None:
             deleted[work.id] = text
 
     after = 0
-    while batch := await do(partial(ledger.unseen, run_id, after=after, limit=BATCH)):
+    while batch := await do(partial(duty.queries.unseen, run_id, after=after, limit=BATCH)):
         dropped = [work.id for work in batch if work.ticket_id in found.deleted]
         deleted |= dict.fromkeys(dropped, "the source deleted its ticket")
         known = found.deleted | found.trashed

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from migrator.pull.protocols import Ledger
+from migrator.archive.ledger import Ledger
 
 T = TypeVar("T")
 

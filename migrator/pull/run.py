@@ -32,7 +32,7 @@ from migrator.pull.identity import (
 from migrator.pull.options import Baseline, Fetch, RunOptions, RunResult, Stop
 from migrator.pull.preview import Preview
 from migrator.pull.progress import Progress
-from migrator.pull.protocols import Archive, Proof, Source
+from migrator.pull.protocols import Archive, Source
 from migrator.pull.recent import Recent
 from migrator.pull.reconcile import BATCH, reconcile
 from migrator.pull.recorder import Recorder
@@ -72,6 +72,7 @@ async def run(
         duty = Duty(
             source,
             archive.ledger,
+            archive.queries,
             archive.threads,
             recorder,
             fetch,
@@ -81,13 +82,13 @@ async def run(
             RunResult(started=int(clock())),
         )
         started = time.monotonic()
-        await _see_whose_it_is(duty, archive.proof)
+        await _see_whose_it_is(duty, archive)
         await _begin(duty)
         crew = Crew(duty)
         ticking = asyncio.create_task(_tick(tell))
         noting = asyncio.create_task(_note(duty, archive, progress))
         try:
-            await _until_stopped(duty, crew, archive.proof)
+            await _until_stopped(duty, crew, archive)
         except MigratorError as error:
             duty.result.ended_by = error
         finally:
@@ -105,18 +106,18 @@ async def _tick(listener: Listener) -> None:
         listener(Tick())
 
 
-async def _see_whose_it_is(duty: Duty, proof: Proof) -> None:
+async def _see_whose_it_is(duty: Duty, archive: Archive) -> None:
     """Raise OtherHelpdesk, before anything is written, when the archive is another helpdesk's."""
     address = duty.options.source_name
-    if not see_address(proof, address, moved=duty.options.moved, listener=duty.listener):
+    if not see_address(archive, address, moved=duty.options.moved, listener=duty.listener):
         return
-    known = proof.helpdesk()
+    known = archive.queries.helpdesk()
     see_moved(
-        await compare(duty.source, proof.witnesses(MOST_ASKED)),
+        await compare(duty.source, archive.queries.witnesses(MOST_ASKED)),
         known.address if known else "",
         address,
     )
-    proof.set_helpdesk(address, run_id=None)
+    archive.ledger.set_helpdesk(address, run_id=None)
     duty.listener(Notice(f"this archive belongs to {address} from now on"))
 
 
@@ -125,7 +126,7 @@ async def _note(duty: Duty, archive: Archive, progress: Progress) -> None:
     while True:
         facts = progress.facts()
         with suppress(MigratorError):  # whatever it is, it ends the run elsewhere
-            await duty.recorder.do(partial(archive.proof.put_progress, duty.result.run_id, facts))
+            await duty.recorder.do(partial(archive.ledger.put_progress, duty.result.run_id, facts))
         await asyncio.sleep(PROGRESS_EVERY)
 
 
@@ -136,8 +137,8 @@ async def _begin(duty: Duty) -> None:
         told["active_since"] = options.increment.floor
     if options.fast:
         told["fast"] = True
-    unfinished = await do(ledger.unfinished_run)
-    counts = await do(ledger.counts)
+    unfinished = await do(duty.queries.unfinished_run)
+    counts = await do(duty.queries.counts)
     info = await do(lambda: ledger.begin_run(options.kind, source=options.source_name, scope=told))
     duty.result.run_id = info.id
     listed = sum(count.n for count in counts.values())
@@ -150,7 +151,7 @@ async def _begin(duty: Duty) -> None:
 
 async def _finish(duty: Duty, archive: Archive, progress: Progress, now: int) -> None:
     result, ledger, do = duty.result, duty.ledger, duty.recorder.do
-    result.counts = await do(ledger.counts)
+    result.counts = await do(duty.queries.counts)
     if duty.options.baseline is not None:
         await _compare_with(duty.options.baseline, duty)
     summary = result.summary()
@@ -158,7 +159,7 @@ async def _finish(duty: Duty, archive: Archive, progress: Progress, now: int) ->
     def finish() -> Verdict:
         """Write down how it ended, and then what that makes of all, which is the exit code."""
         ledger.finish_run(result.run_id, exit_code=result.exit_code, summary=summary)
-        set_marks(ledger, result, duty.options, now)
+        set_marks(archive, result, duty.options, now)
         verdict = judge(look(archive))
         if result.ended_by is None:
             ledger.finish_run(result.run_id, exit_code=verdict.exit_code, summary=summary)
@@ -172,24 +173,24 @@ async def _finish(duty: Duty, archive: Archive, progress: Progress, now: int) ->
     cut = result.ended_by is not None
     duty.listener(RunFinished(result.run_id, result.exit_code, counts, cut))
     with suppress(ArchiveError):  # nobody is told anything untrue without it
-        await do(partial(archive.proof.put_progress, result.run_id, progress.facts()))
+        await do(partial(archive.ledger.put_progress, result.run_id, progress.facts()))
 
 
 async def _compare_with(baseline: Baseline, duty: Duty) -> None:
     """Compare what was listed with the plan; a plan that is gone by now ends no run."""
-    result, ledger = duty.result, duty.ledger
+    result = duty.result
     whole = result.ended_by is None and result.proven
     try:
         result.drift = await duty.recorder.do(
-            lambda: baseline.compare(ledger.listed_in(result.run_id), whole=whole)
+            lambda: baseline.compare(duty.queries.listed_in(result.run_id), whole=whole)
         )
     except MigratorError as error:
         duty.listener(Notice(f"the plan cannot be compared: {error}", "warning"))
 
 
-async def _until_stopped(duty: Duty, crew: Crew, proof: Proof) -> None:
+async def _until_stopped(duty: Duty, crew: Crew, archive: Archive) -> None:
     """Pull to the end, or to the end of what is in flight once asked to stop."""
-    pull = asyncio.create_task(_pull(duty, crew, proof))
+    pull = asyncio.create_task(_pull(duty, crew, archive))
     asked = asyncio.create_task(duty.stop.soft.wait())
     hard = asyncio.create_task(duty.stop.hard.wait())
     try:
@@ -209,9 +210,9 @@ async def _until_stopped(duty: Duty, crew: Crew, proof: Proof) -> None:
         raise Interrupted("interrupted; progress is saved, the same command goes on from here")
 
 
-async def _pull(duty: Duty, crew: Crew, proof: Proof) -> None:
+async def _pull(duty: Duty, crew: Crew, archive: Archive) -> None:
     helpdesk, likeness = await both(
-        look_around(duty.source), compare(duty.source, proof.witnesses(MOST_ASKED))
+        look_around(duty.source), compare(duty.source, archive.queries.witnesses(MOST_ASKED))
     )
     see_same(
         likeness,
@@ -220,7 +221,7 @@ async def _pull(duty: Duty, crew: Crew, proof: Proof) -> None:
         accept_changes=duty.options.changes.accept,
     )
     await duty.recorder.do(partial(_see_earlier_contradiction, duty))
-    await duty.recorder.do(partial(_write_down_whose_it_is, duty, proof))
+    await duty.recorder.do(partial(_write_down_whose_it_is, duty, archive))
     departments = [Department(one.id, one.title, one.app) for one in helpdesk.departments]
     await duty.recorder.do(lambda: duty.ledger.put_departments(departments))
     await crew.threads.put_statuses(helpdesk.statuses)
@@ -246,8 +247,8 @@ def _see_earlier_contradiction(duty: Duty) -> None:
     """
     if duty.options.changes.accept:
         return
-    whole = duty.ledger.whole_pass()
-    stopped = duty.ledger.stopped(whole.id if whole else 0)
+    whole = duty.queries.whole_pass()
+    stopped = duty.queries.stopped(whole.id if whole else 0)
     if stopped is None or not (stopped.summary or {}).get("contradicted"):
         return
     duty.result.contradicted = True
@@ -259,11 +260,11 @@ def _see_earlier_contradiction(duty: Duty) -> None:
     )
 
 
-def _write_down_whose_it_is(duty: Duty, proof: Proof) -> None:
+def _write_down_whose_it_is(duty: Duty, archive: Archive) -> None:
     """Note the address, once the helpdesk has answered: one that was mistyped is nobody's."""
-    known, address = proof.helpdesk(), duty.options.source_name
+    known, address = archive.queries.helpdesk(), duty.options.source_name
     if known is None or not same_address(known.address, address):
-        proof.set_helpdesk(address, run_id=duty.result.run_id)
+        archive.ledger.set_helpdesk(address, run_id=duty.result.run_id)
 
 
 async def _queue_leftovers(duty: Duty, crew: Crew) -> None:
@@ -275,7 +276,7 @@ async def _queue_leftovers(duty: Duty, crew: Crew) -> None:
     while not duty.stop.asked:
         batch = await duty.recorder.do(
             partial(
-                duty.ledger.leftovers,
+                duty.queries.leftovers,
                 duty.result.run_id,
                 now=int(time.time()),
                 after=after,

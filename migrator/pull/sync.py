@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from migrator.archive.queries import Queries
 from migrator.archive.records import Mark, RunInfo
 from migrator.errors import ArchiveBusy, Interrupted, MigratorError, SourceError, SourceRefused
 from migrator.pull.options import MOST_DEBTS, Increment, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Ledger
+from migrator.pull.protocols import Archive
 
 WATERMARK = "watermark"
 WHOLE = "full_pass"
@@ -49,24 +50,24 @@ class Plan(NamedTuple):
     why: str
 
 
-def plan(ledger: Ledger, run: RunOptions, sync: SyncOptions, *, now: int) -> Plan:
+def plan(queries: Queries, run: RunOptions, sync: SyncOptions, *, now: int) -> Plan:
     """Decide whether the next sync must look at everything.
 
     When in doubt it does: that costs work, where the other mistake would hide files.
     """
-    watermark, full_pass = ledger.mark(WATERMARK), ledger.mark(WHOLE)
+    watermark, full_pass = queries.mark(WATERMARK), queries.mark(WHOLE)
     if sync.full:
         return Plan(None, "asked for")
     if watermark is None or full_pass is None:
         return Plan(None, "there was none yet")
-    last = ledger.run(full_pass.run_id)
+    last = queries.run(full_pass.run_id)
     if (why := _doubt(watermark, full_pass, last, run, now)) is not None:
         return Plan(None, why)
     gaps = bool(last is not None and _gaps(last))
     every = min(sync.full_pass_every, GAPS_WAIT) if gaps else sync.full_pass_every
     if now - full_pass.value >= every:
         return Plan(None, "the last one left gaps" if gaps else "it is due")
-    return Plan(_increment(ledger, watermark, math.ceil(sync.margin)), "")
+    return Plan(_increment(queries, watermark, math.ceil(sync.margin)), "")
 
 
 def _doubt(
@@ -82,8 +83,8 @@ def _doubt(
     return None
 
 
-def _increment(ledger: Ledger, watermark: Mark, margin: int) -> Increment:
-    run = ledger.run(watermark.run_id)
+def _increment(queries: Queries, watermark: Mark, margin: int) -> Increment:
+    run = queries.run(watermark.run_id)
     summary: Mapping[str, object] = (run.summary if run else None) or {}
     return Increment(
         watermark.value - margin,
@@ -102,7 +103,7 @@ def _named(summary: Mapping[str, object], kind: str) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def set_marks(ledger: Ledger, result: RunResult, options: RunOptions, now: int) -> None:
+def set_marks(archive: Archive, result: RunResult, options: RunOptions, now: int) -> None:
     """Note how far a pass has come that ended by itself.
 
     What it could not list is named in the record of its run, so that the next one asks again; a
@@ -114,12 +115,12 @@ def set_marks(ledger: Ledger, result: RunResult, options: RunOptions, now: int) 
     if result.watermark is not None and len(result.unlisted) <= MOST_DEBTS:
         value = result.watermark
         if options.increment is None:
-            ledger.set_mark(WHOLE, result.started, run_id=result.run_id)
-        elif (old := ledger.mark(WATERMARK)) is not None:
+            archive.ledger.set_mark(WHOLE, result.started, run_id=result.run_id)
+        elif (old := archive.queries.mark(WATERMARK)) is not None:
             value = max(value, old.value)
-        ledger.set_mark(WATERMARK, value, run_id=result.run_id)
+        archive.ledger.set_mark(WATERMARK, value, run_id=result.run_id)
     if result.proven:
-        ledger.set_mark(SUCCESS, now, run_id=result.run_id)
+        archive.ledger.set_mark(SUCCESS, now, run_id=result.run_id)
 
 
 JITTER = 0.1

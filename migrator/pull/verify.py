@@ -99,10 +99,10 @@ async def verify(
     """
     stop = stop or Stop()
     report = VerifyReport()
-    await in_pool(pool, archive.ledger.self_check)
-    report.unused = await in_pool(pool, archive.ledger.unused_blobs)
-    total = round(archive.ledger.unique_bytes()[0] * min(share, 1.0))
-    todo = _sample(archive.ledger.expected_blobs(), share, seed)
+    await in_pool(pool, archive.queries.self_check)
+    report.unused = await in_pool(pool, archive.queries.unused_blobs)
+    total = round(archive.queries.unique_bytes()[0] * min(share, 1.0))
+    todo = _sample(archive.queries.expected_blobs(), share, seed)
 
     async def reader() -> None:
         for sha256, size in todo:
@@ -139,7 +139,7 @@ def _orphans(archive: Archive, root: Path, unreadable: dict[str, str]) -> list[s
     found = [path for path in archive.blobs.scan(note) if not _wanted(archive, path)]
     # Only these are few enough to be looked for without the help of an index.
     blobs = {path.name for path in found if archive.blobs.kind(path) == "blob"}
-    referred = archive.ledger.referred(blobs) if blobs else set()
+    referred = archive.queries.referred(blobs) if blobs else set()
     return sorted(
         str(path.relative_to(root))
         for path in found
@@ -148,7 +148,7 @@ def _orphans(archive: Archive, root: Path, unreadable: dict[str, str]) -> list[s
 
 
 def _wanted(archive: Archive, path: Path) -> bool:
-    return archive.blobs.kind(path) == "blob" and archive.ledger.refers_to(path.name)
+    return archive.blobs.kind(path) == "blob" and archive.queries.refers_to(path.name)
 
 
 async def prune(
@@ -172,7 +172,7 @@ async def prune(
     not be removed, and Interrupted when asked to stop.
     """
     stop = stop or Stop()
-    await in_pool(pool, archive.ledger.self_check)
+    await in_pool(pool, archive.queries.self_check)
     judge = await in_pool(pool, partial(_Judge, archive, report))
     doomed = []
     for name in report.orphaned:
@@ -204,7 +204,7 @@ async def prune(
 
 def _see_limit(archive: Archive, doomed: list[Path]) -> None:
     blobs = sum(archive.blobs.kind(path) == "blob" for path in doomed)
-    referred, _ = archive.ledger.unique_bytes()
+    referred, _ = archive.queries.unique_bytes()
     if blobs <= max(MOST_ORPHANS, ORPHANED_SHARE * referred):
         return
     raise SafetyLimit(
@@ -221,8 +221,8 @@ class _Judge:
     def __init__(self, archive: Archive, report: VerifyReport) -> None:
         self._archive = archive
         self._damaged = bool(report.exit_code)
-        self._killed = archive.ledger.unfinished_run() is not None
-        self._knows_none = archive.ledger.unique_bytes()[0] == 0
+        self._killed = archive.queries.unfinished_run() is not None
+        self._knows_none = archive.queries.unique_bytes()[0] == 0
 
     def __call__(self, path: Path) -> str | None:
         """Give the reason; None if it is worthless."""
@@ -281,7 +281,7 @@ async def _restore(
     """Get one blob back from any attachment that had these bytes; else give the reason."""
     if (blocked := await in_pool(pool, partial(archive.blobs.blocked, sha256))) is not None:
         return blocked
-    works = await in_pool(pool, lambda: archive.ledger.attachments_of_blob(sha256))
+    works = await in_pool(pool, lambda: archive.queries.attachments_of_blob(sha256))
     reason = "no attachment refers to it"
     for work in works:
         try:

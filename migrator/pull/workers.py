@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from migrator.archive.ledger import Ledger
+from migrator.archive.queries import Queries
 from migrator.archive.records import Listed, Recorded, State, Work
+from migrator.archive.threads import Threads
 from migrator.errors import Again, Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Listener, TicketListed
 from migrator.pull.follow import follow
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Ledger, Source, Threads
+from migrator.pull.protocols import Source
 from migrator.pull.recorder import Recorder
 from migrator.pull.rows import listed_of, row_of
 from migrator.pull.threads import ThreadReader
@@ -30,6 +33,7 @@ class Duty:
 
     source: Source
     ledger: Ledger
+    queries: Queries
     threads: Threads
     recorder: Recorder
     fetch: Fetch

@@ -277,7 +277,7 @@ class Comparison:
 def of_archive(archive: Archive, *, posts: bool = True) -> Side:
     """Take the ledger as it is now; its attachments are read while they are compared."""
     document = json.loads(json_report.to_json(build(archive, posts=posts)))
-    rows = archive.ledger.rows(states=verdict.ATTENTION)
+    rows = archive.queries.rows(states=verdict.ATTENTION)
     entries = (
         Entry(row.id, row.ticket_number, row.filename, row.state.value, row.problem) for row in rows
     )

@@ -120,15 +120,13 @@ def run_facts(run: RunInfo | None) -> dict[str, object] | None:
 
 
 class Rows(Protocol):
-    """A ledger, as far as a CSV needs one."""
+    """Rows of the ledger, as far as a CSV needs them."""
 
     def tables(self, columns: Sequence[str], only: RowFilter, /) -> Iterator[list[tuple[Any, ...]]]:
         """Yield columns of its view, in pages of rows."""
 
 
-def to_csv(
-    ledger: Rows, only: RowFilter = EVERYTHING, *, spreadsheet: bool = False
-) -> Iterator[str]:
+def to_csv(rows: Rows, only: RowFilter = EVERYTHING, *, spreadsheet: bool = False) -> Iterator[str]:
     """Write the header and one line per attachment that is wanted, in pieces of some hundred.
 
     For a ``spreadsheet`` no text of foreign origin begins like a formula.
@@ -137,7 +135,7 @@ def to_csv(
     if spreadsheet:
         writers |= {name: _harmless for name, writer in _WRITERS.items() if writer is _quoted}
     yield ",".join(COLUMNS) + "\n"
-    for page in ledger.tables(COLUMNS, only):
+    for page in rows.tables(COLUMNS, only):
         columns = [
             writers.get(name, _plain)(values)
             for name, values in zip(COLUMNS, zip(*page, strict=True), strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from migrator.archive.reading import Tickets
+from migrator.archive.queries import Tickets
 from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, RunInfo, State
 from migrator.report import verdict
 from migrator.report.verdict import Seen, Verdict, look
@@ -153,18 +153,15 @@ def build(
         report = _build(archive, now, posts=posts, damaged=damaged)
         return _with_rows(archive, report) if behind else report
 
-    return archive.ledger.together(read)
+    return archive.queries.together(read)
 
 
 def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> Report:
-    ledger, seen, helpdesk = (
-        archive.ledger,
-        look(archive, damaged=damaged),
-        archive.proof.helpdesk(),
-    )
+    queries, figures, seen = archive.queries, archive.figures, look(archive, damaged=damaged)
+    helpdesk = queries.helpdesk()
     counts, last = seen.counts, seen.last
     made = int(time.time()) if now is None else now
-    files = Count(*ledger.unique_bytes())
+    files = Count(*queries.unique_bytes())
     held = verdict.total({state: counts[state] for state in (State.STORED, State.DELETED)})
     listed = verdict.total(counts)
     any_lost = seen.open(*verdict.ATTENTION)
@@ -175,23 +172,23 @@ def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> R
         helpdesk=helpdesk.address if helpdesk else None,
         files=files,
         duplicates=Count(held.n - files.n, held.bytes - files.bytes),
-        tickets=ledger.tickets(),
-        with_attachments=ledger.tickets_with_attachments(),
+        tickets=queries.tickets(),
+        with_attachments=queries.tickets_with_attachments(),
         threads_missing=archive.threads.count_unread() if posts else None,
-        departments=_kept(told_apart(ledger.by_department()), listed),
-        types=_kept(ledger.by_type(GROUPS_KEPT + 1), listed),
-        years=tuple(ledger.by_year()),
-        sizes=tuple(ledger.by_size()),
-        problems=tuple(Problem(*problem) for problem in ledger.problems()),
+        departments=_kept(told_apart(figures.by_department()), listed),
+        types=_kept(figures.by_type(GROUPS_KEPT + 1), listed),
+        years=tuple(figures.by_year()),
+        sizes=tuple(figures.by_size()),
+        problems=tuple(Problem(*problem) for problem in figures.problems()),
         attention=_losses(archive, accepted=False) if any_lost else (),
         accepted=_losses(archive, accepted=True) if seen.accepted else (),
-        pace=tuple(ledger.pace(last.started_at, last.finished_at)) if last else (),
+        pace=tuple(figures.pace(last.started_at, last.finished_at)) if last else (),
     )
 
 
 def _losses(archive: Archive, *, accepted: bool) -> tuple[Row, ...]:
     only = RowFilter(states=frozenset(verdict.ATTENTION), accepted=accepted)
-    return tuple(archive.ledger.rows(only=only, limit=ATTENTION_SHOWN))
+    return tuple(archive.queries.rows(only=only, limit=ATTENTION_SHOWN))
 
 
 def told_apart(departments: Sequence[Group]) -> list[Group]:
@@ -215,11 +212,11 @@ def _kept(groups: Sequence[Group], listed: Count) -> tuple[Group, ...]:
 
 
 def _with_rows(archive: Archive, report: Report) -> Report:
-    ledger, totals = archive.ledger, dict(_totals(report))
-    ids = ledger.examples({key: min(n, ROWS_SAMPLED) for key, n in totals.items()})
-    rows = ledger.among({one for few in ids.values() for one in few})
+    queries, totals = archive.queries, dict(_totals(report))
+    ids = archive.figures.examples({key: min(n, ROWS_SAMPLED) for key, n in totals.items()})
+    rows = queries.among({one for few in ids.values() for one in few})
     behind = {key: Sample(n, tuple(rows[one] for one in ids[key])) for key, n in totals.items()}
-    doubled = ledger.rows(only=RowFilter(duplicates=True), limit=ROWS_SAMPLED)
+    doubled = queries.rows(only=RowFilter(duplicates=True), limit=ROWS_SAMPLED)
     behind["duplicate", ""] = Sample(report.duplicates.n, tuple(doubled))
     return replace(report, behind=behind)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from migrator.archive.lock import Holder, holder
-from migrator.archive.reading import Failing, Tickets
-from migrator.archive.records import Check, Count, Helpdesk, RunInfo, State
+from migrator.archive.queries import Failing, Queries, Tickets
+from migrator.archive.records import Check, Count, RunInfo, State
 from migrator.text import brief, human_bytes, human_duration, iso_time
 
 ATTENTION = (State.FAILED, State.MISSING, State.GONE)
@@ -108,44 +108,6 @@ class Seen:
         )
 
 
-class Rows(Protocol):
-    """A ledger, as far as a verdict needs one."""
-
-    def counts(self) -> dict[State, Count]:
-        """Count attachments by state."""
-
-    def runs(self, limit: int, /) -> Sequence[RunInfo]:
-        """Give the latest runs, newest first."""
-
-    def whole_pass(self, *, increments: bool = False) -> RunInfo | None:
-        """Give the latest run over all tickets that came to its end."""
-
-    def stopped(self, after: int, /) -> RunInfo | None:
-        """Give a later run that a safety limit stopped."""
-
-    def failing(self) -> Failing:
-        """Tell of the failed attachments whose loss nobody has accepted."""
-
-    def tickets(self) -> Tickets:
-        """Count the tickets, by what is known of them."""
-
-
-class Facts(Protocol):
-    """Checks, accepted losses and progress, as far as a verdict needs them."""
-
-    def helpdesk(self) -> Helpdesk | None:
-        """Give the helpdesk of the archive."""
-
-    def accepted(self) -> dict[State, Count]:
-        """Count accepted losses by state."""
-
-    def checks(self, kind: str, /, limit: int) -> list[Check]:
-        """Give the latest checks of a kind, newest first."""
-
-    def progress(self, run_id: int, /) -> tuple[int, Mapping[str, Any]] | None:
-        """Tell when a run said how far it is, and how far."""
-
-
 class Archive(Protocol):
     """An archive, as far as a verdict needs one."""
 
@@ -154,12 +116,8 @@ class Archive(Protocol):
         """Where it is."""
 
     @property
-    def ledger(self) -> Rows:
-        """The rows."""
-
-    @property
-    def proof(self) -> Facts:
-        """What may be believed."""
+    def queries(self) -> Queries:
+        """What it knows."""
 
 
 def look(archive: Archive, *, damaged: int = 0) -> Seen:
@@ -167,26 +125,26 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
 
     ``damaged`` files were just found so by the caller.
     """
-    ledger, proof = archive.ledger, archive.proof
-    counts, last, whole = ledger.counts(), next(iter(ledger.runs(1)), None), ledger.whole_pass()
+    queries = archive.queries
+    counts, last, whole = queries.counts(), next(iter(queries.runs(1)), None), queries.whole_pass()
     worker = _worker(archive.path, last)
-    told = proof.progress(last.id) if last is not None else None
-    checks = {kind: proof.checks(kind, limit=_CHECKS_READ) for kind in CHECKS}
+    told = queries.progress(last.id) if last is not None else None
+    checks = {kind: queries.checks(kind, limit=_CHECKS_READ) for kind in CHECKS}
     return Seen(
         counts=counts,
-        accepted=proof.accepted(),
+        accepted=queries.accepted(),
         last=last,
         whole=whole,
-        covered=ledger.whole_pass(increments=True),
-        stopped=ledger.stopped(whole.id if whole else 0),
+        covered=queries.whole_pass(increments=True),
+        stopped=queries.stopped(whole.id if whole else 0),
         worker=worker,
         progress=told[1] if told else None,
         progress_at=told[0] if told else None,
         checks={kind: found[0] for kind, found in checks.items() if found},
         doubted=tuple(_doubts_left(checks)),
         damaged=damaged,
-        failing=ledger.failing() if counts[State.FAILED].n else None,
-        tickets=ledger.tickets() if last is not None and limits(last.scope) else None,
+        failing=queries.failing() if counts[State.FAILED].n else None,
+        tickets=queries.tickets() if last is not None and limits(last.scope) else None,
     )
 
 

@@ -169,7 +169,7 @@ class Rig:
     def rows(self) -> dict[int, Row]:
         """Give what the archive knows of every attachment, but for when and how often."""
         with open_beside(self.archive) as archive:
-            rows = archive.ledger.rows()
+            rows = archive.queries.rows()
             return {row.id: replace(row, attempts=0, stored_at=None, detail=None) for row in rows}
 
     def blobs(self) -> list[Path]:
@@ -205,7 +205,7 @@ class Rig:
     def _told(self) -> tuple[set[int], int]:
         """Return the tickets that the last run names as gaps, and its number of unread rows."""
         with open_beside(self.archive) as archive:
-            (last,) = archive.ledger.runs(1)
+            (last,) = archive.queries.runs(1)
         told: dict[str, Any] = dict(last.summary or {})
         return set(map(int, told["unlisted"])), len(told["unreadable"])
 

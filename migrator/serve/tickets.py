@@ -20,7 +20,7 @@ class TicketFinder:
 
     def __init__(self, archive: Archive, settings: EndpointSettings) -> None:
         self._settings = settings
-        self._ledger = archive.ledger
+        self._queries = archive.queries
         self._threads = archive.threads
 
     def find(self, name: TicketName, token: Token) -> TicketHeader:
@@ -40,7 +40,7 @@ class TicketFinder:
     def _named(self, name: TicketName) -> int | None:
         if name.id is not None:
             return whole_number(name.id)
-        return self._ledger.ticket_id_for(name.number or "")
+        return self._queries.ticket_id_for(name.number or "")
 
     def _followed(self, ticket_id: int | None) -> TicketHeader | None:
         for _ in range(_MERGES):

@@ -130,7 +130,7 @@ def test_queues_stand_for_departments(archive: Archive, list_them: ListThem) -> 
     access.map_queue(3, 14, "Vertrieb")
     access.apply_config({3: (15, "Config")})
     assert access.queues()[1] == Queue(3, "Sales", 15, "Config", 1)
-    row = ledger.attachment(1)
+    row = archive.queries.attachment(1)
     assert row is not None
     assert (row.queue_id, row.department_id) == (15, 3)
     access.apply_config({})

@@ -54,16 +54,16 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(small: Path, size: int) -> 
         with pytest.raises(ArchiveUnwritable, match=r"full|cannot be written"):
             fill(archive, size)
         assert list(archive.blobs.temp.iterdir()) == []
-        stored = archive.ledger.counts()[State.STORED].n
+        stored = archive.queries.counts()[State.STORED].n
         assert stored > 0
     ballast.unlink()
     with open_archive(root, command="test") as archive:
-        assert archive.ledger.counts()[State.STORED].n == stored
-        archive.ledger.self_check()
-        for sha256, length in archive.ledger.expected_blobs():
+        assert archive.queries.counts()[State.STORED].n == stored
+        archive.queries.self_check()
+        for sha256, length in archive.queries.expected_blobs():
             assert archive.blobs.check(sha256, length) is Verdict.OK
         pull(archive, 5000, size)
-        assert archive.ledger.counts()[State.STORED].n == stored + 1
+        assert archive.queries.counts()[State.STORED].n == stored + 1
 
 
 def test_a_disk_too_small_for_an_archive(small: Path) -> None:

@@ -59,11 +59,11 @@ def rehearse(root: Path) -> Archive:
         assert archive.ledger.settle(settled) is State.STORED
         archive.access.map_queue(1, 2, "x")
         archive.ledger.finish_run(run.id, exit_code=0, summary={})
-        row = archive.ledger.attachment(900)
+        row = archive.queries.attachment(900)
         assert row is not None
         assert row.sha256 == blob.sha256 == hashlib.sha256(b"hello").hexdigest()
         assert archive.blobs.size(blob.sha256) is None
-        archive.ledger.self_check()
+        archive.queries.self_check()
     return archive
 
 
@@ -81,7 +81,7 @@ def test_an_archive_at_rest_is_left_as_it_is(root: Path) -> None:
     assert not any(name.endswith("-wal") for name in before)
     rehearse(root)
     with open_dry(root) as archive:
-        assert archive.ledger.ticket_count() == 1
+        assert archive.queries.ticket_count() == 1
     assert picture(root) == before
 
 
@@ -97,7 +97,7 @@ def test_an_archive_after_a_crash_is_read_with_its_log(root: Path) -> None:
     assert (root / "checkpoint.db-wal").stat().st_size > 0
     rehearse(root)
     with open_dry(root) as archive:
-        assert archive.ledger.ticket_count() == 1
+        assert archive.queries.ticket_count() == 1
     assert picture(root) == before
 
 
@@ -108,10 +108,10 @@ def test_an_archive_that_a_run_holds_can_be_read(root: Path) -> None:
         names = set(picture(root))
         rehearse(root)
         with open_dry(root) as archive:
-            assert archive.ledger.ticket_count() == 1
+            assert archive.queries.ticket_count() == 1
         run.ledger.put_ticket(TicketRow(2, 1))
         assert set(picture(root)) == names
-        assert run.ledger.ticket_count() == 2
+        assert run.queries.ticket_count() == 2
 
 
 def test_an_archive_beside_serve_can_be_read(root: Path) -> None:

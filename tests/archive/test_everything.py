@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.archive import Archive, Department, PostRow, TicketRow, threads
-from migrator.archive.threads import RESPONSES
+from migrator.archive import Archive, Department, PostRow, TicketRow
+from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.threads import EVERY_POST, RESPONSES
 
 
 @pytest.fixture
 def told(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """Keep nine posts in three tickets, one of them merged; read two rows at a time."""
-    monkeypatch.setattr(threads, "_EVERY_PAGE", 2)
-    monkeypatch.setattr(threads, "_POSTS", 2)
+    monkeypatch.setattr(Checkpoint, "page", 2)
     ledger = archive.ledger
     run = ledger.begin_run("run", source="https://help.example.com", scope={})
     with ledger.atomic():
@@ -32,7 +32,7 @@ def test_every_ticket_comes_once_by_id(told: Archive) -> None:
     """Also the first, a merged one, and one that the source deleted."""
     told.ledger.mark_ticket_deleted(7)
     told.ledger.mark_merged(9, 0)
-    found = list(told.everything.tickets())
+    found = list(told.threads.all_tickets())
     assert [one.id for one in found] == [0, 7, 9]
     assert found[1].deleted_at is not None
     assert found[2].merged_into == 0
@@ -40,7 +40,7 @@ def test_every_ticket_comes_once_by_id(told: Archive) -> None:
 
 def test_every_post_comes_once_by_ticket_and_time(told: Archive) -> None:
     """Whatever a page holds: no post is left out between two of them, none comes twice."""
-    found = list(told.everything.posts())
+    found = list(told.threads.all_posts(page=2))
     assert [one.text for one in found] == [
         "0-3", "0-1", "0-2", "7-3", "7-1", "7-2", "9-3", "9-1", "9-2"
     ]  # fmt: skip
@@ -50,9 +50,7 @@ def test_every_post_comes_once_by_ticket_and_time(told: Archive) -> None:
 def test_posts_are_found_by_their_index(told: Archive) -> None:
     """A million posts are not sorted for each page."""
     db = told.ledger._db
-    sql = f"""
-        EXPLAIN QUERY PLAN {RESPONSES} (p.ticket_id, p.created_at, p.id) > (?, ?, ?)
-        ORDER BY p.ticket_id, p.created_at, p.id LIMIT 50"""
+    sql = f"EXPLAIN QUERY PLAN {RESPONSES} {EVERY_POST} LIMIT 50"
     steps = [step[-1] for step in db.execute(sql, (1, -1, 0, 0))]
     assert any("posts_by_ticket" in step for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)

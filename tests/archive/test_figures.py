@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ from migrator.archive import (
     open_beside,
     open_read_only,
 )
-from migrator.archive.figures import Key
+from migrator.archive.checkpoint import Checkpoint, Params, Tuple
 from migrator.archive.readonly import ReadOnlyCheckpoint
 from migrator.errors import ArchiveBusy
 
@@ -49,10 +48,10 @@ def test_the_edges_of_the_sizes(archive: Archive, key: str) -> None:
     largest = SIZES[key][1]
     if largest is None:
         put(archive, (1 << 30) + 1, 1 << 40)
-        assert {group.key: group.n for group in archive.ledger.by_size()}["more"] == 2
+        assert {group.key: group.n for group in archive.figures.by_size()}["more"] == 2
         return
     put(archive, largest, largest + 1)
-    steps = archive.ledger.by_size()
+    steps = archive.figures.by_size()
     assert [group.key for group in steps] == list(SIZES)
     index = list(SIZES).index(key)
     assert [group.n for group in steps[index : index + 2]] == [1, 1]
@@ -65,7 +64,7 @@ def test_the_edges_of_the_years(archive: Archive) -> None:
         [1_388_534_399, 1_388_534_400, 0, -5, 253_402_300_799, 253_402_300_800, 2**62], 1
     ):
         put(archive, 7, start=number, born=born)
-    found = [(group.key, group.title, group.n) for group in archive.ledger.by_year()]
+    found = [(group.key, group.title, group.n) for group in archive.figures.by_year()]
     assert found == [
         ("", "unknown", 4),
         ("2013", "2013", 1),
@@ -78,8 +77,8 @@ def test_types_are_cut_to_the_largest(archive: Archive) -> None:
     """A helpdesk with a million types does not make a million groups."""
     for number in range(1, 6):
         put(archive, number, start=number, kind=f"type/{number}")
-    assert [group.key for group in archive.ledger.by_type(2)] == ["type/5", "type/4"]
-    assert len(archive.ledger.by_type()) == 5
+    assert [group.key for group in archive.figures.by_type(2)] == ["type/5", "type/4"]
+    assert len(archive.figures.by_type()) == 5
 
 
 def stored_at(archive: Archive, *times: int) -> None:
@@ -94,69 +93,67 @@ def stored_at(archive: Archive, *times: int) -> None:
 def test_the_pace_has_equal_steps(archive: Archive) -> None:
     """From the beginning of a run to its end, with the steps in which nothing was stored."""
     stored_at(archive, 999, 1000, 1001, 1039, 1060)
-    pace = archive.ledger.pace(1000, 1059, points=3)
+    pace = archive.figures.pace(1000, 1059, points=3)
     assert pace == [PacePoint(1000, 2, 6), PacePoint(1020, 1, 3), PacePoint(1040, 0, 0)]
-    assert len(archive.ledger.pace(0, 10**9)) == 120
-    assert archive.ledger.pace(1000, None, points=1000)[-1] == PacePoint(1060, 1, 3)
-    assert archive.ledger.pace(2000, 3000) == []
-    assert archive.ledger.pace(3000, 2000) == []
-    assert archive.ledger.pace(2000, None) == []
+    assert len(archive.figures.pace(0, 10**9)) == 120
+    assert archive.figures.pace(1000, None, points=1000)[-1] == PacePoint(1060, 1, 3)
+    assert archive.figures.pace(2000, 3000) == []
+    assert archive.figures.pace(3000, 2000) == []
+    assert archive.figures.pace(2000, None) == []
+
+
+def noted_pages(monkeypatch: pytest.MonkeyPatch) -> list[list[Tuple]]:
+    """Note what every query finds from now on."""
+    pages: list[list[Tuple]] = []
+    read = Checkpoint.execute
+
+    def execute(self: Checkpoint, sql: str, params: Params = ()) -> list[Tuple]:
+        pages.append(read(self, sql, params))
+        return pages[-1]
+
+    monkeypatch.setattr(Checkpoint, "execute", execute)
+    return pages
 
 
 def test_examples_are_the_first_of_each_group(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By id, as many as are wanted or there are, however many pages that takes."""
-    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
+    monkeypatch.setattr(Checkpoint, "page", 2)
     put(archive, 5, 0, 5, 5, 5, 0, 5)
     wanted = {("size", "1K"): 3, ("size", "0"): 9, ("type", "a/b"): 1, ("type", "x"): 1}
-    assert archive.ledger.examples(wanted) == {
+    assert archive.figures.examples(wanted) == {
         ("size", "1K"): [1, 3, 4],
         ("size", "0"): [2, 6],
         ("type", "a/b"): [1],
         ("type", "x"): [],
     }
-    assert archive.ledger.examples({("size", "0"): 0}) == {("size", "0"): []}
-    assert archive.ledger.examples({}) == {}
-    assert list(archive.ledger.among([7, 2, 99])) == [2, 7]
+    assert archive.figures.examples({("size", "0"): 0}) == {("size", "0"): []}
+    assert archive.figures.examples({}) == {}
+    assert list(archive.queries.among([7, 2, 99])) == [2, 7]
 
 
 def test_examples_stop_when_all_are_found(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No page is read that nobody needs."""
-    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
+    monkeypatch.setattr(Checkpoint, "page", 2)
     put(archive, *[5] * 20)
-    pages: list[int] = []
-    read = archive.ledger._named
-
-    def noted(names: Sequence[str], keys: set[Key], after: int) -> list[tuple[Any, ...]]:
-        pages.append(after)
-        return read(names, keys, after)
-
-    monkeypatch.setattr(archive.ledger, "_named", noted)
-    archive.ledger.examples({("size", "1K"): 3})
-    assert pages == [0, 2]
+    pages = noted_pages(monkeypatch)
+    archive.figures.examples({("size", "1K"): 3})
+    assert [[row[0] for row in page] for page in pages] == [[1, 2], [3, 4]]
 
 
 def test_examples_pass_over_what_nobody_needs(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once the common groups are full, rows of rare ones alone are read, however far apart."""
-    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
+    monkeypatch.setattr(Checkpoint, "page", 2)
     put(archive, *[5] * 10, 5000, *[5] * 10, 5000)
-    pages: list[int] = []
-    read = archive.ledger._named
-
-    def noted(names: Sequence[str], keys: set[Key], after: int) -> list[tuple[Any, ...]]:
-        page = read(names, keys, after)
-        pages.append(len(page))
-        return page
-
-    monkeypatch.setattr(archive.ledger, "_named", noted)
-    found = archive.ledger.examples({("size", "1K"): 1, ("size", "10K"): 2})
+    pages = noted_pages(monkeypatch)
+    found = archive.figures.examples({("size", "1K"): 1, ("size", "10K"): 2})
     assert found == {("size", "1K"): [1], ("size", "10K"): [11, 22]}
-    assert pages == [2, 2]
+    assert [len(page) for page in pages] == [2, 2]
 
 
 @pytest.mark.parametrize("opener", [open_beside, open_read_only], ids=["beside", "read-only"])
@@ -167,17 +164,16 @@ def test_what_is_read_together_is_of_one_moment(archive: Archive, opener: Opener
         calls: list[tuple[Count, int]] = []
 
         def read() -> tuple[Count, int]:
-            first = reader.ledger.counts()[State.PENDING]
+            first = reader.queries.counts()[State.PENDING]
             put(archive, 5, start=3 + len(calls))
-            calls.append((first, len(list(reader.ledger.rows()))))
+            calls.append((first, len(list(reader.queries.rows()))))
             return calls[-1]
 
-        count, rows = reader.ledger.together(read)
+        count, rows = reader.queries.together(read)
         assert count.n == rows
-        assert reader.ledger.counts()[State.PENDING].n == 2 + len(calls)
-        assert (
-            reader.ledger.together(lambda: reader.ledger.together(read))[0].n == 2 + len(calls) - 1
-        )
+        assert reader.queries.counts()[State.PENDING].n == 2 + len(calls)
+        count, _ = reader.queries.together(lambda: reader.queries.together(read))
+        assert count.n == 2 + len(calls) - 1
 
 
 def test_reading_together_starts_again_where_the_files_change(tmp_path: Path) -> None:
@@ -189,18 +185,18 @@ def test_reading_together_starts_again_where_the_files_change(tmp_path: Path) ->
         seen: list[int] = []
 
         def read(changes: int = 1) -> tuple[int, int]:
-            first = reader.ledger.counts()[State.PENDING].n
+            first = reader.queries.counts()[State.PENDING].n
             if len(seen) < changes:
                 with open_archive(path, command="test") as archive:
                     put(archive, 5, start=2 + len(seen))
             seen.append(first)
-            return first, reader.ledger.counts()[State.PENDING].n
+            return first, reader.queries.counts()[State.PENDING].n
 
-        assert reader.ledger.together(read) == (2, 2)
+        assert reader.queries.together(read) == (2, 2)
         assert seen == [1, 2]
         seen.clear()
         with pytest.raises(ArchiveBusy, match="changes all the time"):
-            reader.ledger.together(lambda: read(changes=1000))
+            reader.queries.together(lambda: read(changes=1000))
     assert isinstance(reader._db, ReadOnlyCheckpoint)
 
 
@@ -208,20 +204,20 @@ def test_reading_together_ends_with_an_error_of_its_own(archive: Archive) -> Non
     """What fails inside leaves no transaction open, and other threads go on."""
 
     def fail() -> None:
-        archive.ledger.counts()
+        archive.queries.counts()
         raise KeyError
 
     with pytest.raises(KeyError):
-        archive.ledger.together(fail)
+        archive.queries.together(fail)
     assert not archive._db.conn.in_transaction
     thread = threading.Thread(target=lambda: put(archive, 1))
     thread.start()
     thread.join(10)
-    assert archive.ledger.counts()[State.PENDING].n == 1
+    assert archive.queries.counts()[State.PENDING].n == 1
 
 
 def test_duplicates_are_those_beyond_the_first(archive: Archive) -> None:
     """Of attachments with the same content the one with the lowest id is the original."""
     stored_at(archive, 10, 20, 30)
     put(archive, 4, start=4)
-    assert [row.id for row in archive.ledger.rows(only=RowFilter(duplicates=True))] == [2, 3]
+    assert [row.id for row in archive.queries.rows(only=RowFilter(duplicates=True))] == [2, 3]

@@ -159,7 +159,7 @@ def test_files_that_are_really_lost_can_be_repaired(full: Path) -> None:
     mount_nothing(full)
     (full / "blobs" / "tmp").mkdir()
     with for_verify(full) as archive:
-        assert archive.ledger.counts()[State.STORED].n == 9
+        assert archive.queries.counts()[State.STORED].n == 9
 
 
 @EVERY
@@ -168,7 +168,7 @@ def test_one_file_is_enough_to_know_the_disk(full: Path, opener: Opener) -> None
     for folder in sorted((full / "blobs").glob("[0-9a-f]*"))[:-1]:
         shutil.rmtree(folder)
     with opener(full) as archive:
-        assert archive.ledger.counts()[State.STORED].n == 9
+        assert archive.queries.counts()[State.STORED].n == 9
 
 
 @EVERY
@@ -196,7 +196,7 @@ def test_a_first_run_that_was_killed_is_no_damage(
     put(b"published, and then came SIGKILL")
     archive.close()
     with opener(root) as again:
-        assert again.ledger.counts()[State.PENDING].n == 1
+        assert again.queries.counts()[State.PENDING].n == 1
 
 
 @pytest.mark.parametrize("opener", [for_run, open_beside, open_dry])

@@ -18,7 +18,7 @@ from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
 
 with open_archive(Path(sys.argv[1]), command="work") as archive:
     run = archive.ledger.begin_run("run", source="x", scope={})
-    start = 1 + sum(count.n for count in archive.ledger.counts().values())
+    start = 1 + sum(count.n for count in archive.queries.counts().values())
 
     def store(attachment_id):
         with archive.blobs.writer() as writer:
@@ -57,13 +57,12 @@ def test_killed_at_any_moment_nothing_stored_is_lost(root: Path) -> None:
             process.stdout.read()
             timer.join()
         with open_archive(root, command="look") as archive:
-            ledger = archive.ledger
-            ledger.self_check()
-            assert ledger.unfinished_run() is not None
-            assert ledger.counts()[State.STORED].n > stored
-            stored = ledger.counts()[State.STORED].n
-            for sha256, size in ledger.expected_blobs():
+            archive.queries.self_check()
+            assert archive.queries.unfinished_run() is not None
+            assert archive.queries.counts()[State.STORED].n > stored
+            stored = archive.queries.counts()[State.STORED].n
+            for sha256, size in archive.queries.expected_blobs():
                 assert archive.blobs.check(sha256, size) is Verdict.OK
-            for row in ledger.rows(states=[State.STORED]):
+            for row in archive.queries.rows(states=[State.STORED]):
                 assert row.sha256 is not None
                 assert archive.blobs.size(row.sha256) == row.size

@@ -26,7 +26,7 @@ from migrator.archive import (
     open_archive,
 )
 from migrator.archive.ledger import FIRST_COPY
-from migrator.archive.reading import Failing
+from migrator.archive.queries import Failing
 from migrator.errors import ArchiveError
 
 ListThem = Callable[..., int]
@@ -36,7 +36,7 @@ SHA = "ab" * 32
 
 
 def row(archive: Archive, attachment_id: int) -> Row:
-    found = archive.ledger.attachment(attachment_id)
+    found = archive.queries.attachment(attachment_id)
     assert found is not None
     return found
 
@@ -167,7 +167,7 @@ def test_a_reused_id_is_fetched_again_and_keeps_what_it_had(
     assert (found.state, found.problem, found.sha256) == (
         State.PENDING, "changed_at_source", None
     )  # fmt: skip
-    (copy,) = [one for one in archive.ledger.rows() if one.id > FIRST_COPY]
+    (copy,) = [one for one in archive.queries.rows() if one.id > FIRST_COPY]
     assert (copy.state, copy.sha256, copy.problem) == (State.DELETED, SHA, "replaced_at_source")
     assert (copy.filename, copy.declared_size, copy.ticket_id) == ("a.pdf", 10, 1)
     new = Outcome(4, State.STORED, None, None, "cd" * 32, 99, "a/b")
@@ -184,7 +184,7 @@ def test_the_copy_goes_when_the_same_bytes_come(
     bring_to(archive, State.STORED)
     listed_anew(archive, change)
     archive.ledger.settle(Outcome(4, State.STORED, None, None, SHA, 1, "a/b"))
-    (found,) = archive.ledger.rows()
+    (found,) = archive.queries.rows()
     assert (found.id, found.problem, found.sha256) == (4, "changed_at_source", SHA)
 
 
@@ -195,7 +195,7 @@ def test_going_back_and_forth_makes_no_more_copies(archive: Archive) -> None:
         listed_anew(archive, {"ticket_id": 2 - n % 2, "filename": "ab"[n % 2]})
         sha = ("ef" if n % 2 else "cd") * 32
         archive.ledger.settle(Outcome(4, State.STORED, None, None, sha, 1, "a/b"))
-    held = [one.sha256 for one in archive.ledger.rows()]
+    held = [one.sha256 for one in archive.queries.rows()]
     assert sorted(filter(None, held)) == sorted({SHA, "cd" * 32, "ef" * 32})
 
 
@@ -237,10 +237,10 @@ def test_bytes_of_what_a_row_was_are_never_those_of_what_it_is(
     listed_anew(archive, change)
     assert settle_late(archive, work) is State.PENDING
     assert row(archive, 4).sha256 is None
-    (copy,) = [one for one in archive.ledger.rows() if one.id > FIRST_COPY]
+    (copy,) = [one for one in archive.queries.rows() if one.id > FIRST_COPY]
     assert (copy.sha256, copy.filename, copy.ticket_id) == (SHA, "a.pdf", 1)
     assert settle_late(archive, work) is State.PENDING
-    assert len(list(archive.ledger.rows())) == 2, "the same once"
+    assert len(list(archive.queries.rows())) == 2, "the same once"
 
 
 @pytest.mark.parametrize("change", [{"filename": ""}, {"created_at": 0}, {"post_id": 7}])
@@ -273,9 +273,9 @@ def test_a_loss_under_other_figures_is_another_file(
 ) -> None:
     """What was missing is asked for again, and nobody has accepted the loss of this one."""
     bring_to(archive, State.MISSING)
-    archive.proof.accept([4], by="ann", reason="old")
+    archive.ledger.accept([4], by="ann", reason="old")
     assert [work.id for work in listed_anew(archive, change).todo] == [4]
-    assert archive.proof.accepted() == {}
+    assert archive.queries.accepted() == {}
 
 
 def test_failures_are_tried_again_at_growing_intervals(root: Path) -> None:
@@ -292,13 +292,14 @@ def test_failures_are_tried_again_at_growing_intervals(root: Path) -> None:
             ledger.settle(Outcome(4, State.FAILED, "server_error"))
         gaps = [int(b - a) for a, b in itertools.pairwise(waits)]
         assert gaps == [0, 900, 3600, 14_400, 86_400, 3 * 86_400, 7 * 86_400, 7 * 86_400]
-        assert ledger.leftovers(99, now=int(now[0])) == []
-        assert [work.id for work in ledger.leftovers(99, now=int(now[0]), recheck=True)] == [4]
+        assert archive.queries.leftovers(99, now=int(now[0])) == []
+        again = archive.queries.leftovers(99, now=int(now[0]), recheck=True)
+        assert [work.id for work in again] == [4]
         (work,) = ledger.record_ticket(1, TicketRow(1, 3), [listed(4)], recheck=True).todo
         assert work.failing_since == 1_000_000
-        assert ledger.failing()[:2] == (1, 1_000_000)
+        assert archive.queries.failing()[:2] == (1, 1_000_000)
         ledger.settle(Outcome(4, State.STORED, None, None, SHA, 1, "a/b"))
-        assert ledger.failing() == Failing()
+        assert archive.queries.failing() == Failing()
 
 
 @pytest.mark.parametrize("before", [State.STORED, State.DELETED])
@@ -320,7 +321,7 @@ def test_other_bytes_do_not_replace_the_first(archive: Archive, before: State) -
     other = Outcome(4, State.STORED, None, None, "cd" * 32, 99, "a/b")
     assert archive.ledger.settle(other) is before
     assert row(archive, 4).sha256 == SHA
-    assert not archive.ledger.refers_to("cd" * 32)
+    assert not archive.queries.refers_to("cd" * 32)
 
 
 @pytest.mark.parametrize("before", [State.STORED, State.DELETED])
@@ -344,13 +345,13 @@ def test_counts_follow_every_change(archive: Archive, before: State, after: Stat
     archive.ledger.settle(Outcome(4, after, "why"))
     record(archive, listed(4, declared_size=77), listed(5, declared_size=3))
     real = {state: Count() for state in State}
-    for found in archive.ledger.rows():
+    for found in archive.queries.rows():
         size = found.declared_size if found.size is None else found.size
         old = real[found.state]
         real[found.state] = Count(old.n + 1, old.bytes + size)
-    assert archive.ledger.counts() == real
+    assert archive.queries.counts() == real
     archive.ledger._db.execute("DELETE FROM attachments")
-    assert set(archive.ledger.counts().values()) == {Count()}
+    assert set(archive.queries.counts().values()) == {Count()}
 
 
 @pytest.mark.parametrize(
@@ -387,15 +388,15 @@ def test_a_merge_moves_attachments(archive: Archive, list_them: ListThem) -> Non
     list_them(4, 5, ticket=1)
     list_them(6, ticket=2)
     archive.ledger.mark_merged(1, 2)
-    assert {found.ticket_id for found in archive.ledger.rows()} == {2}
-    assert archive.ledger.ticket_count() == 1
+    assert {found.ticket_id for found in archive.queries.rows()} == {2}
+    assert archive.queries.ticket_count() == 1
     archive.ledger.mark_merged(2, 77)
-    assert {found.ticket_id for found in archive.ledger.rows()} == {77}
-    assert archive.ledger.department_of(77) == 3
+    assert {found.ticket_id for found in archive.queries.rows()} == {77}
+    assert archive.queries.department_of(77) == 3
     archive.ledger.mark_merged(500, 501)
-    assert (archive.ledger.department_of(500), archive.ledger.ticket_count()) == (0, 2)
+    assert (archive.queries.department_of(500), archive.queries.ticket_count()) == (0, 2)
     archive.ledger.put_ticket(TicketRow(1, 9))
-    assert archive.ledger.ticket_count() == 3
+    assert archive.queries.ticket_count() == 3
     with pytest.raises(ValueError, match="itself"):
         archive.ledger.mark_merged(1, 1)
 
@@ -409,7 +410,7 @@ def test_chains_of_merges_end_at_the_last_ticket(archive: Archive, list_them: Li
     archive.ledger.mark_merged(5, 3)  # so that 3 is there, whatever was known of it
     assert row(archive, 30).ticket_id == 3
     archive.ledger.mark_merged(6, 5)
-    assert archive.ledger.ticket_count() == 1
+    assert archive.queries.ticket_count() == 1
 
 
 def test_an_attachment_moves_to_the_ticket_that_has_it(archive: Archive) -> None:
@@ -441,23 +442,23 @@ def test_hostile_values_do_not_break_the_ledger(archive: Archive, list_them: Lis
         archive.ledger.put_ticket(TicketRow(10**30, 1))
     with pytest.raises(ArchiveError, match="refused"):
         archive.access.map_queue(1, 1, "\udc80")
-    assert archive.ledger.attachment(10**30) is None
-    assert archive.ledger.ticket_id_for("\udc80") is None
+    assert archive.queries.attachment(10**30) is None
+    assert archive.queries.ticket_id_for("\udc80") is None
 
 
 def test_runs_are_kept(archive: Archive) -> None:
     """A run is unfinished until it is finished; the latest come first."""
-    assert archive.ledger.unfinished_run() is None
+    assert archive.queries.unfinished_run() is None
     first = archive.ledger.begin_run("run", source="https://x", scope={"departments": [3]})
-    assert archive.ledger.unfinished_run() == first
+    assert archive.queries.unfinished_run() == first
     archive.ledger.finish_run(first.id, exit_code=3, summary={"stored": 4})
-    assert archive.ledger.unfinished_run() is None
+    assert archive.queries.unfinished_run() is None
     second = archive.ledger.begin_run("verify", source="", scope={})
-    latest, done = archive.ledger.runs(5)
+    latest, done = archive.queries.runs(5)
     assert latest == second
     assert (done.exit_code, done.summary, done.scope) == (3, {"stored": 4}, {"departments": [3]})
     assert done.finished_at is not None
-    assert archive.ledger.runs(1) == [second]
+    assert archive.queries.runs(1) == [second]
 
 
 def test_a_group_of_writes_is_all_or_nothing(archive: Archive) -> None:
@@ -472,11 +473,11 @@ def test_a_group_of_writes_is_all_or_nothing(archive: Archive) -> None:
             raise RuntimeError
         with ledger.atomic():
             ledger.put_ticket(TicketRow(4, 1))
-    assert [ledger.department_of(i) for i in (1, 2, 3, 4)] == [1, None, None, 1]
+    assert [archive.queries.department_of(i) for i in (1, 2, 3, 4)] == [1, None, None, 1]
     with pytest.raises(RuntimeError), ledger.atomic():  # noqa: PT012
         ledger.put_ticket(TicketRow(5, 1))
         raise RuntimeError
-    assert ledger.ticket_count() == 2
+    assert archive.queries.ticket_count() == 2
 
 
 def test_a_whole_has_no_parts(archive: Archive) -> None:
@@ -486,7 +487,7 @@ def test_a_whole_has_no_parts(archive: Archive) -> None:
         ledger.put_ticket(TicketRow(1, 1))
         with ledger.atomic():
             ledger.put_ticket(TicketRow(2, 1))
-    assert ledger.ticket_count() == 2
+    assert archive.queries.ticket_count() == 2
     with pytest.raises(ArchiveError, match="nothing of it is kept"), ledger.whole():  # noqa: PT012
         ledger.put_ticket(TicketRow(3, 1))
         with suppress(RuntimeError), ledger.atomic():
@@ -495,19 +496,19 @@ def test_a_whole_has_no_parts(archive: Archive) -> None:
     with pytest.raises(RuntimeError), ledger.whole():  # noqa: PT012
         ledger.put_ticket(TicketRow(5, 1))
         raise RuntimeError
-    assert ledger.ticket_count() == 2
+    assert archive.queries.ticket_count() == 2
     with ledger.atomic():
         ledger.put_ticket(TicketRow(6, 1))
         with suppress(RuntimeError), ledger.atomic():
             ledger.put_ticket(TicketRow(7, 1))
             raise RuntimeError
-    assert ledger.ticket_count() == 3, "afterwards blocks have savepoints again"
+    assert archive.queries.ticket_count() == 3, "afterwards blocks have savepoints again"
 
 
 def test_other_threads_never_see_half_a_group(archive: Archive) -> None:
     """A reader in another thread waits for the group, and then sees all of it."""
     counts: list[int] = []
-    reader = threading.Thread(target=lambda: counts.append(archive.ledger.ticket_count()))
+    reader = threading.Thread(target=lambda: counts.append(archive.queries.ticket_count()))
     with archive.ledger.atomic():
         archive.ledger.put_ticket(TicketRow(1, 1))
         reader.start()

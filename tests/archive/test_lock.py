@@ -172,7 +172,7 @@ def test_reading_beside_a_run_needs_no_lock(root: Path) -> None:
     """serve, status and report work while a run holds the archive."""
     with open_archive(root, command="run") as run, open_beside(root) as beside:
         run.ledger.begin_run("run", source="x", scope={})
-        assert len(beside.ledger.runs()) == 1
+        assert len(beside.queries.runs()) == 1
 
 
 def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ def test_a_made_archive_is_sound(tmp_path: Path) -> None:
     """It holds what was asked for, in all states, and its tallies are those of its rows."""
     make_archive.make(tmp_path / "archive", Size(3000))
     with open_beside(tmp_path / "archive") as archive:
-        archive.ledger.self_check()
-        rows = list(archive.ledger.rows())
+        archive.queries.self_check()
+        rows = list(archive.queries.rows())
         report = build(archive)
     assert len(rows) == report.listed.n == 3000
     assert all(report.states[state].n for state in State)
@@ -41,7 +41,7 @@ def test_a_made_archive_can_have_its_contents(
     found = []
     for name in names:
         with open_beside(tmp_path / name) as archive:
-            found.append([row.sha256 for row in archive.ledger.rows()])
-            for sha256, size in archive.ledger.expected_blobs():
+            found.append([row.sha256 for row in archive.queries.rows()])
+            for sha256, size in archive.queries.expected_blobs():
                 assert archive.blobs.check(sha256, size) is Verdict.OK
     assert found[0] == found[1]

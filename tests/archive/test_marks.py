@@ -19,9 +19,9 @@ def test_a_mark_is_set_moved_and_read(archive: Archive, list_them: ListThem) -> 
     archive.ledger.set_mark("watermark", 10, run_id=first)
     archive.ledger.set_mark("success", 11, run_id=first)
     archive.ledger.set_mark("watermark", 5, run_id=second)
-    assert archive.ledger.mark("watermark") == Mark("watermark", 5, second, 77)
-    assert archive.ledger.mark("success") == Mark("success", 11, first, 77)
-    assert archive.ledger.mark("full_pass") is None
+    assert archive.queries.mark("watermark") == Mark("watermark", 5, second, 77)
+    assert archive.queries.mark("success") == Mark("success", 11, first, 77)
+    assert archive.queries.mark("full_pass") is None
 
 
 @pytest.mark.parametrize(("name", "run"), [("waterline", 1), ("watermark", 99)])
@@ -38,10 +38,10 @@ def test_a_run_is_found_by_its_id(archive: Archive, list_them: ListThem) -> None
     """Any run, not only the last ones."""
     first = list_them(1)
     list_them(2)
-    found = archive.ledger.run(first)
+    found = archive.queries.run(first)
     assert found is not None
     assert (found.id, found.kind) == (first, "run")
-    assert archive.ledger.run(99) is None
+    assert archive.queries.run(99) is None
 
 
 def test_tickets_that_a_run_has_not_listed_are_given_in_batches(
@@ -51,12 +51,12 @@ def test_tickets_that_a_run_has_not_listed_are_given_in_batches(
     ledger = archive.ledger
     for ticket in range(1, 7):
         run = list_them(ticket, ticket=ticket)
-    assert ledger.unmet(run) == [1, 2, 3, 4, 5]
+    assert archive.queries.unmet(run) == [1, 2, 3, 4, 5]
     ledger.mark_merged(2, 1)
     ledger.mark_ticket_deleted(3)
     ledger.put_ticket(TicketRow(9, 1))
-    assert ledger.unmet(run) == [1, 4, 5, 9]
-    assert ledger.unmet(run, after=1, limit=2) == [4, 5]
+    assert archive.queries.unmet(run) == [1, 4, 5, 9]
+    assert archive.queries.unmet(run, after=1, limit=2) == [4, 5]
 
 
 def test_a_deleted_ticket_that_is_listed_again_is_there_again(
@@ -65,6 +65,6 @@ def test_a_deleted_ticket_that_is_listed_again_is_there_again(
     """What the source lists is not deleted, whatever we believed."""
     list_them(1, ticket=1)
     archive.ledger.mark_ticket_deleted(1)
-    assert archive.ledger.unmet(99) == []
+    assert archive.queries.unmet(99) == []
     list_them(1, ticket=1)
-    assert archive.ledger.unmet(99) == [1]
+    assert archive.queries.unmet(99) == [1]

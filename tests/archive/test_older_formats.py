@@ -75,13 +75,13 @@ def test_nothing_is_lost_on_the_way_to_the_new_format(tmp_path: Path, number: in
 def test_an_old_archive_is_opened_in_every_way(old: Path, opener: Opener) -> None:
     """For a run, beside one and dry: the ledger says what it said, and knows of no sync yet."""
     with opener(old) as archive:
-        counts = {state.value: count.n for state, count in archive.ledger.counts().items()}
+        counts = {state.value: count.n for state, count in archive.queries.counts().items()}
         assert counts == dict.fromkeys(State, 1)
-        assert archive.ledger.mark("watermark") is None
-        assert archive.ledger.unmet(2) == [10]
-        assert archive.ledger.ticket_count() == 1
+        assert archive.queries.mark("watermark") is None
+        assert archive.queries.unmet(2) == [10]
+        assert archive.queries.ticket_count() == 1
         assert [queue.name for queue in archive.access.queues()] == ["Sales"]
-        archive.ledger.self_check()
+        archive.queries.self_check()
 
 
 def test_a_dry_opening_leaves_the_old_format(old: Path) -> None:
@@ -113,10 +113,10 @@ def test_an_older_archive_belongs_to_the_helpdesk_of_its_newest_run(
 ) -> None:
     """The address of the newest run that listed something; nobody was told so far."""
     with open_archive(made(tmp_path / "archive", number), command="test") as archive:
-        helpdesk, runs = archive.proof.helpdesk(), archive.ledger.runs()
+        helpdesk, runs = archive.queries.helpdesk(), archive.queries.runs()
         assert helpdesk is not None
         assert (helpdesk.address, helpdesk.told) == (runs[0].source, False)
-        archive.ledger.self_check()
+        archive.queries.self_check()
 
 
 @pytest.mark.parametrize("number", [1, 3])

@@ -55,7 +55,7 @@ def test_what_is_missing_is_made(tmp_path: Path) -> None:
         with for_run(Path("a/b/archive")) as archive:
             assert archive.path == Path("a/b/archive")
         with open_beside(Path("a/b/archive")) as archive:
-            assert archive.ledger.runs() == []
+            assert archive.queries.runs() == []
     finally:
         os.chdir(old)
 
@@ -135,7 +135,7 @@ def test_a_failed_migration_changes_nothing(
         for_run(tmp_path)
     monkeypatch.setattr(schema_module, "SCHEMA", good)
     with for_run(tmp_path) as archive:
-        archive.ledger.self_check()
+        archive.queries.self_check()
 
 
 def test_closing_twice_is_harmless(root: Path) -> None:
@@ -144,7 +144,7 @@ def test_closing_twice_is_harmless(root: Path) -> None:
     archive.close()
     archive.close()
     with pytest.raises(ArchiveError, match="closed"):
-        archive.ledger.counts()
+        archive.queries.counts()
 
 
 def test_a_failed_opening_gives_the_lock_back(made: Path) -> None:
@@ -172,10 +172,10 @@ def test_readers_and_the_writer_do_not_stop_each_other(root: Path) -> None:
         writer.start()
         seen = [0]
         while not done.is_set():
-            seen.append(beside.ledger.ticket_count())
+            seen.append(beside.queries.ticket_count())
             beside.access.map_queue(1, len(seen), "x")
         writer.join()
-        assert beside.ledger.ticket_count() == 300
+        assert beside.queries.ticket_count() == 300
     assert seen == sorted(seen)
     assert all(count % 5 == 0 for count in seen)
 
@@ -258,7 +258,7 @@ def test_opening_is_cheap() -> None:
         "import sys, tempfile; from pathlib import Path; from migrator.archive import *\n"
         "root = Path(sys.argv[1])\n"
         "with open_archive(root, command='x') as a:\n"
-        "    a.ledger.counts(); a.ledger.begin_run('run', source='', scope={})\n"
+        "    a.queries.counts(); a.ledger.begin_run('run', source='', scope={})\n"
         "assert not {'sqlite_utils', 'magic', 'click'} & set(sys.modules), sys.modules.keys()\n"
     )
     import tempfile

@@ -18,6 +18,7 @@ from migrator.archive import (
     TicketRow,
     extension_of,
 )
+from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ArchiveDamaged
 
 ListThem = Callable[..., int]
@@ -45,25 +46,25 @@ def test_rows_stream_by_id(
     archive: Archive, list_them: ListThem, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows come by id, from a point, up to a limit, by state, whatever the page size."""
-    monkeypatch.setattr("migrator.archive.figures._PAGE", 2)
-    ledger = archive.ledger
-    assert list(ledger.rows()) == []
+    monkeypatch.setattr(Checkpoint, "page", 2)
+    assert list(archive.queries.rows()) == []
     list_them(5, 3, 1, 2, 4)
     store(3, b"x")
-    assert [row.id for row in ledger.rows()] == [1, 2, 3, 4, 5]
-    assert [row.id for row in ledger.rows(after=2)] == [3, 4, 5]
-    assert [row.id for row in ledger.rows(limit=3)] == [1, 2, 3]
-    assert [row.id for row in ledger.rows(limit=0)] == []
-    assert [row.id for row in ledger.rows(states=[State.STORED])] == [3]
-    assert [row.id for row in ledger.rows(states=[State.PENDING], after=1, limit=2)] == [2, 4]
-    assert list(ledger.rows(states=[])) == []
-    assert ledger.attachment(6) is None
+    assert [row.id for row in archive.queries.rows()] == [1, 2, 3, 4, 5]
+    assert [row.id for row in archive.queries.rows(after=2)] == [3, 4, 5]
+    assert [row.id for row in archive.queries.rows(limit=3)] == [1, 2, 3]
+    assert [row.id for row in archive.queries.rows(limit=0)] == []
+    assert [row.id for row in archive.queries.rows(states=[State.STORED])] == [3]
+    pending = archive.queries.rows(states=[State.PENDING], after=1, limit=2)
+    assert [row.id for row in pending] == [2, 4]
+    assert list(archive.queries.rows(states=[])) == []
+    assert archive.queries.attachment(6) is None
 
 
 def test_rows_may_change_while_they_stream(archive: Archive, list_them: ListThem) -> None:
     """Streaming holds no lock and no snapshot: a long report does not stop a run."""
     list_them(*range(1, 1500))
-    stream = archive.ledger.rows()
+    stream = archive.queries.rows()
     assert next(stream).id == 1
     archive.ledger.settle(Outcome(1400, State.GONE))
     assert {row.id: row.state for row in stream}[1400] is State.GONE
@@ -77,16 +78,16 @@ def test_leftovers_are_what_this_run_has_not_met(archive: Archive, list_them: Li
     for attachment_id, state in zip((2, 3, 4), states, strict=True):
         ledger.settle(Outcome(attachment_id, state))
     run = list_them(6)
-    assert [work.id for work in ledger.leftovers(run)] == [1, 2, 5]
-    assert [work.id for work in ledger.leftovers(run, after=1, limit=1)] == [2]
-    assert [work.id for work in ledger.leftovers(run, recheck=True)] == [1, 2, 3, 4, 5]
+    assert [work.id for work in archive.queries.leftovers(run)] == [1, 2, 5]
+    assert [work.id for work in archive.queries.leftovers(run, after=1, limit=1)] == [2]
+    assert [work.id for work in archive.queries.leftovers(run, recheck=True)] == [1, 2, 3, 4, 5]
 
 
 def test_what_is_left_is_found_by_its_index(archive: Archive) -> None:
     """The query for leftovers is written in the form that the partial index serves."""
     statements: list[str] = []
     archive.ledger._db.conn.set_trace_callback(statements.append)
-    archive.ledger.leftovers(1)
+    archive.queries.leftovers(1)
     archive.ledger._db.conn.set_trace_callback(None)
     ((*_, plan),) = archive.ledger._db.execute(f"EXPLAIN QUERY PLAN {statements[0]}")
     assert "attachments_unfinished" in plan
@@ -100,9 +101,9 @@ def test_unseen_are_stored_and_not_listed(
     for attachment_id in (1, 2, 3):
         store(attachment_id, b"x")
     run = list_them(1)
-    assert archive.ledger.count_unseen(run) == (2, 3)
-    assert [work.id for work in archive.ledger.unseen(run, after=0, limit=10)] == [2, 3]
-    assert [work.id for work in archive.ledger.unseen(run, after=2, limit=10)] == [3]
+    assert archive.queries.count_unseen(run) == (2, 3)
+    assert [work.id for work in archive.queries.unseen(run, after=0, limit=10)] == [2, 3]
+    assert [work.id for work in archive.queries.unseen(run, after=2, limit=10)] == [3]
 
 
 def test_blobs_and_who_has_them(archive: Archive, list_them: ListThem, store: Store) -> None:
@@ -112,13 +113,13 @@ def test_blobs_and_who_has_them(archive: Archive, list_them: ListThem, store: St
     store(2, b"same")
     other = store(3, b"another")
     expected = sorted([(same.sha256, 4), (other.sha256, 7)])
-    assert list(archive.ledger.expected_blobs()) == expected
-    assert list(archive.ledger.expected_blobs(limit=1)) == expected[:1]
-    assert list(archive.ledger.expected_blobs(after=expected[0][0])) == expected[1:]
-    assert archive.ledger.unique_bytes() == (2, 11)
-    assert archive.ledger.refers_to(same.sha256)
-    assert not archive.ledger.refers_to("0" * 64)
-    assert [work.id for work in archive.ledger.attachments_of_blob(same.sha256)] == [1, 2]
+    assert list(archive.queries.expected_blobs()) == expected
+    assert list(archive.queries.expected_blobs(limit=1)) == expected[:1]
+    assert list(archive.queries.expected_blobs(after=expected[0][0])) == expected[1:]
+    assert archive.queries.unique_bytes() == (2, 11)
+    assert archive.queries.refers_to(same.sha256)
+    assert not archive.queries.refers_to("0" * 64)
+    assert [work.id for work in archive.queries.attachments_of_blob(same.sha256)] == [1, 2]
 
 
 def test_break_downs(archive: Archive, store: Store) -> None:
@@ -135,24 +136,24 @@ def test_break_downs(archive: Archive, store: Store) -> None:
         ]
         ledger.record_ticket(run.id, TicketRow(ticket, department), listed)
     store(10, b"text " * 100)
-    assert ledger.by_department() == [
+    assert archive.figures.by_department() == [
         Group("3", "Sales", 2, 600),
         Group("99", "Department 99", 1, 300),
         Group("0", "Trash", 1, 200),
     ]
-    assert ledger.by_type() == [
+    assert archive.figures.by_type() == [
         Group("x/declared", "x/declared", 3, 600),
         Group("text/plain", "text/plain", 1, 500),
     ]
-    assert ledger.by_extension() == [
+    assert archive.figures.by_extension() == [
         Group("pdf", ".pdf", 2, 600),
         Group("exe", ".exe", 1, 300),
         Group("", "(none)", 1, 200),
     ]
-    assert ledger.by_department([State.STORED]) == [Group("3", "Sales", 1, 500)]
-    assert ledger.by_extension([State.STORED]) == [Group("pdf", ".pdf", 1, 500)]
-    assert ledger.larger_than(200) == Count(2, 800)
-    assert ledger.larger_than(10**6) == Count(0, 0)
+    assert archive.figures.by_department([State.STORED]) == [Group("3", "Sales", 1, 500)]
+    assert archive.figures.by_extension([State.STORED]) == [Group("pdf", ".pdf", 1, 500)]
+    assert archive.figures.larger_than(200) == Count(2, 800)
+    assert archive.figures.larger_than(10**6) == Count(0, 0)
 
 
 def test_problems_are_counted(archive: Archive, list_them: ListThem, store: Store) -> None:
@@ -161,7 +162,7 @@ def test_problems_are_counted(archive: Archive, list_them: ListThem, store: Stor
     store(1, b"x")
     for attachment_id in (2, 3):
         archive.ledger.settle(Outcome(attachment_id, State.FAILED, "server_error"))
-    assert archive.ledger.problems() == [
+    assert archive.figures.problems() == [
         (State.FAILED, "server_error", 2),
         (State.PENDING, None, 1),
     ]
@@ -172,14 +173,14 @@ def test_ticket_numbers(archive: Archive, list_them: ListThem) -> None:
     list_them(1, ticket=5)
     list_them(2, ticket=6)
     archive.access.apply_config({}, {5: "220009"})
-    find = archive.ledger.ticket_id_for
+    find = archive.queries.ticket_id_for
     assert (find("220009"), find("6")) == (5, 6)
     for number in ("5", "7", "", "x", "6 ", "٦", "1" * 40):
         assert find(number) is None
-    row = archive.ledger.attachment(1)
+    row = archive.queries.attachment(1)
     assert row is not None
     assert row.ticket_number == "220009"
-    assert archive.ledger.department_of(7) is None
+    assert archive.queries.department_of(7) is None
 
 
 def test_a_sound_checkpoint_passes_and_a_broken_one_is_told(
@@ -187,8 +188,8 @@ def test_a_sound_checkpoint_passes_and_a_broken_one_is_told(
 ) -> None:
     """self_check() reads all of it, foreign keys too."""
     list_them(1)
-    archive.ledger.self_check()
+    archive.queries.self_check()
     archive.ledger._db.execute("PRAGMA foreign_keys = OFF")
     archive.ledger._db.execute("DELETE FROM tickets")
     with pytest.raises(ArchiveDamaged, match="damaged"):
-        archive.ledger.self_check()
+        archive.queries.self_check()

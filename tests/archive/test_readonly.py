@@ -97,7 +97,7 @@ def use(archive: Archive) -> None:
     assert archive.read_only
     assert numbers(archive)
     assert archive.access.rules()
-    assert archive.ledger.counts()
+    assert archive.queries.counts()
     assert archive.threads.ticket(1) is None
     for write in (
         lambda: archive.access.map_queue(1, 2, "y"),
@@ -185,7 +185,7 @@ def keep_up(reader: Archive, other: Other) -> None:
             assert numbers(reader) == [number]
             other(number + 100)
             assert numbers(reader) == [number + 100]
-            assert len(list(reader.ledger.rows())) == 0
+            assert len(list(reader.queries.rows())) == 0
         assert numbers(reader) == [number + 100]
 
 

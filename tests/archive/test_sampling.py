@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.archive import Archive, Department, Listed, Outcome, State, TicketRow
-from migrator.archive.sampling import Stratum, allocate
+from migrator.archive.figures import Stratum, allocate
 
 YEAR_2014 = 1_400_000_000
 YEAR_2020 = 1_600_000_000
@@ -37,7 +37,7 @@ def test_each_stratum_has_its_share_and_at_least_one(archive: Archive) -> None:
     fill(
         archive, [(1, YEAR_2014, 5, 80), (1, YEAR_2020, 5, 16), (2, 0, 5, 3), (1, YEAR_2014, 0, 1)]
     )
-    sample = archive.samples.plan(20, seed=1)
+    sample = archive.figures.plan_sample(20, seed=1)
     assert (sample.population, sample.strata, sample.size) == (100, 4, 20)
     assert sample.places == {
         Stratum(1, 2014, 1): 15,
@@ -45,7 +45,7 @@ def test_each_stratum_has_its_share_and_at_least_one(archive: Archive) -> None:
         Stratum(2, 0, 1): 1,
         Stratum(1, 2014, 0): 1,
     }
-    drawn = list(archive.samples.draw(sample))
+    drawn = list(archive.figures.draw_sample(sample))
     assert Counter(row.ticket_id for row in drawn) == {1: 15, 2: 3, 3: 1, 4: 1}
     assert [row.id for row in drawn] == sorted({row.id for row in drawn})
     assert all(row.sha256 for row in drawn)
@@ -54,10 +54,10 @@ def test_each_stratum_has_its_share_and_at_least_one(archive: Archive) -> None:
 def test_a_seed_draws_the_same_sample_and_another_one_does_not(archive: Archive) -> None:
     """Whoever doubts an audit can repeat it."""
     fill(archive, [(1, YEAR_2014, 5, 300)])
-    samples = archive.samples
+    figures = archive.figures
 
     def drawn(seed: int) -> list[int]:
-        return [row.id for row in samples.draw(samples.plan(30, seed=seed))]
+        return [row.id for row in figures.draw_sample(figures.plan_sample(30, seed=seed))]
 
     assert drawn(7) == drawn(7) != drawn(8)
 
@@ -65,9 +65,11 @@ def test_a_seed_draws_the_same_sample_and_another_one_does_not(archive: Archive)
 def test_every_attachment_can_be_drawn(archive: Archive) -> None:
     """No place in the ledger is out of reach of the dice, and none is favoured much."""
     fill(archive, [(1, YEAR_2014, 5, 10)])
-    samples = archive.samples
+    figures = archive.figures
     found = Counter(
-        row.id for seed in range(300) for row in samples.draw(samples.plan(2, seed=seed))
+        row.id
+        for seed in range(300)
+        for row in figures.draw_sample(figures.plan_sample(2, seed=seed))
     )
     assert set(found) == set(range(1, 11))
     assert max(found.values()) < 2.5 * min(found.values())
@@ -75,19 +77,20 @@ def test_every_attachment_can_be_drawn(archive: Archive) -> None:
 
 def test_shares_are_rounded_up_and_samples_never_larger_than_the_whole(archive: Archive) -> None:
     """2 % of a few is one; a million of a few are the few; nothing of nothing is nothing."""
-    assert archive.samples.plan(400, seed=1).size == 0
-    assert list(archive.samples.draw(archive.samples.plan(Fraction(1, 50), seed=1))) == []
+    assert archive.figures.plan_sample(400, seed=1).size == 0
+    few = archive.figures.plan_sample(Fraction(1, 50), seed=1)
+    assert list(archive.figures.draw_sample(few)) == []
     fill(archive, [(1, YEAR_2014, 5, 10)])
-    assert archive.samples.plan(Fraction(1, 50), seed=1).size == 1
-    assert archive.samples.plan(Fraction(1), seed=1).size == 10
-    assert archive.samples.plan(10**15, seed=1).size == 10
+    assert archive.figures.plan_sample(Fraction(1, 50), seed=1).size == 1
+    assert archive.figures.plan_sample(Fraction(1), seed=1).size == 10
+    assert archive.figures.plan_sample(10**15, seed=1).size == 10
 
 
 def test_a_sample_is_worth_less_where_rare_kinds_crowd_the_others_out(archive: Archive) -> None:
     """A place for each kind costs the large kinds some: what follows must not claim their share."""
     rare = [(department, YEAR_2014, 5, 1) for department in range(3, 11)]
     fill(archive, [(1, YEAR_2014, 5, 270), (2, YEAR_2014, 5, 30), *rare])
-    samples = [archive.samples.plan(number, seed=1) for number in (308, 100, 10, 5)]
+    samples = [archive.figures.plan_sample(number, seed=1) for number in (308, 100, 10, 5)]
     assert [one.size for one in samples] == [308, 100, 10, 5]
     assert [one.worth for one in samples] == [308, 96, 1, 5]
 
@@ -96,19 +99,19 @@ def test_only_what_is_stored_is_drawn(archive: Archive) -> None:
     """What the source lost or deleted is no part of the sample."""
     fill(archive, [(1, YEAR_2014, 5, 3)])
     archive.ledger.mark_deleted(2, "no longer listed")
-    sample = archive.samples.plan(10, seed=1)
-    assert [row.id for row in archive.samples.draw(sample)] == [1, 3]
+    sample = archive.figures.plan_sample(10, seed=1)
+    assert [row.id for row in archive.figures.draw_sample(sample)] == [1, 3]
 
 
 def test_a_ledger_that_changes_meanwhile_does_not_break_the_draw(archive: Archive) -> None:
     """A run at work may add kinds and take rows; what is drawn is still stored."""
     fill(archive, [(1, YEAR_2014, 5, 3)])
-    sample = archive.samples.plan(3, seed=1)
+    sample = archive.figures.plan_sample(3, seed=1)
     archive.ledger.mark_deleted(1, "no longer listed")
     with archive.ledger.atomic():
         archive.ledger.record_ticket(1, TicketRow(9, 9), [Listed(9, 9, 1, "9", "", 5, YEAR_2020)])
         archive.ledger.settle(Outcome(9, State.STORED, sha256="9" * 64, size=5, mime_type="a/b"))
-    assert [row.id for row in archive.samples.draw(sample)] == [2, 3]
+    assert [row.id for row in archive.figures.draw_sample(sample)] == [2, 3]
 
 
 COUNTS = st.dictionaries(

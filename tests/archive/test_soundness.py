@@ -30,8 +30,8 @@ def full(archive: Archive, root: Path, list_them: ListThem, store: Store) -> Pat
     archive.access.create_token(
         "n", abilities=["tickets:read"], queues=[1], is_staff=True, expires_at=None
     )
-    archive.proof.add_check("verify", started_at=1, whole=True, exit_code=0, summary={"a": 1})
-    archive.proof.put_progress(run, {"a": 1})
+    archive.ledger.add_check("verify", started_at=1, whole=True, exit_code=0, summary={"a": 1})
+    archive.ledger.put_progress(run, {"a": 1})
     archive.ledger.finish_run(run, exit_code=0, summary={"a": 1})
     archive.close()
     return root
@@ -57,7 +57,7 @@ def unleash(root: Path) -> None:
 def found(root: Path) -> str:
     """Give what the check says of a damaged archive."""
     with pytest.raises(ArchiveDamaged) as caught, open_archive(root, command="test") as archive:
-        archive.ledger.self_check()
+        archive.queries.self_check()
     return str(caught.value)
 
 
@@ -137,8 +137,8 @@ def test_blobs_that_no_attachment_has_are_counted(full: Path) -> None:
     """A trace of rows that were lost: told, but no reason to stop."""
     tamper(full, f"INSERT INTO blobs VALUES ('{'0' * 64}', 1, 'text/plain', 1)")
     with open_archive(full, command="test") as archive:
-        archive.ledger.self_check()
-        assert archive.ledger.unused_blobs() == 1
+        archive.queries.self_check()
+        assert archive.queries.unused_blobs() == 1
 
 
 def test_a_hash_is_referred_to_by_any_row(full: Path) -> None:
@@ -150,10 +150,10 @@ def test_a_hash_is_referred_to_by_any_row(full: Path) -> None:
         f"UPDATE attachments SET sha256 = '{only_attachment}' WHERE id = 1",
     )
     with open_archive(full, command="test") as archive:
-        ((both, _),) = archive.ledger.expected_blobs(limit=1)
+        ((both, _),) = archive.queries.expected_blobs(limit=1)
         asked = {only_attachment, only_blob, both, "c" * 64}
-        assert archive.ledger.referred(asked) == asked - {"c" * 64}
-        assert [archive.ledger.refers_to(one) for one in sorted(asked)].count(True) == 3
+        assert archive.queries.referred(asked) == asked - {"c" * 64}
+        assert [archive.queries.refers_to(one) for one in sorted(asked)].count(True) == 3
 
 
 # Pages

@@ -424,7 +424,7 @@ def test_older_archives_come_along(root: Path, version: int) -> None:
                 (12, 1, 0, 'c', '', 1, 35, 'pending', 1, 1);
         """)
     with open_archive(root, command="test") as archive:
-        assert archive.ledger.self_check() is None  # type: ignore[func-returns-value]
+        assert archive.queries.self_check() is None  # type: ignore[func-returns-value]
         header = archive.threads.ticket(1)
         assert header is not None
         assert (header.subject, header.status, header.queue_name) == ("S", "open", "Department 3")
@@ -439,4 +439,4 @@ def test_older_archives_come_along(root: Path, version: int) -> None:
             -1: [12],
         }
         assert archive.threads.unread() == [(1, 9)]
-        assert len(list(archive.ledger.rows())) == 3
+        assert len(list(archive.queries.rows())) == 3

@@ -81,14 +81,14 @@ def _one(home: Path, rows: int, rounds: int) -> dict[str, Any]:
 
 
 def _questions(archive: Archive, rows: int) -> dict[str, float]:
-    ledger, tickets = archive.ledger, -(-rows // make_archive.PER_TICKET)
+    queries, tickets = archive.queries, -(-rows // make_archive.PER_TICKET)
     middle = tickets // 2
     return {
-        "what is left ms": _ms(lambda: ledger.leftovers(2, limit=GROUP)),
-        "counts by state ms": _ms(ledger.counts),
+        "what is left ms": _ms(lambda: queries.leftovers(2, limit=GROUP)),
+        "counts by state ms": _ms(queries.counts),
         "threads missing ms": _ms(archive.threads.count_unread),
         "look-up ms": _ms(
-            lambda: (ledger.ticket_id_for(str(middle)), ledger.attachment(rows // 2))
+            lambda: (queries.ticket_id_for(str(middle)), queries.attachment(rows // 2))
         ),
         "token ms": _ms(lambda: archive.access.secret_hash(1)),
     }

@@ -81,7 +81,7 @@ def make(root: Path, size: Size, *, blobs: bool = False) -> None:
             _fill(db, rows)
             db.execute("COMMIT")
         archive.ledger.finish_run(run.id, exit_code=3, summary={})
-        for sha256, _ in archive.ledger.expected_blobs(limit=0 if blobs else 1):
+        for sha256, _ in archive.queries.expected_blobs(limit=0 if blobs else 1):
             file = archive.blobs.path(sha256)
             file.parent.mkdir(parents=True)
             file.touch()

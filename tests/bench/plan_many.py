@@ -96,7 +96,7 @@ def main() -> None:
         listed = time.monotonic()
         run = dry.result.run_id
         survey = model.survey(archive, run, lambda _: "allow", max_download=1, leftovers=True)
-        archive.ledger.equals(run, leftovers=True)
+        archive.queries.equals(run, leftovers=True)
     told = {
         "requests": dry.asked.total(),
         **dry.asked,

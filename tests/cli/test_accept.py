@@ -34,7 +34,7 @@ def lossy(home: Path) -> Path:
 def accepted(home: Path) -> dict[int, str]:
     """Give who accepted what, and why, by attachment."""
     with open_archive(home / "archive", command="test") as archive:
-        rows = archive.ledger.among(list(archive.proof.accepted_ids()))
+        rows = archive.queries.among(list(archive.queries.accepted_ids()))
     return {key: str(row.accepted) for key, row in rows.items()}
 
 

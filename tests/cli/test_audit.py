@@ -43,7 +43,7 @@ class Sandbox:
     def row(self) -> Row:
         """Give the row of the attachment with the odd name."""
         with open_archive(self.archive, command="test") as archive:
-            row = archive.ledger.attachment(self.attachment)
+            row = archive.queries.attachment(self.attachment)
         assert row is not None
         return row
 
@@ -136,7 +136,7 @@ def test_a_source_that_is_away_is_exit_4(cli: Cli, sandbox: Sandbox) -> None:
 def checks(sandbox: Sandbox) -> list[Check]:
     """Give what the archive knows of its audits, the latest first."""
     with open_beside(sandbox.archive) as archive:
-        return archive.proof.checks("audit")
+        return archive.queries.checks("audit")
 
 
 def test_every_audit_is_written_down_once(cli: Cli, sandbox: Sandbox) -> None:

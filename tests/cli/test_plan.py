@@ -106,7 +106,7 @@ def test_a_run_tells_what_drifted_since_its_plan(cli: Cli, serve: Serve, tmp_pat
     assert f"vanished: attachment {gone} of ticket" in ran.out
     assert "\x1b" not in ran.out
     with open_beside(tmp_path / "archive") as archive:
-        summary = archive.ledger.runs(1)[0].summary
+        summary = archive.queries.runs(1)[0].summary
     assert summary is not None
     drift = summary["drift"]
     assert isinstance(drift, dict)
@@ -126,7 +126,7 @@ def test_a_run_tells_where_moved_attachments_were(cli: Cli, serve: Serve, tmp_pa
     assert f"attachment {listed[0].id} of ticket {into}" in ran.out
     assert f"(was: ticket {old})" in ran.out
     with open_beside(tmp_path / "archive") as archive:
-        summary = archive.ledger.runs(1)[0].summary
+        summary = archive.queries.runs(1)[0].summary
     assert summary is not None
     changed = cast("dict[str, Any]", summary["drift"])["changed"]
     assert {(one["ticket"], one["was"]["ticket"]) for one in changed["first"]} == {(into, old)}

@@ -70,7 +70,7 @@ def test_a_broken_csv_closes_the_archive(cli: Cli, home: Path) -> None:
     assert code == 2
     assert "line 2" in err
     with open_beside(home / "archive") as archive:
-        assert archive.ledger.ticket_count() == 1
+        assert archive.queries.ticket_count() == 1
 
 
 @pytest.mark.parametrize("department", ["x", "-1", "99999999999999999999"])

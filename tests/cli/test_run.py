@@ -118,8 +118,8 @@ def test_a_narrowed_run_fetches_its_part_only(cli: Cli, serve: Serve, tmp_path: 
     assert re.search(said, narrowed.out)
     assert "Complete" not in narrowed.out
     with open_beside(tmp_path / "archive") as archive:
-        assert {group.title for group in archive.ledger.by_department()} == {"Support"}
-        some = archive.ledger.ticket_count()
+        assert {group.title for group in archive.figures.by_department()} == {"Support"}
+        some = archive.queries.ticket_count()
     unknown = cli("run", "--department", "Nowhere")
     assert unknown.code == 2
     assert "Support" in unknown.err
@@ -127,7 +127,7 @@ def test_a_narrowed_run_fetches_its_part_only(cli: Cli, serve: Serve, tmp_path: 
     assert "1 of 1 tickets listed" in first.err
     assert "left" not in first.err
     with open_beside(tmp_path / "archive") as archive:
-        assert archive.ledger.ticket_count() in (some, some + 1)
+        assert archive.queries.ticket_count() in (some, some + 1)
 
 
 @pytest.mark.parametrize("since", ["2026-02-31", "soon", "-3d"])
@@ -145,11 +145,11 @@ def test_trash_only_when_asked(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     trashed = server.helpdesk.trash_truth
     cli("run")
     with open_beside(tmp_path / "archive") as archive:
-        assert not any(archive.ledger.attachment(one) for one in trashed)
+        assert not any(archive.queries.attachment(one) for one in trashed)
     assert cli("run", "--include-trash").code == 0
     with open_beside(tmp_path / "archive") as archive:
         assert trashed
-        assert all(archive.ledger.attachment(one) for one in trashed)
+        assert all(archive.queries.attachment(one) for one in trashed)
 
 
 def test_recheck_asks_again_for_what_was_missing(cli: Cli, serve: Serve) -> None:

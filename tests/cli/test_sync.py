@@ -35,7 +35,7 @@ class Place:
 
     def state(self, attachment: int) -> str | None:
         with open_beside(self.archive) as archive:
-            row = archive.ledger.attachment(attachment)
+            row = archive.queries.attachment(attachment)
             return None if row is None else row.state.value
 
     def lists(self) -> int:

@@ -113,7 +113,7 @@ def test_a_dozen_kills_end_as_an_undisturbed_run(rig: Callable[..., Rig]) -> Non
     code, text = one.finish("run")
     assert code == 3, text
     with open_beside(one.root / "archive") as archive:
-        rows = {row.id: row for row in archive.ledger.rows()}
+        rows = {row.id: row for row in archive.queries.rows()}
         posts = {post.id: post for post in archive.threads.query(ResponseFilter(), limit=10_000)}
     desk, truth = one.helpdesk, one.helpdesk.truth
     assert rows.keys() == truth.keys()
@@ -157,7 +157,7 @@ def test_an_interrupted_run_saves_and_goes_on(
     assert process.returncode == 130, text.decode()
     assert b"progress is saved" in text
     with open_beside(one.root / "archive") as archive:
-        stored = archive.ledger.counts()[State.STORED].n
+        stored = archive.queries.counts()[State.STORED].n
     assert 0 < stored < len(one.helpdesk.truth)
     code, again = one.finish("run")
     assert code == 0, again
@@ -177,7 +177,7 @@ def test_a_large_attachment_fits_into_little_memory(rig: Callable[..., Rig]) -> 
     assert process.returncode == 0, text.decode()
     assert 0 < peak < 100 * 1000
     with open_beside(one.root / "archive") as archive:
-        rows = {row.id: row.sha256 for row in archive.ledger.rows()}
+        rows = {row.id: row.sha256 for row in archive.queries.rows()}
     assert rows == {key: true.sha256 for key, true in one.helpdesk.truth.items()}
 
 

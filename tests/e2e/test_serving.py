@@ -110,7 +110,7 @@ def test_run_fills_what_is_being_served(tmp_path: Path) -> None:
             working = True
             while working:
                 working = run.poll() is None
-                for row in archive.ledger.rows(states=[State.STORED]):
+                for row in archive.queries.rows(states=[State.STORED]):
                     if row.id in got:
                         continue
                     ask = {"ticket_number": row.ticket_number, "response_attachment_id": row.id}

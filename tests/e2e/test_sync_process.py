@@ -74,8 +74,8 @@ def test_a_stop_between_two_rounds_ends_with_0(
     with open_archive(staying.archive, command="verify"):
         assert staying.stop(number) == 0, staying.said.read_text()
     with open_beside(staying.archive) as archive:
-        assert {row.state.value for row in archive.ledger.rows()} == {"stored"}
-        assert [run.exit_code for run in archive.ledger.runs()] == [0]
+        assert {row.state.value for row in archive.queries.rows()} == {"stored"}
+        assert [run.exit_code for run in archive.queries.runs()] == [0]
 
 
 def test_a_stop_inside_a_round_saves_and_ends_with_130(made: list[Staying], tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_stop_inside_a_round_saves_and_ends_with_130(made: list[Staying], tmp_
     assert staying.stop(signal.SIGTERM) == 130
     assert "progress is saved" in staying.said.read_text()
     with open_beside(staying.archive) as archive:
-        assert archive.ledger.mark("success") is None
-        assert [run.exit_code for run in archive.ledger.runs()] == [130]
+        assert archive.queries.mark("success") is None
+        assert [run.exit_code for run in archive.queries.runs()] == [130]
 
 
 def test_rounds_follow_each_other(made: list[Staying], tmp_path: Path) -> None:
@@ -101,6 +101,6 @@ def test_rounds_follow_each_other(made: list[Staying], tmp_path: Path) -> None:
     new = staying.desk.add_attachment(newest.id, "late.txt", b"late")
     staying.wait_for("1 attachments stored")
     with open_beside(staying.archive) as archive:
-        row = archive.ledger.attachment(new)
+        row = archive.queries.attachment(new)
     assert row is not None
     assert row.state == "stored"

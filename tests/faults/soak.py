@@ -216,8 +216,8 @@ class Soak:
         if not (self.folder / "archive/checkpoint.db").exists():
             return
         with open_beside(self.folder / "archive") as archive:
-            rows = list(archive.ledger.rows())
-            archive.ledger.self_check()
+            rows = list(archive.queries.rows())
+            archive.queries.self_check()
         now = set()
         for row in rows:
             if row.sha256 is not None:

@@ -339,7 +339,7 @@ def test_a_pipe_for_a_lock_hangs_nobody(pulled: tuple[Rig, int, int]) -> None:
 def checks(rig: Rig, kind: str = "verify") -> list[Check]:
     """Give what the archive knows of its checks, the latest first."""
     with open_beside(rig.archive) as archive:
-        return archive.proof.checks(kind)
+        return archive.queries.checks(kind)
 
 
 def test_every_verify_is_written_down_once(pulled: tuple[Rig, int, int], inline: Inline) -> None:

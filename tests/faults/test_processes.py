@@ -47,8 +47,8 @@ def test_a_large_log_of_a_killed_run_is_read(rig: MakeRig, inline: Inline) -> No
     assert facts["states"]["pending"]["n"] == 40 * 200
     assert facts["held_by"] is None
     with open_beside(one.archive) as archive:
-        assert archive.ledger.attachment(999) is None, "an uncommitted row came back"
-        archive.ledger.self_check()
+        assert archive.queries.attachment(999) is None, "an uncommitted row came back"
+        archive.queries.self_check()
     ended = inline(3, "run", "--limit-tickets", "1", "--accept-deletions")
     assert "Resuming run" in ended.err
     assert stored(one) == mine

@@ -40,7 +40,7 @@ def look(source: Desk, root: Path, **options: object) -> tuple[Dry, list[Row]]:
     asked = RunOptions("https://help.example.com", "plan", concurrency=4)
     with open_dry(root / "archive") as archive:
         dry = asyncio.run(dry_run(source, archive, asked, **options))  # type: ignore[arg-type]
-        return dry, list(archive.ledger.listed_in(dry.result.run_id))
+        return dry, list(archive.queries.listed_in(dry.result.run_id))
 
 
 def test_interrupted_again_and_again_it_comes_to_the_same(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_whatever_is_answered_nothing_untrue_comes_of_it(lies: list[Lie], runs: 
         for _ in range(runs):
             result = here.pull(between=between, posts=True)
             assert result.exit_code in (0, 3, 4, 8), result.ended_by
-            rows = {row.id: row for row in here.archive.ledger.rows()}
+            rows = {row.id: row for row in here.archive.queries.rows()}
             for row in rows.values():
                 if row.sha256 is not None:
                     assert row.sha256 == truth.get(row.id), f"{row.id} has foreign bytes: {lies}"

@@ -116,7 +116,7 @@ class Source(RuleBasedStateMachine):
         code = pull(self.desk, self.archive, **ACCEPT).exit_code
         self.look(code)
         if code == 0:
-            rows = {row.id: row for row in self.archive.ledger.rows()}
+            rows = {row.id: row for row in self.archive.queries.rows()}
             for key, file in self.desk.files.items():
                 ticket = self.desk.tickets.get(file.ticket_id)
                 if ticket is None or ticket.department_id == 0:
@@ -129,7 +129,7 @@ class Source(RuleBasedStateMachine):
     def look(self, code: int) -> None:
         """Remember what is held; what ever was is held for good."""
         assert code in (0, 3), code
-        now = {row.sha256 for row in self.archive.ledger.rows() if row.sha256}
+        now = {row.sha256 for row in self.archive.queries.rows() if row.sha256}
         assert self.held <= now, "bytes that were held are gone"
         self.held = now
 
@@ -140,12 +140,12 @@ class Source(RuleBasedStateMachine):
 
     @invariant()
     def each_row_has_its_blob(self) -> None:
-        for row in self.archive.ledger.rows():
+        for row in self.archive.queries.rows():
             assert (row.sha256 is not None) is (row.state in ("stored", "deleted"))
             if row.sha256 is not None:
                 assert self.archive.blobs.check(row.sha256, row.size or 0) is Verdict.OK
             assert row.id < FIRST_COPY or row.state == "deleted"
-        self.archive.ledger.self_check()
+        self.archive.queries.self_check()
 
     def teardown(self) -> None:
         self.archive.close()

@@ -36,7 +36,7 @@ class Pull(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.archive = open_archive(Path(self.folder.name), command="test")
-        self.ledger = self.archive.ledger
+        self.ledger, self.queries = self.archive.ledger, self.archive.queries
         self.state: dict[int, State] = {}
         self.sha256: dict[int, str] = {}
         self.copies: dict[int, set[str]] = {}
@@ -128,7 +128,7 @@ class Pull(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_says_what_happened(self) -> None:
-        rows = {row.id: row for row in self.ledger.rows() if row.id < FIRST_COPY}
+        rows = {row.id: row for row in self.queries.rows() if row.id < FIRST_COPY}
         assert {i: row.state for i, row in rows.items()} == self.state
         assert {i: row.ticket_id for i, row in rows.items()} == self.ticket
         assert {i: row.sha256 for i, row in rows.items() if row.sha256} == self.sha256
@@ -136,20 +136,20 @@ class Pull(RuleBasedStateMachine):
     @invariant()
     def the_counts_add_up(self) -> None:
         real = {state: Count() for state in State}
-        for row in self.ledger.rows():
+        for row in self.queries.rows():
             size = row.declared_size if row.size is None else row.size
             old = real[row.state]
             real[row.state] = Count(old.n + 1, old.bytes + size)
-        assert self.ledger.counts() == real
-        copies = sum(row.id > FIRST_COPY for row in self.ledger.rows())
+        assert self.queries.counts() == real
+        copies = sum(row.id > FIRST_COPY for row in self.queries.rows())
         assert sum(count.n for count in real.values()) == len(self.state) + copies
 
     @invariant()
     def every_blob_is_there_and_referred_to(self) -> None:
-        expected = dict(self.ledger.expected_blobs())
+        expected = dict(self.queries.expected_blobs())
         kept = {sha256 for copies in self.copies.values() for sha256 in copies}
         assert set(expected) == set(self.sha256.values()) | kept
-        assert {row.sha256 for row in self.ledger.rows() if row.id > FIRST_COPY} == kept
+        assert {row.sha256 for row in self.queries.rows() if row.id > FIRST_COPY} == kept
         for sha256, size in expected.items():
             assert self.archive.blobs.check(sha256, size) is Verdict.OK
 
@@ -158,9 +158,9 @@ class Pull(RuleBasedStateMachine):
         unseen = {i for i, run in self.seen.items() if run != self.run}
         left = {i for i in unseen if self.state[i] in UNFINISHED}
         held = {i for i in unseen if self.state[i] is State.STORED}
-        assert {work.id for work in self.ledger.leftovers(self.run)} == left
-        assert {work.id for work in self.ledger.unseen(self.run)} == held
-        assert self.ledger.count_unseen(self.run)[0] == len(held)
+        assert {work.id for work in self.queries.leftovers(self.run)} == left
+        assert {work.id for work in self.queries.unseen(self.run)} == held
+        assert self.queries.count_unseen(self.run)[0] == len(held)
 
     def teardown(self) -> None:
         self.archive.close()

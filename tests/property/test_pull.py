@@ -163,8 +163,8 @@ class Migration(RuleBasedStateMachine):
         """
         assert self.run_once(recheck=True).exit_code in {0, 3}
         with open_beside(self.path) as archive:
-            rows = {row.id: row for row in archive.ledger.rows()}
-            assert archive.ledger.counts()[State.PENDING].n == 0
+            rows = {row.id: row for row in archive.queries.rows()}
+            assert archive.queries.counts()[State.PENDING].n == 0
         for number, file in self.desk.files.items():
             if not self.desk.tickets[file.ticket_id].department_id:
                 continue
@@ -186,12 +186,12 @@ class Migration(RuleBasedStateMachine):
         """Run twice: the second asks again for what failed, and for nothing else."""
         self.whole_run()
         with open_beside(self.path) as archive:
-            before = {row.id: row for row in archive.ledger.rows()}
+            before = {row.id: row for row in archive.queries.rows()}
         failed = {number for number, row in before.items() if row.state is State.FAILED}
         self.run_once()
         assert {int(call.split()[1]) for call in self.desk.asked("fetch")} <= failed
         with open_beside(self.path) as archive:
-            after = {row.id: row for row in archive.ledger.rows() if row.id not in failed}
+            after = {row.id: row for row in archive.queries.rows() if row.id not in failed}
         assert after == {number: row for number, row in before.items() if number not in failed}
 
     # What holds at any time
@@ -199,8 +199,8 @@ class Migration(RuleBasedStateMachine):
     @invariant()
     def the_sum_balances(self) -> None:
         with open_beside(self.path) as archive:
-            counts = archive.ledger.counts()
-            rows = list(archive.ledger.rows())
+            counts = archive.queries.counts()
+            rows = list(archive.queries.rows())
         for state, count in counts.items():
             assert count.n == sum(row.state is state for row in rows)
 
@@ -208,11 +208,11 @@ class Migration(RuleBasedStateMachine):
     def nothing_held_is_ever_lost(self) -> None:
         """Rows that say stored have their whole blob, and keep it for good."""
         with open_beside(self.path) as archive:
-            held = {row.id: row.sha256 for row in archive.ledger.rows() if row.sha256}
+            held = {row.id: row.sha256 for row in archive.queries.rows() if row.sha256}
             assert self.held.items() <= held.items()
-            for sha256, size in archive.ledger.expected_blobs():
+            for sha256, size in archive.queries.expected_blobs():
                 assert archive.blobs.check(sha256, size) is Verdict.OK
-            assert {sha for sha, _ in archive.ledger.expected_blobs()} == set(held.values())
+            assert {sha for sha, _ in archive.queries.expected_blobs()} == set(held.values())
         self.held = held
 
     def teardown(self) -> None:

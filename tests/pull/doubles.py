@@ -241,12 +241,12 @@ def pull(
 
 def states(archive: Archive) -> dict[int, str]:
     """Give the state of every attachment, by id."""
-    return {row.id: row.state.value for row in archive.ledger.rows()}
+    return {row.id: row.state.value for row in archive.queries.rows()}
 
 
 def problems(archive: Archive) -> dict[int, str | None]:
     """Give the problem of every attachment, by id."""
-    return {row.id: row.problem for row in archive.ledger.rows()}
+    return {row.id: row.problem for row in archive.queries.rows()}
 
 
 def temporary(archive: Archive) -> list[str]:

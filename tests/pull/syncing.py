@@ -52,7 +52,7 @@ def sync(
 ) -> RunResult:
     """Sync as the command does, by a clock that stands still."""
     asked = RunOptions(source, kind="sync", **{"concurrency": 2, **options})
-    decided = plan(archive.ledger, asked, SyncOptions(margin, every, full), now=now)
+    decided = plan(archive.queries, asked, SyncOptions(margin, every, full), now=now)
     asked = replace(asked, increment=decided.increment)
     desk.calls.clear()
 
@@ -67,7 +67,7 @@ def sync(
 
 
 def mark(archive: Archive, name: str) -> int | None:
-    found = archive.ledger.mark(name)
+    found = archive.queries.mark(name)
     return None if found is None else found.value
 
 

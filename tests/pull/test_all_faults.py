@@ -62,7 +62,7 @@ def outcomes(archive: Archive) -> dict[int, Truth]:
     """Give what the archive knows, in the words of the sandbox."""
     return {
         row.id: Truth(row.state.value, row.problem, row.sha256, row.size)
-        for row in archive.ledger.rows()
+        for row in archive.queries.rows()
     }
 
 
@@ -209,7 +209,7 @@ def test_between_two_runs_people_work(archive: Archive) -> None:
         pull(server, archive)
         first = set(desk.truth)
         by_ticket: dict[int, list[int]] = {}
-        for row in archive.ledger.rows():
+        for row in archive.queries.rows():
             by_ticket.setdefault(row.ticket_id, []).append(row.id)
         merged, survivor, deleted, trashed, *_ = by_ticket
         desk.merge(merged, survivor)
@@ -217,7 +217,7 @@ def test_between_two_runs_people_work(archive: Archive) -> None:
         desk.trash(trashed)
         new = desk.add_attachment(survivor, "late.txt", b"late")
         assert pull(server, archive).exit_code == 0
-    rows = {row.id: row for row in archive.ledger.rows()}
+    rows = {row.id: row for row in archive.queries.rows()}
     assert rows.keys() == first | {new}
     assert all(rows[key].ticket_id == survivor for key in by_ticket[merged])
     gone = {key for key, row in rows.items() if row.state == "deleted"}
@@ -241,7 +241,7 @@ def test_harmed_blobs_come_back_from_the_server(tmp_path: Path) -> None:
     root = tmp_path / "archive"
     with SandboxServer(desk) as server, open_archive(root, command="test") as archive:
         pull(server, archive)
-        row = next(archive.ledger.rows())
+        row = next(archive.queries.rows())
         assert row.sha256 is not None
         archive.blobs.path(row.sha256).unlink()
         desk.merge(row.ticket_id, next(key for key in desk.tickets if key != row.ticket_id))

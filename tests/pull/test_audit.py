@@ -69,11 +69,11 @@ def audited(
     at_once: int = 1,
 ) -> AuditReport:
     """Audit so many of what is stored."""
-    drawn = archive.samples.plan(sample, seed=1)
+    drawn = archive.figures.plan_sample(sample, seed=1)
     report = AuditReport(drawn.population, drawn.size, drawn.worth)
 
     async def main() -> None:
-        rows = archive.samples.draw(drawn)
+        rows = archive.figures.draw_sample(drawn)
         listener = ear or Ear()
         await audit(
             rows, report, desk, archive.blobs, concurrency=at_once, listener=listener, stop=stop
@@ -193,7 +193,7 @@ def test_the_worst_news_decides_the_exit_code(archive: Archive, desk: Moody) -> 
 
 def damage(archive: Archive, attachment: int) -> None:
     """Change the file of a blob behind the archive's back."""
-    row = archive.ledger.attachment(attachment)
+    row = archive.queries.attachment(attachment)
     assert row is not None
     path = archive.blobs.path(str(row.sha256))
     path.chmod(0o600)
@@ -220,7 +220,7 @@ def test_damage_of_ours_is_told_even_where_the_source_has_nothing(
 
 def test_a_file_that_cannot_be_read_does_not_end_the_audit(archive: Archive, desk: Moody) -> None:
     """It counts as damaged, with the reason, and all others are compared as well."""
-    row = archive.ledger.attachment(2)
+    row = archive.queries.attachment(2)
     assert row is not None
     path = archive.blobs.path(str(row.sha256))
     path.unlink()

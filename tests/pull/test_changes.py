@@ -18,7 +18,7 @@ from tests.pull.syncing import Living, sync
 def held(archive: Archive) -> dict[int, bytes]:
     """Give the bytes that the archive holds, by attachment; copies under their own ids."""
     found = {}
-    for row in archive.ledger.rows():
+    for row in archive.queries.rows():
         if row.sha256 is not None:
             with archive.blobs.open(row.sha256) as file:
                 found[row.id] = file.read()
@@ -46,7 +46,7 @@ def test_a_reused_id_is_fetched_again_and_both_are_kept(archive: Archive, way: s
     assert now[8] == b"the new contract"
     assert [data for key, data in now.items() if key > FIRST_COPY] == [old]
     assert problems(archive)[8] == "changed_at_source"
-    row = archive.ledger.attachment(8)
+    row = archive.queries.attachment(8)
     assert row is not None
     assert (row.ticket_id, row.filename) == (2, "new.pdf")
     before = len(desk.asked("fetch"))
@@ -185,7 +185,7 @@ def test_a_stranger_is_no_merge_of_a_ticket_that_was_listed(archive: Archive, li
     """Ticket 2 stays ticket 2, with its file: once is asked again, always is not believed."""
     desk = Confused(3, lies)
     result = pull(desk, archive, posts=True)
-    assert {row.id: row.ticket_id for row in archive.ledger.rows()} == {1: 1, 2: 2, 3: 3}
+    assert {row.id: row.ticket_id for row in archive.queries.rows()} == {1: 1, 2: 2, 3: 3}
     header = archive.threads.ticket(2)
     assert header is not None
     assert header.merged_into is None

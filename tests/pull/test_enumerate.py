@@ -39,7 +39,7 @@ class Working(Desk):
 
 def owners(archive: Archive) -> dict[int, int]:
     """Give the ticket of every attachment."""
-    return {row.id: row.ticket_id for row in archive.ledger.rows()}
+    return {row.id: row.ticket_id for row in archive.queries.rows()}
 
 
 @pytest.mark.parametrize("moment", ["list 3", "fetch 3", "list 1", "page 9+10"])
@@ -52,7 +52,7 @@ def test_a_ticket_merged_during_the_walk_is_found_under_the_survivor(
     assert (result.exit_code, result.tickets) == (0, 11)
     assert states(archive) == dict.fromkeys(range(1, 13), "stored")
     assert owners(archive)[3] == 1
-    assert archive.ledger.ticket_count() == 11, "the old ticket is known to be merged"
+    assert archive.queries.ticket_count() == 11, "the old ticket is known to be merged"
 
 
 def test_two_tickets_merged_into_one_list_it_once(archive: Archive) -> None:

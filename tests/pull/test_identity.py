@@ -32,12 +32,12 @@ class Other(Desk):
 
 def everything(archive: Archive) -> list[tuple[object, ...]]:
     """Give all that a run could change, for a comparison."""
-    rows = [(row.id, row.sha256, row.state, row.ticket_id) for row in archive.ledger.rows()]
-    return [*rows, *[(run.id, run.source) for run in archive.ledger.runs(99)]]
+    rows = [(row.id, row.sha256, row.state, row.ticket_id) for row in archive.queries.rows()]
+    return [*rows, *[(run.id, run.source) for run in archive.queries.runs(99)]]
 
 
 def address(archive: Archive) -> str | None:
-    found = archive.proof.helpdesk()
+    found = archive.queries.helpdesk()
     return found.address if found else None
 
 
@@ -87,12 +87,12 @@ def test_the_known_address_that_answers_as_another_helpdesk_stops_the_run(
 ) -> None:
     """Exit 8, the suspicion named, and no row, no ticket and no department touched."""
     pull(Desk(3), archive)
-    rows = list(archive.ledger.rows())
+    rows = list(archive.queries.rows())
     result = pull(Other(3), archive)
     assert isinstance(result.ended_by, SafetyLimit)
     assert result.exit_code == 8
     assert "another helpdesk" in str(result.ended_by)
-    assert list(archive.ledger.rows()) == rows
+    assert list(archive.queries.rows()) == rows
 
 
 def test_a_fresh_helpdesk_without_our_tickets_stops_the_run(archive: Archive) -> None:
@@ -219,16 +219,16 @@ def test_addresses_are_compared_as_written_by_people(one: str, other: str, same:
 def test_commands_that_only_compare_are_refused_alike(archive: Archive) -> None:
     """Audit and repair compare the same witnesses as a run."""
     pull(Desk(3), archive, source_name=OLD)
-    asyncio.run(see_helpdesk(Desk(3), archive.proof, OLD))
+    asyncio.run(see_helpdesk(Desk(3), archive, OLD))
     with pytest.raises(SafetyLimit):
-        asyncio.run(see_helpdesk(Other(3), archive.proof, OLD))
+        asyncio.run(see_helpdesk(Other(3), archive, OLD))
 
 
 def test_accepted_changes_take_in_the_new_and_keep_the_old(archive: Archive) -> None:
     """Who insists gets both: the new files under their ids, the old bytes as deleted copies."""
     pull(Desk(3), archive)
-    old = {row.sha256 for row in archive.ledger.rows()}
+    old = {row.sha256 for row in archive.queries.rows()}
     assert pull(Other(3), archive, changes=ChangeLimit(accept=True)).exit_code == 0
-    rows = list(archive.ledger.rows())
+    rows = list(archive.queries.rows())
     assert {row.sha256 for row in rows if row.state == "deleted"} == old
     assert {row.problem for row in rows if row.state == "stored"} == {"changed_at_source"}

@@ -172,7 +172,7 @@ class World:
 
     def whole(self) -> bool:
         """Tell whether every attachment is stored with the right bytes."""
-        rows = {row.id: (row.state.value, row.sha256) for row in self.archive.ledger.rows()}
+        rows = {row.id: (row.state.value, row.sha256) for row in self.archive.queries.rows()}
         return rows == {key: (one.state, one.sha256) for key, one in self.desk.truth.items()}
 
     def notices(self) -> list[str]:
@@ -337,7 +337,7 @@ def test_tries_are_capped_per_run_and_not_for_ever(
         for runs in (1, 2):
             assert world.pull().exit_code == 3
             assert world.line.fetches() == dict.fromkeys(world.desk.truth, tries)
-            rows = list(archive.ledger.rows())
+            rows = list(archive.queries.rows())
             assert {row.problem for row in rows} == {problem}
             assert {row.attempts for row in rows} == {runs * tries}
         world.wrong = lambda _path: None

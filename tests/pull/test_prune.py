@@ -56,7 +56,7 @@ def pruned(
 
 def whole(archive: Archive) -> bool:
     """Tell whether every blob that a row refers to is there."""
-    expected = list(archive.ledger.expected_blobs())
+    expected = list(archive.queries.expected_blobs())
     return all(archive.blobs.check(*one) is Verdict.OK for one in expected) and len(expected) == 3
 
 
@@ -111,7 +111,7 @@ def test_a_linked_directory_is_not_entered(archive: Archive, desk: Desk, tmp_pat
 
 def test_a_row_that_came_meanwhile_saves_its_blob(archive: Archive, desk: Desk) -> None:
     """Each blob is looked up again at the moment of its removal."""
-    row = archive.ledger.attachment(2)
+    row = archive.queries.attachment(2)
     assert row is not None
     assert row.sha256 is not None
     name = str(archive.blobs.path(row.sha256).relative_to(archive.path))
@@ -124,7 +124,7 @@ def test_a_row_that_came_meanwhile_saves_its_blob(archive: Archive, desk: Desk) 
 def test_a_damaged_archive_is_not_pruned(archive: Archive, desk: Desk) -> None:
     """What nobody refers to may be all that is left of a file."""
     temporary = plant(archive, TEMPORARY)
-    ((sha256, _),) = archive.ledger.expected_blobs(limit=1)
+    ((sha256, _),) = archive.queries.expected_blobs(limit=1)
     archive.blobs.path(sha256).unlink()
     report = pruned(archive)
     assert "damaged or lost" in report.kept[TEMPORARY]
@@ -214,11 +214,11 @@ def test_a_damaged_checkpoint_removes_nothing(archive: Archive, desk: Desk) -> N
 
 def test_what_an_attachment_names_is_no_orphan(archive: Archive, desk: Desk) -> None:
     """Also where its row of blobs is lost: then the checkpoint is damaged, and nothing goes."""
-    ((sha256, _),) = archive.ledger.expected_blobs(limit=1)
+    ((sha256, _),) = archive.queries.expected_blobs(limit=1)
     with closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
         conn.execute("DELETE FROM blobs WHERE sha256 = ?", (sha256,))
         conn.commit()
-    assert archive.ledger.refers_to(sha256)
+    assert archive.queries.refers_to(sha256)
     with pytest.raises(ArchiveDamaged):
         pruned(archive)
     assert archive.blobs.path(sha256).exists()

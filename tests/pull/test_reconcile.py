@@ -26,7 +26,7 @@ def test_a_deleted_attachment_is_marked_and_kept(archive: Archive) -> None:
     del desk.files[2]
     result = pull(desk, archive)
     assert (result.exit_code, result.deleted) == (0, 1)
-    row = archive.ledger.attachment(2)
+    row = archive.queries.attachment(2)
     assert row is not None
     assert (row.state, row.detail) == ("deleted", "the source deleted it: Attachment not Found")
     assert row.sha256 is not None

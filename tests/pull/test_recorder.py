@@ -107,7 +107,7 @@ def test_an_operation_that_fails_fails_alone(archive: Archive) -> None:
     results = together(ledger, [fine(1), broken, fine(3)])
     assert isinstance(results[1], ValueError)
     assert [results[0], results[2]] == [None, None]
-    assert [ledger.department_of(number) for number in (1, 2, 3)] == [1, None, 1]
+    assert [archive.queries.department_of(number) for number in (1, 2, 3)] == [1, None, 1]
 
 
 def test_an_exception_may_be_a_result() -> None:
@@ -154,7 +154,7 @@ def test_a_caller_that_is_cancelled_undoes_nothing(archive: Archive) -> None:
             assert caller.cancelled()
 
     asyncio.run(main())
-    assert archive.ledger.department_of(1) == 1
+    assert archive.queries.department_of(1) == 1
 
 
 def test_leaving_waits_for_all_that_was_handed_over(archive: Archive) -> None:
@@ -171,7 +171,7 @@ def test_leaving_waits_for_all_that_was_handed_over(archive: Archive) -> None:
         return tasks
 
     asyncio.run(main())
-    assert ledger.ticket_count() == 300
+    assert archive.queries.ticket_count() == 300
     assert not [one for one in threading.enumerate() if one.name.startswith("checkpoint")]
 
 

@@ -45,7 +45,7 @@ def test_a_run_stores_everything(archive: Archive) -> None:
     assert (result.exit_code, result.tickets, result.proven) == (0, 5, True)
     assert states(archive) == dict.fromkeys(range(1, 16), "stored")
     assert result.counts[State.STORED].n == 15
-    for row in archive.ledger.rows():
+    for row in archive.queries.rows():
         assert row.sha256 is not None
         with archive.blobs.open(row.sha256) as file:
             assert file.read() == desk.files[row.id].data
@@ -79,7 +79,7 @@ def test_the_ledger_keeps_what_a_run_was_asked_and_came_to(archive: Archive) -> 
     """Kind, address, scope, exit code and summary are on record."""
     scope = Scope(departments=frozenset({"Support"}), since=5, limit_tickets=2)
     pull(Desk(3), archive, kind="rehearsal", scope=scope)
-    (info,) = archive.ledger.runs()
+    (info,) = archive.queries.runs()
     assert (info.kind, info.source) == ("rehearsal", "https://help.example.com")
     assert info.scope == {
         "departments": ["Support"],
@@ -184,7 +184,7 @@ def test_a_ticket_that_cannot_be_listed_is_told(archive: Archive) -> None:
     assert (result.exit_code, result.unlisted, result.proven) == (3, {2: "HTTP 500"}, False)
     assert states(archive)[2] == "stored"
     assert "not judged" in ear.of(Notice)[-1].text
-    assert (archive.ledger.runs(1)[0].summary or {})["unlisted"] == {"2": "HTTP 500"}
+    assert (archive.queries.runs(1)[0].summary or {})["unlisted"] == {"2": "HTTP 500"}
 
 
 def test_a_list_that_fails_once_is_asked_again(archive: Archive) -> None:
@@ -281,7 +281,7 @@ def test_a_server_that_is_not_there_ends_the_run_at_once(archive: Archive, calls
     assert result.exit_code == 4
     assert isinstance(result.ended_by, SourceUnreachable)
     assert len(desk.calls) == max(calls + 1, 2)
-    assert archive.ledger.runs(1)[0].exit_code == 4
+    assert archive.queries.runs(1)[0].exit_code == 4
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -362,7 +362,7 @@ def test_a_full_disk_ends_the_run(archive: Archive, monkeypatch: pytest.MonkeyPa
     assert sorted(states(archive).values()).count("stored") <= 3
     assert set(states(archive).values()) <= {"pending", "stored"}
     assert temporary(archive) == []
-    assert archive.ledger.runs(1)[0].exit_code == 7
+    assert archive.queries.runs(1)[0].exit_code == 7
 
 
 @pytest.mark.parametrize("also_at_the_end", [False, True])
@@ -381,7 +381,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(
     result = pull(Desk(5), archive, ear=ear)
     assert (result.exit_code, str(result.ended_by)) == (7, "disk full")
     assert ear.of(RunFinished)[0].exit_code == 7
-    assert (archive.ledger.unfinished_run() is not None) is also_at_the_end
+    assert (archive.queries.unfinished_run() is not None) is also_at_the_end
 
 
 def test_an_end_that_cannot_be_recorded_is_told(
@@ -404,7 +404,7 @@ def test_a_bug_surfaces_as_itself(archive: Archive) -> None:
 
     with pytest.raises(ZeroDivisionError):
         pull(Desk(5), archive, fetch=buggy)
-    assert archive.ledger.unfinished_run() is not None
+    assert archive.queries.unfinished_run() is not None
 
 
 def test_a_bug_is_more_telling_than_the_error_beside_it(archive: Archive) -> None:
@@ -440,7 +440,7 @@ def test_a_polite_stop_lets_what_is_in_flight_finish(archive: Archive) -> None:
     stored = [number for number, state in states(archive).items() if state == "stored"]
     assert len(stored) == entered == len(ear.of(AttachmentSettled))
     assert entered <= 3
-    assert archive.ledger.runs(1)[0].exit_code == 130
+    assert archive.queries.runs(1)[0].exit_code == 130
     desk.calls.clear()
     assert pull(desk, archive).exit_code == 0
     assert len(desk.asked("fetch")) == 30 - len(stored)
@@ -570,7 +570,7 @@ def test_what_we_hold_stays_held(archive: Archive) -> None:
 
 def told(archive: Archive) -> dict[str, object]:
     """Give what the latest run has written down of how far it is."""
-    found = archive.proof.progress(archive.ledger.runs(1)[0].id)
+    found = archive.queries.progress(archive.queries.runs(1)[0].id)
     return dict(found[1]) if found else {}
 
 
@@ -637,7 +637,7 @@ def test_a_run_counts_what_it_looks_at_and_what_there_is(
     desk.open(5, department=2)
     pull(desk, archive, ear=ear, scope=scope)
     assert ear.of(TicketsCounted) == [TicketsCounted(walked)]
-    (info,) = archive.ledger.runs()
+    (info,) = archive.queries.runs()
     assert info.summary is not None
     assert info.summary["helpdesk_tickets"] == everything
 

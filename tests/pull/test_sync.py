@@ -141,7 +141,7 @@ def test_a_whole_pass_is_due(archive: Archive, how: dict[str, Any], why: str) ->
     assert listed(desk) == 1, "not due yet"
     asked = RunOptions(how.get("source", SOURCE), scope=how.get("scope", Scope()))
     options = SyncOptions(0, how.get("every", 7 * DAY), how.get("full", False))
-    decided = plan(archive.ledger, asked, options, now=how.get("now", NOW))
+    decided = plan(archive.queries, asked, options, now=how.get("now", NOW))
     assert decided == (None, why)
     sync(desk, archive, **how)
     assert listed(desk) == 9
@@ -163,12 +163,12 @@ def test_silent_arrivals_merges_trash_and_deletions_are_found_by_a_whole_pass(
     assert set(states(archive).values()) == {"stored"}
     result = sync(desk, archive, full=True)
     assert (result.exit_code, result.deleted) == (0, 2)
-    rows = {row.id: row for row in archive.ledger.rows()}
+    rows = {row.id: row for row in archive.queries.rows()}
     assert rows[silent].state == "stored"
     assert (rows[4].ticket_id, rows[4].state) == (5, "stored")
     assert (rows[6].department_id, rows[6].state) == (0, "stored")
     assert {key for key, row in rows.items() if row.state == "deleted"} == {7, 8}
-    assert archive.ledger.ticket_count() == 8, "the merged one is known to be merged"
+    assert archive.queries.ticket_count() == 8, "the merged one is known to be merged"
 
 
 # How far it has come
@@ -257,7 +257,7 @@ def test_an_owed_ticket_is_followed_to_where_it_is(archive: Archive, became: str
         desk.broken.add("ticket 3")
     result = sync(desk, archive)
     assert list(result.unlisted) == ([3] if became == "silent" else [])
-    found = {row.id: row.ticket_id for row in archive.ledger.rows()}
+    found = {row.id: row.ticket_id for row in archive.queries.rows()}
     assert found.get(3) == (4 if became == "merged" else None)
 
 
@@ -319,7 +319,7 @@ def test_rows_that_nobody_can_read_are_told_until_a_whole_pass_reads_them(
     desk.poison = frozenset()
     later = int(NOW + GAPS_WAIT)
     asked = RunOptions(SOURCE)
-    assert plan(archive.ledger, asked, SyncOptions(), now=later).why == "the last one left gaps"
+    assert plan(archive.queries, asked, SyncOptions(), now=later).why == "the last one left gaps"
     assert sync(desk, archive, now=later).exit_code == 0
     assert marks(archive) == (1040, later, later)
 
@@ -444,8 +444,8 @@ def test_our_clock_set_back_behind_the_last_sync_costs_a_whole_pass(archive: Arc
     desk.touch(2, NOW + 500)
     sync(desk, archive, now=NOW + 600)
     asked = RunOptions(SOURCE)
-    assert plan(archive.ledger, asked, SyncOptions(), now=NOW + 500).increment is not None
-    decided = plan(archive.ledger, asked, SyncOptions(), now=NOW + 499)
+    assert plan(archive.queries, asked, SyncOptions(), now=NOW + 500).increment is not None
+    decided = plan(archive.queries, asked, SyncOptions(), now=NOW + 499)
     assert decided == (None, "our clock was set back")
 
 
@@ -590,7 +590,7 @@ def test_a_run_says_in_its_record_what_it_looked_at(archive: Archive) -> None:
     desk = Living(3)
     sync(desk, archive)
     sync(desk, archive, margin=3)
-    increment, whole = archive.ledger.runs(2)
+    increment, whole = archive.queries.runs(2)
     assert increment.kind == "sync"
     assert increment.scope["active_since"] == 1000
     assert "active_since" not in whole.scope
@@ -601,9 +601,9 @@ def test_an_odd_record_of_a_run_owes_nothing(archive: Archive) -> None:
     desk = Living(3)
     sync(desk, archive)
     with archive.ledger.atomic():
-        last = archive.ledger.runs(1)[0]
+        last = archive.queries.runs(1)[0]
         archive.ledger.finish_run(last.id, exit_code=0, summary={"unlisted": 3})
-    decided = plan(archive.ledger, RunOptions(SOURCE), SyncOptions(margin=3), now=NOW)
+    decided = plan(archive.queries, RunOptions(SOURCE), SyncOptions(margin=3), now=NOW)
     assert decided.increment == Increment(1000)
 
 

@@ -47,7 +47,7 @@ def sync(server: SandboxServer, archive: Archive, *, full: bool = False) -> RunR
         deletions=DeletionLimit(accept=True),
     )
     options = SyncOptions(margin=10, full=full)
-    asked = replace(asked, increment=plan(archive.ledger, asked, options, now=NOW).increment)
+    asked = replace(asked, increment=plan(archive.queries, asked, options, now=NOW).increment)
 
     async def main() -> RunResult:
         with ThreadPoolExecutor(2) as pool:
@@ -72,7 +72,7 @@ def reply(desk: Helpdesk, ticket: int, data: bytes) -> int:
 
 def rows(archive: Archive) -> Rows:
     """Give what counts of every attachment: its ticket, its state, its bytes."""
-    return {row.id: (row.ticket_id, row.state.value, row.sha256) for row in archive.ledger.rows()}
+    return {row.id: (row.ticket_id, row.state.value, row.sha256) for row in archive.queries.rows()}
 
 
 def assert_as_fresh(server: SandboxServer, archive: Archive, root: Path) -> None:
@@ -83,7 +83,7 @@ def assert_as_fresh(server: SandboxServer, archive: Archive, root: Path) -> None
     found = rows(archive)
     assert {key: found.get(key) for key in wanted} == wanted
     for key in found.keys() - wanted.keys():
-        row = archive.ledger.attachment(key)
+        row = archive.queries.attachment(key)
         assert row is not None
         assert row.state == "deleted" or row.department_id == 0, row
 
@@ -93,7 +93,7 @@ def test_a_full_sync_ends_as_a_fresh_pull(archive: Archive, tmp_path: Path) -> N
     desk = Helpdesk.build(SandboxOptions(seed=3, tickets=24, faults=frozenset({"missing_file"})))
     with SandboxServer(desk) as server:
         assert sync(server, archive).exit_code == 3, "the sandbox has lost a file"
-        tickets = sorted({row.ticket_id for row in archive.ledger.rows()})
+        tickets = sorted({row.ticket_id for row in archive.queries.rows()})
         first, second, third, fourth, fifth, sixth, *_ = tickets
         new = reply(desk, first, b"a reply")
         silent = desk.add_attachment(second, "silent.txt", b"silent")
@@ -102,7 +102,7 @@ def test_a_full_sync_ends_as_a_fresh_pull(archive: Archive, tmp_path: Path) -> N
         desk.merge(fourth, fifth)
         desk.trash(sixth)
         desk.delete_ticket(tickets[-1])
-        dropped = min(row.id for row in archive.ledger.rows() if row.ticket_id == tickets[-2])
+        dropped = min(row.id for row in archive.queries.rows() if row.ticket_id == tickets[-2])
         desk.delete_attachment(dropped)
         before = len(server.requests)
         sync(server, archive)
@@ -166,4 +166,4 @@ def test_whatever_people_do_a_full_sync_ends_as_a_fresh_pull(
                 sync(server, archive)
         sync(server, archive, full=True)
         assert_as_fresh(server, archive, Path(root) / "fresh")
-        archive.ledger.self_check()
+        archive.queries.self_check()

@@ -288,7 +288,7 @@ def test_a_ticket_merged_while_it_is_read_moves_with_its_posts(archive: Archive)
     desk = Vanishing(2)
     read(desk, archive)
     assert set(states(archive).values()) == {"stored"}
-    assert {row.ticket_id for row in archive.ledger.rows()} == {2}
+    assert {row.ticket_id for row in archive.queries.rows()} == {2}
     assert [one.id for one in archive.threads.responses(2)] == [11, 21, 12, 22]
     assert archive.threads.responses(1) == []
     header = archive.threads.ticket(1)

@@ -44,7 +44,7 @@ def checked(archive: Archive, **options: Any) -> VerifyReport:
 
 def sha(archive: Archive, attachment: int) -> str:
     """Give the hash of an attachment's blob."""
-    row = archive.ledger.attachment(attachment)
+    row = archive.queries.attachment(attachment)
     assert row is not None
     assert row.sha256 is not None
     return row.sha256
@@ -401,7 +401,7 @@ def test_an_odd_thing_does_not_end_a_repair(
     desk = Desk(5)
     pull(desk, archive)
     odd = harm(archive, 3)
-    others = {sha for sha, _ in archive.ledger.expected_blobs()} - {odd}
+    others = {sha for sha, _ in archive.queries.expected_blobs()} - {odd}
     for sha256 in others:
         archive.blobs.path(sha256).unlink(missing_ok=True)
     report = mended(archive, desk)

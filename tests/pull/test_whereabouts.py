@@ -41,7 +41,7 @@ def test_a_deleted_ticket_is_asked_for_once_and_never_again(archive: Archive) ->
     desk.calls.clear()
     assert pull(desk, archive).deleted == 5
     assert (desk.asked("ticket"), desk.asked("fetch")) == (["ticket 2"], [])
-    row = archive.ledger.attachment(6)
+    row = archive.queries.attachment(6)
     assert row is not None
     assert (row.state, row.detail) == ("deleted", "the source deleted its ticket")
     desk.calls.clear()
@@ -57,10 +57,10 @@ def test_a_trashed_ticket_is_asked_for_once_and_its_department_told(archive: Arc
     desk.calls.clear()
     assert pull(desk, archive).exit_code == 0
     assert (desk.asked("ticket"), desk.asked("fetch")) == (["ticket 2"], [])
-    assert archive.ledger.department_of(2) == 0
+    assert archive.queries.department_of(2) == 0
     desk.tickets[2] = replace(desk.tickets[2], department_id=1)
     pull(desk, archive)
-    assert archive.ledger.department_of(2) == 1
+    assert archive.queries.department_of(2) == 1
     assert set(states(archive).values()) == {"stored"}
 
 
@@ -73,9 +73,9 @@ def test_a_merged_ticket_is_known_to_be_merged(archive: Archive) -> None:
     for _ in range(2):
         desk.calls.clear()
         assert pull(desk, archive).exit_code == 0
-        assert archive.ledger.ticket_count() == 2
+        assert archive.queries.ticket_count() == 2
     assert desk.asked("ticket") == []
-    owners = {row.id: row.ticket_id for row in archive.ledger.rows()}
+    owners = {row.id: row.ticket_id for row in archive.queries.rows()}
     assert owners == {1: 3, 2: 3, 3: 3, 4: 4}
 
 
@@ -90,7 +90,7 @@ def test_a_survivor_that_no_list_names_is_listed_all_the_same(archive: Archive) 
     assert pull(desk, archive).exit_code == 0
     assert desk.asked("list").count("list 2") == 1
     assert states(archive)[new] == "stored"
-    assert {row.id: row.ticket_id for row in archive.ledger.rows()}[1] == 2
+    assert {row.id: row.ticket_id for row in archive.queries.rows()}[1] == 2
 
 
 def test_a_ticket_out_of_the_reach_of_lists_is_still_pulled(archive: Archive) -> None:
@@ -144,7 +144,7 @@ def test_a_source_that_is_gone_while_tickets_are_asked_for(
     result = pull(desk, archive)
     assert (result.exit_code, result.ended_by) == (4, error)
     assert len(desk.asked("ticket")) <= 4
-    assert archive.ledger.department_of(30) == 1
+    assert archive.queries.department_of(30) == 1
 
 
 def test_a_stop_while_tickets_are_asked_for_marks_nothing(archive: Archive) -> None:
@@ -164,7 +164,7 @@ def test_a_stop_while_tickets_are_asked_for_marks_nothing(archive: Archive) -> N
     assert pull(desk, archive, stop=stop, concurrency=1).exit_code == 130
     assert desk.asked("ticket") == ["ticket 1"]
     assert set(states(archive).values()) == {"stored"}
-    assert archive.ledger.unmet(99) == [1, 2, 3, 4, 5]
+    assert archive.queries.unmet(99) == [1, 2, 3, 4, 5]
 
 
 def test_tickets_are_asked_for_in_batches(
@@ -179,7 +179,7 @@ def test_tickets_are_asked_for_in_batches(
     for number in (3, 5, 7):
         desk.delete(number)
     assert pull(desk, archive).deleted == 3
-    assert archive.ledger.unmet(99) == [2, 4, 6, 8, 9]
+    assert archive.queries.unmet(99) == [2, 4, 6, 8, 9]
 
 
 def test_the_safety_limit_leaves_tickets_unmarked_too(archive: Archive) -> None:
@@ -189,8 +189,8 @@ def test_the_safety_limit_leaves_tickets_unmarked_too(archive: Archive) -> None:
     for number in range(1, 29):
         desk.delete(number)
     assert pull(desk, archive).exit_code == 8
-    assert len(archive.ledger.unmet(99)) == 30
-    assert archive.ledger.mark("full_pass") is not None
+    assert len(archive.queries.unmet(99)) == 30
+    assert archive.queries.mark("full_pass") is not None
     accepted = pull(desk, archive, deletions=DeletionLimit(accept=True))
     assert (accepted.exit_code, accepted.deleted) == (0, 28)
-    assert archive.ledger.unmet(99) == [29, 30]
+    assert archive.queries.unmet(99) == [29, 30]

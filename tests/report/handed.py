@@ -92,7 +92,7 @@ def everything(root: Path) -> dict[str, bytes]:
 
 def blob(archive: Archive, attachment: int) -> Path:
     """Give the file of an attachment in the archive."""
-    row = archive.ledger.attachment(attachment)
+    row = archive.queries.attachment(attachment)
     assert row is not None
     return archive.blobs.path(str(row.sha256))
 

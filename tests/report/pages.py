@@ -8,7 +8,7 @@ from typing import Any
 
 import lxml.html
 
-from migrator.archive.reading import Tickets
+from migrator.archive.queries import Tickets
 from migrator.archive.records import Check, Count, Group, PacePoint, Row, RunInfo, State
 from migrator.plan.html_plan import render_plan
 from migrator.plan.model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts

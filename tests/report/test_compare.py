@@ -34,7 +34,7 @@ def manifest(archive: Archive) -> str:
             "state": row.state.value,
             "problem": row.problem,
         }
-        for row in archive.ledger.rows()
+        for row in archive.queries.rows()
     )
     return "".join(json.dumps(one) + "\n" for one in facts)
 
@@ -97,7 +97,7 @@ def test_a_comparison_is_the_difference(old: list[One], new: list[One]) -> None:
     """What it adds to the one side gives the other, for any two ledgers, both ways round."""
     with made(old) as first, made(new) as second:
         sides: list[Any] = [
-            (json.loads(to_json(build(one))), {row.id: row for row in one.ledger.rows()})
+            (json.loads(to_json(build(one))), {row.id: row for row in one.queries.rows()})
             for one in (first, second)
         ]
         there = compare.compare(of_archive(first), of_archive(second))

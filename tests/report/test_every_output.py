@@ -85,7 +85,7 @@ def lose(archive: Archive, *numbers: int) -> Desk:
 
 
 def check(archive: Archive, kind: str, code: int, *, whole: bool = True, **summary: object) -> None:
-    archive.proof.add_check(kind, started_at=1, whole=whole, exit_code=code, summary=summary)
+    archive.ledger.add_check(kind, started_at=1, whole=whole, exit_code=code, summary=summary)
 
 
 def whole(archive: Archive) -> None:
@@ -159,12 +159,12 @@ def mended_by_a_sync(archive: Archive) -> None:
 
 def accepted(archive: Archive) -> None:
     lose(archive, 3, 5)
-    archive.proof.accept([3, 5], by="jo@example.com", reason="the disk died in 2019")
+    archive.ledger.accept([3, 5], by="jo@example.com", reason="the disk died in 2019")
 
 
 def accepted_in_part(archive: Archive) -> None:
     lose(archive, 3, 5)
-    archive.proof.accept([5], by="jo@example.com", reason="the disk died in 2019")
+    archive.ledger.accept([5], by="jo@example.com", reason="the disk died in 2019")
 
 
 def failed(archive: Archive) -> None:
@@ -439,7 +439,7 @@ def test_a_run_ends_with_the_verdict(
     with open_archive(home / "archive", command="run") as archive:
         result = pull(helpdesk(), archive, scope=scope)
         assert conclude(archive, result, posts=False) == result.exit_code == code
-        (run,) = archive.ledger.runs()
+        (run,) = archive.queries.runs()
     assert run.exit_code == code
     assert capsys.readouterr().out.splitlines()[-1].startswith(said)
 
@@ -451,7 +451,7 @@ def test_an_outage_ends_with_the_verdict(home: Path, capsys: pytest.CaptureFixtu
         result = pull(desk, archive)
         with pytest.raises(SourceDown):
             conclude(archive, result, posts=False)
-        assert archive.ledger.runs(1)[0].exit_code == 4
+        assert archive.queries.runs(1)[0].exit_code == 4
     assert f"{CUT}: the server is down." in capsys.readouterr().out
 
 
@@ -463,7 +463,7 @@ def at_work(archive: Archive, scope: dict[str, object]) -> None:
     for number in range(312):
         progress.take(events.TicketListed(number, 1, 1, 10))
         progress.take(events.AttachmentSettled(number, number, "stored", declared=10))
-    archive.proof.put_progress(run.id, progress.facts())
+    archive.ledger.put_progress(run.id, progress.facts())
 
 
 @pytest.mark.parametrize("scope", [{}, {"limit_tickets": 900}], ids=str)
@@ -518,7 +518,7 @@ def test_damage_met_by_a_handover_is_told_in_it(cli: Cli, home: Path) -> None:
     """A handover that met a damaged file says so in every part; the archive is not complete."""
     with open_archive(home / "archive", command="test") as archive:
         whole(archive)
-        row = next(archive.ledger.rows())
+        row = next(archive.queries.rows())
         path = archive.blobs.path(str(row.sha256))
     path.chmod(0o600)
     path.write_bytes(b"xxxxxx")
@@ -582,5 +582,5 @@ def test_the_trash_is_told_where_it_was_not_looked_at(cli: Cli, home: Path) -> N
             desk = helpdesk()
             desk.trash(3)
             pull(desk, archive, scope=scope)
-            assert archive.ledger.counts()[State.STORED].n == 35 + number
+            assert archive.queries.counts()[State.STORED].n == 35 + number
         assert ("The trash was not looked at." in cli("status").out) is told

@@ -34,7 +34,7 @@ VALID = jsonschema_rs.validator_for(SCHEMA)
 
 
 def lines(archive: Archive, only: RowFilter = EVERYTHING) -> list[dict[str, str]]:
-    written = "".join(to_csv(archive.ledger, only))
+    written = "".join(to_csv(archive.queries, only))
     return list(csv.DictReader(io.StringIO(written, newline="")))
 
 
@@ -116,13 +116,13 @@ def test_every_figure_has_its_rows(attachments: list[One]) -> None:
         report = build(archive, behind=True)
         for (dimension, key), sample in report.behind.items():
             only = filter_of(dimension, key)
-            rows = list(archive.ledger.rows(only=only))
+            rows = list(archive.queries.rows(only=only))
             assert len(rows) == sample.total, (dimension, key)
             assert list(sample.rows) == rows[:10]
             assert [row["attachment_id"] for row in lines(archive, only)] == [
                 str(row.id) for row in rows
             ]
-        doubled = list(archive.ledger.rows(only=RowFilter(duplicates=True)))
+        doubled = list(archive.queries.rows(only=RowFilter(duplicates=True)))
         assert sum(row.size or 0 for row in doubled) == report.duplicates.bytes
         figures = {(name, one.key) for name, some in report.breakdowns.items() for one in some}
         figures |= {("state", state.value) for state in State}
@@ -157,7 +157,7 @@ def test_filters_are_joined_with_and(tmp_path: Path) -> None:
         def found(**wanted: Any) -> list[int]:
             given: dict[str, Any] = {key: frozenset(values) for key, values in wanted.items()}
             only = RowFilter(**given)
-            return [row.id for row in archive.ledger.rows(only=only)]
+            return [row.id for row in archive.queries.rows(only=only)]
 
         assert found(years=["2014"], types=["x", "y"]) == [1, 3]
         assert found(years=["2014"], types=["x"], departments=[1]) == [1]

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.archive.lock import Holder
-from migrator.archive.reading import Tickets
+from migrator.archive.queries import Tickets
 from migrator.archive.records import Count, Group, PacePoint, RunInfo, State
 from migrator.report.charts import percent
 from migrator.report.model import Problem, Sample

@@ -131,7 +131,7 @@ def test_an_empty_archive_has_a_report(archive: Archive) -> None:
     assert "No run has looked at the helpdesk yet." in render(report)
     assert report.verdict.exit_code == 3
     assert json.loads(to_json(report))["last_run"] is None
-    assert "".join(to_csv(archive.ledger)).count("\n") == 1
+    assert "".join(to_csv(archive.queries)).count("\n") == 1
 
 
 def test_the_json_document(archive: Archive) -> None:
@@ -185,7 +185,7 @@ def test_the_json_document(archive: Archive) -> None:
 def test_the_csv_has_a_line_per_attachment(archive: Archive) -> None:
     """The columns are those of the contract; names come back exactly as they are."""
     fill(archive)
-    written = "".join(to_csv(archive.ledger))
+    written = "".join(to_csv(archive.queries))
     header, *_ = written.split("\n", 1)
     assert header == (
         "attachment_id,ticket_id,post_id,ticket_number,queue_id,filename,declared_type,"
@@ -228,7 +228,7 @@ def test_a_spreadsheet_is_given_no_formulas(archive: Archive, name: str) -> None
     run = archive.ledger.begin_run("run", source="https://h", scope={})
     archive.ledger.record_ticket(run.id, TicketRow(10, 1), [listed(1, name=name)])
     exact, guarded = (
-        list(csv.DictReader(io.StringIO("".join(to_csv(archive.ledger, spreadsheet=one)), "")))
+        list(csv.DictReader(io.StringIO("".join(to_csv(archive.queries, spreadsheet=one)), "")))
         for one in (False, True)
     )
     assert exact[0]["filename"] == name

@@ -105,7 +105,7 @@ class Desk:
 
     def blob(self, attachment: int) -> Path:
         """Return the file that holds an attachment's bytes, made writable."""
-        row = self.archive.ledger.attachment(attachment)
+        row = self.archive.queries.attachment(attachment)
         assert row is not None
         assert row.sha256 is not None
         path = self.archive.blobs.path(row.sha256)

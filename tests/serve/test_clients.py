@@ -217,7 +217,7 @@ def test_walk_over_a_faulty_helpdesk_gets_every_stored_byte(tmp_path: Path) -> N
         httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=30) as client,
     ):
         found = walk(client, f"{endpoint.url}/api/v1")
-        stored = {row.id: row for row in beside.ledger.rows(states=[State.STORED])}
+        stored = {row.id: row for row in beside.queries.rows(states=[State.STORED])}
     assert len(stored) > 20
     assert found.keys() == stored.keys()
     for number, data in found.items():

@@ -73,7 +73,7 @@ def test_moment_of_an_archive_changes_with_every_change(tmp_path: Path) -> None:
         readers = [archive, beside]
         if os.access("/proc/self", os.R_OK):
             readers.append(open_read_only(tmp_path / "a"))
-        seen = [[reader.ledger.moment()] for reader in readers]
+        seen = [[reader.queries.moment()] for reader in readers]
         for change in (
             lambda: archive.access.set_rule("abc", "allow"),
             lambda: beside.access.set_rule("abc", "block"),
@@ -81,8 +81,8 @@ def test_moment_of_an_archive_changes_with_every_change(tmp_path: Path) -> None:
         ):
             change()
             for reader, moments in zip(readers, seen, strict=True):
-                moments.append(reader.ledger.moment())
-                assert moments[-1] == reader.ledger.moment()
+                moments.append(reader.queries.moment())
+                assert moments[-1] == reader.queries.moment()
         assert all(len(set(moments)) == 4 for moments in seen)
         for reader in readers[2:]:
             reader.close()
@@ -93,12 +93,12 @@ def test_moment_of_files_that_are_replaced_is_another(tmp_path: Path) -> None:
     with open_archive(tmp_path / "a", command="test") as archive:
         archive.access.set_rule("abc", "allow")
     with open_read_only(tmp_path / "a") as reader:
-        before = reader.ledger.moment()
-        assert reader.ledger.moment() == before
+        before = reader.queries.moment()
+        assert reader.queries.moment() == before
         copy = (tmp_path / "a/checkpoint.db").read_bytes()
         (tmp_path / "copy").write_bytes(copy)
         (tmp_path / "copy").replace(tmp_path / "a/checkpoint.db")
-        assert reader.ledger.moment() != before
+        assert reader.queries.moment() != before
 
 
 def test_moment_of_a_broken_checkpoint_is_our_error(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_moment_of_a_broken_checkpoint_is_our_error(tmp_path: Path) -> None:
         archive.ledger._db.conn = sqlite3.connect(":memory:")
         archive.ledger._db.conn.close()
         with pytest.raises(ArchiveError):
-            archive.ledger.moment()
+            archive.queries.moment()
 
 
 def test_each_change_is_seen_by_the_next_request(desk: Desk) -> None:

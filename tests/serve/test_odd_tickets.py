@@ -19,7 +19,7 @@ def drop(desk: Desk) -> int:
     with ledger.atomic():
         ledger.mark_ticket_deleted(2)
         assert ledger.mark_deleted(attachment, "the source deleted its ticket")
-    row = ledger.attachment(attachment)
+    row = desk.archive.queries.attachment(attachment)
     assert row is not None
     assert row.state is State.DELETED
     return attachment

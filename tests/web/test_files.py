@@ -118,7 +118,7 @@ def test_damaged_file_is_never_sent(desk: Desk, visitor: Visitor) -> None:
     """Not one byte of a file leaves that is not the one that was stored, whole or in part."""
     for name, damage in (("longer.txt", b"other bytes!"), ("other.txt", b"otherbytes")):
         attachment = desk.attach(name, f"original {name}"[:10].encode())
-        row = desk.archive.ledger.attachment(attachment)
+        row = desk.archive.queries.attachment(attachment)
         assert row is not None
         blob = desk.archive.blobs.path(row.sha256 or "")
         blob.chmod(0o600)

@@ -363,7 +363,7 @@ def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
     told = r"<p>\d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes on"
     assert re.search(told, page)
     assert "<li>Verify: never.</li>" in page
-    desk.archive.proof.accept([attachment], by="jo", reason="the disk died")
+    desk.archive.ledger.accept([attachment], by="jo", reason="the disk died")
     page = visitor.get("/status").text
     assert "accepted as lost: " in page
     assert "jo: the disk died" in page
@@ -385,7 +385,7 @@ def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
         for number in range(312):
             progress.take(events.TicketListed(number, 1, 1))
             progress.take(events.AttachmentSettled(number, number, "stored"))
-        desk.archive.proof.put_progress(desk.run, progress.facts())
+        desk.archive.ledger.put_progress(desk.run, progress.facts())
         page = visitor.get("/status").text
         assert "312 of 810 tickets listed, 312 attachments, about 38 % done; told" in page
         assert '<progress id="done" max="1" value="0.3851">' in page

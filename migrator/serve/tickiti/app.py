@@ -36,7 +36,7 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
     The archive is read in the thread of the event loop; tokens, rules and queues may change
     meanwhile, by this process or another. Every answer on every path is the JSON envelope.
     """
-    moment = Moment(archive.ledger.moment)
+    moment = Moment(archive.queries.moment)
     door = Doorkeeper(KeptTokens(archive.access, moment))
     tickets = TicketFinder(archive, settings)
     queues, responses = Queues(archive, settings), Responses(archive, settings)
@@ -146,7 +146,7 @@ class Readiness:
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Look at both halves of the archive and answer."""
         try:
-            self._archive.ledger.runs(1)
+            self._archive.queries.runs(1)
         except ArchiveError as error:
             raise Refusal(503, "not_ready", "The checkpoint cannot be read.") from error
         try:

@@ -99,7 +99,7 @@ class DownloadAttachment(Endpoint):
         return known
 
     def _look_up(self, attachment_id: int) -> _Known | None:
-        row = self._archive.ledger.attachment(attachment_id)
+        row = self._archive.queries.attachment(attachment_id)
         if row is None:
             return None
         is_inline = self._inline.has(row)

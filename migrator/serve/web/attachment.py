@@ -133,7 +133,7 @@ def view(room: Room, request: Request, visit: Visit) -> Response:
 
 def _find(room: Room, request: Request, visit: Visit) -> Chip:
     number = request.path_params["attachment"]
-    row = room.archive.ledger.attachment(number)
+    row = room.archive.queries.attachment(number)
     ticket = room.archive.threads.ticket(row.ticket_id) if row else None
     if (
         row is None

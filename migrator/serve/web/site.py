@@ -65,7 +65,7 @@ class Room:
         self.tickets = TicketFinder(archive, settings)
         self.rules = Fresh(archive.access.rules)
         self.files = Files(archive)
-        self.by_queue = Fresh(archive.standing.by_queue)
+        self.by_queue = Fresh(archive.figures.by_queue)
         self.assets = {asset.url: asset for asset in map(_asset, _TYPES)}
         self._templates = _environment({name: _asset(name).url for name in _TYPES})
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from migrator.archive.lock import Holder
-from migrator.archive.records import Count, RunInfo, State
+from migrator.archive.records import Count, RowFilter, RunInfo, State
 from migrator.report import verdict
 from migrator.report.text import MEANING, ORDER
 from migrator.report.verdict import Seen
@@ -39,11 +39,15 @@ class Work:
 
 def show(room: Room, _request: Request, visit: Visit) -> Response:
     """Show it, as far as the visitor's queues go."""
-    ledger = room.archive.ledger
-    seen = ledger.together(lambda: verdict.look(room.archive))
+    queries = room.archive.queries
+    seen = queries.together(lambda: verdict.look(room.archive))
     counts = _counts(room, visit)
     listed = verdict.total(counts)
-    failures = room.archive.standing.rows(verdict.ATTENTION, queues=visit.queues, limit=FAILURES)
+    failures = list(
+        queries.rows(
+            only=RowFilter(states=frozenset(verdict.ATTENTION), queues=visit.queues), limit=FAILURES
+        )
+    )
     return room.page(
         "status.html",
         visit,
@@ -53,7 +57,7 @@ def show(room: Room, _request: Request, visit: Visit) -> Response:
         listed=listed,
         meaning={state: MEANING[state] for state in ORDER},
         work=_work(seen, visit),
-        runs=[(run, _outcome(seen, run)) for run in ledger.runs(RUNS)],
+        runs=[(run, _outcome(seen, run)) for run in queries.runs(RUNS)],
         failures=failures,
         failed=sum(counts[state].n for state in verdict.ATTENTION),
     )
@@ -61,7 +65,7 @@ def show(room: Room, _request: Request, visit: Visit) -> Response:
 
 def _counts(room: Room, visit: Visit) -> dict[State, Count]:
     if visit.queues is None:
-        return room.archive.ledger.counts()
+        return room.archive.queries.counts()
     n, size = Counter[State](), Counter[State]()
     for queue, sums in room.by_queue().items():
         for state, count in sums.items() if queue in visit.queues else ():

@@ -1,39 +1,36 @@
-"""The questions that reports, the endpoint and the pipeline ask the ledger."""
+"""What reports, the endpoint, the pages and the pipeline ask of an archive."""
 # ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeVar
 
-from migrator.archive.checkpoint import Tuple, damaged
-from migrator.archive.figures import Figures, matches, state_list
+from migrator.archive.checkpoint import Checkpoint, Tuple, damaged
+from migrator.archive.figures import matches
 from migrator.archive.records import (
     EVERYTHING,
+    LOSSES,
     UNFINISHED,
+    Check,
     Count,
+    Helpdesk,
     Mark,
     Row,
     RowFilter,
     RunInfo,
     State,
+    Witness,
     Work,
 )
-from migrator.archive.sql import as_json
+from migrator.archive.sql import HASH, ROW, as_json, decoded, row_from, see_state, state_list
 
 T = TypeVar("T")
 
-ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
 # Not through sqlite-utils: to import it takes half of the time of `migrator status`.
 _RUN_COLUMNS = [f.name for f in fields(RunInfo)]
 _RUN = ", ".join(_RUN_COLUMNS)
-_STATE, _SHA256, _SIZE = map([f.name for f in fields(Row)].index, ("state", "sha256", "size"))
-_STATES = frozenset(map(str, State))
-_HELD = frozenset(map(str, (State.STORED, State.DELETED)))
-_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _WORK = "id, ticket_id, declared_size, filename, attempts, note, created_at, failing_since"
 _SAYS_ALL = " AND ".join(
     f"coalesce(json_extract(scope, '$.{name}'), 0) = 0"
@@ -47,6 +44,30 @@ _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # In the very words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
+
+
+_WITNESS = ", ".join(field.name for field in fields(Witness))
+_CHECK = ", ".join(field.name for field in fields(Check))
+
+_TODO = "state IN ('pending', 'failed') AND (last_run = ?1 OR ?2)"
+
+# What is held already comes first: a new file that equals it takes no room at all.
+_EQUALS = f"""
+    WITH held AS (
+        SELECT id, sha256, filename, coalesce(size, declared_size) AS bytes FROM attachments
+        WHERE sha256 IS NOT NULL OR {_TODO}),
+    named AS (
+        SELECT *, first_value(id) OVER (
+            PARTITION BY bytes, filename ORDER BY sha256 IS NULL, id) AS same_name,
+        first_value(id) OVER (
+            PARTITION BY bytes ORDER BY sha256 IS NULL, id) AS same_size FROM held),
+    judged AS (
+        SELECT id, bytes, CASE WHEN same_name <> id THEN 'name'
+            WHEN same_size <> id THEN 'size' ELSE '' END AS how,
+        iif(same_name <> id, same_name, same_size) AS twin
+        FROM named WHERE sha256 IS NULL AND bytes > 0)"""
+
+_WORK_OF = "{0}." + _WORK.replace(", ", ", {0}.")
 
 
 class Tickets(NamedTuple):
@@ -73,8 +94,33 @@ class Failing(NamedTuple):
     next_try: int | None = None
 
 
-class Reading(Figures):
-    """The reading half of the ledger. Every method raises ArchiveError and its kin."""
+class Equals(NamedTuple):
+    """How much of what is to be fetched may be there before it.
+
+    ``by_name`` has the name and the size of an attachment before it, ``by_size`` only the size.
+    """
+
+    by_name: Count
+    by_size: Count
+
+
+class Twins(NamedTuple):
+    """Two attachments of one size; the second may be held, then ``sha256`` is its hash."""
+
+    one: Work
+    other: Work
+    sha256: str | None
+
+
+class Queries:
+    """Answers from the ledger, for any thread. Every method raises ArchiveError and its kin.
+
+    ``leftovers`` means: beside what the run ``run_id`` has listed, also what earlier runs left
+    unfinished.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._db = checkpoint
 
     def runs(self, limit: int = 20) -> list[RunInfo]:
         """Return the latest runs, newest first."""
@@ -148,7 +194,7 @@ class Reading(Figures):
             only = replace(only, states=frozenset(states))
         where, params = matches(only)
         sql = f"SELECT {ROW} FROM ledger WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"
-        return map(row_from, self._stream(sql, after, limit, params))
+        return map(row_from, self._db.stream(sql, after, params, limit=limit))
 
     def tables(self, columns: Sequence[str], only: RowFilter = EVERYTHING) -> Iterator[list[Tuple]]:
         """Yield columns of the view ``ledger`` by attachment id, in pages of some hundred rows.
@@ -160,7 +206,7 @@ class Reading(Figures):
         sql = f"""
             SELECT {", ".join(columns)} FROM ledger
             WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"""
-        pages = self._pages(sql, 0, None, params)
+        pages = self._db.pages(sql, 0, params)
         if not {"state", "sha256"} <= set(columns):
             return pages
         return _seen(pages, columns.index("state"), columns.index("sha256"))
@@ -282,8 +328,8 @@ class Reading(Figures):
     ) -> Iterator[tuple[str, int]]:
         """Yield (SHA-256, size) of every blob that rows refer to, by SHA-256 above ``after``."""
         sql = "SELECT sha256, size FROM blobs WHERE sha256 > ? ORDER BY 1 LIMIT ?"
-        for sha256, size in self._stream(sql, after, limit):
-            if not _HASH.fullmatch(sha256):
+        for sha256, size in self._db.stream(sql, after, limit=limit):
+            if not HASH.fullmatch(sha256):
                 raise damaged(f"a file is known by {sha256[:64]!r}, which is no SHA-256")
             yield sha256, size
 
@@ -305,7 +351,7 @@ class Reading(Figures):
             ("SELECT sha256, sha256 FROM blobs WHERE sha256 > ? ORDER BY sha256 LIMIT ?", ""),
         )
         for sql, start in sources:
-            found.update(row[1] for row in self._stream(sql, start, None) if row[1] in wanted)
+            found.update(row[1] for row in self._db.stream(sql, start) if row[1] in wanted)
         return found
 
     def unused_blobs(self) -> int:
@@ -329,6 +375,120 @@ class Reading(Figures):
 
         soundness.check(self._db)
 
+    def unique_bytes(self) -> tuple[int, int]:
+        """Return the number of blobs that rows refer to, and their bytes."""
+        ((n, size),) = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs")
+        return n, size
+
+    def listed_in(self, run_id: int, *, leftovers: bool = False) -> Iterator[Row]:
+        """Yield what a run has listed, by attachment id, in constant memory."""
+        also = "OR a.state IN ('pending', 'failed')" if leftovers else ""
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE attachment_id > ? AND EXISTS (
+                SELECT 1 FROM attachments AS a
+                WHERE a.id = attachment_id AND (a.last_run = ? {also}))
+            ORDER BY 1 LIMIT ?"""
+        return map(row_from, self._db.stream(sql, 0, (run_id,)))
+
+    def equals(self, run_id: int, *, leftovers: bool = False) -> Equals:
+        """Tell how much of what is to be fetched may be equal to something before it."""
+        sql = f"{_EQUALS} SELECT how, count(*), sum(bytes) FROM judged GROUP BY how"
+        rows = self._db.execute(sql, (run_id, leftovers))
+        found = {how: Count(n, size) for how, n, size in rows}
+        return Equals(found.get("name", Count()), found.get("size", Count()))
+
+    def twins(self, run_id: int, how: str, limit: int, *, leftovers: bool = False) -> list[Twins]:
+        """Return pairs that may be equal, ``how`` by name or by size, from all over the ledger.
+
+        Always the same ones, in an order that has nothing to do with their age.
+        """
+        sql = f"""{_EQUALS}
+            SELECT {_WORK_OF.format("a")}, {_WORK_OF.format("b")}, b.sha256 FROM judged AS j
+            JOIN attachments AS a ON a.id = j.id JOIN attachments AS b ON b.id = j.twin
+            WHERE how = ?3 ORDER BY (j.id * 2654435761) % 4294967291 LIMIT ?4"""
+        rows = self._db.execute(sql, (run_id, leftovers, how, limit))
+        return [Twins(Work(*row[:8]), Work(*row[8:16]), row[16]) for row in rows]
+
+    def with_files(self, ticket_ids: Collection[int]) -> dict[int, int]:
+        """Count the attachments of a few tickets; those without are left out."""
+        marks = ", ".join("?" * len(ticket_ids))
+        sql = f"""
+            SELECT ticket_id, count(*) FROM attachments WHERE ticket_id IN ({marks})
+            GROUP BY ticket_id"""
+        return dict(self._db.execute(sql, tuple(ticket_ids)))
+
+    def unnumbered(self, run_id: int, *, first: int = 10) -> tuple[int, tuple[int, ...]] | None:
+        """Count the tickets with listed attachments that no map gives a number, and name some.
+
+        None when there is no map.
+        """
+        if not self._number("SELECT EXISTS (SELECT 1 FROM ticket_numbers)"):
+            return None
+        tickets = """
+            SELECT DISTINCT ticket_id FROM attachments
+            WHERE last_run = ? AND ticket_id NOT IN (SELECT ticket_id FROM ticket_numbers)"""
+        total = self._number(f"SELECT count(*) FROM ({tickets})", run_id)
+        rows = self._db.execute(f"{tickets} ORDER BY 1 LIMIT ?", (run_id, first))
+        return total, tuple(row[0] for row in rows)
+
+    def queued(self) -> frozenset[int]:
+        """Return the departments for which a queue is configured or mapped."""
+        return frozenset(
+            row[0] for row in self._db.execute("SELECT DISTINCT department_id FROM queues")
+        )
+
+    def helpdesk(self) -> Helpdesk | None:
+        """Return the one helpdesk of the archive; None before the first run."""
+        found = self._db.one("SELECT address, run_id, at, told FROM helpdesk")
+        return Helpdesk(found[0], found[1], found[2], bool(found[3])) if found else None
+
+    def witnesses(self, limit: int) -> list[Witness]:
+        """Return tickets by which the helpdesk can be told: the oldest and the newest in turn.
+
+        Without those that were merged, deleted or never listed.
+        """
+        sql = f"""
+            SELECT {_WITNESS} FROM tickets
+            WHERE merged_into IS NULL AND deleted_at IS NULL AND listed_run IS NOT NULL
+            ORDER BY id {{}} LIMIT ?"""
+        sides = [self._db.execute(sql.format(way), (limit,)) for way in ("ASC", "DESC")]
+        found = {row[0]: Witness(*row) for pair in zip(*sides, strict=True) for row in pair}
+        return list(found.values())[:limit]
+
+    def sources(self) -> list[str]:
+        """Return the addresses of all runs that listed something, the latest first."""
+        sql = """
+            SELECT source FROM runs WHERE source <> '' AND EXISTS (
+                SELECT 1 FROM attachments WHERE first_run = runs.id
+            ) GROUP BY source ORDER BY max(id) DESC"""
+        return [row[0] for row in self._db.execute(sql)]
+
+    def checks(self, kind: str, limit: int = 20) -> list[Check]:
+        """Return the latest checks of a kind, newest first."""
+        sql = f"SELECT {_CHECK} FROM checks WHERE kind = ? ORDER BY id DESC LIMIT ?"
+        return [_check(*row) for row in self._db.execute(sql, (kind, limit))]
+
+    def accepted(self) -> dict[State, Count]:
+        """Count the losses that are accepted, by state; a state without any is left out."""
+        sql = f"""
+            SELECT a.state, count(*), sum(a.declared_size) FROM accepted AS y
+            JOIN attachments AS a ON a.id = y.attachment_id
+            WHERE a.state IN ({state_list(LOSSES)}) GROUP BY a.state"""
+        return {State(state): Count(n, size) for state, n, size in self._db.execute(sql)}
+
+    def accepted_ids(self) -> Iterator[int]:
+        """Yield the attachments whose loss is accepted, by id."""
+        sql = f"""
+            SELECT y.attachment_id FROM accepted AS y JOIN attachments AS a
+                ON a.id = y.attachment_id
+            WHERE a.state IN ({state_list(LOSSES)}) ORDER BY 1"""
+        return (row[0] for row in self._db.execute(sql))
+
+    def progress(self, run_id: int) -> tuple[int, Mapping[str, Any]] | None:
+        """Return when the progress of a run was written down (Unix seconds), and its facts."""
+        found = self._db.one("SELECT at, facts FROM progress WHERE run_id = ?", (run_id,))
+        return (found[0], decoded(found[1], "progress.facts")) if found else None
+
     def _work(self, where: str, run_id: int, after: int, limit: int) -> list[Work]:
         sql = f"SELECT {_WORK} FROM attachments WHERE {where} AND id > ? ORDER BY id LIMIT ?"
         return [Work(*row) for row in self._db.execute(sql, (run_id, after, limit))]
@@ -337,33 +497,11 @@ class Reading(Figures):
         return int(self._db.execute(sql, params)[0][0])
 
 
-def row_from(values: Tuple) -> Row:
-    """Give the row whose columns are ROW; raises ArchiveDamaged for values that cannot be."""
-    columns = list(values)
-    _see(columns[_STATE], columns[_SHA256], values[0])
-    if (columns[_SHA256] is None) is not (columns[_SIZE] is None):
-        raise damaged(f"attachment {values[0]} has a file without a size, or none with one")
-    columns[_STATE] = State(columns[_STATE])
-    return Row(*columns)
-
-
 def _seen(pages: Iterator[list[Tuple]], state: int, sha256: int) -> Iterator[list[Tuple]]:
     for page in pages:
         for row in page:
-            _see(row[state], row[sha256], row[0])
+            see_state(row[state], row[sha256], row[0])
         yield page
-
-
-def _see(state: object, sha256: object, attachment_id: object) -> None:
-    """See that an attachment has a state that there is, and a hash where its state asks for one.
-
-    Raises ArchiveDamaged.
-    """
-    if state not in _STATES:
-        raise damaged(f"attachment {attachment_id} has no state that there is")
-    held = sha256 is not None
-    if held is not (state in _HELD) or (held and not _HASH.fullmatch(str(sha256))):
-        raise damaged(f"attachment {attachment_id} has no SHA-256 that fits its state")
 
 
 def _run(values: Tuple) -> RunInfo:
@@ -374,29 +512,7 @@ def _run(values: Tuple) -> RunInfo:
     return RunInfo(**columns)
 
 
-def decoded(text: str, column: str) -> dict[str, Any]:
-    """Return the JSON object that a column holds; raises ArchiveDamaged when it holds none."""
-    value = _decoded(text)
-    if not isinstance(value, dict):
-        raise damaged(f"{column} holds no JSON object")
-    return value
-
-
-def decoded_list(kind: type[T]) -> Callable[[str, str], list[T]]:
-    """Return a function as :func:`decoded`, for a JSON array of that type."""
-
-    def decode(text: str, column: str) -> list[T]:
-        value = _decoded(text)
-        # True is an int to Python, and no number to anybody else.
-        if not isinstance(value, list) or any(type(one) is not kind for one in value):
-            raise damaged(f"{column} holds no JSON array of what it must hold")
-        return value
-
-    return decode
-
-
-def _decoded(text: object) -> object:
-    try:
-        return json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        return None
+def _check(*row: Any) -> Check:
+    return Check(
+        row[0], row[1], row[2], row[3], bool(row[4]), row[5], decoded(row[6], "checks.summary")
+    )
