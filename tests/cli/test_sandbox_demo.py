@@ -16,6 +16,8 @@ import pytest
 from migrator.cli import COMMANDS
 from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.slow
+
 
 def test_demo_tells_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     """The demo pulls, balances, serves, and reads a file back byte for byte."""

@@ -22,6 +22,8 @@ from migrator.selftest.checks import Lab
 from migrator.selftest.rig import Child, Failed, Rig, Skipped, small_disk
 from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.slow
+
 Check = Callable[[Lab], str]
 
 

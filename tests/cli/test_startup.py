@@ -12,6 +12,8 @@ import pytest
 from migrator.archive import open_archive
 from migrator.cli import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {
     "aiohttp",
     "httptools",

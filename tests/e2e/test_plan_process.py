@@ -17,6 +17,8 @@ import pytest
 
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
+pytestmark = pytest.mark.slow
+
 TICKETS = 400
 COMMAND = ("plan", "--save-plan", "plan.jsonl", "--json")
 

@@ -18,6 +18,8 @@ from migrator.archive import ResponseFilter, open_beside
 from migrator.archive.records import State
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
+pytestmark = pytest.mark.slow
+
 CONCURRENCY = 4
 MEGABYTE = 1 << 20
 

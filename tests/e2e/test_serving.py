@@ -28,6 +28,8 @@ from migrator.archive import (
 )
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
+pytestmark = pytest.mark.slow
+
 DOWNLOAD = "/api/v1/tickets/attachment"
 CLIENTS = 64
 SIZE = 25 * 1024 * 1024

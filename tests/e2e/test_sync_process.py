@@ -14,6 +14,8 @@ import pytest
 from migrator.archive import open_archive, open_beside
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
+pytestmark = pytest.mark.slow
+
 
 class Staying:
     """``migrator sync --every`` as a process, against a sandbox."""

@@ -19,6 +19,8 @@ from migrator.selftest.checks import flip_bit
 from migrator.selftest.rig import Rig
 from tests.faults.conftest import Inline, MakeRig
 
+pytestmark = pytest.mark.slow
+
 
 def truncate(path: Path) -> None:
     """Cut a byte off a file."""

@@ -16,6 +16,8 @@ import pytest
 from migrator.selftest.rig import Ended, Rig, Skipped, small_disk
 from tests.faults.conftest import Inline, MakeRig, stored
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 1 << 20
 Disk = tuple[Path, Callable[[str], None]]
 

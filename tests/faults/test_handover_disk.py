@@ -9,6 +9,8 @@ import pytest
 from migrator.selftest.rig import Skipped, small_disk
 from tests.faults.conftest import Inline, MakeRig
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_handover_to_a_full_disk_goes_on_with_more_room(
     rig: MakeRig, inline: Inline, tmp_path: Path

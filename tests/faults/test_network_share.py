@@ -11,6 +11,8 @@ import pytest
 from migrator.cli import _disk, invoke
 from tests.faults.conftest import MakeRig
 
+pytestmark = pytest.mark.slow
+
 Mounts = Callable[..., None]
 
 

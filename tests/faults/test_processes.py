@@ -17,6 +17,8 @@ from migrator.archive import open_archive, open_beside
 from migrator.sandbox.kayako import Helpdesk
 from tests.faults.conftest import Inline, MakeRig, stored
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

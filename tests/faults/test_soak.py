@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.soak import Soak
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 8.0
 """An hour is ``python -m tests.faults.soak 3600``."""
 

@@ -22,6 +22,8 @@ from migrator.archive import open_archive
 from migrator.report.verdict import judge, look
 from tests.pull.test_outage import World
 
+pytestmark = pytest.mark.slow
+
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 PAGE = b"<!DOCTYPE html><html><head><title>403</title></head><body>Access denied</body></html>"
 EMPTY = {

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -17,6 +18,8 @@ from migrator.archive.ledger import FIRST_COPY
 from migrator.pull.options import ChangeLimit, DeletionLimit
 from tests.pull.doubles import pull
 from tests.pull.syncing import NOW, Living, sync
+
+pytestmark = pytest.mark.slow
 
 ACCEPT: dict[str, Any] = {
     "changes": ChangeLimit(accept=True),

@@ -23,6 +23,8 @@ from migrator.sources.base import Contents
 from migrator.sources.kayako import lists
 from migrator.sources.kayako.contents import LENIENT_BASE64, ContentsReader
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 KEPT = HERE / "data"
 MANY = int(os.environ.get("MIGRATOR_FUZZ", "0"))

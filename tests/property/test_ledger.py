@@ -6,6 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -21,6 +22,8 @@ from migrator.archive import (
     open_archive,
 )
 from migrator.archive.ledger import FIRST_COPY
+
+pytestmark = pytest.mark.slow
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 IDS = st.integers(1, 6)

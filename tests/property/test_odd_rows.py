@@ -19,6 +19,8 @@ from migrator.sources.kayako import lists
 from migrator.sources.kayako.client import Source
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 
+pytestmark = pytest.mark.slow
+
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 WHAT = "a list"
 

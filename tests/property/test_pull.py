@@ -21,6 +21,8 @@ from migrator.pull.options import DeletionLimit, RunResult
 from migrator.sources.base import Fetched
 from tests.pull.doubles import Desk, pull
 
+pytestmark = pytest.mark.slow
+
 KILLED = 137
 # Power is not cut here, so that memory is as good as a disk, and saves the waits for it.
 MEMORY = Path("/dev/shm")

@@ -16,6 +16,8 @@ from migrator.sources.base import Contents
 from migrator.sources.kayako import lists
 from migrator.sources.kayako.contents import ContentsReader
 
+pytestmark = pytest.mark.slow
+
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 WHAT = "a reply"
 

@@ -22,6 +22,8 @@ from migrator.sources.kayako.client import Source
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from tests.pull.doubles import Ear, states, temporary
 
+pytestmark = pytest.mark.slow
+
 QUICK = SandboxOptions(seed=3, tickets=12)
 
 

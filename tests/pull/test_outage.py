@@ -22,6 +22,8 @@ from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.pace import MISSES_IN_A_ROW, waits
 from tests.pull.doubles import Ear, states
 
+pytestmark = pytest.mark.slow
+
 ATTEMPTS = 4
 FETCH = re.compile(r"/Tickets/TicketAttachment/\d+/(\d+)$")
 STATUSES = "/Tickets/TicketStatus"

@@ -31,9 +31,10 @@ STATES = {
 NAMES = ("Support", "Rücksendungen und Reklamationen", "営業部", "دعم العملاء", LONG, "Trash")
 SIZES = (1280, 390)
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium in PATH: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium in PATH: apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")

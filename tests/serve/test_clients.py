@@ -24,6 +24,8 @@ from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
 from migrator.sources.kayako.client import Source
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.serve.conftest import OpenDesk
 

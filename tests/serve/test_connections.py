@@ -28,6 +28,8 @@ from migrator.serve.tickiti import BackgroundServer, serve
 from migrator.serve.tickiti.app import Application
 from migrator.serve.tickiti.endpoint import read_object
 
+pytestmark = pytest.mark.slow
+
 BLOCK = bytes(256 * 1024)
 SIZE = 64 * len(BLOCK)
 

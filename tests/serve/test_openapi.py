@@ -21,6 +21,8 @@ from migrator.archive.records import PostRow, TicketRow
 from migrator.errors import ArchiveDamaged
 from migrator.serve.tickiti.openapi import document
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk
 

@@ -22,7 +22,10 @@ from migrator.errors import ConfigError, MigratorError
 from migrator.serve.tickiti import serve_workers
 from migrator.serve.workers import listen_together
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()"),
+]
 
 SERVER = """
     import os, sys, time

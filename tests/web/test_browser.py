@@ -36,9 +36,10 @@ EVIL = (
     '<p style="position:fixed;inset:0">Kind regards<br>Marcus</p>'
 )
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium in PATH: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium in PATH: apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")
