@@ -1,10 +1,21 @@
-"""How Hypothesis searches: the same examples every time, more of them where time is given."""
+"""How all tests run: Hypothesis repeats itself, and files that are flushed lie in memory."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 from hypothesis import settings
+
+MEMORY, ROOM = Path("/dev/shm"), 2 * 1024**3
 
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=2000, deadline=None, print_blob=True)
-"""Random and long: ``python -m pytest -m "" --hypothesis-profile search``."""
 settings.load_profile("default")
+
+# Thousands of archives are made here, and each flushes every file of its own to the disk.
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None
