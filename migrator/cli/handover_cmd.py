@@ -102,7 +102,7 @@ def _documents(
 ) -> dict[str, Iterator[str]]:
     """Give the reports by the names of their files; they tell of what was ``damaged`` so far."""
     from migrator.report import build, to_json
-    from migrator.report.html_report import render_report
+    from migrator.report.html import render_report
 
     moment = now()
     made = build(archive, now=moment, behind=True, posts=posts, damaged=damaged())

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,41 +20,31 @@ from migrator.cli._output import write
 from migrator.cli._progress import progress
 from migrator.cli._pull import drive, options_from, scope_options, threads
 from migrator.errors import Interrupted
-from migrator.plan import model as report
-from migrator.plan import plan_file
+from migrator.plan import model, plan_file
 from migrator.plan.dry_run import Dry, dry_run
-from migrator.plan.estimate import Ahead, estimate
 from migrator.plan.journal import SUFFIX, Journal
-from migrator.plan.model import Disk, Fast, Pace, Plan, Requests
-from migrator.pull.walk import OVERLAP
-from migrator.report.verdict import limits
+from migrator.plan.model import Plan
 from migrator.serve.settings import gate
 from migrator.sources.kayako.client import Source
 
 if TYPE_CHECKING:
-    from migrator.archive import Archive, Count
+    from migrator.archive import Archive
     from migrator.config import Config
     from migrator.events import Listener
-    from migrator.pull.options import Previewed, RunOptions, Stop
-    from migrator.pull.walk import Scope
-
-if TYPE_CHECKING:
+    from migrator.pull.options import RunOptions, Stop
     from migrator.pull.walk import Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How a dry run is wanted: the options of ``plan``."""
-
-    scope: Scope
-    form: str = "text"
-    output: Path | None = None
-    save: Path | None = None
-    sample: int = 0
-    fast: bool = False
-
-
-def make_plan(app: App, wishes: Wishes) -> int:
+def make_plan(
+    app: App,
+    scope: Scope,
+    *,
+    form: str = "text",
+    output: Path | None = None,
+    save: Path | None = None,
+    sample: int = 0,
+    fast: bool = False,
+) -> int:
     """Do the dry run, print its report, save the plan; gives the exit code.
 
     A dry run that ends early reports what it has seen, then raises what ended it.
@@ -62,13 +52,13 @@ def make_plan(app: App, wishes: Wishes) -> int:
     from migrator.archive import open_dry
 
     config = app.load()
-    options = replace(options_from(config, wishes.scope, kind="plan"), fast=wishes.fast)
+    options = replace(options_from(config, scope, kind="plan"), fast=fast)
     with ExitStack() as stack:
         archive = stack.enter_context(open_dry(config.archive.path))
         apply_config(archive, config)
         journal = None
-        if wishes.save is not None:
-            journal = stack.enter_context(_journal(wishes.save, options))
+        if save is not None:
+            journal = stack.enter_context(_journal(save, options))
         with progress(app.log_format) as listener:
             dry = _drive(
                 config,
@@ -78,7 +68,7 @@ def make_plan(app: App, wishes: Wishes) -> int:
                     archive,
                     options,
                     pool=pool,
-                    sample=wishes.sample,
+                    sample=sample,
                     journal=journal,
                     listener=listener,
                     stop=stop,
@@ -87,12 +77,21 @@ def make_plan(app: App, wishes: Wishes) -> int:
         result = dry.result
         if result.ended_by is not None and not result.tickets:
             raise result.ended_by
-        plan = _plan(config, archive, options, dry)
-        write(_rendered(plan, wishes.form), wishes.output)
+        rules = archive.access.rules()
+        plan = model.make_plan(
+            archive,
+            options,
+            dry,
+            lambda extension: gate(rules, f"name.{extension}" if extension else "name").value,
+            max_download=config.tickiti.max_download,
+            per_second=config.kayako.requests_per_second,
+            free=_free(config.archive.path),
+        )
+        write(_rendered(plan, form), output)
         if result.ended_by is not None:
             raise _ended(result.ended_by, journal)
-        if wishes.save is not None and journal is not None:
-            write(_saved(archive, options, dry, plan), wishes.save)
+        if save is not None and journal is not None:
+            write(_saved(archive, options, dry, plan), save)
             journal.remove()
     return 0 if result.proven else 3
 
@@ -138,12 +137,12 @@ def _ended(error: Exception, journal: Journal | None) -> Exception:
 
 def _rendered(plan: Plan, form: str) -> Iterator[str]:
     if form == "html":
-        from migrator.plan.html_plan import render_plan
+        from migrator.plan.html import render_plan
 
         return render_plan(plan)
-    from migrator.plan import json_plan, text_plan
+    from migrator.plan.text import to_json, to_text
 
-    return json_plan.render(plan) if form == "json" else text_plan.render(plan)
+    return to_json(plan) if form == "json" else to_text(plan)
 
 
 def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Iterator[str]:
@@ -163,120 +162,6 @@ def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Itera
         to_fetch_bytes=plan.todo.bytes,
     )
     return plan_file.lines(head, archive.queries.listed_in(dry.result.run_id))
-
-
-def _plan(config: Config, archive: Archive, options: RunOptions, dry: Dry) -> Plan:
-    result = dry.result
-    whole = options.scope.whole and not result.ended_by
-    rules = archive.access.rules()
-    survey = report.survey(
-        archive,
-        result.run_id,
-        lambda extension: gate(rules, f"name.{extension}" if extension else "name").value,
-        max_download=config.tickiti.max_download,
-        leftovers=whole,
-    )
-    total = _tickets(options, result.total)
-    requests = _requests(archive, options, dry, survey.todo.n, total)
-    return Plan(
-        source=options.source_name,
-        made_at=result.started,
-        ended=str(result.ended_by or ""),
-        tickets=result.tickets,
-        tickets_total=total,
-        listed=survey.listed,
-        todo=survey.todo,
-        stored=survey.stored,
-        verdicts=survey.verdicts,
-        departments=survey.departments,
-        types=survey.types,
-        extensions=survey.extensions,
-        years=survey.years,
-        sizes=survey.sizes,
-        gaps=survey.gaps,
-        examples=survey.examples,
-        unlisted=len(result.unlisted) + len(result.unreadable),
-        short=result.short,
-        requests=requests,
-        disk=_disk(config.archive.path, archive, dry, survey.todo.bytes, leftovers=whole),
-        pace=_pace(config, dry, requests, survey.todo),
-        fast=_fast(result.preview) if result.preview is not None else None,
-        limits=tuple(limits(options.scope.told())),
-    )
-
-
-def _tickets(options: RunOptions, total: int | None) -> int | None:
-    """Tell how many tickets are in scope; None where nobody knows: the source counts all ages."""
-    if total is None or options.scope.since:
-        return None
-    return min(total, options.scope.limit_tickets or total)
-
-
-def _requests(
-    archive: Archive, options: RunOptions, dry: Dry, todo: int, total: int | None
-) -> Requests:
-    """Foresee the requests of a run.
-
-    It walks the pages, which overlap, twice: to see that nothing moves.
-    """
-    tickets = max(dry.result.tickets, total or 0)
-    sizes = [options.page_of(look) for look in (0, 1)]
-    unread = archive.threads.count_unread() + tickets - dry.result.tickets
-    return Requests(
-        pages=sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes),
-        lists=tickets,
-        fetches=todo,
-        threads=unread if options.posts else 0,
-        made=dry.asked.total(),
-    )
-
-
-def _disk(path: Path, archive: Archive, dry: Dry, todo: int, *, leftovers: bool) -> Disk:
-    equals = archive.queries.equals(dry.result.run_id, leftovers=leftovers)
-    saved = dry.by_name.share(1.0) * equals.by_name.bytes
-    saved += dry.by_size.share(0.0) * equals.by_size.bytes
-    compared = dry.by_name.pairs + dry.by_size.pairs
-    method = "sample" if compared else "names"
-    return Disk(todo, max(0, todo - round(saved)), method, compared, _free(path))
-
-
-def _pace(config: Config, dry: Dry, requests: Requests, todo: Count) -> Pace:
-    """Tell how long a run takes; what an early end has not seen is taken to be like the rest."""
-    seen = dry.result.tickets
-    factor = requests.lists / seen if dry.result.ended_by and seen else 1.0
-    fetches = round(todo.n * factor)
-    ahead = Ahead(requests.total - todo.n + fetches, fetches, round(todo.bytes * factor))
-    kayako = config.kayako
-    expected = estimate(
-        dry.lists,
-        dry.fetches,
-        ahead,
-        concurrency=kayako.concurrency,
-        per_second=kayako.requests_per_second,
-    )
-    return Pace(
-        concurrency=kayako.concurrency,
-        list_requests=dry.lists.calls,
-        list_seconds=dry.lists.seconds,
-        sampled=dry.fetches.calls,
-        sampled_bytes=dry.fetches.bytes,
-        sample_seconds=dry.fetches.seconds,
-        estimated_seconds=expected.seconds if expected is not None else None,
-        low_seconds=expected.low if expected is not None else None,
-        high_seconds=expected.high if expected is not None else None,
-    )
-
-
-def _fast(preview: Previewed) -> Fast:
-    return Fast(
-        preview.tickets,
-        preview.marked,
-        preview.probes,
-        preview.looked,
-        preview.found,
-        preview.missed,
-        preview.fallback,
-    )
 
 
 def _free(path: Path) -> int | None:
@@ -361,4 +246,6 @@ def plan(
     if output is not None and save_plan is not None and output.resolve() == save_plan.resolve():
         raise click.UsageError("--output and --save-plan must be two files")
     form = "json" if as_json else form
-    return make_plan(app, Wishes(scope, form, output, save_plan, sample or 0, fast))
+    return make_plan(
+        app, scope, form=form, output=output, save=save_plan, sample=sample or 0, fast=fast
+    )

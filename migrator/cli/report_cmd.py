@@ -122,7 +122,7 @@ def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterato
 
     made = build(archive, behind=form == "html", posts=posts)
     if form == "html":
-        from migrator.report.html_report import render_report
+        from migrator.report.html import render_report
 
         return made.verdict, render_report(made)
     return made.verdict, iter([(to_json if form == "json" else render)(made)])
@@ -131,7 +131,7 @@ def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterato
 def _only(**filters: tuple[str | int, ...] | bool | None) -> RowFilter:
     """Translate the options: what was not given asks for nothing, and "none" is the key ""."""
     from migrator.archive import RowFilter
-    from migrator.report.html_report import NONE
+    from migrator.report.html import NONE
 
     fields = {
         "state": "states",

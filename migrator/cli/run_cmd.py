@@ -67,11 +67,11 @@ def run(
       migrator run --plan plan.jsonl
     """
     if dry_run:
-        from migrator.cli.plan_cmd import Wishes, make_plan
+        from migrator.cli.plan_cmd import make_plan
 
         if plan_path is not None:
             raise click.UsageError("--dry-run and --plan do not go together")
-        return make_plan(app, Wishes(scope))
+        return make_plan(app, scope)
     from migrator.archive import open_archive
     from migrator.cli._common import apply_config, settings_from
     from migrator.cli._disk import warn_of_network

@@ -1,8 +1,6 @@
-"""A source that counts what it is asked, and remembers what it has answered before.
+"""The dry run: it walks the path of the real run, fetches a sample and keeps nothing.
 
-A wrapper: a dry run walks the same path as a run, and knows only by this what it cost.
-
-The dry run: a wrapper on the path of the real run, which fetches a sample and keeps nothing.
+The source it asks counts what it is asked, and remembers what it has answered before.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from migrator.archive import Archive
 from migrator.archive.queries import Twins
 from migrator.archive.records import State, Work
 from migrator.errors import Interrupted, MigratorError
@@ -23,7 +22,7 @@ from migrator.plan.estimate import Meter
 from migrator.plan.journal import Journal
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Archive, Source
+from migrator.pull.protocols import Source
 from migrator.pull.run import run
 from migrator.sources.base import Attachment, Department, Fetched, FetchSink, Ticket, TicketStatus
 

@@ -1,12 +1,7 @@
 """What a dry run tells, as data: one model behind its text, JSON and HTML.
 
-Sizes are bytes, durations seconds, times Unix seconds in UTC.
-
-The dry-run report: what there is, and what Tickiti would say to each file.
-
-One pass over what was listed, in memory that does not grow with it.
-
-Names of files that make trouble somewhere.
+Sizes are bytes, durations seconds, times Unix seconds in UTC. What was listed is counted in one
+pass, in memory that does not grow with it.
 """
 
 from __future__ import annotations
@@ -16,12 +11,17 @@ import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from migrator.archive import SIZES, extension_of
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
+from migrator.plan.dry_run import Dry
+from migrator.plan.estimate import Ahead, estimate
+from migrator.pull.options import Previewed, RunOptions
+from migrator.pull.walk import OVERLAP
 from migrator.report.model import told_apart
+from migrator.report.verdict import limits
 from migrator.text import safe_name
 
 if TYPE_CHECKING:
@@ -85,24 +85,6 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Fast:
-    """How the preview went that lists only tickets which the source marks as having files.
-
-    ``marked`` of ``tickets`` are sorted to the front. Of those behind ``looked`` were listed all
-    the same, and ``found`` of them had files: ``missed`` is how many attachments that makes of
-    all, about. ``fallback`` tells why everything was listed after all, "" if not.
-    """
-
-    tickets: int = 0
-    marked: int = 0
-    probes: int = 0
-    looked: int = 0
-    found: int = 0
-    missed: int = 0
-    fallback: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Verdicts:
     """What Tickiti will say to each file; one file may count in several lines but the first three.
 
@@ -138,17 +120,37 @@ class Gaps:
     queues: tuple[Group, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What was listed, counted.
+
+    ``years`` go by the creation of an attachment (UTC, key ``2014``, "" unknown), ``sizes`` by the
+    buckets that the report has. ``examples`` has the first rows behind each number of the
+    verdicts, by its name there.
+    """
+
+    listed: Count
+    todo: Count
+    stored: Count
+    verdicts: Verdicts
+    departments: tuple[Group, ...]
+    types: tuple[Group, ...]
+    extensions: tuple[Group, ...]
+    years: tuple[Group, ...]
+    sizes: tuple[Group, ...]
+    gaps: Gaps
+    examples: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Survey):
     """What there is, what a run would fetch, and what Tickiti makes of it.
 
     ``tickets`` were looked at, of ``tickets_total`` that the source counts (None: it cannot).
     ``unlisted`` tickets could not be listed, ``short`` are counted by the source but not shown.
     ``ended`` tells what ended the dry run early, "" if nothing did: then it is the whole truth of
     its scope, unless ``fast`` says otherwise; ``limits`` says in words what keeps that from being
-    the whole helpdesk. ``years`` go by the creation of an attachment (UTC,
-    key ``2014``, "" unknown), ``sizes`` by the buckets that the report has. ``examples`` has the
-    first rows behind each number of the verdicts, by its name there.
+    the whole helpdesk.
     """
 
     source: str
@@ -156,24 +158,13 @@ class Plan:
     ended: str
     tickets: int
     tickets_total: int | None
-    listed: Count
-    todo: Count
-    stored: Count
-    verdicts: Verdicts
-    departments: tuple[Group, ...]
-    types: tuple[Group, ...]
-    extensions: tuple[Group, ...]
-    years: tuple[Group, ...]
-    sizes: tuple[Group, ...]
-    gaps: Gaps
     unlisted: int
     short: int
     requests: Requests
     disk: Disk
     pace: Pace
-    fast: Fast | None = None
+    fast: Previewed | None = None
     limits: tuple[str, ...] = ()
-    examples: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -181,33 +172,107 @@ class Plan:
         return not self.ended and not self.unlisted and not self.short
 
 
+def make_plan(
+    archive: Archive,
+    options: RunOptions,
+    dry: Dry,
+    gate: Gate,
+    *,
+    max_download: int,
+    per_second: float,
+    free: int | None,
+) -> Plan:
+    """Sum up a dry run over ``archive``.
+
+    ``per_second`` requests may be made (0: no limit), ``free`` bytes are left on the disk.
+    """
+    result = dry.result
+    whole = options.scope.whole and not result.ended_by
+    seen = survey(archive, result.run_id, gate, max_download=max_download, leftovers=whole)
+    total = _tickets(options, result.total)
+    requests = _requests(archive, options, dry, seen.todo.n, total)
+    return Plan(
+        **vars(seen),
+        source=options.source_name,
+        made_at=result.started,
+        ended=str(result.ended_by or ""),
+        tickets=result.tickets,
+        tickets_total=total,
+        unlisted=len(result.unlisted) + len(result.unreadable),
+        short=result.short,
+        requests=requests,
+        disk=_disk(archive, dry, seen.todo.bytes, free, leftovers=whole),
+        pace=_pace(options.concurrency, per_second, dry, requests, seen.todo),
+        fast=result.preview,
+        limits=tuple(limits(options.scope.told())),
+    )
+
+
+def _tickets(options: RunOptions, total: int | None) -> int | None:
+    """Tell how many tickets are in scope; None where nobody knows: the source counts all ages."""
+    if total is None or options.scope.since:
+        return None
+    return min(total, options.scope.limit_tickets or total)
+
+
+def _requests(
+    archive: Archive, options: RunOptions, dry: Dry, todo: int, total: int | None
+) -> Requests:
+    """Foresee the requests of a run.
+
+    It walks the pages, which overlap, twice: to see that nothing moves.
+    """
+    tickets = max(dry.result.tickets, total or 0)
+    sizes = [options.page_of(look) for look in (0, 1)]
+    unread = archive.threads.count_unread() + tickets - dry.result.tickets
+    return Requests(
+        pages=sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes),
+        lists=tickets,
+        fetches=todo,
+        threads=unread if options.posts else 0,
+        made=dry.asked.total(),
+    )
+
+
+def _disk(archive: Archive, dry: Dry, todo: int, free: int | None, *, leftovers: bool) -> Disk:
+    equals = archive.queries.equals(dry.result.run_id, leftovers=leftovers)
+    saved = dry.by_name.share(1.0) * equals.by_name.bytes
+    saved += dry.by_size.share(0.0) * equals.by_size.bytes
+    compared = dry.by_name.pairs + dry.by_size.pairs
+    method = "sample" if compared else "names"
+    return Disk(todo, max(0, todo - round(saved)), method, compared, free)
+
+
+def _pace(concurrency: int, per_second: float, dry: Dry, requests: Requests, todo: Count) -> Pace:
+    """Tell how long a run takes; what an early end has not seen is taken to be like the rest."""
+    seen, lists, fetches = dry.result.tickets, dry.lists, dry.fetches
+    factor = requests.lists / seen if dry.result.ended_by and seen else 1.0
+    n = round(todo.n * factor)
+    ahead = Ahead(requests.total - todo.n + n, n, round(todo.bytes * factor))
+    found = estimate(lists, fetches, ahead, concurrency=concurrency, per_second=per_second)
+    return Pace(
+        concurrency,
+        lists.calls,
+        lists.seconds,
+        fetches.calls,
+        fetches.bytes,
+        fetches.seconds,
+        *((found.seconds, found.low, found.high) if found is not None else (None,)),
+    )
+
+
 MOST_KEYS = 2000
 """Groups that are told apart; what comes when there are as many is counted together."""
 OTHERS = "*"
 EXAMPLES = 10
 """Rows that are kept for each number of the verdicts."""
+TRAITS = tuple(one.name for one in fields(Verdicts) if one.name[:4] != "max_")
+"""The numbers of the verdicts, by name."""
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999, where the calendar ends
 
 Gate = Callable[[str], str]
 """Gives ``allow``, ``review`` or ``block`` for an extension."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What was listed, counted: see the fields of the same names of a plan."""
-
-    listed: Count
-    todo: Count
-    stored: Count
-    verdicts: Verdicts
-    departments: tuple[Group, ...]
-    types: tuple[Group, ...]
-    extensions: tuple[Group, ...]
-    years: tuple[Group, ...]
-    sizes: tuple[Group, ...]
-    gaps: Gaps
-    examples: Mapping[str, tuple[Row, ...]]
 
 
 class _Sums:
@@ -259,29 +324,21 @@ def survey(
             if len(examples[trait]) < EXAMPLES:
                 examples[trait].append(row)
     extensions = sums["extension"].groups(lambda key: f".{key}" if key else "(none)")
-    kinds, verdict = sums["kind"], sums["verdict"].count
+    kinds = sums["kind"]
+    verdicts: dict[str, Any] = {name: sums["verdict"].count(name) for name in TRAITS}
     titles = {str(one.department_id): one.title for one in archive.access.queues()}
     departments = tuple(told_apart(sums["department"].groups(lambda key: _department(titles, key))))
     return Survey(
         listed=kinds.count("listed"),
         todo=kinds.count("todo"),
         stored=kinds.count("stored"),
-        verdicts=Verdicts(
-            max_download,
-            MAX_ATTACHMENT,
-            allow=verdict("allow"),
-            review=verdict("review"),
-            block=verdict("block"),
-            too_large=verdict("too_large"),
-            oversize=verdict("oversize"),
-            odd_name=verdict("odd_name"),
-            no_extension=verdict("no_extension"),
-            empty=verdict("empty"),
-        ),
+        verdicts=Verdicts(max_download, **verdicts),
         departments=departments,
         types=sums["type"].groups(),
         extensions=extensions,
-        years=tuple(sorted(sums["year"].groups(lambda key: key or "unknown"), key=_key)),
+        years=tuple(
+            sorted(sums["year"].groups(lambda key: key or "unknown"), key=lambda group: group.key)
+        ),
         sizes=tuple(_size_group(sums["size"], key) for key in SIZES),
         gaps=_gaps(archive, run_id, departments),
         examples={trait: tuple(rows) for trait, rows in examples.items()},
@@ -326,10 +383,6 @@ def _bucket(size: int) -> str:
 def _size_group(sums: _Sums, key: str) -> Group:
     found = sums.count(key)
     return Group(key, SIZES[key][0], found.n, found.bytes)
-
-
-def _key(group: Group) -> str:
-    return group.key
 
 
 def _department(titles: Mapping[str, str], key: str) -> str:

@@ -1,13 +1,12 @@
-"""What a report in HTML consists of, before it is HTML: sections of charts, tables and rows.
-
-What the pages of the report and of the dry run have in common: a break-down with its chart.
-
-Reports as HTML: one file that needs no script, no network and no other file.
+"""Reports as HTML: one file that needs no script, no network and no other file.
 
 It opens from a mail, prints, and follows the reader's choice of light or dark. Nothing that
 comes from the helpdesk is markup in it: every text is escaped by the template, shown without
 invisible characters, and cut; anchors are numbered and never made of names. The policy in its
 head forbids whatever is not its own style sheet, should all of that fail.
+
+A page is charts, tables and rows as data, which the template turns into HTML. Below them stands
+the page of the closing report: the verdict, the balance, the break-downs, the rows behind.
 """
 
 from __future__ import annotations
@@ -16,25 +15,28 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
 
-from migrator.archive.records import Count, Group
+from migrator.archive.records import Count, Group, PacePoint, Row, State
 from migrator.report import charts
 from migrator.report.charts import Chart, Tone
-from migrator.report.verdict import Mood
-from migrator.text import brief, human_bytes, iso_time, shares
+from migrator.report.model import Key, Problem, Report
+from migrator.report.text import MEANING, ORDER, ticket_figures
+from migrator.report.verdict import CHECKS, Mood, describe_check, limits
+from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
 
 Kind = Literal["text", "number", "name", "word"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A value of a table; ``href`` leads to the rows behind it, ``tone`` gives it a swatch.
 
     The kinds ``name`` and, narrower, ``word`` are texts of unknown origin, set apart from their
@@ -55,16 +57,16 @@ Cells = tuple[Cell, ...]
 class Table:
     """Rows under titled columns; the first cell of a row is its header.
 
-    ``notes`` stand below it: what was left out. ``command`` lists all rows. A ``wide`` table may
-    be wider than a phone and is moved within its own box.
+    A title that ends in ``#`` stands above numbers. ``notes`` stand below: what was left out.
+    ``command`` lists all rows. A ``wide`` table may be wider than a phone and is moved within its
+    own box.
     """
 
     caption: str
-    head: tuple[tuple[str, Kind], ...]
+    head: tuple[str, ...]
     rows: tuple[Cells, ...]
     foot: Cells = ()
     notes: tuple[str, ...] = ()
-    command_intro: str = "All of them:"
     command: str = ""
     wide: bool = False
 
@@ -80,18 +82,15 @@ class Exhibit:
     table: Table | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """Exhibits that belong together."""
 
     id: str
     title: str
     exhibits: tuple[Exhibit, ...]
-    intro: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """A number worth knowing at first sight."""
 
     label: str
@@ -100,8 +99,7 @@ class Figure:
     href: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
+class Behind(NamedTuple):
     """The first of ``total`` rows of a figure; ``back`` is the id of the exhibit that shows it.
 
     Those of one ``group`` follow each other.
@@ -141,152 +139,6 @@ class Page:
     sign: str = ""
 
 
-def cut(total: int, limit: int, what: str) -> tuple[str, ...]:
-    """Tell, where there are more than are shown, how many."""
-    return (f"The first {limit:,} of {total:,} {what}.",) if total > limit else ()
-
-
-ROWS_SHOWN = 50
-"""How many groups a table lists."""
-BARS_SHOWN = 10
-"""How many of them a chart draws; one more bar stands for all others."""
-YEARS_SHOWN = 40
-
-_LABEL = 26
-"""How many characters of a name fit beside a bar on a phone."""
-MEASURES = (
-    charts.Measure("attachments", "count", charts.plainly),
-    charts.Measure("bytes", "bytes", human_bytes),
-)
-
-Links = Mapping[tuple[str, str], str]
-"""The anchors of the rows behind a figure, by dimension and key."""
-
-
-def group_name(group: Group) -> str:
-    """Name a group for people; a group without a name has none."""
-    return brief(group.title or group.key).strip() or "(none)"
-
-
-def label(text: str) -> str:
-    """Shorten a name to what fits beside a bar: of types, the end tells more than the middle."""
-    if len(text) <= _LABEL:
-        return text
-    half = _LABEL // 2
-    return f"{text[:half]}…{text[1 - half :]}"
-
-
-def moment(seconds: int | None) -> str:
-    """Write Unix seconds as date and time of day, in UTC as everything; empty for None and 0."""
-    return iso_time(seconds).replace("T", " ").removesuffix("Z")
-
-
-def breakdown(
-    id_: str,
-    title: str,
-    groups: Sequence[Group],
-    *,
-    links: Links,
-    intro: str = "",
-    largest: bool = True,
-) -> Exhibit:
-    """Show groups as bars and as a table; ``largest``: sorted so, and cut to the largest.
-
-    The id is the dimension of the groups in ``links`` as well. Charts draw few groups and name
-    the sum of the others, tables list more and do the same.
-    """
-    whole = total(groups)
-    drawn = _fewer(groups, BARS_SHOWN) if largest else _within(groups)
-    rows = [(label(group_name(one)), (one.n, one.bytes)) for one in drawn]
-    chart = charts.bars(title, rows, MEASURES, (whole.n, whole.bytes))
-    return Exhibit(id_, title, intro, chart, _table(id_, title, groups, whole, links))
-
-
-def by_year(title: str, groups: Sequence[Group], *, links: Links) -> Exhibit:
-    """Show years as columns, with the years between them in which nothing came."""
-    known = [group for group in groups if group.key][-YEARS_SHOWN:]
-    drawn = _every_year(known)
-    amounts = [(group.n, group.bytes) for group in drawn]
-    labels = [group.key for group in drawn]
-    chart = charts.columns(title, labels, amounts, MEASURES, "a year") if drawn else None
-    whole = total(groups)
-    undated = sum(group.n for group in groups if not group.key)
-    intro = f"{undated:,} have no date that makes sense." if undated else ""
-    table = _table("year", title, groups, whole, links)
-    return Exhibit("year", title, intro, chart, table)
-
-
-def total(groups: Sequence[Group]) -> Count:
-    """Add groups up."""
-    return Count(sum(group.n for group in groups), sum(group.bytes for group in groups))
-
-
-def _every_year(groups: list[Group]) -> list[Group]:
-    """Fill the gaps between years, unless dates are so wrong that there are too many."""
-    found = {int(group.key): group for group in groups if group.key.isdecimal()}
-    if not found or max(found) - min(found) >= YEARS_SHOWN:
-        return groups
-    return [
-        found.get(year, Group(str(year), str(year), 0, 0))
-        for year in range(min(found), max(found) + 1)
-    ]
-
-
-def _within(groups: Sequence[Group]) -> list[Group]:
-    """Leave out the empty groups at both ends."""
-    used = [index for index, group in enumerate(groups) if group.n]
-    return list(groups[used[0] : used[-1] + 1]) if used else []
-
-
-def _fewer(groups: Sequence[Group], limit: int) -> list[Group]:
-    """Keep the first groups and one for the sum of the others."""
-    if len(groups) <= limit + 1:
-        return list(groups)
-    rest = groups[limit:]
-    return [*groups[:limit], Group("", f"{len(rest):,} others", *_pair(total(rest)))]
-
-
-def _pair(count: Count) -> tuple[int, int]:
-    return count.n, count.bytes
-
-
-def _table(
-    dimension: str, title: str, groups: Sequence[Group], whole: Count, links: Links
-) -> Table:
-    head: tuple[tuple[str, Kind], ...] = (
-        (title.removeprefix("By ").capitalize(), "name"),
-        ("Attachments", "number"),
-        ("Bytes", "number"),
-        ("Share", "number"),
-    )
-    shown, rest = list(groups[:ROWS_SHOWN]), groups[ROWS_SHOWN:]
-    hrefs = [links.get((dimension, one.key)) for one in shown]
-    if rest:
-        shown.append(Group("", f"{len(rest):,} others", *_pair(total(rest))))
-        hrefs.append(None)
-    written = shares([one.bytes for one in shown])
-    rows = [
-        _line(group_name(one), one.n, one.bytes, share, href)
-        for one, share, href in zip(shown, written, hrefs, strict=True)
-    ]
-    return Table(
-        f"Attachments and bytes {title.lower()}; the share is of the bytes",
-        head,
-        tuple(rows),
-        foot=_line("All", *_pair(whole), shares([whole.bytes])[0], None),
-        notes=cut(len(groups), ROWS_SHOWN, "groups"),
-    )
-
-
-def _line(name: str, n: int, size: int, share: str, href: str | None) -> tuple[Cell, ...]:
-    return (
-        Cell(name, "name"),
-        Cell(f"{n:,}", "number", href),
-        Cell(human_bytes(size), "number", href),
-        Cell(share, "number"),
-    )
-
-
 _PIECE = 200
 """How many pieces of a template are joined into one of the output."""
 
@@ -323,3 +175,518 @@ def commands(text: str) -> Markup:
         for index, part in enumerate(parts)
     )
     return Markup("").join(marked)
+
+
+# What pages are made of
+
+ROWS_SHOWN = 50
+"""How many groups a table lists."""
+BARS_SHOWN = 10
+"""How many of them a chart draws; one more bar stands for all others."""
+YEARS_SHOWN = 40
+MEASURES = (
+    charts.Measure("attachments", "count", charts.plainly),
+    charts.Measure("bytes", "bytes", human_bytes),
+)
+ROW_HEAD = ("Attachment#", "Ticket", "File name", "Size#", "Type")
+"""The head of a table whose rows begin with :func:`attachment`."""
+_LABEL = 26
+"""How many characters of a name fit beside a bar on a phone."""
+_WORD = 80
+
+Links = Mapping[tuple[str, str], str]
+"""The anchors of the rows behind a figure, by dimension and key."""
+
+
+def number(value: int | str, href: str | None = None, note: str = "") -> Cell:
+    """Make a cell of a number, or of one that is written already."""
+    return Cell(
+        charts.plainly(value) if isinstance(value, int) else value, "number", href, note=note
+    )
+
+
+def amounts(count: Count, href: str | None = None) -> tuple[Cell, Cell]:
+    """Make the cells of a number of attachments and of their bytes."""
+    return number(count.n, href), number(human_bytes(count.bytes), href)
+
+
+def attachment(row: Row) -> Cells:
+    """Make the cells that name an attachment."""
+    size = row.declared_size if row.size is None else row.size
+    return (
+        number(str(row.id)),
+        Cell(brief(row.ticket_number, _WORD), "word"),
+        Cell(brief(row.filename), "name"),
+        number(human_bytes(size)),
+        Cell(brief(row.mime_type or row.declared_type, _WORD), "word"),
+    )
+
+
+def sections(*chapters: tuple[str, str, Iterable[Exhibit]]) -> tuple[Section, ...]:
+    """Make the sections of (id, title, exhibits); one without exhibits is none."""
+    made = (Section(id_, title, tuple(exhibits)) for id_, title, exhibits in chapters)
+    return tuple(section for section in made if section.exhibits)
+
+
+def cut(total: int, limit: int, what: str) -> tuple[str, ...]:
+    """Tell, where there are more than are shown, how many."""
+    return (f"The first {limit:,} of {total:,} {what}.",) if total > limit else ()
+
+
+def group_name(group: Group) -> str:
+    """Name a group for people; a group without a name has none."""
+    return brief(group.title or group.key).strip() or "(none)"
+
+
+def label(text: str) -> str:
+    """Shorten a name to what fits beside a bar: of types, the end tells more than the middle."""
+    half = _LABEL // 2
+    return text if len(text) <= _LABEL else f"{text[:half]}…{text[1 - half :]}"
+
+
+def moment(seconds: int | None) -> str:
+    """Write Unix seconds as date and time of day, in UTC as everything; empty for None and 0."""
+    return iso_time(seconds).replace("T", " ").removesuffix("Z")
+
+
+def breakdown(
+    id_: str,
+    title: str,
+    groups: Sequence[Group],
+    *,
+    links: Links,
+    intro: str = "",
+    largest: bool = True,
+) -> Exhibit:
+    """Show groups as bars and as a table; ``largest``: sorted so, and cut to the largest.
+
+    The id is the dimension of the groups in ``links`` as well. Charts draw few groups and name
+    the sum of the others, tables list more and do the same.
+    """
+    whole = _total(groups)
+    drawn = _fewer(groups, BARS_SHOWN, BARS_SHOWN + 1) if largest else _within(groups)
+    rows = [(label(group_name(one)), (one.n, one.bytes)) for one in drawn]
+    chart = charts.bars(title, rows, MEASURES, (whole.n, whole.bytes))
+    return Exhibit(id_, title, intro, chart, _groups(id_, title, groups, links))
+
+
+def by_year(title: str, groups: Sequence[Group], *, links: Links) -> Exhibit:
+    """Show years as columns, with the years between them in which nothing came."""
+    drawn = _every_year([group for group in groups if group.key][-YEARS_SHOWN:])
+    bars = [(group.n, group.bytes) for group in drawn]
+    labels = [group.key for group in drawn]
+    chart = charts.columns(title, labels, bars, MEASURES, "a year") if drawn else None
+    undated = sum(group.n for group in groups if not group.key)
+    intro = f"{undated:,} have no date that makes sense." if undated else ""
+    return Exhibit("year", title, intro, chart, _groups("year", title, groups, links))
+
+
+def _groups(dimension: str, title: str, groups: Sequence[Group], links: Links) -> Table:
+    rows = _fewer(groups, ROWS_SHOWN, ROWS_SHOWN)
+    hrefs = [links.get((dimension, one.key)) for one in groups[:ROWS_SHOWN]] + [None]
+    written, whole = shares([one.bytes for one in rows]), _total(groups)
+    return Table(
+        f"Attachments and bytes {title.lower()}; the share is of the bytes",
+        (title.removeprefix("By ").capitalize(), "Attachments#", "Bytes#", "Share#"),
+        tuple(
+            (Cell(group_name(one), "name"), *amounts(Count(one.n, one.bytes), href), number(share))
+            for one, href, share in zip(rows, hrefs, written, strict=False)
+        ),
+        foot=(Cell("All", "name"), *amounts(whole), number(shares([whole.bytes])[0])),
+        notes=cut(len(groups), ROWS_SHOWN, "groups"),
+    )
+
+
+def _total(groups: Sequence[Group]) -> Count:
+    return Count(sum(group.n for group in groups), sum(group.bytes for group in groups))
+
+
+def _every_year(groups: list[Group]) -> list[Group]:
+    """Fill the gaps between years, unless dates are so wrong that there are too many."""
+    found = {int(group.key): group for group in groups if group.key.isdecimal()}
+    if not found or max(found) - min(found) >= YEARS_SHOWN:
+        return groups
+    years = range(min(found), max(found) + 1)
+    return [found.get(year, Group(str(year), str(year), 0, 0)) for year in years]
+
+
+def _within(groups: Sequence[Group]) -> list[Group]:
+    """Leave out the empty groups at both ends."""
+    used = [index for index, group in enumerate(groups) if group.n]
+    return list(groups[used[0] : used[-1] + 1]) if used else []
+
+
+def _fewer(groups: Sequence[Group], limit: int, most: int) -> list[Group]:
+    """Of more than ``most`` groups keep the first, and one for the sum of the others."""
+    if len(groups) <= most:
+        return list(groups)
+    rest = groups[limit:]
+    others = _total(rest)
+    return [*groups[:limit], Group("", f"{len(rest):,} others", others.n, others.bytes)]
+
+
+# The page of the closing report
+
+NONE = "none"
+"""How the command line says the key "" of a type, a year or a problem."""
+ATTENTION_SHOWN = 200
+UNLISTED_SHOWN = 50
+PROBLEMS_SHOWN = 30
+PACE_ROWS = 12
+WHY = 200
+"""How many characters of a reason are shown where it matters most."""
+
+_NOUNS = {
+    "state": "State",
+    "problem": "Problem",
+    "department": "Department",
+    "type": "Type",
+    "year": "Year",
+    "size": "Size",
+    "duplicate": "Duplicates",
+}
+_EXHIBITS = {"state": "balance", "problem": "problems", "duplicate": "duplicates"}
+"""Which exhibit shows a dimension, where it has another name."""
+
+
+def render_report(report: Report) -> Iterator[str]:
+    """Write the report as an HTML document, in pieces: what a manager asks first comes first."""
+    links, verdict = _links(report), report.verdict
+    page = Page(
+        title="Ledger of the migration",
+        facts=tuple(_facts(report)),
+        mood=verdict.mood,
+        word=verdict.word,
+        sentence=verdict.rest,
+        warnings=(),
+        opening=_balance(report, links),
+        figures=tuple(_figures(report, links)),
+        sections=sections(
+            ("attention", "What needs attention", _troubles(report, links)),
+            ("checked", "What was seen and checked", _checked(report)),
+            ("contents", "What there is", _breakdowns(report, links)),
+            ("work", "Pace and equal contents", _work(report, links)),
+        ),
+        behind=tuple(_behind(report, links)),
+        sign=(
+            f"{verdict.word}. {report.listed.n:,} attachments listed by the source: "
+            f"{_held(report):,} in the archive, {report.attention_total:,} failed, missing or "
+            f"gone, of which {report.accepted_total:,} accepted as lost, "
+            f"{report.states[State.PENDING].n:,} pending. As of {moment(report.generated_at)} UTC."
+        ),
+    )
+    return render(page)
+
+
+def _links(report: Report) -> Links:
+    """Make anchors for the figures that have rows: numbers, since names are not to be trusted."""
+    present = (key for key, sample in report.behind.items() if sample.rows)
+    return {key: f"rows-{n}" for n, key in enumerate(present, 1)}
+
+
+def _held(report: Report) -> int:
+    return report.states[State.STORED].n + report.states[State.DELETED].n
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    yield "Archive", brief(report.archive)
+    if report.helpdesk or report.last_run:
+        yield "Source", brief(report.helpdesk or (report.last_run and report.last_run.source) or "")
+    if report.last_run and (words := limits(report.last_run.scope)):
+        yield "Last run looked at", "; ".join(words)
+    yield "As of", f"{moment(report.generated_at)} UTC"
+
+
+def _balance(report: Report, links: Links) -> Exhibit:
+    listed, counts = report.listed, [report.states[state] for state in ORDER]
+    chart = charts.balance(
+        "The ledger as a balance",
+        [(state.value, state.value, report.states[state].n) for state in ORDER],
+        f"{listed.n:,} attachments listed",
+    )
+    rows = tuple(
+        (
+            Cell(state.value, tone=state.value, note=MEANING[state]),
+            *amounts(count, links.get(("state", state.value))),
+            number(share),
+        )
+        for state, count, share in zip(
+            ORDER, counts, shares([count.n for count in counts]), strict=True
+        )
+    )
+    note = "all that the source ever listed"
+    table = Table(
+        "Listed = stored + missing + gone + deleted + failed + pending",
+        ("State", "Attachments#", "Bytes#", "Share#"),
+        rows,
+        foot=(Cell("listed", note=note), *amounts(listed), number(shares([listed.n])[0])),
+    )
+    return Exhibit("balance", "The balance", chart=chart, table=table)
+
+
+def _figures(report: Report, links: Links) -> Iterator[Figure]:
+    listed, held = report.listed, _held(report)
+    yield Figure("Attachments listed", f"{listed.n:,}", human_bytes(listed.bytes), "balance")
+    share = f"{charts.percent(held, listed.n)} of all that was listed"
+    yield Figure("In the archive", f"{held:,}", share, links.get(("state", State.STORED.value)))
+    trouble = report.attention_total
+    href = "troubles" if report.attention else "accepted" if report.accepted else None
+    named = "named below" if trouble else ""
+    if settled := report.accepted_total:
+        named = f"{settled:,} of them accepted as lost"
+    yield Figure("Failed, missing, gone", f"{trouble:,}", named, href)
+    threads = f"{report.threads_missing:,} without posts" if report.threads_missing else ""
+    yield Figure("Tickets in the archive", f"{report.tickets.known:,}", threads, "tickets")
+    size = f"{human_bytes(report.files.bytes)}; equal ones are kept once"
+    yield Figure("Different contents", f"{report.files.n:,}", size, "duplicates")
+    if run := report.last_run:
+        took = "at work" if report.seen.at_work else "killed before its end"
+        end = f"begun {moment(run.started_at)}"
+        if run.finished_at is not None:
+            took = human_duration(run.finished_at - run.started_at)
+            end += f", exit code {run.exit_code}"
+        yield Figure(f"Last run ({brief(run.kind)})", took, end, "pace" if report.pace else None)
+
+
+def _troubles(report: Report, links: Links) -> Iterator[Exhibit]:
+    if report.problems:
+        yield _problems(report, links)
+    yield from _unlisted(report)
+    command = "migrator report --format csv"
+    if rows := report.attention[:ATTENTION_SHOWN]:
+        table = _losses(
+            "What could not be kept, and why",
+            rows,
+            report.attention_total - report.accepted_total,
+            f"{command} --state failed --state missing --state gone --not-accepted",
+        )
+        yield Exhibit("troubles", "Failed, missing and gone", table=table)
+    if report.accepted:
+        caption = "Losses that somebody accepted: when, who and why"
+        table = _losses(caption, report.accepted, report.accepted_total, f"{command} --accepted")
+        yield Exhibit("accepted", "Accepted as lost", table=table)
+
+
+def _losses(caption: str, rows: Sequence[Row], total: int, command: str) -> Table:
+    return Table(
+        caption,
+        (*ROW_HEAD, "State", "Why"),
+        tuple(_row(row, why=WHY) for row in rows),
+        notes=cut(total, len(rows), "attachments"),
+        command=command,
+        wide=True,
+    )
+
+
+def _problems(report: Report, links: Links) -> Exhibit:
+    shown, whole = report.problems[:PROBLEMS_SHOWN], sum(one.n for one in report.problems)
+    drawn = shown[:BARS_SHOWN]
+    chart = charts.bars(
+        "Problems by kind",
+        [(label(_problem_name(one)), (one.n,)) for one in drawn],
+        (charts.Measure("attachments with a problem", "failed", charts.plainly),),
+        (whole,),
+        [one.state.value for one in drawn],
+    )
+    rows = tuple(
+        (
+            Cell(brief(one.problem or "(none noted)"), "name"),
+            Cell(one.state.value, tone=one.state.value),
+            number(one.n, links.get(("problem", one.key))),
+        )
+        for one in shown
+    )
+    table = Table(
+        "Attachments by problem and state; what is stored was checked and kept all the same",
+        ("Problem", "State", "Attachments#"),
+        rows,
+        foot=(Cell("All"), Cell(""), number(whole)),
+        notes=cut(len(report.problems), PROBLEMS_SHOWN, "kinds"),
+    )
+    return Exhibit("problems", "Problems by kind", chart=chart, table=table)
+
+
+def _problem_name(problem: Problem) -> str:
+    return f"{brief(problem.problem or '(none noted)')}, {problem.state.value}"
+
+
+def _unlisted(report: Report) -> Iterator[Exhibit]:
+    """Show the tickets whose attachments nobody has seen: no row of the ledger tells of them."""
+    found = ((report.last_run.summary if report.last_run else None) or {}).get("unlisted")
+    if not isinstance(found, Mapping) or not found:
+        return
+    shown = list(found.items())[:UNLISTED_SHOWN]
+    table = Table(
+        "Tickets whose attachments could not be listed by the last run",
+        ("Ticket id", "Why"),
+        tuple((Cell(brief(str(id_)), "name"), Cell(brief(str(why)), "name")) for id_, why in shown),
+        notes=cut(len(found), UNLISTED_SHOWN, "tickets"),
+    )
+    yield Exhibit("unlisted", "Tickets that could not be listed", table=table)
+
+
+def _checked(report: Report) -> Iterator[Exhibit]:
+    """Tell when somebody last looked whether it is all true, and the numbers of tickets."""
+    table = Table(
+        "Verify reads our files again, audit asks the source for them again",
+        ("Check", "What it found"),
+        tuple((Cell(kind), Cell(describe_check(report.seen.checks.get(kind)))) for kind in CHECKS),
+    )
+    yield Exhibit("proof", "Verify and audit", table=table)
+    if report.tickets.known:
+        table = Table(
+            "Numbers of tickets differ, as they count different things at different times",
+            ("Tickets", "Number#"),
+            tuple(
+                (Cell(title, note=meaning), number(n))
+                for title, n, meaning in ticket_figures(report)
+            ),
+        )
+        yield Exhibit("tickets", "Tickets", table=table)
+
+
+def _breakdowns(report: Report, links: Links) -> Iterator[Exhibit]:
+    if not report.listed.n:
+        return
+    found = "As found in the bytes where we hold them, else as declared."
+    yield breakdown("department", "By department", report.departments, links=links)
+    yield breakdown("type", "By type", report.types, links=links, intro=found)
+    yield by_year("By year", report.years, links=links)
+    yield breakdown("size", "By size", report.sizes, links=links, largest=False)
+
+
+def _work(report: Report, links: Links) -> Iterator[Exhibit]:
+    if report.files.n:
+        yield _duplicates(report, links)
+    if report.pace:
+        yield _pace(report)
+
+
+def _duplicates(report: Report, links: Links) -> Exhibit:
+    files, saved = report.files, report.duplicates
+    chart = charts.balance(
+        "Bytes kept and bytes saved",
+        [("kept", "stored", files.bytes), ("saved", "saved", saved.bytes)],
+        "Bytes of all attachments that we hold",
+    )
+    both = Count(files.n + saved.n, files.bytes + saved.bytes)
+    kept_share, saved_share = shares([files.bytes, saved.bytes])
+    count, size = amounts(saved)
+    linked = count._replace(href=links.get(("duplicate", "")))
+    table = Table(
+        "Equal files are kept once, however many attachments share them; sizes are those of the "
+        "contents, which take some more on a disk",
+        ("What", "Attachments#", "Bytes#", "Share#"),
+        (
+            (Cell("Kept", tone="stored"), *amounts(files), number(kept_share)),
+            (Cell("Saved", tone="saved"), linked, size, number(saved_share)),
+        ),
+        foot=(Cell("All that we hold"), *amounts(both), number(shares([both.bytes])[0])),
+    )
+    return Exhibit("duplicates", "Duplicates", chart=chart, table=table)
+
+
+def _pace(report: Report) -> Exhibit:
+    """Show what the last run stored, and sum it up in at most twelve rows."""
+    points, step = report.pace, _step(report)
+    chart = charts.columns(
+        "What the last run stored over time",
+        [_clock(point.at, step * len(points)) for point in points],
+        [(point.attachments, point.bytes) for point in points],
+        MEASURES,
+        f"in {human_duration(step)}",
+    )
+    each = -(-len(points) // PACE_ROWS)
+    spans = [points[start : start + each] for start in range(0, len(points), each)]
+    table = Table(
+        f"Stored by the last run, in spans of {human_duration(each * step)}",
+        ("From", "Attachments#", "Bytes#"),
+        tuple(_span(moment(some[0].at), some, step) for some in spans),
+        foot=_span("All", points, step),
+    )
+    return Exhibit("pace", "Pace of the last run", chart=chart, table=table)
+
+
+def _span(title: str, points: Sequence[PacePoint], step: int) -> Cells:
+    n, size = sum(one.attachments for one in points), sum(one.bytes for one in points)
+    seconds = len(points) * step
+    return (
+        Cell(title),
+        number(n, note=f"{n / seconds:,.1f}/s"),
+        number(human_bytes(size), note=f"{human_bytes(size / seconds)}/s"),
+    )
+
+
+def _step(report: Report) -> int:
+    """Return the seconds of a step of the pace; of a single one, those of its run."""
+    if steps := [later.at - one.at for one, later in pairwise(report.pace)]:
+        return max(1, min(steps))
+    run = report.last_run
+    return max(1, (run.finished_at or run.started_at) - run.started_at) if run else 1
+
+
+def _clock(seconds: int, span: int) -> str:
+    """Write a time as precisely as a run of ``span`` seconds needs it."""
+    told = moment(seconds)
+    return told[11:] if span < 600 else told[11:16] if span < 86_400 else told[5:16]
+
+
+def _behind(report: Report, links: Links) -> Iterator[Behind]:
+    titles = _titles(report)
+    for key, anchor in links.items():
+        dimension, _ = key
+        sample, group, title = report.behind[key], _NOUNS[dimension], titles[key]
+        table = Table(
+            f"{group}: {title}",
+            (*ROW_HEAD, "State", "Why"),
+            tuple(map(_row, sample.rows)),
+            notes=cut(sample.total, len(sample.rows), "attachments"),
+            command=csv_command(*key),
+            wide=True,
+        )
+        back = _EXHIBITS.get(dimension, dimension)
+        yield Behind(anchor, group, title, sample.total, back, table)
+
+
+def _titles(report: Report) -> dict[Key, str]:
+    found: dict[Key, str] = {("state", state.value): state.value for state in State}
+    found |= {("problem", one.key): _problem_name(one) for one in report.problems}
+    for dimension, groups in report.breakdowns.items():
+        found |= {(dimension, group.key): group_name(group) for group in groups}
+    return found | {("duplicate", ""): "Equal to another attachment"}
+
+
+def _row(row: Row, *, why: int = 0) -> Cells:
+    """Show an attachment; a reason of more than ``why`` characters is cut, 0 is for examples."""
+    reason = brief(row.accepted or row.detail or row.problem or "", why or _WORD)
+    state = Cell(row.state.value, tone=row.state.value if why else None)
+    return (*attachment(row), state, Cell(reason, "name"))
+
+
+def csv_command(dimension: str, key: str) -> str:
+    """Give the shell command that lists all rows behind the figure ``key`` of a ``dimension``.
+
+    Both as in :attr:`Report.behind`. Characters that a terminal would not show are written as
+    the escapes of ``$'…'``, which bash, ksh and zsh read.
+    """
+    options = f"--{dimension} {_quoted(key or NONE)}"
+    if dimension == "duplicate":
+        options = "--duplicates"
+    elif dimension == "problem":
+        state, _, problem = key.partition("/")
+        options = f"--state {state} --problem {_quoted(problem or NONE)}"
+    return f"migrator report --format csv {options}"
+
+
+def _quoted(value: str) -> str:
+    if shown(value) == value:
+        return shlex.quote(value)
+    return "$'" + "".join(map(_escaped, value)) + "'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return "\\" + char
+    if shown(char) == char:
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.archive.records import Count
-from migrator.plan.model import Disk, Fast, Gaps, Pace, Requests, Verdicts
+from migrator.plan.model import Disk, Gaps, Pace, Requests, Verdicts
+from migrator.pull.options import Previewed
 from migrator.text import human_bytes
 from tests.report.pages import cells, page_of, plan, said, shape, text_of
 
@@ -90,7 +91,11 @@ def test_the_answer_comes_first() -> None:
         ({"disk": Disk(5000, 5000, free=10)}, "About 2 h 0 min", "Not enough room: 10 B are free"),
         ({"disk": Disk(5000, 4000)}, "About 2 h 0 min", "guessed by their names and sizes"),
         ({"tickets_total": None}, "About 2 h 0 min", "Tickets looked at 40"),
-        ({"fast": Fast(fallback="no flag")}, "About 2 h 0 min", "Everything was listed: no flag."),
+        (
+            {"fast": Previewed(fallback="no flag")},
+            "About 2 h 0 min",
+            "Everything was listed: no flag.",
+        ),
     ],
 )
 def test_what_is_not_known_is_told(values: dict[str, Any], word: str, text: str) -> None:

@@ -28,9 +28,11 @@ from migrator.archive import (
     extension_of,
     open_dry,
 )
-from migrator.plan import json_plan, model, text_plan
+from migrator.plan import model
 from migrator.plan import model as report
-from migrator.plan.model import Disk, Fast, Gaps, Pace, Plan, Requests, Verdicts
+from migrator.plan import text as plan_text
+from migrator.plan.model import Disk, Gaps, Pace, Plan, Requests, Verdicts
+from migrator.pull.options import Previewed
 
 MIB = 1 << 20
 SCHEMA: dict[str, Any] = json.loads(
@@ -246,7 +248,7 @@ PLAN = Plan(
 
 
 def text(plan: Plan = PLAN, **changes: Any) -> str:
-    return "".join(text_plan.render(replace(plan, **changes)))
+    return "".join(plan_text.to_text(replace(plan, **changes)))
 
 
 def test_the_text_begins_with_what_is_decided_by() -> None:
@@ -290,13 +292,16 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
             "Only 7 tickets were seen",
         ),
         ({"unlisted": 2, "short": 3}, "2 tickets could not be listed, 3 are counted"),
-        ({"fast": Fast(fallback="no sort")}, "Everything was listed: no sort."),
-        ({"fast": Fast(9000, 900)}, "only the 900 of 9,000 tickets"),
+        ({"fast": Previewed(fallback="no sort")}, "Everything was listed: no sort."),
+        ({"fast": Previewed(9000, 900)}, "only the 900 of 9,000 tickets"),
         (
-            {"fast": Fast(9000, 900, 9, 30, 0, 0)},
+            {"fast": Previewed(9000, 900, 9, 1200, 30)},
             "0 of 30 others that were looked at had attachments; hardly more than 10% of all do.",
         ),
-        ({"fast": Fast(9000, 900, 9, 30, 2, 80)}, "about 80 attachments are not in these figures"),
+        (
+            {"fast": Previewed(9000, 900, 9, 1200, 30, 2, 2)},
+            "about 80 attachments are not in these figures",
+        ),
         (
             {"disk": Disk(100, 90, "sample", 12, 50)},
             "12 compared pairs), 50 B are free: NOT ENOUGH",
@@ -316,15 +321,15 @@ def test_the_text_tells_what_is_special(changes: dict[str, Any], says: str) -> N
     [
         {},
         {"ended": "interrupted", "tickets_total": None, "gaps": Gaps()},
-        {"fast": Fast(1, 2, 3, 4, 5, 6)},
-        {"fast": Fast(fallback="no sort")},
+        {"fast": Previewed(1, 2, 3, 6, 4, 5, 4)},
+        {"fast": Previewed(fallback="no sort")},
         {"pace": Pace(1, 0, 0, 0, 0, 0, None), "disk": Disk()},
     ],
 )
 def test_the_json_is_as_its_schema_says(changes: dict[str, Any]) -> None:
     """Any plan is valid, and holds no key that the schema does not explain."""
     plan = replace(PLAN, **changes)
-    told = json.loads("".join(json_plan.render(plan)))
+    told = json.loads("".join(plan_text.to_json(plan)))
     jsonschema_rs.validator_for(SCHEMA).validate(told)
     _explained(told, SCHEMA)
     assert told["to_fetch"] == {"attachments": plan.todo.n, "bytes": plan.todo.bytes}
@@ -348,7 +353,7 @@ def _explained(value: Any, schema: Mapping[str, Any]) -> None:
 def test_the_schema_refuses_what_is_wrong() -> None:
     """It is no schema that takes everything."""
     validator = jsonschema_rs.validator_for(SCHEMA)
-    told = json_plan.document(PLAN)
+    told = plan_text.document(PLAN)
     assert validator.is_valid(told)
     for key in told:
         assert not validator.is_valid({**told, key: [[]]}), key
@@ -357,7 +362,7 @@ def test_the_schema_refuses_what_is_wrong() -> None:
 
 def test_every_fact_of_the_model_is_told() -> None:
     """A field that is added to the model is added to the JSON."""
-    told = json_plan.document(PLAN)
+    told = plan_text.document(PLAN)
     assert len(told["pace"]) == len(fields(Pace))  # type: ignore[arg-type]
     assert len(told["requests"]) == len(fields(Requests)) + 1  # type: ignore[arg-type]
     assert len(told["disk"]) == len(fields(Disk))  # type: ignore[arg-type]

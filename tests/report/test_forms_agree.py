@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from migrator.archive import EVERYTHING, Archive, RowFilter, State, open_archive
 from migrator.report import build, render, to_csv, to_json
-from migrator.report.html_report import csv_command, render_report
+from migrator.report.html import csv_command, render_report
 from migrator.report.json_report import COLUMNS
 from migrator.report.model import Report
 from tests.report.ledgers import ATTACHMENTS, NAMES, One, fill, made

@@ -1,17 +1,97 @@
-"""The dry run as text: the most important first."""
+"""The dry run as text, the most important first, and as JSON.
+
+The JSON document is ``migrator.plan/1``: schema/plan-1.json says what each key means. Sizes are
+bytes, durations seconds. Keys are added to a version and never taken away.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from migrator.archive.records import Count, Group
-from migrator.plan.model import Fast, Pace, Plan
-from migrator.text import human_bytes, human_duration, shown
+from migrator.plan.model import Pace, Plan
+from migrator.pull.options import Previewed
+from migrator.text import human_bytes, human_duration, iso_time, shown
 
+FORMAT = "migrator.plan/1"
 GROUPS_SHOWN = 20
 
 
-def render(plan: Plan) -> Iterator[str]:
+def to_json(plan: Plan) -> Iterator[str]:
+    """Write the plan for machines, in pieces."""
+    yield json.dumps(document(plan), indent=2)
+    yield "\n"
+
+
+def document(plan: Plan) -> dict[str, object]:
+    """Give the plan as values that JSON knows."""
+    gaps, fast, pace = plan.gaps, plan.fast, _plain(plan.pace)
+    for name, value in pace.items():
+        pace[name] = value and round(value, 1 if name.startswith(("est", "low", "high")) else 3)
+    return {
+        "format": FORMAT,
+        "source": plan.source,
+        "made_at": iso_time(plan.made_at),
+        "complete": plan.complete,
+        "ended": plan.ended or None,
+        "limits": list(plan.limits),
+        "tickets": plan.tickets,
+        "tickets_total": plan.tickets_total,
+        "listed": _plain(plan.listed),
+        "to_fetch": _plain(plan.todo),
+        "stored": _plain(plan.stored),
+        "tickiti": {**_plain(plan.verdicts), "empty": plan.verdicts.empty.n},
+        "tickets_without_number": (
+            None if gaps.numbers is None else {"tickets": gaps.numbers, "first": list(gaps.first)}
+        ),
+        "departments_without_queue": _plain(gaps.queues),
+        "departments": _plain(plan.departments),
+        "types": _plain(plan.types),
+        "extensions": _plain(plan.extensions),
+        "years": _plain(plan.years),
+        "sizes": _plain(plan.sizes),
+        "tickets_not_listed": plan.unlisted,
+        "tickets_short_of_count": plan.short,
+        "requests": {"total": plan.requests.total, **_plain(plan.requests)},
+        "disk": {
+            "bytes": plan.disk.plain,
+            "deduped_bytes": plan.disk.deduped,
+            "method": plan.disk.method,
+            "compared": plan.disk.compared,
+            "free": plan.disk.free,
+        },
+        "pace": pace,
+        "fast": fast
+        and {
+            "tickets": fast.tickets,
+            "marked": fast.marked,
+            "probes": fast.probes,
+            "looked": fast.looked,
+            "found": fast.found,
+            "missed_attachments": fast.missed,
+            "fallback": fast.fallback or None,
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Count():
+            return {"attachments": value.n, "bytes": value.bytes}
+        case Group():
+            told = {"key": value.key, "title": value.title}
+            return {**told, "attachments": value.n, "bytes": value.bytes}
+        case tuple():
+            return [_plain(one) for one in value]
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    return value
+
+
+def to_text(plan: Plan) -> Iterator[str]:
     """Write the plan for people, in pieces."""
     return (f"{line}\n" for line in _lines(plan))
 
@@ -54,7 +134,7 @@ def partial(plan: Plan) -> Iterator[str]:
         yield from _fast(plan.fast)
 
 
-def _fast(fast: Fast) -> Iterator[str]:
+def _fast(fast: Previewed) -> Iterator[str]:
     if fast.fallback:
         yield f"Everything was listed: {shown(fast.fallback)}."
         return

@@ -1,0 +1,269 @@
+"""The dry run as a page: how long, how much, and what Tickiti will say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from migrator.archive.records import Count
+from migrator.plan.model import Plan
+from migrator.plan.text import partial
+from migrator.report import charts, html
+from migrator.report.html import Behind, Cell, Cells, Exhibit, Figure, Table, amounts, number
+from migrator.report.verdict import Mood
+from migrator.text import brief, human_bytes, human_duration, shares
+
+QUEUES_SHOWN = 50
+_BEHIND = {
+    "allow": ("Answer", "allowed"),
+    "review": ("Answer", "review"),
+    "block": ("Answer", "blocked"),
+    "too_large": ("What stands out", "too large for one download"),
+    "oversize": ("What stands out", "over the limit for an attachment"),
+    "odd_name": ("What stands out", "odd name"),
+    "no_extension": ("What stands out", "no extension"),
+    "empty": ("What stands out", "empty"),
+}
+"""Under which title the rows of a verdict stand."""
+
+
+def render_plan(plan: Plan) -> Iterator[str]:
+    """Write the dry run as an HTML document, in pieces: first the date and the budget."""
+    warnings = tuple(_warnings(plan))
+    page = html.Page(
+        title="Dry run of the migration",
+        facts=(
+            ("Source", brief(plan.source)),
+            ("As of", f"{html.moment(plan.made_at)} UTC"),
+            ("Written", "nothing but this"),
+        ),
+        mood=_mood(plan, warnings),
+        word=_word(plan),
+        sentence=_sentence(plan),
+        warnings=warnings,
+        opening=_answers(plan),
+        figures=tuple(_figures(plan)),
+        sections=html.sections(
+            ("budget", "Time, disk and requests", (_pace(plan), _disk(plan), _requests(plan))),
+            ("tickiti", "What Tickiti will say", _oddities(plan)),
+            ("contents", "What there is", _breakdowns(plan)),
+        ),
+        behind=tuple(_behind(plan)),
+        behind_intro="The first of each figure; `migrator plan --save-plan FILE` keeps all.",
+        elsewhere="what `migrator plan --save-plan FILE` writes",
+    )
+    return html.render(page)
+
+
+def _behind(plan: Plan) -> Iterator[Behind]:
+    for name, (group, title) in _BEHIND.items():
+        rows, total = plan.examples.get(name, ()), getattr(plan.verdicts, name).n
+        if rows:
+            table = Table(
+                f"{group}: {title}",
+                html.ROW_HEAD,
+                tuple(map(html.attachment, rows)),
+                notes=html.cut(total, len(rows), "attachments"),
+                wide=True,
+            )
+            back = "answers" if group == "Answer" else "oddities"
+            yield Behind(f"rows-{name}", group, title, total, back, table)
+
+
+def _mood(plan: Plan, warnings: tuple[str, ...]) -> Mood:
+    return "warn" if any(warnings) else "good" if plan.listed.n else "calm"
+
+
+def _word(plan: Plan) -> str:
+    if not plan.listed.n:
+        return "No attachments seen"
+    if not plan.todo.n:
+        return "Nothing left to fetch"
+    if plan.pace.estimated_seconds is None:
+        return f"{plan.todo.n:,} attachments to fetch"
+    return f"About {human_duration(plan.pace.estimated_seconds)}"
+
+
+def _sentence(plan: Plan) -> str:
+    pace = plan.pace
+    fetch = (
+        f"{plan.todo.n:,} attachments ({human_bytes(plan.todo.bytes)}) with "
+        f"{pace.concurrency} requests at once"
+    )
+    if pace.estimated_seconds is None:
+        return f"To fetch: {fetch}. No estimate: no attachment could be fetched as a sample."
+    if pace.low_seconds is None or pace.high_seconds is None:
+        return f"To fetch {fetch}."
+    low, high = human_duration(pace.low_seconds), human_duration(pace.high_seconds)
+    return f"{low} to {high}, to fetch {fetch}."
+
+
+def _warnings(plan: Plan) -> Iterator[str]:
+    """Tell what makes this less than the whole truth, or a run impossible."""
+    yield from (line.strip() for line in partial(plan))
+    disk = plan.disk
+    if disk.free is not None and disk.free < disk.deduped:
+        yield f"Not enough room: {human_bytes(disk.free)} are free where the archive will be."
+
+
+def _linked(plan: Plan, name: str) -> tuple[Cell, Cell]:
+    """Make the cells of a verdict, which lead to its rows where there are any."""
+    href = f"rows-{name}" if plan.examples.get(name) else None
+    return amounts(getattr(plan.verdicts, name), href)
+
+
+def _answers(plan: Plan) -> Exhibit:
+    """Show what Tickiti's rules make of the files: the one bar that is the whole."""
+    rows: tuple[tuple[str, str, charts.Tone, str], ...] = (
+        ("allow", "allowed", "stored", "downloads at once"),
+        ("review", "review", "missing", "someone must confirm (intent `review_ok`)"),
+        ("block", "blocked", "failed", "a rule forbids it, see `migrator rule list`"),
+    )
+    title, listed = "What Tickiti will say to a download", plan.listed.n
+    numbers = [getattr(plan.verdicts, key).n for key, *_ in rows]
+    parts = [(name, tone, n) for (_, name, tone, _), n in zip(rows, numbers, strict=True)]
+    chart = charts.balance(title, parts, f"{listed:,} attachments")
+    written = shares([*numbers, max(0, listed - sum(numbers))])
+    whole = Cell("listed", note="all attachments in scope")
+    table = Table(
+        "Attachments by Tickiti's rules for downloads",
+        ("Answer", "Attachments#", "Bytes#", "Share#"),
+        tuple(
+            (Cell(name, tone=tone, note=meaning), *_linked(plan, key), number(share))
+            for (key, name, tone, meaning), share in zip(rows, written, strict=False)
+        ),
+        foot=(whole, *amounts(plan.listed), number(shares([listed])[0])),
+    )
+    return Exhibit("answers", title, chart=chart, table=table)
+
+
+def _figures(plan: Plan) -> Iterator[Figure]:
+    of = f"of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
+    yield Figure("Tickets looked at", f"{plan.tickets:,}", of)
+    yield Figure("Attachments listed", f"{plan.listed.n:,}", human_bytes(plan.listed.bytes))
+    yield Figure("To fetch", f"{plan.todo.n:,}", human_bytes(plan.todo.bytes))
+    yield Figure("Already stored", f"{plan.stored.n:,}", human_bytes(plan.stored.bytes))
+    plain = f"{human_bytes(plan.disk.plain)} if equal files were kept twice"
+    yield Figure("Disk needed, about", human_bytes(plan.disk.deduped), plain, "disk")
+    yield Figure("Requests to be made", f"{plan.requests.total:,}", href="requests")
+
+
+def _oddities(plan: Plan) -> Iterator[Exhibit]:
+    verdicts = plan.verdicts
+    limit, most = human_bytes(verdicts.max_download), f"{verdicts.max_attachment / 1e6:g} MB"
+    lines = (
+        ("too_large", f"over {limit}", "too large for one download through the API"),
+        ("oversize", f"over {most}", "over Tickiti's default limit for an attachment"),
+        ("odd_name", "odd name", "odd, or no file name on some systems"),
+        ("no_extension", "no extension", "rules have nothing to go by"),
+        ("empty", "empty", "no bytes"),
+    )
+    counts: list[Count] = [getattr(verdicts, key) for key, *_ in lines]
+    chart = charts.bars(
+        "What stands out",
+        [(name, (n.n, n.bytes)) for (_, name, _), n in zip(lines, counts, strict=True)],
+        html.MEASURES,
+        (plan.listed.n, plan.listed.bytes),
+    )
+    table = Table(
+        "Attachments that stand out; one may count in several lines",
+        ("What", "Attachments#", "Bytes#"),
+        tuple((Cell(name, note=why), *_linked(plan, key)) for key, name, why in lines),
+    )
+    yield Exhibit("oddities", "What stands out", chart=chart, table=table)
+    if gaps := tuple(_gaps(plan)):
+        table = Table("Between Kayako and Tickiti", ("What", "Number#", "Which"), gaps)
+        yield Exhibit("mapping", "Tickets and departments without a place", table=table)
+
+
+def _gaps(plan: Plan) -> Iterator[Cells]:
+    gaps = plan.gaps
+    if gaps.numbers is not None:
+        first = ", ".join(map(str, gaps.first)) + (", …" if gaps.numbers > len(gaps.first) else "")
+        what = Cell("tickets with files and without a number")
+        yield what, number(gaps.numbers), Cell(first, "name")
+    for group in (gaps.queues or ())[:QUEUES_SHOWN]:
+        what = Cell("attachments of a department without a queue")
+        yield what, number(group.n), Cell(html.group_name(group), "name")
+
+
+def _breakdowns(plan: Plan) -> Iterator[Exhibit]:
+    if not plan.listed.n:
+        return
+    show, declared = html.breakdown, "As the source declares it."
+    yield show("department", "By department", plan.departments, links={})
+    yield show("type", "By type", plan.types, links={}, intro=declared)
+    if plan.extensions:
+        yield show("extension", "By extension", plan.extensions, links={})
+    yield html.by_year("By year", plan.years, links={})
+    yield show("size", "By size", plan.sizes, links={}, largest=False)
+
+
+def _pace(plan: Plan) -> Exhibit:
+    pace = plan.pace
+    rate = pace.list_requests / pace.list_seconds if pace.list_seconds else 0
+
+    def told(seconds: float | None) -> str:
+        return "not known" if seconds is None else human_duration(seconds)
+
+    facts: dict[str, int | str] = {
+        "requests at once": pace.concurrency,
+        "lists asked for": pace.list_requests,
+        "lists a second, each connection": f"{rate:.1f}",
+        "attachments fetched as a sample": pace.sampled,
+        "bytes of the sample": human_bytes(pace.sampled_bytes),
+        "transfer of the sample": f"{pace.sample_seconds:.1f} s",
+        "estimated duration": told(pace.estimated_seconds),
+        "hardly less than": told(pace.low_seconds),
+        "hardly more than": told(pace.high_seconds),
+    }
+    rows = tuple((Cell(name), number(value)) for name, value in facts.items())
+    return Exhibit("pace", "Time", table=Table("What was measured", ("What", "Value#"), rows))
+
+
+def _disk(plan: Plan) -> Exhibit:
+    disk = plan.disk
+    saved = max(disk.plain - disk.deduped, 0)
+    how = (
+        "Equal files are guessed by their names and sizes; `--sample N` looks at real ones."
+        if disk.method == "names"
+        else f"Equal files are estimated from the contents of {disk.compared:,} pairs."
+    )
+    chart = charts.balance(
+        "Bytes on disk and bytes saved",
+        [("kept on disk", "stored", disk.deduped), ("saved", "saved", saved)],
+        "Bytes of all attachments",
+    )
+    rows = [
+        (Cell("Kept on disk", tone="stored"), disk.deduped),
+        (Cell("Saved by keeping equal files once", tone="saved"), saved),
+        (Cell("Without that"), disk.plain),
+    ]
+    if disk.free is not None:
+        rows.append((Cell("Free on this disk"), disk.free))
+    cells = tuple((name, number(human_bytes(size))) for name, size in rows)
+    table = Table("Room for the archive", ("What", "Size#"), cells)
+    return Exhibit("disk", "Disk", how, chart, table)
+
+
+def _requests(plan: Plan) -> Exhibit:
+    requests = plan.requests
+    lines = {
+        "pages of the ticket list": requests.pages,
+        "lists of attachments": requests.lists,
+        "attachments": requests.fetches,
+        "threads": requests.threads,
+    }
+    chart = charts.bars(
+        "Requests of a run by kind",
+        [(name, (n,)) for name, n in lines.items()],
+        (charts.Measure("requests", "count", charts.plainly),),
+        (requests.total,),
+    )
+    table = Table(
+        "Requests that a run will make",
+        ("For", "Requests#"),
+        tuple((Cell(name), number(n)) for name, n in lines.items()),
+        foot=(Cell("All"), number(requests.total)),
+        notes=(f"The dry run itself made {requests.made:,}.",),
+    )
+    return Exhibit("requests", "Requests", chart=chart, table=table)
