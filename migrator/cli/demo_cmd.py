@@ -48,7 +48,9 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
         SandboxOptions,
         SandboxServer,
     )
-    from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+    from migrator.serve.catalog import EndpointSettings
+    from migrator.serve.server import BackgroundServer
+    from migrator.serve.tickiti import build_app
 
     faults = IN_ALL if all_faults else HARMLESS_FAULTS
     helpdesk = Helpdesk.build(SandboxOptions(tickets=tickets, faults=faults))
@@ -144,7 +146,7 @@ def _download(archive: Archive, url: str) -> None:
 def _pick(archive: Archive) -> Row:
     """Choose a file that needs no confirmation and is worth looking at."""
     from migrator.archive.records import State
-    from migrator.serve.settings import Gate, gate
+    from migrator.serve.catalog import Gate, gate
 
     rules = archive.access.rules()
     rows = archive.queries.rows(states=[State.STORED])

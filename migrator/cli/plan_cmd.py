@@ -24,7 +24,7 @@ from migrator.plan import model, plan_file
 from migrator.plan.dry_run import Dry, dry_run
 from migrator.plan.journal import SUFFIX, Journal
 from migrator.plan.model import Plan
-from migrator.serve.settings import gate
+from migrator.serve.catalog import gate
 from migrator.sources.kayako.client import Source
 
 if TYPE_CHECKING:

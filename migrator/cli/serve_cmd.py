@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +19,12 @@ from migrator.errors import ConfigError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from migrator.archive import Archive
     from migrator.config import TickitiConfig
-    from migrator.serve.tickiti import AuditLog, EndpointSettings, ServerOptions
-    from migrator.serve.web import Sessions
+    from migrator.serve import Face
+    from migrator.serve.audit_log import AuditLog
+    from migrator.serve.catalog import EndpointSettings
+    from migrator.serve.server import ServerOptions
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -79,9 +82,10 @@ def serve(
       migrator token create --name reader --ability tickets:read
       migrator serve --port 8480
     """
-    from migrator.serve.tickiti import AuditLog, EndpointSettings, serve_on, serve_workers
-    from migrator.serve.tickiti import serve as serve_app
-    from migrator.serve.web import Board, Sessions
+    from migrator.serve import load_faces, server
+    from migrator.serve.audit_log import AuditLog
+    from migrator.serve.catalog import EndpointSettings
+    from migrator.serve.workers import serve_workers
 
     keep_blocks()
     config, archive = open_beside(app, read_only=read_only)
@@ -98,9 +102,10 @@ def serve(
         changes = {key: value for key, value in given.items() if value is not None}
         tickiti = config.tickiti.model_copy(update=changes)
         options = _options(tickiti)
-        house = _House(
+        served = _Served(
             archive.path,
             archive.read_only,
+            load_faces(),
             EndpointSettings(
                 max_download=tickiti.max_download,
                 serve_deleted=tickiti.serve_deleted,
@@ -114,51 +119,48 @@ def serve(
             note(_clash(clashes), level="warning")
 
     def ready(url: str) -> None:
-        note(f"Serving {house.path} at {url} until Ctrl-C.")
+        note(f"Serving {served.path} at {url} until Ctrl-C.")
 
+    address: dict[str, Any] = {"host": tickiti.host, "port": tickiti.port}
     if workers == 1:
-        with house.open() as served:
-            serve_app(served, host=tickiti.host, port=tickiti.port, options=options, on_ready=ready)
+        with served.open() as application:
+            server.serve(application, **address, options=options, on_ready=ready)
         return
-    sessions, options = Sessions(board=Board()), replace(options, parent=os.getpid())
+    options = replace(options, parent=os.getpid())
 
     def work(listener: socket) -> None:
-        with house.open(sessions) as served:
-            serve_on(listener, served, options=options)
+        with served.open() as application:
+            server.serve_on(listener, application, options=options)
 
-    serve_workers(
-        work,
-        workers=workers,
-        host=tickiti.host,
-        port=tickiti.port,
-        secure=options.tls is not None,
-        on_ready=ready,
-    )
+    secure = options.tls is not None
+    serve_workers(work, workers=workers, **address, secure=secure, on_ready=ready)
 
 
 @dataclass(frozen=True)
-class _House:
+class _Served:
     """What is served; a process opens it for itself."""
 
     path: Path
     read_only: bool
+    faces: list[Face]
     settings: EndpointSettings
     log: AuditLog | None
 
     @contextmanager
-    def open(self, sessions: Sessions | None = None) -> Iterator[ASGIApp]:
-        """Open the archive and give the application over it."""
+    def open(self) -> Iterator[ASGIApp]:
+        """Open the archive, once for each face, and give the application over it."""
         from migrator.archive import open_beside, open_read_only
-        from migrator.serve.tickiti import Audited, build_app
-        from migrator.serve.web import build_pages, join
+        from migrator.serve import join_faces
+        from migrator.serve.audit_log import Audited
 
-        again = open_read_only if self.read_only else open_beside
-        # Pages may search for seconds in a huge archive; on a connection of their own they keep
-        # no call of the API waiting.
-        with again(self.path) as archive, again(self.path) as beside:
-            pages = build_pages(beside, self.settings, sessions)
-            served = join(build_app(archive, self.settings), pages)
-            yield served if self.log is None else Audited(served, self.log)
+        with ExitStack() as stack:
+
+            def opened() -> Archive:
+                again = open_read_only if self.read_only else open_beside
+                return stack.enter_context(again(self.path))
+
+            application = join_faces(self.faces, opened, self.settings)
+            yield application if self.log is None else Audited(application, self.log)
 
 
 def _clash(tickets: list[int]) -> str:
@@ -171,7 +173,7 @@ def _clash(tickets: list[int]) -> str:
 
 
 def _options(tickiti: TickitiConfig) -> ServerOptions:
-    from migrator.serve.tickiti import Limits, ServerOptions, server_context, trusted_proxies
+    from migrator.serve.server import Limits, ServerOptions, server_context, trusted_proxies
 
     if tickiti.tls_cert is None and tickiti.tls_key is not None:
         raise ConfigError(

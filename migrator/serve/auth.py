@@ -1,8 +1,7 @@
-"""A bound on wrong tokens per address: guessing is answered with 429 after a while.
+"""Who asks: tokens, their abilities, the staff flag and the queues they see.
 
-Who asks: tokens, their abilities, the staff flag and the queues they see.
-
-A token reads ``14|secret``: its number and a secret of which only the SHA-256 is kept.
+A token reads ``14|secret``: its number and a secret of which only the SHA-256 is kept. Guessing is
+bounded: after some wrong tokens an address is answered with 429.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from starlette.types import Scope
 from migrator.archive.records import Token
 from migrator.errors import ArchiveError
 from migrator.serve import audit_log
+from migrator.serve.cache import Version, VersionCache
 from migrator.serve.refusals import Refusal
 
 FAILURES: Final = 20
@@ -98,7 +98,20 @@ class TokenStore(Protocol):
         """Note the last use without waiting for anybody; may raise ArchiveError."""
 
 
-class Doorkeeper:
+class CachedTokens:
+    """A store of tokens that reads each once, until anything changes; used by one thread."""
+
+    def __init__(self, tokens: TokenStore, version: Version) -> None:
+        self._cache: VersionCache[int, tuple[Token, str] | None] = VersionCache(version)
+        self._tokens = tokens
+        self.touch = tokens.touch
+
+    def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
+        """Return the token and the SHA-256 hex of its secret; None where there is none."""
+        return self._cache(token_id, lambda: self._tokens.secret_hash(token_id))
+
+
+class Authenticator:
     """Admits requests by their ``Authorization`` header.
 
     ``clock`` gives Unix seconds; ``throttle`` counts the wrong tokens of each address.

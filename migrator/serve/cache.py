@@ -1,7 +1,4 @@
-"""What was looked up is kept until something in the archive changes.
-
-Small settings that are kept in memory for a moment.
-"""
+"""What was looked up is kept in memory: until the archive changes, or for a moment."""
 
 from __future__ import annotations
 
@@ -10,9 +7,6 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from migrator.archive.records import Token
-from migrator.serve.auth import TokenStore
-
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -20,20 +14,20 @@ MOST: Final = 1000
 """Values kept; beyond that the oldest is forgotten."""
 
 
-class Moment:
-    """What is another after every change of the archive, asked once in a turn of the event loop.
+class Version:
+    """A value that differs after every change of the archive, read once a turn of the event loop.
 
     A request that arrives is answered in a later turn: what it meets is not older than itself.
     """
 
-    def __init__(self, ask: Callable[[], object]) -> None:
-        self._ask = ask
+    def __init__(self, read: Callable[[], object]) -> None:
+        self._read = read
         self._known: object = None
 
     def __call__(self) -> object:
-        """Return the moment of this turn."""
+        """Return the version as of this turn."""
         if self._known is None:
-            self._known = self._ask()
+            self._known = self._read()
             asyncio.get_running_loop().call_soon(self._forget)
         return self._known
 
@@ -41,27 +35,27 @@ class Moment:
         self._known = None
 
 
-class Memo(Generic[K, V]):
-    """Values by key, all of one moment of the archive; used by one thread.
+class VersionCache(Generic[K, V]):
+    """Values by key, all of one version of the archive; used by one thread.
 
-    After a change, by whichever process, the next question finds the memo empty. So an answer is
+    After a change, by whichever process, the next question finds the cache empty. So an answer is
     never older than its question, a revoked token for one, and costs one look at the archive's
     counter of changes instead of queries.
     """
 
-    def __init__(self, moment: Moment, most: int = MOST) -> None:
-        self._moment = moment
+    def __init__(self, version: Version, most: int = MOST) -> None:
+        self._version = version
         self._most = most
-        self._of: object = None
+        self._seen: object = None
         self._kept: dict[K, V] = {}
 
     def __call__(self, key: K, find: Callable[[], V]) -> V:
         """Return what is kept, else what ``find`` returns; what it raises is not kept."""
-        now = self._moment()
-        if now != self._of:
-            # Before looking: a value that is newer than its moment is only forgotten too early.
+        now = self._version()
+        if now != self._seen:
+            # Before looking: a value that is newer than its version is only forgotten too early.
             self._kept.clear()
-            self._of = now
+            self._seen = now
         if key in self._kept:
             return self._kept[key]
         found = find()
@@ -71,29 +65,13 @@ class Memo(Generic[K, V]):
         return found
 
 
-class KeptTokens:
-    """A store of tokens that looks each up once, until anything changes; used by one thread."""
-
-    def __init__(self, tokens: TokenStore, moment: Moment) -> None:
-        self._tokens = tokens
-        self._kept: Memo[int, tuple[Token, str] | None] = Memo(moment)
-
-    def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
-        """Return the token and the SHA-256 hex of its secret; None where there is none."""
-        return self._kept(token_id, lambda: self._tokens.secret_hash(token_id))
-
-    def touch(self, token_id: int, at: int, /) -> None:
-        """Note the last use without waiting for anybody; may raise ArchiveError."""
-        self._tokens.touch(token_id, at)
-
-
 T = TypeVar("T")
 
-_SHARE: Final = 20
+_LONGER: Final = 20
 """A value stays for so many times as long as it took to read: that bounds what reading costs."""
 
 
-class Fresh(Generic[T]):
+class TimedCache(Generic[T]):
     """A value that is read again when it is ``live`` seconds old, or more if reading takes long.
 
     ``clock`` gives seconds that never go back. Errors of ``read`` pass through.
@@ -118,6 +96,6 @@ class Fresh(Generic[T]):
         if kept is None or began >= kept[0]:
             value = self._read()
             now = self._clock()
-            kept = (now + max(self._live, _SHARE * (now - began)), value)
+            kept = (now + max(self._live, _LONGER * (now - began)), value)
             self._kept = kept
         return kept[1]

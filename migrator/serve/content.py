@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO, Final, TypeVar
@@ -19,7 +20,10 @@ from typing import BinaryIO, Final, TypeVar
 import pybase64
 from starlette.types import Receive, Send
 
-from migrator.serve.refusals import start
+from migrator.archive.records import Row
+from migrator.serve.refusals import Refusal, start
+
+_log = logging.getLogger(__name__)
 
 BLOCK: Final = 144 * 1024
 """Raw bytes per message: 192 KiB as base64, and a multiple of three, so that the pieces
@@ -27,7 +31,9 @@ concatenate. Smaller ones cost more turns of the loop, larger ones memory for ea
 From 96 KiB on malloc may take each from the kernel anew, unless it is told to keep them."""
 
 _TAIL: Final = b'"}}'
-_REMEMBERED: Final = 65_536
+REMEMBERED: Final = 65_536
+"""Verdicts kept."""
+
 _BEGUN: Final = 1024
 
 K = TypeVar("K")
@@ -51,10 +57,11 @@ class Verdicts:
     Hashing is the dearest part of a download, so a file is hashed once and again only when its
     fingerprint changes. A file that is read in ranges is hashed along with them: each range goes
     on where the hash stands, and no byte is read for the hash alone. The oldest verdicts are
-    forgotten beyond some 65,000, the oldest unfinished hashes beyond some 1,000.
+    forgotten beyond ``most``, the oldest unfinished hashes beyond some 1,000.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = REMEMBERED) -> None:
+        self._most = most
         self._seen: dict[str, tuple[Fingerprint, bool]] = {}
         self._begun: dict[tuple[str, Fingerprint], Hash] = {}
 
@@ -67,7 +74,7 @@ class Verdicts:
         """Remember a verdict."""
         self._begun.pop((sha256, fingerprint), None)
         self._seen.pop(sha256, None)
-        _forget_oldest(self._seen, _REMEMBERED)
+        _forget_oldest(self._seen, self._most)
         self._seen[sha256] = (fingerprint, whole)
 
     def begun(self, sha256: str, fingerprint: Fingerprint) -> Hash:
@@ -182,6 +189,20 @@ def head_of(metadata: Mapping[str, object]) -> bytes:
     """Return what stands before the base64 of an answer that tells ``metadata``."""
     document = {"ok": True, "data": {**metadata, "content_base64": ""}}
     return json.dumps(document).encode("ascii")[: -len(_TAIL)]
+
+
+def file_missing(row: Row, what: str) -> Refusal:
+    """Return the refusal for a file that is lost or damaged, after telling the operator ``what``.
+
+    The file name stays out of the log: it is the sender's text.
+    """
+    _log.warning(
+        "The file of attachment %d (blob %s) %s and was not served: run 'migrator verify --repair'",
+        row.id,
+        row.sha256,
+        what,
+    )
+    return Refusal(404, "not_found", "The stored file of this attachment is missing.")
 
 
 @contextlib.asynccontextmanager

@@ -1,33 +1,17 @@
-"""What the HTML of a post says: as plain text, and the images it shows inside its body.
-
-Which attachments are images inside the body of their response: a guess, made only when sure.
-
-Kayako keeps the content ids of mail parts, but its REST API does not tell them; the HTML of a
-post still says ``<img src="cid:image001.png@01D9">``. An attachment counts as inline when all
-of this holds:
-
-- the HTML of its own post shows an image whose ``cid:`` has, before the @, the attachment's name,
-- no other attachment of the ticket has that name,
-- its bytes are those of a pixel image, and its name ends as such images' names do.
-
-The last condition keeps a script with the head of a GIF from slipping by the rules that inline
-images skip. SVG, which can hold scripts, is never inline.
-"""
+"""The HTML of posts: as plain text, as harmless HTML, and the images it shows inside the body."""
 
 from __future__ import annotations
 
 import contextlib
 import html
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
+import nh3
 from lxml import etree
-
-from migrator.archive import Archive, extension_of
-from migrator.archive.records import Response, ResponseFilter, Row
+from markupsafe import Markup
 
 _BREAKS: Final = re.compile(
     "address|article|aside|blockquote|br|dd|div|dl|dt|fieldset|figure|footer|form|h[1-6]|header|hr|"
@@ -173,43 +157,55 @@ def _read(markup: str, reader: _Reader) -> None:
         return
 
 
-_IMAGES: Final = {
-    "png": {"image/png"},
-    "jpg": {"image/jpeg"},
-    "jpeg": {"image/jpeg"},
-    "gif": {"image/gif"},
-    "webp": {"image/webp"},
-    "bmp": {"image/bmp", "image/x-ms-bmp"},
+_ALLOWED: Final = """
+    a abbr address b bdi bdo blockquote br caption center cite code col colgroup dd del dfn div dl
+    dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li ol p pre q s samp small span strike strong sub sup
+    table tbody td tfoot th thead tr tt u ul var"""
+_TAGS: Final = frozenset(_ALLOWED.split())
+_ATTRIBUTES: Final = {
+    "*": {"dir", "lang", "title"},
+    "a": {"href"},
+    "img": {"src", "alt"},
+    "td": {"colspan", "rowspan"},
+    "th": {"colspan", "rowspan", "scope"},
+    "ol": {"start"},
 }
+_LINKS: Final = ("http:", "https:", "mailto:", "tel:")
+_CONTENT_ID: Final = re.compile(r"cid:([^\s\"'<>()]{1,400})", re.IGNORECASE)
 
 
-class InlineImages:
-    """Finds the inline images of an archive."""
+def clean(text: str, images: Mapping[str, str]) -> Markup:
+    """Return the harmless part of an HTML fragment, which a page may hold.
 
-    def __init__(self, archive: Archive) -> None:
-        self._threads = archive.threads
+    ammonia (nh3) parses as browsers do. It keeps structure and drops all else: scripts, styles,
+    forms, frames, names and classes that could pose as our own, and every image that would be
+    loaded from somewhere else.
 
-    def has(self, row: Row) -> bool:
-        """Tell whether an attachment is an inline image."""
-        if not _is_image(row) or row.post_id <= 0:
-            return False
-        wanted = ResponseFilter(response_ids=frozenset({row.post_id}))
-        return any(self.among(one, [row]) for one in self._threads.query(wanted, limit=1))
+    ``images`` maps names of inline images, as their content ids begin, to addresses of our own.
+    All other images lose their address; links lose every scheme but http, https, mailto and tel.
+    """
 
-    def among(self, response: Response, rows: Sequence[Row]) -> frozenset[int]:
-        """Return the ids of those attachments of a response, given as ``rows``, that are inline."""
-        images = [row for row in rows if _is_image(row)]
-        if not images or not response.is_html:
-            return frozenset()
-        shown = cid_names(response.text)
-        found = [row for row in images if row.filename in shown]
-        if not found:
-            return frozenset()
-        names = Counter(
-            row.filename for row in self._threads.attachments_of_ticket(response.ticket_id)
-        )
-        return frozenset(row.id for row in found if names[row.filename] == 1)
+    # It sees every attribute with an address, before ammonia looks at the scheme.
+    def address(_tag: str, attribute: str, value: str) -> str | None:
+        if attribute == "href":
+            return value if value.strip().lower().startswith(_LINKS) else None
+        if attribute == "src":
+            found = _CONTENT_ID.fullmatch(value.strip())
+            return images.get(_name(found[1])) if found else None
+        return value
+
+    safe = nh3.clean(
+        text,
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        attribute_filter=address,
+        url_schemes={"http", "https", "mailto", "tel", "cid"},
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+    )
+    # An image of which nothing is left says nothing to anybody.
+    return Markup(safe.replace("<img>", ""))  # noqa: S704 - this is the place where HTML becomes harmless
 
 
-def _is_image(row: Row) -> bool:
-    return row.mime_type in _IMAGES.get(extension_of(row.filename), ())
+def _name(content_id: str) -> str:
+    return unquote(content_id).partition("@")[0]

@@ -8,11 +8,16 @@ compares ``error`` with a string and shows ``message`` to people.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from starlette.types import Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migrator.serve import audit_log
+
+_log = logging.getLogger(__name__)
 
 RawHeaders = list[tuple[bytes, bytes]]
 """Headers as ASGI carries them."""
@@ -25,7 +30,7 @@ _ALWAYS: RawHeaders = [
 
 
 class Refusal(Exception):
-    """An answer other than 200, raised where the reason is found and sent by the application.
+    """An answer other than 200: raised where the reason is found, called to send itself.
 
     ``errors`` names the fields of the request body that are wrong, ``data`` holds facts a
     program can act on, ``headers`` are sent beside the usual ones.
@@ -58,7 +63,7 @@ class Refusal(Exception):
             envelope["data"] = self.data
         return json.dumps(envelope).encode("ascii")
 
-    async def send(self, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send the whole answer."""
         audit_log.tell(code=self.code)
         body = self.body()
@@ -84,6 +89,54 @@ async def start(
     )
 
 
+async def send_json(send: Send, document: object) -> None:
+    """Send a short document as the whole answer."""
+    body = json.dumps(document).encode("ascii")
+    await start(send, 200, len(body))
+    await send({"type": "http.response.body", "body": body})
+
+
 def server_error() -> Refusal:
     """Return the answer to a bug or a failing disk of ours; it tells a client nothing more."""
     return Refusal(500, "server_error", "The server could not answer. Its operator's log says why.")
+
+
+class ErrorBorder:
+    """An application that never raises, unless it is cancelled: clients get no traceback.
+
+    ``answer`` gives what answers an error, None for a bug; by default refusals answer themselves.
+    A bug goes to the log, and the client hears ``bug`` unless its answer has begun.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        answer: Callable[[Exception, Scope], ASGIApp | None] | None = None,
+        bug: ASGIApp | None = None,
+    ) -> None:
+        self._app = app
+        self._answer = answer or (lambda error, _: error if isinstance(error, Refusal) else None)
+        self._bug = bug or server_error()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = False
+
+        def noting(message: Message) -> Awaitable[None]:
+            nonlocal started
+            started = True
+            return send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001 - the border of the room
+            answer = self._answer(error, scope)
+            if answer is None:
+                # The message of an exception may quote a request: it goes to the log escaped.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                _log.error("A request failed: %s: %a\n%s", type(error).__name__, str(error), where)
+                answer = None if started else self._bug
+            if answer is not None:
+                await answer(scope, receive, send)

@@ -266,13 +266,13 @@ class _Joining:
             self._transport.write(head)
 
 
-async def _busy(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - of ASGI
+async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
     await Refusal(
         503,
         "too_busy",
         "Too many clients are connected. Try again in a moment.",
         headers=[(b"retry-after", b"5"), _CLOSE],
-    ).send(send)
+    )(scope, receive, send)
 
 
 def trusted_proxies(text: str) -> str:

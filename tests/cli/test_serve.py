@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from migrator import cli as frame
-from migrator.serve.tickiti import EndpointSettings
+from migrator.serve.catalog import EndpointSettings
 
 Cli = Callable[..., "tuple[int, str, str]"]
 ROOT = Path(frame.__file__).parent.parent.parent
@@ -30,7 +30,7 @@ def test_what_the_configuration_says_is_served(
     calls: list[dict[str, Any]] = []
     settings: list[Any] = []
     monkeypatch.setattr("migrator.serve.tickiti.build_app", lambda _, given: settings.append(given))
-    monkeypatch.setattr("migrator.serve.tickiti.serve", lambda _, **options: calls.append(options))
+    monkeypatch.setattr("migrator.serve.server.serve", lambda _, **options: calls.append(options))
     (home / "config.toml").write_text(
         '[tickiti]\nhost = "::1"\nport = 81\nmax_download = "1MiB"\nserve_deleted = true\n'
     )
@@ -49,7 +49,7 @@ def test_what_makes_it_safe_to_expose_is_handed_on(
     """Proxies, connections and the audit log come from the file; options win over it."""
     calls: list[Any] = []
     monkeypatch.setattr(
-        "migrator.serve.tickiti.serve", lambda app, **options: calls.append(options)
+        "migrator.serve.server.serve", lambda app, **options: calls.append(options)
     )
     (home / "config.toml").write_text(
         '[tickiti]\nforwarded_allow_ips = "10.0.0.1"\nmax_connections = 7\naudit_log = "a.jsonl"\n'
@@ -67,7 +67,7 @@ def test_two_claims_to_a_number_are_told(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ticket whose id is the number of another one is named before clients get the wrong one."""
-    monkeypatch.setattr("migrator.serve.tickiti.serve", lambda _, **options: None)
+    monkeypatch.setattr("migrator.serve.server.serve", lambda _, **options: None)
     (home / "map.csv").write_text("kayako_ticket_id,ticket_number\n11,10\n")
     (home / "config.toml").write_text('[tickiti]\nticket_numbers = "map.csv"\n')
     code, _, err = cli("serve")
@@ -80,7 +80,7 @@ def test_pages_that_search_keep_no_call_of_the_api_waiting(
 ) -> None:
     """The pages read on a connection of their own, also where nothing may be written."""
     seen: list[Any] = []
-    monkeypatch.setattr("migrator.serve.tickiti.serve", lambda _, **options: None)
+    monkeypatch.setattr("migrator.serve.server.serve", lambda _, **options: None)
     monkeypatch.setattr(
         "migrator.serve.tickiti.build_app", lambda archive, *_: seen.append(archive)
     )

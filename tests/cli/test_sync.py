@@ -14,7 +14,8 @@ import pytest
 
 from migrator.archive import open_archive, open_beside
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.serve.tickiti import EndpointSettings, build_app
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.tickiti import build_app
 from tests.cli.conftest import Cli, Result
 
 

@@ -22,8 +22,9 @@ from migrator.cli.run_cmd import conclude
 from migrator.errors import MigratorError, ServerFailed, SourceDown
 from migrator.pull.progress import Progress
 from migrator.pull.walk import Scope
-from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
-from migrator.serve.web import build_pages, join
+from migrator.serve import join_faces, load_faces
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
 from tests.cli.conftest import Cli, Result, cli
 from tests.pull.doubles import Desk, pull
 from tests.pull.syncing import Living, sync
@@ -365,9 +366,7 @@ def status_page(path: Path) -> str:
     settings = EndpointSettings()
     with (
         open_beside(path) as archive,
-        BackgroundServer(
-            join(build_app(archive, settings), build_pages(archive, settings))
-        ) as server,
+        BackgroundServer(join_faces(load_faces(), lambda: archive, settings)) as server,
         Visitor(base_url=server.url, timeout=20) as visitor,
     ):
         _, token = archive.access.create_token(

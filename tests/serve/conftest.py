@@ -14,7 +14,9 @@ import pytest
 
 from migrator.archive import Archive, open_archive, open_beside
 from migrator.archive.records import Department, Listed, Outcome, PostRow, State, TicketRow
-from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
+from migrator.serve.tickiti import build_app
 
 PATH = "/api/v1/tickets/attachment"
 IDS = itertools.count(1000)

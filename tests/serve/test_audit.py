@@ -19,7 +19,9 @@ from migrator.archive import Archive, open_archive
 from migrator.archive.records import Listed, Outcome, State, TicketRow
 from migrator.errors import ConfigError
 from migrator.serve.audit_log import DOWNLOAD, Audited, AuditLog, tell
-from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
+from migrator.serve.tickiti import build_app
 
 NAME = 'a"\n\u202e{"x": 1}.pdf'
 

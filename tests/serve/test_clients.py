@@ -20,7 +20,9 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions
 from migrator.pull.run import run
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
+from migrator.serve.tickiti import build_app
 from migrator.sources.kayako.client import Source
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 

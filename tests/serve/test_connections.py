@@ -22,11 +22,16 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from migrator.errors import ConfigError
-from migrator.serve.refusals import Refusal
-from migrator.serve.server import Limits, ServerOptions, server_context, trusted_proxies
-from migrator.serve.tickiti import BackgroundServer, serve
-from migrator.serve.tickiti.app import Application
-from migrator.serve.tickiti.endpoint import read_object
+from migrator.serve.refusals import ErrorBorder, Refusal
+from migrator.serve.server import (
+    BackgroundServer,
+    Limits,
+    ServerOptions,
+    serve,
+    server_context,
+    trusted_proxies,
+)
+from migrator.serve.tickiti.app import read_object
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +112,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 def test_request_that_never_comes_is_answered_with_408(begun: bytes) -> None:
     """Silence before, amid the head and amid the body ends with an envelope and a hang-up."""
     with (
-        BackgroundServer(Application(reader), options=quick()) as server,
+        BackgroundServer(ErrorBorder(reader), options=quick()) as server,
         connection(server.url) as client,
     ):
         client.sendall(begun)
@@ -139,7 +144,7 @@ def trickle(client: socket.socket, first: bytes, drop: bytes) -> bytes:
 def test_trickle_does_not_count_as_moving(first: bytes, drop: bytes) -> None:
     """A client that sends a byte now and then gets no more time than a silent one."""
     with (
-        BackgroundServer(Application(reader), options=quick()) as server,
+        BackgroundServer(ErrorBorder(reader), options=quick()) as server,
         connection(server.url) as client,
     ):
         answer = trickle(client, first, drop)
@@ -149,7 +154,7 @@ def test_trickle_does_not_count_as_moving(first: bytes, drop: bytes) -> None:
 def test_body_after_its_answer_is_cut_as_well() -> None:
     """Who is refused early cannot go on sending for ever, and gets no second answer."""
     with (
-        BackgroundServer(Application(teapot), options=quick()) as server,
+        BackgroundServer(ErrorBorder(teapot), options=quick()) as server,
         connection(server.url) as client,
     ):
         client.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -175,7 +180,7 @@ def test_body_after_its_answer_is_cut_as_well() -> None:
 def test_kept_connection_may_ask_again_after_the_time_for_one_request() -> None:
     """The time for a request begins with its first byte, not with the connection."""
     with (
-        BackgroundServer(Application(reader), options=quick(request=1)) as server,
+        BackgroundServer(ErrorBorder(reader), options=quick(request=1)) as server,
         connection(server.url) as client,
     ):
         for _ in range(3):
@@ -229,7 +234,7 @@ def test_slow_but_moving_download_is_not_cut() -> None:
 def test_too_many_clients_are_told_so() -> None:
     """Beyond the bound a client hears 503, far beyond it nothing; room is room again."""
     limits = quick(connections=2, request=20)
-    with BackgroundServer(Application(teapot), options=limits) as server:
+    with BackgroundServer(ErrorBorder(teapot), options=limits) as server:
         held = [connection(server.url) for _ in range(2)]
         assert eventually(lambda: len(server._server.server_state.connections) == 2)
         answer = httpx.get(server.url)
@@ -341,7 +346,7 @@ def test_connection_made_while_stopping_does_not_delay_the_stop() -> None:
 def test_absolute_targets_are_requests_for_their_path(target: str, path: str) -> None:
     """A target with scheme and host means the path after them."""
     with (
-        BackgroundServer(Application(teapot)) as server,
+        BackgroundServer(ErrorBorder(teapot)) as server,
         connection(server.url) as client,
     ):
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -352,7 +357,7 @@ def test_absolute_targets_are_requests_for_their_path(target: str, path: str) ->
 
 def forwarded(options: ServerOptions) -> str:
     headers = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
-    with BackgroundServer(Application(teapot), options=options) as server:
+    with BackgroundServer(ErrorBorder(teapot), options=options) as server:
         return str(httpx.get(server.url, headers=headers).json()["message"])
 
 
@@ -404,7 +409,7 @@ def test_tls_is_served(certificates: Path, files: tuple[str, str | None]) -> Non
     key = certificates / files[1] if files[1] else None
     options = ServerOptions(tls=server_context(certificates / files[0], key))
     trust = ssl.create_default_context(cafile=certificates / "one.pem")
-    with BackgroundServer(Application(teapot), options=options) as server:
+    with BackgroundServer(ErrorBorder(teapot), options=options) as server:
         assert server.url.startswith("https://")
         answer = httpx.get(server.url, verify=trust)
     assert " https " in answer.json()["message"]

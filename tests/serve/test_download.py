@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrator.archive.records import State
+from migrator.serve.catalog import EndpointSettings
 from migrator.serve.content import BLOCK
-from migrator.serve.tickiti import EndpointSettings
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk

@@ -13,7 +13,9 @@ from migrator.archive.checkpoint import BUSY_TIMEOUT
 from migrator.errors import ArchiveBusy
 from migrator.serve import auth as module
 from migrator.serve.auth import FAILURES, Throttle
-from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
+from migrator.serve.tickiti import build_app
 
 PATH = "/api/v1/tickets/attachment"
 

@@ -13,7 +13,7 @@ import pytest
 
 from migrator.archive import open_archive, open_beside, open_read_only
 from migrator.errors import ArchiveError
-from migrator.serve.cache import Memo, Moment
+from migrator.serve.cache import Version, VersionCache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +31,13 @@ def test_memo_asks_once_until_the_moment_changes() -> None:
             raise KeyError
         return len(found)
 
-    async def turn(memo: Memo[str, int], key: str = "a") -> int:
+    async def turn(memo: VersionCache[str, int], key: str = "a") -> int:
         answer = memo(key, find)
         await asyncio.sleep(0)
         return answer
 
     async def all_turns() -> None:
-        memo: Memo[str, int] = Memo(Moment(lambda: now[0]), most=2)
+        memo: VersionCache[str, int] = VersionCache(Version(lambda: now[0]), most=2)
         assert [await turn(memo) for _ in range(3)] == [1, 1, 1]
         now[0] = 2
         assert await turn(memo) == 2
@@ -56,7 +56,7 @@ def test_moment_is_asked_once_in_a_turn() -> None:
 
     async def turns() -> None:
         numbers = itertools.count(1)
-        moment = Moment(lambda: next(numbers))
+        moment = Version(lambda: next(numbers))
         assert moment() == moment() == 1
         await asyncio.sleep(0)
         assert moment() == 2

@@ -14,11 +14,9 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.serve.refusals import Refusal
-from migrator.serve.server import listen
-from migrator.serve.tickiti import BackgroundServer, serve
-from migrator.serve.tickiti.app import Application
-from migrator.serve.tickiti.endpoint import read_object
+from migrator.serve.refusals import ErrorBorder, Refusal
+from migrator.serve.server import BackgroundServer, listen, serve
+from migrator.serve.tickiti.app import read_object
 
 
 async def teapot(scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,14 +55,14 @@ def test_serve_answers_until_it_is_told_to_stop(stop: signal.Signals) -> None:
     def on_ready(url: str) -> None:
         threading.Thread(target=visit, args=[url]).start()
 
-    serve(Application(teapot), host="127.0.0.1", port=0, on_ready=on_ready)
+    serve(ErrorBorder(teapot), host="127.0.0.1", port=0, on_ready=on_ready)
     assert seen == [418]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_background_server_ends_with_its_block() -> None:
     """Inside the block the URL answers, after it nobody listens."""
-    with BackgroundServer(Application(teapot)) as server:
+    with BackgroundServer(ErrorBorder(teapot)) as server:
         url = server.url
         assert httpx.post(url).json()["error"] == "teapot"
     with pytest.raises(httpx.ConnectError):
@@ -76,7 +74,7 @@ def test_ipv6_addresses_make_a_valid_url() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     try:
-        with BackgroundServer(Application(teapot), host="::1") as server:
+        with BackgroundServer(ErrorBorder(teapot), host="::1") as server:
             assert server.url.startswith("http://[::1]:")
             assert httpx.get(server.url).status_code == 418
     except ConfigError:
@@ -88,8 +86,8 @@ def test_port_in_use_is_told_with_advice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for start in (
-            lambda: serve(Application(teapot), host="127.0.0.1", port=port),
-            lambda: BackgroundServer(Application(teapot), port=port).__enter__(),
+            lambda: serve(ErrorBorder(teapot), host="127.0.0.1", port=port),
+            lambda: BackgroundServer(ErrorBorder(teapot), port=port).__enter__(),
         ):
             with pytest.raises(ConfigError, match=f"port {port}: .*in use.*--port") as caught:
                 start()
@@ -102,7 +100,7 @@ def test_port_in_use_is_told_with_advice() -> None:
 def test_impossible_addresses_are_told(host: str, port: int) -> None:
     """A name that does not resolve and a port that cannot be are mistakes of the configuration."""
     with pytest.raises(ConfigError, match="Cannot listen on"):
-        serve(Application(teapot), host=host, port=port)
+        serve(ErrorBorder(teapot), host=host, port=port)
 
 
 def test_server_that_cannot_start_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +126,7 @@ NO_REQUESTS = {
 @pytest.mark.parametrize("what", NO_REQUESTS)
 def test_bytes_that_are_no_request_get_json(what: str) -> None:
     """Even a request that cannot be parsed is answered with an envelope."""
-    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+    with BackgroundServer(ErrorBorder(teapot)) as server, connection(server.url) as client:
         client.sendall(NO_REQUESTS[what])
         head, _, body = everything(client).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -158,7 +156,7 @@ def test_garbage_after_an_answer_has_begun_only_hangs_up() -> None:
 
 def test_bug_is_a_bare_500(caplog: pytest.LogCaptureFixture) -> None:
     """A client learns that the server failed, the log learns why, on one escaped line."""
-    with BackgroundServer(Application(broken)) as server:
+    with BackgroundServer(ErrorBorder(broken)) as server:
         answer = httpx.get(server.url)
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(server.url + "/late")
@@ -179,7 +177,7 @@ def test_bug_amid_an_answer_adds_nothing_to_it() -> None:
         sent.append(message)
 
     scope = {"type": "http", "path": "/late"}
-    asyncio.run(Application(broken)(scope, receive, send))
+    asyncio.run(ErrorBorder(broken)(scope, receive, send))
     assert [message.get("status") for message in sent] == [200]
 
 
@@ -196,7 +194,7 @@ def test_client_that_leaves_gets_no_answer() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(Application(reader)({"type": "http", "headers": []}, receive, send))
+    asyncio.run(ErrorBorder(reader)({"type": "http", "headers": []}, receive, send))
     assert sent == []
 
 
@@ -232,7 +230,7 @@ HEADS = {
 @pytest.mark.parametrize("pieces", HEADS.values(), ids=HEADS)
 def test_a_head_has_a_bound(pieces: list[bytes]) -> None:
     """A head of over 16 KiB is no request, in however many packets it comes."""
-    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+    with BackgroundServer(ErrorBorder(teapot)) as server, connection(server.url) as client:
         for piece in pieces:
             client.sendall(piece)
             time.sleep(0.2)
@@ -246,7 +244,7 @@ def test_a_large_body_does_not_count_as_a_head() -> None:
         raise Refusal(418, str(len((await read_object(scope, receive))["x"])), "")  # type: ignore[arg-type]
 
     body = {"x": "y" * 30_000}
-    with BackgroundServer(Application(reader)) as server:
+    with BackgroundServer(ErrorBorder(reader)) as server:
         assert httpx.post(server.url, json=body).json()["error"] == "30000"
         body["x"] += "z"
         assert httpx.post(server.url, json=body).json()["error"] == "30001"
@@ -259,7 +257,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         raise Refusal(418, scope["path"], "")
 
-    with BackgroundServer(Application(echo)) as server, connection(server.url) as client:
+    with BackgroundServer(ErrorBorder(echo)) as server, connection(server.url) as client:
         client.sendall(requests + b"GET /3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         said = everything(client)
     assert [said.find(b'"error": "/%d"' % number) > 0 for number in range(4)] == [True] * 4
@@ -270,7 +268,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 def test_offer_of_another_protocol_is_answered_in_ours(body: bytes) -> None:
     """A client that would rather speak HTTP/2 gets its answer, and the connection ends."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-    with BackgroundServer(Application(teapot)) as server, connection(server.url) as client:
+    with BackgroundServer(ErrorBorder(teapot)) as server, connection(server.url) as client:
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         said = everything(client)
     assert said.startswith(b"HTTP/1.1 418 ")
@@ -295,7 +293,7 @@ def test_head_of_an_answer_does_not_wait_for_its_body() -> None:
 
 def test_head_request_gets_a_head() -> None:
     """HEAD is answered as GET is, without the body."""
-    with BackgroundServer(Application(teapot)) as server:
+    with BackgroundServer(ErrorBorder(teapot)) as server:
         answer = httpx.head(server.url)
     assert (answer.status_code, answer.content) == (418, b"")
     assert int(answer.headers["content-length"]) > 0

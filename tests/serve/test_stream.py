@@ -21,8 +21,9 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
+from migrator.serve.catalog import EndpointSettings
 from migrator.serve.content import Verdicts
-from migrator.serve.tickiti import EndpointSettings, build_app
+from migrator.serve.tickiti import build_app
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk
@@ -202,10 +203,9 @@ def test_client_that_leaves_before_its_body_ends_is_no_error(
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
-def test_old_verdicts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_verdicts_are_forgotten() -> None:
     """What is remembered of files read is bounded, however many there are."""
-    monkeypatch.setattr("migrator.serve.content._REMEMBERED", 2)
-    verdicts = Verdicts()
+    verdicts = Verdicts(most=2)
     for name in "aabc":
         verdicts.put(name, (1, 1, 1, 1), whole=True)
     assert [verdicts.get(name, (1, 1, 1, 1)) for name in "abc"] == [None, True, True]
@@ -215,7 +215,9 @@ SERVER = """
     import sys
     from pathlib import Path
     from migrator.archive import open_beside
-    from migrator.serve.tickiti import EndpointSettings, build_app, serve
+    from migrator.serve.catalog import EndpointSettings
+    from migrator.serve.server import serve
+    from migrator.serve.tickiti import build_app
 
     with open_beside(Path(sys.argv[1])) as archive:
         app = build_app(archive, EndpointSettings(max_download=1 << 30))

@@ -14,7 +14,8 @@ import pytest
 from starlette.types import Message, Scope
 
 from migrator.archive.records import PostRow, StatusRow, TicketRow
-from migrator.serve.tickiti import EndpointSettings, build_app, serializers
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.tickiti import build_app, serializers
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk
@@ -340,7 +341,7 @@ def test_a_thread_that_breaks_off_is_no_complete_answer(
             raise OSError("the disk is gone")
         return real(response, *rest)
 
-    monkeypatch.setattr("migrator.serve.tickiti.threads.response_object", failing)
+    monkeypatch.setattr("migrator.serve.tickiti.queries.response_object", failing)
     with open_desk() as desk:
         desk.write(TICKET, *[PostRow(n, NOON, text="x" * 10_000) for n in range(1, 200)])
         with pytest.raises(httpx.RemoteProtocolError):

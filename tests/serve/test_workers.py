@@ -19,8 +19,7 @@ import httpx
 import pytest
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.serve.tickiti import serve_workers
-from migrator.serve.workers import listen_together
+from migrator.serve.workers import listen_together, serve_workers
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,7 +28,8 @@ pytestmark = [
 
 SERVER = """
     import os, sys, time
-    from migrator.serve.tickiti import ServerOptions, serve_on, serve_workers
+    from migrator.serve.server import ServerOptions, serve_on
+    from migrator.serve.workers import serve_workers
     from migrator.serve.refusals import Refusal
 
     async def pid(scope, receive, send):
@@ -43,7 +43,7 @@ SERVER = """
             return
         if scope["path"] == "/die":
             os._exit(7)
-        await Refusal(418, str(os.getpid()), "").send(send)
+        await Refusal(418, str(os.getpid()), "")(scope, receive, send)
 
     options = ServerOptions(parent=os.getpid())
     def work(listener):

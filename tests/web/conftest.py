@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.serve.tickiti import BackgroundServer, EndpointSettings, build_app
-from migrator.serve.web import build_pages, join
+from migrator.serve import join_faces, load_faces
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
 from tests.web.desks import Desk, Visitor
 
 OpenDesk = Callable[..., AbstractContextManager[Desk]]
@@ -22,9 +23,7 @@ def _open(path: Path, settings: EndpointSettings) -> Iterator[Desk]:
     with (
         open_archive(path, command="test") as archive,
         open_beside(path) as beside,
-        BackgroundServer(
-            join(build_app(beside, settings), build_pages(beside, settings))
-        ) as server,
+        BackgroundServer(join_faces(load_faces(), lambda: beside, settings)) as server,
     ):
         yield Desk(archive, server.url)
 

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from migrator.archive import open_archive, open_beside
+from migrator.serve.audit_log import Audited, AuditLog
 from migrator.serve.auth import FAILURES
-from migrator.serve.tickiti import Audited, AuditLog, BackgroundServer, EndpointSettings
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
 from migrator.serve.web import build_pages
 from tests.web.desks import Desk, Visitor
 

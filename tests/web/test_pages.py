@@ -16,7 +16,7 @@ from migrator import events
 from migrator.archive import PostRow
 from migrator.archive.records import State
 from migrator.pull.progress import Progress
-from migrator.serve.web.sanitize import clean
+from migrator.serve.markup import clean
 from migrator.serve.web.site import line, moment
 from tests.web.desks import NOON, Desk, Visitor, png
 
@@ -442,7 +442,7 @@ def test_bug_is_an_answer_without_details(
     desk: Desk, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A page that fails says nothing of why; the log does, escaped."""
-    monkeypatch.setattr("migrator.serve.web.site.Room.page", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("migrator.serve.web.site.Site.page", lambda *_, **__: 1 / 0)
     answer = visitor.get("/")
     assert answer.status_code == 500
     assert "division" not in answer.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
 import re
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import pytest
 
 from migrator.archive import Archive, open_archive
 from migrator.archive.records import State
-from migrator.serve.tickiti import EndpointSettings
+from migrator.serve.catalog import EndpointSettings
 from migrator.serve.web import build_pages
-from migrator.serve.web.session import IDLE, LONGEST, Board, Sessions
+from migrator.serve.web.sessions import IDLE, LONGEST, Board, Sessions
 from tests.web.conftest import OpenDesk
 from tests.web.desks import Desk, Visitor, hidden
 
@@ -206,7 +205,7 @@ def test_ended_sessions_are_forgotten_when_their_time_is_over() -> None:
     sessions.end(sessions.open(1))
     now[0] += LONGEST
     sessions.end(sessions.open(2))
-    assert len(sessions._ended) == 1
+    assert len(sessions.ended) == 1
 
 
 @pytest.mark.parametrize(
@@ -285,7 +284,7 @@ def test_sessions_of_forked_processes_are_the_same() -> None:
     board = Board()
     here = Sessions(board=board)
     there = copy.copy(here)  # what a fork makes of it: the key and the file are the same
-    there._ended, there._board = {}, copy.copy(board)
+    there.ended, there.board = {}, copy.copy(board)
     cookies = [here.write(here.open(1)) for _ in range(3)]
     assert all(there.read(cookie) for cookie in cookies)
     for ending, cookie in zip((here, there), cookies, strict=False):
@@ -294,4 +293,4 @@ def test_sessions_of_forked_processes_are_the_same() -> None:
         ending.end(session)
     for sessions in (here, there):
         assert [sessions.read(cookie) is None for cookie in cookies] == [True, True, False]
-    os.close(board._file)
+    board.close()

@@ -1,30 +1,19 @@
 """The Tickiti-compatible endpoint: the archive, read as if it were Tickiti."""
 
-from migrator.serve.audit_log import Audited, AuditLog
-from migrator.serve.server import (
-    BackgroundServer,
-    Limits,
-    ServerOptions,
-    serve,
-    serve_on,
-    server_context,
-    trusted_proxies,
-)
-from migrator.serve.settings import EndpointSettings
-from migrator.serve.tickiti.app import build_app
-from migrator.serve.workers import serve_workers
+from starlette.types import ASGIApp
 
-__all__ = [
-    "AuditLog",
-    "Audited",
-    "BackgroundServer",
-    "EndpointSettings",
-    "Limits",
-    "ServerOptions",
-    "build_app",
-    "serve",
-    "serve_on",
-    "serve_workers",
-    "server_context",
-    "trusted_proxies",
-]
+from migrator.archive import Archive
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.tickiti.app import build_app
+
+__all__ = ["Face", "build_app"]
+
+
+class Face:
+    """This face, as :mod:`migrator.serve.faces` knows it."""
+
+    paths = ("/api", "/api/", "/openapi.json", "/healthz", "/readyz")
+
+    def app(self, archive: Archive, settings: EndpointSettings) -> ASGIApp:
+        """Return the application over an archive."""
+        return build_app(archive, settings)

@@ -1,59 +1,61 @@
-"""The application: routes, and one place where refusals and bugs become answers.
-
-What needs no token: is the server alive, is it ready, what does it offer.
-"""
+"""Tickiti's public API over an archive, as one ASGI application."""
 
 from __future__ import annotations
 
-import logging
-import traceback
-from collections.abc import Awaitable, Mapping
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from migrator.archive import Archive
+from migrator.archive.records import Token
 from migrator.errors import ArchiveError
-from migrator.serve.auth import Doorkeeper
-from migrator.serve.cache import KeptTokens, Moment
-from migrator.serve.refusals import Refusal, server_error
-from migrator.serve.settings import EndpointSettings
-from migrator.serve.tickets import TicketFinder
-from migrator.serve.tickiti.download import DownloadAttachment
-from migrator.serve.tickiti.endpoint import ClientGone, Endpoint
+from migrator.serve.auth import Authenticator, CachedTokens
+from migrator.serve.cache import Version
+from migrator.serve.catalog import Catalog, EndpointSettings
+from migrator.serve.refusals import ErrorBorder, Refusal, send_json
+from migrator.serve.tickiti.download import Download
 from migrator.serve.tickiti.openapi import document
-from migrator.serve.tickiti.query_responses import QueryResponses
-from migrator.serve.tickiti.query_tickets import QueryTickets
-from migrator.serve.tickiti.queues import Queues, TicketQueues, WorkflowQueues
-from migrator.serve.tickiti.streaming import send_json
-from migrator.serve.tickiti.threads import ListResponses, Responses, ShowTicket
+from migrator.serve.tickiti.queries import Queries
 
-_log = logging.getLogger(__name__)
+MAX_BODY: Final = 64 * 1024
+"""Bytes of a request body; real ones have a hundred."""
+
+_JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
+
+Body = Mapping[str, object]
+Answer = Callable[[Token, Body, Receive, Send], Awaitable[None]]
+"""Checks a body, looks up, and sends the answer; raises Refusal for every answer but 200."""
 
 
-def build_app(archive: Archive, settings: EndpointSettings) -> Application:
+def build_app(archive: Archive, settings: EndpointSettings) -> ErrorBorder:
     """Return the Tickiti-compatible endpoint over an archive, as an ASGI application.
 
     The archive is read in the thread of the event loop; tokens, rules and queues may change
     meanwhile, by this process or another. Every answer on every path is the JSON envelope.
     """
-    moment = Moment(archive.queries.moment)
-    door = Doorkeeper(KeptTokens(archive.access, moment))
-    tickets = TicketFinder(archive, settings)
-    queues, responses = Queues(archive, settings), Responses(archive, settings)
-    calls: dict[str, Endpoint] = {
-        "tickets/attachment": DownloadAttachment(
-            archive, settings, door=door, tickets=tickets, moment=moment
-        ),
-        "tickets/show": ShowTicket(archive, door=door, tickets=tickets, responses=responses),
-        "tickets/responses": ListResponses(
-            archive, door=door, tickets=tickets, responses=responses
-        ),
-        "tickets/responses/query": QueryResponses(
-            archive, settings, door=door, queues=queues, responses=responses
-        ),
-        "tickets/query": QueryTickets(archive, settings, door=door, queues=queues),
-        "tickets/queues": TicketQueues(queues, door=door),
-        "workflow/queues": WorkflowQueues(queues, door=door),
+    catalog, version = Catalog(archive, settings), Version(archive.queries.moment)
+    authenticator = Authenticator(CachedTokens(archive.access, version))
+    queries, download = Queries(catalog), Download(catalog, version)
+
+    def call(answer: Answer, ability: str = "tickets:read", *, staff: bool = True) -> Endpoint:
+        return Endpoint(authenticator, answer, ability, staff)
+
+    calls = {
+        "tickets/attachment": call(download.answer),
+        "tickets/show": call(queries.show),
+        "tickets/responses": call(queries.responses),
+        "tickets/responses/query": call(queries.query_responses),
+        # As in Tickiti, the owner of the token need not be of the staff:
+        "tickets/query": call(queries.query_tickets, staff=False),
+        "tickets/queues": call(queries.queues),
+        # Tickiti wants an administrator behind the token; here an owner of the staff is enough.
+        "workflow/queues": call(queries.workflow_queues, "workflow:read"),
     }
     probes: dict[str, ASGIApp] = {
         "/openapi.json": Fixed(document()),
@@ -64,7 +66,7 @@ def build_app(archive: Archive, settings: EndpointSettings) -> Application:
         {f"/api/v1/{path}": ("POST", app) for path, app in calls.items()}
         | {path: ("GET", app) for path, app in probes.items()}
     )
-    return Application(routes)
+    return ErrorBorder(routes)
 
 
 class Routes:
@@ -90,40 +92,74 @@ class Routes:
         await app(scope, receive, send)
 
 
-class Application:
-    """Wraps the routes so that a client sees the envelope and nothing else."""
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One call of the API: the token is admitted and the body read before it is answered.
 
-    def __init__(self, routes: ASGIApp) -> None:
-        self._routes = routes
+    ``ability`` is what a token must hold; ``staff`` says that its owner must be of the staff.
+    """
+
+    authenticator: Authenticator
+    answer: Answer
+    ability: str
+    staff: bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; never raises but when it is cancelled."""
-        started = False
-
-        def noting(message: Message) -> Awaitable[None]:
-            nonlocal started
-            started = True
-            return send(message)
-
-        try:
-            await self._routes(scope, receive, noting)
-        except ClientGone:
-            return
-        except Refusal as refusal:
-            await refusal.send(send)
-        except Exception as error:  # noqa: BLE001 - the border of the room: a client gets no traceback
-            _log_bug(error)
-            if not started:
-                await server_error().send(send)
+        """Answer one request; raises Refusal for every answer but 200."""
+        token = self.authenticator.admit(scope, self.ability, staff=self.staff)
+        body = await read_object(scope, receive)
+        await self.answer(token, body, receive, send)
 
 
-def _log_bug(error: Exception) -> None:
-    # The message of an exception may quote a request: it goes to the log escaped.
-    where = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("A request failed: %s: %a\n%s", type(error).__name__, str(error), where)
+async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
+    """Read the request body as one JSON object.
+
+    Raises Refusal: 413 ``payload_too_large`` over MAX_BODY bytes, 422 ``validation_failed`` for
+    another content type, for bytes that are not JSON in UTF-8 and for JSON that is no object;
+    and ClientDisconnect. An empty body, and PHP's empty array, are an empty object: all fields
+    of a query are optional.
+    """
+    headers = dict(scope["headers"])
+    raw = await _read(headers, receive)
+    kind = headers.get(b"content-type", b"")
+    if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind.strip()):
+        _invalid("content_type", "The header Content-Type must be application/json.")
+    try:
+        parsed = json.loads(raw.removeprefix(BOM_UTF8).decode() or "{}")
+    except (ValueError, RecursionError):
+        # ValueError: broken UTF-8, broken JSON, a number with thousands of digits.
+        _invalid("body", "The request body is not valid JSON.")
+    if parsed == []:
+        parsed = {}
+    if not isinstance(parsed, dict):
+        _invalid("body", "The request body must be a JSON object.")
+    return parsed
 
 
-_LACKING = Refusal(503, "not_ready", "The files of the archive cannot be reached.")
+async def _read(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    declared = headers.get(b"content-length", b"0")
+    # Refusing before the first receive() spares a client that waits for "100 Continue" its upload.
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        _too_large()
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            _too_large()
+        more = message.get("more_body", False)
+    return body
+
+
+def _too_large() -> NoReturn:
+    raise Refusal(413, "payload_too_large", f"The request body is over {MAX_BODY} bytes.")
+
+
+def _invalid(field: str, sentence: str) -> NoReturn:
+    raise Refusal(422, "validation_failed", sentence, errors={field: [sentence]})
 
 
 class Fixed:
@@ -145,6 +181,7 @@ class Readiness:
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Look at both halves of the archive and answer."""
+        lacking = Refusal(503, "not_ready", "The files of the archive cannot be reached.")
         try:
             self._archive.queries.runs(1)
         except ArchiveError as error:
@@ -152,7 +189,7 @@ class Readiness:
         try:
             self._archive.see_both_halves()
         except ArchiveError as error:
-            raise _LACKING from error
+            raise lacking from error
         if not (self._archive.path / "blobs").is_dir():  # there may be no file in it yet
-            raise _LACKING
+            raise lacking
         await send_json(send, {"ok": True})

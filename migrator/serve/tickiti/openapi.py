@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from migrator import __version__
-from migrator.serve.tickiti.query_responses import DEFAULT_LIMIT, LIGHT, MAX_LIMIT
-from migrator.serve.tickiti.query_tickets import DEFAULT_LIMIT as DEFAULT_ROWS
-from migrator.serve.tickiti.query_tickets import MAX_LIMIT as MAX_ROWS
-from migrator.serve.tickiti.query_tickets import MODES
+from migrator.serve.tickiti.queries import (
+    DEFAULT_LIMIT,
+    DEFAULT_ROWS,
+    LIGHT,
+    MAX_LIMIT,
+    MAX_ROWS,
+    MODES,
+)
 from migrator.serve.tickiti.requests import DEFAULT_RANGE, HEAVY, MAX_LIST, MAX_RANGE
 
 Schema = dict[str, object]

@@ -121,6 +121,13 @@ class Fields:
             self.wrong(field, f"The {field} field must be an array of integers.")
         return found
 
+    def ids(self, field: str) -> list[int] | None:
+        """Return a list of ids, without what can be none; None where there is no list."""
+        texts = self.identifiers(field)
+        if texts is None:
+            return None
+        return [number for number in map(whole_number, texts) if number is not None]
+
     def mapping(self, field: str) -> Fields | None:
         """Return an object as fields of their own, None where there is none."""
         value = self._body.get(field)
@@ -218,10 +225,13 @@ REVIEW_OK: Final = "review_ok"
 
 @dataclass(frozen=True, slots=True)
 class TicketName:
-    """Which ticket is meant: by its number or by its internal id; the other one is None."""
+    """Which ticket is meant: by its number, "" for none, or by its internal id.
 
-    number: str | None = None
-    id: str | None = None
+    Both are missing where no ticket can have the id that was sent.
+    """
+
+    number: str = ""
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,4 +297,4 @@ def _ticket(fields: Fields) -> TicketName:
         return TicketName(number=fields.identifier("ticket_number"))
     if fields.has("ticket_number"):
         fields.wrong("ticket_id", "Give the ticket_number field or the ticket_id field, not both.")
-    return TicketName(id=fields.identifier("ticket_id"))
+    return TicketName(id=whole_number(fields.identifier("ticket_id")))

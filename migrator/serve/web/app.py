@@ -1,32 +1,29 @@
-"""The pages as one ASGI application: routes, who may pass, and what every answer carries."""
+"""The pages as one ASGI application: routes, signing in and out, and what every answer carries."""
 
 from __future__ import annotations
 
-import logging
-import traceback
+import re
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migrator.archive import Archive
-from migrator.serve.refusals import Refusal
-from migrator.serve.tickiti import EndpointSettings
-from migrator.serve.web import attachment, search, sign_in, status, ticket
-from migrator.serve.web.forms import Problem, read_form
-from migrator.serve.web.session import Sessions
-from migrator.serve.web.site import ABILITY, Room, Visit
+from migrator.serve.catalog import Catalog, EndpointSettings
+from migrator.serve.refusals import ErrorBorder, Refusal
+from migrator.serve.web import pages
+from migrator.serve.web.sessions import IDLE, LONGEST, Session, Sessions, new_nonce
+from migrator.serve.web.site import Problem, Site, Visit, read_form
 
-_log = logging.getLogger(__name__)
-
-_API: Final = ("/openapi.json", "/healthz", "/readyz")
+ABILITY: Final = "tickets:read"
 
 _HEADERS: Final = {
     # No script at all: whatever slips through the sanitiser has nothing to run with.
@@ -41,6 +38,9 @@ _HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "private, no-store",
 }
+
+# Our own paths only: "//host" and "/\host" name another server to a browser.
+_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x7e]*")
 
 
 class _Id(Convertor[int]):
@@ -57,137 +57,175 @@ class _Id(Convertor[int]):
 
 register_url_convertor("id", _Id())
 
-Handler = Callable[[Room, Request, Visit], Response]
+Page = Callable[[Site, Visit], Response]
 
 
 def build_pages(
     archive: Archive, settings: EndpointSettings, sessions: Sessions | None = None
-) -> Pages:
+) -> ASGIApp:
     """Return the staff pages over an archive, as an ASGI application.
 
     A run may fill the archive meanwhile; tokens, rules and queues may change, by this process or
     another. Who has no session sees the form to sign in, and nothing else.
     """
-    return Pages(Room(archive, settings, sessions or Sessions()))
+    app = Pages(Site(Catalog(archive, settings), sessions or Sessions()))
 
-
-def join(api: ASGIApp, pages: ASGIApp) -> ASGIApp:
-    """Return one application: the API at its documented addresses, the pages at all others."""
-
-    async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
-        is_api = path == "/api" or path.startswith("/api/") or path in _API
-        await (api if is_api else pages)(scope, receive, send)
-
-    return both
-
-
-class Pages:
-    """The application."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        sign = sign_in.SignIn(room)
-        self._router = Router(
-            [
-                Route("/assets/{name}", self._asset),
-                Route("/sign-in", sign.form, methods=["GET"]),
-                Route("/sign-in", sign.submit, methods=["POST"]),
-                self._route("/sign-out", sign_in.sign_out, "POST"),
-                self._route("/", search.search),
-                self._route("/tickets/{ticket:id}", ticket.show),
-                self._route("/attachments/{attachment:id}", attachment.show),
-                self._route("/attachments/{attachment:id}", attachment.confirm, "POST"),
-                self._route("/attachments/{attachment:id}/download", attachment.download),
-                self._route("/attachments/{attachment:id}/view", attachment.view),
-                self._route("/status", status.show),
-            ],
-            redirect_slashes=False,
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; never raises but when it is cancelled."""
-        started = False
-
-        async def with_headers(message: Message) -> None:
-            nonlocal started
+    async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
         # With an "app" in the scope the router raises its 404 and 405 instead of sending text.
-        scope["app"] = self
-        try:
-            await self._router(scope, receive, with_headers)
-        except ClientDisconnect:
-            return
-        except HTTPException as error:
-            if not _for_people(scope):
-                await _refusal(error).send(with_headers)
-                return
-            found = _not_allowed() if error.status_code == 405 else _not_found()
-            answer = self._room.problem(found)
-            answer.headers.update(error.headers or {})
-            await answer(scope, receive, with_headers)
-        except Problem as problem:
-            await self._room.problem(problem)(scope, receive, with_headers)
-        except Exception as error:  # noqa: BLE001 - the border of the room: nobody gets a traceback
-            _log_bug(error)
-            if not started:
-                await PlainTextResponse(
-                    "The server could not answer. Its operator's log says why.", 500
-                )(scope, receive, with_headers)
+        await app({**scope, "app": app}, receive, sending)
+
+    return with_headers
+
+
+class Pages(ErrorBorder):
+    """The pages, and what is answered where there is none."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        bug = PlainTextResponse("The server could not answer. Its operator's log says why.", 500)
+        super().__init__(self._routes(), self._error, bug)
+
+    def _routes(self) -> Router:
+        return Router(
+            [
+                Route("/assets/{name}", self._asset),
+                Route("/sign-in", self._sign_in_form, methods=["GET"]),
+                Route("/sign-in", self._sign_in, methods=["POST"]),
+                self._route("/sign-out", _sign_out, "POST"),
+                self._route("/", pages.search),
+                self._route("/tickets/{ticket:id}", pages.ticket),
+                self._route("/attachments/{attachment:id}", pages.attachment),
+                self._route("/attachments/{attachment:id}", pages.confirm, "POST"),
+                self._route("/attachments/{attachment:id}/download", pages.download),
+                self._route("/attachments/{attachment:id}/view", pages.view),
+                self._route("/status", pages.status),
+            ],
+            redirect_slashes=False,
+        )
+
+    def _error(self, error: Exception, scope: Scope) -> ASGIApp | None:
+        if isinstance(error, Problem):
+            return self._site.problem(error)
+        if not isinstance(error, HTTPException):
+            return None
+        if not any(name == b"accept" and b"text/html" in value for name, value in scope["headers"]):
+            # Programs that miss the API's address get its envelope.
+            return _refusal(error)
+        found = _not_found()
+        if error.status_code == 405:
+            text = "This address does not answer that kind of request."
+            found = Problem(405, "Method not allowed", text)
+        answer = self._site.problem(found)
+        answer.headers.update(error.headers or {})
+        return answer
 
     async def _asset(self, request: Request) -> Response:
-        asset = self._room.assets.get(request.url.path)
+        asset = self._site.assets.get(request.url.path)
         if asset is None:
             raise _not_found()
         # The address changes with the content, so a browser never needs to ask again.
         headers = {"cache-control": "public, max-age=31536000, immutable"}
         return Response(asset.body, media_type=asset.media_type, headers=headers)
 
-    def _route(self, path: str, handler: Handler, method: str = "GET") -> Route:
+    def _route(self, path: str, page: Page, method: str = "GET") -> Route:
         async def endpoint(request: Request) -> Response:
             form = await read_form(request) if method == "POST" else {}
-            return await run_in_threadpool(self._admit, handler, request, form)
+            return await run_in_threadpool(self._admit, page, request, form)
 
-        return Route(path, endpoint, methods=[method], name=handler.__name__)
+        return Route(path, endpoint, methods=[method], name=page.__name__)
 
-    def _admit(self, handler: Handler, request: Request, form: dict[str, str]) -> Response:
+    def _admit(self, page: Page, request: Request, form: dict[str, str]) -> Response:
         """Answer for somebody who has signed in, and ask all others to."""
-        room = self._room
-        session = sign_in.session_of(room, request)
+        site = self._site
+        session = site.sessions.read(request.cookies.get(_name(request, "session"), ""))
         if session is None:
             return _to_sign_in(request)
         try:
-            token = room.door.readmit(session.token_id, ABILITY)
+            token = site.authenticator.readmit(session.token_id, ABILITY)
         except Refusal:
             return _to_sign_in(request)
-        visit = Visit(token, session, form)
+        visit = Visit(request, token, session, form)
         seal = form.get("form", "")
-        if request.method == "POST" and not room.sessions.sealed(seal, "form", session.nonce):
-            return room.problem(_foreign_form(), visit)
+        if request.method == "POST" and not site.sessions.sealed(seal, "form", session.nonce):
+            text = "This form was not sent by our own page."
+            return site.problem(Problem(403, "Please try again", text), visit)
         try:
-            answer = handler(room, request, visit)
+            answer = page(site, visit)
         except Problem as problem:
-            answer = room.problem(problem, visit)
-        if handler is not sign_in.sign_out and (renewed := room.sessions.renewed(session)):
-            sign_in.set_session(room, request, answer, renewed)
+            answer = site.problem(problem, visit)
+        if page is not _sign_out and (renewed := site.sessions.renewed(session)):
+            _set(request, answer, "session", site.sessions.write(renewed), LONGEST)
         return answer
+
+    async def _sign_in_form(self, request: Request) -> Response:
+        return self._form(request, request.query_params.get("next", ""))
+
+    async def _sign_in(self, request: Request) -> Response:
+        """Open a session for a good token; say what is wrong with any other."""
+        form = await read_form(request)
+        back, sessions = form.get("next", ""), self._site.sessions
+        nonce = request.cookies.get(_name(request, "form"), "")
+        # The seal over a cookie keeps other sites from signing somebody in as somebody else.
+        if not nonce or not sessions.sealed(form.get("form", ""), "sign-in", nonce):
+            text = "This form was too old, or your browser refuses cookies. Please try again."
+            return self._form(request, back, text, status=403)
+        try:
+            session = await run_in_threadpool(self._open, request, form.get("token", "").strip())
+        except Refusal as refusal:
+            text = (
+                refusal.message
+                if refusal.status != 401
+                else "This token is unknown, expired or revoked. Is it whole, with its number?"
+            )
+            answer = self._form(request, back, text, status=refusal.status)
+            for name, value in refusal.headers:
+                if name == b"retry-after":
+                    answer.headers["retry-after"] = value.decode("latin-1")
+            return answer
+        answer = RedirectResponse(_own(back), 303)
+        _set(request, answer, "session", sessions.write(session), LONGEST)
+        _drop(request, answer, "form")
+        return answer
+
+    def _open(self, request: Request, token: str) -> Session:
+        # The field stands for the header of the API: one way to check tokens, not two.
+        others = [pair for pair in request.scope["headers"] if pair[0] != b"authorization"]
+        bearer = (b"authorization", b"Bearer " + token.encode("utf-8", "replace"))
+        scope = {**request.scope, "headers": [*others, bearer]}
+        return self._site.sessions.open(self._site.authenticator.admit(scope, ABILITY).id)
+
+    def _form(self, request: Request, back: str, wrong: str = "", status: int = 200) -> Response:
+        nonce = new_nonce()
+        seal = self._site.sessions.seal("sign-in", nonce)
+        answer = self._site.page(
+            "sign_in.html", None, status=status, back=_own(back), wrong=wrong, seal=seal
+        )
+        _set(request, answer, "form", nonce, IDLE)
+        return answer
+
+
+def _sign_out(site: Site, visit: Visit) -> Response:
+    site.sessions.end(visit.session)
+    answer = RedirectResponse("/sign-in", 303)
+    _drop(visit.request, answer, "session")
+    # Pages that were looked at must not come back with the browser's back button.
+    answer.headers["clear-site-data"] = '"cache"'
+    return answer
 
 
 def _to_sign_in(request: Request) -> Response:
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     back = back if request.method == "GET" else "/"
-    return RedirectResponse(sign_in.address(back), 303)
-
-
-def _for_people(scope: Scope) -> bool:
-    """Tell whether a page is asked for: programs that miss the API's address get its envelope."""
-    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+    return RedirectResponse(
+        "/sign-in" if back == "/" else f"/sign-in?next={quote(back, safe='/')}", 303
+    )
 
 
 def _refusal(error: HTTPException) -> Refusal:
@@ -203,15 +241,27 @@ def _not_found() -> Problem:
     return Problem(404, "Nothing here", "There is no page at this address.")
 
 
-def _not_allowed() -> Problem:
-    return Problem(405, "Not this way", "This address does not answer that kind of request.")
+def _own(back: str) -> str:
+    return back if _PATH.fullmatch(back) else "/"
 
 
-def _foreign_form() -> Problem:
-    return Problem(403, "Please try again", "This form was not sent by our own page.")
+def _name(request: Request, name: str) -> str:
+    # The prefix makes browsers refuse such a cookie from a neighbour's host or without TLS.
+    return f"__Host-{name}" if request.url.is_secure else f"migrator_{name}"
 
 
-def _log_bug(error: Exception) -> None:
-    # The message of an exception may quote a request: it goes to the log escaped.
-    where = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("A page failed: %s: %a\n%s", type(error).__name__, str(error), where)
+def _set(request: Request, answer: Response, name: str, value: str, seconds: int) -> None:
+    answer.set_cookie(
+        _name(request, name),
+        value,
+        max_age=seconds,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.is_secure,
+    )
+
+
+def _drop(request: Request, answer: Response, name: str) -> None:
+    answer.delete_cookie(
+        _name(request, name), httponly=True, samesite="lax", secure=request.url.is_secure
+    )

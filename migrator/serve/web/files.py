@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 import re
 import unicodedata
@@ -18,15 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from migrator.archive import Archive
 from migrator.archive.records import Row
-from migrator.serve.content import Fingerprint, Verdicts
-from migrator.serve.web.forms import Problem
+from migrator.serve.content import Fingerprint, Verdicts, file_missing
 
 BLOCK: Final = 64 * 1024
 """Bytes per message."""
 
 _HASHED: Final = 1 << 20
 _LONGEST_NAME: Final = 180
-_log = logging.getLogger(__name__)
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
@@ -54,9 +51,9 @@ class Files:
         self._verdicts = Verdicts()
 
     def open(self, row: Row) -> BinaryIO:
-        """Open the file of an attachment; raises Problem when it is lost or damaged."""
+        """Open the file of an attachment; raises Refusal when it is lost or damaged."""
         if row.sha256 is None or row.size is None or self._blobs.size(row.sha256) is None:
-            raise _lost(row, "is not in the archive")
+            raise file_missing(row, "is not in the archive")
         file = self._blobs.open(row.sha256)
         try:
             whole = self._whole(file, row.sha256, row.size)
@@ -65,7 +62,7 @@ class Files:
             raise
         if not whole:
             file.close()
-            raise _lost(row, "is damaged")
+            raise file_missing(row, "is damaged")
         return file
 
     def _whole(self, file: BinaryIO, sha256: str, size: int) -> bool:
@@ -209,14 +206,3 @@ def _hash(file: BinaryIO) -> str:
     while block := file.read(_HASHED):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _lost(row: Row, what: str) -> Problem:
-    # The file name stays out of the log: it is the sender's text.
-    _log.warning(
-        "The file of attachment %d (blob %s) %s and was not served: run 'migrator verify --repair'",
-        row.id,
-        row.sha256,
-        what,
-    )
-    return Problem(404, "File missing", "The stored file of this attachment is missing.")

@@ -1,4 +1,4 @@
-"""What every page needs: the archive, the visitor, templates, and refusals as pages."""
+"""What every page needs: the visitor, templates, forms, and refusals as pages."""
 
 from __future__ import annotations
 
@@ -8,32 +8,63 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Final
+from urllib.parse import parse_qsl
 
 import jinja2
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from migrator.archive import Archive
 from migrator.archive.records import Token
 from migrator.report.html import commands
-from migrator.serve.auth import Doorkeeper
-from migrator.serve.cache import Fresh
-from migrator.serve.markup import InlineImages
-from migrator.serve.tickets import TicketFinder
-from migrator.serve.tickiti import EndpointSettings
+from migrator.serve.auth import Authenticator
+from migrator.serve.cache import TimedCache
+from migrator.serve.catalog import Catalog
 from migrator.serve.web.files import Files
-from migrator.serve.web.forms import Problem
-from migrator.serve.web.session import Session, Sessions
+from migrator.serve.web.sessions import Session, Sessions
 
-ABILITY: Final = "tickets:read"
+MAX_FORM: Final = 16 * 1024
+"""Bytes of a form; real ones have two hundred."""
 
 _FILES: Final = resources.files("migrator.serve.web") / "assets"
 _TYPES: Final = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
+
+
+class Problem(Exception):
+    """An answer that is a page with a heading, a sentence and a status other than 200."""
+
+    def __init__(self, status: int, title: str, text: str) -> None:
+        super().__init__(title)
+        self.status = status
+        self.title = title
+        self.text = text
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a POST; the last of several with one name counts.
+
+    Raises Problem for another content type and for more than MAX_FORM bytes, and
+    ClientDisconnect.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Problem(415, "Not a form", "This address takes forms of our own pages only.")
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > MAX_FORM:
+            raise Problem(413, "Too long", "This form is longer than any of our own.")
+    text = body.decode("utf-8", "replace")
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        raise Problem(400, "Not a form", "This form has more fields than any of our own.") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
     """A request of somebody who has signed in; ``form`` holds the fields of a POST."""
 
+    request: Request
     token: Token
     session: Session
     form: Mapping[str, str] = field(default_factory=dict)
@@ -53,37 +84,39 @@ class Asset:
     media_type: str
 
 
-class Room:
-    """The shared things of all pages; one per process."""
+class Site:
+    """What all pages share; one per process."""
 
-    def __init__(self, archive: Archive, settings: EndpointSettings, sessions: Sessions) -> None:
-        self.archive = archive
-        self.settings = settings
+    def __init__(self, catalog: Catalog, sessions: Sessions) -> None:
+        self.catalog = catalog
+        self.archive = catalog.archive
+        self.settings = catalog.settings
         self.sessions = sessions
-        self.door = Doorkeeper(archive.access)
-        self.inline = InlineImages(archive)
-        self.tickets = TicketFinder(archive, settings)
-        self.rules = Fresh(archive.access.rules)
-        self.files = Files(archive)
-        self.by_queue = Fresh(archive.figures.by_queue)
+        self.authenticator = Authenticator(self.archive.access)
+        self.files = Files(self.archive)
+        self.by_queue = TimedCache(self.archive.figures.by_queue)
         self.assets = {asset.url: asset for asset in map(_asset, _TYPES)}
-        self._templates = _environment({name: _asset(name).url for name in _TYPES})
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("migrator.serve.web"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {"line": line, "moment": moment, "commands": commands}
+        self._templates.globals["assets"] = {name: _asset(name).url for name in _TYPES}
 
     def page(
         self, name: str, visit: Visit | None, *, status: int = 200, **values: object
     ) -> Response:
         """Render a template; ``form_seal`` in it proves a form to be the visitor's own."""
-        seal = "" if visit is None else self.form_seal(visit.session)
+        seal = "" if visit is None else self.sessions.seal("form", visit.session.nonce)
         text = self._templates.get_template(name).render(visit=visit, form_seal=seal, **values)
         return HTMLResponse(text, status)
 
     def problem(self, problem: Problem, visit: Visit | None = None) -> Response:
         """Render a refusal."""
         return self.page("message.html", visit, status=problem.status, problem=problem)
-
-    def form_seal(self, session: Session) -> str:
-        """Return what every form of this session carries."""
-        return self.sessions.seal("form", session.nonce)
 
 
 def line(text: str) -> str:
@@ -111,16 +144,3 @@ def _asset(name: str) -> Asset:
     stem, _, suffix = name.partition(".")
     digest = hashlib.sha256(body).hexdigest()[:16]
     return Asset(f"/assets/{stem}-{digest}.{suffix}", body, _TYPES[name])
-
-
-def _environment(assets: Mapping[str, str]) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("migrator.serve.web"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"line": line, "moment": moment, "commands": commands}
-    environment.globals["assets"] = assets
-    return environment

@@ -56,6 +56,10 @@ class Board:
         Path(path).unlink()
         self._read = 0
 
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
     def post(self, nonce: str) -> None:
         """Tell all the others."""
         os.write(self._file, nonce.encode("ascii"))
@@ -82,8 +86,9 @@ class Sessions:
     ) -> None:
         self._key = secrets.token_bytes(32)
         self._clock = clock
-        self._board = board
-        self._ended: dict[str, int] = {}
+        self.board = board
+        self.ended: dict[str, int] = {}
+        """Nonces of sessions that were ended, and until when a copy of their cookie is good."""
 
     def open(self, token_id: int) -> Session:
         """Begin a session for a token that was just admitted."""
@@ -103,10 +108,10 @@ class Sessions:
             return None
         session = Session(int(parts[1]), parts[4], int(parts[2]), int(parts[3]))
         now = self._clock()
-        if self._board is not None:
-            self._ended.update(dict.fromkeys(self._board.news(), int(now) + LONGEST))
+        if self.board is not None:
+            self.ended.update(dict.fromkeys(self.board.news(), int(now) + LONGEST))
         over = now >= session.seen + IDLE or now >= session.started + LONGEST
-        return None if over or session.nonce in self._ended else session
+        return None if over or session.nonce in self.ended else session
 
     def renewed(self, session: Session) -> Session | None:
         """Return the session as seen now; None when its cookie need not change yet."""
@@ -116,10 +121,10 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Make the session's cookie worthless, also where a copy of it was kept."""
         now = int(self._clock())
-        self._ended = {nonce: until for nonce, until in self._ended.items() if until > now}
-        self._ended[session.nonce] = session.started + LONGEST
-        if self._board is not None:
-            self._board.post(session.nonce)
+        self.ended = {nonce: until for nonce, until in self.ended.items() if until > now}
+        self.ended[session.nonce] = session.started + LONGEST
+        if self.board is not None:
+            self.board.post(session.nonce)
 
     def seal(self, purpose: str, *parts: object) -> str:
         """Return a text that only this process can make for these parts."""

@@ -1,0 +1,185 @@
+"""What clients may see of an archive: its tickets, queues and files, by the rules of the moment.
+
+Every face asks here, so a ticket number or a queue means the same at each of them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from migrator.archive import Archive, extension_of
+from migrator.archive.records import (
+    Response,
+    ResponseFilter,
+    Row,
+    Rule,
+    State,
+    TicketHeader,
+    Token,
+)
+from migrator.serve.auth import sees
+from migrator.serve.cache import TimedCache
+from migrator.serve.markup import cid_names
+from migrator.serve.refusals import Refusal
+
+_MERGES: Final = 20
+"""Merges followed from one ticket; a longer chain is no merge any more."""
+
+_IMAGES: Final = {
+    "png": {"image/png"},
+    "jpg": {"image/jpeg"},
+    "jpeg": {"image/jpeg"},
+    "gif": {"image/gif"},
+    "webp": {"image/webp"},
+    "bmp": {"image/bmp", "image/x-ms-bmp"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """What the operator may choose.
+
+    ``max_download`` is in bytes of the file itself; a file of exactly that size is served, a
+    larger one in ranges only.
+    ``posts_follow`` says that runs read posts after the attachments that name them: until then
+    they are in no query, because a post that is read may move in the order of time, and an
+    exporter would meet it twice or never.
+    ``serve_deleted`` serves files and tickets that the source no longer has.
+    """
+
+    max_download: int = 25 * 1024 * 1024
+    serve_deleted: bool = False
+    posts_follow: bool = False
+
+    def serves(self, row: Row) -> bool:
+        """Tell whether the bytes of an attachment are for clients at all."""
+        return row.state is State.STORED or (row.state is State.DELETED and self.serve_deleted)
+
+    def shows(self, ticket: TicketHeader) -> bool:
+        """Tell whether a ticket is for clients at all."""
+        return ticket.deleted_at is None or self.serve_deleted
+
+
+class Gate(enum.Enum):
+    """What the rules say about a file."""
+
+    ALLOW = "allow"
+    BLOCK = "block"
+    REVIEW = "review"
+
+
+def gate(rules: Mapping[str, Rule], filename: str) -> Gate:
+    """Return what the rules, by extension, say about a file of this name.
+
+    As Tickiti does: a type without a rule is subject to review, and a renamed file is judged by
+    its new name.
+    """
+    rule = rules.get(extension_of(filename))
+    return Gate(rule.verdict) if rule else Gate.REVIEW
+
+
+class Catalog:
+    """An archive as clients may see it; each face has one, over a connection of its own."""
+
+    def __init__(self, archive: Archive, settings: EndpointSettings) -> None:
+        self.archive = archive
+        self.settings = settings
+        self.rules: TimedCache[dict[str, Rule]] = TimedCache(archive.access.rules)
+        self._queues = TimedCache(lambda: archive.access.queues(deleted=settings.serve_deleted))
+
+    def ticket(self, token: Token, *, id: int | None = None, number: str = "") -> TicketHeader:  # noqa: A002
+        """Return the ticket of an id or a number, or the one it was merged into.
+
+        Raises Refusal: 404 ``not_found`` where there is none (any more), 403 ``forbidden`` where
+        the token does not see its queue.
+        """
+        found = self.archive.queries.ticket_id_for(number) if number else id
+        ticket = None if found is None else self._followed(found)
+        if ticket is None or not self.settings.shows(ticket):
+            which = "number" if number else "id"
+            raise Refusal(404, "not_found", f"There is no ticket with this {which}.")
+        if not sees(token, ticket.queue_id):
+            raise Refusal(403, "forbidden", "This token has no access to the ticket's queue.")
+        return ticket
+
+    def _followed(self, ticket_id: int) -> TicketHeader | None:
+        for _ in range(_MERGES):
+            ticket = self.archive.threads.ticket(ticket_id)
+            if ticket is None or ticket.merged_into is None:
+                return ticket
+            ticket_id = ticket.merged_into
+        return None
+
+    def queues(self, token: Token) -> list[tuple[int, str, int]]:
+        """Return the queues that a token sees: id, name and number of tickets, by id.
+
+        Several departments may stand behind one queue; the first one names it.
+        """
+        names: dict[int, str] = {}
+        tickets: Counter[int] = Counter()
+        for each in self._queues():
+            if sees(token, each.queue_id):
+                names.setdefault(each.queue_id, each.name)
+                tickets[each.queue_id] += each.tickets
+        return [(queue_id, names[queue_id], tickets[queue_id]) for queue_id in sorted(names)]
+
+    def queue_ids(
+        self,
+        token: Token,
+        *,
+        names: Sequence[str] | None = None,
+        ids: Iterable[int] | None = None,
+    ) -> frozenset[int] | None:
+        """Return which queues to look in: the named ones that the token sees; None for all.
+
+        A queue that the token does not see is as good as one that does not exist.
+        """
+        found = token.queues
+        if ids is not None:
+            found = frozenset(ids) if found is None else found.intersection(ids)
+        if names is not None:
+            named = frozenset(each.queue_id for each in self._queues() if each.name in names)
+            found = named if found is None else found & named
+        return found
+
+    def gate(self, row: Row) -> Gate:
+        """Return what the rules say about the file name of an attachment."""
+        return gate(self.rules(), row.filename)
+
+    def is_inline(self, row: Row) -> bool:
+        """Tell whether an attachment is an image inside the body of its post."""
+        if not _is_image(row) or row.post_id <= 0:
+            return False
+        wanted = ResponseFilter(response_ids=frozenset({row.post_id}))
+        posts = self.archive.threads.query(wanted, limit=1)
+        return any(self.inline_images(post, [row]) for post in posts)
+
+    def inline_images(self, post: Response, rows: Sequence[Row]) -> frozenset[int]:
+        """Return the ids of those attachments of a post that are images inside its body.
+
+        Kayako keeps the content ids of mail parts, but its API does not tell them; the HTML of a
+        post still says ``<img src="cid:image001.png@01D9">``. An attachment counts as inline when
+        that HTML shows an image whose ``cid:`` has, before the @, the attachment's name, no other
+        attachment of the ticket has that name, its bytes are those of a pixel image, and its name
+        ends as such images' names do. The last condition keeps a script with the head of a GIF
+        from slipping by the rules that inline images skip. SVG, which can hold scripts, is never
+        inline.
+        """
+        images = [row for row in rows if _is_image(row)]
+        if not images or not post.is_html:
+            return frozenset()
+        shown = cid_names(post.text)
+        found = [row for row in images if row.filename in shown]
+        if not found:
+            return frozenset()
+        others = self.archive.threads.attachments_of_ticket(post.ticket_id)
+        names = Counter(row.filename for row in others)
+        return frozenset(row.id for row in found if names[row.filename] == 1)
+
+
+def _is_image(row: Row) -> bool:
+    return row.mime_type in _IMAGES.get(extension_of(row.filename), ())

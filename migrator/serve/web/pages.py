@@ -1,0 +1,380 @@
+"""The pages: finding tickets, threads, files, and how far the migration is."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from markupsafe import Markup
+from starlette.responses import RedirectResponse, Response
+
+from migrator.archive.lock import Holder
+from migrator.archive.records import Count, Row, RowFilter, RunInfo, State, TicketHeader
+from migrator.archive.records import Response as Post
+from migrator.report import verdict
+from migrator.report.text import MEANING, ORDER
+from migrator.report.verdict import Seen
+from migrator.serve import audit_log
+from migrator.serve.auth import sees
+from migrator.serve.catalog import Gate
+from migrator.serve.markup import clean, is_deep, plain_text
+from migrator.serve.refusals import Refusal
+from migrator.serve.web.files import content_disposition, send_file
+from migrator.serve.web.site import Problem, Site, Visit
+
+TICKETS: Final = 50
+"""Tickets on the first page; whoever gets more narrows the search."""
+
+SEARCHED: Final = {
+    "": "Everything",
+    "number": "Ticket number",
+    "subject": "Subject",
+    "requester": "Requester",
+    "filename": "File name",
+}
+"""Where a search looks: the name that the archive has for it, and its title."""
+
+POSTS: Final = 50
+"""Posts on one page."""
+
+PAGE_TEXT: Final = 500_000
+"""Characters on one page: behind the post that goes beyond, the page ends."""
+
+TEXT: Final = 200_000
+"""Characters of one post that are shown; the API has them all."""
+
+RUNS: Final = 10
+FAILURES: Final = 50
+
+IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""Types, as found in the bytes, that a browser only ever decodes as pixels. SVG is a program."""
+
+_LONGEST_SEARCH: Final = 200
+_READ: Final = 10
+"""Posts read at once."""
+
+_AFTER: Final = re.compile(r"([0-9]{1,12})-(-?[0-9]{1,18})", re.ASCII)
+
+_NOTES: Final = {
+    "not_kept": "The text of this post was not kept; only its files are.",
+    "repaired_text": "Parts of the text arrived damaged and were cleaned.",
+    "cut_text": "The text was longer than what is kept.",
+}
+_REASONS: Final = {
+    State.PENDING: "It has not been fetched yet.",
+    State.FAILED: "It could not be fetched so far.",
+    State.MISSING: "The old helpdesk lists it, but has no bytes for it.",
+    State.GONE: "The old helpdesk dropped it before it was fetched.",
+    State.DELETED: "The old helpdesk no longer lists it, and such files are not handed out.",
+    State.STORED: "",
+}
+
+_PDF_POLICY: Final = "default-src 'none'; frame-ancestors 'self'"
+"""Browsers refuse to show a PDF in a sandbox; their own viewers run no script in our origin."""
+
+
+def search(site: Site, visit: Visit) -> Response:
+    """Show the first page: the form, and below it what was found, or the latest tickets."""
+    asked = visit.request.query_params
+    text = asked.get("q", "").strip()[:_LONGEST_SEARCH]
+    where = asked.get("in", "")
+    where = where if where in SEARCHED else ""
+    named: dict[str, Any] = {where or "text": text}
+    found = site.archive.threads.find(
+        **named,
+        queues=visit.queues,
+        deleted=site.settings.serve_deleted,
+        limit=TICKETS + 1,
+    )
+    return site.page(
+        "search.html",
+        visit,
+        text=text,
+        field=where,
+        fields=SEARCHED,
+        tickets=found[:TICKETS],
+        more=len(found) > TICKETS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An attachment as pages show it, by the rules of the moment.
+
+    ``verdict`` is what the rules say about its type; ``reason`` is why its bytes cannot be had,
+    "" when they can; ``preview`` is ``image``, ``pdf`` or "".
+    """
+
+    row: Row
+    verdict: Gate
+    reason: str
+    preview: str
+
+    @property
+    def label(self) -> str:
+        """What stands between the visitor and the file, in a word or two; "" for nothing."""
+        if self.reason:
+            return "not available"
+        return {Gate.BLOCK: "blocked", Gate.REVIEW: "needs review"}.get(self.verdict, "")
+
+
+def _file(site: Site, row: Row) -> File:
+    reason = "" if site.settings.serves(row) else _REASONS[row.state]
+    kind = row.mime_type or ""
+    preview = "image" if kind in IMAGES else "pdf" if kind == "application/pdf" else ""
+    return File(row, site.catalog.gate(row), reason, preview)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A post as the page shows it; ``html`` is safe, None for plain text."""
+
+    post: Post
+    html: Markup | None
+    text: str
+    notes: list[str]
+    files: list[File]
+
+
+def ticket(site: Site, visit: Visit) -> Response:
+    """Show a ticket: its thread, page by page, and its files."""
+    wanted = visit.request.path_params["ticket"]
+    try:
+        header = site.catalog.ticket(visit.token, id=wanted)
+    except Refusal:
+        # One answer for all: it must not tell which tickets exist in other queues.
+        raise Problem(404, "No such ticket", "It does not exist, or you may not see it.") from None
+    if header.id != wanted:
+        return RedirectResponse(f"/tickets/{header.id}", 303)
+    given = _AFTER.fullmatch(visit.request.query_params.get("after", ""))
+    after = (int(given[1]), int(given[2])) if given else None
+    page, more = _posts(site, header, after)
+    rows = site.archive.threads.attachments_of([post.id for post in page])
+    return site.page(
+        "ticket.html",
+        visit,
+        ticket=header,
+        entries=[_entry(site, post, rows.get(post.id, [])) for post in page],
+        first=after is None,
+        next_page=f"{page[-1].created_at}-{page[-1].id}" if more else "",
+    )
+
+
+def _posts(
+    site: Site, header: TicketHeader, after: tuple[int, int] | None
+) -> tuple[list[Post], bool]:
+    """Return the posts of one page, and whether there are more of them."""
+    page: list[Post] = []
+    size = 0
+    while True:
+        few = site.archive.threads.responses(
+            header.id, after=after, limit=_READ, text_limit=TEXT + 1
+        )
+        for post in few:
+            if len(page) == POSTS or size > PAGE_TEXT:
+                return page, True
+            page.append(post)
+            size += len(post.text)
+        if len(few) < _READ:
+            return page, False
+        after = (few[-1].created_at, few[-1].id)
+
+
+def _entry(site: Site, post: Post, rows: list[Row]) -> Entry:
+    notes = [_NOTES.get(code, code) for code in (post.note or "").split(",") if code]
+    served = [row for row in rows if site.settings.serves(row)]
+    inline = site.catalog.inline_images(post, served)
+    files = [_file(site, row) for row in rows if row.id not in inline]
+    text = post.text
+    if len(text) > TEXT:
+        text = text[:TEXT]
+        notes.append(f"Only the first {TEXT:,} characters are shown.")
+    if not post.is_html:
+        return Entry(post, None, text, notes, files)
+    if is_deep(text):
+        notes.append("The layout of this text cannot be shown.")
+        return Entry(post, None, plain_text(text), notes, files)
+    images = {row.filename: f"/attachments/{row.id}/view" for row in rows if row.id in inline}
+    return Entry(post, clean(text, images), "", notes, files)
+
+
+def attachment(site: Site, visit: Visit) -> Response:
+    """Show an attachment; with a review's seal in its address the file is at hand."""
+    found = _find(site, visit)
+    confirmed = found.verdict is Gate.REVIEW and _is_reviewed(site, visit, found.row)
+    status = 200 if found.verdict is Gate.ALLOW or confirmed or found.reason else 403
+    answer = site.page(
+        "attachment.html",
+        visit,
+        status=status,
+        found=found,
+        ready=status == 200 and not found.reason,
+        query=f"?ok={_seal(visit)}" if confirmed else "",
+        ticket=site.archive.threads.ticket(found.row.ticket_id),
+    )
+    if found.preview == "pdf":
+        answer.headers["content-security-policy"] = (
+            "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; "
+            "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        )
+    return answer
+
+
+def confirm(site: Site, visit: Visit) -> Response:
+    """Take the word of a visitor who has looked at the warning, for this file and session."""
+    row = _find(site, visit).row
+    if visit.form.get("intent") != "review_ok":
+        raise Problem(422, "Please confirm", "The file is handed out after a confirmation only.")
+    seal = site.sessions.seal("review", visit.session.nonce, row.id)
+    return RedirectResponse(f"/attachments/{row.id}?ok={seal}", 303)
+
+
+def download(site: Site, visit: Visit) -> Response:
+    """Send the file, to be saved."""
+    found = _handed_out(site, visit)
+    if isinstance(found, Response):
+        return found
+    return _send(site, visit, found.row, "attachment")
+
+
+def view(site: Site, visit: Visit) -> Response:
+    """Send the file, to be looked at: images and PDF only, by what their bytes say."""
+    found = _handed_out(site, visit)
+    if isinstance(found, Response):
+        return found
+    if not found.preview:
+        raise Problem(415, "No preview", "Files of this type can be downloaded, but not shown.")
+    answer = _send(site, visit, found.row, "inline")
+    if found.preview == "pdf":
+        answer.headers["content-security-policy"] = _PDF_POLICY
+        answer.headers["x-frame-options"] = "SAMEORIGIN"
+    return answer
+
+
+def _send(site: Site, visit: Visit, row: Row, kind: str) -> Response:
+    try:
+        file = site.files.open(row)
+    except Refusal as refusal:
+        raise Problem(404, "File missing", refusal.message) from None
+    return send_file(
+        visit.request,
+        file,
+        row,
+        media_type=row.mime_type or "application/octet-stream",
+        disposition=content_disposition(kind, row.filename, f"attachment-{row.id}"),
+    )
+
+
+def _find(site: Site, visit: Visit) -> File:
+    row = site.archive.queries.attachment(visit.request.path_params["attachment"])
+    header = site.archive.threads.ticket(row.ticket_id) if row else None
+    if (
+        row is None
+        or header is None
+        or not sees(visit.token, row.queue_id)
+        or not site.settings.shows(header)
+    ):
+        # One answer for all: it must not tell which attachments exist in other queues.
+        raise Problem(404, "No such attachment", "It does not exist, or you may not see it.")
+    found = _file(site, row)
+    if found.verdict is not Gate.ALLOW and site.catalog.is_inline(row):
+        return replace(found, verdict=Gate.ALLOW)  # as the API: inline images skip the rules
+    return found
+
+
+def _handed_out(site: Site, visit: Visit) -> File | Response:
+    """Return the file if it may be handed out, else the page that asks or refuses."""
+    audit_log.tell(attachment=visit.request.path_params["attachment"])
+    found = _find(site, visit)
+    row = found.row
+    audit_log.tell(ticket=row.ticket_id, filename=row.filename, size=row.size)
+    if found.reason:
+        raise Problem(404, "File missing", found.reason)
+    if found.verdict is Gate.ALLOW:
+        return found
+    if found.verdict is Gate.REVIEW and _is_reviewed(site, visit, row):
+        return found
+    blocked = found.verdict is Gate.BLOCK
+    audit_log.tell(code="attachment_blocked" if blocked else "attachment_review_required")
+    return attachment(site, visit)
+
+
+def _seal(visit: Visit) -> str:
+    return visit.request.query_params.get("ok", "")
+
+
+def _is_reviewed(site: Site, visit: Visit, row: Row) -> bool:
+    return site.sessions.sealed(_seal(visit), "review", visit.session.nonce, row.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The run that has not finished.
+
+    ``holder`` is None when it is not at work any more. ``told`` says in words how far it is, and
+    how long ago it said so; ``share`` is the part that is done, None while nobody can say. Those
+    who do not see all queues get only the share.
+    """
+
+    run: RunInfo
+    holder: Holder | None
+    told: str
+    share: float | None
+    per_minute: float | None
+
+
+def status(site: Site, visit: Visit) -> Response:
+    """Show the ledger, the runs, and what stands in the way, as far as the visitor's queues go."""
+    queries = site.archive.queries
+    seen = queries.together(lambda: verdict.look(site.archive))
+    counts = _counts(site, visit)
+    only = RowFilter(states=frozenset(verdict.ATTENTION), queues=visit.queues)
+    return site.page(
+        "status.html",
+        visit,
+        verdict=verdict.judge(seen),
+        proof=verdict.proof_lines(seen),
+        counts=counts,
+        listed=verdict.total(counts),
+        meaning={state: MEANING[state] for state in ORDER},
+        work=_work(seen, visit),
+        runs=[(run, _outcome(seen, run)) for run in queries.runs(RUNS)],
+        failures=list(queries.rows(only=only, limit=FAILURES)),
+        failed=sum(counts[state].n for state in verdict.ATTENTION),
+    )
+
+
+def _counts(site: Site, visit: Visit) -> dict[State, Count]:
+    if visit.queues is None:
+        return site.archive.queries.counts()
+    n, size = Counter[State](), Counter[State]()
+    for queue, sums in site.by_queue().items():
+        for state, count in sums.items() if queue in visit.queues else ():
+            n[state] += count.n
+            size[state] += count.bytes
+    return {state: Count(n[state], size[state]) for state in State}
+
+
+def _outcome(seen: Seen, run: RunInfo) -> str:
+    return verdict.outcome(run, at_work=seen.at_work and seen.last == run)
+
+
+def _work(seen: Seen, visit: Visit) -> Work | None:
+    run = seen.last
+    if run is None or run.finished_at is not None:
+        return None
+    facts: dict[str, Any] = dict(seen.progress or {})
+    share = facts.get("share") if isinstance(facts.get("share"), int | float) else None
+    if not seen.at_work:
+        return Work(run, None, "", None, None)
+    if visit.queues is not None:
+        told = ", ".join(verdict.done(share, facts.get("seconds_left")))
+        return Work(run, seen.worker, told, share, None)
+    at = seen.progress_at
+    age = None if at is None else int(time.time()) - at
+    settled, seconds = facts.get("attachments"), (at or 0) - run.started_at
+    pace = settled * 60 / seconds if isinstance(settled, int) and seconds > 0 else None
+    return Work(run, seen.worker, verdict.how_far(facts, age=age), share, pace)
