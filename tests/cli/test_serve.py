@@ -48,9 +48,7 @@ def test_what_makes_it_safe_to_expose_is_handed_on(
 ) -> None:
     """Proxies, connections and the audit log come from the file; options win over it."""
     calls: list[Any] = []
-    monkeypatch.setattr(
-        "migrator.serve.server.serve", lambda app, **options: calls.append(options)
-    )
+    monkeypatch.setattr("migrator.serve.server.serve", lambda app, **options: calls.append(options))
     (home / "config.toml").write_text(
         '[tickiti]\nforwarded_allow_ips = "10.0.0.1"\nmax_connections = 7\naudit_log = "a.jsonl"\n'
     )

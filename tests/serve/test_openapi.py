@@ -108,7 +108,7 @@ def test_readiness_looks_at_both_halves(
         answer = desk.client.get(desk.base + "/readyz")
         assert (answer.status_code, answer.json()["error"]) == (503, "not_ready")
         assert "files" in answer.json()["message"]
-        monkeypatch.setattr("migrator.archive.ledger.Ledger.runs", broken)
+        monkeypatch.setattr("migrator.archive.queries.Queries.runs", broken)
         answer = desk.client.get(desk.base + "/readyz")
         assert (answer.status_code, answer.json()["error"]) == (503, "not_ready")
         assert "checkpoint" in answer.json()["message"]
