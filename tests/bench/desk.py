@@ -142,6 +142,10 @@ class Replies:
         last = self._desk.tickets
         return self._tickets(range(last, max(0, last - count), -1), posts=False)
 
+    def knows(self, ticket_id: int) -> bool:
+        """Tell whether there is such a ticket."""
+        return 1 <= ticket_id <= self._desk.tickets
+
     def thread(self, ticket_id: int) -> bytes:
         """Give a ticket with its posts."""
         return self._tickets([ticket_id], posts=True)

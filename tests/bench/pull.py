@@ -2,7 +2,8 @@
 
 All pull the same helpdesk: ticket pages, a list for each ticket, every attachment. The naive
 script neither remembers nor flushes anything; ``migrator run`` does all that it always does.
-curl fetches the replies with contents alone, as files of XML: the floor of what HTTP costs.
+curl fetches the replies with contents alone, as files of XML: what HTTP costs. The floor is a bare
+script that flushes and records as we do, and leaves out all else.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.bench.desk import Desk, Shape
 from tests.bench.measure import Cost, Middle, ratio, rounds, run, serving, table
 
 US, NAIVE, CURL = "migrator run", "naive script", "curl --parallel, XML only"
+FLOOR = "bare script, durable"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Case:
     at_once: int = 8
     share: float = 1.0
     posts: bool = False
-    peers: tuple[str, ...] = (NAIVE,)
+    peers: tuple[str, ...] = (NAIVE, FLOOR)
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Run:
             NAIVE: self.naive,
             f"naive, {threads} threads": lambda: self.naive(threads),
             CURL: self.curl,
+            FLOOR: self.floor,
         }
         wanted = {name: known[name] for name in known if name in self.case.peers}
         return wanted | {US: self.ours}
@@ -96,6 +99,13 @@ class Run:
         argv += ["--threads", str(threads), "--tickets", str(tickets)]
         return run([*argv, *(["--posts"] if self.case.posts else [])], folder=folder)
 
+    def floor(self) -> Cost:
+        """Pull with the bare script."""
+        folder = self._fresh()
+        argv = [sys.executable, "-m", "tests.bench.floor", self.url, str(folder / "files")]
+        argv += ["--threads", str(self.case.at_once)]
+        return run([*argv, *(["--posts"] if self.case.posts else [])], folder=folder)
+
     def curl(self) -> Cost:
         """Fetch all replies that have contents."""
         folder = self._fresh()
@@ -118,7 +128,7 @@ def cases(*, quick: bool) -> list[Case]:
     near = Shape(500 if quick else 2000, big=1 if quick else 4)
     far = Shape(400 if quick else 4000)
     share = 0.05 if quick else 0.025
-    all_peers = (NAIVE, "naive, 8 threads", CURL)
+    all_peers = (NAIVE, "naive, 8 threads", CURL, FLOOR)
     found = [
         Case("no latency", near, peers=all_peers),
         Case("50 ms", far, 50, 8, share, peers=all_peers),
@@ -152,7 +162,8 @@ def measure(
 
 def markdown(results: dict[str, Any]) -> str:
     """Show the results as tables."""
-    head = ["source", "at once", "", "attachments/s", "x naive", "CPU s/GB", "of naive's CPU", "MB"]
+    head = ["source", "at once", "", "attachments/s", "x naive", "x bare", "CPU s/GB"]
+    head += ["of naive's CPU", "of bare CPU", "MB"]
     rows = [
         [case["name"], case["at_once"], name, *_cells(row)]
         for case in results["cases"]
@@ -168,14 +179,16 @@ def _measured(case: Case, times: int, folder: Path) -> dict[str, Any]:
         label = f"{case.name}, {case.at_once} at once"
         costs = rounds(times, Run(case, folder, url).candidates(), label=label)
     desk = Desk(case.shape)
-    naive = costs[NAIVE]
+    naive, floor = costs[NAIVE], costs[FLOOR]
     found = {}
     for name, own in costs.items():
         found[name] = {
             "attachments_per_second": _middle([len(desk.files) / one.seconds for one in own]),
             "times_naive": ratio([one.seconds for one in own], [one.seconds for one in naive]),
+            "times_bare": ratio([one.seconds for one in own], [one.seconds for one in floor]),
             "cpu_seconds_per_gb": _middle([one.cpu / desk.bytes * 1e9 for one in own]),
             "of_naives_cpu": ratio([one.cpu for one in naive], [one.cpu for one in own]),
+            "of_bare_cpu": ratio([one.cpu for one in floor], [one.cpu for one in own]),
             "peak_mb": _middle([one.rss for one in own]),
         }
     told = {name: {key: one.as_json() for key, one in row.items()} for name, row in found.items()}

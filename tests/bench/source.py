@@ -19,6 +19,9 @@ PIECE = 1 << 18
 
 Parts = list[bytes | memoryview]
 
+NO_TICKET: Parts = [b"Ticket not found."]
+"""The only reply with status 404: asked for ids above the highest, a helpdesk has to end."""
+
 
 def route(replies: Replies, path: str) -> Parts:  # noqa: PLR0911 - a table of calls
     """Give the reply to one call."""
@@ -34,7 +37,7 @@ def route(replies: Replies, path: str) -> Parts:  # noqa: PLR0911 - a table of c
         case ["Tickets", "Ticket", "ListAll", _, _, _, _, count, start, *_]:
             return [replies.page(int(count), int(start))]
         case ["Tickets", "Ticket", ticket_id]:
-            return [replies.thread(int(ticket_id))]
+            return [replies.thread(int(ticket_id))] if replies.knows(int(ticket_id)) else NO_TICKET
         case ["Tickets", "TicketStatus"]:
             return [replies.statuses()]
         case ["Base", "Department"]:
@@ -84,8 +87,9 @@ class Connection(asyncio.Protocol):
             return
         parts = self._answer(path)
         size = sum(map(len, parts))
+        status = "404 Not Found" if parts is NO_TICKET else "200 OK"
         head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset=UTF-8\r\n"
+            f"HTTP/1.1 {status}\r\nContent-Type: text/xml; charset=UTF-8\r\n"
             f"Server: bench\r\nContent-Length: {size}\r\n\r\n"
         ).encode("ascii")
         if size < PIECE:
