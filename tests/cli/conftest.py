@@ -11,6 +11,10 @@ import pytest
 from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
 from migrator.archive.records import Department
 from migrator.cli import invoke
+from migrator.pull.options import Stop
+
+
+MOMENT = 0.01
 
 
 class Result(NamedTuple):
@@ -26,8 +30,13 @@ Cli = Callable[..., Result]
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Call ``migrator`` in an empty directory; gives its exit code and what it said."""
+    """Call ``migrator`` in an empty directory; gives its exit code and what it said.
+
+    No pause between two tries or two rounds is longer than a moment.
+    """
     monkeypatch.chdir(tmp_path)
+    sleep = Stop.sleep
+    monkeypatch.setattr(Stop, "sleep", lambda stop, seconds: sleep(stop, min(seconds, MOMENT)))
     for name in ("MIGRATOR_CONFIG", "MIGRATOR_DEBUG", "KAYAKO_API_KEY", "KAYAKO_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
 
