@@ -8,6 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from migrator.archive import State, Verdict, open_archive
 
 WORK = """
@@ -40,6 +42,7 @@ with open_archive(Path(sys.argv[1]), command="work") as archive:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_stored_is_lost(root: Path) -> None:
     """Several runs over one archive, each killed in the middle of its work."""
     chance = random.Random(7)

@@ -157,6 +157,7 @@ def killed(made: Path, other: Other) -> Path:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [True, False], ids=["with its index", "without"])
 def test_changes_after_a_kill_are_seen_at_once(killed: Path, index: bool) -> None:
     """What a killed writer left is read, and then what the next one makes of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -11,30 +12,43 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import Archive, StoredBlob, open_archive
+from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
 from migrator.errors import ArchiveDamaged
 from migrator.pull.verify import prune, verify
 
-ListThem = Callable[..., int]
-Store = Callable[[int, bytes], StoredBlob]
 PAGE = 4096
 
 
-@pytest.fixture
-def full(archive: Archive, root: Path, list_them: ListThem, store: Store) -> Path:
-    """Make an archive whose tables and indexes have several pages, that nobody has open."""
-    with archive.ledger.atomic():
-        run = list_them(*range(1, 181))
-        for number in range(1, 161):
-            store(number, b"%d" % number)
-    archive.access.create_token(
-        "n", abilities=["tickets:read"], queues=[1], is_staff=True, expires_at=None
-    )
-    archive.ledger.add_check("verify", started_at=1, whole=True, exit_code=0, summary={"a": 1})
-    archive.ledger.put_progress(run, {"a": 1})
-    archive.ledger.finish_run(run, exit_code=0, summary={"a": 1})
-    archive.close()
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an archive whose tables and indexes have several pages."""
+    root = tmp_path_factory.mktemp("full") / "archive"
+    with open_archive(root, command="test") as archive:
+        ledger = archive.ledger
+        run = ledger.begin_run("run", source="test", scope={}).id
+        with ledger.atomic():
+            listed = [Listed(n, 1, 5, f"{n}.pdf", "text/plain", 10, 7) for n in range(1, 181)]
+            ledger.record_ticket(run, TicketRow(1, 3), listed)
+            for number in range(1, 161):
+                with archive.blobs.writer() as writer:
+                    writer.write(b"%d" % number)
+                    blob = writer.commit()
+                ledger.settle(
+                    Outcome(number, State.STORED, None, None, blob.sha256, blob.size, "text/plain")
+                )
+        archive.access.create_token(
+            "n", abilities=["tickets:read"], queues=[1], is_staff=True, expires_at=None
+        )
+        ledger.add_check("verify", started_at=1, whole=True, exit_code=0, summary={"a": 1})
+        ledger.put_progress(run, {"a": 1})
+        ledger.finish_run(run, exit_code=0, summary={"a": 1})
     return root
+
+
+@pytest.fixture
+def full(template: Path, tmp_path: Path) -> Path:
+    """Copy that archive; nobody has it open."""
+    return Path(shutil.copytree(template, tmp_path / "archive"))
 
 
 def tamper(root: Path, *statements: str) -> None:
@@ -181,6 +195,7 @@ def swap(data: bytearray, at: int, chance: random.Random) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [zero, scramble, shorten, swap])
 def test_no_damaged_page_costs_a_file(
     full: Path, harm: Callable[[bytearray, int, random.Random], None]
@@ -218,7 +233,7 @@ def tried(root: Path) -> bool:
     return False
 
 
-def test_a_page_of_yesterday_costs_no_file(full: Path, tmp_path: Path, list_them: ListThem) -> None:
+def test_a_page_of_yesterday_costs_no_file(full: Path) -> None:
     """A write that the disk acknowledged and dropped leaves an old page among new ones."""
     old = (full / "checkpoint.db").read_bytes()
     with open_archive(full, command="test") as archive:

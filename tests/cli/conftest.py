@@ -13,7 +13,6 @@ from migrator.archive.records import Department
 from migrator.cli import invoke
 from migrator.pull.options import Stop
 
-
 MOMENT = 0.01
 
 

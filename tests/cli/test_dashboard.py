@@ -48,6 +48,7 @@ def on_terminal(home: Path, **environment: str) -> str:
     return seen.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_in_colours(home: Path) -> None:
     """Where they are wanted: NO_COLOR and a dumb terminal get the same text without them."""
     coloured = on_terminal(home, TERM="xterm")

@@ -54,6 +54,7 @@ print((faults() - before) // 100)
 only_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 
 
+@pytest.mark.slow
 @only_glibc
 @pytest.mark.parametrize(("how", "heaps"), [("apart", 3), ("shared", 1)])
 def test_threads_share_one_heap(tmp_path: Path, how: str, heaps: int) -> None:
@@ -64,6 +65,7 @@ def test_threads_share_one_heap(tmp_path: Path, how: str, heaps: int) -> None:
     assert told.read_text().count("<heap nr=") == heaps
 
 
+@pytest.mark.slow
 @only_glibc
 def test_blocks_of_downloads_keep_their_memory() -> None:
     """No block of a download has its pages mapped anew, as all would if nobody said so."""

@@ -173,6 +173,7 @@ def wait_for(home: Path, number: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_killed_for_real_it_goes_on(cli: Cli, home: Path) -> None:
     """SIGKILL in the middle, three times; in the end it is as one that was left alone."""
     fill_up(home, 150)
@@ -190,6 +191,7 @@ def test_killed_for_real_it_goes_on(cli: Cli, home: Path) -> None:
     assert cli("handover", "--check", "out").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_for_real_it_says_so(cli: Cli, home: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with 130 and one sentence."""

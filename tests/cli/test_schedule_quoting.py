@@ -124,6 +124,7 @@ def test_the_units_call_this_installation_with_this_configuration(cli: Cli, odd_
     assert timer["Timer"]["RandomizedDelaySec"] == "180s"
 
 
+@pytest.mark.slow
 def test_the_line_for_cron_runs_this_installation(cli: Cli, odd_home: Path) -> None:
     """One line on stdout; the command in it really finds the configuration."""
     code, out, err = cli("-c", str(odd_home / "config.toml"), "schedule", "--cron")

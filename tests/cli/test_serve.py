@@ -107,6 +107,7 @@ def test_what_cannot_be_served_is_told_before_the_start(
     assert words in err
 
 
+@pytest.mark.slow
 def test_a_file_is_served_until_the_interrupt(cli: Cli, home: Path) -> None:
     """The address is told, a stored file comes back, and Ctrl-C ends the server cleanly."""
     token = cli("token", "create", "--name", "n", "--ability", "tickets:read")[1].split()[-1]

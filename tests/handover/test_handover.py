@@ -385,6 +385,7 @@ class Killed(BaseException):
     """Stands for the end of the process at this very moment."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [True, False], ids=["links", "copies"])
 @pytest.mark.parametrize("step", sorted(STEPS))
 def test_killed_at_any_step_it_goes_on(

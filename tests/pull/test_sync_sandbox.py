@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,7 @@ def happen(desk: Helpdesk, kind: str, one_of: Callable[[Iterable[int]], int]) ->
             desk.delete_ticket(ticket)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(data=st.data(), seed=st.integers(1, 5))
 def test_whatever_people_do_a_full_sync_ends_as_a_fresh_pull(

@@ -205,6 +205,7 @@ def test_names_are_cut() -> None:
     assert brief("a\nb") == "a\\nb"
 
 
+@pytest.mark.slow
 def test_the_page_of_a_large_archive_stays_small() -> None:
     """Thousands of groups, problems and failures of long names make one file below 2 MB."""
     name = "Größe & <Länge> " * 3

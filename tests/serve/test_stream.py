@@ -250,6 +250,7 @@ def peak(process: subprocess.Popen[str]) -> int:
     return int(found[1]) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_memory_does_not_grow_with_the_file_or_with_slow_readers(open_desk: OpenDesk) -> None:
     """30 MB files go to one reader and stall at eight others without being held in memory."""
