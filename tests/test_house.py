@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "events": set(),
     "text": set(),
     "config": {"errors"},
-    "sources": {"errors", "events"},
+    "sources": {"sources/kayako", "errors", "events"},
     "sources/kayako": {"sources", "errors", "events"},
     "blobs": {"archive", "errors"},
     "archive": {"blobs", "errors"},

@@ -81,6 +81,7 @@ def settings_from(config: Config) -> KayakoSettings:
         attempts=kayako.attempts,
         max_body=kayako.max_body,
         patience=kayako.patience,
+        page_size=kayako.page_size,
     )
 
 

@@ -30,8 +30,8 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import MOST_GAPS, ChangeLimit, DeletionLimit, RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.pull.sync import SyncOptions, plan
-from migrator.pull.walk import Scope
-from migrator.sources.kayako.client import Source
+from migrator.sources import open_source
+from migrator.sources.base import Scope
 from migrator.sources.kayako.signing import KayakoSettings, safe
 
 if TYPE_CHECKING:
@@ -138,8 +138,6 @@ def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
         include_trash: bool,
         **kwargs: Any,
     ) -> Any:
-        from migrator.pull.walk import Scope
-
         scope = Scope(
             departments=frozenset(departments) if departments else None,
             since=since,
@@ -168,7 +166,6 @@ def options_from(
         source_name=safe(kayako.url),
         kind=kind,
         scope=replace(scope, include_trash=scope.include_trash or kayako.include_trash),
-        page_size=kayako.page_size,
         concurrency=kayako.concurrency,
         recheck=recheck,
         deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept),
@@ -195,9 +192,7 @@ async def pull_within(
 ) -> RunResult:
     """Do one run in an event loop that is going on already."""
     with threads(settings) as pool:
-        async with Source(
-            settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
-        ) as source:
+        async with open_source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
             fetch = Fetcher(source, archive.blobs, pool)
             return await run(source, archive, fetch, options, listener=listener, stop=stop)
 

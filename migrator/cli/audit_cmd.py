@@ -79,7 +79,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     from migrator.pull import audit as steps
     from migrator.pull.identity import see_address, see_helpdesk
     from migrator.pull.options import Stop
-    from migrator.sources.kayako.client import Source
+    from migrator.sources import open_source
     from migrator.sources.kayako.signing import safe
 
     settings = settings_from(app.load())
@@ -93,8 +93,8 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
         with threads(settings) as pool, progress(app.log_format) as listener:
 
             async def work(stop: Stop) -> None:
-                async with Source(
-                    settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+                async with open_source(
+                    settings, pool=pool, listener=listener, sleep=stop.sleep
                 ) as source:
                     await see_helpdesk(source, archive, address)
                     await steps.audit(

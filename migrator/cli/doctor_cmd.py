@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from migrator.config import Config
-    from migrator.pull.walk import Helpdesk
     from migrator.sources.base import Attachment, Department
-    from migrator.sources.kayako.client import Source
+    from migrator.sources.kayako.client import Client
     from migrator.sources.kayako.signing import KayakoSettings, UrlForm
+    from migrator.sources.kayako.walk import Helpdesk
 
 TICKETS_TRIED = 30
 FETCHES_TRIED = 3
@@ -114,7 +114,7 @@ async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | No
 
 
 async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
-    from migrator.pull.walk import look_around
+    from migrator.sources.kayako.walk import look_around
 
     async with _open(settings) as source:
         try:
@@ -151,8 +151,9 @@ def _departments(departments: list[Department]) -> Finding:
     return ok(f"departments: {titles}" + (", ..." if len(departments) > 20 else ""))
 
 
-async def _tickets(source: Source, helpdesk: Helpdesk) -> AsyncIterator[Finding]:
-    from migrator.pull.walk import Scope, page_of
+async def _tickets(source: Client, helpdesk: Helpdesk) -> AsyncIterator[Finding]:
+    from migrator.sources.base import Scope
+    from migrator.sources.kayako.walk import page_of
 
     area = helpdesk.areas(Scope())[0]
     try:
@@ -166,8 +167,9 @@ async def _tickets(source: Source, helpdesk: Helpdesk) -> AsyncIterator[Finding]
     yield await _one_attachment(source, [ticket.id for ticket in latest[:TICKETS_TRIED]])
 
 
-async def _count(source: Source, helpdesk: Helpdesk) -> Finding:
-    from migrator.pull.walk import Scope, count_tickets
+async def _count(source: Client, helpdesk: Helpdesk) -> Finding:
+    from migrator.sources.base import Scope
+    from migrator.sources.kayako.walk import count_tickets
 
     try:
         total = await count_tickets(source, helpdesk, Scope())
@@ -178,7 +180,7 @@ async def _count(source: Source, helpdesk: Helpdesk) -> Finding:
     return ok(f"tickets: {total:,}")
 
 
-async def _one_attachment(source: Source, tickets: list[int]) -> Finding:
+async def _one_attachment(source: Client, tickets: list[int]) -> Finding:
     """Fetch one attachment of the latest tickets; one broken file is no broken server."""
     errors: list[SourceError] = []
     for ticket in tickets:
@@ -195,7 +197,7 @@ async def _one_attachment(source: Source, tickets: list[int]) -> Finding:
     return warn(f"attachments: none in the latest {len(tickets)} tickets, so none was tried")
 
 
-async def _fetch(source: Source, ticket: int, attachment: Attachment) -> Finding:
+async def _fetch(source: Client, ticket: int, attachment: Attachment) -> Finding:
     contents, sink, _ = await source.fetch(ticket, attachment.id, HashSink)
     what = f"attachment {attachment.id} of ticket {ticket}"
     if contents.size != attachment.filesize:
@@ -206,7 +208,7 @@ async def _fetch(source: Source, ticket: int, attachment: Attachment) -> Finding
     return ok(f"{what}: {human_bytes(contents.size)}, SHA-256 {sink.sha256}")
 
 
-def _open(settings: KayakoSettings) -> Source:
-    from migrator.sources.kayako.client import Source
+def _open(settings: KayakoSettings) -> Client:
+    from migrator.sources.kayako.client import Client
 
-    return Source(settings, listener=tell_retry)
+    return Client(settings, listener=tell_retry)

@@ -25,14 +25,14 @@ from migrator.plan.dry_run import Dry, dry_run
 from migrator.plan.journal import SUFFIX, Journal
 from migrator.plan.model import Plan
 from migrator.serve.catalog import gate
-from migrator.sources.kayako.client import Source
+from migrator.sources import open_source
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
     from migrator.events import Listener
     from migrator.pull.options import RunOptions, Stop
-    from migrator.pull.walk import Scope
+    from migrator.sources.base import Scope, Source
 
 
 def make_plan(
@@ -104,8 +104,8 @@ def _drive(
 
     async def work(stop: Stop) -> Dry:
         with threads(settings) as pool:
-            async with Source(
-                settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+            async with open_source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep
             ) as source:
                 return await job(source, pool, stop)
 

@@ -13,7 +13,7 @@ from migrator.cli._pull import scope_options
 
 if TYPE_CHECKING:
     from migrator.pull.options import RunResult
-    from migrator.pull.walk import Scope
+    from migrator.sources.base import Scope
 
 
 @click.command()

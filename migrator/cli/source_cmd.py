@@ -31,7 +31,7 @@ from migrator.sources.base import HashSink
 from migrator.text import human_bytes, iso_time
 
 if TYPE_CHECKING:
-    from migrator.sources.kayako.client import Source
+    from migrator.sources.kayako.client import Client
 
 __all__ = ["FileSink", "FileSinks", "HashSink"]
 
@@ -254,10 +254,10 @@ def _confirmed(what: str) -> bool:
         return False
 
 
-def _source(app: App) -> Source:
-    from migrator.sources.kayako.client import Source
+def _source(app: App) -> Client:
+    from migrator.sources.kayako.client import Client
 
-    return Source(settings_from(app.load()), listener=tell_retry)
+    return Client(settings_from(app.load()), listener=tell_retry)
 
 
 def safe_name(name: str, attachment: int) -> str:

@@ -138,11 +138,11 @@ class _Then:
 
         if self.repair and (report.damaged or report.lost):
             from migrator.pull.identity import see_helpdesk
-            from migrator.sources.kayako.client import Source
+            from migrator.sources import open_source
             from migrator.sources.kayako.signing import safe
 
-            async with Source(
-                settings, pool=pool, listener=listener, sleep=stop.sleep, patient=True
+            async with open_source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep
             ) as source:
                 await see_helpdesk(source, archive, safe(settings.url))
                 await steps.repair(archive, source, report, pool=pool, listener=listener, stop=stop)

@@ -1,14 +1,13 @@
-"""The dry run: it walks the path of the real run, fetches a sample and keeps nothing.
+"""The dry run: the path of a real run, which fetches a sample and keeps nothing.
 
-The source it asks counts what it is asked, and remembers what it has answered before.
+Its source remembers the lists of earlier dry runs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -22,93 +21,50 @@ from migrator.plan.estimate import Meter
 from migrator.plan.journal import Journal
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Source
 from migrator.pull.run import run
-from migrator.sources.base import Attachment, Department, Fetched, FetchSink, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Fetched, FetchSink, Source, Ticket, for_each
 
 S = TypeVar("S", bound=FetchSink)
 
 
-class Watched:
+class Remembering:
     """Passes every call on to ``source``, but lists that ``journal`` has of an unchanged ticket.
 
-    ``asked`` counts the calls that were passed on: ``pages``, ``lists``, ``fetches`` and
-    ``others``. ``lists`` measures those. ``remembered`` counts the lists that were not asked.
+    ``lists`` measures the lists that were asked, ``remembered`` counts those that were not.
     """
 
     def __init__(self, source: Source, journal: Journal | None = None) -> None:
         self._source = source
         self._journal = journal
-        self._activity: dict[int, int] = {}
-        self.asked: Counter[str] = Counter()
+        self.requests = source.requests
+        self.pages = source.pages
+        self.probe = source.probe
+        self.directory = source.directory
+        self.compare = source.compare
+        self.list_tickets = source.list_tickets
+        self.locate = source.locate
+        self.thread = source.thread
         self.lists = Meter()
         self.remembered = 0
 
-    async def departments(self) -> list[Department]:
-        """List all departments."""
-        self.asked["others"] += 1
-        return await self._source.departments()
-
-    async def statuses(self) -> list[TicketStatus]:
-        """List all ticket statuses."""
-        self.asked["others"] += 1
-        return await self._source.statuses()
-
-    async def tickets_page(
-        self,
-        department_ids: Iterable[int],
-        status_ids: Iterable[int],
-        *,
-        count: int,
-        start: int,
-        sort: str = "ticketid",
-        order: str = "ASC",
-    ) -> list[Ticket]:
-        """List tickets in an order, from a row on."""
-        self.asked["pages"] += 1
-        page = await self._source.tickets_page(
-            department_ids, status_ids, count=count, start=start, sort=sort, order=order
-        )
-        if self._journal is not None:
-            self._activity.update((ticket.id, ticket.last_activity) for ticket in page)
-        return page
-
-    async def ticket_count(
-        self, department_ids: Collection[int], status_ids: Collection[int]
-    ) -> int | None:
-        """Count tickets; None where the source cannot."""
-        self.asked["others"] += 1
-        return await self._source.ticket_count(department_ids, status_ids)
-
-    async def ticket(self, ticket_id: int) -> Ticket:
-        """Give a ticket, or the one it was merged into."""
-        self.asked["others"] += 1
-        ticket = await self._source.ticket(ticket_id)
-        if self._journal is not None:
-            self._activity[ticket.id] = ticket.last_activity
-        return ticket
-
-    async def attachments(self, ticket_id: int) -> list[Attachment]:
+    async def attachments(self, ticket: Ticket) -> list[Attachment]:
         """List a ticket's attachments, those of an unchanged ticket from the journal."""
-        activity = self._activity.get(ticket_id, 0)
         if self._journal is not None:
-            known = self._journal.find(ticket_id, activity)
+            known = self._journal.find(ticket.id, ticket.last_activity)
             if known is not None:
                 self.remembered += 1
                 return known
-        self.asked["lists"] += 1
         started = time.monotonic()
-        found = await self._source.attachments(ticket_id)
+        found = await self._source.attachments(ticket)
         self.lists.add(time.monotonic() - started)
         if self._journal is not None:
-            self._journal.add(ticket_id, activity, found)
+            self._journal.add(ticket.id, ticket.last_activity, found)
         return found
 
     async def fetch(
         self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
     ) -> Fetched[S]:
         """Stream one attachment."""
-        self.asked["fetches"] += 1
         return await self._source.fetch(ticket_id, attachment_id, make_sink)
 
 
@@ -161,15 +117,17 @@ class Likeness:
 class Dry:
     """What a dry run came to.
 
-    ``asked`` counts its requests by kind, ``lists`` and ``fetches`` tell how long those took.
-    ``remembered`` tickets were listed by an earlier dry run. ``by_name`` and ``by_size`` tell what
-    came of comparing attachments that have the same name and size, or only the same size.
+    ``asked`` counts its requests by kind, ``lists`` and ``fetches`` tell how long those took, and
+    ``pages`` foresees the requests for pages of a run over so many tickets. ``remembered`` tickets
+    were listed by an earlier dry run. ``by_name`` and ``by_size`` tell what came of comparing
+    attachments that have the same name and size, or only the same size.
     """
 
     result: RunResult
     asked: Counter[str]
     lists: Meter
     fetches: Meter
+    pages: Callable[[int], int]
     remembered: int = 0
     by_name: Likeness = field(default_factory=Likeness)
     by_size: Likeness = field(default_factory=Likeness)
@@ -192,11 +150,19 @@ async def dry_run(
     how many are equal. ``journal`` is what earlier dry runs have listed, and grows.
     """
     stop = stop or Stop()
-    watched = Watched(source, journal)
+    before = source.requests.copy()
+    watched = Remembering(source, journal)
     sampled = Sampled(Fetcher(watched, archive.blobs, pool))
     lists_only = replace(options, posts=False)
     result = await run(watched, archive, sampled, lists_only, listener=listener, stop=stop)
-    dry = Dry(result, watched.asked, watched.lists, sampled.meter, watched.remembered)
+    dry = Dry(
+        result,
+        source.requests - before,
+        watched.lists,
+        sampled.meter,
+        source.pages,
+        watched.remembered,
+    )
     if sample and result.ended_by is None:
         listener(Notice(f"comparing up to {sample:,} attachments that may be equal"))
         comparing = _Comparing(sampled, stop)
@@ -213,6 +179,7 @@ async def dry_run(
                 raise Interrupted("interrupted while files were compared")
         except MigratorError as error:
             result.ended_by = error
+    dry.asked = source.requests - before
     return dry
 
 
@@ -237,12 +204,7 @@ class _Comparing:
                     return
                 await self._compare(pair, likeness)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(at_once):
-                    group.create_task(work())
-        except* MigratorError as errors:
-            raise errors.exceptions[0] from None
+        await for_each(range(at_once), lambda _: work(), workers=at_once)
 
     async def _compare(self, pair: Twins, likeness: Likeness) -> None:
         if pair.sha256 is not None:

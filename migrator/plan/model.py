@@ -18,10 +18,10 @@ from migrator.archive import SIZES, extension_of
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
 from migrator.plan.dry_run import Dry
 from migrator.plan.estimate import Ahead, estimate
-from migrator.pull.options import Previewed, RunOptions
-from migrator.pull.walk import OVERLAP
+from migrator.pull.options import RunOptions
 from migrator.report.model import told_apart
 from migrator.report.verdict import limits
+from migrator.sources.base import FastLook
 from migrator.text import safe_name
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Plan(Survey):
     requests: Requests
     disk: Disk
     pace: Pace
-    fast: Previewed | None = None
+    fast: FastLook | None = None
     limits: tuple[str, ...] = ()
 
     @property
@@ -218,15 +218,11 @@ def _tickets(options: RunOptions, total: int | None) -> int | None:
 def _requests(
     archive: Archive, options: RunOptions, dry: Dry, todo: int, total: int | None
 ) -> Requests:
-    """Foresee the requests of a run.
-
-    It walks the pages, which overlap, twice: to see that nothing moves.
-    """
+    """Foresee the requests of a run."""
     tickets = max(dry.result.tickets, total or 0)
-    sizes = [options.page_of(look) for look in (0, 1)]
     unread = archive.threads.count_unread() + tickets - dry.result.tickets
     return Requests(
-        pages=sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes),
+        pages=dry.pages(tickets),
         lists=tickets,
         fetches=todo,
         threads=unread if options.posts else 0,

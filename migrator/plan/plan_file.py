@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from migrator.archive.records import UNFINISHED, Count, Row, State
 from migrator.errors import ConfigError
 from migrator.events import WorkExpected
-from migrator.pull.walk import Scope
+from migrator.sources.base import Scope
 from migrator.text import human_bytes, shown
 
 NAME = "migrator.plan-file"

@@ -13,7 +13,7 @@ from typing import Any
 
 from migrator.archive.records import Count, Group
 from migrator.plan.model import Pace, Plan
-from migrator.pull.options import Previewed
+from migrator.sources.base import FastLook
 from migrator.text import human_bytes, human_duration, iso_time, shown
 
 FORMAT = "migrator.plan/1"
@@ -134,7 +134,7 @@ def partial(plan: Plan) -> Iterator[str]:
         yield from _fast(plan.fast)
 
 
-def _fast(fast: Previewed) -> Iterator[str]:
+def _fast(fast: FastLook) -> Iterator[str]:
     if fast.fallback:
         yield f"Everything was listed: {shown(fast.fallback)}."
         return

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from migrator.archive import BlobStore
 from migrator.archive.records import Row, Verdict, Work
 from migrator.errors import Again, Interrupted, MigratorError, NotFound, SourceError
 from migrator.events import AttachmentAudited, Listener, Notice, Tick, ignore
 from migrator.pull.options import Stop
-from migrator.pull.protocols import Blobs, Source
 from migrator.pull.verify import fetch_anywhere
-from migrator.sources.base import Fetched, HashSink, in_pool
+from migrator.sources.base import Fetched, HashSink, Source, in_pool
 
 CONFIDENCE = 0.95
 
@@ -190,7 +190,7 @@ async def audit(
     rows: Iterator[Row],
     report: AuditReport,
     source: Source,
-    blobs: Blobs,
+    blobs: BlobStore,
     *,
     concurrency: int,
     pool: Executor | None = None,
@@ -205,7 +205,7 @@ async def audit(
     stop = stop or Stop()
     examiner = _Examiner(source, blobs, pool)
     try:  # a source that is not there at all is one finding, not one for each attachment
-        await source.departments()
+        await source.probe()
     except MigratorError as error:
         report.ended_by = error
         return
@@ -261,7 +261,7 @@ async def _tick(listener: Listener) -> None:
 class _Examiner:
     """Compares one attachment after the other."""
 
-    def __init__(self, source: Source, blobs: Blobs, pool: Executor | None) -> None:
+    def __init__(self, source: Source, blobs: BlobStore, pool: Executor | None) -> None:
         self._source = source
         self._blobs = blobs
         self._pool = pool

@@ -5,11 +5,10 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
+from migrator.archive import BlobStore, BlobWriter
 from migrator.archive.records import Outcome, State, StoredBlob, Work
 from migrator.errors import Again, NotFound, SourceError, WrongTicket
-from migrator.pull.follow import ask_for
-from migrator.pull.protocols import Blobs, Source, Writer
-from migrator.sources.base import Contents, Fetched, in_pool
+from migrator.sources.base import Contents, Fetched, Source, in_pool
 
 NOTES = {
     "changed_at_source": "the source lists this id as another file than it did before",
@@ -44,7 +43,7 @@ class Fetcher:
     cannot be written (ArchiveUnwritable).
     """
 
-    def __init__(self, source: Source, blobs: Blobs, pool: Executor | None) -> None:
+    def __init__(self, source: Source, blobs: BlobStore, pool: Executor | None) -> None:
         self._source = source
         self._blobs = blobs
         self._pool = pool
@@ -62,7 +61,7 @@ class Fetcher:
     async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Tried:
         """Look where the ticket went; an attachment keeps its id when tickets are merged."""
         try:
-            ticket, _ = await ask_for(self._source, work.ticket_id)
+            ticket = (await self._source.thread(work.ticket_id)).ticket
         except NotFound:
             return Tried(_verdict(work, refusal))
         except SourceError as error:
@@ -167,7 +166,7 @@ class Fetcher:
 class _Keeper:
     """Writes a blob, and makes it durable at once if it is as long as the source says."""
 
-    def __init__(self, writer: Writer, work: Work) -> None:
+    def __init__(self, writer: BlobWriter, work: Work) -> None:
         self._work = work
         self.blob: StoredBlob | None = None
         self.write = writer.write

@@ -15,8 +15,8 @@ from migrator.archive.records import Count, Row, State, Work
 from migrator.errors import Interrupted, MigratorError
 from migrator.events import WorkExpected
 from migrator.pull.fetch import Tried
-from migrator.pull.walk import Scope, Unreadable
 from migrator.report.verdict import OPEN, Verdict
+from migrator.sources.base import Increment, Listing, Scope
 
 
 class Stop:
@@ -97,25 +97,8 @@ MOST_DEBTS = 1000
 """Tickets that could not be listed, as many as the record of a run names for the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
-    """What an incremental pass looks at.
-
-    All tickets with a last activity of ``floor`` or later (the source's seconds), and ``owed``:
-    those that the passes before it could not list. ``unreadable`` are rows of the list of the
-    last whole pass that nobody could read; only the next whole pass can tell more of them.
-    """
-
-    floor: int
-    owed: tuple[int, ...] = ()
-    unreadable: dict[int, str] = field(default_factory=dict)
-
-
 MOST_GAPS = 1000
 """Ticket ids in no list that are asked for unless more is wanted: each costs a light request."""
-
-LARGEST_PAGE = 1000
-"""Tickets in one page of a second or third look."""
 
 
 class Baseline(Protocol):
@@ -136,8 +119,7 @@ class RunOptions:
     """How a run goes about it.
 
     ``source_name`` is the address without credentials, for the records. ``drain`` is how long
-    requests in flight may go on after the first request to stop, in seconds. ``looks`` is how
-    often at most the walk is repeated until nothing moves any more.
+    requests in flight may go on after the first request to stop, in seconds.
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
     keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
     attachments: enough for an estimate, never for a pull. What is listed is compared with
@@ -149,26 +131,17 @@ class RunOptions:
     source_name: str
     kind: str = "run"
     scope: Scope = field(default_factory=Scope)
-    page_size: int = 100
     concurrency: int = 8
     recheck: bool = False
     deletions: DeletionLimit = field(default_factory=DeletionLimit)
     changes: ChangeLimit = field(default_factory=ChangeLimit)
     moved: bool = False
     drain: float = 30.0
-    looks: int = 3
     increment: Increment | None = None
     posts: bool = False
     fast: bool = False
     baseline: Baseline | None = None
     most_gaps: int | None = MOST_GAPS
-
-    def page_of(self, look: int) -> int:
-        """Give the tickets in one page of a look, the first of which is 0.
-
-        Later looks take larger ones: they cost fewer requests and leave less to move between.
-        """
-        return min(self.page_size << 2 * look, LARGEST_PAGE)
 
 
 @dataclass(slots=True)
@@ -187,79 +160,33 @@ class Timing:
 
 
 @dataclass(slots=True)
-class Previewed:
-    """How a fast look went.
+class RunResult(Listing):
+    """What a run came to, beside what its listing did.
 
-    ``marked`` of ``tickets`` are sorted to the front as having attachments, as far as ``probes``
-    can tell. ``looked`` tickets behind them were listed all the same: ``found`` of them had
-    attachments, ``files`` in sum; ``behind`` were passed over. ``fallback`` tells why everything
-    was listed after all, "" if not.
-    """
-
-    tickets: int = 0
-    marked: int = 0
-    probes: int = 0
-    behind: int = 0
-    looked: int = 0
-    found: int = 0
-    files: int = 0
-    fallback: str = ""
-
-    @property
-    def missed(self) -> int:
-        """Estimate how many attachments the tickets have that were passed over."""
-        return round(self.files / self.looked * self.behind) if self.looked else 0
-
-
-@dataclass(slots=True)
-class RunResult:
-    """What a run came to.
-
-    ``started`` is when it began by our own clock. ``unlisted`` maps tickets whose attachments
-    could not be listed to the reason; ``unreadable`` holds rows of the ticket list that the
-    source could not render. ``short`` is how many tickets the source counts beyond those it
-    listed. ``ended_by`` is what stopped the run before its end, if anything did. ``watermark``
-    is the last activity (the source's seconds) up to which the walk went through everything;
-    None when it did not. ``threads`` counts the tickets whose posts were read, and
-    ``threads_missing`` maps those whose posts could not be read to the reason: the next run tries
-    again, and no attachment depends on it. ``total`` is how many tickets the source counts in
-    scope, ``helpdesk_tickets`` how many it counts in all, None where it cannot. ``unasked`` ids
-    are in no list and were not asked for. ``drift`` is what differs from the baseline of the run,
-    if it has one, and ``preview`` tells how a fast look went. ``changed`` are attachments that
-    were listed as other files than those that we hold, ``again`` counts those that were listed as
-    they were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of
-    the archive after it.
+    ``ended_by`` is what stopped the run before its end, if anything did. ``threads`` counts the
+    tickets whose posts were read, and ``threads_missing`` maps those whose posts could not be
+    read to the reason: the next run tries again, and no attachment depends on it. ``drift`` is
+    what differs from the baseline of the run, if it has one. ``changed`` are attachments that were
+    listed as other files than those that we hold, ``again`` counts those that were listed as they
+    were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of the
+    archive after it.
     """
 
     run_id: int = 0
-    started: int = 0
     counts: dict[State, Count] = field(default_factory=dict)
     tickets: int = 0
-    unlisted: dict[int, str] = field(default_factory=dict)
-    unreadable: Unreadable = field(default_factory=Unreadable)
-    short: int = 0
     deleted: int = 0
     again: int = 0
     changed: set[int] = field(default_factory=set)
     contradicted: bool = False
     ended_by: MigratorError | None = None
-    watermark: int | None = None
     threads: int = 0
     threads_missing: dict[int, str] = field(default_factory=dict)
-    total: int | None = None
-    helpdesk_tickets: int | None = None
-    unasked: int = 0
     drift: Mapping[str, object] | None = None
-    preview: Previewed | None = None
     verdict: Verdict | None = None
     seconds: float = 0.0
     lists: Timing = field(default_factory=Timing)
     fetches: Timing = field(default_factory=Timing)
-
-    @property
-    def proven(self) -> bool:
-        """Whether every ticket that the source counts was listed with its attachments."""
-        return not (self.unlisted or self.unreadable or self.short)
 
     @property
     def exit_code(self) -> int:

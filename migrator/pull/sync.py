@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from migrator.archive import Archive
 from migrator.archive.queries import Queries
 from migrator.archive.records import Mark, RunInfo
 from migrator.errors import ArchiveBusy, Interrupted, MigratorError, SourceError, SourceRefused
-from migrator.pull.options import MOST_DEBTS, Increment, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Archive
+from migrator.pull.options import MOST_DEBTS, RunOptions, RunResult, Stop
+from migrator.sources.base import Increment
 
 WATERMARK = "watermark"
 WHOLE = "full_pass"

@@ -7,20 +7,18 @@ none of them, and is tried again by the next run.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.archive.records import StatusRow
 from migrator.errors import Again, Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.pull.follow import ask_for
 from migrator.pull.rows import post_of, row_of
-from migrator.sources.base import TicketStatus
+from migrator.sources.base import TicketStatus, for_each
 
 if TYPE_CHECKING:
-    from migrator.pull.workers import Duty
+    from migrator.pull.workers import RunContext
 
 BATCH = 500
 """Tickets whose posts are waiting, as many as are asked of the archive at once."""
@@ -33,58 +31,58 @@ MOST_FAILURES = 100
 
 
 class ThreadReader:
-    """Reads threads for a run that is asked to keep posts; ``listed`` has its tickets so far."""
+    """Reads threads for a run that is asked to keep posts."""
 
-    def __init__(self, duty: Duty, listed: Mapping[int, int]) -> None:
-        self._duty = duty
-        self._listed = listed
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
         self._failures = 0
 
     async def put_statuses(self, statuses: list[TicketStatus]) -> None:
         """Keep the statuses that headers refer to."""
         rows = [StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses]
-        await self._duty.recorder.do(partial(self._duty.threads.put_statuses, rows))
+        await self._context.recorder.do(partial(self._context.archive.threads.put_statuses, rows))
 
     async def read(self, ticket_id: int) -> bool:
         """Read the thread of a ticket whose attachments were just listed, if it is to be read.
 
         Tells whether a post says that it has attachments.
         """
-        duty = self._duty
+        context = self._context
         if self._ended:
             return False
-        activity = await duty.recorder.do(partial(duty.threads.unread_activity, ticket_id))
+        activity = await context.recorder.do(
+            partial(context.archive.threads.unread_activity, ticket_id)
+        )
         return activity is not None and await self._read(ticket_id, activity)
 
     async def catch_up(self) -> None:
         """Read every thread that is still to be read: failed before, or never asked for."""
-        duty, after = self._duty, 0
+        context, after = self._context, 0
         while not self._ended:
-            batch = await duty.recorder.do(partial(duty.threads.unread, after=after, limit=BATCH))
+            batch = await context.recorder.do(
+                partial(context.archive.threads.unread, after=after, limit=BATCH)
+            )
             if not batch:
                 return
             if not after and len(batch) == BATCH:
-                waiting = await duty.recorder.do(duty.threads.count_unread)
-                duty.listener(Notice(f"reading the posts of {waiting:,} tickets"))
-            todo = iter([one for one in batch if one[0] not in duty.result.threads_missing])
-            async with asyncio.TaskGroup() as group:
-                for _ in range(duty.options.concurrency):
-                    group.create_task(self._work(todo))
+                waiting = await context.recorder.do(context.archive.threads.count_unread)
+                context.listener(Notice(f"reading the posts of {waiting:,} tickets"))
+            await for_each(
+                [one for one in batch if one[0] not in context.result.threads_missing],
+                self._catch_up,
+                workers=context.options.concurrency,
+                stopping=lambda: self._ended,
+            )
             after = batch[-1][0]
 
     @property
     def _ended(self) -> bool:
-        duty = self._duty
-        return duty.stop.asked or not duty.options.posts or self._failures >= MOST_FAILURES
+        context = self._context
+        return context.stop.asked or not context.options.posts or self._failures >= MOST_FAILURES
 
-    async def _work(self, todo: Iterator[tuple[int, int]]) -> None:
-        for ticket_id, activity in todo:
-            if self._ended:
-                return
-            try:
-                await self._read(ticket_id, activity)
-            except Interrupted:
-                return  # asked to stop between two tries: the thread is read next time
+    async def _catch_up(self, waiting: tuple[int, int]) -> None:
+        with suppress(Interrupted):  # asked to stop between two tries: it is read next time
+            await self._read(*waiting)
 
     async def _read(self, ticket_id: int, activity: int) -> bool:
         """Read one thread, for the last activity that the ledger knows of its ticket.
@@ -93,11 +91,11 @@ class ThreadReader:
 
         A later one in the reply is left for the list to tell: then the thread is read once more.
         """
-        duty = self._duty
-        do, threads, run_id = duty.recorder.do, duty.threads, duty.result.run_id
+        context = self._context
+        do, threads, run_id = context.recorder.do, context.archive.threads, context.result.run_id
         try:
-            ticket, problem = await ask_for(duty.source, ticket_id)
-            if ticket.id != ticket_id and ticket_id in self._listed:
+            ticket, problem = await context.source.thread(ticket_id)
+            if ticket.id != ticket_id and ticket_id in context.result.listed:
                 raise UnexpectedReply(
                     f"the source answers ticket {ticket_id}, which it has just listed, as ticket "
                     f"{ticket.id}"
@@ -114,20 +112,20 @@ class ThreadReader:
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
         if ticket.id != ticket_id:
             activity = ticket.last_activity
-            await do(partial(duty.ledger.put_ticket, row))
-            await do(partial(duty.ledger.mark_merged, ticket_id, ticket.id))
+            await do(partial(context.archive.ledger.put_ticket, row))
+            await do(partial(context.archive.ledger.mark_merged, ticket_id, ticket.id))
         if problem is not None:  # what could be read is kept, and asked for again by the next run
             await do(partial(threads.put, run_id, row, posts, activity=UNREAD))
             self._missed(ticket_id, problem)
             return any(post.has_attachments for post in ticket.posts)
         await do(partial(threads.put, run_id, row, posts, activity=activity))
-        duty.result.threads += 1
+        context.result.threads += 1
         self._failures = 0
         return any(post.has_attachments for post in ticket.posts)
 
     def _missed(self, ticket_id: int, error: SourceError) -> None:
-        self._duty.result.threads_missing[ticket_id] = str(error)
+        self._context.result.threads_missing[ticket_id] = str(error)
         self._failures += 1
         if self._failures == MOST_FAILURES:
             text = f"no posts could be read of {MOST_FAILURES:,} tickets in a row: the next run may"
-            self._duty.listener(Notice(text, "warning"))
+            self._context.listener(Notice(text, "warning"))

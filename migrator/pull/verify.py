@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from migrator.archive import Archive
 from migrator.archive.records import Examined, Verdict, Work
 from migrator.errors import (
     Again,
@@ -24,8 +25,7 @@ from migrator.errors import (
 )
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.pull.options import Stop
-from migrator.pull.protocols import Archive, Source
-from migrator.sources.base import Fetched, FetchSink, in_pool
+from migrator.sources.base import Fetched, FetchSink, Source, in_pool
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -307,5 +307,5 @@ async def fetch_anywhere(source: Source, work: Work, make_sink: Callable[[], S])
     try:
         return await source.fetch(work.ticket_id, work.id, make_sink)
     except WrongTicket:
-        ticket = await source.ticket(work.ticket_id)
+        ticket = (await source.thread(work.ticket_id)).ticket
         return await source.fetch(ticket.id, work.id, make_sink)

@@ -8,33 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from migrator.archive.ledger import Ledger
-from migrator.archive.queries import Queries
+from migrator.archive import Archive
 from migrator.archive.records import Listed, Recorded, State, Work
-from migrator.archive.threads import Threads
 from migrator.errors import Again, Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
-from migrator.events import AttachmentSettled, Listener, TicketListed
-from migrator.pull.follow import follow
+from migrator.events import AttachmentSettled, Event, Listener, TicketListed
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
-from migrator.pull.protocols import Source
 from migrator.pull.recorder import Recorder
 from migrator.pull.rows import listed_of, row_of
 from migrator.pull.threads import ThreadReader
-from migrator.sources.base import Attachment, Ticket
+from migrator.sources.base import Attachment, Listing, Source, Ticket
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
-    """What everybody in a run works with."""
+class RunContext:
+    """Shared state of one run."""
 
     source: Source
-    ledger: Ledger
-    queries: Queries
-    threads: Threads
+    archive: Archive
     recorder: Recorder
     fetch: Fetch
     options: RunOptions
@@ -43,29 +38,33 @@ class Duty:
     result: RunResult
 
 
-class Crew:
-    """List and fetch workers around two queues."""
+class Workers:
+    """Workers that list and workers that fetch, around two queues: the receiver of a listing."""
 
-    def __init__(self, duty: Duty) -> None:
-        self._duty = duty
-        size = duty.options.concurrency
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self.listing: Listing = context.result
+        size = context.options.concurrency
         self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
         self._in_part: set[int] = set()
         """Tickets of whose lists a part was told in this run."""
-        self.listed: dict[int, int] = {}
-        """Tickets listed in this run, with the last activity that they had then."""
-        self.threads = ThreadReader(duty, self.listed)
-        self.merged: set[int] = set()
-        """Tickets that were merged into others while this run walked."""
-        self.absent: dict[int, str] = {}
-        """Tickets that the source did not know when asked for their attachments, and its words."""
+        self.threads = ThreadReader(context)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._context.stop.asked
+
+    def tell(self, event: Event, /) -> None:
+        """Tell whoever follows the run."""
+        self._context.listener(event)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Have the workers work while the block runs; what stops one stops all."""
-        size = self._duty.options.concurrency
+        size = self._context.options.concurrency
         # No more than may be in flight: a kill costs each fetch worker one attachment at most.
         # While some of them wait for the disk, lists take their place at the source.
         jobs = [self._list_worker, self._fetch_worker] * size
@@ -75,7 +74,7 @@ class Crew:
             for worker in workers:
                 worker.cancel()
 
-    async def list_ticket(self, ticket: Ticket) -> None:
+    async def take(self, ticket: Ticket, /) -> None:
         """Queue a ticket whose attachments want listing."""
         await self._tickets.put(ticket)
 
@@ -83,16 +82,49 @@ class Crew:
         """Queue an attachment."""
         await self._work.put(work)
 
-    async def idle(self) -> None:
+    async def settle(self) -> None:
         """Wait until all that was queued is done."""
         await self._tickets.join()
         await self._work.join()
+
+    async def merge(self, ticket_id: int, survivor: Ticket, /) -> None:
+        """Write down that a ticket was merged: its attachments are the survivor's now."""
+        do, ledger = self._context.recorder.do, self._context.archive.ledger
+        await do(partial(ledger.put_ticket, row_of(survivor)))
+        await do(partial(ledger.mark_merged, ticket_id, survivor.id))
+
+    async def follow(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
+        """Return where a ticket is by now, once a merge is written down; None if deleted."""
+        ticket = await self._context.source.locate(ticket_id, in_no_list=in_no_list)
+        if ticket is not None and ticket.id != ticket_id:
+            await self.merge(ticket_id, ticket)
+        return ticket
+
+    async def known_tickets(self) -> list[int]:
+        """Return the tickets of the archive that this run has not listed."""
+        context = self._context
+        return await context.recorder.do(
+            lambda: context.archive.queries.not_listed_in(context.result.run_id)
+        )
+
+    async def count_files(self, ticket_ids: Collection[int], /) -> dict[int, int]:
+        """Count the attachments of a few tickets; those without are left out."""
+        return await self._context.recorder.do(
+            lambda: self._context.archive.queries.with_files(ticket_ids)
+        )
+
+    async def attachments(self, ticket: Ticket, /) -> list[Attachment]:
+        """List the attachments of a ticket that is not in scope, as far as they can be read."""
+        try:
+            return await self._context.source.attachments(ticket)
+        except PartialReply as error:
+            return list(error.rows)
 
     async def _list_worker(self) -> None:
         while True:
             ticket = await self._tickets.get()
             try:
-                if not self._duty.stop.asked:
+                if not self._context.stop.asked:
                     await self._list(ticket)
             except Interrupted:
                 pass  # asked to stop between two tries: the ticket is listed again next time
@@ -103,7 +135,7 @@ class Crew:
         while True:
             work = await self._work.get()
             try:
-                if not self._duty.stop.asked:
+                if not self._context.stop.asked:
                     await self._fetch(work)
             except Interrupted:
                 pass  # asked to stop between two tries: the row stays as it is
@@ -114,9 +146,9 @@ class Crew:
         found = await self._ask_list(ticket)
         if found is None:
             return
-        first = ticket.id not in self.listed and ticket.id not in self._in_part
-        if ticket.id not in self._duty.result.unlisted:
-            self.listed[ticket.id] = ticket.last_activity
+        first = ticket.id not in self.listing.listed and ticket.id not in self._in_part
+        if ticket.id not in self._context.result.unlisted:
+            self.listing.listed[ticket.id] = ticket.last_activity
         else:
             self._in_part.add(ticket.id)
         await self._record(ticket, found, first=first, again=not first)
@@ -130,36 +162,36 @@ class Crew:
 
         So is a list of which only a part was understood: its rows are good, its end is unknown.
         """
-        duty = self._duty
+        context = self._context
         started = time.monotonic()
         try:
-            attachments = await duty.source.attachments(ticket.id)
+            attachments = await context.source.attachments(ticket)
         except NotFound as error:
-            duty.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it?
-            self.absent[ticket.id] = str(error)
+            context.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it?
+            self.listing.absent[ticket.id] = str(error)
             return None
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
-            duty.result.unlisted[ticket.id] = str(error)
+            context.result.unlisted[ticket.id] = str(error)
             return list(error.rows) if isinstance(error, PartialReply) else None
-        duty.result.lists.add(started)
-        duty.result.unlisted.pop(ticket.id, None)
+        context.result.lists.add(started)
+        context.result.unlisted.pop(ticket.id, None)
         return attachments
 
     async def _record(
         self, ticket: Ticket, found: list[Attachment], *, first: bool, again: bool
     ) -> None:
         """Write a list down, and queue what of it wants fetching; ``again`` if that was told."""
-        duty, row = self._duty, row_of(ticket)
+        context, row = self._context, row_of(ticket)
         listed = [listed_of(one) for one in found]
         # What this run has looked for in vain is looked for again by the next one.
-        recheck = duty.options.recheck and first
+        recheck = context.options.recheck and first
 
         async def record(items: list[Listed], *, follow: bool) -> Recorded:
-            recorded = await duty.recorder.do(
-                lambda: duty.ledger.record_ticket(
-                    duty.result.run_id, row, items, recheck=recheck, follow=follow
+            recorded = await context.recorder.do(
+                lambda: context.archive.ledger.record_ticket(
+                    context.result.run_id, row, items, recheck=recheck, follow=follow
                 )
             )
             self._weigh(recorded)
@@ -173,7 +205,7 @@ class Crew:
             # Of a merged ticket they are here by now; of any other one they are fetched again.
             todo += (await record([one for one in listed if one.id in moved], follow=False)).todo
         todo = [work for work in todo if work.id not in self._tried]
-        duty.listener(
+        context.listener(
             TicketListed(
                 ticket.id,
                 len(listed),
@@ -188,18 +220,18 @@ class Crew:
     async def _follow(self, ticket_id: int) -> None:
         """See whether a ticket was merged; what cannot be told is no merge."""
         try:
-            await follow(self._duty, ticket_id)
+            await self.follow(ticket_id)
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
 
     def _weigh(self, recorded: Recorded) -> None:
         """Count what contradicts the ledger; raises SafetyLimit when it is too much."""
-        result = self._duty.result
+        result = self._context.result
         result.again += recorded.again
         result.changed.update(recorded.changed)
         n, seen = len(result.changed), result.again + len(result.changed)
-        if self._duty.options.changes.forbids(n, seen):
+        if self._context.options.changes.forbids(n, seen):
             result.contradicted = True
             raise SafetyLimit(
                 f"the source lists {n:,} of {seen:,} attachments that we hold with another name, "
@@ -209,17 +241,17 @@ class Crew:
             )
 
     async def _fetch(self, work: Work) -> None:
-        duty = self._duty
+        context = self._context
         started = time.monotonic()
-        tried = await duty.fetch(work)
+        tried = await context.fetch(work)
         if tried is None:
             return
         outcome = tried.outcome
         if outcome.state is not State.STORED:
             self._tried.add(work.id)
-        duty.result.fetches.add(started, tried.received)
-        await duty.recorder.do(lambda: duty.ledger.settle(outcome))
-        duty.listener(
+        context.result.fetches.add(started, tried.received)
+        await context.recorder.do(lambda: context.archive.ledger.settle(outcome))
+        context.listener(
             AttachmentSettled(
                 work.id,
                 outcome.ticket_id or work.ticket_id,

@@ -14,6 +14,7 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from migrator.plan import model
 from migrator.plan.dry_run import dry_run
 from migrator.pull.options import RunOptions
 from migrator.sources.base import Attachment, Department, Ticket, TicketStatus
+from migrator.sources.kayako.source import KayakoSource
 
 
 class Many:
@@ -31,6 +33,7 @@ class Many:
 
     def __init__(self, tickets: int, every: int) -> None:
         self.tickets, self.every = tickets, every
+        self.requests: Counter[str] = Counter()
 
     def ticket_at(self, row: int, sort: str) -> Ticket:
         """Give the ticket of a row; those with files come last when it is sorted by them."""
@@ -58,6 +61,7 @@ class Many:
         sort: str = "ticketid",
         order: str = "ASC",
     ) -> list[Ticket]:
+        self.requests["pages"] += 1
         await asyncio.sleep(0)
         rows = range(start, min(start + count, self.tickets))
         turned = (self.tickets - 1 - row for row in rows)
@@ -70,6 +74,7 @@ class Many:
         return self.ticket_at(ticket_id - 1, "ticketid")
 
     async def attachments(self, ticket_id: int) -> list[Attachment]:
+        self.requests["lists"] += 1
         await asyncio.sleep(0)
         if ticket_id % self.every:
             return []
@@ -92,7 +97,7 @@ def main() -> None:
     began = time.monotonic()
     options = RunOptions("https://help.example.com", "plan", fast=asked.fast)
     with open_dry(Path("/nowhere")) as archive:
-        dry = asyncio.run(dry_run(Many(asked.tickets, asked.every), archive, options))
+        dry = asyncio.run(dry_run(KayakoSource(Many(asked.tickets, asked.every)), archive, options))
         listed = time.monotonic()
         run = dry.result.run_id
         survey = model.survey(archive, run, lambda _: "allow", max_download=1, leftovers=True)

@@ -17,7 +17,7 @@ from migrator.archive import open_beside
 from migrator.cli._pull import drive
 from migrator.pull.options import Stop
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.client import Client
 from tests.cli.conftest import Cli
 
 Serve = Callable[..., tuple[Helpdesk, SandboxServer]]
@@ -229,7 +229,7 @@ def test_marks_that_lie_are_seen_in_the_sandbox(cli: Cli, serve: Serve) -> None:
     assert fast["missed_attachments"] > 0
 
 
-class Stopping(Source):
+class Stopping(Client):
     """A source at which somebody presses Ctrl-C after 30 lists."""
 
     lists = 0
@@ -258,7 +258,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         Stopping.lists = 0
 
     monkeypatch.setattr("migrator.cli.plan_cmd.drive", listening)
-    monkeypatch.setattr("migrator.cli.plan_cmd.Source", Stopping)
+    monkeypatch.setattr("migrator.sources.kayako.source.Client", Stopping)
     arm()
     return arm
 
@@ -316,13 +316,13 @@ def test_a_plan_that_goes_away_ends_no_run(
     """Removed while the run is at work, the plan is missed with a warning, and all is pulled."""
     serve(tickets=10)
     cli("plan", "--save-plan", "plan.jsonl")
-    asked = Source.attachments
+    asked = Client.attachments
 
-    async def removing(self: Source, ticket_id: int) -> object:
+    async def removing(self: Client, ticket_id: int) -> object:
         (tmp_path / "plan.jsonl").unlink(missing_ok=True)
         return await asked(self, ticket_id)
 
-    monkeypatch.setattr(Source, "attachments", removing)
+    monkeypatch.setattr(Client, "attachments", removing)
     ran = cli("run", "--plan", "plan.jsonl")
     assert ran.code == 0
     assert "Warning: the plan cannot be compared: Cannot read" in ran.err
@@ -343,14 +343,14 @@ def test_a_source_that_goes_down_leaves_a_part(
 ) -> None:
     """When the helpdesk goes away for good, what was seen is reported, and the reason told."""
     _, server = serve('patience = "1s"\nattempts = 1\n', tickets=80)
-    asked = Source.attachments
+    asked = Client.attachments
 
-    async def failing(self: Source, ticket_id: int) -> object:
+    async def failing(self: Client, ticket_id: int) -> object:
         if sum("Attachment/ListAll" in path for _, path in server.requests) > 30:
             server.stop()
         return await asked(self, ticket_id)
 
-    monkeypatch.setattr(Source, "attachments", failing)
+    monkeypatch.setattr(Client, "attachments", failing)
     told = cli("plan", "--save-plan", "plan.jsonl")
     assert told.code == 4
     assert "NOT TO THE END" in told.out

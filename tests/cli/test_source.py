@@ -97,7 +97,7 @@ def test_an_upload_that_arrives_otherwise(
     async def upload(*_: object) -> Attachment:
         return Attachment(9, 1, 2, "x", 2)
 
-    monkeypatch.setattr("migrator.sources.kayako.client.Source.upload", upload)
+    monkeypatch.setattr("migrator.sources.kayako.client.Client.upload", upload)
     (tmp_path / "x").write_bytes(b"abc")
     code, out, err = cli("source", "upload", "1", "2", "x")
     assert (code, out) == (0, "9\n")

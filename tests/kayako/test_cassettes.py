@@ -38,7 +38,7 @@ from migrator.sandbox.kayako import (
     model,
 )
 from migrator.sources.base import Attachment, Department, Post, TicketStatus
-from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 
 yaml: Any = importlib.import_module("yaml")  # vcrpy brings it, without types
@@ -197,7 +197,7 @@ def documentation(desk: str) -> Iterator[KayakoSettings]:
 
 def play(
     name: str,
-    call: Callable[[Source], Awaitable[T]],
+    call: Callable[[Client], Awaitable[T]],
     *,
     of: Helpdesk | str | None = None,
     keys: Credentials | None = None,
@@ -207,7 +207,7 @@ def play(
     async def main(settings: KayakoSettings) -> T:
         # vcrpy stands in httpx's own transports.
         inner = httpx.AsyncHTTPTransport()
-        async with Source(replace(settings, attempts=1), inner=inner) as source:
+        async with Client(replace(settings, attempts=1), inner=inner) as source:
             return await call(source)
 
     if not RECORD:
@@ -271,7 +271,7 @@ def test_statuses() -> None:
 def test_tickets() -> None:
     """GET /Tickets/Ticket/ListAll, two pages of it."""
 
-    async def call(source: Source) -> list[int]:
+    async def call(source: Client) -> list[int]:
         first = await source.tickets_page([1, 2], [1, 2, 3], count=2, start=0)
         assert first[0].subject == "Ends with ]]> & <b>tags</b>"
         assert first[0].full_name == "Jane Döe"
@@ -322,7 +322,7 @@ def test_merged_ticket() -> None:
     desk = helpdesk()
     desk.merge(6, into=3)
 
-    async def call(source: Source) -> int:
+    async def call(source: Client) -> int:
         assert await source.attachments(6) == []
         with pytest.raises(WrongTicket):
             await source.fetch(6, 4, Sink)
@@ -334,7 +334,7 @@ def test_merged_ticket() -> None:
 def test_attachments() -> None:
     """GET /Tickets/TicketAttachment/ListAll/{ticket}, with and without rows."""
 
-    async def call(source: Source) -> list[Attachment]:
+    async def call(source: Client) -> list[Attachment]:
         assert await source.attachments(4) == []
         return await source.attachments(3)
 
@@ -344,7 +344,7 @@ def test_attachments() -> None:
 def test_contents() -> None:
     """GET /Tickets/TicketAttachment/{ticket}/{id}, with bytes and of an empty file."""
 
-    async def call(source: Source) -> None:
+    async def call(source: Client) -> None:
         fetched = await source.fetch(3, 2, Sink)
         assert (fetched.contents.attachment, bytes(fetched.sink)) == (FOTO, BINARY)
         empty = await source.fetch(3, 3, Sink)
@@ -357,7 +357,7 @@ def test_contents() -> None:
 def test_upload_and_delete() -> None:
     """POST and DELETE /Tickets/TicketAttachment, and what is to be seen in between."""
 
-    async def call(source: Source) -> None:
+    async def call(source: Client) -> None:
         made = await source.upload(3, 2, "a+b & c.bin", BINARY)
         assert made == Attachment(
             5, 3, 2, "a+b & c.bin", len(BINARY), "application/octet-stream", NOW + 5
@@ -397,7 +397,7 @@ def test_post_attachments_documented() -> None:
 def test_documentation(call: str) -> None:
     """The literal samples of the documentation, which close their CDATA twice."""
 
-    async def ask(source: Source) -> tuple[Attachment, Sink]:
+    async def ask(source: Client) -> tuple[Attachment, Sink]:
         if call == "get":
             contents, sink, _ = await source.fetch(1, 1, Sink)
         else:
@@ -412,7 +412,7 @@ def test_documentation(call: str) -> None:
 def test_missing_file() -> None:
     """A file that the server lost: empty contents, by themselves or below a sentence."""
 
-    async def call(source: Source) -> None:
+    async def call(source: Client) -> None:
         for attachment_id in (1, 2):
             contents, sink, _ = await source.fetch(3, attachment_id, Sink)
             assert contents.attachment.filesize > 0
@@ -425,7 +425,7 @@ def test_missing_file() -> None:
 def test_noise() -> None:
     """Warnings before a list, before contents and after them."""
 
-    async def call(source: Source) -> None:
+    async def call(source: Client) -> None:
         listed = await source.attachments(3)
         assert {one.notes for one in listed} == {("noise_around_xml",)}
         for attachment_id, data in ((1, b"smoke\n"), (2, BINARY)):
@@ -439,7 +439,7 @@ def test_noise() -> None:
 def test_not_found() -> None:
     """404 for a ticket and for an attachment."""
 
-    async def call(source: Source) -> None:
+    async def call(source: Client) -> None:
         with pytest.raises(NotFound, match="Ticket not Found"):
             await source.ticket(99)
         with pytest.raises(NotFound, match="Attachment not Found"):

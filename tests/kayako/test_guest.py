@@ -10,7 +10,7 @@ import pytest
 
 from migrator.errors import NotXml, SourceError, SourceUnreachable
 from migrator.events import Event, Notice, PaceChanged
-from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.transport import LARGE, Transport
 from migrator.sources.pace import MISSES_IN_A_ROW, Pacer, Slot
@@ -191,12 +191,12 @@ class Line:
                 self.down = None
         await asyncio.sleep(0)
 
-    def play(self, story: Callable[[Source], Awaitable[None]], *, patient: bool = True) -> None:
+    def play(self, story: Callable[[Client], Awaitable[None]], *, patient: bool = True) -> None:
         """Let a story happen to a source at this line."""
 
         async def main() -> None:
             inner = httpx.MockTransport(self.answer)
-            async with Source(
+            async with Client(
                 SETTINGS,
                 inner=inner,
                 sleep=self.sleep,
@@ -219,7 +219,7 @@ def test_a_source_sits_an_outage_out(down: Exception | int) -> None:
     line = Line()
     line.until = 4
 
-    async def story(source: Source) -> None:
+    async def story(source: Client) -> None:
         line.down = down
         await asyncio.gather(*(source.statuses() for _ in range(30)))
 
@@ -233,7 +233,7 @@ def test_without_patience_calls_fail_by_themselves() -> None:
     """By hand nobody wants to wait: four tries, and the error is told."""
     line = Line()
 
-    async def story(source: Source) -> None:
+    async def story(source: Client) -> None:
         line.down = httpx.ConnectError("refused")
         for _ in range(10):
             with pytest.raises(SourceUnreachable):
@@ -257,7 +257,7 @@ def test_a_page_about_maintenance_is_no_sign_of_life() -> None:
 
     line.answer = answer  # type: ignore[method-assign]
 
-    async def story(source: Source) -> None:
+    async def story(source: Client) -> None:
         line.down = NotXml("a page")
         await source.statuses()
 
@@ -271,7 +271,7 @@ def test_a_source_closed_in_an_outage_leaves_nothing_behind() -> None:
 
     async def main() -> None:
         inner = httpx.MockTransport(line.answer)
-        async with Source(SETTINGS, inner=inner, sleep=line.sleep, patient=True) as source:
+        async with Client(SETTINGS, inner=inner, sleep=line.sleep, patient=True) as source:
             await source.statuses()
             line.down = 503
             asked = asyncio.create_task(source.statuses())
@@ -287,7 +287,7 @@ def test_no_credentials_in_what_is_said_of_an_outage() -> None:
     """The reason may quote the server, which may quote us."""
     line = Line()
 
-    async def story(source: Source) -> None:
+    async def story(source: Client) -> None:
         line.echo = b"You sent apikey=key-of-the-api"
         with pytest.raises(SourceUnreachable) as caught:
             await source.statuses()

@@ -30,11 +30,11 @@ from migrator.errors import (
 from migrator.events import Event, Retrying
 from migrator.sandbox.kayako import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.base import Attachment, Contents, in_pool
-from migrator.sources.kayako.client import BLOCK, Source
+from migrator.sources.kayako.client import BLOCK, Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
 T = TypeVar("T")
-Call = Callable[[Source], Awaitable[T]]
+Call = Callable[[Client], Awaitable[T]]
 Handler = Callable[[httpx.Request], httpx.Response]
 
 MEBIBYTE = 1 << 20
@@ -76,14 +76,14 @@ async def no_wait(_seconds: float) -> None:
 @asynccontextmanager
 async def open_source(
     server: SandboxServer | None = None, handler: Handler | None = None, **changes: Any
-) -> AsyncIterator[Source]:
+) -> AsyncIterator[Client]:
     """Open a source on a sandbox, or on a function that answers."""
     inner = httpx.MockTransport(handler) if handler else None
     url = server.url if server else "http://help.example.com/api/index.php"
     keys = (server.api_key, server.secret_key) if server else (API_KEY, "secret")
     outside = {name: changes.pop(name) for name in ("pool", "listener") if name in changes}
     settings = KayakoSettings(url, changes.pop("credentials", Credentials(*keys)), **changes)
-    async with Source(settings, inner=inner, sleep=no_wait, **outside) as source:
+    async with Client(settings, inner=inner, sleep=no_wait, **outside) as source:
         yield source
 
 
@@ -151,7 +151,7 @@ def test_pages_of_tickets(calm: SandboxServer) -> None:
     desk = calm.helpdesk
     listed = [ticket for ticket in desk.tickets.values() if ticket.department_id]
 
-    async def walk(source: Source) -> list[int]:
+    async def walk(source: Client) -> list[int]:
         pages = [
             await source.tickets_page([1, 2, 4, 5], desk.statuses, count=10, start=start)
             for start in range(0, len(listed) + 10, 10)
@@ -290,7 +290,7 @@ def test_attachments(busy: SandboxServer) -> None:
 def test_both_forms_of_address(calm: SandboxServer, form: UrlForm) -> None:
     """Lists, contents and errors come the same way with both forms of address."""
 
-    async def call(source: Source) -> tuple[int, int]:
+    async def call(source: Client) -> tuple[int, int]:
         attachment = (await source.attachments(2))[0]
         fetched = await source.fetch(2, attachment.id, Sink)
         with pytest.raises(NotFound):
@@ -434,14 +434,14 @@ def test_every_fault(busy: SandboxServer) -> None:
         desk.set_fault(one, on=False)
     rows = [row for row in desk.attachments.values() if row.fault]
 
-    async def outcome(source: Source, ticket: int, attachment: int) -> tuple[str, str | None]:
+    async def outcome(source: Client, ticket: int, attachment: int) -> tuple[str, str | None]:
         try:
             fetched = await source.fetch(ticket, attachment, Sink)
         except SourceError as error:
             return error.problem, None
         return "" if fetched.contents.present else "source_lost_file", fetched.sink.sha256
 
-    async def call(source: Source) -> dict[str, tuple[str, str | None]]:
+    async def call(source: Client) -> dict[str, tuple[str, str | None]]:
         return {
             row.fault: await outcome(source, row.ticket_id, row.id) for row in rows if row.fault
         }
@@ -513,7 +513,7 @@ def test_a_post_without_attachments(calm: SandboxServer) -> None:
 def test_there_and_back(busy: SandboxServer, name: str, data: bytes) -> None:
     """A file that is uploaded is listed, comes back byte for byte, and is gone when deleted."""
 
-    async def call(source: Source) -> None:
+    async def call(source: Client) -> None:
         post = next(p for p in busy.helpdesk.posts.values() if p.ticket_id == 2)
         before = await source.attachments(2)
         made = await source.upload(2, post.id, name, data)

@@ -10,6 +10,7 @@ from migrator.plan import dry_run
 from migrator.plan.dry_run import LARGEST, Sampled
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import RunResult
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, pull, states
 
 
@@ -89,7 +90,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
 
 def plan(desk: Desk, archive: Archive) -> tuple[RunResult, Sampled]:
     """Do a dry run."""
-    sampled = Sampled(Fetcher(desk, archive.blobs, None), limit=2)
+    sampled = Sampled(Fetcher(KayakoSource(desk), archive.blobs, None), limit=2)
     return pull(desk, archive, fetch=sampled, kind="plan"), sampled
 
 

@@ -14,6 +14,7 @@ from migrator.plan.dry_run import LARGEST, Dry, dry_run
 from migrator.plan.journal import Journal
 from migrator.pull.options import RunOptions, Stop
 from migrator.sources.base import Fetched
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, S, pull
 
 HEAD = {"source": "https://help.example.com"}
@@ -38,8 +39,9 @@ class Patient(Desk):
 def look(source: Desk, root: Path, **options: object) -> tuple[Dry, list[Row]]:
     """Do a dry run; gives what it has listed, too."""
     asked = RunOptions("https://help.example.com", "plan", concurrency=4)
+    helpdesk = KayakoSource(source)
     with open_dry(root / "archive") as archive:
-        dry = asyncio.run(dry_run(source, archive, asked, **options))  # type: ignore[arg-type]
+        dry = asyncio.run(dry_run(helpdesk, archive, asked, **options))  # type: ignore[arg-type]
         return dry, list(archive.queries.listed_in(dry.result.run_id))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from migrator.archive.records import Count
 from migrator.plan.model import Disk, Gaps, Pace, Requests, Verdicts
-from migrator.pull.options import Previewed
+from migrator.sources.base import FastLook
 from migrator.text import human_bytes
 from tests.report.pages import cells, page_of, plan, said, shape, text_of
 
@@ -92,7 +92,7 @@ def test_the_answer_comes_first() -> None:
         ({"disk": Disk(5000, 4000)}, "About 2 h 0 min", "guessed by their names and sizes"),
         ({"tickets_total": None}, "About 2 h 0 min", "Tickets looked at 40"),
         (
-            {"fast": Previewed(fallback="no flag")},
+            {"fast": FastLook(fallback="no flag")},
             "About 2 h 0 min",
             "Everything was listed: no flag.",
         ),

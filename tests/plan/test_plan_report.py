@@ -32,7 +32,7 @@ from migrator.plan import model
 from migrator.plan import model as report
 from migrator.plan import text as plan_text
 from migrator.plan.model import Disk, Gaps, Pace, Plan, Requests, Verdicts
-from migrator.pull.options import Previewed
+from migrator.sources.base import FastLook
 
 MIB = 1 << 20
 SCHEMA: dict[str, Any] = json.loads(
@@ -292,14 +292,14 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
             "Only 7 tickets were seen",
         ),
         ({"unlisted": 2, "short": 3}, "2 tickets could not be listed, 3 are counted"),
-        ({"fast": Previewed(fallback="no sort")}, "Everything was listed: no sort."),
-        ({"fast": Previewed(9000, 900)}, "only the 900 of 9,000 tickets"),
+        ({"fast": FastLook(fallback="no sort")}, "Everything was listed: no sort."),
+        ({"fast": FastLook(9000, 900)}, "only the 900 of 9,000 tickets"),
         (
-            {"fast": Previewed(9000, 900, 9, 1200, 30)},
+            {"fast": FastLook(9000, 900, 9, 1200, 30)},
             "0 of 30 others that were looked at had attachments; hardly more than 10% of all do.",
         ),
         (
-            {"fast": Previewed(9000, 900, 9, 1200, 30, 2, 2)},
+            {"fast": FastLook(9000, 900, 9, 1200, 30, 2, 2)},
             "about 80 attachments are not in these figures",
         ),
         (
@@ -321,8 +321,8 @@ def test_the_text_tells_what_is_special(changes: dict[str, Any], says: str) -> N
     [
         {},
         {"ended": "interrupted", "tickets_total": None, "gaps": Gaps()},
-        {"fast": Previewed(1, 2, 3, 6, 4, 5, 4)},
-        {"fast": Previewed(fallback="no sort")},
+        {"fast": FastLook(1, 2, 3, 6, 4, 5, 4)},
+        {"fast": FastLook(fallback="no sort")},
         {"pace": Pace(1, 0, 0, 0, 0, 0, None), "disk": Disk()},
     ],
 )

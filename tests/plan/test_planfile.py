@@ -24,7 +24,7 @@ from migrator.plan.plan_file import (
     entry_of,
     lines,
 )
-from migrator.pull.walk import Scope
+from migrator.sources.base import Scope
 
 SOURCE = "https://help.example.com"
 HEAD = Head(SOURCE, Scope().told(), 1000, True, False, 10, 0, 0, 0, 0)

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import PartialReply
-from migrator.pull.walk import Scope, Unreadable, look_around, walk
-from migrator.sources.base import Ticket
+from migrator.sources.base import Scope, Ticket, Unreadable
 from migrator.sources.kayako import lists
-from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.walk import look_around, walk
 
 pytestmark = pytest.mark.slow
 
@@ -246,7 +246,7 @@ def walked(server: Server, page_size: int) -> tuple[dict[int, Ticket], Unreadabl
         )
         noted = Unreadable()
         inner = httpx.MockTransport(server)
-        async with Source(settings, inner=inner, sleep=no_wait) as source:
+        async with Client(settings, inner=inner, sleep=no_wait) as source:
             helpdesk = await look_around(source)
             found = walk(source, helpdesk, Scope(), page_size=page_size, unreadable=noted)
             return {one.id: one async for one in found}, noted

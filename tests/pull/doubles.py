@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -22,8 +23,13 @@ from migrator.sources.base import (
     Ticket,
     TicketStatus,
 )
+from migrator.sources.kayako.source import KayakoSource
 
 S = TypeVar("S", bound=FetchSink)
+
+
+KINDS = {"page": "pages", "recent": "pages", "list": "lists", "fetch": "fetches"}
+"""What each call counts as, where it is none of the others."""
 
 
 class File(NamedTuple):
@@ -50,6 +56,7 @@ class Desk:
         self.files: dict[int, File] = {}
         self.merged: dict[int, int] = {}
         self.calls: list[str] = []
+        self.requests: Counter[str] = Counter()
         self.begun = True
         self.newest_id = 0
         for number in range(1, tickets + 1):
@@ -95,6 +102,7 @@ class Desk:
     async def turn(self, call: str) -> None:
         """Note a call; crimes that want a moment between two calls override this."""
         self.calls.append(call)
+        self.requests[KINDS.get(call.split(maxsplit=1)[0], "others")] += 1
         await asyncio.sleep(0)
 
     async def departments(self) -> list[Department]:
@@ -230,11 +238,13 @@ def pull(
 ) -> RunResult:
     """Do one run; two lists and two fetches at a time unless told otherwise."""
     named = options.pop("source_name", "https://help.example.com")
+    how = {name: options.pop(name) for name in ("page_size", "looks") if name in options}
     asked = RunOptions(named, **{"concurrency": 2, **options})
+    helpdesk = KayakoSource(source, concurrency=asked.concurrency, **how)
 
     async def main() -> RunResult:
-        fetcher = fetch or Fetcher(source, archive.blobs, None)
-        return await run(source, archive, fetcher, asked, listener=ear or Ear(), stop=stop)
+        fetcher = fetch or Fetcher(helpdesk, archive.blobs, None)
+        return await run(helpdesk, archive, fetcher, asked, listener=ear or Ear(), stop=stop)
 
     return asyncio.run(main())
 

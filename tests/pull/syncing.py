@@ -11,6 +11,7 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.pull.sync import SyncOptions, plan
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear
 
 SOURCE = "https://help.example.com"
@@ -51,16 +52,18 @@ def sync(
     **options: Any,
 ) -> RunResult:
     """Sync as the command does, by a clock that stands still."""
+    how = {name: options.pop(name) for name in ("page_size", "looks") if name in options}
     asked = RunOptions(source, kind="sync", **{"concurrency": 2, **options})
+    helpdesk = KayakoSource(desk, concurrency=asked.concurrency, **how)
     decided = plan(archive.queries, asked, SyncOptions(margin, every, full), now=now)
     asked = replace(asked, increment=decided.increment)
     desk.calls.clear()
 
     async def main() -> RunResult:
-        fetch = Fetcher(desk, archive.blobs, None)
+        fetch = Fetcher(helpdesk, archive.blobs, None)
         listener = ear or Ear()
         return await run(
-            desk, archive, fetch, asked, listener=listener, stop=stop, clock=lambda: now
+            helpdesk, archive, fetch, asked, listener=listener, stop=stop, clock=lambda: now
         )
 
     return asyncio.run(main())

@@ -16,10 +16,10 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions, RunResult
 from migrator.pull.run import run
 from migrator.pull.verify import VerifyReport, repair, verify
-from migrator.pull.walk import Scope
 from migrator.sandbox.kayako import TICKET_FAULTS, Helpdesk, SandboxOptions, SandboxServer, Truth
-from migrator.sources.kayako.client import Source
+from migrator.sources.base import Scope
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.source import connect
 from tests.pull.doubles import Ear, states, temporary
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ async def brief(seconds: float) -> None:
 
 def settings_for(server: SandboxServer, concurrency: int) -> KayakoSettings:
     keys = Credentials(server.api_key, server.secret_key)
-    return KayakoSettings(server.url, keys, concurrency=concurrency, timeout=20)
+    return KayakoSettings(server.url, keys, concurrency=concurrency, timeout=20, page_size=7)
 
 
 def pull(
@@ -48,10 +48,10 @@ def pull(
 ) -> RunResult:
     """Do one run against the server."""
     settings = settings_for(server, concurrency)
-    options = RunOptions(server.url, scope=scope or Scope(), page_size=7, concurrency=concurrency)
+    options = RunOptions(server.url, scope=scope or Scope(), concurrency=concurrency)
 
     async def main(pool: ThreadPoolExecutor) -> RunResult:
-        async with Source(settings, pool=pool, sleep=brief, patient=True) as source:
+        async with connect(settings, pool=pool, sleep=brief) as source:
             fetcher = Fetcher(source, archive.blobs, pool)
             fetch = Sampled(fetcher) if dry else fetcher
             return await run(source, archive, fetch, options, listener=ear or Ear())
@@ -249,7 +249,7 @@ def test_harmed_blobs_come_back_from_the_server(tmp_path: Path) -> None:
         desk.merge(row.ticket_id, next(key for key in desk.tickets if key != row.ticket_id))
 
         async def mend() -> VerifyReport:
-            async with Source(settings_for(server, 2), sleep=brief) as source:
+            async with connect(settings_for(server, 2), sleep=brief, patient=False) as source:
                 report = await verify(archive, root=root)
                 await repair(archive, source, report)
                 return report

@@ -24,6 +24,7 @@ from migrator.pull import audit as room
 from migrator.pull.audit import AuditReport, Finding, Findings, audit
 from migrator.pull.options import Stop
 from migrator.sources.base import Department, Fetched, FetchSink
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, pull, states, temporary
 
 S = TypeVar("S", bound=FetchSink)
@@ -76,7 +77,13 @@ def audited(
         rows = archive.figures.draw_sample(drawn)
         listener = ear or Ear()
         await audit(
-            rows, report, desk, archive.blobs, concurrency=at_once, listener=listener, stop=stop
+            rows,
+            report,
+            KayakoSource(desk),
+            archive.blobs,
+            concurrency=at_once,
+            listener=listener,
+            stop=stop,
         )
 
     asyncio.run(main())

@@ -12,6 +12,7 @@ from migrator.events import AttachmentSettled, TicketListed
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.rows import listed_of, row_of
 from migrator.sources.base import Attachment, Ticket
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, problems, pull, states
 
 
@@ -69,7 +70,7 @@ def test_a_list_that_was_understood_in_part_counts_its_ticket_once(archive: Arch
 def test_no_more_runs_at_a_time_than_asked(archive: Archive, concurrency: int) -> None:
     """As many fetches as the run may have in flight, until each is written down."""
     desk = Desk(30)
-    fetcher = Fetcher(desk, archive.blobs, None)
+    fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
     now = most = 0
 
     async def fetch(work: Work) -> Tried:
@@ -88,7 +89,7 @@ def test_no_more_runs_at_a_time_than_asked(archive: Archive, concurrency: int) -
 def test_lists_wait_for_fetches(archive: Archive) -> None:
     """Memory does not grow with the helpdesk: a slow fetch holds lists and walk back."""
     desk = Desk(80)
-    fetcher = Fetcher(desk, archive.blobs, None)
+    fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
     ahead: list[int] = []
 
     async def fetch(work: Work) -> Tried:

@@ -11,8 +11,7 @@ from migrator.archive import Archive
 from migrator.errors import BadRequest, NotFound, ServerFailed, SourceError, SourceRefused
 from migrator.events import Notice, TicketsCounted
 from migrator.pull.options import Stop
-from migrator.pull.walk import Scope
-from migrator.sources.base import Attachment, Ticket
+from migrator.sources.base import Attachment, Scope, Ticket
 from tests.pull.doubles import Desk, Ear, pull, states
 
 
@@ -280,7 +279,7 @@ def test_a_restless_helpdesk_does_not_keep_the_run_for_ever(archive: Archive) ->
                 self.touch(1)
 
     desk = Restless(3, {})
-    assert pull(desk, archive, looks=3).exit_code == 0
+    assert pull(desk, archive).exit_code == 0
     assert len([call for call in desk.calls if call.startswith("page 0+")]) == 3
 
 

@@ -30,6 +30,7 @@ from migrator.errors import (
 )
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.sources.base import Fetched, FetchSink, Ticket
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, File, sent, temporary
 
 S = TypeVar("S", bound=FetchSink)
@@ -71,7 +72,7 @@ def tried(
     """Fetch attachment 7 of ticket 3, which its list said to have ``declared`` bytes."""
     work = Work(7, 3, declared, "file.txt", 0, problem)
     try:
-        return asyncio.run(Fetcher(source, archive.blobs, None)(work))
+        return asyncio.run(Fetcher(KayakoSource(source), archive.blobs, None)(work))
     finally:
         assert temporary(archive) == [], "a temporary file was left behind"
 
@@ -411,7 +412,7 @@ def test_a_cancelled_fetch_leaves_nothing(archive: Archive) -> None:
             raise asyncio.CancelledError
 
     async def main() -> None:
-        fetch = Fetcher(Hanging(Reply(b"hell", 5)), archive.blobs, None)
+        fetch = Fetcher(KayakoSource(Hanging(Reply(b"hell", 5))), archive.blobs, None)
         await fetch(Work(7, 3, 5, "name", 0))
 
     with pytest.raises(asyncio.CancelledError):

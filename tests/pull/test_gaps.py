@@ -16,10 +16,9 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.events import Notice
-from migrator.pull.enumerate import BEYOND, MOST_UNASKED
 from migrator.pull.options import MOST_GAPS
-from migrator.pull.walk import Scope
-from migrator.sources.base import Ticket
+from migrator.sources.base import Scope, Ticket
+from migrator.sources.kayako.whole import BEYOND, MOST_UNASKED
 from tests.pull.doubles import Desk, Ear, pull, states
 
 HIDDEN = 77

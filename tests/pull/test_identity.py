@@ -14,6 +14,7 @@ from migrator.events import Notice
 from migrator.pull.identity import same_address, see_helpdesk
 from migrator.pull.options import ChangeLimit, DeletionLimit
 from migrator.sources.base import Ticket
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, pull, states
 
 OLD, NEW = "https://help.example.com", "https://support.example.org"
@@ -219,9 +220,9 @@ def test_addresses_are_compared_as_written_by_people(one: str, other: str, same:
 def test_commands_that_only_compare_are_refused_alike(archive: Archive) -> None:
     """Audit and repair compare the same witnesses as a run."""
     pull(Desk(3), archive, source_name=OLD)
-    asyncio.run(see_helpdesk(Desk(3), archive, OLD))
+    asyncio.run(see_helpdesk(KayakoSource(Desk(3)), archive, OLD))
     with pytest.raises(SafetyLimit):
-        asyncio.run(see_helpdesk(Other(3), archive, OLD))
+        asyncio.run(see_helpdesk(KayakoSource(Other(3)), archive, OLD))
 
 
 def test_accepted_changes_take_in_the_new_and_keep_the_old(archive: Archive) -> None:

@@ -17,8 +17,9 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sources.kayako.client import Source
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.source import KayakoSource
 from migrator.sources.pace import MISSES_IN_A_ROW, waits
 from tests.pull.doubles import Ear, states
 
@@ -133,16 +134,15 @@ class World:
             concurrency=self.concurrency,
             timeout=20,
             attempts=ATTEMPTS,
+            page_size=20,
         )
-        options = RunOptions(
-            "x", page_size=20, concurrency=self.concurrency, recheck=recheck, posts=posts
-        )
+        options = RunOptions("x", concurrency=self.concurrency, recheck=recheck, posts=posts)
         self.line = Line(self.clock, self.wrong)
         self.ear.heard.clear()
         self.stop = Stop()  # one is good for one event loop
 
         async def main(pool: ThreadPoolExecutor) -> RunResult:
-            async with Source(
+            async with Client(
                 settings,
                 pool=pool,
                 inner=between(self.line),
@@ -150,7 +150,8 @@ class World:
                 sleep=self.sleep,
                 clock=self.clock,
                 patient=True,
-            ) as source:
+            ) as client:
+                source = KayakoSource(client, page_size=20, concurrency=self.concurrency)
                 fetcher = Fetcher(source, self.archive.blobs, pool)
                 return await run(
                     source, self.archive, fetcher, options, listener=self.ear, stop=self.stop

@@ -13,9 +13,9 @@ from migrator.archive import Archive, open_dry
 from migrator.errors import BadRequest, PartialReply, ServerFailed, SourceError
 from migrator.events import Notice, TicketsCounted
 from migrator.plan.dry_run import Dry, dry_run
-from migrator.pull.options import Previewed, RunOptions, Stop
-from migrator.pull.walk import Scope
-from migrator.sources.base import Ticket
+from migrator.pull.options import RunOptions, Stop
+from migrator.sources.base import FastLook, Scope, Ticket
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, states
 
 
@@ -76,10 +76,12 @@ def look(
     options = RunOptions(
         "https://help.example.com", "plan", scope or Scope(), concurrency=4, fast=fast
     )
-    return asyncio.run(dry_run(source, archive, options, listener=ear or Ear(), stop=stop))
+    return asyncio.run(
+        dry_run(KayakoSource(source), archive, options, listener=ear or Ear(), stop=stop)
+    )
 
 
-def preview(source: Desk, tmp_path: Path, **options: object) -> tuple[Dry, Previewed, set[int]]:
+def preview(source: Desk, tmp_path: Path, **options: object) -> tuple[Dry, FastLook, set[int]]:
     """Take a fast look; gives what was found of attachments, too."""
     with open_dry(tmp_path / "archive") as archive:
         dry = look(source, archive, **options)  # type: ignore[arg-type]

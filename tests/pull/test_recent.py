@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from migrator.archive import Archive, open_archive
 from migrator.errors import PartialReply
 from migrator.events import Notice
-from migrator.pull import walk as walk_module
 from migrator.sources.base import Department, Ticket
+from migrator.sources.kayako import walk as walk_module
 from tests.pull.doubles import Ear, states
 from tests.pull.syncing import Living, mark, sync
 

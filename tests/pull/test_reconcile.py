@@ -12,8 +12,7 @@ from migrator.errors import SafetyLimit, ServerFailed, SourceRefused, SourceUnre
 from migrator.events import Notice
 from migrator.pull import reconcile
 from migrator.pull.options import DeletionLimit
-from migrator.pull.walk import Scope
-from migrator.sources.base import Attachment, Fetched, FetchSink
+from migrator.sources.base import Attachment, Fetched, FetchSink, Scope
 from tests.pull.doubles import Desk, Ear, pull, states
 
 S = TypeVar("S", bound=FetchSink)

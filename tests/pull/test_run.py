@@ -31,8 +31,8 @@ from migrator.events import (
 from migrator.pull import run as run_module
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import Stop
-from migrator.pull.walk import Scope, both
-from migrator.sources.base import Fetched, FetchSink
+from migrator.sources.base import Fetched, FetchSink, Scope, concurrently, most_telling
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, problems, pull, states, temporary
 
 S = TypeVar("S", bound=FetchSink)
@@ -297,7 +297,7 @@ def test_of_two_questions_that_fail_the_error_is_told(first: bool) -> None:
         raise SourceUnreachable("no answer")
 
     with pytest.raises(SourceUnreachable):
-        asyncio.run(both(ask(first), ask(not first)))
+        asyncio.run(concurrently(ask(first), ask(not first)))
     assert ended == ["failed", "cancelled"]
 
 
@@ -411,10 +411,9 @@ def test_a_bug_is_more_telling_than_the_error_beside_it(archive: Archive) -> Non
     """Of all that workers raise together the bug is shown, then our disk, then the source."""
     source, disk = SourceRefused("x"), ArchiveUnwritable("y")
     bug = ValueError("z")
-    tell = run_module._most_telling
-    assert tell(ExceptionGroup("", [source, ExceptionGroup("", [disk, bug])])) is bug
-    assert tell(ExceptionGroup("", [source, disk])) is disk
-    assert tell(source) is source
+    assert most_telling(ExceptionGroup("", [source, ExceptionGroup("", [disk, bug])])) is bug
+    assert most_telling(ExceptionGroup("", [source, disk])) is disk
+    assert most_telling(source) is source
 
 
 # Stopping
@@ -424,7 +423,7 @@ def test_a_polite_stop_lets_what_is_in_flight_finish(archive: Archive) -> None:
     """Fetches in flight are stored, nothing new starts, exit 130, and the next run goes on."""
     stop, entered = Stop(), 0
     desk = Desk(30)
-    fetcher = Fetcher(desk, archive.blobs, None)
+    fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
 
     async def fetch(work: Work) -> Tried:
         nonlocal entered
@@ -472,7 +471,7 @@ def test_a_hanging_request_does_not_hold_up_the_end(archive: Archive, *, hard: b
     """A second ask, or the end of the drain, drops what is in flight and keeps what is stored."""
     stop = Stop()
     desk = Desk(3)
-    fetcher = Fetcher(desk, archive.blobs, None)
+    fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
 
     async def fetch(work: Work) -> Tried:
         if work.id == 2:

@@ -19,11 +19,11 @@ from migrator.errors import (
 )
 from migrator.events import Notice, TicketListed
 from migrator.pull.fetch import Fetcher
-from migrator.pull.options import MOST_DEBTS, Increment, RunOptions, RunResult, Stop
+from migrator.pull.options import MOST_DEBTS, RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.pull.sync import GAPS_WAIT, SyncOptions, plan
-from migrator.pull.walk import Scope
-from migrator.sources.base import Ticket
+from migrator.sources.base import Increment, Scope, Ticket
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, states
 from tests.pull.syncing import DAY, NOW, SOURCE, Living, mark, marks, sync
 
@@ -78,8 +78,8 @@ def test_a_plain_run_over_everything_counts_as_a_whole_pass(archive: Archive) ->
     asked = RunOptions(SOURCE, concurrency=2)
 
     async def whole(options: RunOptions) -> RunResult:
-        fetch = Fetcher(desk, archive.blobs, None)
-        return await run(desk, archive, fetch, options, clock=lambda: NOW)
+        fetch = Fetcher(KayakoSource(desk), archive.blobs, None)
+        return await run(KayakoSource(desk), archive, fetch, options, clock=lambda: NOW)
 
     for narrow in (Scope(since=1), Scope(limit_tickets=9), Scope(departments=frozenset("1"))):
         asyncio.run(whole(replace(asked, scope=narrow)))

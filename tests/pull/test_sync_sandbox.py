@@ -21,8 +21,8 @@ from migrator.pull.options import DeletionLimit, RunOptions, RunResult
 from migrator.pull.run import run
 from migrator.pull.sync import SyncOptions, plan
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sources.kayako.client import Source
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.source import connect
 from tests.pull.doubles import Ear
 
 NOW = 2_000_000_000
@@ -43,7 +43,6 @@ def sync(server: SandboxServer, archive: Archive, *, full: bool = False) -> RunR
     asked = RunOptions(
         server.url,
         kind="sync",
-        page_size=7,
         concurrency=4,
         deletions=DeletionLimit(accept=True),
     )
@@ -52,8 +51,8 @@ def sync(server: SandboxServer, archive: Archive, *, full: bool = False) -> RunR
 
     async def main() -> RunResult:
         with ThreadPoolExecutor(2) as pool:
-            wire = KayakoSettings(server.url, keys, concurrency=4, timeout=20)
-            async with Source(wire, pool=pool, sleep=brief) as source:
+            wire = KayakoSettings(server.url, keys, concurrency=4, timeout=20, page_size=7)
+            async with connect(wire, pool=pool, sleep=brief, patient=False) as source:
                 fetch = Fetcher(source, archive.blobs, pool)
                 return await run(source, archive, fetch, asked, listener=Ear(), clock=lambda: NOW)
 

@@ -16,12 +16,12 @@ from migrator.errors import Interrupted, NotXml, ServerFailed, SourceError, Sour
 from migrator.events import Notice
 from migrator.pull import threads
 from migrator.pull.fetch import Fetcher
-from migrator.pull.options import Increment, RunOptions, RunResult, Stop
+from migrator.pull.options import RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sources.base import Attachment, Post, Ticket
-from migrator.sources.kayako.client import Source
+from migrator.sources.base import Attachment, Increment, Post, Ticket
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.source import connect
 from tests.pull.doubles import Desk, Ear, pull, states
 
 
@@ -362,11 +362,11 @@ def test_the_sandbox_gives_all_its_posts(tmp_path: Path, faults: frozenset[str])
         open_archive(tmp_path / "archive", command="test") as archive,
     ):
         keys = Credentials(server.api_key, server.secret_key)
-        settings = KayakoSettings(server.url, keys, concurrency=4, timeout=20)
-        options = RunOptions(server.url, page_size=7, concurrency=4, posts=True)
+        settings = KayakoSettings(server.url, keys, concurrency=4, timeout=20, page_size=7)
+        options = RunOptions(server.url, concurrency=4, posts=True)
 
         async def main() -> RunResult:
-            async with Source(settings, pool=pool, sleep=quick, patient=True) as source:
+            async with connect(settings, pool=pool, sleep=quick) as source:
                 fetch = Fetcher(source, archive.blobs, pool)
                 return await run(source, archive, fetch, options, listener=Ear())
 

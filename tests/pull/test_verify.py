@@ -26,6 +26,7 @@ from migrator.errors import (
 from migrator.events import BlobChecked, Event, Notice
 from migrator.pull.options import Stop
 from migrator.pull.verify import VerifyReport, repair, verify
+from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, pull, states, temporary
 
 
@@ -76,7 +77,7 @@ def mended(
 ) -> VerifyReport:
     """Verify the archive and repair it from the source."""
     report = checked(archive)
-    asyncio.run(repair(archive, source, report, listener=ear or Ear(), stop=stop))
+    asyncio.run(repair(archive, KayakoSource(source), report, listener=ear or Ear(), stop=stop))
     assert temporary(archive) == [], "a temporary file was left behind"
     return report
 
@@ -417,7 +418,7 @@ def test_an_odd_thing_does_not_end_a_repair(
 def test_a_blob_of_nobody_has_no_source(archive: Archive, desk: Desk) -> None:
     """Without an attachment there is nothing to ask for."""
     report = VerifyReport(lost=["0" * 64])
-    asyncio.run(repair(archive, desk, report))
+    asyncio.run(repair(archive, KayakoSource(desk), report))
     assert report.unrepaired == {"0" * 64: "no attachment refers to it"}
 
 
@@ -448,6 +449,6 @@ def test_a_repair_can_be_interrupted(archive: Archive, desk: Desk) -> None:
 
     report = checked(archive)
     with pytest.raises(Interrupted, match="what was repaired stays"):
-        asyncio.run(repair(archive, Stopping(3), report, stop=stop))
+        asyncio.run(repair(archive, KayakoSource(Stopping(3)), report, stop=stop))
     assert report.repaired == lost[:1]
     assert checked(archive).lost == lost[1:]

@@ -28,9 +28,9 @@ from migrator.errors import (
     UnexpectedReply,
     WrongTicket,
 )
-from migrator.pull import walk as walk_module
-from migrator.pull.walk import Helpdesk, Scope, Unreadable, count_tickets, look_around, walk
-from migrator.sources.base import Department, Ticket, TicketStatus
+from migrator.sources.base import Department, Scope, Ticket, TicketStatus, Unreadable
+from migrator.sources.kayako import walk as walk_module
+from migrator.sources.kayako.walk import Helpdesk, count_tickets, look_around, walk
 from tests.pull.doubles import Desk
 
 

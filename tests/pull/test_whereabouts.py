@@ -10,7 +10,7 @@ from migrator.archive import Archive
 from migrator.errors import ServerFailed, SourceRefused, SourceUnreachable
 from migrator.pull import reconcile
 from migrator.pull.options import DeletionLimit, Stop
-from migrator.pull.walk import Scope
+from migrator.sources.base import Scope
 from tests.pull.doubles import Desk, pull, states
 
 

@@ -12,10 +12,10 @@ from migrator.archive.queries import Tickets
 from migrator.archive.records import Check, Count, Group, PacePoint, Row, RunInfo, State
 from migrator.plan.html import render_plan
 from migrator.plan.model import Disk, Gaps, Pace, Plan, Requests, Verdicts
-from migrator.pull.options import Previewed
 from migrator.report.html import render_report
 from migrator.report.model import Problem, Report, Sample
 from migrator.report.verdict import Seen
+from migrator.sources.base import FastLook
 
 NOW = 1_767_323_045
 SIZES = ("0", "1K", "1M")
@@ -109,7 +109,7 @@ def plan(text: str = "x", **values: Any) -> Plan:
         "requests": Requests(1, 40, 50, 60, 41),
         "disk": Disk(5000, 4000, "sample", 30, 9000),
         "pace": Pace(8, 40, 4.0, 20, 2000, 1.5, 7200.0, 3600.0, 10_800.0),
-        "fast": Previewed(400, 40, 9, 360, 20, 1, 1),
+        "fast": FastLook(400, 40, 9, 360, 20, 1, 1),
         "examples": {name: (row(1, text), row(2, text)) for name in ("allow", "block", "odd_name")},
     }
     return Plan(**made | values)

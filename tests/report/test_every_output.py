@@ -21,10 +21,10 @@ from migrator.archive import Archive, State, open_archive, open_beside
 from migrator.cli.run_cmd import conclude
 from migrator.errors import MigratorError, ServerFailed, SourceDown
 from migrator.pull.progress import Progress
-from migrator.pull.walk import Scope
 from migrator.serve import join_faces, load_faces
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
+from migrator.sources.base import Scope
 from tests.cli.conftest import Cli, Result, cli
 from tests.pull.doubles import Desk, pull
 from tests.pull.syncing import Living, sync

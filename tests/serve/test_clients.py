@@ -23,8 +23,8 @@ from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.tickiti import build_app
-from migrator.sources.kayako.client import Source
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.source import connect
 
 pytestmark = pytest.mark.slow
 
@@ -191,12 +191,12 @@ async def brief(seconds: float) -> None:
 def pull(server: SandboxServer, archive: Archive) -> None:
     """Do one run against a pretended Kayako."""
     keys = Credentials(server.api_key, server.secret_key)
-    settings = KayakoSettings(server.url, keys, concurrency=8, timeout=20)
+    settings = KayakoSettings(server.url, keys, concurrency=8, timeout=20, page_size=7)
 
     async def main(pool: ThreadPoolExecutor) -> None:
-        async with Source(settings, pool=pool, sleep=brief, patient=True) as source:
+        async with connect(settings, pool=pool, sleep=brief) as source:
             fetcher = Fetcher(source, archive.blobs, pool)
-            await run(source, archive, fetcher, RunOptions(server.url, page_size=7))
+            await run(source, archive, fetcher, RunOptions(server.url))
 
     with ThreadPoolExecutor(4) as pool:
         asyncio.run(main(pool))

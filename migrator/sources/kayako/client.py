@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
@@ -58,7 +59,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=FetchSink)
 
 
-class Source:
+class Client:
     """One Kayako server.
 
     Network traffic stays on the event loop; parsing, decoding and the sinks run in ``pool``
@@ -66,6 +67,7 @@ class Source:
     Every call raises SourceError when the server did not give what was asked. A ``patient``
     source that was answered before waits for a server that goes away, up to the patience of the
     settings, before all calls raise SourceDown; calls by hand had better fail at once.
+    ``requests`` counts the calls by kind: pages, lists, fetches and others.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Source:
             breaker=self._breaker if patient else None,
         )
         self._pool = pool
+        self.requests: Counter[str] = Counter()
         self._credentials = settings.credentials
 
     async def __aenter__(self) -> Self:
@@ -119,10 +122,12 @@ class Source:
 
         Raises PartialReply, as all lists do, when only a part of them could be understood.
         """
+        self.requests["others"] += 1
         return await self._list("/Base/Department", "the departments", lists.parse_departments)
 
     async def statuses(self) -> list[TicketStatus]:
         """List all ticket statuses; ListAll needs every id to show closed tickets too."""
+        self.requests["others"] += 1
         return await self._list(STATUSES, "the ticket statuses", lists.parse_statuses)
 
     async def tickets_page(
@@ -144,6 +149,7 @@ class Source:
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path = f"/Tickets/Ticket/ListAll/{where}/{count}/{start}/{sort}/{order}"
         what = f"tickets from row {start}"
+        self.requests["pages"] += 1
         return await self._not_all_refused(self._list(path, what, lists.parse_tickets))
 
     async def ticket_count(
@@ -155,6 +161,7 @@ class Source:
         """
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path, what = f"/Tickets/Ticket/GetTicketCount/{where}", "the number of tickets"
+        self.requests["others"] += 1
 
         async def once() -> int:
             return lists.parse_ticket_count(await self._transport.get(path, what=what), what=what)
@@ -170,6 +177,7 @@ class Source:
         Raises NotFound for a deleted ticket.
         """
         path, what = f"/Tickets/Ticket/{ticket_id}", f"ticket {ticket_id}"
+        self.requests["others"] += 1
         tickets = await self._not_all_refused(self._list(path, what, lists.parse_tickets))
         if len(tickets) != 1:
             raise UnexpectedReply(f"the reply for {what} holds {len(tickets)} tickets")
@@ -183,6 +191,7 @@ class Source:
         """
         path = f"/Tickets/TicketAttachment/ListAll/{ticket_id}"
         what = f"the attachments of ticket {ticket_id}"
+        self.requests["lists"] += 1
 
         def parse(body: bytes, *, what: str) -> list[Attachment]:
             return lists.parse_attachments(body, what=what, ticket_id=ticket_id)
@@ -199,6 +208,7 @@ class Source:
         """
         path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
         what = f"attachment {attachment_id} of ticket {ticket_id}"
+        self.requests["fetches"] += 1
 
         def check(found: list[tuple[Contents, S]]) -> tuple[Contents, S]:
             contents, sink = _only(found, ticket_id, attachment_id, what)

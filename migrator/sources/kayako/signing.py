@@ -144,7 +144,8 @@ class KayakoSettings:
     helpdesk's due scheduled tasks. ``concurrency`` bounds the requests in flight,
     ``requests_per_second`` their starts (0: no limit). ``attempts`` is how often one request is
     made before its failure counts. ``max_body`` bounds one reply, in bytes.
-    ``patience`` is how long a server that went away is waited for, in seconds.
+    ``patience`` is how long a server that went away is waited for, in seconds. ``page_size``
+    tickets are listed with one request.
     """
 
     url: str
@@ -157,3 +158,4 @@ class KayakoSettings:
     attempts: int = 4
     max_body: int = 1 << 30
     patience: float = 120.0
+    page_size: int = 100

@@ -12,37 +12,25 @@ from math import inf
 
 from migrator.errors import Again, Interrupted, SourceError, SourceUnreachable
 from migrator.events import Notice
-from migrator.pull.follow import follow
-from migrator.pull.walk import (
-    TRASH,
-    Area,
-    Helpdesk,
-    Order,
-    Pages,
-    Scope,
-    count_tickets,
-    is_outage,
-    page_of,
-    walk,
-)
-from migrator.pull.workers import Crew, Duty
-from migrator.sources.base import Ticket
+from migrator.sources.base import TRASH, Increment, Scope, Ticket
+from migrator.sources.kayako.tickets import Task
+from migrator.sources.kayako.walk import Area, Order, Pages, is_outage, page_of, walk
 
 ENOUGH = 10
 """Tickets that show how a list is sorted."""
 
 
-async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
-    """Give the newest activity that a pass beginning now is sure to see, in the source's seconds.
+async def settled_until(task: Task) -> int | None:
+    """Return the newest activity that a pass beginning now is sure to see, in the source's seconds.
 
     None when the source cannot sort by activity, or did not answer: that alone ends no run.
     """
     order = newest_first(0)
-    count = max(duty.options.page_size, ENOUGH)
+    count = max(task.page_size, ENOUGH)
     try:
         pages = [
-            await page_of(duty.source, area, 0, count, sort=order.sort, order=order.direction)
-            for area in _lists(helpdesk, duty)
+            await page_of(task.client, area, 0, count, sort=order.sort, order=order.direction)
+            for area in _lists(task)
         ]
     except SourceError as error:
         if is_outage(error):
@@ -50,31 +38,17 @@ async def settled_until(duty: Duty, helpdesk: Helpdesk) -> int | None:
         return None
     if not all(map(_in_order, pages)) or (any(pages) and not any(map(sorts, filter(None, pages)))):
         return None
-    return max((_latest(page, duty.result.started) for page in pages), default=0)
+    return max((_latest(page, task.listing.started) for page in pages), default=0)
 
 
-def _lists(helpdesk: Helpdesk, duty: Duty) -> list[Area]:
-    """Give the lists in which work goes on: the trash is none of them."""
-    areas = helpdesk.areas(duty.options.scope)
+def _lists(task: Task) -> list[Area]:
+    """Return the lists in which work goes on: the trash is none of them."""
+    areas = task.helpdesk.areas(task.scope)
     return [area for area in areas if area.department_ids != (TRASH,)]
 
 
-async def ask_count(duty: Duty, helpdesk: Helpdesk, scope: Scope | None = None) -> int | None:
-    """Ask for the number of tickets in a scope (None: that of the run).
-
-    A call that is only a check never ends a run.
-    """
-    try:
-        return await count_tickets(duty.source, helpdesk, scope or duty.options.scope)
-    except SourceError as error:
-        if is_outage(error):
-            raise
-        duty.listener(Notice(f"the walk cannot be checked: {error}", "warning"))
-        return None
-
-
 def newest_first(floor: int) -> Order:
-    """Give the order of a list whose rows below ``floor`` are of no interest.
+    """Return the order of a list whose rows below ``floor`` are of no interest.
 
     An activity of 0 is unknown: such a row may stand anywhere.
     """
@@ -87,7 +61,7 @@ def newest_first(floor: int) -> Order:
 
 
 def sorts(page: list[Ticket]) -> bool:
-    """Tell from the first rows of a list whether the source sorts by activity at all.
+    """Return from the first rows of a list whether the source sorts by activity at all.
 
     Old versions do not, and list by id; so rows that may be in either order prove nothing.
     """
@@ -101,7 +75,7 @@ def _in_order(page: list[Ticket]) -> bool:
 
 
 def _latest(page: list[Ticket], now: int) -> int:
-    """Give the newest activity of a page, but none that our clock has not reached.
+    """Return the newest activity of a page, but none that our clock has not reached.
 
     One ticket from the future, however it got its date, would hide all that changes until then.
     """
@@ -156,48 +130,46 @@ class Rows:
             self._here = max(self._here, start + len(page) - wanted[::-1].index(True))
 
 
-class Recent:
-    """Feeds a crew with every ticket that was active since the floor, and with those owed."""
+class RecentListing:
+    """Lists every ticket that was active since the floor, and those owed."""
 
-    def __init__(self, duty: Duty, crew: Crew, helpdesk: Helpdesk) -> None:
-        assert duty.options.increment is not None  # noqa: S101 - for the type checker
-        self._duty = duty
-        self._crew = crew
-        self._helpdesk = helpdesk
-        self._increment = duty.options.increment
+    def __init__(self, task: Task, increment: Increment) -> None:
+        self._task = task
+        self._receiver = task.receiver
+        self._listing = task.listing
+        self._increment = increment
         self._met: set[int] = set()
         self._until: int | None = None
 
     async def __call__(self) -> None:
         """Walk to the floor, or to where the run was asked to stop."""
-        unreadable = self._duty.result.unreadable
+        unreadable = self._listing.unreadable
         try:
             await self._ask_owed()
             await self._meet_all()
         except Interrupted:
-            await self._crew.idle()
+            await self._receiver.settle()
         else:
-            if not unreadable and not self._duty.stop.asked:
-                self._duty.result.watermark = self._until
+            if not unreadable and not self._receiver.stopping:
+                self._listing.watermark = self._until
         for row, text in self._increment.unreadable.items():
             unreadable.setdefault(row, text)
 
     async def _ask_owed(self) -> None:
         """List what earlier passes could not, wherever it is by now."""
-        duty = self._duty
         for ticket_id in self._increment.owed:
-            if duty.stop.asked:
+            if self._receiver.stopping:
                 return
             try:
-                ticket = await follow(duty, ticket_id)
+                ticket = await self._task.follow(ticket_id)
             except SourceError as error:
                 if error.again is Again.STOP or isinstance(error, SourceUnreachable):
                     raise
-                duty.result.unlisted[ticket_id] = str(error)
+                self._listing.unlisted[ticket_id] = str(error)
             else:
                 if ticket is not None:
-                    await self._crew.list_ticket(ticket)
-        await self._crew.idle()
+                    await self._receiver.take(ticket)
+        await self._receiver.settle()
 
     async def _meet_all(self) -> None:
         """Walk until the list holds no row whose ticket was not met.
@@ -206,41 +178,37 @@ class Recent:
         as it likes: a page may repeat rows of the last one and leave others out. Larger pages
         help; where they do not, the order by ticket id has no ties.
         """
-        duty = self._duty
         try:
-            for look in range(duty.options.looks):
-                rows = await self._look(duty.options.page_of(look))
-                if duty.stop.asked or len(self._met) + duty.result.unreadable.rows >= rows:
+            for look in range(self._task.looks):
+                rows = await self._look(self._task.page_of(look))
+                met = len(self._met) + self._listing.unreadable.rows
+                if self._receiver.stopping or met >= rows:
                     return
             text = "the list by last activity leaves tickets out"
         except OutOfOrderError:
             text = "the source does not sort by last activity"
-        duty.listener(Notice(f"{text}: walking all tickets by id"))
+        self._receiver.tell(Notice(f"{text}: walking all tickets by id"))
         await self._walk_by_id()
 
     async def _look(self, page_size: int) -> int:
-        """Walk down to the floor once; gives the number of rows above it."""
-        duty, floor = self._duty, self._increment.floor
-        duty.result.unreadable.clear()  # a row may be readable by now
-        self._helpdesk.note(duty.result.unreadable)
-        if self._until is None and len(_lists(self._helpdesk, duty)) > 1:
-            self._until = await settled_until(duty, self._helpdesk)  # the first list may be quiet
+        """Walk down to the floor once; return the number of rows above it."""
+        task, listing, floor = self._task, self._listing, self._increment.floor
+        listing.unreadable.clear()  # a row may be readable by now
+        task.helpdesk.note(listing.unreadable)
+        if self._until is None and len(_lists(task)) > 1:
+            self._until = await settled_until(task)  # the first list may be quiet
         rows = Rows(floor)
         pages = Pages(
-            duty.source,
-            page_size,
-            duty.result.unreadable,
-            order=newest_first(floor),
-            watch=rows,
+            task.client, page_size, listing.unreadable, order=newest_first(floor), watch=rows
         )
         met: set[int] = set()
-        for area in self._helpdesk.areas(duty.options.scope):
+        for area in task.helpdesk.areas(task.scope):
             rows.next_area()
             await self._meet_active(pages.walk(area, met))
             if self._until is None:  # of the first page of all: what changes later is newer
-                self._until = _latest(rows.first or [], duty.result.started)
-        await self._crew.idle()
-        if not duty.stop.asked:
+                self._until = _latest(rows.first or [], listing.started)
+        await self._receiver.settle()
+        if not self._receiver.stopping:
             rows.conclude()
             if not rows.any:
                 await self._doubt_emptiness()
@@ -253,7 +221,7 @@ class Recent:
         """
         unknown: list[Ticket] = []
         async for ticket in tickets:
-            if self._duty.stop.asked:
+            if self._receiver.stopping:
                 break
             if not ticket.last_activity:
                 unknown.append(ticket)
@@ -264,33 +232,31 @@ class Recent:
 
     async def _doubt_emptiness(self) -> None:
         """Have the source count its tickets when it lists none: a slip must not pass for quiet."""
-        duty = self._duty
-        if short := await ask_count(duty, self._helpdesk):
-            duty.result.short = short
-            text = f"the source counts {short:,} tickets but lists none; run again"
-            duty.listener(Notice(text, "warning"))
+        if short := await self._task.count():
+            self._listing.short = short
+            self._task.warn(f"the source counts {short:,} tickets but lists none; run again")
 
     async def _walk_by_id(self) -> None:
-        duty, latest = self._duty, 0
-        duty.result.unreadable.clear()
+        task, listing, latest = self._task, self._listing, 0
+        listing.unreadable.clear()
         floor = max(self._increment.floor, 0)
-        scope = Scope(since=floor, include_trash=duty.options.scope.include_trash)
+        scope = Scope(since=floor, include_trash=task.scope.include_trash)
         async for ticket in walk(
-            duty.source,
-            self._helpdesk,
+            task.client,
+            task.helpdesk,
             scope,
-            page_size=duty.options.page_size,
-            unreadable=duty.result.unreadable,
+            page_size=task.page_size,
+            unreadable=listing.unreadable,
         ):
-            if duty.stop.asked:
+            if self._receiver.stopping:
                 break
             latest = max(latest, ticket.last_activity)
             await self._meet(ticket)
-        await self._crew.idle()
+        await self._receiver.settle()
         if self._until is None:  # an activity during this walk must not pass for an earlier one
-            self._until = min(latest, duty.result.started)
+            self._until = min(latest, listing.started)
 
     async def _meet(self, ticket: Ticket) -> None:
         self._met.add(ticket.id)
-        if self._crew.listed.get(ticket.id) != ticket.last_activity:
-            await self._crew.list_ticket(ticket)
+        if self._listing.listed.get(ticket.id) != ticket.last_activity:
+            await self._receiver.take(ticket)

@@ -1,6 +1,4 @@
-"""Two questions at once, where neither needs the answer to the other.
-
-Walking all tickets of a helpdesk, page by page, while people work in it.
+"""Walking all tickets of a helpdesk, page by page, while people work in it.
 
 Kayako pages by row offset. Tickets that leave the list during a walk pull later rows up, past
 the offset where we ask next; so pages overlap, and a page that shares no ticket with what was
@@ -10,12 +8,12 @@ answered with another is asked for under another address.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from migrator.errors import (
     Again,
@@ -26,23 +24,19 @@ from migrator.errors import (
     Throttled,
     UnexpectedReply,
 )
-from migrator.pull.protocols import Source
-from migrator.sources.base import Department, Ticket, TicketStatus
-
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Give both results; what one raises is raised, once the other is cancelled and at its end."""
-    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
+from migrator.sources.base import (
+    TRASH,
+    Attachment,
+    Department,
+    Directory,
+    Fetched,
+    FetchSink,
+    Scope,
+    Ticket,
+    TicketStatus,
+    Unreadable,
+    concurrently,
+)
 
 MOST_LOST_ROWS = 20
 """Unreadable rows in a row that are asked for one by one; then the walk looks further down."""
@@ -59,42 +53,55 @@ CAUTION = 20
 OVERLAP = 10
 """One row in so many is asked for again with the next page, but at least one."""
 
-TRASH = 0
-"""The department id of tickets in the trash; it must be asked alone."""
-
 DEPARTMENTS_LENGTH = 200
 STATUSES_LENGTH = 150
 """Characters of ids in one address: Suhosin drops what is longer than 512 altogether."""
 
 T = TypeVar("T")
+S = TypeVar("S", bound=FetchSink)
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which part of the helpdesk a run looks at; the default is all but the trash.
+class Calls(Protocol):
+    """What is asked of the REST API; each call raises SourceError when it did not answer.
 
-    ``departments`` are ids or titles, None for all. ``since`` drops tickets whose last activity
-    is older (Unix seconds). ``limit_tickets`` ends the walk early.
+    ``requests`` counts the calls so far, by kind: pages, lists, fetches and others.
     """
 
-    departments: frozenset[str] | None = None
-    since: int = 0
-    limit_tickets: int | None = None
-    include_trash: bool = False
+    requests: Counter[str]
 
-    @property
-    def whole(self) -> bool:
-        """Whether the walk sees every ticket, so that what it does not see is not there."""
-        return self.departments is None and not self.since and self.limit_tickets is None
+    async def departments(self) -> list[Department]:
+        """List all departments."""
 
-    def told(self) -> dict[str, object]:
-        """Give the scope as records keep it."""
-        return {
-            "departments": sorted(self.departments) if self.departments is not None else None,
-            "since": self.since,
-            "limit_tickets": self.limit_tickets,
-            "include_trash": self.include_trash,
-        }
+    async def statuses(self) -> list[TicketStatus]:
+        """List all ticket statuses."""
+
+    async def tickets_page(
+        self,
+        department_ids: Iterable[int],
+        status_ids: Iterable[int],
+        *,
+        count: int,
+        start: int,
+        sort: str = "ticketid",
+        order: str = "ASC",
+    ) -> list[Ticket]:
+        """List tickets in an order, from a row on."""
+
+    async def ticket_count(
+        self, department_ids: Collection[int], status_ids: Collection[int]
+    ) -> int | None:
+        """Count tickets; None where the server cannot."""
+
+    async def ticket(self, ticket_id: int) -> Ticket:
+        """Return a ticket, or the one it was merged into."""
+
+    async def attachments(self, ticket_id: int) -> list[Attachment]:
+        """List a ticket's attachments."""
+
+    async def fetch(
+        self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream one attachment; the sink of a failed try was aborted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,42 +129,13 @@ class Area(NamedTuple):
     status_ids: tuple[int, ...]
 
 
-class Unreadable(dict[int, str]):
-    """Rows of the ticket lists that could not be read, with the reason.
-
-    Keys are rows of the first list, counted from 0; whatever else is lost has a negative key, and
-    its text says what it is. One entry may stand for many rows, or for none: ``rows`` counts them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._spans: dict[int, int] = {}
-        self._keys: dict[tuple[int, int], int] = {}
-
-    @property
-    def rows(self) -> int:
-        """Count the rows that were lost."""
-        return sum(self._spans.get(key, 1) for key in self)
-
-    def note(self, area: int, row: int, text: str, *, rows: int = 1) -> None:
-        """Note a loss in a list, of which the first is 0."""
-        if area:
-            key = self._keys.setdefault((area, row), -1 - len(self._keys))
-            text = f"row {row} of list {area + 1}: {text}" if area > 0 else text
-        else:
-            key = row
-        self[key], self._spans[key] = text, rows
-
-
 @dataclass(frozen=True, slots=True)
-class Helpdesk:
+class Helpdesk(Directory):
     """The departments and statuses that a walk has to name.
 
     ``problems`` says which of them could not be read: their tickets are in no list.
     """
 
-    departments: list[Department]
-    statuses: list[TicketStatus]
     problems: tuple[str, ...] = ()
 
     def areas(self, scope: Scope) -> list[Area]:
@@ -223,14 +201,16 @@ def is_outage(error: SourceError) -> bool:
     return error.again is Again.STOP or isinstance(error, SourceUnreachable | Throttled)
 
 
-async def look_around(source: Source) -> Helpdesk:
+async def look_around(client: Calls) -> Helpdesk:
     """Ask for departments and statuses.
 
     Raises UnexpectedReply when there are none. Without the ids of statuses Kayako lists unresolved
     tickets only, and nobody would miss the others; without a department that has tickets there is
     nothing to list, and a slip of the source would pass for an empty helpdesk.
     """
-    departments, statuses = await both(_known(source.departments()), _known(source.statuses()))
+    departments, statuses = await concurrently(
+        _known(client.departments()), _known(client.statuses())
+    )
     if not any(one.app == "tickets" for one in departments[0]):
         raise UnexpectedReply(
             "Kayako names no department that has tickets, so none could be listed; "
@@ -252,11 +232,11 @@ async def _known(asked: Awaitable[list[T]]) -> tuple[list[T], tuple[str, ...]]:
         return list(error.rows), (str(error),)
 
 
-async def count_tickets(source: Source, helpdesk: Helpdesk, scope: Scope) -> int | None:
+async def count_tickets(client: Calls, helpdesk: Helpdesk, scope: Scope) -> int | None:
     """Ask how many tickets the walk should meet; None where the source cannot say."""
     total = 0
     for area in helpdesk.areas(scope):
-        count = await source.ticket_count(*area)
+        count = await client.ticket_count(*area)
         if count is None:
             return None
         total += count
@@ -264,17 +244,17 @@ async def count_tickets(source: Source, helpdesk: Helpdesk, scope: Scope) -> int
 
 
 async def page_of(
-    source: Source, area: Area, start: int, count: int, *, sort: str, order: str
+    client: Calls, area: Area, start: int, count: int, *, sort: str, order: str
 ) -> list[Ticket]:
     """Give one page of a list, as far as it can be read: for a look, not for a walk."""
     try:
-        return await source.tickets_page(*area, count=count, start=start, sort=sort, order=order)
+        return await client.tickets_page(*area, count=count, start=start, sort=sort, order=order)
     except PartialReply as error:
         return list(error.rows)
 
 
 async def walk(
-    source: Source,
+    client: Calls,
     helpdesk: Helpdesk,
     scope: Scope,
     *,
@@ -288,7 +268,7 @@ async def walk(
     """
     lost = Unreadable() if unreadable is None else unreadable
     helpdesk.note(lost)
-    pages = Pages(source, page_size, lost)
+    pages = Pages(client, page_size, lost)
     met: set[int] = set()
     given = 0
     for area in helpdesk.areas(scope):
@@ -314,14 +294,14 @@ class Pages:
 
     def __init__(
         self,
-        source: Source,
+        client: Calls,
         page_size: int,
         unreadable: Unreadable,
         *,
         order: Order = BY_ID,
         watch: Callable[[int, list[Ticket]], None] = lambda *_: None,
     ) -> None:
-        self._source = source
+        self._client = client
         self._page_size = page_size
         self._unreadable = unreadable
         self._order = order
@@ -375,7 +355,7 @@ class Pages:
     async def _ask(self, area: Area, start: int, size: int) -> _Page | None:
         """Ask once; None for an error that is the affair of this page alone."""
         try:
-            tickets = await self._source.tickets_page(
+            tickets = await self._client.tickets_page(
                 *area,
                 count=size,
                 start=start,
@@ -395,7 +375,7 @@ class Pages:
     async def _must_answer(self) -> None:
         """Raise SourceError when it is not a row that is broken, but the server."""
         with suppress(PartialReply):
-            await self._source.statuses()
+            await self._client.statuses()
 
     async def _part(self, start: int, size: int, error: PartialReply) -> _Page:
         """Give a page as far as it can be read, and note what cannot."""
@@ -419,7 +399,7 @@ class Pages:
             return self._found[ticket.id]
         found: list[Ticket] = []
         try:
-            found = [await self._source.ticket(ticket.id)]
+            found = [await self._client.ticket(ticket.id)]
             why = f"the source answers with ticket {found[0].id}"
         except PartialReply as error:
             found = [one for one in error.rows if one.id not in error.doubted]

@@ -8,13 +8,12 @@ behind that place until a row of tickets has nothing, and looks at some tickets 
 
 from __future__ import annotations
 
-from migrator.errors import Interrupted, PartialReply, SourceError
-from migrator.events import Notice, TicketsCounted
-from migrator.pull.enumerate import Enumeration
-from migrator.pull.options import Previewed
-from migrator.pull.walk import Area, Helpdesk, is_outage, page_of
-from migrator.pull.workers import Crew, Duty
-from migrator.sources.base import Ticket
+from migrator.errors import Interrupted, SourceError
+from migrator.events import TicketsCounted
+from migrator.sources.base import FastLook, Ticket
+from migrator.sources.kayako.tickets import Task
+from migrator.sources.kayako.walk import Area, is_outage, page_of
+from migrator.sources.kayako.whole import WholeListing
 
 SORT = "hasattachments"
 BARREN = 20
@@ -29,19 +28,19 @@ TOO_FEW = 200
 """A helpdesk of fewer tickets is listed whole: there is nothing to be saved."""
 
 
-class Preview:
-    """Feeds a crew with the tickets that are marked, and a few others.
+class FastListing:
+    """Lists the tickets that are marked, and a few others.
 
-    Falls back to :class:`Enumeration`, and says so, where the source does not sort by the mark or
+    Falls back to :class:`WholeListing`, and says so, where the source does not sort by the mark or
     cannot count its tickets.
     """
 
-    def __init__(self, duty: Duty, crew: Crew, helpdesk: Helpdesk) -> None:
-        self._duty = duty
-        self._crew = crew
-        self._helpdesk = helpdesk
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._receiver = task.receiver
+        self._listing = task.listing
         self._walked: set[int] = set()
-        self._facts = duty.result.preview = Previewed()
+        self._facts = task.listing.preview = FastLook()
 
     async def __call__(self) -> None:
         """Look at every area of the scope, or to where the run was asked to stop."""
@@ -53,30 +52,31 @@ class Preview:
                     raise
                 await self._fall_back(f"the sorted list cannot be had: {error}")
         except Interrupted:
-            await self._crew.idle()
+            await self._receiver.settle()
 
     async def _fall_back(self, why: str) -> None:
-        self._duty.result.preview = Previewed(fallback=why)
-        self._duty.listener(Notice(f"everything is listed: {why}", "warning"))
-        await Enumeration(self._duty, self._crew, self._helpdesk)()
+        self._listing.preview = FastLook(fallback=why)
+        self._task.warn(f"everything is listed: {why}")
+        await WholeListing(self._task)()
 
     async def _look(self) -> None:
-        self._helpdesk.note(self._duty.result.unreadable)
-        areas = self._helpdesk.areas(self._duty.options.scope)
+        helpdesk = self._task.helpdesk
+        helpdesk.note(self._listing.unreadable)
+        areas = helpdesk.areas(self._task.scope)
         counts = [await self._count(area) for area in areas]
         if why := await self._why_not(areas, counts):
             await self._fall_back(why)
             return
-        self._facts.tickets = self._duty.result.total = sum(count or 0 for count in counts)
+        self._facts.tickets = self._listing.total = sum(count or 0 for count in counts)
         sizes = [(area, count or 0) for area, count in zip(areas, counts, strict=True)]
         ends = [await self._boundary(area, count) for area, count in sizes]
         self._facts.marked = sum(ends)
-        self._duty.listener(TicketsCounted(sum(ends)))
+        self._receiver.tell(TicketsCounted(sum(ends)))
         for (area, count), end in zip(sizes, ends, strict=True):
             await self._front(area, count, end)
 
     async def _count(self, area: Area) -> int | None:
-        return await self._duty.source.ticket_count(*area)
+        return await self._task.client.ticket_count(*area)
 
     async def _why_not(self, areas: list[Area], counts: list[int | None]) -> str:
         """Tell why a fast look cannot be had; "" if it can.
@@ -98,12 +98,12 @@ class Preview:
     async def _page(
         self, area: Area, start: int, count: int, *, sort: str = SORT, order: str = "DESC"
     ) -> list[Ticket]:
-        return await page_of(self._duty.source, area, start, count, sort=sort, order=order)
+        return await page_of(self._task.client, area, start, count, sort=sort, order=order)
 
     async def _boundary(self, area: Area, count: int) -> int:
         """Find the first row whose ticket has no attachments, as if there were only one such."""
         low, high = 0, count
-        while low < high and not self._duty.stop.asked:
+        while low < high and not self._receiver.stopping:
             middle = (low + high) // 2
             page = await self._page(area, middle, 1)
             self._facts.probes += 1
@@ -117,15 +117,12 @@ class Preview:
         """List a ticket that may be out of scope: the boundary is that of all."""
         if self._in_scope(ticket):
             return bool(await self._files([ticket]))
-        try:
-            return bool(await self._duty.source.attachments(ticket.id))
-        except PartialReply as error:
-            return bool(error.rows)
+        return bool(await self._receiver.attachments(ticket))
 
     async def _front(self, area: Area, count: int, end: int) -> None:
         """List the tickets up to the boundary and on, until a row of them has no attachments."""
-        size, start, barren = self._duty.options.page_size, 0, 0
-        while (start < end or barren < BARREN) and start < count and not self._duty.stop.asked:
+        size, start, barren = self._task.page_size, 0, 0
+        while (start < end or barren < BARREN) and start < count and not self._receiver.stopping:
             asked = min(size, end - start) if start < end else BARREN
             page = await self._page(area, start, max(asked, 1))
             if not page:
@@ -145,7 +142,7 @@ class Preview:
         places = min(max(start // 100, PLACES.start), PLACES.stop)
         step = max(EACH, left // places)
         for row in range(start, count, step):
-            if self._duty.stop.asked:
+            if self._receiver.stopping:
                 return
             page = [one for one in await self._page(area, row, EACH) if one.id not in self._walked]
             have = await self._files(page)
@@ -154,16 +151,14 @@ class Preview:
             facts.files += sum(have.values())
 
     async def _files(self, tickets: list[Ticket]) -> dict[int, int]:
-        """List some tickets, as far as they are in scope; gives those that have attachments."""
-        duty, crew = self._duty, self._crew
+        """List some tickets, as far as they are in scope; return those that have attachments."""
         for ticket in tickets:
             self._walked.add(ticket.id)
-            if not self._in_scope(ticket) or crew.listed.get(ticket.id) == ticket.last_activity:
-                continue
-            await crew.list_ticket(ticket)
-        await crew.idle()
-        ids = [one.id for one in tickets]
-        return await duty.recorder.do(lambda: duty.queries.with_files(ids)) if ids else {}
+            known = self._listing.listed.get(ticket.id) == ticket.last_activity
+            if self._in_scope(ticket) and not known:
+                await self._receiver.take(ticket)
+        await self._receiver.settle()
+        return await self._receiver.count_files([one.id for one in tickets]) if tickets else {}
 
     def _in_scope(self, ticket: Ticket) -> bool:
-        return not 0 < ticket.last_activity < self._duty.options.scope.since
+        return not 0 < ticket.last_activity < self._task.scope.since

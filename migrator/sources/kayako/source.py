@@ -1,0 +1,144 @@
+"""Kayako Classic as a source: its listing, its answers and its files behind the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from migrator.events import Listener, ignore
+from migrator.sources.base import (
+    Attachment,
+    Directory,
+    Fetched,
+    FetchSink,
+    Increment,
+    Likeness,
+    Receiver,
+    Scope,
+    Source,
+    Thread,
+    Ticket,
+)
+from migrator.sources.kayako import identity, tickets
+from migrator.sources.kayako.client import Client
+from migrator.sources.kayako.fast import FastListing
+from migrator.sources.kayako.recent import RecentListing
+from migrator.sources.kayako.signing import KayakoSettings
+from migrator.sources.kayako.tickets import LOOKS, page_of_look
+from migrator.sources.kayako.walk import OVERLAP, Calls, Helpdesk, look_around
+from migrator.sources.kayako.whole import WholeListing
+from migrator.sources.pace import Sleep
+
+S = TypeVar("S", bound=FetchSink)
+
+
+class KayakoSource:
+    """A helpdesk behind the calls of its REST API.
+
+    A listing asks for ``page_size`` tickets at once, and makes up to ``concurrency`` requests
+    side by side where it asks for single tickets. It looks up to ``looks`` times until nothing
+    moves any more.
+    """
+
+    def __init__(
+        self, client: Calls, *, page_size: int = 100, concurrency: int = 8, looks: int = LOOKS
+    ) -> None:
+        self._client = client
+        self._page_size = page_size
+        self._concurrency = concurrency
+        self._looks = looks
+        self._helpdesk: Helpdesk | None = None
+
+    @property
+    def requests(self) -> Counter[str]:
+        """The requests so far, by kind."""
+        return self._client.requests
+
+    def pages(self, tickets: int) -> int:
+        """Return how many pages a whole listing of so many tickets asks for.
+
+        They overlap, and are walked twice: to see that nothing moves.
+        """
+        sizes = [page_of_look(self._page_size, look) for look in (0, 1)]
+        return sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes)
+
+    async def probe(self) -> None:
+        """Ask for the departments."""
+        await self._client.departments()
+
+    async def directory(self) -> Directory:
+        """Return the departments and statuses, as far as they can be read.
+
+        Raises UnexpectedReply when there are none: nothing could be listed.
+        """
+        self._helpdesk = await look_around(self._client)
+        return self._helpdesk
+
+    async def compare(self, known: Sequence[Ticket]) -> Likeness:
+        """Tell by tickets that an archive knows whether this is the helpdesk they came from."""
+        return await identity.compare(self._client, known)
+
+    async def list_tickets(
+        self,
+        scope: Scope,
+        receiver: Receiver,
+        *,
+        increment: Increment | None = None,
+        fast: bool = False,
+        most_gaps: int | None = None,
+    ) -> None:
+        """Hand each ticket of the scope over, and again when it changed meanwhile."""
+        task = tickets.Task(
+            self._client,
+            self._helpdesk or await look_around(self._client),
+            scope,
+            receiver,
+            self._page_size,
+            self._concurrency,
+            self._looks,
+            most_gaps,
+        )
+        if fast:
+            await FastListing(task)()
+        elif increment is not None:
+            await RecentListing(task, increment)()
+        else:
+            await WholeListing(task)()
+
+    async def locate(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
+        """Return a ticket, or the one it was merged into; None when it was deleted."""
+        return await tickets.locate(self._client, ticket_id, in_no_list=in_no_list)
+
+    async def thread(self, ticket_id: int) -> Thread:
+        """Return a ticket with its posts, or the one it was merged into."""
+        return await tickets.thread(self._client, ticket_id)
+
+    async def attachments(self, ticket: Ticket) -> list[Attachment]:
+        """List the attachments of a ticket."""
+        return await self._client.attachments(ticket.id)
+
+    async def fetch(
+        self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream one attachment into a sink."""
+        return await self._client.fetch(ticket_id, attachment_id, make_sink)
+
+
+@asynccontextmanager
+async def connect(
+    settings: KayakoSettings,
+    *,
+    pool: Executor | None = None,
+    listener: Listener = ignore,
+    sleep: Sleep = asyncio.sleep,
+    patient: bool = True,
+) -> AsyncIterator[Source]:
+    """Yield the source at an address; nothing is asked before its first call."""
+    async with Client(
+        settings, pool=pool, listener=listener, sleep=sleep, patient=patient
+    ) as client:
+        yield KayakoSource(client, page_size=settings.page_size, concurrency=settings.concurrency)
