@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from migrator.sources.kayako import connections as module
 from migrator.sources.kayako.connections import LINE, Connections
 
+TRUST = ssl.create_default_context()
 OK = b"HTTP/1.1 200 OK\r\n"
 WHOLE = OK + b"Content-Length: 2\r\n\r\nok"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -99,7 +100,7 @@ async def serving(
 async def talking(*turns: Turn, **more: Any) -> AsyncIterator[tuple[Server, Connections]]:
     """Serve, and give connections to the server."""
     async with serving(*turns, **more) as own:
-        connections = Connections(ssl.create_default_context())
+        connections = Connections(TRUST)
         try:
             yield own, connections
         finally:
@@ -331,7 +332,7 @@ def test_no_cookies_no_redirects_no_netrc(tmp_path: Path, monkeypatch: pytest.Mo
 def test_addresses_that_are_none(url: str) -> None:
     """What is not http or has no host is refused before anything is sent."""
     with pytest.raises(httpx.UnsupportedProtocol):
-        asyncio.run(ask(Connections(ssl.create_default_context()), url))
+        asyncio.run(ask(Connections(TRUST), url))
 
 
 def test_an_ipv6_literal() -> None:
@@ -647,7 +648,7 @@ def through(proxy: str, url: str, context: ssl.SSLContext | None = None) -> tupl
     """Make one request through a proxy."""
 
     async def main() -> tuple[int, bytes]:
-        context_ = context or ssl.create_default_context()
+        context_ = context or TRUST
         connections = Connections(context_, proxy=httpx.Proxy(proxy))
         try:
             return await ask(connections, url, headers={"User-Agent": "migrator/1"})
@@ -664,7 +665,7 @@ def proxied(answer: bytes, url: str, who: str = "") -> tuple[bytes, tuple[int, b
         async with serving(saying(answer)) as server:
             address = server.origin.replace("://", f"://{who}")
             proxy = httpx.Proxy(address, headers={"User-Agent": "migrator/1"})
-            connections = Connections(ssl.create_default_context(), proxy=proxy)
+            connections = Connections(TRUST, proxy=proxy)
             found: tuple[int, bytes] | Exception
             try:
                 found = await ask(connections, url, headers={"User-Agent": "migrator/1"})

@@ -171,7 +171,10 @@ def test_the_file_stands_alone() -> None:
     assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; ")
 
 
-@settings(max_examples=60, deadline=None)
+PLAIN = shape(page_of(report()))
+
+
+@settings(max_examples=30)
 @given(HOSTILE)
 @example("</title><script>alert(1)</script>")
 @example('" onmouseover="alert(1)" x="')
@@ -181,8 +184,8 @@ def test_the_file_stands_alone() -> None:
 @example("fdp.\u202eexe\u0000\x1b[2J")
 def test_no_name_changes_the_page(name: str) -> None:
     """Whatever comes from the helpdesk, the elements and attributes are those of a plain name."""
-    assert shape(page_of(report(name))) == shape(page_of(report()))
     text = text_of(report(name))
+    assert shape(lxml.html.document_fromstring(text.encode())) == PLAIN
     bad = {char for char in text if not char.isprintable() and char != "\n"}
     assert {char for char in bad if unicodedata.category(char) != "Zs"} == set()
 
