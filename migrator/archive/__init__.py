@@ -11,7 +11,6 @@ from migrator.archive.records import (
     Check,
     Count,
     Department,
-    Examined,
     Group,
     Helpdesk,
     Listed,
@@ -29,16 +28,14 @@ from migrator.archive.records import (
     RunInfo,
     State,
     StatusRow,
-    StoredBlob,
     TicketHeader,
     TicketRow,
     Token,
-    Verdict,
     Witness,
     Work,
 )
 from migrator.archive.threads import Threads
-from migrator.blobs.local import BlobStore, BlobWriter
+from migrator.blobs.base import Examined, Store, StoredBlob, Verdict, Writer
 
 __all__ = [
     "DIMENSIONS",
@@ -47,8 +44,6 @@ __all__ = [
     "UNFINISHED",
     "Access",
     "Archive",
-    "BlobStore",
-    "BlobWriter",
     "Check",
     "Count",
     "Department",
@@ -73,6 +68,7 @@ __all__ = [
     "RunInfo",
     "State",
     "StatusRow",
+    "Store",
     "StoredBlob",
     "Threads",
     "TicketHeader",
@@ -81,6 +77,7 @@ __all__ = [
     "Verdict",
     "Witness",
     "Work",
+    "Writer",
     "extension_of",
     "open_archive",
     "open_beside",

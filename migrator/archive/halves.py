@@ -14,7 +14,7 @@ from pathlib import Path
 from migrator.archive import checkpoint, lock, schema
 from migrator.archive.checkpoint import Checkpoint
 from migrator.blobs import durable
-from migrator.blobs.local import BlobStore
+from migrator.blobs.base import Store
 from migrator.errors import ArchiveDamaged
 
 _FILES = (checkpoint.NAME, f"{checkpoint.NAME}-wal", f"{checkpoint.NAME}-shm", lock.NAME)
@@ -26,7 +26,7 @@ _SOME = "SELECT sha256 FROM blobs WHERE sha256 >= ? ORDER BY sha256 LIMIT ?"
 _FEW = 32
 
 
-def see_parts(root: Path) -> None:
+def see_parts(root: Path, blobs: Store) -> None:
     """See that what lies in the archive's directory is what it must be, without opening any.
 
     Anything may be missing. Raises ArchiveDamaged, and OSError where nobody can look.
@@ -39,31 +39,23 @@ def see_parts(root: Path) -> None:
                 f"{str(root / name)!r} is {durable.kind_of(mode)}, where a file must be. Move it "
                 f"away{back}; nothing was changed."
             )
-    mode = _mode(folder := root / "blobs")
-    if mode is not None and stat.S_ISLNK(mode):  # as the way to another disk
-        mode = folder.stat().st_mode if folder.exists() else mode
-    if mode is not None and not stat.S_ISDIR(mode):
-        what = "a link to nowhere" if stat.S_ISLNK(mode) else durable.kind_of(mode)
-        raise ArchiveDamaged(
-            f"{str(folder)!r} is {what}, where the directory of the files must be. Is its disk "
-            "mounted? Nothing was changed."
-        )
+    blobs.missing()
 
 
-def see_no_files(blobs: BlobStore, what: str = "is missing or empty") -> None:
+def see_no_files(blobs: Store, what: str = "is missing or empty") -> None:
     """See that there are no files beside a checkpoint that knows nothing; else ArchiveDamaged.
 
     ``what`` says of the checkpoint what is the matter with it.
     """
-    if not blobs.is_empty():
+    if any(entry.kind == "blob" for entry in blobs.scan()):
         raise ArchiveDamaged(
-            f"There are files in {str(blobs.folder)!r}, but the checkpoint beside them {what}. "
+            f"There are files in {blobs.where!r}, but the checkpoint beside them {what}. "
             f"Bring {checkpoint.NAME} and its -wal back from a backup. Without one, move the "
             "directory blobs away and start anew; nothing was changed."
         )
 
 
-def see_both(blobs: BlobStore, db: Checkpoint, *, repairing: bool = False) -> None:
+def see_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None:
     """See that files and checkpoint belong together; raises ArchiveDamaged if they cannot.
 
     Of a healthy archive one file is looked for. ``repairing`` lets a checkpoint pass that has
@@ -77,12 +69,11 @@ def see_both(blobs: BlobStore, db: Checkpoint, *, repairing: bool = False) -> No
         see_no_files(blobs, "knows no attachment")
     if not kept or _some_are_there(blobs, db):
         return
-    mounted = blobs.temp.is_dir()
-    if mounted and repairing:
+    missing, where = blobs.missing(), blobs.where
+    if not missing and repairing:
         return
-    where = str(blobs.folder)
-    there = f"none of them is in {where!r}" if blobs.folder.exists() else f"there is no {where!r}"
-    made = "" if mounted else f"make the directory {str(blobs.temp)!r} by hand, and "
+    there = f"there is no {where!r}" if where in missing else f"none of them is in {where!r}"
+    made = f"make the directory {missing[-1]!r} by hand, and " if missing else ""
     raise ArchiveDamaged(
         f"The checkpoint knows files, but {there}. Is the disk mounted? Mount it and start again; "
         f"nothing was changed. If they are really lost, {made}`migrator verify --repair` fetches "
@@ -90,7 +81,7 @@ def see_both(blobs: BlobStore, db: Checkpoint, *, repairing: bool = False) -> No
     )
 
 
-def _some_are_there(blobs: BlobStore, db: Checkpoint) -> bool:
+def _some_are_there(blobs: Store, db: Checkpoint) -> bool:
     """Look for a few files from all over the store, all of a small one, until one is there."""
     for start, limit in (("", _FEW), *((digit, 1) for digit in "123456789abcdef")):
         for (sha256,) in db.execute(_SOME, (start, limit)):

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from migrator.archive import checkpoint, dry, halves, schema
+from migrator.archive import checkpoint, halves, readonly, schema
 from migrator.archive.access import Access
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
+from migrator.archive.lock import NAME as LOCK
 from migrator.archive.lock import RunLock
 from migrator.archive.queries import Queries
 from migrator.archive.readonly import ReadOnlyCheckpoint
 from migrator.archive.threads import Threads
-from migrator.blobs import durable
-from migrator.blobs.local import BlobStore
+from migrator.blobs import durable, store_of
+from migrator.blobs.base import Store
+from migrator.blobs.dry import DryStore
 from migrator.errors import ArchiveMissing, ArchiveUnwritable
 
 
@@ -30,7 +36,7 @@ class Archive:
     """
 
     def __init__(
-        self, path: Path, blobs: BlobStore, db: Checkpoint, lock: RunLock | None = None
+        self, path: Path, blobs: Store, db: Checkpoint, lock: RunLock | None = None
     ) -> None:
         self.path = path
         self.blobs = blobs
@@ -72,7 +78,9 @@ class Archive:
         self.close()
 
 
-def open_archive(path: Path, *, command: str, repairing: bool = False) -> Archive:
+def open_archive(
+    path: Path, *, command: str, repairing: bool = False, store: Store | None = None
+) -> Archive:
     """Open the archive for a run, and create what is missing of it, for the owner alone.
 
     ``command`` is told to others who want the archive meanwhile. ``repairing`` creates no
@@ -80,14 +88,14 @@ def open_archive(path: Path, *, command: str, repairing: bool = False) -> Archiv
     ArchiveTooNew, ArchiveUnwritable, ArchiveDamaged, also when half of it is missing; then
     nothing was changed.
     """
-    blobs = BlobStore(path)
+    blobs = store or store_of(path)
     if repairing:
         _existing(path, blobs)
     with durable.writing(path):
         if path.exists() and not path.is_dir():
             raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
         durable.make_dirs(path)
-        halves.see_parts(path)
+        halves.see_parts(path, blobs)
     with contextlib.ExitStack() as stack:
         lock = RunLock(path, command=command)
         stack.callback(lock.release)
@@ -100,7 +108,7 @@ def open_archive(path: Path, *, command: str, repairing: bool = False) -> Archiv
     return Archive(path, blobs, db, lock)
 
 
-def open_beside(path: Path) -> Archive:
+def open_beside(path: Path, *, store: Store | None = None) -> Archive:
     """Open an existing archive beside a run that may be going on; creates nothing.
 
     Its blobs are to be read only. A checkpoint of an older version is migrated first, which
@@ -108,10 +116,10 @@ def open_beside(path: Path) -> Archive:
     :func:`open_read_only`. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew, ArchiveUnwritable,
     ArchiveDamaged, also when half of it is missing.
     """
-    blobs = BlobStore(path)
+    blobs = store or store_of(path)
     file = _existing(path, blobs)
     if not (os.access(path, os.W_OK) and os.access(file, os.W_OK)):
-        return open_read_only(path)
+        return open_read_only(path, store=store)
     db = Checkpoint.connect(file)
     try:
         halves.see_both(blobs, db)
@@ -127,14 +135,14 @@ def open_beside(path: Path) -> Archive:
     return Archive(path, blobs, db)
 
 
-def open_read_only(path: Path) -> Archive:
+def open_read_only(path: Path, *, store: Store | None = None) -> Archive:
     """Open an existing archive without ever writing to it or making a file in it.
 
     What other processes write meanwhile is seen; this one must not have it open for writing.
     Raises as :func:`open_beside`; ArchiveUnwritable as well
     for a checkpoint of an older version, which would have to be migrated.
     """
-    blobs = BlobStore(path)
+    blobs = store or store_of(path)
     db = ReadOnlyCheckpoint(_existing(path, blobs))
     with contextlib.ExitStack() as stack:
         stack.callback(db.close)
@@ -148,17 +156,17 @@ def open_read_only(path: Path) -> Archive:
     )
 
 
-def open_dry(path: Path) -> Archive:
+def open_dry(path: Path, *, store: Store | None = None) -> Archive:
     """Open a twin that knows what the archive at ``path`` knows and writes nothing there.
 
     Its ledger lives in a temporary file of its own and forgets all on :meth:`Archive.close`; its
     blobs are hashed and dropped. There need not be an archive. Raises ArchiveTooNew, ArchiveBusy,
     ArchiveDamaged, also when half of it is missing.
     """
+    blobs = DryStore(store or store_of(path))
     with durable.writing(path):
-        halves.see_parts(path)
-    blobs = dry.DryBlobStore(path)
-    db = dry.private_copy(path)
+        halves.see_parts(path, blobs)
+    db = _private_copy(path)
     try:
         halves.see_both(blobs, db)
     except BaseException:
@@ -167,11 +175,11 @@ def open_dry(path: Path) -> Archive:
     return Archive(path, blobs, db)
 
 
-def _existing(path: Path, blobs: BlobStore) -> Path:
+def _existing(path: Path, blobs: Store) -> Path:
     """Return where the checkpoint is."""
     file = path / checkpoint.NAME
     with durable.writing(path):
-        halves.see_parts(path)
+        halves.see_parts(path, blobs)
         there = durable.is_file(file)
         if not there or not file.stat().st_size:
             halves.see_no_files(blobs)
@@ -183,7 +191,7 @@ def _existing(path: Path, blobs: BlobStore) -> Path:
     return file
 
 
-def _created(root: Path, blobs: BlobStore) -> Checkpoint:
+def _created(root: Path, blobs: Store) -> Checkpoint:
     """Open the checkpoint; make an empty one first, 0600, a mode that SQLite's logs inherit."""
     file = root / checkpoint.NAME
     with durable.writing(root):
@@ -194,3 +202,63 @@ def _created(root: Path, blobs: BlobStore) -> Checkpoint:
             with contextlib.closing(open(fd, "rb")):  # noqa: PTH123 - closes the descriptor
                 durable.sync_dir(root)
     return Checkpoint.connect(file)
+
+
+def _private_copy(root: Path) -> Checkpoint:
+    """Return a checkpoint of our own with all that the one at ``root`` says, if there is one.
+
+    Nothing at ``root`` is changed or created. Raises ArchiveTooNew, ArchiveDamaged, ArchiveBusy.
+    """
+    path = root / checkpoint.NAME
+    # An empty name is SQLite's own temporary file, which it removes by itself.
+    conn = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    copy = Checkpoint(conn, path)
+    try:
+        if durable.is_file(path):
+            with copy.border, _readable(path) as source:
+                source.backup(conn)
+        copy.execute("PRAGMA foreign_keys = ON")
+        schema.migrate(copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection that reads ``path`` and leaves no trace beside it.
+
+    A write-ahead log must be read too, but a reader of one leaves files behind: so without a
+    log the file is read as immutable, with one both are copied away first. While a run holds the
+    archive its log is live and its files are there already: then we read beside it.
+    """
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(_quiet(path.parent)):
+            uri = f"{path.absolute().as_uri()}?mode=ro"
+        elif readonly.log_size(path):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="migrator-")))
+            uri = f"{readonly.copied(path, folder).as_uri()}?mode=rw"
+        else:
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        conn = sqlite3.connect(uri, uri=True, timeout=checkpoint.BUSY_TIMEOUT)
+        yield stack.enter_context(contextlib.closing(conn))
+
+
+@contextlib.contextmanager
+def _quiet(root: Path) -> Iterator[bool]:
+    """Keep runs away while the block lasts; yield False when one holds the archive already."""
+    try:
+        fd = durable.open_file(root / LOCK)
+    except OSError:  # no run ever was here, or we may not ask: nobody to keep away
+        yield True
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        quiet = True
+    except OSError:
+        quiet = False
+    try:
+        yield quiet
+    finally:
+        os.close(fd)

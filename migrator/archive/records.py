@@ -299,19 +299,6 @@ EVERYTHING = RowFilter()
 
 
 @dataclass(frozen=True, slots=True)
-class StoredBlob:
-    """A blob that is durable under its name.
-
-    ``deduped`` is True when an equal blob was already there and was seen to be whole.
-    """
-
-    sha256: str
-    size: int
-    mime_type: str
-    deduped: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Token:
     """An API token of the endpoint, without its secret.
 
@@ -327,28 +314,6 @@ class Token:
     expires_at: int | None
     last_used_at: int | None
     revoked_at: int | None
-
-
-class Verdict(enum.StrEnum):
-    """What reading a blob again has shown."""
-
-    OK = "ok"
-    DAMAGED = "damaged"
-    """There is a file of that name, but its bytes are others."""
-    LOST = "lost"
-    """There is no file of that name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What reading a blob again has shown.
-
-    ``reason`` is given where there are no bytes to compare: why it could not be read. It begins
-    with "it".
-    """
-
-    verdict: Verdict
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

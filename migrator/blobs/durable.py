@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from migrator.errors import ArchiveUnwritable
 
@@ -23,6 +27,12 @@ AnyPath = str | os.PathLike[str]
 PRIVATE_DIR = 0o700
 PRIVATE_FILE = 0o600
 READ_ONLY = 0o400
+
+_NO_LINK = frozenset(
+    [errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS]
+)
+"""Another file system, too many links already, or a place where there are none: copy instead."""
+_BUFFER = 1 << 16
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, then start again; nothing stored is lost",
@@ -84,8 +94,8 @@ def create(path: AnyPath, mode: int = PRIVATE_FILE) -> int:
     return fd
 
 
-def publish(fd: int, temp: AnyPath, target: AnyPath, size: int) -> None:
-    """Give the ``size`` bytes written to ``fd`` at ``temp`` their final, read-only name.
+def publish(fd: int, temp: AnyPath, target: AnyPath, size: int, mode: int = READ_ONLY) -> None:
+    """Give the ``size`` bytes written to ``fd`` at ``temp`` their final name and ``mode``.
 
     Makes the bytes durable, then the name. The directories above ``target`` are the caller's:
     it must make them durable too (:func:`sync_dir`) before it relies on the name.
@@ -93,9 +103,109 @@ def publish(fd: int, temp: AnyPath, target: AnyPath, size: int) -> None:
     """
     if os.fstat(fd).st_size != size:
         raise OSError(errno.EIO, f"{Path(temp).name} is not {size} bytes long")
-    os.fchmod(fd, READ_ONLY)
+    os.fchmod(fd, mode)
     os.fsync(fd)
     os.replace(temp, target)  # noqa: PTH105
+
+
+class NewFile:
+    """A file that is written at ``temp`` and removed again unless it is published.
+
+    Every method but ``close`` raises OSError.
+    """
+
+    def __init__(self, temp: AnyPath) -> None:
+        self._temp = temp
+        self._fd = create(temp)
+        self._open, self._published = True, False
+        self.size = 0
+
+    def write(self, data: bytes, /) -> None:
+        """Take the next bytes, all of them."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+        self.size += len(data)
+
+    def publish(self, target: AnyPath, mode: int = READ_ONLY) -> None:
+        """Give the file its name as :func:`publish` does, in the place of what has it."""
+        publish(self._fd, self._temp, target, self.size, mode)
+        self._published = True
+
+    def close(self) -> None:
+        """Close the file, and remove it unless it was published; harmless when called again."""
+        if self._open:
+            self._open = False
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            if not self._published:
+                with contextlib.suppress(OSError):
+                    Path(self._temp).unlink()
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def copy(blocks: Iterable[bytes], target: Path, sha256: str, *, temp: Path) -> bool:
+    """Write bytes to the read-only file ``target``; False, and no file, if their hash is another.
+
+    The caller syncs the directory. Raises OSError.
+    """
+    digest = hashlib.sha256()
+    with NewFile(temp) as file:
+        for block in blocks:
+            digest.update(block)
+            file.write(block)
+        if digest.hexdigest() != sha256:
+            return False
+        file.publish(target)
+        return True
+
+
+def replace(
+    target: Path, blocks: Iterable[bytes], *, temp: Path | None = None, mode: int = PRIVATE_FILE
+) -> None:
+    """Write the file ``target`` durably and in one step.
+
+    ``temp`` is where it is written, by default beside it. Raises OSError, and whatever
+    ``blocks`` raises; then ``target`` is what it was.
+    """
+    with NewFile(temp or temp_beside(target)) as file:
+        buffer = bytearray()
+        for block in blocks:
+            buffer += block
+            if len(buffer) >= _BUFFER:
+                file.write(bytes(buffer))
+                buffer.clear()
+        file.write(bytes(buffer))
+        file.publish(target, mode)
+    sync_dir(target.parent)
+
+
+def temp_beside(target: Path) -> Path:
+    """Return a new name for a temporary file beside ``target``."""
+    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
+
+
+def link(source: AnyPath, target: Path) -> bool:
+    """Give the file ``source`` a second name; False where there can be none. Raises OSError."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    return True
 
 
 def sync_dir(path: AnyPath) -> None:

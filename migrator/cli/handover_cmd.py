@@ -70,7 +70,7 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
 
 def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
     from migrator.archive.lock import RunLock
-    from migrator.archive.records import Verdict
+    from migrator.blobs.base import Verdict
     from migrator.events import WorkExpected
     from migrator.handover.make import Options, hand_over
 
@@ -123,7 +123,7 @@ def _watched(
     """Do work that reads many files, in a thread: with progress, and stopped by signals."""
     import asyncio
 
-    from migrator.archive.records import Verdict
+    from migrator.blobs.base import Verdict
     from migrator.cli._progress import progress
     from migrator.cli._pull import drive
     from migrator.events import FileHandedOver

@@ -88,7 +88,6 @@ def verify(
                 nonlocal ended_by
                 report = await steps.verify(
                     archive,
-                    root=archive.path,
                     share=1.0 if sample is None else sample,
                     pool=pool,
                     listener=listener,
@@ -147,9 +146,8 @@ class _Then:
                 await see_helpdesk(source, archive, safe(settings.url))
                 await steps.repair(archive, source, report, pool=pool, listener=listener, stop=stop)
         if self.prune:
-            root, accept = archive.path, self.accept
             await steps.prune(
-                archive, report, root=root, sure=self.sure, accept=accept, pool=pool, stop=stop
+                archive, report, sure=self.sure, accept=self.accept, pool=pool, stop=stop
             )
 
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from migrator.archive.records import Verdict
 from migrator.blobs import durable
+from migrator.blobs.base import Verdict
 from migrator.errors import ConfigError, Interrupted
 from migrator.handover.make import MANIFEST, MARKER, SUMS, TREE, Tell, path_of, read_marker
 from migrator.handover.outbox import same_bytes
@@ -141,7 +141,7 @@ class _Reader:
                 return Verdict.LOST, 0
             with os.fdopen(durable.open_file(path), "rb") as file:
                 right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-                size = os.fstat(file.fileno()).st_size
+                size = file.tell()
         except OSError as error:
             right, size = False, 0
             if len(found.unreadable) < NAMED:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migrator import __version__
-from migrator.archive.records import Examined, Response, Row, TicketHeader, Verdict
+from migrator.archive.records import Response, Row, TicketHeader
+from migrator.blobs.base import Examined, Verdict
 from migrator.errors import ConfigError, Interrupted
 from migrator.handover.outbox import TEMP, Outbox
 from migrator.report.json_report import judged
@@ -407,7 +408,7 @@ class _Work:
                 folder = self._out.folder(TREE, *parts)
                 sha256 = str(row.sha256)
                 source = self._out.root / path_of(sha256)
-                self._out.twin(source, sha256, row.size or 0, folder / name)
+                self._out.twin(source, sha256, folder / name)
                 self._result.tree += 1
             if folder is not None:
                 self._out.sync([folder])

@@ -10,25 +10,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from migrator.archive.records import Examined, Verdict
 from migrator.blobs import durable
-from migrator.blobs.local import BlobStore
-from migrator.errors import ArchiveDamaged
+from migrator.blobs.base import Examined, Store, Verdict
 
 TEMP = ".unfinished"
 """The directory for files that are being written; it is gone once all is handed over."""
 _BLOCK = 1 << 20
-
-_NO_LINK = frozenset(
-    [errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS]
-)
-"""Another file system, too many links already, or a place where there are none: copy instead."""
 
 
 class Outbox:
@@ -81,26 +75,19 @@ class Outbox:
 
     def write(self, name: str, pieces: Iterable[str]) -> str:
         """Write a text, as UTF-8, durably and in one step; returns its SHA-256."""
-        digest, size, temp = hashlib.sha256(), 0, self._temp / name
-        with self._writing():
-            fd = self._create(temp)
-        try:
+        digest = hashlib.sha256()
+
+        def told() -> Iterator[bytes]:
             for piece in pieces:
                 data = piece.encode("utf-8", "backslashreplace")
                 digest.update(data)
-                size += len(data)
-                with self._writing():
-                    _write(fd, data)
-            with self._writing():
-                durable.publish(fd, temp, self.root / name, size)
-                durable.sync_dir(self.root)
-        finally:
-            os.close(fd)
+                yield data
+
+        with self._writing():
+            durable.replace(self.root / name, told(), temp=self._new(), mode=durable.READ_ONLY)
         return digest.hexdigest()
 
-    def put(
-        self, store: BlobStore, sha256: str, size: int, folder: Path, *, link: bool
-    ) -> Examined:
+    def put(self, store: Store, sha256: str, size: int, folder: Path, *, link: bool) -> Examined:
         """Hand over one blob into ``folder``, under its SHA-256; the caller syncs the folder.
 
         Anything but OK says that the archive has no good bytes; then there is no such file.
@@ -110,66 +97,26 @@ class Outbox:
             if _is(target, sha256, size):
                 return Examined(Verdict.OK)
             target.unlink(missing_ok=True)
-        if not link:
-            return self._copy(store, sha256, size, target)
-        found = store.examine(sha256, size)
-        if found.verdict is not Verdict.OK or self._link(store.path(sha256), target):
-            return found
-        return self._copy(store, sha256, size, target)
+            return store.copy_out(
+                sha256, size, target, temp=self._new(), link=link, stopped=self._stopped
+            )
 
-    def twin(self, source: Path, sha256: str, size: int, target: Path) -> None:
+    def twin(self, source: Path, sha256: str, target: Path) -> None:
         """Give a file that was put a second name; the caller syncs the folder of ``target``."""
-        if self._link(source, target):
-            return
-        with self._writing(), source.open("rb") as file:
-            if self._copied(file, sha256, size, target) is not Verdict.OK:
-                raise OSError(errno.EIO, "what was just written cannot be read")
-
-    def _link(self, source: Path, target: Path) -> bool:
-        """Make a hard link; False where there can be none."""
         with self._writing():
-            try:
-                os.link(source, target, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in _NO_LINK:
-                    raise
-                return False
-        return True
+            if durable.link(source, target):
+                return
+            with source.open("rb") as file:
+                if not durable.copy(self._blocks(file), target, sha256, temp=self._new()):
+                    raise OSError(errno.EIO, "what was just written cannot be read")
 
-    def _copy(self, store: BlobStore, sha256: str, size: int, target: Path) -> Examined:
-        try:
-            file = store.open(sha256)
-        except ArchiveDamaged:
-            return store.examine(sha256, size)
-        with file:
-            verdict = self._copied(file, sha256, size, target)
-        reason = "" if verdict is Verdict.OK else store.examine(sha256, size).reason
-        return Examined(verdict, reason)
+    def _blocks(self, file: BinaryIO) -> Iterator[bytes]:
+        while block := file.read(_BLOCK):
+            self._stopped()
+            yield block
 
-    def _copied(self, file: BinaryIO, sha256: str, size: int, target: Path) -> Verdict:
-        """Copy an open file while it is hashed; what has another hash gets no name."""
-        digest, temp = hashlib.sha256(), self._temp / f"{sha256}-{os.urandom(8).hex()}"
-        with self._writing():
-            fd = self._create(temp)
-        try:
-            while block := _read(file):
-                self._stopped()
-                digest.update(block)
-                with self._writing():
-                    _write(fd, block)
-            right = digest.hexdigest() == sha256 and os.fstat(fd).st_size == size
-            with self._writing():
-                if right:
-                    durable.publish(fd, temp, target, size)
-                else:
-                    temp.unlink()
-        finally:
-            os.close(fd)
-        return Verdict.OK if right else Verdict.DAMAGED
-
-    def _create(self, temp: Path) -> int:
-        temp.unlink(missing_ok=True)
-        return durable.create(temp)
+    def _new(self) -> Path:
+        return self._temp / secrets.token_hex(16)
 
     def _remove(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
@@ -192,16 +139,3 @@ def same_bytes(path: Path, sha256: str) -> bool:
 
 def _is(path: Path, sha256: str, size: int) -> bool:
     return durable.is_file(path) and path.lstat().st_size == size and same_bytes(path, sha256)
-
-
-def _read(file: BinaryIO) -> bytes:
-    """Read a block; nothing where the disk cannot give it, so that the hash will not fit."""
-    with suppress(OSError):
-        return file.read(_BLOCK)
-    return b""
-
-
-def _write(fd: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from migrator.archive import BlobStore
-from migrator.archive.records import Row, Verdict, Work
+from migrator.archive.records import Row, Work
+from migrator.blobs.base import Store, Verdict
 from migrator.errors import Again, Interrupted, MigratorError, NotFound, SourceError
 from migrator.events import AttachmentAudited, Listener, Notice, Tick, ignore
 from migrator.pull.options import Stop
@@ -190,7 +190,7 @@ async def audit(
     rows: Iterator[Row],
     report: AuditReport,
     source: Source,
-    blobs: BlobStore,
+    blobs: Store,
     *,
     concurrency: int,
     pool: Executor | None = None,
@@ -261,7 +261,7 @@ async def _tick(listener: Listener) -> None:
 class _Examiner:
     """Compares one attachment after the other."""
 
-    def __init__(self, source: Source, blobs: BlobStore, pool: Executor | None) -> None:
+    def __init__(self, source: Source, blobs: Store, pool: Executor | None) -> None:
         self._source = source
         self._blobs = blobs
         self._pool = pool

@@ -5,8 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
-from migrator.archive import BlobStore, BlobWriter
-from migrator.archive.records import Outcome, State, StoredBlob, Work
+from migrator.archive.records import Outcome, State, Work
+from migrator.blobs.base import Store, StoredBlob, Writer
 from migrator.errors import Again, NotFound, SourceError, WrongTicket
 from migrator.sources.base import Contents, Fetched, Source, in_pool
 
@@ -43,7 +43,7 @@ class Fetcher:
     cannot be written (ArchiveUnwritable).
     """
 
-    def __init__(self, source: Source, blobs: BlobStore, pool: Executor | None) -> None:
+    def __init__(self, source: Source, blobs: Store, pool: Executor | None) -> None:
         self._source = source
         self._blobs = blobs
         self._pool = pool
@@ -166,7 +166,7 @@ class Fetcher:
 class _Keeper:
     """Writes a blob, and makes it durable at once if it is as long as the source says."""
 
-    def __init__(self, writer: BlobWriter, work: Work) -> None:
+    def __init__(self, writer: Writer, work: Work) -> None:
         self._work = work
         self.blob: StoredBlob | None = None
         self.write = writer.write

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from migrator.archive import Archive
-from migrator.archive.records import Examined, Verdict, Work
+from migrator.archive.records import Work
+from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import (
     Again,
     ArchiveUnwritable,
@@ -43,11 +41,10 @@ ORPHANED_SHARE = 0.05
 class VerifyReport:
     """What reading again has shown; ``damaged``, ``lost`` and ``repaired`` are hashes.
 
-    ``unreadable`` tells why a damaged one could not be read at all, by its hash, and why a
-    directory could not be listed, by its path. ``unused`` counts blobs that the ledger knows and
-    no attachment has.
-    ``orphaned`` are files in the blob store that no row refers to, relative to the archive;
-    they are looked for only when everything is read. ``unrepaired`` tells per hash why not.
+    ``unreadable`` tells why a damaged one could not be read at all, by its hash, and why a part
+    of the store could not be listed, by its name. ``unused`` counts blobs that the ledger knows
+    and no attachment has. ``orphaned`` names what is in the store and no row refers to; it is
+    looked for only when everything is read. ``unrepaired`` tells per hash why not.
     ``prunable`` and ``pruned`` are orphans and their sizes in bytes, ``kept`` tells per orphan
     why it stays.
     """
@@ -85,7 +82,6 @@ class VerifyReport:
 async def verify(
     archive: Archive,
     *,
-    root: Path,
     share: float = 1.0,
     pool: Executor | None = None,
     listener: Listener = ignore,
@@ -116,7 +112,7 @@ async def verify(
     if stop.asked:
         raise Interrupted("interrupted; nothing was changed, `migrator verify` starts anew")
     if share >= 1:
-        report.orphaned = await in_pool(pool, partial(_orphans, archive, root, report.unreadable))
+        report.orphaned = await in_pool(pool, partial(_orphans, archive, report.unreadable))
     report.damaged.sort()
     report.lost.sort()
     return report
@@ -130,32 +126,27 @@ def _sample(
     return (blob for blob in blobs if share >= 1 or dice.random() < share)
 
 
-def _orphans(archive: Archive, root: Path, unreadable: dict[str, str]) -> list[str]:
-    """Name the files that no row refers to; notes the directories that cannot be listed."""
+def _orphans(archive: Archive, unreadable: dict[str, str]) -> list[str]:
+    """Name what no row refers to; notes what cannot be listed."""
 
-    def note(folder: Path, reason: str) -> None:
-        unreadable[str(folder.relative_to(root))] = f"it cannot be read: {reason}"
+    def note(name: str, reason: str) -> None:
+        unreadable[name] = f"it cannot be read: {reason}"
 
-    found = [path for path in archive.blobs.scan(note) if not _wanted(archive, path)]
+    found = [entry for entry in archive.blobs.scan(note) if not _wanted(archive, entry)]
     # Only these are few enough to be looked for without the help of an index.
-    blobs = {path.name for path in found if archive.blobs.kind(path) == "blob"}
+    blobs = {entry.sha256 for entry in found if entry.kind == "blob"}
     referred = archive.queries.referred(blobs) if blobs else set()
-    return sorted(
-        str(path.relative_to(root))
-        for path in found
-        if not (path.name in referred and archive.blobs.kind(path) == "blob")
-    )
+    return sorted(entry.name for entry in found if entry.sha256 not in referred)
 
 
-def _wanted(archive: Archive, path: Path) -> bool:
-    return archive.blobs.kind(path) == "blob" and archive.queries.refers_to(path.name)
+def _wanted(archive: Archive, entry: Entry) -> bool:
+    return entry.kind == "blob" and archive.queries.refers_to(entry.sha256)
 
 
 async def prune(
     archive: Archive,
     report: VerifyReport,
     *,
-    root: Path,
     sure: bool,
     accept: bool = False,
     pool: Executor | None = None,
@@ -176,25 +167,26 @@ async def prune(
     judge = await in_pool(pool, partial(_Judge, archive, report))
     doomed = []
     for name in report.orphaned:
-        if (reason := await in_pool(pool, partial(judge, root / name))) is None:
-            doomed.append(name)
+        entry = await in_pool(pool, partial(archive.blobs.entry, name))
+        reason = "it is not a file of this tool"
+        if entry and not (reason := await in_pool(pool, partial(judge, entry))):
+            doomed.append(entry)
         else:
             report.kept[name] = reason
     if not accept:
-        _see_limit(archive, [root / name for name in doomed])
+        _see_limit(archive, doomed)
     failed: ArchiveUnwritable | None = None
-    for name in doomed:
+    for entry in doomed:
+        name = entry.name
         if stop.asked:
             raise Interrupted("interrupted; what was removed is gone, run it again for the rest")
-        path = root / name
         if not sure:
-            with suppress(OSError):  # it went by itself
-                report.prunable[name] = path.lstat().st_size
-        elif await in_pool(pool, partial(_wanted, archive, path)):
+            report.prunable[name] = entry.size or 0
+        elif await in_pool(pool, partial(_wanted, archive, entry)):
             report.kept[name] = "a row refers to it by now"
         else:
             try:
-                report.pruned[name] = await in_pool(pool, partial(archive.blobs.remove, path))
+                report.pruned[name] = await in_pool(pool, partial(archive.blobs.remove, name))
             except ArchiveUnwritable as error:
                 failed = failed or error
                 report.kept[name] = "it cannot be removed"
@@ -202,8 +194,8 @@ async def prune(
         raise failed
 
 
-def _see_limit(archive: Archive, doomed: list[Path]) -> None:
-    blobs = sum(archive.blobs.kind(path) == "blob" for path in doomed)
+def _see_limit(archive: Archive, doomed: list[Entry]) -> None:
+    blobs = sum(entry.kind == "blob" for entry in doomed)
     referred, _ = archive.queries.unique_bytes()
     if blobs <= max(MOST_ORPHANS, ORPHANED_SHARE * referred):
         return
@@ -224,29 +216,22 @@ class _Judge:
         self._killed = archive.queries.unfinished_run() is not None
         self._knows_none = archive.queries.unique_bytes()[0] == 0
 
-    def __call__(self, path: Path) -> str | None:
-        """Give the reason; None if it is worthless."""
-        kind = self._archive.blobs.kind(path)
+    def __call__(self, entry: Entry) -> str:
+        """Give the reason; "" if it is worthless."""
+        blob = entry.kind == "blob"
         reasons = {
-            "it is not a file of this tool": kind is None or not _is_file(path),
-            "a row refers to it by now": _wanted(self._archive, path),
+            "a row refers to it by now": _wanted(self._archive, entry),
             "files are damaged or lost, and it may be of use: `migrator verify --repair` first": (
                 self._damaged
             ),
             "the last run was killed, and the next one may want it: `migrator run` first": (
-                kind == "blob" and self._killed
+                blob and self._killed
             ),
             "the ledger knows no file at all: is it the one of these blobs?": (
-                kind == "blob" and self._knows_none
+                blob and self._knows_none
             ),
         }
-        return next((reason for reason, applies in reasons.items() if applies), None)
-
-
-def _is_file(path: Path) -> bool:
-    with suppress(OSError):
-        return stat.S_ISREG(path.lstat().st_mode)
-    return False
+        return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 async def repair(

@@ -13,14 +13,14 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-from collections.abc import AsyncIterator, Mapping
-from typing import BinaryIO, Final, TypeVar
+from collections.abc import AsyncIterator, Hashable, Mapping
+from typing import Final, TypeVar
 
 import pybase64
 from starlette.types import Receive, Send
 
 from migrator.archive.records import Row
+from migrator.blobs.base import Blob
 from migrator.serve.refusals import Refusal, start
 
 _log = logging.getLogger(__name__)
@@ -39,9 +39,6 @@ _BEGUN: Final = 1024
 K = TypeVar("K")
 V = TypeVar("V")
 
-Fingerprint = tuple[int, int, int, int]
-"""Device, inode, time of the last change in nanoseconds and size of a file."""
-
 
 class Damaged(Exception):
     """The file is not the one that was stored; ``started`` tells whether the answer had begun."""
@@ -55,33 +52,33 @@ class Verdicts:
     """Which files were read in this process, and whether their SHA-256 was right.
 
     Hashing is the dearest part of a download, so a file is hashed once and again only when its
-    fingerprint changes. A file that is read in ranges is hashed along with them: each range goes
+    version changes. A file that is read in ranges is hashed along with them: each range goes
     on where the hash stands, and no byte is read for the hash alone. The oldest verdicts are
     forgotten beyond ``most``, the oldest unfinished hashes beyond some 1,000.
     """
 
     def __init__(self, most: int = REMEMBERED) -> None:
         self._most = most
-        self._seen: dict[str, tuple[Fingerprint, bool]] = {}
-        self._begun: dict[tuple[str, Fingerprint], Hash] = {}
+        self._seen: dict[str, tuple[Hashable, bool]] = {}
+        self._begun: dict[tuple[str, Hashable], Hash] = {}
 
-    def get(self, sha256: str, fingerprint: Fingerprint) -> bool | None:
+    def get(self, sha256: str, version: Hashable) -> bool | None:
         """Return the verdict on this very file; None when it has to be read."""
         seen = self._seen.get(sha256)
-        return seen[1] if seen is not None and seen[0] == fingerprint else None
+        return seen[1] if seen is not None and seen[0] == version else None
 
-    def put(self, sha256: str, fingerprint: Fingerprint, *, whole: bool) -> None:
+    def put(self, sha256: str, version: Hashable, *, whole: bool) -> None:
         """Remember a verdict."""
-        self._begun.pop((sha256, fingerprint), None)
+        self._begun.pop((sha256, version), None)
         self._seen.pop(sha256, None)
         _forget_oldest(self._seen, self._most)
-        self._seen[sha256] = (fingerprint, whole)
+        self._seen[sha256] = (version, whole)
 
-    def begun(self, sha256: str, fingerprint: Fingerprint) -> Hash:
+    def begun(self, sha256: str, version: Hashable) -> Hash:
         """Return the hash of this very file as far as it was read, for all readers to go on."""
-        begun = self._begun.pop((sha256, fingerprint), None) or Hash()
+        begun = self._begun.pop((sha256, version), None) or Hash()
         _forget_oldest(self._begun, _BEGUN)
-        self._begun[sha256, fingerprint] = begun
+        self._begun[sha256, version] = begun
         return begun
 
 
@@ -112,13 +109,12 @@ class Content:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: Blob,
         sha256: str,
         size: int,
         verdicts: Verdicts,
         span: tuple[int, int] | None = None,
     ) -> None:
-        stat = os.fstat(file.fileno())
         self._file = file
         self._sha256 = sha256
         self.size = size
@@ -126,9 +122,8 @@ class Content:
         self._at = min(offset, size)
         self._end = min(offset + length, size)
         self._verdicts = verdicts
-        self._fingerprint = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        self._verdict = verdicts.get(sha256, self._fingerprint)
-        self._hash = verdicts.begun(sha256, self._fingerprint) if self._verdict is None else None
+        self._verdict = verdicts.get(sha256, file.version)
+        self._hash = verdicts.begun(sha256, file.version) if self._verdict is None else None
 
     @property
     def ends(self) -> bool:
@@ -138,7 +133,7 @@ class Content:
     @property
     def damaged(self) -> bool:
         """True when the file is known not to be the one that was stored, without reading it."""
-        return self._fingerprint[3] != self.size or self._verdict is False
+        return self._file.size != self.size or self._verdict is False
 
     async def send(self, head: bytes, receive: Receive, send: Send) -> None:
         """Send the whole answer: ``head``, made by :func:`head_of`, and the bytes.
@@ -147,7 +142,6 @@ class Content:
         content of one block, else before the tail. Returns early when the client has gone.
         """
         length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
-        self._file.seek(self._at)
         if self._end - self._at <= BLOCK:
             body = head + self._encoded(started=False)
             self._conclude(started=False)
@@ -168,7 +162,7 @@ class Content:
 
     def _encoded(self, *, started: bool) -> bytes:
         size = min(BLOCK, self._end - self._at)
-        block = self._file.read(size)
+        block = self._file.read(self._at, size)
         if len(block) != size:
             raise Damaged("ends too early", started=started)
         if self._hash is not None:
@@ -180,7 +174,7 @@ class Content:
         if self._hash is None or self._hash.position != self.size:
             return
         whole = self._hash.hexdigest() == self._sha256
-        self._verdicts.put(self._sha256, self._fingerprint, whole=whole)
+        self._verdicts.put(self._sha256, self._file.version, whole=whole)
         if not whole:
             raise Damaged("has another SHA-256", started=started)
 

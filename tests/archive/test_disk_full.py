@@ -11,6 +11,7 @@ import pytest
 
 from migrator.archive import Archive, Listed, Outcome, State, TicketRow, Verdict, open_archive
 from migrator.errors import ArchiveUnwritable
+from tests.blobs.layout import temp_of
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(small: Path, size: int) -> 
     with open_archive(root, command="test") as archive:
         with pytest.raises(ArchiveUnwritable, match=r"full|cannot be written"):
             fill(archive, size)
-        assert list(archive.blobs.temp.iterdir()) == []
+        assert list(temp_of(archive).iterdir()) == []
         stored = archive.queries.counts()[State.STORED].n
         assert stored > 0
     ballast.unlink()
@@ -61,7 +62,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(small: Path, size: int) -> 
         assert archive.queries.counts()[State.STORED].n == stored
         archive.queries.self_check()
         for sha256, length in archive.queries.expected_blobs():
-            assert archive.blobs.check(sha256, length) is Verdict.OK
+            assert archive.blobs.examine(sha256, length).verdict is Verdict.OK
         pull(archive, 5000, size)
         assert archive.queries.counts()[State.STORED].n == stored + 1
 

@@ -13,6 +13,7 @@ import pytest
 
 import migrator.archive
 from migrator.archive import Archive, State, StoredBlob, schema
+from tests.blobs.layout import path_of, temp_of
 
 ListThem = Callable[..., int]
 Store = Callable[[int, bytes], StoredBlob]
@@ -69,7 +70,7 @@ def test_sha256sum_alone_can_check_the_blobs(
     """The recipe is silent over a whole archive and names the damaged blob."""
     list_them(1, 2)
     blob, _ = store(1, b"one"), store(2, b"two")
-    (archive.blobs.temp / "left").touch()
+    (temp_of(archive) / "left").touch()
     line = recipe("sha256sum")
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -78,7 +79,7 @@ def test_sha256sum_alone_can_check_the_blobs(
 
     whole = run()
     assert (whole.returncode, whole.stdout, whole.stderr) == (0, "", "")
-    path = archive.blobs.path(blob.sha256)
+    path = path_of(archive, blob.sha256)
     path.chmod(0o600)
     path.write_bytes(b"One")
     damaged = run()

@@ -60,12 +60,13 @@ def test_killed_at_any_moment_nothing_stored_is_lost(root: Path) -> None:
             process.stdout.read()
             timer.join()
         with open_archive(root, command="look") as archive:
-            archive.queries.self_check()
-            assert archive.queries.unfinished_run() is not None
-            assert archive.queries.counts()[State.STORED].n > stored
-            stored = archive.queries.counts()[State.STORED].n
-            for sha256, size in archive.queries.expected_blobs():
-                assert archive.blobs.check(sha256, size) is Verdict.OK
-            for row in archive.queries.rows(states=[State.STORED]):
+            ledger = archive.queries
+            ledger.self_check()
+            assert ledger.unfinished_run() is not None
+            assert ledger.counts()[State.STORED].n > stored
+            stored = ledger.counts()[State.STORED].n
+            for sha256, size in ledger.expected_blobs():
+                assert archive.blobs.examine(sha256, size).verdict is Verdict.OK
+            for row in ledger.rows(states=[State.STORED]):
                 assert row.sha256 is not None
                 assert archive.blobs.size(row.sha256) == row.size

@@ -43,5 +43,5 @@ def test_a_made_archive_can_have_its_contents(
         with open_beside(tmp_path / name) as archive:
             found.append([row.sha256 for row in archive.queries.rows()])
             for sha256, size in archive.queries.expected_blobs():
-                assert archive.blobs.check(sha256, size) is Verdict.OK
+                assert archive.blobs.examine(sha256, size).verdict is Verdict.OK
     assert found[0] == found[1]

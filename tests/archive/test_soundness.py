@@ -225,8 +225,8 @@ def tried(root: Path) -> bool:
     """Verify and prune; tell whether that ended with damage."""
     try:
         with open_archive(root, command="test", repairing=True) as archive:
-            report = asyncio.run(verify(archive, root=root))
-            asyncio.run(prune(archive, report, root=root, sure=True, accept=True))
+            report = asyncio.run(verify(archive))
+            asyncio.run(prune(archive, report, sure=True, accept=True))
             assert (report.checked, report.pruned, report.exit_code) == (160, {}, 0)
     except ArchiveDamaged:
         return True
@@ -255,8 +255,8 @@ def test_a_page_of_yesterday_costs_no_file(full: Path) -> None:
             log.unlink()
         try:
             with open_archive(full, command="test", repairing=True) as archive:
-                report = asyncio.run(verify(archive, root=full))
-                asyncio.run(prune(archive, report, root=full, sure=True, accept=True))
+                report = asyncio.run(verify(archive))
+                asyncio.run(prune(archive, report, sure=True, accept=True))
         except ArchiveDamaged:
             pass
         assert sorted((full / "blobs").glob("??/??/*")) == files, f"page at {at}"

@@ -21,7 +21,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator.archive import BlobStore, open_archive
+from migrator.archive import Store, open_archive
+from tests.blobs.layout import path_of
 
 DEPARTMENTS = {1: "Support", 2: "Sales", 3: "Billing", 4: "Returns", 5: "IT", 6: "Human Resources"}
 # Extension, declared type, found type, share in percent:
@@ -82,7 +83,7 @@ def make(root: Path, size: Size, *, blobs: bool = False) -> None:
             db.execute("COMMIT")
         archive.ledger.finish_run(run.id, exit_code=3, summary={})
         for sha256, _ in archive.queries.expected_blobs(limit=0 if blobs else 1):
-            file = archive.blobs.path(sha256)
+            file = path_of(archive, sha256)
             file.parent.mkdir(parents=True)
             file.touch()
     with closing(sqlite3.connect(root / "checkpoint.db", isolation_level=None)) as db:
@@ -109,7 +110,7 @@ def _fill(db: sqlite3.Connection, rows: _Rows) -> None:
 class _Rows:
     """The rows of all tables, the same for the same size."""
 
-    def __init__(self, size: Size, started: int, store: BlobStore | None) -> None:
+    def __init__(self, size: Size, started: int, store: Store | None) -> None:
         self._size = size
         self._started = started
         self._store = store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from migrator.archive import Archive, open_archive
 from migrator.blobs import durable
+from migrator.blobs.base import Entry
 from migrator.errors import ArchiveUnwritable
+from tests.blobs.layout import path_of, temp_of
 
 DATA = b"x" * 100_000
 
@@ -26,7 +29,7 @@ def save(archive: Archive) -> str:
         return writer.commit().sha256
 
 
-def files(archive: Archive) -> list[Path]:
+def files(archive: Archive) -> list[Entry]:
     return list(archive.blobs.scan())
 
 
@@ -49,8 +52,8 @@ def test_nothing_is_named_before_it_is_on_the_disk(
     monkeypatch.setattr(os, "replace", note_replace)
     with archive.blobs.writer() as writer:
         writer.write(DATA)
-        temp = next(archive.blobs.temp.iterdir())
-        folder = archive.blobs.path(writer.commit().sha256).parent
+        temp = next(temp_of(archive).iterdir())
+        folder = path_of(archive, writer.commit().sha256).parent
     assert steps == [
         f"fsync {temp}",
         f"rename {temp}",
@@ -64,11 +67,23 @@ def test_a_new_directory_is_synced_below_a_known_one(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The entry of each new directory is made durable, once per process."""
+    by_place: dict[str, dict[str, bytes]] = {}
+    for data in (b"%d" % number for number in range(200_000)):
+        name = hashlib.sha256(data).hexdigest()
+        near = by_place.setdefault(name[:2], {})
+        if name[:4] in near and len(near) > 1:
+            break
+        near[name[:4]] = data
+    first = next(one for place, one in near.items() if place != name[:4])
     synced: list[str] = []
     monkeypatch.setattr(durable, "sync_dir", lambda path: synced.append(Path(path).name))
-    for sha in ("aabb" + "0" * 60, "aacc" + "0" * 60, "aacc" + "1" * 60):
-        archive.blobs._sync(sha)
-    assert synced == ["bb", "aa", "blobs", "cc", "aa", "cc"]
+    for content in (first, near[name[:4]], data):
+        with archive.blobs.writer() as writer:
+            writer.write(content)
+            writer.commit()
+    outer, inner = name[:2], name[2:4]
+    known = hashlib.sha256(first).hexdigest()[2:4]
+    assert synced == [known, outer, "blobs", inner, outer, inner]
 
 
 def fail_at(name: str, error: int, when: Callable[[str], bool]) -> Callable[..., None]:
@@ -147,7 +162,7 @@ def test_a_short_write_is_continued(archive: Archive, monkeypatch: pytest.Monkey
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:999]))
     sha = save(archive)
-    assert archive.blobs.path(sha).read_bytes() == DATA
+    assert path_of(archive, sha).read_bytes() == DATA
 
 
 def test_a_new_file_whose_mode_cannot_be_set_is_removed(

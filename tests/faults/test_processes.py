@@ -15,6 +15,7 @@ import pytest
 
 from migrator.archive import open_archive, open_beside
 from migrator.sandbox.kayako import Helpdesk
+from tests.blobs.layout import temp_of
 from tests.faults.conftest import Inline, MakeRig, stored
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ def test_nothing_is_pruned_beside_a_run(rig: MakeRig, inline: Inline) -> None:
     ):
         writer.write(b"half a file")
         assert f"process {os.getpid()} " in inline(5, "verify", "--prune", "--yes").err
-        assert [path.stat().st_size for path in archive.blobs.temp.iterdir()] == [11]
+        assert [path.stat().st_size for path in temp_of(archive).iterdir()] == [11]
 
 
 SHIFT = """

@@ -22,7 +22,6 @@ import migrator.handover
 from migrator.archive import Archive, Verdict, open_archive
 from migrator.blobs import durable
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError, Interrupted
-from migrator.handover import outbox
 from migrator.handover.check import check
 from migrator.handover.make import path_of
 from tests.report.handed import (
@@ -305,7 +304,11 @@ def test_a_disk_that_cannot_read_is_damage(
     archive: Archive, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An input/output error while copying gives no file of half the bytes."""
-    monkeypatch.setattr(outbox, "_read", lambda _: b"")
+
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
     made = handed(archive, root, link=False)
     assert (len(made.damaged), made.files) == (8, 1)  # nothing of nothing is still whole
     assert list(root.glob("files/*/*/*")) == [root / path_of(blob(archive, 9).name)]

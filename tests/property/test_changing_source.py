@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from migrator.archive import Verdict, open_archive
 from migrator.archive.ledger import FIRST_COPY
 from migrator.pull.options import ChangeLimit, DeletionLimit
+from tests.blobs.layout import bytes_of
 from tests.pull.doubles import pull
 from tests.pull.syncing import NOW, Living, sync
 
@@ -138,15 +139,14 @@ class Source(RuleBasedStateMachine):
 
     def bytes_of(self, sha256: str | None) -> bytes:
         assert sha256 is not None
-        with self.archive.blobs.open(sha256) as file:
-            return file.read()
+        return bytes_of(self.archive, sha256)
 
     @invariant()
     def each_row_has_its_blob(self) -> None:
         for row in self.archive.queries.rows():
             assert (row.sha256 is not None) is (row.state in ("stored", "deleted"))
             if row.sha256 is not None:
-                assert self.archive.blobs.check(row.sha256, row.size or 0) is Verdict.OK
+                assert self.archive.blobs.examine(row.sha256, row.size or 0).verdict is Verdict.OK
             assert row.id < FIRST_COPY or row.state == "deleted"
         self.archive.queries.self_check()
 

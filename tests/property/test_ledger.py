@@ -154,7 +154,7 @@ class Pull(RuleBasedStateMachine):
         assert set(expected) == set(self.sha256.values()) | kept
         assert {row.sha256 for row in self.queries.rows() if row.id > FIRST_COPY} == kept
         for sha256, size in expected.items():
-            assert self.archive.blobs.check(sha256, size) is Verdict.OK
+            assert self.archive.blobs.examine(sha256, size).verdict is Verdict.OK
 
     @invariant()
     def what_is_left_is_left(self) -> None:

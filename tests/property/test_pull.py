@@ -213,7 +213,7 @@ class Migration(RuleBasedStateMachine):
             held = {row.id: row.sha256 for row in archive.queries.rows() if row.sha256}
             assert self.held.items() <= held.items()
             for sha256, size in archive.queries.expected_blobs():
-                assert archive.blobs.check(sha256, size) is Verdict.OK
+                assert archive.blobs.examine(sha256, size).verdict is Verdict.OK
             assert {sha for sha, _ in archive.queries.expected_blobs()} == set(held.values())
         self.held = held
 

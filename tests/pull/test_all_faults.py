@@ -20,6 +20,7 @@ from migrator.sandbox.kayako import TICKET_FAULTS, Helpdesk, SandboxOptions, San
 from migrator.sources.base import Scope
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import connect
+from tests.blobs.layout import path_of
 from tests.pull.doubles import Ear, states, temporary
 
 pytestmark = pytest.mark.slow
@@ -95,14 +96,14 @@ def test_every_attachment_ends_in_its_truth(archive: Archive, concurrency: int) 
         assert temporary(archive) == []
         for key, one in outcomes(archive).items():
             if one.sha256 is not None:
-                assert archive.blobs.path(one.sha256).stat().st_size == one.size, key
+                assert path_of(archive, one.sha256).stat().st_size == one.size, key
         before = len(server.requests)
         assert pull(server, archive, concurrency=concurrency).exit_code == 3
         again = {path for _, path in server.requests[before:] if is_fetch(path)}
         failed = {key for key, state in states(archive).items() if state == "failed"}
         assert {int(path.rsplit("/", 1)[1]) for path in again} == failed
         assert differences(outcomes(archive), desk) == {}
-    report = asyncio.run(verify(archive, root=archive.path))
+    report = asyncio.run(verify(archive))
     assert (report.exit_code, report.orphaned) == (0, [])
 
 
@@ -245,15 +246,15 @@ def test_harmed_blobs_come_back_from_the_server(tmp_path: Path) -> None:
         pull(server, archive)
         row = next(archive.queries.rows())
         assert row.sha256 is not None
-        archive.blobs.path(row.sha256).unlink()
+        path_of(archive, row.sha256).unlink()
         desk.merge(row.ticket_id, next(key for key in desk.tickets if key != row.ticket_id))
 
         async def mend() -> VerifyReport:
             async with connect(settings_for(server, 2), sleep=brief, patient=False) as source:
-                report = await verify(archive, root=root)
+                report = await verify(archive)
                 await repair(archive, source, report)
                 return report
 
         report = asyncio.run(mend())
         assert (report.lost, report.repaired) == ([row.sha256], [row.sha256])
-        assert asyncio.run(verify(archive, root=root)).exit_code == 0
+        assert asyncio.run(verify(archive)).exit_code == 0

@@ -11,6 +11,7 @@ from migrator.archive.ledger import FIRST_COPY
 from migrator.errors import SafetyLimit
 from migrator.pull.options import ChangeLimit
 from migrator.sources.base import Attachment, Post, Ticket
+from tests.blobs.layout import bytes_of
 from tests.pull.doubles import Desk, problems, pull, states
 from tests.pull.syncing import Living, sync
 
@@ -20,8 +21,7 @@ def held(archive: Archive) -> dict[int, bytes]:
     found = {}
     for row in archive.queries.rows():
         if row.sha256 is not None:
-            with archive.blobs.open(row.sha256) as file:
-                found[row.id] = file.read()
+            found[row.id] = bytes_of(archive, row.sha256)
     return found
 
 

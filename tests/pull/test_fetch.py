@@ -31,6 +31,7 @@ from migrator.errors import (
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.sources.base import Fetched, FetchSink, Ticket
 from migrator.sources.kayako.source import KayakoSource
+from tests.blobs.layout import bytes_of
 from tests.pull.doubles import Desk, File, sent, temporary
 
 S = TypeVar("S", bound=FetchSink)
@@ -80,8 +81,7 @@ def tried(
 def held(archive: Archive, tried: Tried) -> bytes:
     """Give the bytes that the archive holds for an outcome."""
     assert tried.outcome.sha256 is not None
-    with archive.blobs.open(tried.outcome.sha256) as file:
-        return file.read()
+    return bytes_of(archive, tried.outcome.sha256)
 
 
 def test_bytes_of_the_declared_length_are_stored(archive: Archive) -> None:

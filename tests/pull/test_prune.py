@@ -15,6 +15,7 @@ from migrator.archive import Archive, Verdict
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, Interrupted, SafetyLimit
 from migrator.pull.options import Stop
 from migrator.pull.verify import VerifyReport, prune, verify
+from tests.blobs.layout import path_of
 from tests.pull.doubles import Desk, pull
 
 TEMPORARY = "blobs/tmp/" + "0f" * 16
@@ -38,7 +39,7 @@ def plant(archive: Archive, name: str, data: bytes = b"left") -> Path:
 
 
 def checked(archive: Archive) -> VerifyReport:
-    return asyncio.run(verify(archive, root=archive.path))
+    return asyncio.run(verify(archive))
 
 
 def pruned(
@@ -50,14 +51,15 @@ def pruned(
 ) -> VerifyReport:
     """Verify the archive, then prune it."""
     report = report or checked(archive)
-    asyncio.run(prune(archive, report, root=archive.path, sure=sure, stop=stop))
+    asyncio.run(prune(archive, report, sure=sure, stop=stop))
     return report
 
 
 def whole(archive: Archive) -> bool:
     """Tell whether every blob that a row refers to is there."""
     expected = list(archive.queries.expected_blobs())
-    return all(archive.blobs.check(*one) is Verdict.OK for one in expected) and len(expected) == 3
+    found = {archive.blobs.examine(*one).verdict for one in expected}
+    return found == {Verdict.OK} and len(expected) == 3
 
 
 def test_first_it_only_tells(archive: Archive, desk: Desk) -> None:
@@ -114,7 +116,7 @@ def test_a_row_that_came_meanwhile_saves_its_blob(archive: Archive, desk: Desk) 
     row = archive.queries.attachment(2)
     assert row is not None
     assert row.sha256 is not None
-    name = str(archive.blobs.path(row.sha256).relative_to(archive.path))
+    name = str(path_of(archive, row.sha256).relative_to(archive.path))
     report = checked(archive)
     report.orphaned.append(name)
     assert pruned(archive, report=report).kept == {name: "a row refers to it by now"}
@@ -125,7 +127,7 @@ def test_a_damaged_archive_is_not_pruned(archive: Archive, desk: Desk) -> None:
     """What nobody refers to may be all that is left of a file."""
     temporary = plant(archive, TEMPORARY)
     ((sha256, _),) = archive.queries.expected_blobs(limit=1)
-    archive.blobs.path(sha256).unlink()
+    path_of(archive, sha256).unlink()
     report = pruned(archive)
     assert "damaged or lost" in report.kept[TEMPORARY]
     assert (report.exit_code, temporary.exists()) == (6, True)
@@ -174,7 +176,7 @@ def test_too_many_orphans_can_be_accepted(archive: Archive, desk: Desk) -> None:
     """Whoever knows better says so, and what rows refer to stays all the same."""
     files = litter(archive, 21)
     report = checked(archive)
-    asyncio.run(prune(archive, report, root=archive.path, sure=True, accept=True))
+    asyncio.run(prune(archive, report, sure=True, accept=True))
     assert len(report.pruned) == 21
     assert not any(file.exists() for file in files)
     assert whole(archive)
@@ -221,7 +223,7 @@ def test_what_an_attachment_names_is_no_orphan(archive: Archive, desk: Desk) -> 
     assert archive.queries.refers_to(sha256)
     with pytest.raises(ArchiveDamaged):
         pruned(archive)
-    assert archive.blobs.path(sha256).exists()
+    assert path_of(archive, sha256).exists()
 
 
 def test_one_that_cannot_be_removed_does_not_keep_the_others(

@@ -33,6 +33,7 @@ from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import Stop
 from migrator.sources.base import Fetched, FetchSink, Scope, concurrently, most_telling
 from migrator.sources.kayako.source import KayakoSource
+from tests.blobs.layout import bytes_of
 from tests.pull.doubles import Desk, Ear, problems, pull, states, temporary
 
 S = TypeVar("S", bound=FetchSink)
@@ -47,8 +48,7 @@ def test_a_run_stores_everything(archive: Archive) -> None:
     assert result.counts[State.STORED].n == 15
     for row in archive.queries.rows():
         assert row.sha256 is not None
-        with archive.blobs.open(row.sha256) as file:
-            assert file.read() == desk.files[row.id].data
+        assert bytes_of(archive, row.sha256) == desk.files[row.id].data
     assert ear.of(TicketsCounted) == [TicketsCounted(5)]
     assert sorted(one.todo for one in ear.of(TicketListed)) == [3] * 5
     assert sorted(one.attachment_id for one in ear.of(AttachmentSettled)) == list(range(1, 16))

@@ -27,6 +27,7 @@ from migrator.events import BlobChecked, Event, Notice
 from migrator.pull.options import Stop
 from migrator.pull.verify import VerifyReport, repair, verify
 from migrator.sources.kayako.source import KayakoSource
+from tests.blobs.layout import path_of
 from tests.pull.doubles import Desk, Ear, pull, states, temporary
 
 
@@ -40,7 +41,7 @@ def desk(archive: Archive) -> Desk:
 
 def checked(archive: Archive, **options: Any) -> VerifyReport:
     """Verify the archive."""
-    return asyncio.run(verify(archive, root=archive.path, **options))
+    return asyncio.run(verify(archive, **options))
 
 
 def sha(archive: Archive, attachment: int) -> str:
@@ -54,7 +55,7 @@ def sha(archive: Archive, attachment: int) -> str:
 def spoil(archive: Archive, attachment: int, change: Callable[[bytes], bytes]) -> str:
     """Change the file of a blob behind the archive's back; gives its hash."""
     sha256 = sha(archive, attachment)
-    path = archive.blobs.path(sha256)
+    path = path_of(archive, sha256)
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(change(data))
@@ -64,7 +65,7 @@ def spoil(archive: Archive, attachment: int, change: Callable[[bytes], bytes]) -
 def lose(archive: Archive, attachment: int) -> str:
     """Remove the file of a blob; gives its hash."""
     sha256 = sha(archive, attachment)
-    archive.blobs.path(sha256).unlink()
+    path_of(archive, sha256).unlink()
     return sha256
 
 
@@ -202,21 +203,21 @@ def test_verifying_can_be_interrupted(archive: Archive) -> None:
 def into_a_directory(archive: Archive, attachment: int) -> str:
     """Put a directory in the place of a blob; gives its hash."""
     sha256 = lose(archive, attachment)
-    archive.blobs.path(sha256).mkdir()
+    path_of(archive, sha256).mkdir()
     return sha256
 
 
 def into_a_pipe(archive: Archive, attachment: int) -> str:
     """Put a named pipe in the place of a blob; gives its hash."""
     sha256 = lose(archive, attachment)
-    os.mkfifo(archive.blobs.path(sha256))
+    os.mkfifo(path_of(archive, sha256))
     return sha256
 
 
 def under_a_file(archive: Archive, attachment: int) -> str:
     """Put a file in the place of the directory of a blob; gives its hash."""
     sha256 = sha(archive, attachment)
-    folder = archive.blobs.path(sha256).parent.parent
+    folder = path_of(archive, sha256).parent.parent
     shutil.rmtree(folder)
     folder.touch()
     return sha256
@@ -248,7 +249,7 @@ def test_disks_that_give_errors_are_read_to_the_end(
     pull(Desk(10), archive)
     bad = {sha(archive, 2), sha(archive, 4)}
     real_open, real_scandir = os.open, os.scandir
-    folder = archive.blobs.path(sha(archive, 6)).parent
+    folder = path_of(archive, sha(archive, 6)).parent
 
     def opened(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
         if Path(path).name in bad:
@@ -275,7 +276,7 @@ def test_a_directory_that_cannot_be_listed_is_damage(
 ) -> None:
     """Who could not look everywhere does not call the archive whole."""
     real = os.scandir
-    folder = archive.blobs.path(sha(archive, 1)).parent
+    folder = path_of(archive, sha(archive, 1)).parent
 
     def refuse(path: str) -> object:
         if Path(path) == folder:
@@ -310,7 +311,7 @@ def test_what_is_harmed_is_fetched_again(
     sha256 = harm(archive, 2)
     report = mended(archive, desk)
     assert (report.repaired, report.unrepaired, report.exit_code) == ([sha256], {}, 0)
-    assert archive.blobs.path(sha256).read_bytes() == b"file 2"
+    assert path_of(archive, sha256).read_bytes() == b"file 2"
     assert checked(archive).exit_code == 0
 
 
@@ -404,7 +405,7 @@ def test_an_odd_thing_does_not_end_a_repair(
     odd = harm(archive, 3)
     others = {sha for sha, _ in archive.queries.expected_blobs()} - {odd}
     for sha256 in others:
-        archive.blobs.path(sha256).unlink(missing_ok=True)
+        path_of(archive, sha256).unlink(missing_ok=True)
     report = mended(archive, desk)
     if harm is into_a_pipe:
         assert set(report.repaired) == {odd, *others}

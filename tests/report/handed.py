@@ -9,6 +9,7 @@ from typing import Any
 
 from migrator.archive import Archive, Department, Listed, Outcome, PostRow, State, TicketRow
 from migrator.handover.make import Handover, Options, hand_over
+from tests.blobs.layout import path_of
 
 NAMES = {
     1: "invoice.pdf",
@@ -94,7 +95,7 @@ def blob(archive: Archive, attachment: int) -> Path:
     """Give the file of an attachment in the archive."""
     row = archive.queries.attachment(attachment)
     assert row is not None
-    return archive.blobs.path(str(row.sha256))
+    return path_of(archive, str(row.sha256))
 
 
 def spoil(path: Path) -> None:

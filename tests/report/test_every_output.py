@@ -25,6 +25,7 @@ from migrator.serve import join_faces, load_faces
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.sources.base import Scope
+from tests.blobs.layout import path_of
 from tests.cli.conftest import Cli, Result, cli
 from tests.pull.doubles import Desk, pull
 from tests.pull.syncing import Living, sync
@@ -526,7 +527,7 @@ def test_damage_met_by_a_handover_is_told_in_it(cli: Cli, home: Path) -> None:
     with open_archive(home / "archive", command="test") as archive:
         whole(archive)
         row = next(archive.queries.rows())
-        path = archive.blobs.path(str(row.sha256))
+        path = path_of(archive, str(row.sha256))
     path.chmod(0o600)
     path.write_bytes(b"xxxxxx")
     made: Result = cli("handover", "--copy", "out")

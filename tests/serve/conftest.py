@@ -17,6 +17,7 @@ from migrator.archive.records import Department, Listed, Outcome, PostRow, State
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.tickiti import build_app
+from tests.blobs.layout import path_of
 
 PATH = "/api/v1/tickets/attachment"
 IDS = itertools.count(1000)
@@ -110,7 +111,7 @@ class Desk:
         row = self.archive.queries.attachment(attachment)
         assert row is not None
         assert row.sha256 is not None
-        path = self.archive.blobs.path(row.sha256)
+        path = path_of(self.archive, row.sha256)
         path.chmod(0o600)
         return path
 

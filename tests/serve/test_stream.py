@@ -97,7 +97,7 @@ def test_unreadable_blob_is_a_server_error(
     def failing(self: object, sha256: str) -> None:
         raise OSError(5, "Input/output error\nforged line")
 
-    monkeypatch.setattr("migrator.archive.BlobStore.find", failing)
+    monkeypatch.setattr("migrator.blobs.local.LocalStore.open", failing)
     answer = desk.get(attachment)
     assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
     assert "Input" not in answer.text

@@ -8,6 +8,7 @@ import pytest
 
 from migrator.archive.records import PostRow, State
 from migrator.serve.web.files import Unsatisfiable, content_disposition, parse_range
+from tests.blobs.layout import path_of
 from tests.web.desks import NOON, Desk, Visitor, hidden, png
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def test_damaged_file_is_never_sent(desk: Desk, visitor: Visitor) -> None:
         attachment = desk.attach(name, f"original {name}"[:10].encode())
         row = desk.archive.queries.attachment(attachment)
         assert row is not None
-        blob = desk.archive.blobs.path(row.sha256 or "")
+        blob = path_of(desk.archive, row.sha256 or "")
         blob.chmod(0o600)
         blob.write_bytes(damage)
         for headers in ({}, {"range": "bytes=0-0"}):

@@ -188,8 +188,9 @@ class Readiness:
             raise Refusal(503, "not_ready", "The checkpoint cannot be read.") from error
         try:
             self._archive.see_both_halves()
+            missing = self._archive.blobs.missing()
         except ArchiveError as error:
             raise lacking from error
-        if not (self._archive.path / "blobs").is_dir():  # there may be no file in it yet
+        if self._archive.blobs.where in missing:  # there may be no file in it yet
             raise lacking
         await send_json(send, {"ok": True})

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import FileIO
 
 from starlette.types import Receive, Send
 
 from migrator.archive.records import Row, State, Token
+from migrator.blobs.base import Blob
 from migrator.serve import audit_log
 from migrator.serve.cache import Version, VersionCache
 from migrator.serve.catalog import Catalog, Gate
@@ -105,17 +105,17 @@ class Download:
                 'Files of this type need a review: resend with "intent": "review_ok" to confirm.',
             )
 
-    def _open(self, row: Row) -> FileIO:
+    def _open(self, row: Row) -> Blob:
         if row.state is State.DELETED and not self._settings.serves(row):
             raise _no_such_attachment()
         if not self._settings.serves(row) or row.sha256 is None:
             raise Refusal(404, "not_found", "The stored file of this attachment is missing.")
-        file = self._catalog.archive.blobs.find(row.sha256)
+        file = self._catalog.archive.blobs.open(row.sha256)
         if file is None:
             raise file_missing(row, "is not in the archive")
         return file
 
-    def _content(self, file: FileIO, row: Row, span: tuple[int, int] | None) -> Content:
+    def _content(self, file: Blob, row: Row, span: tuple[int, int] | None) -> Content:
         content = Content(file, row.sha256 or "", row.size or 0, self._verdicts, span)
         if content.damaged:
             raise file_missing(row, "is damaged")

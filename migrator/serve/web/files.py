@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
-from typing import BinaryIO, Final
+from typing import Final
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -17,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from migrator.archive import Archive
 from migrator.archive.records import Row
-from migrator.serve.content import Fingerprint, Verdicts, file_missing
+from migrator.blobs.base import Blob, blocks
+from migrator.serve.content import Verdicts, file_missing
 
 BLOCK: Final = 64 * 1024
 """Bytes per message."""
 
-_HASHED: Final = 1 << 20
 _LONGEST_NAME: Final = 180
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
@@ -50,13 +49,13 @@ class Files:
         self._blobs = archive.blobs
         self._verdicts = Verdicts()
 
-    def open(self, row: Row) -> BinaryIO:
+    def open(self, row: Row) -> Blob:
         """Open the file of an attachment; raises Refusal when it is lost or damaged."""
-        if row.sha256 is None or row.size is None or self._blobs.size(row.sha256) is None:
+        file = self._blobs.open(row.sha256) if row.sha256 and row.size is not None else None
+        if file is None or row.sha256 is None:
             raise file_missing(row, "is not in the archive")
-        file = self._blobs.open(row.sha256)
         try:
-            whole = self._whole(file, row.sha256, row.size)
+            whole = file.size == row.size and self._whole(file, row.sha256)
         except BaseException:
             file.close()
             raise
@@ -65,21 +64,20 @@ class Files:
             raise file_missing(row, "is damaged")
         return file
 
-    def _whole(self, file: BinaryIO, sha256: str, size: int) -> bool:
-        stat = os.fstat(file.fileno())
-        if stat.st_size != size:
-            return False
-        mark: Fingerprint = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        seen = self._verdicts.get(sha256, mark)
+    def _whole(self, file: Blob, sha256: str) -> bool:
+        seen = self._verdicts.get(sha256, file.version)
         if seen is None:
-            seen = _hash(file) == sha256
-            self._verdicts.put(sha256, mark, whole=seen)
+            digest = hashlib.sha256()
+            for block in blocks(file):
+                digest.update(block)
+            seen = digest.hexdigest() == sha256
+            self._verdicts.put(sha256, file.version, whole=seen)
         return seen
 
 
 def send_file(
     request: Request,
-    file: BinaryIO,
+    file: Blob,
     row: Row,
     *,
     media_type: str,
@@ -116,7 +114,7 @@ class _Stream(StreamingResponse):
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: Blob,
         blocks: AsyncIterator[bytes],
         *,
         status_code: int,
@@ -131,14 +129,13 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _blocks(file: BinaryIO, first: int, length: int) -> AsyncIterator[bytes]:
-    file.seek(first)
+async def _blocks(file: Blob, first: int, length: int) -> AsyncIterator[bytes]:
     while length:
-        block = file.read(min(BLOCK, length))
+        block = file.read(first, min(BLOCK, length))
         if not block:
             # The answer stays shorter than promised, so that the server hangs up on it.
             raise OSError("a stored file became shorter while it was being sent")
-        length -= len(block)
+        first, length = first + len(block), length - len(block)
         yield block
         # send() waits for slow clients only; this lets others in beside a fast one.
         await asyncio.sleep(0)
@@ -199,10 +196,3 @@ def _span(request: Request, size: int, tag: str) -> tuple[int, int] | None:
     if header is None or request.headers.get("if-range", tag) != tag:
         return None
     return parse_range(header, size)
-
-
-def _hash(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_HASHED):
-        digest.update(block)
-    return digest.hexdigest()

@@ -1,18 +1,21 @@
-"""Blobs: where they are, what they are believed to be, and what is refused."""
+"""The store on a disk: what is promised of it beyond the contract of all stores."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from migrator.archive import Archive, BlobWriter, StoredBlob, Verdict, open_archive
+from migrator.archive import Archive, Examined, StoredBlob, Verdict, open_archive
+from migrator.blobs.base import Entry
+from migrator.blobs.local import LocalStore
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable
+from tests.blobs.layout import bytes_of, path_of, temp_of
 
 Put = Callable[[bytes], StoredBlob]
 DATA = b"an attachment " * 1000
@@ -24,25 +27,16 @@ def mode(path: Path) -> int:
 
 
 def temps(archive: Archive) -> list[Path]:
-    return list(archive.blobs.temp.iterdir())
+    return list(temp_of(archive).iterdir())
 
 
-def test_a_blob_is_found_under_its_hash(archive: Archive, root: Path) -> None:
-    """A committed blob is one read-only file named by its SHA-256, and nothing else is left."""
-    with archive.blobs.writer() as writer:
-        writer.write(DATA[:5])
-        writer.write(DATA[5:])
-        assert (writer.sha256, writer.size) == (SHA, len(DATA))
-        blob = writer.commit()
-    assert blob == StoredBlob(SHA, len(DATA), "text/plain", deduped=False)
+def test_a_blob_is_found_under_its_hash(archive: Archive, root: Path, put: Put) -> None:
+    """A committed blob is one file named by its SHA-256, and nothing else is left."""
+    assert put(DATA) == StoredBlob(SHA, len(DATA), "text/plain", deduped=False)
     path = root / "blobs" / SHA[:2] / SHA[2:4] / SHA
-    assert archive.blobs.path(SHA) == path
     assert path.read_bytes() == DATA
-    assert list(archive.blobs.scan()) == [path]
-    assert archive.blobs.size(SHA) == len(DATA)
-    with archive.blobs.open(SHA) as file:
-        assert file.read() == DATA
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.OK
+    assert mode(path) == 0o400
+    assert list(archive.blobs.scan()) == [Entry(str(path.relative_to(root)), "blob", SHA)]
 
 
 def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
@@ -60,7 +54,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
                     assert mode(root / name) == 0o600
         finally:
             os.umask(old)
-        assert mode(archive.blobs.path(sha)) == 0o400
+        assert mode(path_of(archive, sha)) == 0o400
         for folder in (root.parent, root, *(p for p in root.rglob("*") if p.is_dir())):
             assert mode(folder) == 0o700
 
@@ -74,39 +68,20 @@ def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
         assert mode(root) == 0o750
 
 
-def test_an_empty_file_is_a_blob(put: Put) -> None:
-    """No bytes at all are a content like any other."""
-    blob = put(b"")
-    assert (blob.size, blob.mime_type) == (0, "application/x-empty")
-    assert blob.sha256 == hashlib.sha256().hexdigest()
-
-
-def test_equal_bytes_are_kept_once(archive: Archive, put: Put) -> None:
-    """The second equal blob is deduped and leaves the first file as it is."""
+def test_equal_bytes_leave_the_first_file_as_it_is(archive: Archive, put: Put) -> None:
+    """The second equal blob is deduped: the same file is there, not another one."""
     put(DATA)
-    inode = archive.blobs.path(SHA).stat().st_ino
-    assert [put(DATA).deduped for _ in range(2)] == [True, True]
-    assert archive.blobs.path(SHA).stat().st_ino == inode
+    inode = path_of(archive, SHA).stat().st_ino
+    assert put(DATA).deduped
+    assert path_of(archive, SHA).stat().st_ino == inode
     assert temps(archive) == []
-
-
-@pytest.mark.parametrize("damage", [DATA[:-1], b"X" + DATA[1:], b"", DATA + b"more"])
-def test_dedupe_looks_before_it_believes(archive: Archive, put: Put, damage: bytes) -> None:
-    """A truncated, flipped, emptied or grown blob is not believed but replaced."""
-    put(DATA)
-    path = archive.blobs.path(SHA)
-    path.chmod(0o600)
-    path.write_bytes(damage)
-    assert put(DATA).deduped is False
-    assert path.read_bytes() == DATA
-    assert mode(path) == 0o400
 
 
 def test_a_verified_blob_is_read_again_when_it_changed(archive: Archive, put: Put) -> None:
     """What was verified is remembered for that very file only, not for a later one."""
     put(DATA)
     assert put(DATA).deduped
-    path = archive.blobs.path(SHA)
+    path = path_of(archive, SHA)
     path.unlink()
     path.write_bytes(b"X" + DATA[1:])
     assert put(DATA).deduped is False
@@ -114,25 +89,31 @@ def test_a_verified_blob_is_read_again_when_it_changed(archive: Archive, put: Pu
 
 
 def test_a_blob_is_verified_once_per_process(
-    archive: Archive, put: Put, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A logo that comes a thousand times is read again once, not a thousand times."""
-    reads: list[tuple[str, int]] = []
-    check = archive.blobs.check
+    store, real = LocalStore(tmp_path, remembered=1), os.open
+    store.prepare()
+    reads: list[str] = []
 
-    def note(sha256: str, size: int) -> Verdict:
-        reads.append((sha256, size))
-        return check(sha256, size)
+    def opened(path: str | Path, flags: int, mode: int = 0o777, **how: int) -> int:
+        if Path(path).name == SHA:
+            reads.append(SHA)
+        return real(path, flags, mode, **how)
 
-    monkeypatch.setattr(archive.blobs, "check", note)
-    monkeypatch.setattr("migrator.blobs.local._REMEMBERED", 1)
+    def put_one(data: bytes) -> None:
+        with store.writer() as writer:
+            writer.write(data)
+            writer.commit()
+
+    monkeypatch.setattr(os, "open", opened)
     for _ in range(4):
-        put(DATA)
-    assert reads == [(SHA, len(DATA))]
-    put(b"other")
-    put(b"other")
-    put(DATA)
-    assert len(reads) == 3, "the memory is bounded: the other content took the place"
+        put_one(DATA)
+    assert reads == [SHA]
+    put_one(b"other")
+    put_one(b"other")
+    put_one(DATA)
+    assert reads == [SHA, SHA], "the memory is bounded: the other content took the place"
 
 
 def test_an_unreadable_blob_is_not_believed(
@@ -151,96 +132,68 @@ def test_an_unreadable_blob_is_not_believed(
     assert put(DATA).deduped is False
 
 
-def test_writers_of_equal_bytes_do_not_disturb_each_other(archive: Archive) -> None:
-    """Many threads that commit the same content at once end with one whole blob."""
-    barrier = threading.Barrier(6)
-    blobs: list[StoredBlob] = []
-
-    def work() -> None:
-        with archive.blobs.writer() as writer:
-            writer.write(DATA)
-            barrier.wait()
-            blobs.append(writer.commit())
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {blob.sha256 for blob in blobs} == {SHA}
-    assert len(blobs) == 6
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.OK
-    assert temps(archive) == []
-
-
-def test_a_writer_that_is_not_committed_leaves_nothing(archive: Archive) -> None:
-    """Leaving the block, an exception or abort() remove the temporary file."""
-    with archive.blobs.writer() as writer:
-        writer.write(DATA)
-        assert len(temps(archive)) == 1
-    assert temps(archive) == []
-    with pytest.raises(RuntimeError, match="boom"), archive.blobs.writer() as writer:
-        raise RuntimeError("boom")
-    writer.abort()
-    assert list(archive.blobs.scan()) == []
-
-
-@pytest.mark.parametrize("end", [BlobWriter.commit, BlobWriter.abort])
-def test_a_writer_is_used_once(archive: Archive, end: Callable[[BlobWriter], object]) -> None:
-    """After commit or abort a writer refuses to write and to commit."""
-    writer = archive.blobs.writer()
-    end(writer)
-    with pytest.raises(ValueError, match="already"):
-        writer.write(b"x")
-    with pytest.raises(ValueError, match="already"):
-        writer.commit()
-
-
-@pytest.mark.parametrize(
-    "name", ["", "ab", "../" * 21 + "x", SHA.upper(), SHA + "\n", SHA[:-1] + "/", "g" * 64]
-)
-def test_only_a_hash_becomes_a_path(archive: Archive, name: str) -> None:
-    """Anything but 64 lower-case hex digits is refused before the file system sees it."""
-    for method in (archive.blobs.path, archive.blobs.size, archive.blobs.open):
-        with pytest.raises(ValueError, match="64 lower-case hex"):
-            method(name)
-
-
-def test_check_tells_damaged_from_lost(archive: Archive, put: Put, tmp_path: Path) -> None:
-    """No file is lost; other bytes, another length, a link or a directory are damaged."""
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+def test_what_is_no_file_is_no_blob(archive: Archive, put: Put, tmp_path: Path, kind: str) -> None:
+    """A link, were it to the same bytes, a directory or a pipe is damage and cannot be opened."""
     put(DATA)
-    path = archive.blobs.path(SHA)
-    assert archive.blobs.check(SHA, len(DATA) + 1) is Verdict.DAMAGED
-    path.chmod(0o600)
-    path.write_bytes(b"X" + DATA[1:])
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
-    path.unlink()
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.LOST
+    path = path_of(archive, SHA)
+    match kind:
+        case "link":
+            path.rename(tmp_path / "elsewhere")
+            path.symlink_to(tmp_path / "elsewhere")
+        case "directory":
+            path.unlink()
+            path.mkdir()
+        case _:
+            path.unlink()
+            os.mkfifo(path)
+    assert archive.blobs.examine(SHA, len(DATA)).verdict is Verdict.DAMAGED
     assert archive.blobs.size(SHA) is None
-    with pytest.raises(ArchiveDamaged, match="cannot be read"):
-        archive.blobs.open(SHA)
-    (tmp_path / "elsewhere").write_bytes(DATA)
-    path.symlink_to(tmp_path / "elsewhere")
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
-    assert archive.blobs.size(SHA) is None
-    with pytest.raises(ArchiveDamaged):
-        archive.blobs.open(SHA)
-    path.unlink()
-    path.mkdir()
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
+    assert archive.blobs.open(SHA) is None
 
 
 def test_bytes_that_the_disk_cannot_give_back_are_damaged(
     archive: Archive, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An input/output error while reading a blob again is a verdict, not a crash."""
+    """An input/output error is a verdict when a blob is examined, and damage when it is read."""
     put(DATA)
 
-    def fail(file: object) -> None:
+    def fail(*_: object) -> NoReturn:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("migrator.blobs.local._hash", fail)
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    found = archive.blobs.examine(SHA, len(DATA))
+    assert found == Examined(Verdict.DAMAGED, "it cannot be read: Input/output error")
+    monkeypatch.setattr(os, "pread", fail)
+    blob = archive.blobs.open(SHA)
+    assert blob is not None
+    with blob, pytest.raises(ArchiveDamaged, match="Input/output error"):
+        blob.read(0, 1)
+
+
+def test_a_short_read_is_continued(
+    archive: Archive, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system call that gives only some of the bytes is repeated for the rest."""
+    put(DATA)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: real(fd, min(length, 999), at))
+    assert bytes_of(archive, SHA) == DATA
+
+
+def test_a_blob_that_changes_while_it_is_open_is_read_as_it_was(archive: Archive, put: Put) -> None:
+    """A file that takes its place is another version, and the open one stays what it is."""
+    put(DATA)
+    blob, path = archive.blobs.open(SHA), path_of(archive, SHA)
+    assert blob is not None
+    with blob:
+        path.unlink()
+        path.write_bytes(b"X" + DATA[1:])
+        later = archive.blobs.open(SHA)
+        assert later is not None
+        with later:
+            assert later.version != blob.version
+        assert blob.read(0, len(DATA)) == DATA
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link to nowhere", "directory", "file above", "EACCES"])
@@ -249,7 +202,7 @@ def test_what_cannot_be_read_is_damaged_with_its_reason(
 ) -> None:
     """Whatever is in a blob's place is a verdict, waits for nobody, and says what it is."""
     put(DATA)
-    path, real = archive.blobs.path(SHA), os.open
+    path, real = path_of(archive, SHA), os.open
     if kind != "EACCES":
         path.unlink()
     match kind:
@@ -281,20 +234,11 @@ def test_what_cannot_be_read_is_damaged_with_its_reason(
 def test_a_huge_file_in_its_place_is_not_read(archive: Archive, put: Put) -> None:
     """Its size is enough: a sparse file of a terabyte is known at once."""
     put(DATA)
-    path = archive.blobs.path(SHA)
+    path = path_of(archive, SHA)
     path.chmod(0o600)
     with path.open("r+b") as file:
         file.truncate(1 << 40)
-    assert archive.blobs.check(SHA, len(DATA)) is Verdict.DAMAGED
-
-
-def test_scan_shows_strangers_and_leftovers(archive: Archive, put: Put) -> None:
-    """Every file below blobs/ is told, also those that do not belong there."""
-    put(DATA)
-    (archive.blobs.temp / "left").touch()
-    (archive.blobs.folder / "stranger").touch()
-    found = {path.name for path in archive.blobs.scan()}
-    assert found == {SHA, "left", "stranger"}
+    assert archive.blobs.examine(SHA, len(DATA)).verdict is Verdict.DAMAGED
 
 
 def test_scan_does_not_skip_what_it_cannot_read(
@@ -316,7 +260,7 @@ def test_scan_goes_on_where_somebody_takes_note(
     """One directory that cannot be listed is told; all the others are listed."""
     put(DATA)
     put(b"other")
-    folder, real = archive.blobs.path(SHA).parent.parent, os.scandir
+    folder, real = path_of(archive, SHA).parent.parent, os.scandir
 
     def refuse(path: str) -> object:
         if Path(path) == folder:
@@ -324,16 +268,16 @@ def test_scan_goes_on_where_somebody_takes_note(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    told: list[tuple[Path, str]] = []
+    told: list[tuple[str, str]] = []
     found = list(archive.blobs.scan(lambda path, reason: told.append((path, reason))))
     assert len(found) == 1
-    assert told == [(folder, "Input/output error")]
+    assert told == [(str(folder.relative_to(archive.path)), "Input/output error")]
 
 
 def test_what_a_killed_run_left_stays(root: Path) -> None:
     """Opening an archive for a run removes nothing: that is asked for, never guessed."""
     with open_archive(root, command="test") as archive:
-        left = archive.blobs.temp / ("0" * 32)
+        left = temp_of(archive) / ("0" * 32)
         left.write_bytes(b"half a file")
     with open_archive(root, command="test"):
         assert left.read_bytes() == b"half a file"
@@ -341,37 +285,36 @@ def test_what_a_killed_run_left_stays(root: Path) -> None:
 
 def test_files_are_known_by_name_and_place(archive: Archive, put: Put) -> None:
     """Only what this store would write is a blob or a temporary file."""
-    sha, folder = put(DATA).sha256, archive.blobs.folder
+    sha = put(DATA).sha256
     kinds = {
-        folder / "tmp" / ("0f" * 16): "temporary",
-        folder / "tmp" / ("0f" * 32): None,
-        folder / "tmp" / "README": None,
-        folder / sha: None,
-        folder / "ab" / sha: None,
-        folder / "00" / sha[2:4] / sha: None,
-        folder / sha[:2] / sha[2:4] / sha.upper(): None,
-        archive.blobs.path(sha): "blob",
+        f"tmp/{'0f' * 16}": "temporary",
+        f"tmp/{'0f' * 32}": None,
+        "tmp/README": None,
+        sha: None,
+        f"ab/{sha}": None,
+        f"00/{sha[2:4]}/{sha}": None,
+        f"{sha[:2]}/{sha[2:4]}/{sha.upper()}": None,
     }
-    assert {path: archive.blobs.kind(path) for path in kinds} == kinds
-
-
-def test_a_file_of_the_store_is_removed(archive: Archive, put: Put) -> None:
-    """It gives the bytes that are free now; what is not there cannot be removed."""
-    path = archive.blobs.path(put(DATA).sha256)
-    assert archive.blobs.remove(path) == len(DATA)
-    assert not path.exists()
-    with pytest.raises(ArchiveUnwritable):
-        archive.blobs.remove(path)
+    for name in kinds:
+        path = archive.path / "blobs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    kinds[f"{sha[:2]}/{sha[2:4]}/{sha}"] = "blob"
+    found = {entry.name: entry.kind for entry in archive.blobs.scan()}
+    assert found == {f"blobs/{name}": kind for name, kind in kinds.items()}
+    for name, kind in kinds.items():
+        entry = archive.blobs.entry(f"blobs/{name}")
+        assert (entry and entry.kind) == kind
 
 
 @pytest.mark.parametrize("place", ["README", "tmp/README", "ab/README"])
 def test_a_strangers_file_is_not_removed(archive: Archive, place: str) -> None:
     """Whatever the store would not have written is not its own to remove."""
-    path = archive.blobs.folder / place
+    path = archive.path / "blobs" / place
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
     with pytest.raises(ValueError, match="no file of this store"):
-        archive.blobs.remove(path)
+        archive.blobs.remove(f"blobs/{place}")
     assert path.read_text() == "mine"
 
 
@@ -383,11 +326,11 @@ def test_removing_follows_no_link(archive: Archive, tmp_path: Path, link: str) -
     inner = Path(f"aa/aa/{name}").relative_to(link)
     (outside / inner).parent.mkdir(parents=True, exist_ok=True)
     (outside / inner).write_text("mine")
-    planted = archive.blobs.folder / link
+    planted = archive.path / "blobs" / link
     planted.parent.mkdir(parents=True, exist_ok=True)
     planted.symlink_to(outside)
     with pytest.raises(ArchiveUnwritable):
-        archive.blobs.remove(archive.blobs.path(name))
+        archive.blobs.remove(str(path_of(archive, name).relative_to(archive.path)))
     assert (outside / inner).read_text() == "mine"
     assert planted.is_symlink()
 
@@ -399,7 +342,7 @@ def test_a_temporary_file_is_never_followed(
     target = tmp_path / "target"
     target.write_text("mine")
     monkeypatch.setattr("secrets.token_hex", lambda n: "planted")
-    (archive.blobs.temp / "planted").symlink_to(target)
+    (temp_of(archive) / "planted").symlink_to(target)
     with pytest.raises(ArchiveUnwritable):
         archive.blobs.writer()
     assert target.read_text() == "mine"

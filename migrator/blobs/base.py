@@ -1,0 +1,310 @@
+"""The contract of a store: bytes by their SHA-256, each content once.
+
+A store is one module of this room with a :class:`Store`, a :class:`Blob` and a :class:`Writer` of
+its own; ``tests/blobs/conformance.py`` holds any of them to what is promised here. Nobody outside
+of that module knows where its bytes are: names and ``where`` are for people to read.
+
+Errors of the medium end in the store. Reading raises ArchiveDamaged, writing ArchiveUnwritable.
+A blob is asked for by 64 lower-case hex digits; anything else raises ValueError.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from migrator.blobs import durable, mime
+from migrator.errors import ArchiveDamaged
+
+BLOCK = 1 << 20
+"""Bytes that are read at a time where nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob that is durable under its name.
+
+    ``deduped`` is True when an equal blob was already there and was seen to be whole.
+    """
+
+    sha256: str
+    size: int
+    mime_type: str
+    deduped: bool
+
+
+class Verdict(enum.StrEnum):
+    """What reading a blob again has shown."""
+
+    OK = "ok"
+    DAMAGED = "damaged"
+    """There is something of that name, but its bytes are others."""
+    LOST = "lost"
+    """There is nothing of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What reading a blob again has shown.
+
+    ``reason`` is given where there are no bytes to compare: why it could not be read. It begins
+    with "it".
+    """
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that lies in a store; ``name`` tells people where.
+
+    ``kind`` is None for what the store would not have put there, ``sha256`` is given for blobs,
+    ``size`` is None where nobody looked.
+    """
+
+    name: str
+    kind: Literal["blob", "temporary"] | None
+    sha256: str = ""
+    size: int | None = None
+
+
+class Blob(Protocol):
+    """A blob that is open for reading, by one thread at a time.
+
+    ``version`` is another one for other bytes: what was found out about one version holds for all
+    that is read of it.
+    """
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+
+    @property
+    def version(self) -> Hashable:
+        """What tells these bytes from those that may be there later."""
+
+    def read(self, offset: int, length: int, /) -> bytes:
+        """Return ``length`` bytes from ``offset`` on; fewer where the blob ends only."""
+
+    def close(self) -> None:
+        """Close it; harmless when called again."""
+
+    def __enter__(self) -> Self:
+        """Return the blob itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+        /,
+    ) -> None:
+        """Close it."""
+
+
+class Writer(ABC):
+    """A sink whose bytes become a blob when, and only when, :meth:`commit` returns.
+
+    Used by one thread at a time, not always the same one. As a context manager it aborts unless
+    it was committed. A store fills in :meth:`append`, :meth:`keep` and :meth:`drop`.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._head = bytearray()
+        self._ended = False
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes so far, in hex."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes, /) -> None:
+        """Take the next bytes.
+
+        Raises ArchiveUnwritable; the writer is aborted then.
+        """
+        self._see_open()
+        self._hash.update(data)
+        self.size += len(data)
+        if len(self._head) < mime.HEAD:
+            self._head += data[: mime.HEAD - len(self._head)]
+        try:
+            self.append(data)
+        except BaseException:
+            self.abort()
+            raise
+
+    def commit(self) -> StoredBlob:
+        """Make the blob durable under its name, or find that it is there already.
+
+        A blob that is already there is believed only after it was read again and found whole
+        (once per process); a damaged one is replaced. Raises ArchiveUnwritable.
+        """
+        self._see_open()
+        try:
+            new = self.keep(self.sha256, self.size)
+        finally:
+            self.abort()
+        return StoredBlob(self.sha256, self.size, mime.detect(bytes(self._head)), not new)
+
+    def abort(self) -> None:
+        """Drop the bytes; harmless when called again or after commit."""
+        if not self._ended:
+            self._ended = True
+            self.drop()
+
+    @abstractmethod
+    def append(self, data: bytes, /) -> None:
+        """Add bytes where nobody looks for blobs."""
+
+    @abstractmethod
+    def keep(self, sha256: str, size: int, /) -> bool:
+        """Make all that was added a durable blob; False when a whole one is there already."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Free what the writer holds, and the bytes unless they were kept; never raises."""
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Abort unless committed."""
+        self.abort()
+
+    def _see_open(self) -> None:
+        if self._ended:
+            raise ValueError("the blob was already committed or aborted")
+
+
+class Store(Protocol):
+    """Where the blobs of one archive are. All threads may use it."""
+
+    @property
+    def where(self) -> str:
+        """The place, as people write it."""
+
+    def prepare(self) -> None:
+        """Make the place ready for new blobs; only the holder of the run lock may.
+
+        What a killed run left there stays until somebody removes it.
+        """
+
+    def missing(self) -> list[str]:
+        """Name the places that :meth:`prepare` would have to make, the outermost first.
+
+        Raises ArchiveDamaged when something else is in the way.
+        """
+
+    def writer(self) -> Writer:
+        """Return a sink for the bytes of one new blob."""
+
+    def open(self, sha256: str, /) -> Blob | None:
+        """Open a blob for reading; None if there is none."""
+
+    def size(self, sha256: str, /) -> int | None:
+        """Return the size of a blob in bytes; None if there is none."""
+
+    def has(self, sha256: str, /) -> bool:
+        """Tell at the smallest price whether anything has a blob's name.
+
+        What cannot be looked at for another reason than that there is nothing counts as there.
+        """
+
+    def blocked(self, sha256: str, /) -> str | None:
+        """Tell what keeps a blob from being written under its name; None: nothing does."""
+
+    def examine(self, sha256: str, size: int, /) -> Examined:
+        """Read a whole blob and tell whether it is ``size`` bytes with that SHA-256.
+
+        Whatever is in its place is a verdict, not an error.
+        """
+
+    def scan(self, unreadable: Callable[[str, str], None] | None = None, /) -> Iterator[Entry]:
+        """Yield all that lies in the store, of whatever kind, in a stable order.
+
+        ``unreadable`` is told the name of every part that cannot be listed, and why; without it,
+        such a part raises ArchiveDamaged.
+        """
+
+    def entry(self, name: str, /) -> Entry | None:
+        """Return what has that name now, with its size; None unless the store could remove it."""
+
+    def remove(self, name: str, /) -> int:
+        """Remove the entry of that name and return how many bytes it was.
+
+        Only the holder of the run lock may, after it saw that no row refers to the blob: nobody
+        else writes blobs, or rows that refer to them, so that nothing can change between looking
+        and removing. Raises ValueError for what this store would not have made.
+        """
+
+    def copy_out(
+        self,
+        sha256: str,
+        size: int,
+        target: Path,
+        *,
+        temp: Path,
+        link: bool = True,
+        stopped: Callable[[], None] = lambda: None,
+    ) -> Examined:
+        """Give a user's file ``target``, which is not there yet, the bytes of a blob.
+
+        The bytes are read and hashed before: anything but OK says that there are no good ones,
+        and then there is no file. It is read-only, for its owner alone, and durable once its
+        directory is. ``temp`` is a name on the same file system for the file while it is being
+        written. With ``link`` a store may let both share their bytes. ``stopped`` is asked
+        between blocks; it may raise. Raises OSError where ``target`` cannot be written.
+        """
+
+
+def blocks(blob: Blob, size: int = BLOCK) -> Iterator[bytes]:
+    """Yield all bytes of a blob, ``size`` at a time."""
+    at = 0
+    while block := blob.read(at, size):
+        yield block
+        at += len(block)
+
+
+def copy_out(
+    store: Store,
+    sha256: str,
+    size: int,
+    target: Path,
+    *,
+    temp: Path,
+    stopped: Callable[[], None] = lambda: None,
+) -> Examined:
+    """Do what :meth:`Store.copy_out` does without a link, for any store."""
+
+    def told(blob: Blob) -> Iterator[bytes]:
+        for block in blocks(blob):
+            stopped()
+            yield block
+
+    try:
+        blob = store.open(sha256)
+        if blob is not None:
+            with blob:
+                if blob.size == size and durable.copy(told(blob), target, sha256, temp=temp):
+                    return Examined(Verdict.OK)
+    except ArchiveDamaged:
+        pass
+    found = store.examine(sha256, size)
+    # The bytes that came were wrong, whatever they are by now.
+    return Examined(Verdict.DAMAGED) if found.verdict is Verdict.OK else found
