@@ -8,12 +8,11 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint, damaged
 from migrator.archive.records import Queue, Rule, Token
-from migrator.archive.sql import decoded_list
+from migrator.archive.sql import decoded_list, upsert
 from migrator.errors import ConfigError
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -23,6 +22,8 @@ _TOUCH_EVERY = 60
 """Seconds: a token's last use is written no more often, to spare the disk and a run beside."""
 
 _texts, _numbers = decoded_list(str), decoded_list(int)
+_PUT_RULE = upsert("rules", "extension", "verdict", "note")
+_PUT_QUEUE = upsert("queues", "department_id", "origin", "queue_id", "name", keys=2)
 _TOKENS = """
     SELECT id, name, abilities, queues, is_staff,
         created_at, expires_at, last_used_at, revoked_at, secret_sha256
@@ -51,17 +52,21 @@ class Access:
         ``queues`` None means all queues, ``expires_at`` None never.
         """
         secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
-        token = {
-            "name": name,
-            "secret_sha256": hashlib.sha256(secret.encode()).hexdigest(),
-            "abilities": json.dumps(sorted(set(abilities))),
-            "queues": None if queues is None else json.dumps(sorted(set(queues))),
-            "is_staff": int(is_staff),
-            "created_at": int(self._clock()),
-            "expires_at": expires_at,
-        }
-        with self._db.atomic(), self._db.border:
-            self._db.database.table("tokens").insert(token)
+        sql = """
+            INSERT INTO tokens
+                (name, secret_sha256, abilities, queues, is_staff, created_at, expires_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)"""
+        given = (
+            name,
+            hashlib.sha256(secret.encode()).hexdigest(),
+            json.dumps(sorted(set(abilities))),
+            None if queues is None else json.dumps(sorted(set(queues))),
+            is_staff,
+            int(self._clock()),
+            expires_at,
+        )
+        with self._db.atomic():
+            self._db.execute(sql, given)
             created = self.tokens()[-1]  # ids only grow, and nobody else writes meanwhile
         return created, f"{created.id}|{secret}"
 
@@ -110,8 +115,8 @@ class Access:
         rule = Rule(_extension(extension), verdict, note)
         if verdict not in _VERDICTS:
             raise ConfigError(f"A rule says allow or block, not {verdict!r}.")
-        with self._db.atomic(), self._db.border:
-            self._db.database.table("rules").upsert(asdict(rule), pk="extension")
+        with self._db.atomic():
+            self._db.execute(_PUT_RULE, (rule.extension, verdict, note))
         return rule
 
     def unset_rule(self, extension: str) -> bool:
@@ -163,7 +168,7 @@ class Access:
             LEFT JOIN queues AS c ON c.department_id = named.id AND c.origin = 'config'
             LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
             ORDER BY named.id"""
-        return [Queue(**row) for row in self._db.query(sql, (deleted,))]
+        return [Queue(*row) for row in self._db.execute(sql, (deleted,))]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
         """Let a queue stand for a department, unless the configuration names another."""
@@ -214,14 +219,7 @@ class Access:
                 self._db.execute("INSERT INTO ticket_numbers VALUES (?, ?)", pair)
 
     def _put_queue(self, department_id: int, origin: str, queue_id: int, name: str) -> None:
-        queue = {
-            "department_id": department_id,
-            "origin": origin,
-            "queue_id": queue_id,
-            "name": name,
-        }
-        with self._db.border:
-            self._db.database.table("queues").upsert(queue, pk=("department_id", "origin"))
+        self._db.execute(_PUT_QUEUE, (department_id, origin, queue_id, name))
 
 
 def _extension(text: str) -> str:

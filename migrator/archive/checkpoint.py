@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUnwritable
-
-if TYPE_CHECKING:
-    from sqlite_utils.db import Database
 
 NAME = "checkpoint.db"
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process that is writing."""
 
+_ROWS = (64, 16, 4, 1)
+"""Rows of one statement: a few sizes, so that each is prepared once."""
+
 _OLDEST = (3, 37, 0)  # the first with STRICT tables
 
-Params = Sequence[object]
+Params = Sequence[object] | Mapping[str, object]
 Tuple = tuple[Any, ...]
 T = TypeVar("T")
+
+_FOREIGN = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+"""What SQLite raises, also for a value that it cannot hold."""
 
 
 def translate(error: Exception, path: Path) -> ArchiveError:
@@ -70,6 +74,12 @@ def damaged(what: str, path: Path | None = None) -> ArchiveDamaged:
     )
 
 
+@functools.cache
+def _for_rows(sql: str, columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return sql.replace("{rows}", ", ".join([row] * rows))
+
+
 class Border:
     """The context in which errors of SQLite end and become ours."""
 
@@ -88,7 +98,7 @@ class Border:
         tb: TracebackType | None,
     ) -> None:
         """Translate what SQLite raised, also for a value that it cannot hold."""
-        if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
+        if isinstance(error, _FOREIGN):
             raise translate(error, self._path) from error
 
 
@@ -109,7 +119,6 @@ class Checkpoint:
         self._lock = threading.RLock()
         self._depth = 0
         self._whole = self._spoilt = False
-        self._database: Database | None = None
 
     @classmethod
     def connect(cls, path: Path) -> Checkpoint:
@@ -146,8 +155,34 @@ class Checkpoint:
 
     def execute(self, sql: str, params: Params = ()) -> list[Tuple]:
         """Run one statement and return its rows, all of them: no cursor stays open."""
-        with self._lock, self.border:
-            return self.conn.execute(sql, params).fetchall()
+        with self._lock:
+            try:
+                return self.conn.execute(sql, params).fetchall()
+            except _FOREIGN as error:  # as the border does, which costs as much as a small query
+                raise translate(error, self.path) from error
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run one statement for each of many rows of parameters."""
+        if rows:
+            with self._lock, self.border:
+                self.conn.executemany(sql, rows)
+
+    def execute_rows(self, sql: str, rows: Sequence[Sequence[object]]) -> list[Tuple]:
+        """Run a statement about many rows and return what it returns, in any order.
+
+        ``{rows}`` in it stands for the rows, as for VALUES. What SQLite does once for a statement
+        costs more than what it does for a row.
+        """
+        found: list[Tuple] = []
+        start = 0
+        with self._lock:
+            while start < len(rows):
+                size = next(size for size in _ROWS if size <= len(rows) - start)
+                batch = rows[start : start + size]
+                values = list(itertools.chain.from_iterable(batch))
+                found += self.execute(_for_rows(sql, len(batch[0]), size), values)
+                start += size
+        return found
 
     def pages(
         self, sql: str, after: object, params: Params = (), *, limit: int | None = None
@@ -178,24 +213,6 @@ class Checkpoint:
         with self._lock, self.border:
             for _ in self.conn.execute(sql):
                 pass
-
-    @property
-    def database(self) -> Database:
-        """The same connection through sqlite-utils; write with it inside :meth:`atomic` only."""
-        if self._database is None:
-            # Imported late: it costs a tenth of a second, and most of a run needs none of it.
-            from sqlite_utils.db import Database  # noqa: PLC0415
-
-            with self.border:
-                self._database = Database(
-                    self.conn, execute_plugins=False, recursive_triggers=False
-                )
-        return self._database
-
-    def query(self, sql: str, params: Params = ()) -> list[dict[str, Any]]:
-        """Run a query for a report through sqlite-utils and return its rows by column name."""
-        with self._lock, self.border:
-            return list(self.database.query(sql, params))
 
     def one(self, sql: str, params: Params = ()) -> Tuple | None:
         """Return the first row of a query, or None.

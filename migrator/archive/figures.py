@@ -200,8 +200,7 @@ class Figures:
             SELECT state, problem, count(*) AS n FROM attachments
             WHERE state <> 'stored' OR problem IS NOT NULL
             GROUP BY state, problem ORDER BY n DESC, state, problem"""
-        rows = self._db.query(sql)
-        return [(state_from(row["state"]), row["problem"], row["n"]) for row in rows]
+        return [(state_from(state), *more) for state, *more in self._db.execute(sql)]
 
     def by_department(self, states: Collection[State] | None = None) -> list[Group]:
         """Break the attachments in ``states`` (None: all) down by department, largest first."""

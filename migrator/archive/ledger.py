@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeVar
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import (
     LOSSES,
-    UNFINISHED,
     Department,
     Listed,
     Outcome,
@@ -23,35 +22,27 @@ from migrator.archive.records import (
     TicketRow,
     Work,
 )
-from migrator.archive.sql import as_json, state_from, state_list
+from migrator.archive.sql import (
+    TICKET,
+    as_json,
+    clean,
+    state_from,
+    state_list,
+    ticket_values,
+    upsert,
+)
 from migrator.errors import ConfigError
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+T = TypeVar("T")
+
 _LARGEST = 1 << 42
 """Sizes declared above 4 TiB are nonsense of the source, and their sum must fit 64 bits."""
 
-_PUT_DEPARTMENT = """
-    INSERT INTO departments (id, title, app) VALUES (?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET title = excluded.title, app = excluded.app"""
-
-_PUT_TICKET = """
-    INSERT INTO tickets
-        (id, department_id, display_id, subject, created_at, last_activity, status_id,
-         requester_name, requester_email, owner_name, listed_run)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET
-        department_id = excluded.department_id,
-        display_id = excluded.display_id,
-        subject = excluded.subject,
-        created_at = excluded.created_at,
-        last_activity = excluded.last_activity,
-        status_id = excluded.status_id,
-        requester_name = excluded.requester_name,
-        requester_email = excluded.requester_email,
-        owner_name = excluded.owner_name,
-        merged_into = NULL,
-        deleted_at = NULL,
-        listed_run = coalesce(excluded.listed_run, listed_run)"""
+_PUT_DEPARTMENT = upsert("departments", "id", "title", "app")
+_PUT_TICKET = upsert("tickets", *TICKET, "listed_run").replace(
+    "listed_run = excluded.listed_run",
+    "listed_run = coalesce(excluded.listed_run, listed_run), merged_into = NULL, deleted_at = NULL",
+)
 
 _KNOW_TICKET = """
     INSERT INTO tickets (id, department_id)
@@ -65,7 +56,7 @@ _PUT_ATTACHMENT = """
     INSERT INTO attachments
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note,
          problem, state, first_run, last_run)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, 'pending', ?9, ?9)
+    VALUES {rows}
     ON CONFLICT (id) DO UPDATE SET
         ticket_id = excluded.ticket_id,
         post_id = excluded.post_id,
@@ -79,20 +70,20 @@ _PUT_ATTACHMENT = """
                 'changed_at_source', NULL)),
         state = CASE
             WHEN state = 'deleted' THEN 'stored'
-            WHEN state = 'gone' OR (state = 'missing' AND (?10 OR {changed})) THEN 'pending'
+            WHEN state = 'gone' OR (state = 'missing' AND ({recheck} OR {changed})) THEN 'pending'
             ELSE state END,
         problem = CASE
-            WHEN state IN ('gone', 'pending') OR (state = 'missing' AND (?10 OR {changed}))
+            WHEN state IN ('gone', 'pending') OR (state = 'missing' AND ({recheck} OR {changed}))
                 THEN coalesce(excluded.problem, iif(note = 'changed_at_source', note, NULL))
             ELSE problem END,
         detail = CASE
-            WHEN state IN ('gone', 'deleted') OR (state = 'missing' AND (?10 OR {changed}))
+            WHEN state IN ('gone', 'deleted') OR (state = 'missing' AND ({recheck} OR {changed}))
                 THEN NULL
             ELSE detail END,
         next_try = iif({changed}, NULL, next_try),
         last_run = excluded.last_run
     WHERE sha256 IS NULL OR NOT (ticket_id <> excluded.ticket_id OR {changed})
-    RETURNING state, attempts, note, failing_since, next_try, sha256"""
+    RETURNING id, state, attempts, note, failing_since, next_try, sha256"""
 
 # What could not be read of a list contradicts nothing.
 _CHANGED = """(
@@ -101,7 +92,10 @@ _CHANGED = """(
     OR (declared_size <> excluded.declared_size
         AND instr(coalesce(note, '') || coalesce(excluded.note, ''), 'odd_number') = 0)
     OR (created_at <> excluded.created_at AND created_at > 0 AND excluded.created_at > 0))"""
-_PUT_ATTACHMENT = _PUT_ATTACHMENT.replace("{changed}", _CHANGED)
+_PUT_ATTACHMENTS = {
+    recheck: _PUT_ATTACHMENT.replace("{changed}", _CHANGED).replace("{recheck}", str(recheck))
+    for recheck in (False, True)
+}
 
 _HELD = """
     SELECT ticket_id, filename, declared_size, created_at, note FROM attachments WHERE id = ?"""
@@ -111,10 +105,10 @@ _COPY = """
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note, state,
          problem, detail, attempts, sha256, size, stored_at, first_run, last_run, kind,
          original_id)
-    SELECT (SELECT max(?2, coalesce(max(id), 0)) + 1 FROM attachments),
+    SELECT (SELECT max(:first, coalesce(max(id), 0)) + 1 FROM attachments),
         ticket_id, post_id, filename, declared_type, declared_size, created_at, note, 'deleted',
-        'replaced_at_source', ?3, 0, sha256, size, stored_at, first_run, last_run, kind, id
-    FROM attachments AS a WHERE id = ?1 AND NOT EXISTS (
+        'replaced_at_source', :detail, 0, sha256, size, stored_at, first_run, last_run, kind, id
+    FROM attachments AS a WHERE id = :id AND NOT EXISTS (
         SELECT 1 FROM attachments AS c WHERE c.original_id = a.id
             AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
                 = (a.sha256, a.ticket_id, a.filename, a.declared_size, a.created_at))"""
@@ -123,21 +117,26 @@ _ASIDE = """
     INSERT INTO attachments
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, state,
          problem, detail, sha256, size, stored_at, first_run, last_run, kind, original_id)
-    SELECT (SELECT max(?2, coalesce(max(id), 0)) + 1 FROM attachments),
-        ?4, post_id, ?5, declared_type, ?6, ?7, 'deleted', 'replaced_at_source', ?3, ?8, ?9, ?10,
-        first_run, last_run, kind, id
-    FROM attachments AS a WHERE id = ?1 AND NOT EXISTS (
-        SELECT 1 FROM attachments AS c WHERE c.original_id = ?1
+    SELECT (SELECT max(:first, coalesce(max(id), 0)) + 1 FROM attachments),
+        :ticket_id, post_id, :filename, declared_type, :declared_size, :created_at, 'deleted',
+        'replaced_at_source', :detail, :sha256, :size, :now, first_run, last_run, kind, id
+    FROM attachments AS a WHERE id = :id AND NOT EXISTS (
+        SELECT 1 FROM attachments AS c WHERE c.original_id = :id
             AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
-                = (?8, ?4, ?5, ?6, ?7))"""
+                = (:sha256, :ticket_id, :filename, :declared_size, :created_at))"""
 
 _REPLACE = """
     UPDATE attachments SET
-        ticket_id = ?2, post_id = ?3, filename = ?4, declared_type = ?5, declared_size = ?6,
-        created_at = ?7, note = 'changed_at_source', problem = 'changed_at_source', detail = ?8,
+        ticket_id = ?, post_id = ?, filename = ?, declared_type = ?, declared_size = ?,
+        created_at = ?, note = 'changed_at_source', problem = 'changed_at_source', detail = ?,
         state = 'pending', sha256 = NULL, size = NULL, stored_at = NULL, failures = 0,
-        failing_since = NULL, next_try = NULL, last_run = ?9
-    WHERE id = ?1 RETURNING attempts"""
+        failing_since = NULL, next_try = NULL, last_run = ?
+    WHERE id = ? RETURNING attempts"""
+
+_KNOWN = """
+    SELECT id, state, ticket_id, note, sha256, size, stored_at, failures, failing_since, filename,
+        declared_size, created_at
+    FROM attachments WHERE id IN (VALUES {rows})"""
 
 _SETTLE = """
     UPDATE attachments SET state = ?, problem = ?, detail = ?, sha256 = ?, size = ?,
@@ -156,14 +155,28 @@ DAY = 86_400
 AGAIN_AFTER = (0, 900, 3600, 4 * 3600, DAY, 3 * DAY, 7 * DAY)
 """Seconds until a run tries again what failed in one run, two, three, … in a row; then the last."""
 
-_SET_MARK = """
-    INSERT INTO marks (name, value, run_id, at) VALUES (?, ?, ?, ?)
-    ON CONFLICT (name) DO UPDATE SET
-        value = excluded.value, run_id = excluded.run_id, at = excluded.at"""
+_SET_MARK = upsert("marks", "name", "value", "run_id", "at")
 
 _PUT_BLOB = """
     INSERT INTO blobs (sha256, size, mime_type, stored_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (sha256) DO NOTHING"""
+
+
+class _Known(NamedTuple):
+    """What the ledger knows of an attachment when its outcome comes in."""
+
+    id: int
+    state: str
+    ticket_id: int
+    note: str | None
+    sha256: str | None
+    size: int | None
+    stored_at: int | None
+    failures: int
+    failing_since: int | None
+    filename: str
+    declared_size: int
+    created_at: int
 
 
 class Ledger:
@@ -208,13 +221,13 @@ class Ledger:
     def put_departments(self, departments: Sequence[Department]) -> None:
         """Add or rename departments; those no longer listed stay, their tickets need them."""
         with self.atomic():
-            for department in departments:
-                values = (department.id, _text(department.title), _text(department.app))
-                self._db.execute(_PUT_DEPARTMENT, values)
+            rows = [(one.id, clean(one.title), clean(one.app)) for one in departments]
+            self._db.execute_many(_PUT_DEPARTMENT, rows)
 
     def put_ticket(self, ticket: TicketRow) -> None:
         """Add or change a ticket without saying anything of its attachments."""
-        self._put_ticket(ticket, None)
+        with self.atomic():
+            self._db.execute(_PUT_TICKET, (*ticket_values(ticket), None))
 
     def mark_merged(self, old_ticket_id: int, into_ticket_id: int) -> None:
         """Note that a ticket was merged; its attachments, ids unchanged, are the other's now.
@@ -256,55 +269,85 @@ class Ledger:
         keeps what we hold. What we hold under another ticket is left as it is with ``follow``,
         and else treated likewise.
         """
-        todo: dict[int, Work] = {}
-        again, changed, moved = 0, [], {}
+        (recorded,) = self.record_tickets(
+            run_id, [(ticket, listed)], recheck=recheck, follow=follow
+        )
+        return recorded
+
+    def record_tickets(
+        self,
+        run_id: int,
+        lists: Sequence[tuple[TicketRow, Sequence[Listed]]],
+        *,
+        recheck: bool = False,
+        follow: bool = False,
+    ) -> list[Recorded]:
+        """Do :meth:`record_ticket` for many tickets together, which costs a fraction of each."""
+        noted = [Recorded() for _ in lists]
         now = self._now()
         with self.atomic():
-            self._put_ticket(ticket, run_id)
-            for item in listed:
-                if item.ticket_id != ticket.id:
-                    self._know_ticket(item.ticket_id, like=ticket.id)
-                size = min(max(item.declared_size, 0), _LARGEST)
-                name, kind = _text(item.filename), _text(item.declared_type)
-                figures = (item.id, item.ticket_id, item.post_id, name, kind, size)
-                code = item.problem and item.problem.partition(",")[0]
-                values = (*figures, item.created_at, item.problem, run_id, recheck, code)
-                if found := self._db.execute(_PUT_ATTACHMENT, values):
-                    ((state, attempts, note, since, next_try, sha256),) = found
-                    again += sha256 is not None
-                    due = recheck or next_try is None or next_try <= now
-                    if state_from(state) not in UNFINISHED or (state == State.FAILED and not due):
+            tickets = [(*ticket_values(ticket), run_id) for ticket, _ in lists]
+            self._db.execute_many(_PUT_TICKET, tickets)
+            items: list[tuple[Listed, Recorded]] = []
+            for (ticket, listed), recorded in zip(lists, noted, strict=True):
+                items += [(item, recorded) for item in listed]
+                for item in listed:
+                    if item.ticket_id != ticket.id:
+                        self._know_ticket(item.ticket_id, like=ticket.id)
+            for group in _apart(items, lambda one: one[0].id):
+                rows = [_listed(item, run_id) for item, _ in group]
+                found = self._db.execute_rows(_PUT_ATTACHMENTS[recheck], rows)
+                put = {row[0]: row for row in found}
+                for (item, recorded), row in zip(group, rows, strict=True):
+                    known = put.get(item.id) or self._contradicted(item, row, recorded, follow)
+                    if known is None:
                         continue
-                elif (old := self._moved(item, size, name)) is not None and follow:
-                    moved[item.id] = old
-                    continue
-                else:
-                    changed.append(item.id)
-                    note, since = "changed_at_source", None
-                    attempts = self._replace(item.id, (*figures[1:], item.created_at), run_id)
-                todo[item.id] = Work(
-                    item.id, item.ticket_id, size, name, attempts, note, item.created_at, since
-                )
-        ordered = [todo[key] for key in sorted(todo)]
-        return Recorded(ordered, again, tuple(changed), moved)
+                    _, state, attempts, note, since, next_try, sha256 = known
+                    recorded.again += sha256 is not None
+                    due = recheck or next_try is None or next_try <= now
+                    if state == "pending" or (state == "failed" and due):
+                        work = (item.id, item.ticket_id, row[5], row[3], attempts, note)
+                        recorded.todo.append(Work(*work, item.created_at, since))
+                    else:
+                        state_from(state)
+        for recorded in noted:
+            todo = {work.id: work for work in recorded.todo}
+            recorded.todo = [todo[key] for key in sorted(todo)]
+        return noted
 
-    def _moved(self, item: Listed, size: int, name: str) -> int | None:
+    def _contradicted(
+        self, item: Listed, row: Tuple, recorded: Recorded, follow: bool
+    ) -> Tuple | None:
+        """Note that a held attachment is listed as something else; return its row if it is pending.
+
+        With ``follow`` one that is only in another ticket is left as it is.
+        """
+        if (old := self._moved(item, row)) is not None and follow:
+            recorded.moved[item.id] = old
+            return None
+        recorded.changed.append(item.id)
+        attempts = self._replace(row)
+        return item.id, "pending", attempts, "changed_at_source", None, None, None
+
+    def _moved(self, item: Listed, row: Tuple) -> int | None:
         """Return the ticket that a held attachment was in, if that is all that differs."""
         ((ticket_id, *figures, note),) = self._db.execute(_HELD, (item.id,))
-        same = _alike(figures, (name, size, item.created_at), f"{note},{item.problem}")
+        same = _alike(figures, (row[3], row[5], item.created_at), f"{note},{item.problem}")
         return ticket_id if same else None
 
-    def _replace(self, attachment_id: int, figures: tuple[object, ...], run_id: int) -> int:
+    def _replace(self, row: Tuple) -> int:
         """Keep what we hold in a copy, and have the row fetched anew; return its attempts."""
+        attachment_id, run_id = row[0], row[-1]
         ((ticket_id, name, size, *_),) = self._db.execute(_HELD, (attachment_id,))
         detail = (
             f"the source gave attachment {attachment_id} to another file, or changed its row; "
             "these are the bytes that it had before"
         )
         was = f"until now it was {name!r} of {size:,} bytes in ticket {ticket_id}"
-        self._db.execute(_COPY, (attachment_id, FIRST_COPY, detail))
+        held = {"id": attachment_id, "first": FIRST_COPY, "detail": detail}
+        self._db.execute(_COPY, held)
         self._db.execute("DELETE FROM accepted WHERE attachment_id = ?", (attachment_id,))
-        values = (attachment_id, *figures, f"the source lists it anew; {was}", run_id)
+        values = (*row[1:7], f"the source lists it anew; {was}", run_id, attachment_id)
         ((attempts,),) = self._db.execute(_REPLACE, values)
         return int(attempts)
 
@@ -317,24 +360,27 @@ class Ledger:
         are kept in a copy. Raises ValueError for an unknown attachment or an outcome that is not
         one.
         """
-        stored = outcome.state is State.STORED
-        if outcome.state is State.DELETED or stored is (outcome.sha256 is None):
-            raise ValueError(f"not an outcome: {outcome}")
-        sql = """
-            SELECT state, ticket_id, note, sha256, size, stored_at, failures, failing_since,
-                filename, declared_size, created_at
-            FROM attachments WHERE id = ?"""
+        return self.settle_many([outcome])[0]
+
+    def settle_many(self, outcomes: Sequence[Outcome]) -> list[State]:
+        """Do :meth:`settle` for many outcomes together; an error undoes all of them."""
+        for one in outcomes:
+            if one.state is State.DELETED or (one.state is State.STORED) is (one.sha256 is None):
+                raise ValueError(f"not an outcome: {one}")
+        states: list[State] = []
         with self.atomic():
-            row = self._db.one(sql, (outcome.attachment_id,))
-            if row is None:
-                raise ValueError(f"attachment {outcome.attachment_id} was never listed")
-            if row[3] is None and outcome.work is not None and self._is_other(outcome.work, row):
-                return self._set_aside(outcome, outcome.work, State(row[0]))
-            if outcome.ticket_id is not None and outcome.ticket_id != row[1]:
-                self._move(outcome.attachment_id, row[1], outcome.ticket_id)
-            if row[3] is not None and row[3] != outcome.sha256:
-                return self._keep(outcome, state_from(row[0]))
-            return self._decide(outcome, row)
+            for group in _apart(outcomes, lambda one: one.attachment_id):
+                found = self._db.execute_rows(_KNOWN, [(one.attachment_id,) for one in group])
+                known = {row[0]: _Known(*row) for row in found}
+                blobs: list[Tuple] = []
+                rows: list[Tuple] = []
+                for one in group:
+                    if one.attachment_id not in known:
+                        raise ValueError(f"attachment {one.attachment_id} was never listed")
+                    states.append(self._settle(one, known[one.attachment_id], blobs, rows))
+                self._db.execute_many(_PUT_BLOB, blobs)
+                self._db.execute_many(_SETTLE, rows)
+        return states
 
     def mark_deleted(self, attachment_id: int, detail: str) -> bool:
         """Note that the source no longer lists a stored attachment; False if it is not stored."""
@@ -342,7 +388,7 @@ class Ledger:
             UPDATE attachments SET state = 'deleted', detail = ?
             WHERE id = ? AND state = 'stored' RETURNING id"""
         with self.atomic():
-            return bool(self._db.execute(sql, (_text(detail), attachment_id)))
+            return bool(self._db.execute(sql, (clean(detail), attachment_id)))
 
     def set_helpdesk(self, address: str, *, run_id: int | None) -> None:
         """Write down the address of the helpdesk, for good or until it is declared to have moved.
@@ -427,55 +473,63 @@ class Ledger:
             self._db.execute("DELETE FROM progress WHERE run_id <> ?", (run_id,))
             self._db.execute(sql, (run_id, self._now(), json.dumps(dict(facts))))
 
-    def _decide(self, outcome: Outcome, row: Tuple) -> State:
-        held, _, note, sha256, size, stored_at, failures, since, *_ = row
+    def _settle(
+        self, outcome: Outcome, known: _Known, blobs: list[Tuple], rows: list[Tuple]
+    ) -> State:
+        """Add to what is to be written of blobs and rows; write what is out of the ordinary."""
+        work = outcome.work
+        if known.sha256 is None and work is not None and self._is_other(work, known):
+            return self._set_aside(outcome, work, State(known.state))
+        if outcome.ticket_id is not None and outcome.ticket_id != known.ticket_id:
+            self._move(known.id, known.ticket_id, outcome.ticket_id)
+        if known.sha256 is not None and known.sha256 != outcome.sha256:
+            return self._keep(outcome, state_from(known.state))
         state, problem, detail = outcome.state, outcome.problem, outcome.detail
+        sha256, size, stored_at = known.sha256, known.size, known.stored_at
+        failures, since, next_try = 0, None, None
         now = self._now()
         if state is State.STORED:
-            blob = (outcome.sha256, outcome.size, outcome.mime_type, now)
-            self._db.execute(_PUT_BLOB, blob)
-            problem = problem or (note and note.partition(",")[0])
+            blobs.append((outcome.sha256, outcome.size, outcome.mime_type, now))
+            problem = problem or (known.note and known.note.partition(",")[0])
             if sha256 is None:
                 sha256, size, stored_at = outcome.sha256, outcome.size, now
-            elif held == State.DELETED:
+            elif known.state == State.DELETED:
                 state = State.DELETED
-            if note == "changed_at_source" and self._drop_copies(outcome):
-                problem, detail = note, "the source lists it anew, but its bytes are the same"
-        next_try: int | None = None
-        if state is State.FAILED:
-            failures, since = failures + 1, since or now
+            if known.note == "changed_at_source" and self._drop_copies(outcome):
+                problem = known.note
+                detail = "the source lists it anew, but its bytes are the same"
+        elif state is State.FAILED:
+            failures, since = known.failures + 1, known.failing_since or now
             next_try = now + AGAIN_AFTER[min(failures, len(AGAIN_AFTER)) - 1]
-        else:
-            failures, since = 0, None
-        text = None if detail is None else _text(detail)
+        text = None if detail is None else clean(detail)
         values = (state, problem, text, sha256, size, stored_at, outcome.attempts)
-        tries = (failures, since, next_try)
-        named = (_text(outcome.filename), outcome.attachment_id)
-        self._db.execute(_SETTLE, (*values, *tries, *named))
+        rows.append((*values, failures, since, next_try, clean(outcome.filename), known.id))
         return state
 
-    def _is_other(self, work: Work, row: Tuple) -> bool:
+    def _is_other(self, work: Work, known: _Known) -> bool:
         """Tell whether the row says something else than when the work was handed out."""
-        _, ticket_id, note, *_, filename, size, created_at = row
         asked = (work.filename, work.declared_size, work.created_at)
-        if not _alike((filename, size, created_at), asked, f"{note},{work.problem}"):
+        figures = (known.filename, known.declared_size, known.created_at)
+        if figures != asked and not _alike(figures, asked, f"{known.note},{work.problem}"):
             return True
+        if work.ticket_id == known.ticket_id:
+            return False
         sql = "SELECT 1 FROM tickets WHERE id = ? AND merged_into = ?"
-        moved = work.ticket_id != ticket_id
-        return moved and self._db.one(sql, (work.ticket_id, ticket_id)) is None
+        return self._db.one(sql, (work.ticket_id, known.ticket_id)) is None
 
     def _set_aside(self, outcome: Outcome, work: Work, state: State) -> State:
         """Keep bytes of what the row was when they were asked for; the row stays as it is."""
         if outcome.state is State.STORED:
-            blob = (outcome.sha256, outcome.size, outcome.mime_type, self._now())
+            now = self._now()
+            blob = (outcome.sha256, outcome.size, outcome.mime_type, now)
             self._db.execute(_PUT_BLOB, blob)
             detail = (
                 f"the source listed attachment {work.id} as another file while this one was "
                 "fetched; these are its bytes"
             )
-            figures = (work.ticket_id, work.filename, work.declared_size, work.created_at)
-            held = (outcome.sha256, outcome.size, self._now())
-            self._db.execute(_ASIDE, (work.id, FIRST_COPY, detail, *figures, *held))
+            asked = asdict(work) | {"sha256": outcome.sha256, "size": outcome.size}
+            more = {"first": FIRST_COPY, "detail": detail, "now": now}
+            self._db.execute(_ASIDE, asked | more)
         return self._keep(outcome, state)
 
     def _drop_copies(self, outcome: Outcome) -> bool:
@@ -487,23 +541,6 @@ class Ledger:
         sql = "UPDATE attachments SET attempts = attempts + ? WHERE id = ?"
         self._db.execute(sql, (outcome.attempts, outcome.attachment_id))
         return state
-
-    def _put_ticket(self, ticket: TicketRow, run_id: int | None) -> None:
-        values = (
-            ticket.id,
-            ticket.department_id,
-            _text(ticket.display_id),
-            _text(ticket.subject),
-            ticket.created_at,
-            ticket.last_activity,
-            ticket.status_id,
-            _text(ticket.requester_name),
-            _text(ticket.requester_email),
-            _text(ticket.owner_name),
-            run_id,
-        )
-        with self.atomic():
-            self._db.execute(_PUT_TICKET, values)
 
     def _move(self, attachment_id: int, old: int, new: int) -> None:
         self._know_ticket(new, like=old)
@@ -559,9 +596,26 @@ def _alike(one: Sequence[Any], other: Sequence[Any], notes: str) -> bool:
     )
 
 
-def _text(value: str) -> str:
-    """Return the text without lone surrogates, which SQLite cannot hold."""
-    return _SURROGATE.sub("\ufffd", value)
+def _listed(item: Listed, run_id: int) -> Tuple:
+    """Return the values of _PUT_ATTACHMENT."""
+    size = min(max(item.declared_size, 0), _LARGEST)
+    figures = (item.id, item.ticket_id, item.post_id, clean(item.filename))
+    more = (clean(item.declared_type), size, item.created_at, item.problem)
+    code = item.problem and item.problem.partition(",")[0]
+    return (*figures, *more, code, "pending", run_id, run_id)
+
+
+def _apart(items: Iterable[T], key: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield all items in order, in groups in which no key comes twice."""
+    group: list[T] = []
+    seen: set[int] = set()
+    for item in items:
+        if (found := key(item)) in seen:
+            yield group
+            group, seen = [], set()
+        seen.add(found)
+        group.append(item)
+    yield group
 
 
 def _signed(by: str, reason: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from migrator.archive.checkpoint import BUSY_TIMEOUT, Border, Checkpoint, Params, Tuple
 from migrator.errors import ArchiveBusy, ArchiveError, ArchiveUnwritable
@@ -110,11 +110,6 @@ class ReadOnlyCheckpoint(Checkpoint):
         read = super().execute
         return self._steady(lambda: read(sql, params))
 
-    def query(self, sql: str, params: Params = ()) -> list[dict[str, Any]]:
-        """Run a query for a report and return its rows by column name."""
-        read = super().query
-        return self._steady(lambda: read(sql, params))
-
     def one(self, sql: str, params: Params = ()) -> Tuple | None:
         """Return the first row of a query, or None."""
         read = super().one
@@ -169,7 +164,7 @@ class ReadOnlyCheckpoint(Checkpoint):
         with self.border:
             seen, conn = self._opened(self.path)
             self.conn.close()
-        self.conn, self._seen, self._database = conn, seen, None
+        self.conn, self._seen = conn, seen
         self._opened_times += 1
 
     def _opened(self, path: Path) -> tuple[object, sqlite3.Connection]:

@@ -203,7 +203,7 @@ class Work:
     failing_since: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recorded:
     """What a list came to in the ledger.
 
@@ -213,10 +213,10 @@ class Recorded:
     down before it is known whether it was merged.
     """
 
-    todo: list[Work]
+    todo: list[Work] = field(default_factory=list)
     again: int = 0
-    changed: tuple[int, ...] = ()
-    moved: Mapping[int, int] = field(default_factory=dict)
+    changed: list[int] = field(default_factory=list)
+    moved: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -411,6 +411,7 @@ def migrate(checkpoint: Checkpoint) -> None:
     """
     if version(checkpoint) == VERSION:
         return
+    from sqlite_utils.db import Database  # noqa: PLC0415 - see above
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - see above
 
     steps = Migrations("migrator")
@@ -419,7 +420,7 @@ def migrate(checkpoint: Checkpoint) -> None:
     steps(name="0003_threads")(_threads)
     steps(name="0004_proof")(_proof)
     with checkpoint.atomic(), checkpoint.border:
-        steps.apply(checkpoint.database)
+        steps.apply(Database(checkpoint.conn, execute_plugins=False, recursive_triggers=False))
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         checkpoint.execute(f"PRAGMA user_version = {VERSION}")
 

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from migrator.archive.checkpoint import Tuple, damaged
-from migrator.archive.records import ResponseFilter, Row, State
+from migrator.archive.records import ResponseFilter, Row, State, TicketRow
 
 ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
 _STATE, _SHA256, _SIZE = map([f.name for f in fields(Row)].index, ("state", "sha256", "size"))
@@ -28,6 +28,8 @@ Range = tuple[int | None, int | None]
 """From and to in Unix seconds, both included; None is open."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+TICKET = tuple(field.name for field in fields(TicketRow))
+"""Columns that say what the source says of a ticket."""
 _PLAIN_NUMBER = re.compile("[0-9]{1,18}")
 
 _NUMBERED = """
@@ -150,7 +152,31 @@ def as_json(values: Iterable[object]) -> str:
 
 def clean(value: str) -> str:
     """Return the text without lone surrogates, which SQLite cannot hold."""
-    return _SURROGATE.sub("\ufffd", value)
+    return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+
+
+def upsert(table: str, *columns: str, keys: int = 1) -> str:
+    """Return a statement that adds a row, or changes the one with its first ``keys`` columns."""
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[keys:])
+    return f"""
+        INSERT INTO {table} ({", ".join(columns)}) VALUES ({", ".join("?" * len(columns))})
+        ON CONFLICT ({", ".join(columns[:keys])}) DO UPDATE SET {changes}"""
+
+
+def ticket_values(ticket: TicketRow) -> Tuple:
+    """Return the values of TICKET."""
+    return (
+        ticket.id,
+        ticket.department_id,
+        clean(ticket.display_id),
+        clean(ticket.subject),
+        ticket.created_at,
+        ticket.last_activity,
+        ticket.status_id,
+        clean(ticket.requester_name),
+        clean(ticket.requester_email),
+        clean(ticket.owner_name),
+    )
 
 
 def state_from(value: str) -> State:

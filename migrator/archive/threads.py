@@ -22,6 +22,7 @@ from migrator.archive.records import (
 from migrator.archive.sql import (
     OF_RESPONSE,
     ROW,
+    TICKET,
     Condition,
     Range,
     all_of,
@@ -35,7 +36,9 @@ from migrator.archive.sql import (
     number_is,
     one_of,
     row_from,
+    ticket_values,
     undeleted,
+    upsert,
     wanted_by,
 )
 
@@ -75,28 +78,11 @@ _ATTACHMENTS_OF = f"""
 _IS_UNREAD = "posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL"
 """In the very words of the index."""
 
-_PUT_STATUS = """
-    INSERT INTO statuses (id, title, department_id, resolved) VALUES (?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET title = excluded.title,
-        department_id = excluded.department_id, resolved = excluded.resolved"""
-
+_PUT_STATUS = upsert("statuses", "id", "title", "department_id", "resolved")
 # A known ticket keeps what only the lists of tickets may change: its activity, its fate.
-_PUT_HEADER = """
-    INSERT INTO tickets
-        (id, department_id, display_id, subject, created_at, last_activity, status_id,
-         requester_name, requester_email, owner_name, posts_activity, posts_run)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET
-        department_id = excluded.department_id,
-        display_id = excluded.display_id,
-        subject = excluded.subject,
-        created_at = excluded.created_at,
-        status_id = excluded.status_id,
-        requester_name = excluded.requester_name,
-        requester_email = excluded.requester_email,
-        owner_name = excluded.owner_name,
-        posts_activity = excluded.posts_activity,
-        posts_run = excluded.posts_run"""
+_PUT_HEADER = upsert("tickets", *TICKET, "posts_activity", "posts_run").replace(
+    "last_activity = excluded.last_activity, ", ""
+)
 
 # What is the same is not written again, and a text that we hold is never lost to an empty one.
 _PUT_POST = """
@@ -215,9 +201,8 @@ class Threads:
     def put_statuses(self, statuses: Iterable[StatusRow]) -> None:
         """Add or change ticket statuses; those no longer listed stay, tickets may have them."""
         with self._db.atomic():
-            for one in statuses:
-                values = (one.id, clean(one.title), one.department_id, one.resolved)
-                self._db.execute(_PUT_STATUS, values)
+            rows = [(one.id, clean(one.title), one.department_id, one.resolved) for one in statuses]
+            self._db.execute_many(_PUT_STATUS, rows)
 
     def put(
         self,
@@ -234,24 +219,9 @@ class Threads:
         move here. What is the same already is not written.
         """
         kept_for = ticket.last_activity if activity is None else activity
-        header = (
-            ticket.id,
-            ticket.department_id,
-            clean(ticket.display_id),
-            clean(ticket.subject),
-            ticket.created_at,
-            ticket.last_activity,
-            ticket.status_id,
-            clean(ticket.requester_name),
-            clean(ticket.requester_email),
-            clean(ticket.owner_name),
-            kept_for,
-            run_id,
-        )
         with self._db.atomic():
-            self._db.execute(_PUT_HEADER, header)
-            for post in posts:
-                self._db.execute(_PUT_POST, _post(ticket.id, post))
+            self._db.execute(_PUT_HEADER, (*ticket_values(ticket), kept_for, run_id))
+            self._db.execute_many(_PUT_POST, [_post(ticket.id, post) for post in posts])
 
     def skip(self, run_id: int, ticket_id: int, *, activity: int) -> None:
         """Note that the source has no posts of a ticket that had that last activity."""

@@ -25,6 +25,7 @@ from migrator.archive import (
     Work,
     open_archive,
 )
+from migrator.archive.checkpoint import NAME, Checkpoint
 from migrator.archive.ledger import FIRST_COPY
 from migrator.archive.queries import Failing
 from migrator.errors import ArchiveError
@@ -162,7 +163,7 @@ def test_a_reused_id_is_fetched_again_and_keeps_what_it_had(
     """Other figures under a held id: the row is pending anew, a deleted copy has the old bytes."""
     bring_to(archive, before)
     recorded = listed_anew(archive, change)
-    assert (recorded.changed, [work.id for work in recorded.todo]) == ((4,), [4])
+    assert (recorded.changed, [work.id for work in recorded.todo]) == ([4], [4])
     found = row(archive, 4)
     assert (found.state, found.problem, found.sha256) == (
         State.PENDING, "changed_at_source", None
@@ -219,7 +220,7 @@ def test_what_could_not_be_read_contradicts_nothing(
     record(archive, listed(4, **held))
     archive.ledger.settle(Outcome(4, State.STORED, None, None, SHA, 1, "a/b"))
     recorded = listed_anew(archive, change)
-    assert (recorded.changed, recorded.todo, recorded.again) == ((), [], 1)
+    assert (recorded.changed, recorded.todo, recorded.again) == ([], [], 1)
     assert row(archive, 4).sha256 == SHA
 
 
@@ -260,11 +261,11 @@ def test_what_moved_is_left_until_it_is_known_why(archive: Archive) -> None:
     """A held attachment in another ticket's list names its ticket; after a merge all is well."""
     bring_to(archive, State.STORED)
     recorded = listed_anew(archive, {"ticket_id": 2}, follow=True)
-    assert (recorded.moved, recorded.todo, recorded.changed) == ({4: 1}, [], ())
+    assert (recorded.moved, recorded.todo, recorded.changed) == ({4: 1}, [], [])
     assert row(archive, 4).ticket_id == 1
     archive.ledger.mark_merged(1, 2)
     recorded = listed_anew(archive, {"ticket_id": 2})
-    assert (recorded.changed, recorded.again, row(archive, 4).problem) == ((), 1, None)
+    assert (recorded.changed, recorded.again, row(archive, 4).problem) == ([], 1, None)
 
 
 @pytest.mark.parametrize("change", [{"filename": "b"}, {"declared_size": 11}, {"created_at": 8}])
@@ -278,11 +279,58 @@ def test_a_loss_under_other_figures_is_another_file(
     assert archive.queries.accepted() == {}
 
 
+LISTS = [
+    (TicketRow(1, 3, "A"), [listed(4), listed(5), listed(6, ticket_id=9), listed(4, filename="b")]),
+    (TicketRow(2, 3), []),
+    (TicketRow(7, 4), [listed(n, ticket_id=7, filename=f"{n}\udc80") for n in range(70, 220)]),
+    (TicketRow(8, 4), [listed(5, ticket_id=8), listed(71, ticket_id=8, problem="odd_number,x")]),
+]
+OUTCOMES = [
+    *[Outcome(n, State.STORED, None, None, SHA, 3, "text/plain") for n in (4, 5, 70, 71, 72)],
+    Outcome(4, State.STORED, "why", None, "cd" * 32, 3, "text/plain"),
+    Outcome(5, State.MISSING, "empty"),
+    *[Outcome(n, State.FAILED, "server_error", "it said \udc80") for n in range(73, 150)],
+    Outcome(6, State.GONE, ticket_id=8),
+    Outcome(73, State.STORED, None, None, SHA, 3, "text/plain", filename="z"),
+]
+
+
+def test_many_together_come_to_what_each_alone_comes_to(tmp_path: Path) -> None:
+    """Lists and outcomes of a group: the same rows, states and work, also for an id named twice."""
+    found = []
+    for name, together in (("one", False), ("many", True)):
+        with open_archive(tmp_path / name, command="test") as archive:
+            ledger = Ledger(Checkpoint.connect(archive.path / NAME), clock=lambda: 1000.0)
+            told: list[object] = []
+            for recheck in (False, True):
+                run = ledger.begin_run("run", source="test", scope={})
+                if together:
+                    told += ledger.record_tickets(run.id, LISTS, recheck=recheck)
+                    told += ledger.settle_many(OUTCOMES)
+                else:
+                    for ticket, items in LISTS:
+                        told.append(ledger.record_ticket(run.id, ticket, items, recheck=recheck))
+                    told += [ledger.settle(outcome) for outcome in OUTCOMES]
+            found.append((told, list(archive.queries.rows()), archive.queries.counts()))
+            archive.queries.self_check()
+    assert found[0] == found[1]
+    assert {row.state for row in found[1][1]} >= {State.STORED, State.FAILED, State.DELETED}
+
+
+def test_a_group_with_a_wrong_outcome_writes_nothing(archive: Archive) -> None:
+    """Neither what came before it nor what comes behind."""
+    record(archive, listed(4), listed(5))
+    group = [Outcome(4, State.MISSING, "empty"), Outcome(99, State.GONE), Outcome(5, State.GONE)]
+    with pytest.raises(ValueError, match="99 was never listed"):
+        archive.ledger.settle_many(group)
+    assert {row.state for row in archive.queries.rows()} == {State.PENDING}
+
+
 def test_failures_are_tried_again_at_growing_intervals(root: Path) -> None:
     """Soon at first, then ever later, up to a week; a recheck asks at once."""
     now = [1_000_000.0]
     with open_archive(root, command="test") as archive:
-        ledger = Ledger(archive.ledger._db, clock=lambda: now[0])
+        ledger = Ledger(Checkpoint.connect(archive.path / NAME), clock=lambda: now[0])
         waits = []
         for _ in range(9):
             run = ledger.begin_run("run", source="x", scope={})
