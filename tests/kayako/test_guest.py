@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from migrator.errors import NotXml, SourceError, SourceUnreachable
+from migrator.errors import NotXml, SourceError, SourceUnreachable, UnexpectedReply
 from migrator.events import Event, Notice, PaceChanged
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
-from migrator.sources.kayako.transport import LARGE, Transport
+from migrator.sources.kayako.transport import BLOCK, LARGE, Transport
 from migrator.sources.pace import MISSES_IN_A_ROW, Pacer, Slot
 
 SETTINGS = KayakoSettings(
@@ -40,18 +40,17 @@ class Told(Pacer):
         self.told.append("overloaded")
 
 
-def told(
-    handler: Handler, path: str = "/Base/Department", *, read: bool = True
-) -> list[str | None]:
-    """Make a request; gives what the pacer was told of it."""
+def told(handler: Handler, path: str = "/Base/Department") -> list[str | None]:
+    """Make a request whose blocks nobody can use; gives what the pacer was told of it."""
     pacer = Told()
+
+    async def refuse(_block: bytes) -> None:
+        raise UnexpectedReply("of no use")
 
     async def main() -> None:
         transport = Transport(SETTINGS, pacer, inner=httpx.MockTransport(handler))
         try:
-            async with transport.stream(path, what="it") as blocks:
-                if read:
-                    _ = [block async for block in blocks]
+            await transport.stream(path, what="it", take=refuse)
         except SourceError:
             pass
         finally:
@@ -100,7 +99,7 @@ def test_a_timeout_tells_of_the_load() -> None:
 
 def test_what_the_reader_makes_of_a_reply_is_no_load() -> None:
     """An answer counts with its head; whether somebody reads on does not matter."""
-    assert told(lambda _: httpx.Response(200, content=b"x"), read=False) == ["/Base/Department"]
+    assert told(lambda _: httpx.Response(200, content=b"x" * BLOCK)) == ["/Base/Department"]
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ from migrator.errors import (
 from migrator.events import Event, Retrying
 from migrator.sandbox.kayako import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.base import Attachment, Contents, in_pool
-from migrator.sources.kayako.client import BLOCK, Client
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
+from migrator.sources.kayako.transport import BLOCK
 
 T = TypeVar("T")
 Call = Callable[[Client], Awaitable[T]]

@@ -47,8 +47,6 @@ from migrator.sources.kayako.transport import Transport
 from migrator.sources.pace import Breaker, Clock, Pacer, Sleep
 from migrator.sources.retry import Retrier
 
-BLOCK = 256 * 1024
-"""Bytes of a body that are handed to a thread at once: most attachments need one hand-over."""
 AT_ONCE = 16 * 1024
 """Bytes of a list that are parsed sooner than they are handed to a thread."""
 STATUSES = "/Tickets/TicketStatus"
@@ -348,23 +346,17 @@ class Client:
 
         reader = ContentsReader(make, what=what, ticket_id=ticket_id, post_id=post_id, most=most)
 
+        def take(block: bytes) -> Awaitable[None]:
+            return in_pool(self._pool, partial(reader.feed, block))
+
         def end(rest: bytes) -> T:
             reader.feed(rest)
             return check(reader.close())
 
         try:
-            held: list[bytes] = []
-            size = 0
-            async with self._transport.stream(path, what=what) as body:
-                async for piece in body:
-                    held.append(piece)
-                    size += len(piece)
-                    if size >= BLOCK:
-                        block = b"".join(held)
-                        held, size = [], 0
-                        await in_pool(self._pool, partial(reader.feed, block))
+            rest = await self._transport.stream(path, what=what, take=take)
             # By now the next request may start.
-            return await in_pool(self._pool, lambda: end(b"".join(held)))
+            return await in_pool(self._pool, partial(end, rest))
         except BaseException:
             for sink in sinks:
                 sink.abort()

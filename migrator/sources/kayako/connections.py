@@ -13,6 +13,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -89,16 +90,16 @@ class Connections(httpx.AsyncBaseTransport):
         if (pool := self._pools.get(keep)) is None:  # which has to be made where a loop runs
             pool = self._pools[keep] = _Pool(self._context, keep=keep)
         call = _Call(pool, request)
-        headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
+        headers = _named(tuple(request.headers.raw))
         if url.scheme == "http":
-            headers += self._signed_in.items()
+            headers += tuple(self._signed_in.items())
         try:
             async with call.alarm:
                 response = await pool.session.request(
                     request.method,
                     url,
                     headers=headers,
-                    data=call if request.content else None,
+                    data=call if call.content else None,
                     middlewares=(call.once,),
                     proxy=self._proxy,
                     proxy_headers=self._to_proxy,
@@ -158,12 +159,13 @@ class _Pool(aiohttp.TCPConnector):
             if transport is None or protocol is None:  # lost as soon as it was made
                 connection.close()
                 raise aiohttp.ServerDisconnectedError
-            used = transport in self._open
-            if not (used and protocol.should_close):
+            if not (used := transport in self._open):
                 self._open.add(transport)
-                self.calls[req].given(transport, used=used)
-                return connection
-            connection.close()
+            elif protocol.should_close:
+                connection.close()
+                continue
+            self.calls[req].given(transport, used=used)
+            return connection
 
 
 class _Call:
@@ -171,7 +173,7 @@ class _Call:
 
     def __init__(self, pool: _Pool, request: httpx.Request) -> None:
         self._pool = pool
-        self._content = request.content
+        self.content = request.read()
         self._transport: asyncio.Transport | None = None
         self._used = False
         self.waits: dict[str, float | None] = request.extensions.get("timeout", {})
@@ -200,13 +202,13 @@ class _Call:
     def given(self, transport: asyncio.Transport, *, used: bool) -> None:
         """Take a connection, and whether another call had it before."""
         self._transport, self._used = transport, used
-        self._wait("write" if self._content else "read")
+        self._wait("write" if self.content else "read")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give what is sent, piece by piece; the server has to take each of them in time."""
-        for start in range(0, len(self._content), PIECE):
+        for start in range(0, len(self.content), PIECE):
             self._wait("write")
-            yield self._content[start : start + PIECE]
+            yield self.content[start : start + PIECE]
         self._wait("read")
 
     def _wait(self, name: str) -> None:
@@ -228,9 +230,13 @@ class _Body(httpx.AsyncByteStream):
         self._within = within
         self._hold()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while block := await self._next():
-            yield block
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if block := await self._next():
+            return block
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         if (transport := self._transport()) is not None:
@@ -261,6 +267,11 @@ class _Body(httpx.AsyncByteStream):
         """Give the transport, as long as more of the reply has to come."""
         connection = self._response.connection
         return None if connection is None else connection.transport
+
+
+@lru_cache(maxsize=8)
+def _named(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.decode(), value.decode()) for name, value in raw)
 
 
 def _translated(error: Exception) -> httpx.TransportError:

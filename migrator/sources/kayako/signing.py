@@ -14,11 +14,11 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote, quote_plus, urlencode, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 _UNREADABLE = "(an unreadable address)"
 
@@ -34,16 +34,19 @@ class UrlForm(StrEnum):
     STANDARD = "standard"
 
 
-def build(base: str, path: str, form: UrlForm, params: Mapping[str, str]) -> str:
-    """Return the address of one call, with all values percent-encoded.
+def build(base: str, path: str, form: UrlForm) -> str:
+    """Return the address of one call, which its signature is added to with a ``&``.
 
     ``base`` is the API URL as Kayako shows it; a trailing slash, ``?`` or query is dropped.
     """
-    address = re.split(r"[?#]", base.strip(), maxsplit=1)[0].rstrip("/")
     target = quote("/" + path.lstrip("/"), safe="/,:~")
-    query = urlencode(params, quote_via=quote, safe="")
     start = f"e={target}" if form is UrlForm.QUERY else target
-    return f"{address}?{start}&{query}" if query else f"{address}?{start}"
+    return f"{_page(base)}?{start}"
+
+
+@lru_cache
+def _page(base: str) -> str:
+    return re.split(r"[?#]", base.strip(), maxsplit=1)[0].rstrip("/")
 
 
 def safe(url: str) -> str:

@@ -11,13 +11,8 @@ import re
 import ssl
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 
 import httpx
 import pybase64
@@ -47,6 +42,12 @@ AGENT = f"migrator/{__version__}"
 ERROR_BODY = 16 * 1024
 """How much of an error's body is read, in bytes: its text is short, a page is cut."""
 
+BLOCK = 256 * 1024
+"""Bytes of a body that are passed on at once: most attachments need one hand-over to a thread."""
+
+Take = Callable[[bytes], Awaitable[None]]
+
+_CUT = (httpx.ReadError, httpx.RemoteProtocolError, httpx.CloseError)
 _NUMBERS = re.compile(r"/-?[0-9]")
 
 
@@ -68,123 +69,135 @@ class Transport:
         self._inner = _network(settings) if inner is None else inner
         self._whole_address = not isinstance(self._inner, Connections)
         self._address: httpx.URL | None = None
+        self._headers: dict[str, httpx.Headers] = {}
         self._api_key = urllib.parse.quote_plus(settings.credentials.api_key)
         connect = min(CONNECT_TIMEOUT, settings.timeout)
-        waits = httpx.Timeout(settings.timeout, connect=connect, pool=None)
-        self._extensions = {"timeout": waits.as_dict()}
+        self._waits = httpx.Timeout(settings.timeout, connect=connect, pool=None).as_dict()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._inner.aclose()
 
     async def get(self, path: str, *, what: str, urgent: bool = False) -> bytes:
-        """Give the whole body of a reply with status 200; an ``urgent`` one is let in first."""
-        return await self._whole(self._request("GET", path), what, _kind(path), urgent=urgent)
+        """Return the whole body of a reply with status 200; an ``urgent`` one is let in first."""
+        return await self._send(self._request("GET", path), what, path, urgent=urgent)
 
-    async def delete(self, path: str, *, what: str) -> bytes:
-        """Send a DELETE; give the body of the reply, which Kayako leaves empty."""
-        return await self._whole(self._request("DELETE", path), what)
-
-    async def post(
-        self, path: str, form: Mapping[str, str], *, contents: bytes, what: str
-    ) -> bytes:
-        """Send a form with ``contents`` in base64; give the body of the reply.
-
-        Kayako reads the credentials of a POST from its form, and only from there. A ``+`` that
-        is not escaped would arrive as a space, which its decoder skips.
-        """
-        signed = {**form, **self._settings.credentials.sign()}
-        encoded = pybase64.b64encode(contents)
-        for plain, escaped in ((b"+", b"%2B"), (b"/", b"%2F"), (b"=", b"%3D")):
-            encoded = encoded.replace(plain, escaped)
-        body = urllib.parse.urlencode(signed).encode("ascii") + b"&contents=" + encoded
-        return await self._whole(self._request("POST", path, form=body), what)
-
-    def stream(self, path: str, *, what: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Give the body of a reply with status 200 as it arrives.
+    async def stream(self, path: str, *, what: str, take: Take) -> bytes:
+        """Pass on the body of a reply with status 200 as it arrives; return its last block.
 
         No compression is asked for: base64 shrinks by a quarter at best, and the CPU time that
         this takes is the helpdesk's.
         """
         request = self._request("GET", path, encoding="identity")
-        return self._send(request, what, _kind(path))
+        return await self._send(request, what, path, take=take)
 
-    async def _whole(
-        self,
-        request: httpx.Request,
-        what: str,
-        kind: str | None = None,
-        *,
-        urgent: bool = False,
+    async def delete(self, path: str, *, what: str) -> bytes:
+        """Send a DELETE; return the body of the reply, which Kayako leaves empty."""
+        return await self._send(self._request("DELETE", path), what)
+
+    async def post(
+        self, path: str, form: Mapping[str, str], *, contents: bytes, what: str
     ) -> bytes:
-        async with self._send(request, what, kind, urgent=urgent) as blocks:
-            return b"".join([block async for block in blocks])
+        """Send a form with ``contents`` in base64; return the body of the reply.
+
+        Kayako reads the credentials of a POST from its form, and only from there. A ``+`` that
+        is not escaped would arrive as a space, which its decoder skips.
+        """
+        signed = {**form, **self._settings.credentials.sign()}
+        encoded = _escaped(pybase64.b64encode(contents))
+        body = urllib.parse.urlencode(signed).encode("ascii") + b"&contents=" + encoded
+        return await self._send(self._request("POST", path, form=body), what)
 
     def _request(
         self, method: str, path: str, *, form: bytes | None = None, encoding: str = "gzip, deflate"
     ) -> httpx.Request:
         settings = self._settings
-        headers = {
-            "Accept": "*/*",
-            "Accept-Encoding": encoding,
-            "Connection": "keep-alive",
-            "User-Agent": AGENT,
-        }
-        url = signing.build(settings.url, path, settings.url_form, {})
+        url = signing.build(settings.url, path, settings.url_form)
         if form is None:
-            url += "&" + self._signature()
-        else:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            url += f"&apikey={self._api_key}&{self._signature()}"
         try:
-            if self._whole_address:
-                return httpx.Request(
-                    method, url, content=form, headers=headers, extensions=self._extensions
-                )
             # Parsing an address takes longer than sending the request: it is done once.
             if self._address is None:
                 self._address = httpx.URL(url.partition("?")[0])
+                if not self._address.host:  # which is looked at here, as IDNA has it
+                    raise httpx.InvalidURL("no host")
+            if (headers := self._headers.get(encoding)) is None:
+                headers = self._headers[encoding] = _headers(self._address, encoding)
             query = url.partition("?")[2].encode("ascii")
-            target = {"target": self._address.raw_path + b"?" + query}
-            return httpx.Request(
-                method,
-                self._address,
-                content=form,
-                headers=headers,
-                extensions=self._extensions | target,
-            )
+            target = self._address.raw_path + b"?" + query
+            address = httpx.URL(url) if self._whole_address else self._address
         except (httpx.InvalidURL, UnicodeError) as error:  # the latter: a host that IDNA refuses
             _scrub(error, settings.credentials)
             raise _no_address() from error
+        extensions = {"timeout": self._waits, "target": target}
+        if form is None:  # a stream is taken as it is, which is quick
+            stream = httpx.ByteStream(b"")
+            return httpx.Request(
+                method, address, headers=headers, stream=stream, extensions=extensions
+            )
+        headers = httpx.Headers(headers)
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        return httpx.Request(method, address, headers=headers, content=form, extensions=extensions)
 
     def _signature(self) -> str:
-        """Give a query that signs a request; only these three characters of base64 are special."""
         signed = self._settings.credentials.sign()
-        signature = signed["signature"].replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
-        return f"apikey={self._api_key}&salt={signed['salt']}&signature={signature}"
+        signature = _escaped(signed["signature"].encode()).decode()
+        return f"salt={signed['salt']}&signature={signature}"
 
-    @asynccontextmanager
     async def _send(
-        self, request: httpx.Request, what: str, kind: str | None, *, urgent: bool = False
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._pacer.slot(urgent=urgent) as slot:
+        self,
+        request: httpx.Request,
+        what: str,
+        path: str | None = None,
+        *,
+        urgent: bool = False,
+        take: Take | None = None,
+    ) -> bytes:
+        """Send a request in its turn; return its body, or pass all but the end of it on."""
+        pacer, in_body = self._pacer, False
+        async with pacer.slot(urgent=urgent) as slot:
             try:
-                with _border(what, self._settings):
-                    response = await self._inner.handle_async_request(request)
+                response = await self._inner.handle_async_request(request)
+                stream = response.stream
+                assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - so it is there
                 try:
                     if response.status_code in OVERLOADED:
                         slot.overloaded()
                     if response.status_code != 200:
                         raise await self._refusal(response, what)
-                    slot.answered(kind if self._announced(response) <= LARGE else None)
-                    self._check_announced(response, what)
-                    yield self._body(response, what)
+                    fields = {name.lower(): value for name, value in response.headers.raw}
+                    length = fields.get(b"content-length", b"")
+                    announced = int(length) if length.isdigit() else 0
+                    slot.answered(_kind(path) if path and announced <= LARGE else None)
+                    if announced > self._settings.max_body:
+                        raise self._too_large(what)
+                    in_body = True
+                    packed = b"content-encoding" in fields
+                    blocks = response.aiter_bytes() if packed else stream
+                    return await self._receive(blocks, what, take)
                 finally:
                     # By now the document has been judged, however the connection is hung up.
                     with suppress(httpx.HTTPError):
-                        await response.aclose()
-            except SourceUnreachable:  # in mid-body, too
-                slot.overloaded()
-                raise
+                        await stream.aclose()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                failure = self._failure(error, what, in_body=in_body)
+                if isinstance(failure, SourceUnreachable):  # in mid-body, too
+                    slot.overloaded()
+                raise failure from error
+
+    async def _receive(self, blocks: AsyncIterable[bytes], what: str, take: Take | None) -> bytes:
+        held: list[bytes] = []
+        size = got = 0
+        async for block in blocks:
+            held.append(block)
+            size += len(block)
+            got += len(block)
+            if got > self._settings.max_body:
+                raise self._too_large(what)
+            if take is not None and size >= BLOCK:
+                await take(b"".join(held))
+                held, size = [], 0
+        return b"".join(held)
 
     async def _refusal(self, response: httpx.Response, what: str) -> SourceError:
         body = bytearray()
@@ -201,40 +214,52 @@ class Transport:
         headers = dict(response.headers)
         return replies.error_for(response.status_code, headers, text.encode(), what=what)
 
-    def _announced(self, response: httpx.Response) -> int:
-        announced = response.headers.get("content-length", "")
-        return int(announced) if announced.isdecimal() else 0
-
-    def _check_announced(self, response: httpx.Response, what: str) -> None:
-        if self._announced(response) > self._settings.max_body:
-            raise self._too_large(what)
-
-    async def _body(self, response: httpx.Response, what: str) -> AsyncIterator[bytes]:
-        got = 0
-        with _border(what, self._settings, in_body=True):
-            async for block in _blocks(response):
-                got += len(block)
-                if got > self._settings.max_body:
-                    raise self._too_large(what)
-                if block:
-                    yield block
-
     def _too_large(self, what: str) -> TooLarge:
         limit = self._settings.max_body
         return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
 
+    def _failure(self, error: Exception, what: str, *, in_body: bool) -> SourceError | ConfigError:
+        """Return our error for one of httpx's; nothing of httpx passes this line unscrubbed."""
+        settings = self._settings
+        _scrub(error, settings.credentials)
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            return _no_address()
+        where = signing.safe(settings.url)
+        for link in _chain(error):
+            if isinstance(link, ssl.SSLCertVerificationError):
+                return SourceRefused(f"the certificate of {where} {_fault(link.verify_code)}")
+        if isinstance(error, httpx.ProxyError) and "407" in str(error):
+            return _locked(where)
+        if isinstance(error, httpx.TimeoutException):
+            waited = self._waits["connect" if isinstance(error, httpx.ConnectTimeout) else "read"]
+            return SourceUnreachable(f"{where} was silent for {waited:g} s while asked for {what}")
+        if isinstance(error, httpx.DecodingError) or (in_body and isinstance(error, _CUT)):
+            return Truncated(f"the reply for {what} broke off before its end")
+        reason = type(error).__name__
+        return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
 
-def _blocks(response: httpx.Response) -> AsyncIterable[bytes]:
-    """Give a body unpacked; one that was not packed straight from where it comes."""
-    if "content-encoding" in response.headers:
-        return response.aiter_bytes()
-    assert isinstance(response.stream, AsyncIterable)  # noqa: S101 - of an async transport
-    return response.stream
+
+def _headers(address: httpx.URL, encoding: str) -> httpx.Headers:
+    return httpx.Headers(
+        [
+            (b"Host", address.netloc),
+            (b"Accept", b"*/*"),
+            (b"Accept-Encoding", encoding.encode()),
+            (b"Connection", b"keep-alive"),
+            (b"User-Agent", AGENT.encode()),
+        ]
+    )
+
+
+def _escaped(encoded: bytes) -> bytes:
+    """Escape base64 for a query or a form, in which only these three characters are special."""
+    return encoded.replace(b"+", b"%2B").replace(b"/", b"%2F").replace(b"=", b"%3D")
 
 
 def _kind(path: str) -> str:
     """Name what a path asks for without saying of which ticket: its part before any number."""
-    return _NUMBERS.split(path, maxsplit=1)[0]
+    number = _NUMBERS.search(path)
+    return path[: number.start()] if number else path
 
 
 def _network(settings: KayakoSettings) -> Connections:
@@ -283,39 +308,8 @@ def _proxy_for(url: str) -> str | None:
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
-@contextmanager
-def _border(what: str, settings: KayakoSettings, *, in_body: bool = False) -> Iterator[None]:
-    """Turn httpx's exceptions into ours; nothing of httpx passes this line."""
-    try:
-        yield
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        _scrub(error, settings.credentials)
-        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-            raise _no_address() from error
-        raise _translate(error, what, settings, in_body=in_body) from error
-
-
 def _no_address() -> ConfigError:
     return ConfigError("kayako.url is not an address; give the API URL of Kayako")
-
-
-def _translate(
-    error: httpx.HTTPError, what: str, settings: KayakoSettings, *, in_body: bool
-) -> SourceError:
-    where = signing.safe(settings.url)
-    for link in _chain(error):
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return SourceRefused(f"the certificate of {where} {_fault(link.verify_code)}")
-    if isinstance(error, httpx.ProxyError) and "407" in str(error):
-        return _locked(where)
-    if isinstance(error, httpx.TimeoutException):
-        connecting = isinstance(error, httpx.ConnectTimeout)
-        waited = min(CONNECT_TIMEOUT, settings.timeout) if connecting else settings.timeout
-        return SourceUnreachable(f"{where} was silent for {waited:g} s while asked for {what}")
-    if isinstance(error, httpx.DecodingError) or (in_body and _cut(error)):
-        return Truncated(f"the reply for {what} broke off before its end")
-    reason = type(error).__name__
-    return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
 
 
 def _locked(where: str) -> SourceRefused:
@@ -332,10 +326,6 @@ def _fault(code: int) -> str:
     if code in {62, 64}:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
         return "is for another host; give the name that it was made for in kayako.url"
     return "is not trusted; if the helpdesk uses its own authority, name its file in kayako.ca_file"
-
-
-def _cut(error: httpx.HTTPError) -> bool:
-    return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError | httpx.CloseError)
 
 
 def _scrub(error: BaseException, credentials: Credentials) -> None:
