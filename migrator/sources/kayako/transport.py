@@ -118,9 +118,7 @@ class Transport:
         try:
             # Parsing an address takes longer than sending the request: it is done once.
             if self._address is None:
-                self._address = httpx.URL(url.partition("?")[0])
-                if not self._address.host:  # which is looked at here, as IDNA has it
-                    raise httpx.InvalidURL("no host")
+                self._address = _address(url.partition("?")[0])
             if (headers := self._headers.get(encoding)) is None:
                 headers = self._headers[encoding] = _headers(self._address, encoding)
             query = url.partition("?")[2].encode("ascii")
@@ -237,6 +235,13 @@ class Transport:
             return Truncated(f"the reply for {what} broke off before its end")
         reason = type(error).__name__
         return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
+
+
+def _address(url: str) -> httpx.URL:
+    address = httpx.URL(url)
+    if not address.host:  # in its readable form, which IDNA may refuse to give
+        raise httpx.InvalidURL("no host")
+    return address
 
 
 def _headers(address: httpx.URL, encoding: str) -> httpx.Headers:
