@@ -1,6 +1,6 @@
 """Recorded exchanges of every shape, replayed without a network and read as they always were.
 
-``MIGRATOR_RECORD=1 pytest tests/kayako/test_cassettes.py`` records them anew; cassettes/README.md
+``MIGRATOR_RECORD=1 pytest tests/sources/test_cassettes.py`` records them anew; cassettes/README.md
 says where each comes from.
 """
 
