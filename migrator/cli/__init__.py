@@ -6,6 +6,7 @@ Errors of all rooms end in :func:`invoke`, the one place where they become a tex
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from errno import ENOSPC
+from importlib import import_module
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
@@ -22,39 +24,38 @@ import click
 from click.core import ParameterSource
 
 from migrator import __version__
-from migrator.cli._lazy import Entry, LazyGroup
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, MigratorError
 
 if TYPE_CHECKING:
-    from migrator.cli._common import App
+    from migrator.cli.common import App
 
 __all__ = ["cli", "invoke", "main"]
 
 COMMANDS = {
-    name: Entry(f"migrator.cli.{name}_cmd:{name}", text)
-    for name, text in {
-        "init": "Write a commented config.toml to fill in.",
-        "doctor": "Try the connection, the keys and the disk; say what to change.",
-        "plan": "Tell what a run would do; write nothing.",
-        "run": "Pull every attachment into the archive; resumes by itself.",
-        "sync": "Pull what is new; repeats itself with --every 15m.",
-        "schedule": "Print what makes systemd or cron sync by themselves.",
-        "status": "Tell where we are, also while a run is at work.",
-        "report": "The closing ledger as text, JSON, CSV or HTML.",
-        "accept": "Accept losses with a reason, so that they count as settled.",
-        "verify": "Read every stored file again and compare.",
-        "audit": "Fetch a sample again from the source and compare.",
-        "handover": "All that is needed to live without this tool, in one directory.",
-        "serve": "Serve the archive as Tickiti does, to clients and staff.",
-        "token": "Create, list and revoke tokens of the API.",
-        "rule": "Set which file types the API hands out.",
-        "queue": "Name the Tickiti queues that stand for departments.",
-        "source": "Kayako by hand: list, get, upload, delete one attachment.",
-        "sandbox": "Serve a Kayako look-alike to rehearse on.",
-        "demo": "The whole story in one command, without a helpdesk.",
-        "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
-    }.items()
+    "init": "Write a commented config.toml to fill in.",
+    "doctor": "Try the connection, the keys and the disk; say what to change.",
+    "plan": "Tell what a run would do; write nothing.",
+    "run": "Pull every attachment into the archive; resumes by itself.",
+    "sync": "Pull what is new; repeats itself with --every 15m.",
+    "schedule": "Print what makes systemd or cron sync by themselves.",
+    "status": "Tell where we are, also while a run is at work.",
+    "report": "The closing ledger as text, JSON, CSV or HTML.",
+    "accept": "Accept losses with a reason, so that they count as settled.",
+    "verify": "Read every stored file again and compare.",
+    "audit": "Fetch a sample again from the source and compare.",
+    "handover": "All that is needed to live without this tool, in one directory.",
+    "serve": "Serve the archive as Tickiti does, to clients and staff.",
+    "token": "Create, list and revoke tokens of the API.",
+    "rule": "Set which file types the API hands out.",
+    "queue": "Name the Tickiti queues that stand for departments.",
+    "source": "Kayako by hand: list, get, upload, delete one attachment.",
+    "sandbox": "Serve a Kayako look-alike to rehearse on.",
+    "demo": "The whole story in one command, without a helpdesk.",
+    "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
 }
+"""The commands in the order of the help, and what each does in a few words."""
+MODULES = {"token": "access", "rule": "access", "queue": "access"}
+"""Which module has a command, where it is not one of its own."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -65,6 +66,42 @@ Exit codes:
      are missing or gone         130  interrupted; progress is saved
   4  the source refuses or cannot be reached
 """
+
+
+class LazyGroup(click.Group):
+    """Imports a command only when it is called.
+
+    ``migrator --help`` and a mistyped command must answer at once: nothing of HTTP, XML or SQLite
+    is imported before a command needs it.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Name the commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command; None for an unknown one."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"migrator.cli.{MODULES.get(cmd_name, cmd_name)}_cmd")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for a mistyped one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"There is no command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _set_log_format(ctx: click.Context, param: click.Parameter, value: str) -> None:
@@ -90,7 +127,6 @@ def _wanted_format(args: Sequence[str]) -> str:
 
 @click.group(
     cls=LazyGroup,
-    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )
@@ -129,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process) and return its exit code."""
-    from migrator.cli._common import App, LogLines
+    from migrator.cli.common import App, LogLines
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character still runs
@@ -207,7 +243,8 @@ def _damage(app: App) -> ArchiveDamaged | None:
 
 def _tell(app: App, kind: str, text: str, code: int) -> int:
     """Say the last words on stderr, as the user wants them."""
-    from migrator.cli._common import shown, tell_event
+    from migrator.cli.common import tell_event
+    from migrator.text import shown
 
     if app.log_format == "json":
         message = text.removeprefix("Error: ")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import ID, App, open_beside, pass_app, print_json, print_table
+from migrator.cli.common import (
+    ID,
+    App,
+    json_option,
+    open_beside,
+    pass_app,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
-    from migrator.archive import Archive, Row, State
+    from migrator.archive import Archive, State
 
 _AT_ONCE = 500
 
@@ -23,7 +30,7 @@ _AT_ONCE = 500
 @click.option("--all-gone", is_flag=True, help="Accept all that are gone.")
 @click.option("--undo", is_flag=True, help="Take it back, of the attachments named or of --all.")
 @click.option("--all", "everything", is_flag=True, help="With --undo: take all back.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @pass_app
 def accept(
     app: App,
@@ -94,20 +101,15 @@ def _accept(
 
 
 def _list(archive: Archive, *, as_json: bool) -> None:
-    rows, left = list(_accepted(archive)), _not_accepted(archive)
+    left, ids = _not_accepted(archive), list(archive.queries.accepted_ids())
+    batches = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+    found = (row for batch in batches for row in archive.queries.among(batch).values())
+    rows = [row for row in found if row.accepted is not None]
+    names = ("id", "ticket_id", "ticket_number", "filename", "state", "accepted")
     if as_json:
-        facts = [
-            {
-                "attachment_id": row.id,
-                "ticket_id": row.ticket_id,
-                "ticket_number": row.ticket_number,
-                "filename": row.filename,
-                "state": row.state.value,
-                "accepted": row.accepted,
-            }
-            for row in rows
-        ]
-        print_json({"accepted": facts, "not_accepted": left})
+        facts = [{name: getattr(row, name) for name in names} for row in rows]
+        told = [{"attachment_id": one.pop("id"), **one} for one in facts]
+        print_json({"accepted": told, "not_accepted": left})
         return
     if rows:
         head = ("ID", "TICKET", "NAME", "STATE", "ACCEPTED")
@@ -117,14 +119,6 @@ def _list(archive: Archive, *, as_json: bool) -> None:
         ]
         print_table(head, cells)
     click.echo(f"Accepted losses: {len(rows):,}. {_described(left)}")
-
-
-def _accepted(archive: Archive) -> Iterator[Row]:
-    """Yield the rows whose loss is accepted, by id."""
-    ids = list(archive.queries.accepted_ids())
-    for start in range(0, len(ids), _AT_ONCE):
-        found = archive.queries.among(ids[start : start + _AT_ONCE]).values()
-        yield from (row for row in found if row.accepted is not None)
 
 
 def _not_accepted(archive: Archive) -> dict[str, int]:

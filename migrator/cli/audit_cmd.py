@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import (
+from migrator.cli.common import (
     App,
+    json_option,
     note,
     now,
     open_beside,
     pass_app,
     print_json,
-    shown,
+    settings_from,
     write_down,
 )
 from migrator.errors import Interrupted
+from migrator.text import human_bytes, iso_time, shown
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from migrator.archive import Archive
     from migrator.archive.figures import Sample
+    from migrator.events import Listener
     from migrator.pull.audit import AuditReport, Finding, Findings
+    from migrator.pull.options import Stop
 
 SHOWN = 50
 """How many vanished and unasked ones the text names; differing ones are all named."""
@@ -55,7 +62,7 @@ def _wanted(ctx: click.Context, param: click.Parameter, value: str) -> int | Fra
 @click.option(
     "--seed", type=click.IntRange(0, _SEEDS - 1), metavar="S", help="Draw the sample of that seed."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @pass_app
 def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> int:
     """Fetch a sample of what is stored again from Kayako and compare SHA-256 and size.
@@ -73,12 +80,9 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
       migrator audit --sample 2% --json
       migrator audit --sample 2000 --seed 7
     """
-    from migrator.cli._common import settings_from
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import drive, threads
+    from migrator.cli.pulling import at_work
     from migrator.pull import audit as steps
     from migrator.pull.identity import see_address, see_helpdesk
-    from migrator.pull.options import Stop
     from migrator.sources import open_source
     from migrator.sources.kayako.signing import safe
 
@@ -90,44 +94,41 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
         see_address(archive, address, moved=False)
         drawn = archive.figures.plan_sample(sample, seed=seed)
         report = steps.AuditReport(drawn.population, drawn.size, drawn.worth)
-        with threads(settings) as pool, progress(app.log_format) as listener:
 
-            async def work(stop: Stop) -> None:
-                async with open_source(
-                    settings, pool=pool, listener=listener, sleep=stop.sleep
-                ) as source:
-                    await see_helpdesk(source, archive, address)
-                    await steps.audit(
-                        archive.figures.draw_sample(drawn),
-                        report,
-                        source,
-                        archive.blobs,
-                        concurrency=settings.concurrency,
-                        pool=pool,
-                        listener=listener,
-                        stop=stop,
-                    )
+        async def work(pool: Executor, listener: Listener, stop: Stop) -> None:
+            async with open_source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep
+            ) as source:
+                await see_helpdesk(source, archive, address)
+                await steps.audit(
+                    archive.figures.draw_sample(drawn),
+                    report,
+                    source,
+                    archive.blobs,
+                    concurrency=settings.concurrency,
+                    pool=pool,
+                    listener=listener,
+                    stop=stop,
+                )
 
-            drive(work)
+        at_work(app, settings, work)
         if not isinstance(report.ended_by, Interrupted):
             _write_down(archive, report, started)
     if as_json:
         print_json(as_dict(drawn, report, address))
     else:
-        _print_text(drawn, report)
+        click.echo("\n".join(_lines(drawn, report)))
     _advise(report)
     return report.exit_code
 
 
 def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
+    kinds = ("differ", "vanished", "unasked", "ours")
     summary: dict[str, object] = {
         "sample": report.sample,
         "population": report.population,
         "agreed": report.agreed,
-        "differ": report.differ.n,
-        "vanished": report.vanished.n,
-        "unasked": report.unasked.n,
-        "ours": report.ours.n,
+        **{name: getattr(report, name).n for name in kinds},
         "statement": report.statement,
     }
     if report.ended_by is not None:
@@ -140,8 +141,13 @@ def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
 def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object]:
     """Give the result as the JSON document ``migrator.audit/1``."""
     from migrator.pull.audit import CONFIDENCE
-    from migrator.text import iso_time
 
+    found = {
+        "differ": report.differ,
+        "vanished": report.vanished,
+        "unasked": report.unasked,
+        "ours_damaged": report.ours,
+    }
     return {
         "format": "migrator.audit/1",
         "generated_at": iso_time(now()),
@@ -155,20 +161,12 @@ def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object
         "worth": drawn.worth,
         "compared": report.compared,
         "agreed": report.agreed,
-        "differ": report.differ.n,
-        "vanished": report.vanished.n,
-        "unasked": report.unasked.n,
-        "ours_damaged": report.ours.n,
+        **{name: one.n for name, one in found.items()},
         "bytes": report.bytes,
         "confidence": CONFIDENCE,
         "upper_bound": report.bound,
         "statement": report.statement,
-        "attachments": {
-            "differ": [_facts(one) for one in report.differ.named],
-            "vanished": [_facts(one) for one in report.vanished.named],
-            "unasked": [_facts(one) for one in report.unasked.named],
-            "ours_damaged": [_facts(one) for one in report.ours.named],
-        },
+        "attachments": {name: list(map(_facts, one.named)) for name, one in found.items()},
     }
 
 
@@ -191,53 +189,44 @@ def _facts(finding: Finding) -> dict[str, object]:
     }
 
 
-def _print_text(drawn: Sample, report: AuditReport) -> None:
-    from migrator.text import human_bytes
-
+def _lines(drawn: Sample, report: AuditReport) -> Iterator[str]:
     strata = f"{drawn.strata:,} kinds of department, year and size"
-    click.echo(f"Sample: {report.sample:,} of {report.population:,} stored attachments, {strata}")
+    yield f"Sample: {report.sample:,} of {report.population:,} stored attachments, {strata}"
     if len(drawn.places) < drawn.strata:
         left_out = drawn.strata - len(drawn.places)
-        click.echo(f"There are fewer places than kinds: {left_out:,} of them have none.")
+        yield f"There are fewer places than kinds: {left_out:,} of them have none."
     if drawn.worth < drawn.size - drawn.size // 100 - 1:
-        click.echo(
-            f"Rare kinds have more than their share: it tells as much as {drawn.worth:,} would."
-        )
-    click.echo(f"Draw the same sample again with --seed {drawn.seed}\n")
-    click.echo(f"agreed      {report.agreed:>12,}  {human_bytes(report.bytes)} received")
+        yield f"Rare kinds have more than their share: it tells as much as {drawn.worth:,} would."
+    yield f"Draw the same sample again with --seed {drawn.seed}\n"
+    yield f"agreed      {report.agreed:>12,}  {human_bytes(report.bytes)} received"
     kinds = {
         "differ": report.differ,
         "vanished": report.vanished,
         "not asked": report.unasked,
         "our damage": report.ours,
     }
-    for name, findings in kinds.items():
-        click.echo(f"{name:<10}  {findings.n:>12,}")
+    yield from (f"{name:<10}  {findings.n:>12,}" for name, findings in kinds.items())
     for name, findings in kinds.items():
         if findings.n:
-            click.echo("\n".join(["", name.capitalize(), *_lines(name, findings)]))
-    click.echo(f"\n{report.statement}")
+            yield from ("", name.capitalize(), *_named(name, findings))
+    yield f"\n{report.statement}"
 
 
-def _lines(name: str, findings: Findings) -> list[str]:
+def _named(name: str, findings: Findings) -> Iterator[str]:
     named = findings.named if name in ("differ", "our damage") else findings.named[:SHOWN]
-    lines = [line for finding in named for line in _describe(finding)]
+    for finding in named:
+        row, reason = finding.row, finding.ours_reason
+        place = f"ticket {shown(row.ticket_number)}, attachment {row.id}"
+        ours = "our file is whole" if finding.ours == "ok" else f"our file is {finding.ours.value}"
+        ours += f": {shown(reason)}" if reason else ""
+        yield f"  {place}, {shown(row.filename)}"
+        yield f"    ours    {row.sha256}  {row.size:,} bytes; {ours}"
+        if finding.sha256 is not None:
+            yield f"    source  {finding.sha256}  {finding.size:,} bytes"
+        if finding.reason:
+            yield f"    {shown(finding.reason)}"
     if len(named) < findings.n:
-        lines.append(f"  and {findings.n - len(named):,} more")
-    return lines
-
-
-def _describe(finding: Finding) -> list[str]:
-    row = finding.row
-    ticket = f"ticket {shown(row.ticket_number)}, attachment {row.id}, {shown(row.filename)}"
-    ours = "our file is whole" if finding.ours == "ok" else f"our file is {finding.ours.value}"
-    ours += f": {shown(finding.ours_reason)}" if finding.ours_reason else ""
-    lines = [f"  {ticket}", f"    ours    {row.sha256}  {row.size:,} bytes; {ours}"]
-    if finding.sha256 is not None:
-        lines.append(f"    source  {finding.sha256}  {finding.size:,} bytes")
-    if finding.reason:
-        lines.append(f"    {shown(finding.reason)}")
-    return lines
+        yield f"  and {findings.n - len(named):,} more"
 
 
 def _advise(report: AuditReport) -> None:

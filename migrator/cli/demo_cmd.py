@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.cli._common import App, pass_app
+from migrator.cli.common import App, pass_app
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -37,8 +37,8 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
     closes the ledger, serves the archive as Tickiti would, and reads one file back.
     """
     from migrator.archive import open_archive, open_beside
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import pull
+    from migrator.cli.progress import progress
+    from migrator.cli.pulling import pull
     from migrator.cli.run_cmd import conclude
     from migrator.pull.options import RunOptions
     from migrator.sandbox.kayako import (

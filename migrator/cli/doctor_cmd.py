@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli import _disk
-from migrator.cli._common import App, pass_app, settings_from, shown, tell_retry
-from migrator.cli._disk import Finding, fail, ok, warn
+from migrator.cli.common import App, pass_app, settings_from, tell_retry
+from migrator.cli.disk import Finding, check, fail, ok, warn
 from migrator.cli.source_cmd import HashSink
 from migrator.errors import (
     ArchiveMissing,
@@ -24,7 +23,7 @@ from migrator.errors import (
     SourceUnreachable,
 )
 from migrator.sources.kayako.signing import safe
-from migrator.text import human_bytes
+from migrator.text import human_bytes, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +75,7 @@ async def _findings(config: Config) -> AsyncIterator[Finding]:
             yield finding
     async for finding in _archive(config.archive.path, safe(settings.url)):
         yield finding
-    for finding in _disk.check(config.archive.path):
+    for finding in check(config.archive.path):
         yield finding
 
 

@@ -8,11 +8,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
-from migrator.cli._common import App, note, now, open_beside, pass_app, print_json, shown, told
+from migrator.cli.common import (
+    App,
+    json_option,
+    note,
+    now,
+    open_beside,
+    pass_app,
+    print_json,
+    told,
+)
+from migrator.text import human_bytes, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -32,7 +42,7 @@ SHOWN = 50
 @click.option("--tree", is_flag=True, help="Add a tree for people: department/ticket/name.")
 @click.option("--copy", is_flag=True, help="Copy every file, also where a hard link would do.")
 @click.option("--check", is_flag=True, help="Read a handover again and compare; change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @pass_app
 def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_json: bool) -> int:
     """Make DIR all that is needed to live without this tool; begin with its README.md.
@@ -52,23 +62,26 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
     """
     if check and (tree or copy):
         raise click.UsageError("--check changes nothing; leave out --tree and --copy.")
-    if check:
-        checked = _checked(app, folder)
-        if as_json:
-            print_json(check_as_dict(checked))
-        else:
-            _print_check(checked)
-        return checked.exit_code
-    made = _made(app, folder, tree=tree, link=not copy)
+    done = _check(app, folder) if check else _make(app, folder, tree=tree, link=not copy)
     if as_json:
-        print_json(as_dict(made))
+        print_json(done.facts)
     else:
-        _print_made(made, folder)
-    _advise(made)
-    return made.exit_code
+        click.echo("\n".join(done.lines))
+    for text in done.advice:
+        note(text)
+    return done.exit_code
 
 
-def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
+class _Done(NamedTuple):
+    """What came of it, for machines and for people."""
+
+    exit_code: int
+    facts: dict[str, object]
+    lines: list[str]
+    advice: list[str]
+
+
+def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
     from migrator.archive.lock import RunLock
     from migrator.blobs.base import Verdict
     from migrator.events import WorkExpected
@@ -94,7 +107,8 @@ def _made(app: App, folder: Path, *, tree: bool, link: bool) -> Handover:
             documents = partial(_documents, archive, lambda: bad, posts=posts)
             return hand_over(archive, folder, documents, options)
 
-        return _watched(app, work, WorkExpected(0, *archive.queries.unique_bytes()))
+        made = _watched(app, work, WorkExpected(0, *archive.queries.unique_bytes()))
+    return _Done(made.exit_code, _facts(made), list(_lines(made, folder)), list(_advice(made)))
 
 
 def _documents(
@@ -109,10 +123,11 @@ def _documents(
     return {"report.json": iter([to_json(made)]), "report.html": render_report(made)}
 
 
-def _checked(app: App, folder: Path) -> Check:
+def _check(app: App, folder: Path) -> _Done:
     from migrator.handover.check import check
 
-    return _watched(app, lambda tell, stopped: check(folder, tell=tell, stopped=stopped))
+    checked = _watched(app, lambda tell, stopped: check(folder, tell=tell, stopped=stopped))
+    return _Done(checked.exit_code, _check_facts(checked), list(_check_lines(checked)), [])
 
 
 def _watched(
@@ -124,8 +139,8 @@ def _watched(
     import asyncio
 
     from migrator.blobs.base import Verdict
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import drive
+    from migrator.cli.progress import progress
+    from migrator.cli.pulling import drive
     from migrator.events import FileHandedOver
     from migrator.pull.options import Stop
     from migrator.sources.base import in_pool
@@ -146,8 +161,7 @@ def _watched(
         return drive(main)
 
 
-def as_dict(made: Handover) -> dict[str, object]:
-    """Give what was handed over for machines."""
+def _facts(made: Handover) -> dict[str, object]:
     from migrator.report.json_report import judged
 
     return {
@@ -165,77 +179,67 @@ def as_dict(made: Handover) -> dict[str, object]:
     }
 
 
-def check_as_dict(checked: Check) -> dict[str, object]:
+def _lines(made: Handover, folder: Path) -> Iterator[str]:
+    from migrator.report.verdict import judge
+
+    yield f"files        {made.files:>12,}  {human_bytes(made.bytes)}, each read and hashed"
+    for name, lines in made.rows.items():
+        yield f"{name.removesuffix('.jsonl'):<11}  {lines:>12,}  lines of {name}"
+    if made.tree:
+        yield f"tree         {made.tree:>12,}  names"
+    bad = {"damaged": made.damaged, "lost": made.lost}
+    yield from (f"{name:<11}  {len(hashes):>12,}" for name, hashes in bad.items())
+    for name, hashes in bad.items():
+        yield from (f"  {name} {told(one, made.unreadable)}" for one in hashes[:SHOWN])
+    if made.seen is not None:
+        yield f"\n{judge(made.seen).sentence}"
+    place = shown(shlex.quote(str(folder)))
+    yield f"\nCheck it with: (cd {place} && sha256sum --check --quiet SHA256SUMS)"
+
+
+def _advice(made: Handover) -> Iterator[str]:
+    if made.damaged or made.lost:
+        yield (
+            "Files of the archive are damaged or lost, and were not handed over. "
+            "`migrator verify --repair` fetches them again; then make the handover again."
+        )
+    if made.without_file:
+        yield (
+            f"{made.without_file:,} attachments are in the manifest without a file; "
+            "their state and problem stand there."
+        )
+
+
+def _check_facts(checked: Check) -> dict[str, object]:
     """Give what a check has shown for machines; of faults the first thousand of each kind."""
+    faults = {"damaged": checked.damaged, "lost": checked.lost, "wrong": checked.wrong}
     return {
         "exit_code": checked.exit_code,
         "finished": checked.finished,
         "checked": checked.checked,
         "bytes": checked.bytes,
-        "damaged": checked.damaged.n,
-        "lost": checked.lost.n,
-        "wrong": checked.wrong.n,
+        **{name: one.n for name, one in faults.items()},
         "not_handed_over": checked.not_handed_over,
         "verdict": checked.verdict or None,
-        "named": {
-            "damaged": checked.damaged.named,
-            "lost": checked.lost.named,
-            "wrong": checked.wrong.named,
-        },
+        "named": {name: one.named for name, one in faults.items()},
         "unreadable": checked.unreadable,
     }
 
 
-def _print_made(made: Handover, folder: Path) -> None:
-    from migrator.report.verdict import judge
-    from migrator.text import human_bytes
-
-    click.echo(f"files        {made.files:>12,}  {human_bytes(made.bytes)}, each read and hashed")
-    for name, lines in made.rows.items():
-        click.echo(f"{name.removesuffix('.jsonl'):<11}  {lines:>12,}  lines of {name}")
-    if made.tree:
-        click.echo(f"tree         {made.tree:>12,}  names")
-    click.echo(f"damaged      {len(made.damaged):>12,}\nlost         {len(made.lost):>12,}")
-    for name, hashes in (("damaged", made.damaged), ("lost", made.lost)):
-        for sha256 in hashes[:SHOWN]:
-            click.echo(f"  {name} {told(sha256, made.unreadable)}")
-    if made.seen is not None:
-        click.echo(f"\n{judge(made.seen).sentence}")
-    place = shown(shlex.quote(str(folder)))
-    click.echo(f"\nCheck it with: (cd {place} && sha256sum --check --quiet SHA256SUMS)")
-
-
-def _print_check(checked: Check) -> None:
-    from migrator.text import human_bytes
-
-    click.echo(f"checked   {checked.checked:>12,}  {human_bytes(checked.bytes)}")
+def _check_lines(checked: Check) -> Iterator[str]:
+    yield f"checked   {checked.checked:>12,}  {human_bytes(checked.bytes)}"
     kinds = {"damaged": checked.damaged, "lost": checked.lost, "wrong": checked.wrong}
+    yield from (f"{name:<8}  {faults.n:>12,}" for name, faults in kinds.items())
     for name, faults in kinds.items():
-        click.echo(f"{name:<8}  {faults.n:>12,}")
-    for name, faults in kinds.items():
-        for one in faults.named[:SHOWN]:
-            click.echo(f"  {name} {told(one, checked.unreadable)}")
+        yield from (f"  {name} {told(one, checked.unreadable)}" for one in faults.named[:SHOWN])
     if checked.exit_code:
-        click.echo("Do not trust this handover.")
+        yield "Do not trust this handover."
     elif lacking := checked.not_handed_over:
-        click.echo(
+        yield (
             f"This handover is as it was made, but for {lacking:,} files that the archive had "
             "damaged or lost then."
         )
     else:
-        click.echo("This handover is as it was made.")
+        yield "This handover is as it was made."
     if checked.verdict:
-        click.echo(f"What it said then of the archive: {shown(checked.verdict)}")
-
-
-def _advise(made: Handover) -> None:
-    if made.damaged or made.lost:
-        note(
-            "Files of the archive are damaged or lost, and were not handed over. "
-            "`migrator verify --repair` fetches them again; then make the handover again."
-        )
-    if made.without_file:
-        note(
-            f"{made.without_file:,} attachments are in the manifest without a file; "
-            "their state and problem stand there."
-        )
+        yield f"What it said then of the archive: {shown(checked.verdict)}"

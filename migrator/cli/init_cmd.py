@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import migrator
-from migrator.cli._common import App, note, pass_app
+from migrator.cli.common import App, note, pass_app
 from migrator.errors import ConfigError
 
 EXAMPLE = "config.example.toml"

@@ -1,13 +1,9 @@
-"""The dry run from end to end: what ``plan`` and ``run --dry-run`` share.
-
-``migrator plan``: the dry run.
-"""
+"""``migrator plan``: the dry run from end to end, which is ``run --dry-run`` as well."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,24 +11,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, apply_config, note, pass_app, settings_from
-from migrator.cli._output import write
-from migrator.cli._progress import progress
-from migrator.cli._pull import drive, options_from, scope_options, threads
+from migrator.cli.common import (
+    App,
+    apply_config,
+    note,
+    pass_app,
+    scope_options,
+    settings_from,
+    write,
+)
 from migrator.errors import Interrupted
-from migrator.plan import model, plan_file
-from migrator.plan.dry_run import Dry, dry_run
-from migrator.plan.journal import SUFFIX, Journal
-from migrator.plan.model import Plan
-from migrator.serve.catalog import gate
-from migrator.sources import open_source
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from migrator.archive import Archive
-    from migrator.config import Config
     from migrator.events import Listener
+    from migrator.plan.dry_run import Dry
+    from migrator.plan.journal import Journal
+    from migrator.plan.model import Plan
     from migrator.pull.options import RunOptions, Stop
-    from migrator.sources.base import Scope, Source
+    from migrator.sources.base import Scope
 
 
 def make_plan(
@@ -50,6 +49,11 @@ def make_plan(
     A dry run that ends early reports what it has seen, then raises what ended it.
     """
     from migrator.archive import open_dry
+    from migrator.cli.pulling import at_work, options_from
+    from migrator.plan import html, model, text
+    from migrator.plan.dry_run import dry_run
+    from migrator.serve.catalog import gate
+    from migrator.sources import open_source
 
     config = app.load()
     options = replace(options_from(config, scope, kind="plan"), fast=fast)
@@ -59,11 +63,13 @@ def make_plan(
         journal = None
         if save is not None:
             journal = stack.enter_context(_journal(save, options))
-        with progress(app.log_format) as listener:
-            dry = _drive(
-                config,
-                listener,
-                lambda source, pool, stop: dry_run(
+        settings = settings_from(config)
+
+        async def work(pool: Executor, listener: Listener, stop: Stop) -> Dry:
+            async with open_source(
+                settings, pool=pool, listener=listener, sleep=stop.sleep
+            ) as source:
+                return await dry_run(
                     source,
                     archive,
                     options,
@@ -72,8 +78,9 @@ def make_plan(
                     journal=journal,
                     listener=listener,
                     stop=stop,
-                ),
-            )
+                )
+
+        dry = at_work(app, settings, work)
         result = dry.result
         if result.ended_by is not None and not result.tickets:
             raise result.ended_by
@@ -87,7 +94,10 @@ def make_plan(
             per_second=config.kayako.requests_per_second,
             free=_free(config.archive.path),
         )
-        write(_rendered(plan, form), output)
+        write(
+            {"html": html.render_plan, "json": text.to_json, "text": text.to_text}[form](plan),
+            output,
+        )
         if result.ended_by is not None:
             raise _ended(result.ended_by, journal)
         if save is not None and journal is not None:
@@ -96,23 +106,9 @@ def make_plan(
     return 0 if result.proven else 3
 
 
-def _drive(
-    config: Config, listener: Listener, job: Callable[[Source, Executor, Stop], Awaitable[Dry]]
-) -> Dry:
-    """Do the job with a source, to its end or until a signal asks for it."""
-    settings = settings_from(config)
-
-    async def work(stop: Stop) -> Dry:
-        with threads(settings) as pool:
-            async with open_source(
-                settings, pool=pool, listener=listener, sleep=stop.sleep
-            ) as source:
-                return await job(source, pool, stop)
-
-    return drive(work)
-
-
 def _journal(save: Path, options: RunOptions) -> Journal:
+    from migrator.plan.journal import SUFFIX, Journal
+
     # What a ticket holds does not depend on the scope; an age such as 30d is another one each time.
     journal = Journal(save.with_name(save.name + SUFFIX), {"source": options.source_name})
     if len(journal):
@@ -135,17 +131,9 @@ def _ended(error: Exception, journal: Journal | None) -> Exception:
     )
 
 
-def _rendered(plan: Plan, form: str) -> Iterator[str]:
-    if form == "html":
-        from migrator.plan.html import render_plan
-
-        return render_plan(plan)
-    from migrator.plan.text import to_json, to_text
-
-    return to_json(plan) if form == "json" else to_text(plan)
-
-
 def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Iterator[str]:
+    from migrator.plan import plan_file
+
     n = size = 0
     for row in archive.queries.listed_in(dry.result.run_id):
         n, size = n + 1, size + row.declared_size

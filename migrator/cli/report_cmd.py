@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli import _output
-from migrator.cli._common import ID, App, open_beside, pass_app
+from migrator.cli.common import ID, App, open_beside, pass_app, write
 
 if TYPE_CHECKING:
     from migrator.archive import Archive, RowFilter
@@ -94,7 +93,7 @@ def report(
     if later is not None and compare is None:
         raise click.UsageError("--with is the later of two: name the earlier one with --compare.")
     if compare is not None:
-        _output.write(_compared(app, form, compare, later), output)
+        write(_compared(app, form, compare, later), output)
         return 0
     config, archive = open_beside(app)
     with archive:
@@ -102,7 +101,7 @@ def report(
             verdict, pieces = _csv(archive, only, spreadsheet=spreadsheet)
         else:
             verdict, pieces = _told(archive, form, posts=config.kayako.posts)
-        _output.write(pieces, output)
+        write(pieces, output)
     return verdict.exit_code
 
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, now, pass_app
-from migrator.cli._pull import scope_options
+from migrator.cli.common import (
+    App,
+    apply_config,
+    now,
+    pass_app,
+    pull_options,
+    scope_options,
+    settings_from,
+)
+from migrator.text import shown
 
 if TYPE_CHECKING:
+    from migrator.archive import Archive
     from migrator.pull.options import RunResult
     from migrator.sources.base import Scope
 
@@ -19,15 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @scope_options
 @click.option("--recheck", is_flag=True, help="Ask again for missing and gone attachments.")
-@click.option(
-    "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
-)
-@click.option(
-    "--accept-changes",
-    is_flag=True,
-    help="Go on where the source lists other files under known ids; what is held is kept.",
-)
-@click.option("--moved", is_flag=True, help="The helpdesk of this archive has another address now.")
+@pull_options
 @click.option(
     "--every-id",
     is_flag=True,
@@ -44,15 +45,12 @@ if TYPE_CHECKING:
 @pass_app
 def run(
     app: App,
+    /,
     *,
     scope: Scope,
-    recheck: bool,
-    accept_deletions: bool,
-    accept_changes: bool,
-    moved: bool,
-    every_id: bool,
     dry_run: bool,
     plan_path: Path | None,
+    **wishes: bool,
 ) -> int:
     """Pull every attachment into the archive.
 
@@ -73,23 +71,13 @@ def run(
             raise click.UsageError("--dry-run and --plan do not go together")
         return make_plan(app, scope)
     from migrator.archive import open_archive
-    from migrator.cli._common import apply_config, settings_from
-    from migrator.cli._disk import warn_of_network
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import options_from, pull
+    from migrator.cli.disk import warn_of_network
+    from migrator.cli.progress import progress
+    from migrator.cli.pulling import options_from, pull
 
     config = app.load()
     warn_of_network(config.archive.path)
-    options = options_from(
-        config,
-        scope,
-        kind="run",
-        recheck=recheck,
-        accept=accept_deletions,
-        accept_changes=accept_changes,
-        moved=moved,
-        every_id=every_id,
-    )
+    options = options_from(config, scope, kind="run", **wishes)
     plan = None
     if plan_path is not None:
         from migrator.plan.plan_file import PlanFile
@@ -106,17 +94,15 @@ def run(
         return conclude(archive, result, posts=options.posts)
 
 
-def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
+def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:
     """Print what the lists left open, then the closing ledger; gives the exit code.
 
     ``posts`` tells whether the run was to keep them. Raises what ended the run early, once the
     ledger is printed.
     """
-    from migrator.archive import Archive
     from migrator.report.model import build
     from migrator.report.text import render
 
-    assert isinstance(archive, Archive)  # noqa: S101 - named late to keep imports light
     tell_gaps(result)
     click.echo(render(build(archive, posts=posts)), nl=False)
     if result.ended_by is not None:
@@ -126,8 +112,6 @@ def conclude(archive: object, result: RunResult, *, posts: bool = True) -> int:
 
 def tell_gaps(result: RunResult) -> None:
     """Print what the lists left open, and what the source has changed or deleted."""
-    from migrator.cli._common import shown
-
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
     gaps += [
         f"row {key} of the list: {text}" if key >= 0 else text

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import duration, note
+from migrator.cli.common import duration, note
 
 if TYPE_CHECKING:
     from migrator.sandbox.kayako import Helpdesk

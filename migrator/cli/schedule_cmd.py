@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from migrator.cli._common import App, duration, note, pass_app
+from migrator.cli.common import App, duration, note, pass_app
 from migrator.errors import ConfigError
 
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)

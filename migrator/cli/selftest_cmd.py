@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from migrator.cli._common import note, print_table
+from migrator.cli.common import note, print_table
 
 
 @click.command()

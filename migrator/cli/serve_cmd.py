@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.cli._common import App, note, open_beside, pass_app
-from migrator.cli._pull import keep_blocks
+from migrator.cli.common import App, keep_blocks, note, open_beside, pass_app
 from migrator.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from migrator.cli._common import (
+from migrator.cli.common import (
     ID,
     App,
     note,
     pass_app,
     print_table,
     settings_from,
-    shown,
     tell_retry,
 )
 from migrator.errors import ConfigError, NotFound
 from migrator.sources.base import HashSink
-from migrator.text import human_bytes, iso_time
+from migrator.text import human_bytes, iso_time, shown
 
 if TYPE_CHECKING:
     from migrator.sources.kayako.client import Client

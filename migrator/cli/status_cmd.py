@@ -1,7 +1,4 @@
-"""The ledger on a terminal: a bar of what became of everything, and its numbers.
-
-``migrator status``: where we are, in a glance or for a monitor.
-"""
+"""``migrator status``: where we are, in a glance or for a monitor."""
 
 from __future__ import annotations
 
@@ -14,23 +11,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.archive.records import Count, State
-from migrator.cli._common import App, duration, now, open_beside, pass_app, print_json
-from migrator.report import verdict
-from migrator.text import human_bytes, human_duration, iso_time, shares
+from migrator.cli.common import App, duration, now, open_beside, pass_app, print_json
+from migrator.text import human_bytes, human_duration, iso_time, shares, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.archive.lock import Holder
+    from migrator.archive.records import Count, State
 
 # Each state has a mark of its own, so that the bar can be read without its colours.
 _LOOKS = {
-    State.STORED: ("█", "#", "green"),
-    State.DELETED: ("▓", "=", "cyan"),
-    State.MISSING: ("▒", "m", "magenta"),
-    State.GONE: ("░", "g", "yellow"),
-    State.FAILED: ("x", "x", "red"),
-    State.PENDING: ("·", ".", "blue"),
+    "stored": ("█", "#", "green"),
+    "deleted": ("▓", "=", "cyan"),
+    "missing": ("▒", "m", "magenta"),
+    "gone": ("░", "g", "yellow"),
+    "failed": ("x", "x", "red"),
+    "pending": ("·", ".", "blue"),
 }
 _WIDEST = 72
 
@@ -63,21 +59,23 @@ def terminal() -> Terminal | None:
 
 def dashboard(counts: Mapping[State, Count], on: Terminal) -> Iterator[str]:
     """Yield the lines: the bar, then the sum by state."""
-    total = verdict.total(counts)
-    cells = _cells(
-        {state: counts[state].n for state in _LOOKS}, max(10, min(_WIDEST, on.width - 2))
-    )
+    from migrator.report.verdict import total as add_up
+
+    by_name = {state.value: count for state, count in counts.items()}
+    total = add_up(counts)
+    numbers = {name: by_name[name].n for name in _LOOKS}
+    cells = _cells(numbers, max(10, min(_WIDEST, on.width - 2)))
     if total.n:
         yield "".join(_mark(state, on, width) for state, width in cells.items())
     yield _line(" ", "listed", total, "")
-    written = shares([counts[state].n for state in _LOOKS], digits=2)
-    for state, share in zip(_LOOKS, written, strict=True):
-        count = counts[state]
-        mark = _mark(state, on) if count.n else " "
-        yield _line(mark, state.value, count, share if count.n else "")
+    written = shares(list(numbers.values()), digits=2)
+    for name, share in zip(_LOOKS, written, strict=True):
+        count = by_name[name]
+        mark = _mark(name, on) if count.n else " "
+        yield _line(mark, name, count, share if count.n else "")
 
 
-def _cells(numbers: Mapping[State, int], width: int) -> dict[State, int]:
+def _cells(numbers: Mapping[str, int], width: int) -> dict[str, int]:
     """Share ``width`` cells out in proportion; what there is at all is seen."""
     present = {state: n for state, n in numbers.items() if n}
     total = sum(present.values())
@@ -88,7 +86,7 @@ def _cells(numbers: Mapping[State, int], width: int) -> dict[State, int]:
     return cells
 
 
-def _mark(state: State, on: Terminal, times: int = 1) -> str:
+def _mark(state: str, on: Terminal, times: int = 1) -> str:
     block, letter, colour = _LOOKS[state]
     text = (block if on.blocks else letter) * times
     return click.style(text, fg=colour) if on.colour else text
@@ -140,7 +138,6 @@ def _success_age(archive: Archive) -> int | None:
 
 def _lines(archive: Archive, unread: int | None) -> list[str]:
     from migrator.archive.lock import holder
-    from migrator.cli._common import shown
     from migrator.report.text import ledger
     from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines
 
@@ -177,8 +174,6 @@ def _sync_lines(archive: Archive) -> list[str]:
 
 
 def _describe(owner: Holder) -> str:
-    from migrator.cli._common import shown
-
     told = ("?" if value is None else value for value in (owner.pid, owner.host, owner.command))
     return shown(
         "In use by process {} on {} ({}), since {}.".format(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, duration, pass_app
+from migrator.cli.common import App, apply_config, duration, note, now, pass_app, pull_options
+from migrator.cli.run_cmd import tell_gaps
+from migrator.events import AttachmentSettled, Event, Listener
+from migrator.text import human_bytes, iso_time, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
-    from migrator.events import AttachmentSettled, Event, Listener
     from migrator.pull.options import RunResult, Stop
 
 SUM = ("stored", "missing", "gone", "deleted", "failed", "pending")
@@ -29,28 +31,17 @@ TROUBLES_SHOWN = 50
     metavar="DURATION",
     help="Stay, and sync again and again, such as 15m.",
 )
-@click.option(
-    "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
-)
-@click.option(
-    "--accept-changes",
-    is_flag=True,
-    help="Go on where the source lists other files under known ids; what is held is kept.",
-)
-@click.option("--moved", is_flag=True, help="The helpdesk of this archive has another address now.")
+@pull_options
 @click.option(
     "--recheck", is_flag=True, help="Ask now for all that failed, and for missing and gone ones."
 )
 @pass_app
 def sync(
     app: App,
+    /,
     *,
-    full: bool,
     every: float | None,
-    accept_deletions: bool,
-    accept_changes: bool,
-    moved: bool,
-    recheck: bool,
+    **wishes: bool,
 ) -> int:
     """Pull what is new since the last sync.
 
@@ -64,9 +55,8 @@ def sync(
       migrator sync --full
       migrator sync --every 15m
     """
-    from migrator.cli._common import note
-    from migrator.cli._disk import warn_of_network
-    from migrator.cli._pull import drive
+    from migrator.cli.disk import warn_of_network
+    from migrator.cli.pulling import drive
     from migrator.pull.sync import repeat
 
     if every is not None and every < 1:
@@ -75,14 +65,6 @@ def sync(
     warn_of_network(config.archive.path)
 
     async def work(stop: Stop) -> int:
-        wishes = {
-            "full": full,
-            "accept": accept_deletions,
-            "accept_changes": accept_changes,
-            "moved": moved,
-            "recheck": recheck,
-        }
-
         async def once(number: int) -> RunResult:
             return await _sync(app, config, stop, wishes if number == 0 else {})
 
@@ -100,9 +82,8 @@ def sync(
 async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]) -> RunResult:
     """Do one sync; the archive is given back between two of them."""
     from migrator.archive import open_archive
-    from migrator.cli._common import apply_config
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import sync_within
+    from migrator.cli.progress import progress
+    from migrator.cli.pulling import sync_within
 
     with open_archive(config.archive.path, command="sync") as archive:
         apply_config(archive, config)
@@ -125,8 +106,6 @@ class _Heard:
         self.troubles: list[str] = []
 
     def __call__(self, event: Event, /) -> None:
-        from migrator.events import AttachmentSettled
-
         if isinstance(event, AttachmentSettled):
             if event.state == "stored":
                 self.stored += 1
@@ -153,10 +132,7 @@ def _is_new(event: AttachmentSettled) -> bool:
 def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
     """Print one round in a few lines; the cost must not grow with the archive."""
     from migrator.archive import State
-    from migrator.cli._common import shown
-    from migrator.cli.run_cmd import tell_gaps
     from migrator.report.verdict import total
-    from migrator.text import human_bytes, iso_time
 
     click.echo(
         f"{iso_time(result.started)} sync {result.run_id}: {result.tickets:,} tickets listed, "
@@ -181,9 +157,6 @@ def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
 
 def _still_failing(archive: Archive, new: int) -> str:
     """Tell in a line of the attachments that failed before this sync, and still do."""
-    from migrator.cli._common import now
-    from migrator.text import iso_time
-
     failing = archive.queries.failing()
     if failing.n <= new:
         return ""

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli._common import App, fraction, note, now, pass_app, print_json, told, write_down
+from migrator.cli.common import (
+    App,
+    fraction,
+    json_option,
+    note,
+    now,
+    pass_app,
+    print_json,
+    settings_from,
+    told,
+    write_down,
+)
 from migrator.errors import ArchiveDamaged, Interrupted, MigratorError
+from migrator.text import human_bytes
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -34,18 +47,9 @@ SHOWN = 50
 @click.option(
     "--accept-orphans", is_flag=True, help="With --prune: so many are waste, the ledger is right."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @pass_app
-def verify(
-    app: App,
-    *,
-    sample: float | None,
-    repair: bool,
-    prune: bool,
-    yes: bool,
-    accept_orphans: bool,
-    as_json: bool,
-) -> int:
+def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **wishes: bool) -> int:
     """Read every stored file again and compare it with its SHA-256.
 
     The checkpoint comes first, whole: a damaged one ends it. Tells which files are damaged or
@@ -61,45 +65,24 @@ def verify(
       migrator verify --repair
       migrator verify --prune --yes
     """
-    for name, given in (("--yes", yes), ("--accept-orphans", accept_orphans)):
-        if given and not prune:
-            raise click.UsageError(f"{name} goes with --prune.")
+    for name, given in wishes.items():
+        if given and name != "repair" and not prune:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --prune.")
     if prune and sample is not None:
         raise click.UsageError("--prune needs all files read; leave out --sample.")
     from migrator.archive import open_archive
-    from migrator.cli._common import settings_from
-    from migrator.cli._progress import progress
-    from migrator.cli._pull import drive, threads
-    from migrator.pull import verify as steps
+    from migrator.cli.pulling import at_work
 
-    config = app.load(need_source=repair)
-    then = _Then(repair, prune, yes, accept_orphans)
+    config = app.load(need_source=wishes["repair"])
     settings, started = settings_from(config), now()
-    ended_by: MigratorError | None = None
     with open_archive(config.archive.path, command="verify", repairing=True) as archive:
-        if repair:
+        if wishes["repair"]:
             from migrator.pull.identity import see_address
             from migrator.sources.kayako.signing import safe
 
             see_address(archive, safe(settings.url), moved=False)
-        with threads(settings) as pool, progress(app.log_format) as listener:
-
-            async def work(stop: Stop) -> VerifyReport:
-                nonlocal ended_by
-                report = await steps.verify(
-                    archive,
-                    share=1.0 if sample is None else sample,
-                    pool=pool,
-                    listener=listener,
-                    stop=stop,
-                )
-                try:  # what was found is told, however the rest ends
-                    await then(archive, report, settings, pool=pool, listener=listener, stop=stop)
-                except MigratorError as error:
-                    ended_by = error
-                return report
-
-            report = drive(work)
+        job = _Job(archive, settings, 1.0 if sample is None else sample, prune=prune, **wishes)
+        report, ended_by = at_work(app, settings, job)
         if not isinstance(ended_by, Interrupted | ArchiveDamaged):
             code = report.exit_code or (ended_by.exit_code if ended_by else 0)
             facts = {"exit_code": code, "summary": _summary(report)}
@@ -107,124 +90,104 @@ def verify(
     if as_json:
         print_json(as_dict(report))
     else:
-        _print_text(report)
+        click.echo("\n".join(_lines(report)))
+        _advise(report)
     if ended_by is not None:
         raise ended_by
     return report.exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class _Then:
-    """What is to be done about what was found."""
+@dataclass(frozen=True)
+class _Job:
+    """What is to be read, and what is to be done about what was found."""
 
+    archive: Archive
+    settings: KayakoSettings
+    share: float
     repair: bool
     prune: bool
-    sure: bool
-    accept: bool
+    yes: bool
+    accept_orphans: bool
 
     async def __call__(
-        self,
-        archive: Archive,
-        report: VerifyReport,
-        settings: KayakoSettings,
-        *,
-        pool: Executor,
-        listener: Listener,
-        stop: Stop,
-    ) -> None:
-        """Do it; the report tells what came of it."""
+        self, pool: Executor, listener: Listener, stop: Stop
+    ) -> tuple[VerifyReport, MigratorError | None]:
+        """Do it; an error of the second part comes with the report of the first."""
         from migrator.pull import verify as steps
 
-        if self.repair and (report.damaged or report.lost):
-            from migrator.pull.identity import see_helpdesk
-            from migrator.sources import open_source
-            from migrator.sources.kayako.signing import safe
+        archive = self.archive
+        report = await steps.verify(
+            archive, share=self.share, pool=pool, listener=listener, stop=stop
+        )
+        try:
+            if self.repair and (report.damaged or report.lost):
+                from migrator.pull.identity import see_helpdesk
+                from migrator.sources import open_source
+                from migrator.sources.kayako.signing import safe
 
-            async with open_source(
-                settings, pool=pool, listener=listener, sleep=stop.sleep
-            ) as source:
-                await see_helpdesk(source, archive, safe(settings.url))
-                await steps.repair(archive, source, report, pool=pool, listener=listener, stop=stop)
-        if self.prune:
-            await steps.prune(
-                archive, report, sure=self.sure, accept=self.accept, pool=pool, stop=stop
-            )
+                async with open_source(
+                    self.settings, pool=pool, listener=listener, sleep=stop.sleep
+                ) as source:
+                    await see_helpdesk(source, archive, safe(self.settings.url))
+                    await steps.repair(
+                        archive, source, report, pool=pool, listener=listener, stop=stop
+                    )
+            if self.prune:
+                sure, accept = self.yes, self.accept_orphans
+                await steps.prune(archive, report, sure=sure, accept=accept, pool=pool, stop=stop)
+        except MigratorError as error:
+            return report, error
+        return report, None
+
+
+_LISTS = ("damaged", "lost", "orphaned", "repaired")
 
 
 def _summary(report: VerifyReport) -> dict[str, object]:
     bad = [one for one in (*report.damaged, *report.lost) if one not in set(report.repaired)]
+    lists = (*_LISTS, "unreadable", "pruned")
     return {
         "checked": report.checked,
         "bytes": report.bytes,
-        "damaged": len(report.damaged),
-        "lost": len(report.lost),
-        "repaired": len(report.repaired),
-        "unreadable": len(report.unreadable),
-        "orphaned": len(report.orphaned),
-        "pruned": len(report.pruned),
+        **{name: len(getattr(report, name)) for name in lists},
         "first": bad[:NAMED],
     }
 
 
 def as_dict(report: VerifyReport) -> dict[str, object]:
     """Give numbers under the names that scripts rely on, and the hashes under ``files``."""
+    numbers = (*_LISTS, "prunable", "pruned", "unreadable")
+    files = (*_LISTS, "unrepaired", "prunable", "pruned", "kept", "unreadable")
     return {
         "checked": report.checked,
         "bytes": report.bytes,
-        "damaged": len(report.damaged),
-        "lost": len(report.lost),
-        "orphaned": len(report.orphaned),
-        "repaired": len(report.repaired),
-        "prunable": len(report.prunable),
-        "pruned": len(report.pruned),
+        **{name: len(getattr(report, name)) for name in numbers},
         "pruned_bytes": sum(report.pruned.values()),
-        "unreadable": len(report.unreadable),
         "unused": report.unused,
-        "files": {
-            "damaged": report.damaged,
-            "lost": report.lost,
-            "orphaned": report.orphaned,
-            "repaired": report.repaired,
-            "unrepaired": report.unrepaired,
-            "prunable": report.prunable,
-            "pruned": report.pruned,
-            "kept": report.kept,
-            "unreadable": report.unreadable,
-        },
+        "files": {name: getattr(report, name) for name in files},
     }
 
 
-def _print_names(report: VerifyReport) -> None:
-    lists = {
-        "damaged": report.damaged,
-        "lost": report.lost,
-        "orphaned": report.orphaned,
-        "repaired": report.repaired,
-    }
+def _lines(report: VerifyReport) -> Iterator[str]:
+    yield f"checked   {report.checked:>12,}  {human_bytes(report.bytes)}"
+    lists = {name: getattr(report, name) for name in _LISTS}
+    yield from (f"{name:<8}  {len(found):>12,}" for name, found in lists.items())
     for name, found in lists.items():
-        click.echo(f"{name:<8}  {len(found):>12,}")
-    for name, found in lists.items():
-        for one in found[:SHOWN]:
-            click.echo(f"  {name} {told(one, report.unreadable)}")
+        yield from (f"  {name} {told(one, report.unreadable)}" for one in found[:SHOWN])
     folders = sorted(report.unreadable.keys() - {*report.damaged, *report.lost})
-    for name in folders[:SHOWN]:
-        click.echo(f"  unreadable {told(name, report.unreadable)}")
-    for name in list(report.kept)[:SHOWN]:
-        click.echo(f"  kept {told(name, report.kept)}")
-
-
-def _print_text(report: VerifyReport) -> None:
-    from migrator.text import human_bytes
-
-    click.echo(f"checked   {report.checked:>12,}  {human_bytes(report.bytes)}")
-    _print_names(report)
+    yield from (f"  unreadable {told(name, report.unreadable)}" for name in folders[:SHOWN])
+    yield from (f"  kept {told(name, report.kept)}" for name in list(report.kept)[:SHOWN])
     if report.prunable:
         size = human_bytes(sum(report.prunable.values()))
-        click.echo(f"Nothing was removed. {len(report.prunable):,} orphaned files, {size}, can go:")
-        click.echo("`migrator verify --prune --yes` removes them.")
+        yield f"Nothing was removed. {len(report.prunable):,} orphaned files, {size}, can go:"
+        yield "`migrator verify --prune --yes` removes them."
     if report.pruned:
         size = human_bytes(sum(report.pruned.values()))
-        click.echo(f"Removed {len(report.pruned):,} orphaned files, {size}.")
+        yield f"Removed {len(report.pruned):,} orphaned files, {size}."
+
+
+def _advise(report: VerifyReport) -> None:
+    """Tell, on stderr, what to do next."""
     if report.unused:
         note(
             f"The ledger knows {report.unused:,} files that no attachment has: attachments may "

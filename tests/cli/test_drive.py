@@ -12,7 +12,7 @@ import pytest
 
 ALLOCATE = """
 import ctypes, os, sys, threading
-from migrator.cli._pull import threads
+from migrator.cli.pulling import threads
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.signing import Credentials
 
@@ -35,7 +35,7 @@ libc.fclose(stream)
 
 BLOCKS = """
 import resource, sys
-from migrator.cli._pull import keep_blocks
+from migrator.cli.common import keep_blocks
 from migrator.serve.content import BLOCK
 
 if sys.argv[1] == "kept":

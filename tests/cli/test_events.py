@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import migrator
 from migrator import events
-from migrator.cli._progress import JsonLines
+from migrator.cli.progress import JsonLines
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sandbox.kayako.options import ALL
 from tests.cli.conftest import Cli

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -49,8 +48,8 @@ def test_help_lists_every_command_and_exit_code(cli: Cli) -> None:
     code, out, err = cli("--help")
     assert (code, err) == (0, "")
     width = max(map(len, COMMANDS))
-    for name, entry in COMMANDS.items():
-        assert f"  {name:<{width}}  {entry.help}" in out
+    for name, told in COMMANDS.items():
+        assert f"  {name:<{width}}  {told}" in out
     for number in (0, 1, 2, 3, 4, 5, 6, 7, 8, 130):
         assert f"  {number}  " in out
 
@@ -77,10 +76,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_command_of_the_table_exists_and_has_help(cli: Cli) -> None:
     """The table names real commands, and each of them explains itself."""
-    for name, entry in COMMANDS.items():
-        module, _, attribute = entry.target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
+    for name in COMMANDS:
         code, out, _ = cli(name, "--help")
         assert code == 0
         assert f"migrator {name}" in out
@@ -192,7 +188,7 @@ def test_a_log_that_nobody_reads_ends_nothing(cli: Cli, monkeypatch: pytest.Monk
 
     @click.command()
     def command() -> None:
-        monkeypatch.setattr("migrator.cli._common.click.echo", gone)
+        monkeypatch.setattr("migrator.cli.common.click.echo", gone)
         logging.getLogger("migrator").warning("nobody listens")
 
     def gone(*_: object, **__: object) -> None:

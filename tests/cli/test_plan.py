@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,8 +15,6 @@ import lxml.html
 import pytest
 
 from migrator.archive import open_beside
-from migrator.cli._pull import drive
-from migrator.pull.options import Stop
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.kayako.client import Client
 from tests.cli.conftest import Cli
@@ -229,37 +228,21 @@ def test_marks_that_lie_are_seen_in_the_sandbox(cli: Cli, serve: Serve) -> None:
     assert fast["missed_attachments"] > 0
 
 
-class Stopping(Client):
-    """A source at which somebody presses Ctrl-C after 30 lists."""
-
-    lists = 0
-    stop: Stop | None = None
-
-    async def attachments(self, ticket_id: int) -> list[object]:  # type: ignore[override]
-        Stopping.lists += 1
-        if Stopping.lists == 30:
-            assert Stopping.stop is not None
-            Stopping.stop.ask()
-        return await super().attachments(ticket_id)  # type: ignore[return-value]
-
-
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have the next dry run interrupted."""
+    """Have the next dry run interrupted, as by Ctrl-C, when it asks for the thirtieth list."""
+    lists, ask = [0], Client.attachments
 
-    def listening(work: Callable[[Stop], object]) -> object:
-        def noted(stop: Stop) -> object:
-            Stopping.stop = stop
-            return work(stop)
-
-        return drive(noted)  # type: ignore[arg-type]
+    async def counted(source: Client, ticket_id: int) -> object:
+        lists[0] += 1
+        if lists[0] == 30:
+            signal.raise_signal(signal.SIGINT)
+        return await ask(source, ticket_id)
 
     def arm() -> None:
-        Stopping.lists = 0
+        lists[0] = 0
 
-    monkeypatch.setattr("migrator.cli.plan_cmd.drive", listening)
-    monkeypatch.setattr("migrator.sources.kayako.source.Client", Stopping)
-    arm()
+    monkeypatch.setattr(Client, "attachments", counted)
     return arm
 
 

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from migrator import events
-from migrator.cli._progress import Bars, JsonLines, Lines, progress
+from migrator.cli.progress import Bars, JsonLines, Lines, progress
 
 STORY: list[events.Event] = [
     events.RunStarted(7, "run", done=5, listed=10, resumes=True),

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import SIZES, Outcome, State, open_archive
-from migrator.cli import _output, report_cmd
+from migrator.cli import report_cmd
+from migrator.cli.common import write
 
 Cli = Callable[..., "tuple[int, str, str]"]
 
@@ -57,7 +58,7 @@ def test_a_broken_write_leaves_the_old_file(
     target = tmp_path / "report.txt"
     target.write_text("old")
     with pytest.raises(KeyError):
-        _output.write(pieces(), target)  # type: ignore[arg-type]
+        write(pieces(), target)  # type: ignore[arg-type]
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -66,7 +67,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     """A symbolic link stays one; the file behind it is replaced."""
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    _output.write(["new"], tmp_path / "link")
+    write(["new"], tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
 
@@ -78,7 +79,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
     reader.start()
-    _output.write(["a", "b"], pipe)
+    write(["a", "b"], pipe)
     reader.join(10)
     assert got == ["ab"]
     assert pipe.is_fifo()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli._disk import check, file_system
+from migrator.cli.disk import check, file_system
 from migrator.cli.source_cmd import FileSink, safe_name
 from migrator.errors import ConfigError
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
@@ -282,8 +282,8 @@ def test_the_place_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def no_sync(_: int) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("migrator.cli._disk.LITTLE_ROOM", 1 << 80)
-    monkeypatch.setattr("migrator.cli._disk.FEW_FILES", 1 << 80)
+    monkeypatch.setattr("migrator.cli.disk.LITTLE_ROOM", 1 << 80)
+    monkeypatch.setattr("migrator.cli.disk.FEW_FILES", 1 << 80)
     assert "more files only" in " ".join(finding.text for finding in check(share, mounts))
     monkeypatch.setattr("os.fsync", no_sync)
     codes = {finding.mark: finding.exit_code for finding in check(share, mounts)}

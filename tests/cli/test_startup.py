@@ -35,8 +35,7 @@ HEAVY = {
 OURS_FOR_HELP = {
     "migrator",
     "migrator.cli",
-    "migrator.cli._common",
-    "migrator.cli._lazy",
+    "migrator.cli.common",
     "migrator.errors",
     "migrator.report",
     "migrator.text",  # makes texts of others harmless on a terminal

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.cli import _disk, invoke
+from migrator.cli import disk, invoke
 from tests.faults.conftest import MakeRig
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mounts:
     """Pretend that these file systems, by mount point below the test's directory, are mounted."""
     monkeypatch.chdir(tmp_path)
     table = tmp_path / "mounts"
-    monkeypatch.setattr(_disk, "MOUNTS", table)
+    monkeypatch.setattr(disk, "MOUNTS", table)
 
     def mount(**kinds: str) -> None:
         lines = [f"share {tmp_path}/{place} {kind} rw 0 0\n" for place, kind in kinds.items()]

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from migrator import events
-from migrator.cli._common import remember_run
+from migrator.cli.common import remember_run
 from migrator.pull.progress import Progress
 from migrator.report.verdict import done
 from migrator.text import human_bytes, human_duration, iso_time, shown

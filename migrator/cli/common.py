@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.errors import ArchiveError, ArchiveUnwritable
+from migrator.errors import ArchiveError, ArchiveUnwritable, ConfigError
+from migrator.text import iso_time, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -131,34 +136,104 @@ def apply_config(archive: Archive, config: Config) -> None:
     archive.access.apply_config(queues, numbers)
 
 
-OptionReader = Callable[[click.Context, click.Parameter, str | None], float | None]
-
-
-def _reader(name: str) -> OptionReader:
+def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Make an option's callback of a reader of the configuration, such as ``duration``."""
 
-    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    def read(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         from migrator import config
 
         try:
-            return None if value is None else float(getattr(config, name)(value))
+            if isinstance(value, tuple):
+                return tuple(map(getattr(config, name), value))
+            return None if value is None else getattr(config, name)(value)
         except ValueError as exc:
             raise click.BadParameter(str(exc), ctx=ctx, param=param) from None
 
     return read
 
 
+# What ``callback=`` of an option may be:
 duration = _reader("duration")
-"""``callback=`` of an option given as ``90d``: the command gets seconds."""
+"""Of an option given as ``90d``: the command gets seconds."""
 fraction = _reader("fraction")
-"""``callback=`` of an option given as ``5%``: the command gets a fraction of 1."""
+"""Of an option given as ``5%``: the command gets a fraction of 1."""
+size = _reader("size")
+"""Of an option given as ``25MiB``: the command gets bytes."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-def shown(text: str) -> str:
-    """Make a text of unknown origin safe to print on a terminal, in one line."""
-    from migrator.text import shown as escaped
+def pull_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that ``run`` and ``sync`` share, for :func:`options_from`."""
+    for option in (
+        click.option(
+            "--moved", is_flag=True, help="The helpdesk of this archive has another address now."
+        ),
+        click.option(
+            "--accept-changes",
+            is_flag=True,
+            help="Go on where the source lists other files under known ids; what is held is kept.",
+        ),
+        click.option(
+            "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
+        ),
+    ):
+        command = option(command)
+    return command
 
-    return escaped(text)
+
+def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> int:
+    """Read a date (UTC) or an age as Unix seconds; 0 when not given."""
+    if value is None:
+        return 0
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        try:
+            return int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp())
+        except ValueError as error:
+            raise click.BadParameter("is not a day of the calendar", ctx, param) from error
+    from migrator.config import duration
+
+    try:
+        return int(time.time() - duration(value))
+    except ValueError as error:
+        text = "must be a day such as 2026-01-31 or an age such as 30d"
+        raise click.BadParameter(text, ctx, param) from error
+
+
+def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets them as one ``scope``."""
+
+    @click.option(
+        "--department",
+        "departments",
+        multiple=True,
+        metavar="ID|TITLE",
+        help="Only this department; may be given several times.",
+    )
+    @click.option(
+        "--since",
+        callback=_since,
+        metavar="DAY|AGE",
+        help="Only tickets active since then: 2026-01-31 or 30d.",
+    )
+    @click.option(
+        "--limit-tickets", type=click.IntRange(1), metavar="N", help="Only the first N tickets."
+    )
+    @click.option("--include-trash", is_flag=True, help="Tickets in the trash too.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, departments: tuple[str, ...], **kwargs: Any) -> Any:
+        from migrator.sources.base import Scope
+
+        narrowed = {name: kwargs.pop(name) for name in ("since", "limit_tickets", "include_trash")}
+        scope = Scope(departments=frozenset(departments) or None, **narrowed)
+        return command(*args, scope=scope, **kwargs)
+
+    return wrapped
+
+
+def _app() -> App | None:
+    ctx = click.get_current_context(silent=True)
+    return ctx.find_object(App) if ctx else None
 
 
 def told(name: str, reasons: Mapping[str, str]) -> str:
@@ -168,8 +243,7 @@ def told(name: str, reasons: Mapping[str, str]) -> str:
 
 def note(text: str, level: str = "info") -> None:
     """Tell the user something beside the result: a line on stderr; ``level`` is info or warning."""
-    ctx = click.get_current_context(silent=True)
-    app = ctx.find_object(App) if ctx else None
+    app = _app()
     if app is not None and app.log_format == "json":
         tell_event(app, "notice", level=level, text=text)
     else:
@@ -198,8 +272,6 @@ class LogLines(logging.Handler):
 
 def tell_event(app: App, event: str, **facts: object) -> None:
     """Print one line of --log-format json, with the time and the run, on stderr."""
-    from migrator.text import iso_time
-
     line = {"ts": iso_time(now()), "run": app.run_id, "event": event, **facts}
     click.echo(json.dumps(line), err=True)
 
@@ -217,10 +289,32 @@ def write_down(archive: Archive, kind: str, started_at: int, *, whole: bool, **f
 
 def remember_run(run_id: int | None) -> None:
     """Note the run that what is told from now on belongs to."""
-    ctx = click.get_current_context(silent=True)
-    app = ctx.find_object(App) if ctx else None
-    if app is not None:
+    if (app := _app()) is not None:
         app.run_id = run_id
+
+
+def write(pieces: Iterable[str], output: Path | None) -> None:
+    """Write a result as UTF-8 to the file ``output``, or to stdout for None.
+
+    A file appears whole or not at all; one of that name is replaced. Only its owner can read it:
+    names of files and tickets are in it. Raises ConfigError when it cannot be written.
+    """
+    encoded = (piece.encode("utf-8", "backslashreplace") for piece in pieces)
+    if output is None:
+        for piece in encoded:
+            click.echo(piece, nl=False)
+        return
+    from migrator.blobs import durable
+
+    target = output.resolve()
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device such as /dev/stdout
+            with target.open("wb") as sink:
+                sink.writelines(encoded)
+        else:
+            durable.replace(target, encoded)
+    except OSError as exc:
+        raise ConfigError(f"Cannot write {str(output)!r}: {exc.strerror}.") from exc
 
 
 def print_json(value: object) -> None:
@@ -240,3 +334,33 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 def now() -> int:
     """Tell the time in Unix seconds."""
     return int(time.time())
+
+
+# Of malloc.h:
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+_LARGE = 1 << 20
+_SPARE = 8 << 20
+
+
+def share_one_heap() -> None:
+    """Use one malloc arena: one for each thread would keep megabytes, while the GIL is shared."""
+    _mallopt((_M_ARENA_MAX, 1))
+
+
+def keep_blocks() -> None:
+    """Take blocks of less than a megabyte from the heap, and keep some of it for the next ones.
+
+    Otherwise malloc may ask the kernel for every block of 128 KiB or more, whose pages are then
+    cleared and mapped one by one.
+    """
+    _mallopt((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, _SPARE))
+
+
+def _mallopt(*options: tuple[int, int]) -> None:
+    with suppress(AttributeError, OSError, TypeError):  # there is nothing to tell but glibc
+        libc = ctypes.CDLL(None)
+        for name, value in options:
+            libc.mallopt(name, value)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from migrator.cli._common import note
+from migrator.cli.common import note
 from migrator.errors import ArchiveUnwritable
 from migrator.text import human_bytes
 

@@ -1,30 +1,18 @@
-"""What malloc is told, where it is glibc's: elsewhere nothing is lost but some memory or speed.
-
-What the commands that loop share: an event loop, signals and threads.
-
-The options that narrow or widen a run, shared by ``run`` and ``plan``.
-
-What the commands that pull share: a source, and what a run wants to know.
-"""
+"""What the commands that pull share: the options of a run, a source, an event loop, threads."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import functools
-import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import click
-
-from migrator.cli._common import settings_from
+from migrator.cli.common import App, settings_from, share_one_heap
+from migrator.cli.progress import progress
 from migrator.events import Listener, Notice
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import MOST_GAPS, ChangeLimit, DeletionLimit, RunOptions, RunResult, Stop
@@ -37,36 +25,6 @@ from migrator.sources.kayako.signing import KayakoSettings, safe
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
-
-# Of malloc.h:
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_M_ARENA_MAX = -8
-
-_LARGE = 1 << 20
-_SPARE = 8 << 20
-
-
-def share_one_heap() -> None:
-    """Let no thread have a heap of its own: each would keep megabytes, while the GIL is shared."""
-    _tell((_M_ARENA_MAX, 1))
-
-
-def keep_blocks() -> None:
-    """Take blocks of less than a megabyte from the heap, and keep some of it for the next ones.
-
-    Otherwise malloc may ask the kernel for every block of 128 KiB or more, whose pages are then
-    cleared and mapped one by one.
-    """
-    _tell((_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, _SPARE))
-
-
-def _tell(*options: tuple[int, int]) -> None:
-    with suppress(AttributeError, OSError, TypeError):  # there is nothing to tell but glibc
-        libc = ctypes.CDLL(None)
-        for name, value in options:
-            libc.mallopt(name, value)
-
 
 T = TypeVar("T")
 
@@ -91,62 +49,12 @@ def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(settings.concurrency, 4), thread_name_prefix="transfer")
 
 
-def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> int:
-    """Read a date (UTC) or an age as Unix seconds; 0 when not given."""
-    if value is None:
-        return 0
-    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
-        try:
-            return int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp())
-        except ValueError as error:
-            raise click.BadParameter("is not a day of the calendar", ctx, param) from error
-    from migrator.config import duration
-
-    try:
-        return int(time.time() - duration(value))
-    except ValueError as error:
-        text = "must be a day such as 2026-01-31 or an age such as 30d"
-        raise click.BadParameter(text, ctx, param) from error
-
-
-def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as one ``scope``."""
-
-    @click.option(
-        "--department",
-        "departments",
-        multiple=True,
-        metavar="ID|TITLE",
-        help="Only this department; may be given several times.",
-    )
-    @click.option(
-        "--since",
-        callback=_since,
-        metavar="DAY|AGE",
-        help="Only tickets active since then: 2026-01-31 or 30d.",
-    )
-    @click.option(
-        "--limit-tickets", type=click.IntRange(1), metavar="N", help="Only the first N tickets."
-    )
-    @click.option("--include-trash", is_flag=True, help="Tickets in the trash too.")
-    @functools.wraps(command)
-    def wrapped(
-        *args: Any,
-        departments: tuple[str, ...],
-        since: int,
-        limit_tickets: int | None,
-        include_trash: bool,
-        **kwargs: Any,
-    ) -> Any:
-        scope = Scope(
-            departments=frozenset(departments) if departments else None,
-            since=since,
-            limit_tickets=limit_tickets,
-            include_trash=include_trash,
-        )
-        return command(*args, scope=scope, **kwargs)
-
-    return wrapped
+def at_work(
+    app: App, settings: KayakoSettings, work: Callable[[Executor, Listener, Stop], Awaitable[T]]
+) -> T:
+    """Do work with threads, progress on stderr and a way to stop it."""
+    with threads(settings) as pool, progress(app.log_format) as listener:
+        return drive(lambda stop: work(pool, listener, stop))
 
 
 def options_from(
@@ -155,7 +63,7 @@ def options_from(
     *,
     kind: str,
     recheck: bool = False,
-    accept: bool = False,
+    accept_deletions: bool = False,
     accept_changes: bool = False,
     moved: bool = False,
     every_id: bool = False,
@@ -168,7 +76,7 @@ def options_from(
         scope=replace(scope, include_trash=scope.include_trash or kayako.include_trash),
         concurrency=kayako.concurrency,
         recheck=recheck,
-        deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept),
+        deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept_deletions),
         changes=ChangeLimit(accept=accept_changes),
         moved=moved,
         posts=kayako.posts,

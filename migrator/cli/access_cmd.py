@@ -1,0 +1,209 @@
+"""``migrator token``, ``rule`` and ``queue``: who may read what, and under which queue."""
+
+from __future__ import annotations
+
+import click
+
+from migrator.cli.common import ID, App, duration, note, now, open_beside, pass_app, print_table
+from migrator.errors import ConfigError
+from migrator.text import iso_time
+
+ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
+
+
+@click.group()
+def token() -> None:
+    """Create, list and revoke tokens of the endpoint."""
+
+
+@token.command()
+@click.option("--name", required=True, help="Whose or what for; shown by `token list`.")
+@click.option(
+    "--ability",
+    "abilities",
+    type=click.Choice(ABILITIES),
+    multiple=True,
+    required=True,
+    help="tickets:write includes reading. May be given twice.",
+)
+@click.option("--queue", "queues", type=ID, multiple=True, help="Only these queues. [all]")
+@click.option("--not-staff", is_flag=True, help="The owner is no member of the staff.")
+@click.option("--expires", callback=duration, metavar="DURATION", help="Such as 90d. [never]")
+@pass_app
+def create(
+    app: App,
+    *,
+    name: str,
+    abilities: tuple[str, ...],
+    queues: tuple[int, ...],
+    not_staff: bool,
+    expires: float | None,
+) -> None:
+    """Create a token and print it, once, as the last line of stdout.
+
+    \b
+    Example:
+      migrator token create --name reader --ability tickets:read --expires 90d
+    """
+    if not name.strip() or not name.isprintable():
+        raise click.BadParameter("must be one line of text", param_hint="--name")
+    with open_beside(app)[1] as archive:
+        made, plaintext = archive.access.create_token(
+            name.strip(),
+            abilities=abilities,
+            queues=queues or None,
+            is_staff=not not_staff,
+            expires_at=None if expires is None else now() + int(expires),
+        )
+    until = f", until {iso_time(made.expires_at)}" if made.expires_at else ""
+    note(f"Token {made.id} for {made.name}{until}. It is shown only now: only a hash is kept.")
+    click.echo(plaintext)
+
+
+@token.command("list")
+@pass_app
+def list_tokens(app: App) -> None:
+    """List all tokens, without their secrets."""
+    with open_beside(app)[1] as archive:
+        rows = [
+            (
+                str(made.id),
+                made.name,
+                " ".join(sorted(made.abilities)),
+                "all" if made.queues is None else " ".join(map(str, sorted(made.queues))),
+                "yes" if made.is_staff else "no",
+                iso_time(made.expires_at) or "never",
+                iso_time(made.last_used_at) or "never",
+                f"revoked {iso_time(made.revoked_at)}" if made.revoked_at else "",
+            )
+            for made in archive.access.tokens()
+        ]
+    head = ("ID", "NAME", "ABILITIES", "QUEUES", "STAFF", "EXPIRES", "LAST USED", "")
+    print_table(head, rows)
+
+
+@token.command()
+@click.argument("token_id", metavar="ID", type=ID)
+@pass_app
+def revoke(app: App, token_id: int) -> None:
+    """Revoke the token ID; its next request is refused."""
+    with open_beside(app)[1] as archive:
+        if not archive.access.revoke(token_id):
+            raise ConfigError(f"There is no token {token_id} that could be revoked.")
+    note(f"Token {token_id} is revoked.")
+
+
+@click.group()
+def rule() -> None:
+    """Set which file types the endpoint hands out, by the last extension of the name.
+
+    A type without a rule is handed out only to a client that says that staff has reviewed it.
+    """
+
+
+def _extension(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Bring an extension into the form of the rules: lower case, without its dot."""
+    name = value.strip().removeprefix(".").lower()
+    if not name or not name.isprintable() or any(char in name for char in "./ "):
+        raise click.BadParameter("must be one extension, such as pdf", ctx, param)
+    return name
+
+
+@rule.command("list")
+@pass_app
+def list_rules(app: App) -> None:
+    """List all rules."""
+    with open_beside(app)[1] as archive:
+        rules = archive.access.rules()
+    rows = [(f".{name}", found.verdict, found.note) for name, found in sorted(rules.items())]
+    print_table(("EXTENSION", "RULE", "NOTE"), rows)
+
+
+@rule.command("set")
+@click.argument("extension", metavar="EXT", callback=_extension)
+@click.argument("verdict", type=click.Choice(["allow", "block"]))
+@click.option("--note", "remark", default="", help="Why; shown by `rule list`.")
+@pass_app
+def set_rule(app: App, extension: str, verdict: str, remark: str) -> None:
+    """Allow or block all files whose names end in EXT.
+
+    \b
+    Example:
+      migrator rule set log allow --note "our own devices write them"
+    """
+    with open_beside(app)[1] as archive:
+        archive.access.set_rule(extension, verdict, remark)
+    note(f"Files named *.{extension}: {verdict}.")
+
+
+@rule.command("unset")
+@click.argument("extension", metavar="EXT", callback=_extension)
+@pass_app
+def unset_rule(app: App, extension: str) -> None:
+    """Remove the rule for EXT: its files want a review again."""
+    with open_beside(app)[1] as archive:
+        if not archive.access.unset_rule(extension):
+            raise ConfigError(f"There is no rule for .{extension}; `migrator rule list` shows all.")
+    note(f"Files named *.{extension}: staff must review them.")
+
+
+@click.group()
+def queue() -> None:
+    """Name the Tickiti queues that stand for Kayako's departments.
+
+    A department without a queue keeps its own id and title. What [tickiti.queues] in the
+    configuration says wins over `queue map`.
+    """
+
+
+@queue.command("list")
+@pass_app
+def list_queues(app: App) -> None:
+    """List all departments with their queues."""
+    with open_beside(app)[1] as archive:
+        rows = [
+            (str(q.department_id), q.title, str(q.queue_id), q.name, f"{q.tickets:,}")
+            for q in archive.access.queues()
+        ]
+    print_table(("DEPARTMENT", "TITLE", "QUEUE", "NAME", "TICKETS"), rows)
+
+
+@queue.command("map")
+@click.argument("department", type=ID)
+@click.option("--id", "queue_id", type=ID, required=True, help="Id of the queue.")
+@click.option("--name", required=True, help="Name of the queue.")
+@pass_app
+def map_queue(app: App, department: int, queue_id: int, name: str) -> None:
+    """Let a queue stand for DEPARTMENT, a department id of Kayako.
+
+    \b
+    Example:
+      migrator queue map 3 --id 12 --name Sales
+    """
+    if not name.strip() or not name.isprintable():
+        raise click.BadParameter("must be one line of text", param_hint="--name")
+    _refuse_configured(app, department)
+    with open_beside(app)[1] as archive:
+        archive.access.map_queue(department, queue_id, name.strip())
+    note(f"Department {department} is queue {queue_id}, {name.strip()}.")
+
+
+@queue.command("unmap")
+@click.argument("department", type=ID)
+@pass_app
+def unmap_queue(app: App, department: int) -> None:
+    """Let DEPARTMENT keep its own id and title again."""
+    _refuse_configured(app, department)
+    with open_beside(app)[1] as archive:
+        if not archive.access.unmap_queue(department):
+            raise ConfigError(f"Department {department} has no queue; `migrator queue list`.")
+    note(f"Department {department} keeps its own id and title.")
+
+
+def _refuse_configured(app: App, department: int) -> None:
+    config = app.load(need_source=False)
+    if department in config.tickiti.queues:
+        raise ConfigError(
+            f"{config.path} maps department {department} in [tickiti.queues], and it wins. "
+            "Change it there."
+        )
