@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrator.sandbox.kayako import ATTACHMENT_FAULTS
-from migrator.sandbox.kayako.attachment_calls import decode_leniently
+from migrator.sandbox.kayako.calls import decode_leniently
 
 if TYPE_CHECKING:
     from migrator.sandbox.kayako import Attachment, Truth

@@ -17,8 +17,17 @@ from html.entities import codepoint2name
 from typing import Final
 
 from migrator.sandbox.kayako.model import SHORTENING, Attachment, Ticket, shortened
-from migrator.sandbox.kayako.reply import Delivery, Reply, page, php_error, text
-from migrator.sandbox.kayako.xmlwriter import Body, Raw, Stream
+from migrator.sandbox.kayako.replies import (
+    Body,
+    Delivery,
+    Fields,
+    Raw,
+    Reply,
+    Stream,
+    page,
+    php_error,
+    text,
+)
 
 WARNING_DIV: Final = (
     b'<div style="BACKGROUND: #f8ebeb; FONT: 8pt Verdana; BORDER: 1px solid #ac8c8c;">'
@@ -66,9 +75,6 @@ MEMORY: Final = (
 
 
 # Fields
-
-Fields = dict[str, str | bytes | int | Raw | Stream]
-"""What stands in the children of an element, by their tags."""
 
 
 def attachment_fields(row: Attachment, fault: str | None, *, whole: bool) -> Fields:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Self
 
-from migrator.sandbox.kayako.api import answer
-from migrator.sandbox.kayako.auth import Keys
+from migrator.sandbox.kayako.calls import answer
 from migrator.sandbox.kayako.model import Helpdesk
-from migrator.sandbox.kayako.reply import Delivery, Reply, Request, page
-from migrator.sandbox.kayako.routes import LONGEST_VALUE, POST_MAX, SCRIPT, parse
-from migrator.sandbox.kayako.xmlwriter import Body
+from migrator.sandbox.kayako.replies import Body, Delivery, Reply, Request, page
+from migrator.sandbox.kayako.routing import LONGEST_VALUE, POST_MAX, SCRIPT, Keys, parse
 
 DRIBBLES: Final = 20
 """Pieces of a slow body; a second is shared out between them."""

@@ -1,0 +1,637 @@
+"""All that the sandbox answers: tickets, posts and attachments, listed, sent, taken and deleted."""
+
+from __future__ import annotations
+
+import base64
+import html
+import string
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from migrator.sandbox.kayako import faults
+from migrator.sandbox.kayako.files import Source, chance, filetype
+from migrator.sandbox.kayako.model import TRASH, Attachment, Helpdesk, Note, Post, Ticket, number
+from migrator.sandbox.kayako.replies import (
+    HTML,
+    XML,
+    Body,
+    Fields,
+    Reply,
+    Request,
+    XmlWriter,
+    page,
+    php_error,
+    text,
+    xml,
+)
+from migrator.sandbox.kayako.routing import Keys, refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a call works on: the helpdesk, whose lock is held meanwhile, and the request."""
+
+    desk: Helpdesk
+    request: Request
+
+
+# Attachments and posts
+
+NO_TICKET: Final = "Ticket not Found"
+NO_ATTACHMENT: Final = "Attachment not Found"
+EMPTY: Final = {"", "0"}
+"""What PHP takes for empty."""
+_ALPHABET: Final = (string.ascii_letters + string.digits + "+/").encode()
+_FOREIGN: Final = bytes(set(range(256)) - set(_ALPHABET))
+
+
+def list_attachments(ask: Ask, ticket_id: str, attachment_id: str = "") -> Reply:
+    """List the attachments of a ticket, without contents.
+
+    The ticket is found by mask and through merges too, but the rows are asked for with the given
+    text: a mask or a merged id lists nothing.
+    """
+    desk, ticket = ask.desk, ask.desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, NO_TICKET)
+    if "list_500" in desk.switches and ticket.id == desk.unlistable_ticket:
+        return Reply(Body(b""), 500)
+    fault = desk.fault_of(ticket)
+    once = (fault in faults.LISTS or fault == "foreign_list") and desk.hit(ticket) == 1
+    rows = desk.attachments_of(number(ticket_id) or 0)
+    if fault == "foreign_list_always" or (fault == "foreign_list" and once):
+        rows = desk.attachments_of(desk.stranger(ticket).id)
+    if ticket.id == desk.unlistable_ticket and desk.once("list_empty"):
+        rows = []
+    if attachment_id:
+        rows = [row for row in rows if row.id == number(attachment_id)]
+    if "random_order" in desk.switches:
+        chance(desk.options.seed + ticket.id).shuffle(rows)
+    reply = attachments_reply(desk, rows)
+    if once and fault in faults.LISTS:
+        reply = reply.rewritten(faults.LISTS[fault])
+    return listing(desk, reply)
+
+
+def get_attachment(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
+    """Send one attachment with its contents."""
+    desk = ask.desk
+    _interfere(desk, attachment_id)
+    row = _find(desk, ticket_id, attachment_id)
+    if isinstance(row, Reply):
+        return row
+    return _afflicted(desk, row, attachments_reply(desk, [row], whole=True))
+
+
+def _interfere(desk: Helpdesk, attachment_id: str) -> None:
+    """Let happen what happens between the list and the first fetch."""
+    row = desk.attachments.get(number(attachment_id) or 0)
+    if row is None:
+        return
+    fault = desk.fault_of(row)
+    if fault == "deleted_between":
+        desk.vanish(row)
+    if fault == "moved_between" and row.id in desk.moves:
+        into = desk.find_ticket(str(desk.moves.pop(row.id)))
+        if into and into.id != row.ticket_id:
+            desk.merge(row.ticket_id, into.id)
+
+
+def _find(desk: Helpdesk, ticket_id: str, attachment_id: str) -> Attachment | Reply:
+    """Find an attachment with Kayako's three checks, in its order."""
+    if desk.find_ticket(ticket_id) is None:
+        return text(404, NO_TICKET)
+    row = desk.find_attachment(ticket_id, attachment_id)
+    if row is None:
+        return text(404, NO_ATTACHMENT)
+    if row.ticket_id != number(ticket_id):
+        return text(400, "Attachment does not belong to the specified ticket")
+    return row
+
+
+def _afflicted(desk: Helpdesk, row: Attachment, reply: Reply) -> Reply:
+    """Return the reply as the row's fault lets it out, counting the request."""
+    fault = desk.fault_of(row)
+    return faults.afflict(reply, fault, desk.hit(row)) if fault else reply
+
+
+def post_attachment(ask: Ask) -> Reply:
+    """Take a new attachment for a post; whatever is not base64 in it is skipped."""
+    form, found = ask.request.form, _target(ask)
+    if isinstance(found, Reply):
+        return found
+    if form.get("filename", "") in EMPTY:
+        return text(400, "No file name specified")
+    if "contents" not in form:
+        return text(400, "No contents specified")
+    source = Source("given", given=decode_leniently(form["contents"]))
+    row = ask.desk.insert(found, form["filename"], source, int(time.time()))
+    return attachments_reply(ask.desk, [row])
+
+
+def _target(ask: Ask) -> Post | Reply:
+    """Find the post of an upload, with Kayako's checks in its order."""
+    ticket_id, post_id = (ask.request.form.get(key, "") for key in ("ticketid", "ticketpostid"))
+    if ticket_id in EMPTY:
+        return text(400, "No Ticket ID Specified")
+    if post_id in EMPTY:
+        return text(400, "No Ticket Post ID Specified")
+    ticket = ask.desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, NO_TICKET)
+    found = ask.desk.posts.get(number(post_id) or 0)
+    if found is None or found.ticket_id != ticket.id:
+        return text(404, "Ticket Post not found")
+    return found
+
+
+def decode_leniently(encoded: str) -> bytes:
+    """Decode as PHP does without its strict flag: skip all that is outside the alphabet."""
+    known = encoded.encode("ascii", "ignore").translate(None, _FOREIGN)
+    usable = known[: len(known) - (len(known) % 4 == 1)]  # one character left over is no byte
+    return base64.b64decode(usable + b"=" * (-len(usable) % 4))
+
+
+def delete_attachment(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
+    """Delete an attachment; success has an empty body."""
+    row = _find(ask.desk, ticket_id, attachment_id)
+    if isinstance(row, Reply):
+        return row
+    ask.desk.delete_attachment(row.id)
+    return Reply(Body(b""))
+
+
+def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
+    """Send the posts of a ticket, or one, with the contents of all their attachments."""
+    desk, ticket = ask.desk, ask.desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, NO_TICKET)
+    posts = desk.posts_of(ticket.id)
+    if post_id:
+        found = desk.posts.get(number(post_id) or 0)
+        if found is None:
+            return text(404, "Ticket Post not Found")
+        if found.ticket_id != number(ticket_id):
+            return text(400, "Post does not belong to the specified ticket")
+        posts = [found]
+    wanted = {found.id for found in posts}
+    rows = [row for row in desk.attachments_of(ticket.id) if row.post_id in wanted]
+    vanishing = [row for row in rows if desk.fault_of(row) == "deleted_between"]
+    for row in vanishing:
+        desk.vanish(row)
+    if vanishing:
+        return text(404, NO_ATTACHMENT)
+    if "doc_shape" in desk.switches:
+        reply = attachments_reply(desk, rows, whole=True)
+    else:
+        reply = xml(_posts_document(desk, ticket, posts, rows))
+    for row in rows:
+        reply = _afflicted(desk, row, reply)
+    return listing(desk, reply)
+
+
+def _posts_document(
+    desk: Helpdesk, ticket: Ticket, posts: list[Post], rows: list[Attachment]
+) -> XmlWriter:
+    """Write posts with their attachments."""
+    writer = XmlWriter()
+    with writer.inside("posts"):
+        for post in posts:
+            with writer.inside("post"):
+                write_post_fields(writer, ticket, post)
+                if post.has_attachments:
+                    with writer.inside("attachments"):
+                        for row in rows:
+                            if row.post_id == post.id:
+                                write_attachment(writer, desk, row, whole=True, with_ids=False)
+    return writer
+
+
+# Departments, statuses and tickets
+
+SORT_FIELDS: Final[dict[str, Callable[[Ticket], int | str]]] = {
+    "userid": lambda t: t.user_id,
+    "ownerstaffid": lambda t: t.owner_id,
+    "dateline": lambda t: t.created_at,
+    "lastactivity": lambda t: t.last_activity,
+    "ticketstatustitle": lambda t: t.status_id,
+    "departmenttitle": lambda t: t.department_id,
+    "lastreplier": lambda t: t.user,
+}
+"""The sort fields for which this helpdesk has columns.
+
+Kayako sorts by id for whatever is not in its own list (as the documented ``ticketid``); so do we,
+for the rest of that list as well.
+"""
+LIST_DEFAULTS: Final = ("", "-1", "-1", "-1", "-1", "0", "ticketid", "ASC")
+"""What stands for arguments that are not given."""
+
+
+def departments(ask: Ask, department_id: str = "") -> Reply:
+    """List the departments, or one; an unknown id lists none."""
+    writer = XmlWriter()
+    with writer.inside("departments"):
+        for row in ask.desk.departments.values():
+            if department_id in {"", str(row.id)}:
+                fields: Fields = {
+                    "id": row.id,
+                    "title": row.title,
+                    "type": row.type,
+                    "module": row.app,
+                    "app": row.app,
+                    "displayorder": row.id * 10,
+                    "parentdepartmentid": row.parent_id,
+                    "uservisibilitycustom": 0,
+                }
+                with writer.inside("department"):
+                    writer.values(fields)
+                    with writer.inside("usergroups"):
+                        pass
+    return listing(ask.desk, xml(writer))
+
+
+def statuses(ask: Ask, status_id: str = "") -> Reply:
+    """List the ticket statuses, or one."""
+    writer = XmlWriter()
+    with writer.inside("ticketstatuses"):
+        for row in ask.desk.statuses.values():
+            if status_id in {"", str(row.id)}:
+                fields: Fields = {
+                    "id": row.id,
+                    "title": row.title,
+                    "displayorder": row.id,
+                    "departmentid": row.department_id,
+                    "displayicon": "",
+                    "type": "public",
+                    "displayinmainlist": int(not row.resolved),
+                    "markasresolved": int(row.resolved),
+                    "displaycount": 1,
+                    "statuscolor": "#36a148",
+                    "statusbgcolor": "#8bbd6b",
+                    "resetduetime": 0,
+                    "triggersurvey": 0,
+                    "staffvisibilitycustom": 0,
+                }
+                with writer.inside("ticketstatus"):
+                    writer.values(fields)
+    reply = xml(writer)
+    if ask.desk.once("half_statuses"):
+        reply = reply.rewritten(faults.half_of_statuses)
+    return listing(ask.desk, reply)
+
+
+def list_tickets(ask: Ask, *args: str) -> Reply:
+    """List tickets: departments, statuses, owners, users, count, start, sort field, order."""
+    desk = ask.desk
+    given = (*args, *LIST_DEFAULTS[len(args) :])
+    size, start = _integer(given[4], -1), _integer(given[5], 0)
+    if start < 0 < size:
+        sentence = "PDO Prepare Failed: You have an error in your SQL syntax"
+        return php_error(ask.request.path, "Uncaught Exception", sentence)
+    rows = sorted(_matching(ask, given), key=lambda t: t.id)
+    rows.sort(key=_sorting(desk, given[6]), reverse=given[7].upper() == "DESC")
+    order = (given[6], given[7].upper())
+    if size > 0 and "no_paging" not in desk.switches:
+        _drift(desk, rows[:start])
+        if start > 0 and desk.once("repeated_page", order):
+            start = 0
+        rows = rows[start : start + size]
+    if any(desk.fault_of(ticket) in faults.REFUSED for ticket in rows):
+        return faults.FIREWALL
+    reply = xml(_tickets_document(desk, rows))
+    if desk.once("page_namespace", order):
+        reply = reply.rewritten(faults.namespaced)
+    return listing(desk, reply)
+
+
+def _sorting(desk: Helpdesk, name: str) -> Callable[[Ticket], int | str]:
+    """Return what tickets are sorted by; the mark of attachments is shown nowhere else."""
+    if name == "hasattachments" and "no_sort" not in desk.switches:
+        return lambda t: int(desk.marked(t.id))
+    known = {} if "no_sort" in desk.switches else SORT_FIELDS
+    return known.get(name, lambda t: t.id)
+
+
+def _drift(desk: Helpdesk, passed: list[Ticket]) -> None:
+    """Trash, once, a ticket of the pages that a walk has behind it.
+
+    One without attachments, if there is such a one: only the shift of the rows behind it counts.
+    """
+    free = [t for t in passed if t.id not in desk.moves.values()]
+    if "drift" in desk.switches and free:
+        free.sort(key=lambda t: len(desk.attachments_of(t.id)))
+        desk.switches.discard("drift")
+        desk.trash(free[0].id)
+
+
+def count_tickets(ask: Ask, *args: str) -> Reply:
+    """Count tickets by the first four arguments of the list."""
+    desk, given = ask.desk, (*args, *LIST_DEFAULTS[len(args) :])
+    found = len(_matching(ask, given))
+    if desk.once("wrong_count", "less"):
+        wanted = _departments(desk, given[0])
+        found = sum(ticket.department_id not in wanted for ticket in desk.tickets.values())
+    elif desk.once("wrong_count", "more"):
+        found = len(desk.tickets)
+    writer = XmlWriter()
+    with writer.inside("tickets"):
+        writer.value("totalcount", found)
+    return listing(desk, xml(writer))
+
+
+def get_ticket(ask: Ask, ticket_id: str) -> Reply:
+    """Send one ticket with its posts; a merged id gets the survivor."""
+    ticket = ask.desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, "Ticket not Found")
+    fault = ask.desk.fault_of(ticket)
+    if fault == "refused_ticket":
+        return faults.FIREWALL
+    if fault == "foreign_ticket" and ask.desk.hit(ticket) == 1:
+        ticket = ask.desk.stranger(ticket)
+    return xml(_tickets_document(ask.desk, [ticket], with_posts=True))
+
+
+def _integer(value: str, default: int) -> int:
+    digits = value.removeprefix("-")
+    usable = digits.isascii() and digits.isdigit() and len(digits) <= 18
+    return int(value) if usable else default
+
+
+def _ids(value: str) -> set[int]:
+    """Read a comma-separated list, of which only numbers count; a single text without any is 0."""
+    parts = value.split(",")
+    if len(parts) == 1:
+        return {_integer(value, 0)}
+    return {one for part in parts if (one := _integer(part, -1)) >= 0}
+
+
+def _departments(desk: Helpdesk, value: str) -> set[int]:
+    """Read a list of departments; without a known one it is the trash."""
+    return _ids(value) & desk.departments.keys() or {TRASH}
+
+
+def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
+    """Return the tickets that Kayako's filter lets through.
+
+    No known department means the trash. A status bound to a department counts only together with
+    that department. No usable status (as for -1) means the unresolved ones of no department, and
+    those whose own id is, by a slip of Kayako's, among the departments' ids. -1 and a list without
+    a number are no filter of owners or users.
+    """
+    desk = ask.desk
+    wanted = _departments(desk, args[0])
+    bound = {s.id for s in desk.statuses.values() if s.department_id in {0, *wanted}}
+    chosen = _ids(args[1]) & bound or {
+        s.id
+        for s in desk.statuses.values()
+        if not s.resolved and (s.department_id == 0 or s.id in wanted)
+    }
+    owners, users = (_ids(value) - {-1} for value in args[2:4])
+    email = ask.request.form.get("email") or None
+    return [
+        t
+        for t in desk.tickets.values()
+        if t.department_id in wanted
+        and t.status_id in chosen
+        and (not owners or t.owner_id in owners)
+        and (not users or t.user_id in users)
+        and email in {None, t.email}
+    ]
+
+
+def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = False) -> XmlWriter:
+    writer = XmlWriter()
+    with writer.inside("tickets"):
+        for ticket in rows:
+            with writer.inside("ticket", id=ticket.id, flagtype=0):
+                _write_ticket_fields(writer, desk, ticket)
+                if with_posts:
+                    with writer.inside("posts"):
+                        for post in desk.posts_of(ticket.id):
+                            with writer.inside("post"):
+                                write_post_fields(writer, ticket, post)
+    return writer
+
+
+def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> None:
+    """Write the fields in Kayako's order; no flag tells whether there are attachments."""
+    organization = desk.members.get(ticket.user_id, 0)
+    fields: Fields = {
+        "displayid": ticket.mask,
+        "departmentid": ticket.department_id,
+        "statusid": ticket.status_id,
+        "priorityid": 1,
+        "typeid": 1,
+        "userid": ticket.user_id,
+        "userorganization": desk.organizations.get(organization, ""),
+        "userorganizationid": organization or "",  # PHP 7 writes a true 0 as an empty element
+        "ownerstaffid": ticket.owner_id,
+        "ownerstaffname": "Jane Staff" if ticket.owner_id else "",
+        "fullname": ticket.user,
+        "email": ticket.email,
+        "lastreplier": ticket.user,
+        "subject": ticket.subject,
+        "creationtime": ticket.created_at,
+        "lastactivity": ticket.last_activity,
+        "laststaffreply": 0,
+        "lastuserreply": ticket.created_at,
+        "slaplanid": 0,
+        "nextreplydue": 0,
+        "resolutiondue": 0,
+        "replies": len(desk.posts_of(ticket.id)),
+        "ipaddress": "192.0.2.7",
+        "creator": 2,
+        "creationmode": 3,
+        "creationtype": 1,
+        "isescalated": 0,
+        "escalationruleid": 0,
+        "templategroupid": 1,
+        "tags": "",
+        "templategroupname": "Default",
+        **faults.ticket_fields(ticket, desk.fault_of(ticket)),
+    }
+    writer.values(fields)
+    if desk.statuses[ticket.status_id].resolved:
+        writer.value("watcher", "", staffid=1, name="Jane <Staff>")
+    for note in desk.notes_of(ticket):
+        write_note(writer, note)
+
+
+# What several of them write
+
+
+def attachments_reply(desk: Helpdesk, rows: Iterable[Attachment], *, whole: bool = False) -> Reply:
+    """Reply with attachments, the ``whole`` of them with their contents."""
+    writer = XmlWriter()
+    with writer.inside("attachments"):
+        for row in rows:
+            write_attachment(writer, desk, row, whole=whole)
+    return xml(writer)
+
+
+def write_attachment(
+    writer: XmlWriter, desk: Helpdesk, row: Attachment, *, whole: bool, with_ids: bool = True
+) -> None:
+    """Write one attachment; inside a post Kayako leaves out the ids of ticket and post."""
+    fault = desk.fault_of(row)
+    fields: Fields = {
+        "id": row.id,
+        "ticketid": row.ticket_id,
+        "ticketpostid": row.post_id,
+        "filename": row.name,
+        "filesize": row.filesize,
+        "filetype": filetype(row.name),
+        "dateline": row.dateline,
+        **faults.attachment_fields(row, fault, whole=whole),
+    }
+    if not with_ids:
+        del fields["ticketid"], fields["ticketpostid"]
+    if whole:
+        plain = row.source.base64(row.size)
+        fields["contents"] = faults.contents(row.source.read, plain, fault)
+    with writer.inside("attachment"):
+        writer.values(fields)
+
+
+def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
+    """Write what a post says of itself, up to its attachments."""
+    staff = post.creator == 1
+    fields: Fields = {
+        "id": post.id,
+        "ticketpostid": post.id,
+        "ticketid": post.ticket_id,
+        "dateline": post.dateline,
+        "userid": 0 if staff else ticket.user_id,
+        "fullname": "Jane Staff" if staff else ticket.user,
+        "email": "staff@help.example.com" if staff else ticket.email,
+        "emailto": "",
+        "ipaddress": "192.0.2.7",
+        "hasattachments": int(post.has_attachments),
+        "creator": post.creator,
+        "isthirdparty": 0,
+        "ishtml": int(post.is_html),
+        "isemailed": 0,
+        "staffid": int(staff),
+        "issurveycomment": 0,
+        "contents": post.text,
+        "isprivate": int(post.is_private),
+    }
+    writer.values(fields)
+
+
+def write_note(writer: XmlWriter, note: Note) -> None:
+    """Write a note as it stands in a ticket; each kind has attributes of its own."""
+    about: dict[str, str | int]
+    if note.kind == "timetrack":
+        about = {
+            "ticketid": note.of,
+            "timeworked": note.seconds,
+            "timebillable": note.seconds,
+            "billdate": note.created_at,
+            "workdate": note.created_at,
+            "workerstaffid": note.staff_id,
+            "workerstaffname": note.staff_name,
+            "creatorstaffid": note.staff_id,
+            "creatorstaffname": note.staff_name,
+            "notecolor": note.color,
+        }
+    else:
+        about = {
+            f"{note.kind}id": note.of,
+            "notecolor": note.color,
+            "creatorstaffid": note.staff_id,
+            "forstaffid": note.for_staff_id,
+            "creatorstaffname": note.staff_name,
+            "creationdate": note.created_at,
+        }
+    writer.value("note", note.text, type=note.kind, id=note.id, **about)
+
+
+def listing(desk: Helpdesk, reply: Reply) -> Reply:
+    """Return a list as it leaves the server: below a warning if that fault is on."""
+    return reply.noisy(before=faults.WARNING_DIV) if "stray_warning" in desk.switches else reply
+
+
+# Which call is meant
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A method of a controller; it takes at least ``least`` and looks at ``most`` arguments."""
+
+    run: Callable[..., Reply]
+    least: int = 0
+    most: int = 0
+
+
+def _not_implemented(name: str) -> Call:
+    sentence = f"Not Implemented, Call /Tickets/{name}/ListAll instead."
+    return Call(lambda _ask: text(400, sentence))
+
+
+def _test_api(ask: Ask, argument: str = "") -> Reply:
+    """Answer the connection test, which echoes the query with all that is in it."""
+    what = f"GET: {argument}" if argument else "GET List"
+    return text(200, f"{what}\nARGS: {argument}\nVARS: {ask.request.query_string}\n", HTML)
+
+
+CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
+    ("Tickets", "TicketAttachment"): {
+        "ListAll": Call(list_attachments, 1, 2),
+        "Get": Call(get_attachment, 2, 2),
+        "GetList": _not_implemented("TicketAttachment"),
+        "Post": Call(post_attachment),
+        "Delete": Call(delete_attachment, 2, 2),
+    },
+    ("Tickets", "TicketPost"): {
+        "ListAll": Call(list_posts, 1, 2),
+        "Get": Call(list_posts, 2, 2),
+        "GetList": _not_implemented("TicketPost"),
+    },
+    ("Tickets", "Ticket"): {
+        "ListAll": Call(list_tickets, 1, 8),
+        "GetTicketCount": Call(count_tickets, 1, 4),
+        "Get": Call(get_ticket, 1, 1),
+        "GetList": _not_implemented("Ticket"),
+    },
+    ("Tickets", "TicketStatus"): {
+        "Get": Call(statuses, 1, 1),
+        "GetList": Call(statuses),
+    },
+    ("Base", "Department"): {
+        "Get": Call(departments, 1, 1),
+        "GetList": Call(departments),
+    },
+    ("Core", "TestAPI"): {"Get": Call(_test_api, 1, 1), "GetList": Call(_test_api)},
+}
+"""All that the sandbox can do, by app and controller."""
+
+
+def answer(desk: Helpdesk, keys: Keys, request: Request) -> Reply:
+    """Answer one request; the body may still have to be made while it is sent."""
+    app, controller = (*request.segments, "", "")[:2]
+    methods = CONTROLLERS.get((app, controller))
+    if methods is None:
+        return page(404, "404", f'"{html.escape(app)}" SWIFT App does not exist')
+    refused = refusal(request, keys, desk.switches)
+    if refused:
+        return refused
+    absent = {"GetTicketCount"} if "no_count" in desk.switches else set()
+    action, args = _action(request.verb, request.segments[2:], methods.keys() - absent)
+    call = methods.get(action)
+    if call is None or len(args) < call.least:
+        return php_error(request.path, "Uncaught Exception", f"Too few arguments to {action}()")
+    with desk.lock:
+        reply = call.run(Ask(desk, request), *args[: call.most])
+    own = reply.content_type == XML  # not a page of some firewall before it
+    return faults.around_error(reply) if own and "noisy_errors" in desk.switches else reply
+
+
+def _action(verb: str, args: tuple[str, ...], public: set[str]) -> tuple[str, tuple[str, ...]]:
+    """Choose the method: a named public one whatever the verb, else the one of the verb."""
+    if args and args[0] in public:
+        return args[0], args[1:]
+    return ("GetList" if verb == "GET" and not args else verb.title()), args
