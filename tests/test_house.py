@@ -150,6 +150,9 @@ def test_every_room_is_there() -> None:
         assert (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file(), room
 
 
+_HANDLING = {"fstat", "fsync", "link", "pread", "rename", "replace", "LocalStore"}
+
+
 def handling(source: str) -> set[str]:
     """Give what a module does that would need to know where a blob is, or what holds it."""
     found = set()
@@ -157,15 +160,20 @@ def handling(source: str) -> set[str]:
         match node:
             case ast.BinOp(op=ast.Div(), right=ast.Constant(value=str(text))):
                 found |= {text} & {"blobs"}
-            case ast.Attribute(value=ast.Name("os"), attr=name) | ast.alias(name=name):
-                found |= {name} & {"fstat", "link", "pread", "LocalStore"}
+            case ast.Attribute(value=ast.Name("os"), attr=name):
+                found |= {name} & _HANDLING
+            case ast.ImportFrom(module="os" | "migrator.blobs.local"):
+                found |= {one.name for one in node.names} & _HANDLING
             case ast.Attribute(attr="hardlink_to"):
                 found.add("hardlink_to")
     return found
 
 
 def test_one_module_knows_what_a_blob_is_made_of() -> None:
-    """Paths, descriptors and links of blobs stay in their store, which is chosen in one place."""
+    """Paths, descriptors and links of blobs stay in their store, which is chosen in one place.
+
+    And one module writes files durably.
+    """
     used = {
         str(path.relative_to(PACKAGE)): found
         for path in MODULES
@@ -173,7 +181,7 @@ def test_one_module_knows_what_a_blob_is_made_of() -> None:
     }
     no_blobs = {  # files of their own
         "archive/lock.py": {"fstat", "pread"},
-        "blobs/durable.py": {"fstat", "link"},
+        "blobs/durable.py": {"fstat", "fsync", "link", "replace"},
         "plan/journal.py": {"pread"},
         "serve/web/sessions.py": {"fstat", "pread"},
     }

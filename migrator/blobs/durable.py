@@ -16,7 +16,6 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from migrator.errors import ArchiveUnwritable
@@ -94,24 +93,10 @@ def create(path: AnyPath, mode: int = PRIVATE_FILE) -> int:
     return fd
 
 
-def publish(fd: int, temp: AnyPath, target: AnyPath, size: int, mode: int = READ_ONLY) -> None:
-    """Give the ``size`` bytes written to ``fd`` at ``temp`` their final name and ``mode``.
-
-    Makes the bytes durable, then the name. The directories above ``target`` are the caller's:
-    it must make them durable too (:func:`sync_dir`) before it relies on the name.
-    Raises OSError; EIO as well when the file is not as long as it must be.
-    """
-    if os.fstat(fd).st_size != size:
-        raise OSError(errno.EIO, f"{Path(temp).name} is not {size} bytes long")
-    os.fchmod(fd, mode)
-    os.fsync(fd)
-    os.replace(temp, target)  # noqa: PTH105
-
-
 class NewFile:
     """A file that is written at ``temp`` and removed again unless it is published.
 
-    Every method but ``close`` raises OSError.
+    Its methods raise OSError.
     """
 
     def __init__(self, temp: AnyPath) -> None:
@@ -127,9 +112,20 @@ class NewFile:
             left = left[os.write(self._fd, left) :]
         self.size += len(data)
 
-    def publish(self, target: AnyPath, mode: int = READ_ONLY) -> None:
-        """Give the file its name as :func:`publish` does, in the place of what has it."""
-        publish(self._fd, self._temp, target, self.size, mode)
+    def publish(self, target: AnyPath, mode: int = READ_ONLY, *, replace: bool = True) -> None:
+        """Make the bytes durable, then give them their final name and ``mode``.
+
+        The directories above ``target`` are the caller's: it must make them durable too
+        (:func:`sync_dir`) before it relies on the name. Raises EIO when the file is not as long
+        as it must be, and FileExistsError for a name that is taken, unless it may ``replace``.
+        """
+        if os.fstat(self._fd).st_size != self.size:
+            raise OSError(errno.EIO, f"{Path(self._temp).name} is not {self.size} bytes long")
+        os.fchmod(self._fd, mode)
+        os.fsync(self._fd)
+        if not replace:
+            os.close(create(target))  # claims the name: renaming alone takes it from its file
+        os.replace(self._temp, target)  # noqa: PTH105
         self._published = True
 
     def close(self) -> None:
@@ -146,14 +142,34 @@ class NewFile:
         """Return the file itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+def write(
+    target: Path,
+    blocks: Iterable[bytes],
+    *,
+    temp: Path | None = None,
+    mode: int = PRIVATE_FILE,
+    replace: bool = True,
+) -> None:
+    """Write the file ``target`` durably and in one step.
+
+    ``temp`` is where it is until then, by default beside it. Raises OSError, FileExistsError
+    where it may not ``replace``, and whatever ``blocks`` raises; then ``target`` is what it was.
+    """
+    with NewFile(temp or target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")) as file:
+        buffer = bytearray()
+        for block in blocks:
+            buffer += block
+            if len(buffer) >= _BUFFER:
+                file.write(bytes(buffer))
+                buffer.clear()
+        file.write(bytes(buffer))
+        file.publish(target, mode, replace=replace)
+    sync_dir(target.parent)
 
 
 def copy(blocks: Iterable[bytes], target: Path, sha256: str, *, temp: Path) -> bool:
@@ -170,31 +186,6 @@ def copy(blocks: Iterable[bytes], target: Path, sha256: str, *, temp: Path) -> b
             return False
         file.publish(target)
         return True
-
-
-def replace(
-    target: Path, blocks: Iterable[bytes], *, temp: Path | None = None, mode: int = PRIVATE_FILE
-) -> None:
-    """Write the file ``target`` durably and in one step.
-
-    ``temp`` is where it is written, by default beside it. Raises OSError, and whatever
-    ``blocks`` raises; then ``target`` is what it was.
-    """
-    with NewFile(temp or temp_beside(target)) as file:
-        buffer = bytearray()
-        for block in blocks:
-            buffer += block
-            if len(buffer) >= _BUFFER:
-                file.write(bytes(buffer))
-                buffer.clear()
-        file.write(bytes(buffer))
-        file.publish(target, mode)
-    sync_dir(target.parent)
-
-
-def temp_beside(target: Path) -> Path:
-    """Return a new name for a temporary file beside ``target``."""
-    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
 
 
 def link(source: AnyPath, target: Path) -> bool:

@@ -312,7 +312,7 @@ def write(pieces: Iterable[str], output: Path | None) -> None:
             with target.open("wb") as sink:
                 sink.writelines(encoded)
         else:
-            durable.replace(target, encoded)
+            durable.write(target, encoded)
     except OSError as exc:
         raise ConfigError(f"Cannot write {str(output)!r}: {exc.strerror}.") from exc
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from migrator.blobs import durable
 from migrator.cli.common import note
 from migrator.errors import ArchiveUnwritable
 from migrator.text import human_bytes
@@ -109,27 +110,12 @@ def _place(archive: Path) -> Path:
 def _writable(place: Path) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryDirectory(prefix=".migrator-doctor-", dir=place) as folder:
-            _durable_write(Path(folder))
+            durable.write(Path(folder, "blob"), [b"migrator"])
     except OSError as exc:
         advice = f"cannot write durably in {place}: {exc.strerror}"
         yield fail(f"{advice}; choose another [archive] path", ArchiveUnwritable.exit_code)
     else:
         yield ok("disk: a file was written, synced and renamed")
-
-
-def _durable_write(folder: Path) -> None:
-    """Do what storing a blob does."""
-    with (folder / "new").open("wb") as file:
-        file.write(b"migrator")
-        file.flush()
-        os.fsync(file.fileno())
-    (folder / "new").rename(folder / "blob")
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some file systems cannot sync a directory
-            os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _room(place: Path) -> Iterator[Finding]:

@@ -12,7 +12,6 @@ import click
 
 from migrator.cli.common import App, pass_app, settings_from, tell_retry
 from migrator.cli.disk import Finding, check, fail, ok, warn
-from migrator.cli.source_cmd import HashSink
 from migrator.errors import (
     ArchiveMissing,
     ConfigError,
@@ -22,6 +21,7 @@ from migrator.errors import (
     SourceRefused,
     SourceUnreachable,
 )
+from migrator.sources.base import HashSink
 from migrator.sources.kayako.signing import safe
 from migrator.text import human_bytes, shown
 

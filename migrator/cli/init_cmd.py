@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -24,12 +23,12 @@ def init(app: App) -> None:
       migrator init
       migrator -c /etc/migrator.toml init
     """
+    from migrator.blobs import durable
     from migrator.config import DEFAULT_PATH
 
     path, text = app.config_path or DEFAULT_PATH, example()
     try:
-        # Private from its first moment: keys will be written into it.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        durable.write(path, [text.encode()], replace=False)
     except FileExistsError:
         raise ConfigError(
             f"{path} is there already and stays as it is. "
@@ -37,8 +36,6 @@ def init(app: App) -> None:
         ) from None
     except OSError as exc:
         raise ConfigError(f"Cannot write {path}: {exc.strerror}.") from exc
-    with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
-        file.write(text)
     click.echo(str(path))
     note("Fill in the address and the keys, then try them: migrator doctor")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import duration, note
+from migrator.cli.common import duration, note, write
 
 if TYPE_CHECKING:
     from migrator.sandbox.kayako import Helpdesk
@@ -135,7 +135,7 @@ def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
     }
     if gaps := helpdesk.gaps:
         told["gaps"] = {str(ticket_id): fault for ticket_id, fault in sorted(gaps.items())}
-    path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    write([json.dumps(told, indent=2) + "\n"], path)
 
 
 @contextlib.contextmanager

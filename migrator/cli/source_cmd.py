@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 
+from migrator.blobs import durable
 from migrator.cli.common import (
     ID,
     App,
@@ -32,70 +32,38 @@ from migrator.text import human_bytes, iso_time, shown
 if TYPE_CHECKING:
     from migrator.sources.kayako.client import Client
 
-__all__ = ["FileSink", "FileSinks", "HashSink"]
-
 
 class FileSink(HashSink):
     """A sink that becomes a file in ``folder`` when it is kept; OSError ends here."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
+        self._folder = folder
         with _writing(folder):
-            fd, self._name = tempfile.mkstemp(prefix=".migrator-", dir=folder)
-        self._file = open(fd, "wb")  # noqa: SIM115, PTH123 - lives as long as the sink
+            self._file = durable.NewFile(folder / f".migrator-{secrets.token_hex(8)}")
 
     def write(self, data: bytes, /) -> None:
         """Take the next bytes; raises ConfigError when they cannot be written."""
         super().write(data)
-        with _writing(Path(self._name).parent):
+        with _writing(self._folder):
             self._file.write(data)
 
     def keep(self, target: Path) -> None:
         """Give the file its name, whole and on disk; an existing file stays as it is."""
         with _writing(target):
-            self._file.flush()
-            os.fsync(self._file.fileno())
             try:
-                # Claims the name: renaming alone would replace what is there.
-                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                self._file.publish(target, durable.PRIVATE_FILE, replace=False)
             except FileExistsError:
                 raise ConfigError(
                     f"{str(target)!r} is there already and stays as it is; name another "
                     "with --output."
                 ) from None
-            os.replace(self._name, target)  # noqa: PTH105
+            durable.sync_dir(target.parent)
         self._file.close()
 
     def abort(self) -> None:
         """Remove the temporary file; harmless when called again."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._name)  # noqa: PTH108
-
-
-class FileSinks:
-    """Makes file sinks, one per try, and removes what is left of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._made: list[FileSink] = []
-
-    def make(self) -> FileSink:
-        """Make the next one."""
-        self._made.append(FileSink(self._folder))
-        return self._made[-1]
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Remove all that was not kept."""
-        for sink in self._made:
-            sink.abort()
+        self._file.close()
 
 
 @contextlib.contextmanager
@@ -180,9 +148,15 @@ def get(app: App, ticket: int, attachment: int, output: Path | None) -> None:
 
 async def _get(app: App, ticket: int, attachment: int, output: Path | None) -> None:
     folder = output.parent if output else Path()
-    with FileSinks(folder) as sinks:
+    with contextlib.ExitStack() as stack:
+
+        def make() -> FileSink:
+            sink = FileSink(folder)
+            stack.callback(sink.abort)  # one for each try
+            return sink
+
         async with _source(app) as kayako:
-            contents, sink, _ = await kayako.fetch(ticket, attachment, sinks.make)
+            contents, sink, _ = await kayako.fetch(ticket, attachment, make)
         declared = contents.attachment.filesize
         if not contents.present and declared:
             raise NotFound(

@@ -84,7 +84,7 @@ class Outbox:
                 yield data
 
         with self._writing():
-            durable.replace(self.root / name, told(), temp=self._new(), mode=durable.READ_ONLY)
+            durable.write(self.root / name, told(), temp=self._new(), mode=durable.READ_ONLY)
         return digest.hexdigest()
 
     def put(self, store: Store, sha256: str, size: int, folder: Path, *, link: bool) -> Examined:

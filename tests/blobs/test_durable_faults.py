@@ -186,3 +186,32 @@ def test_an_archive_path_that_cannot_be(tmp_path: Path) -> None:
         open_archive(file / "below", command="test")
     with pytest.raises(ArchiveUnwritable):
         open_archive(tmp_path / "link", command="test")
+
+
+@pytest.mark.parametrize("harm", ["write", "fsync", "replace"])
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """Whatever step fails, the file that was there is what it was, and nothing is beside it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "file"
+    durable.write(target, [b"o", b"ld"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, harm, fail)
+        with pytest.raises(OSError, match="No space"):
+            durable.write(target, [b"new"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}
+    durable.write(target, [b"new"])
+    assert target.read_bytes() == b"new"
+
+
+def test_a_name_that_is_taken_stays(tmp_path: Path) -> None:
+    """Whoever must not replace a file does not, and leaves nothing beside it."""
+    target = tmp_path / "file"
+    target.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        durable.write(target, [b"new"], replace=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"mine"}

@@ -173,12 +173,10 @@ def test_a_full_disk_while_getting(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A write that fails is told, and the temporary file goes."""
     sink = FileSink(tmp_path)
 
-    class Full(io.BytesIO):
-        def write(self, data: object, /) -> int:
-            raise OSError(28, "No space left on device")
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
 
-    sink._file.close()
-    monkeypatch.setattr(sink, "_file", Full())
+    monkeypatch.setattr("os.write", full)
     with pytest.raises(ConfigError, match="No space left"):
         sink.write(b"x")
     sink.abort()

@@ -376,7 +376,7 @@ def test_done_again_it_is_the_same(archive: Archive, root: Path) -> None:
 
 STEPS: dict[str, tuple[Any, str]] = {
     "link": (os, "link"),
-    "publish": (durable, "publish"),
+    "publish": (durable.NewFile, "publish"),
     "sync": (durable, "sync_dir"),
     "make": (durable, "make_dir"),
     "create": (durable, "create"),
