@@ -1,6 +1,4 @@
-"""What a sample allows to say of the whole: Clopper and Pearson's upper bound, computed exactly.
-
-Asking the source again for what we hold, and comparing its bytes with ours.
+"""Asking the source again for what we hold, and comparing its bytes with ours.
 
 The pull believed each reply for its own sake; the audit compares a sample with the live source,
 and reads our own files as well, so that a difference has an owner. Contents are hashed and
@@ -9,31 +7,30 @@ dropped: nothing is written anywhere.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from migrator.archive.records import Row, Work
 from migrator.blobs.base import Store, Verdict
 from migrator.errors import Again, Interrupted, MigratorError, NotFound, SourceError
-from migrator.events import AttachmentAudited, Listener, Notice, Tick, ignore
+from migrator.events import AttachmentAudited, Listener, ignore
 from migrator.pull.options import Stop
 from migrator.pull.verify import fetch_anywhere
-from migrator.sources.base import Fetched, HashSink, Source, in_pool
+from migrator.sources.base import Fetched, HashSink, Source, for_each, in_pool
 
 CONFIDENCE = 0.95
 
 
 def upper_bound(found: int, asked: int, confidence: float = CONFIDENCE) -> float:
-    """Give the share that, with that confidence, is not reached in the whole.
+    """Return the share that, with that confidence, is not reached in the whole.
 
     ``found`` of the ``asked`` ones had the trait; 1.0 when all had, or none was asked. One-sided:
-    with a larger share, so few would be found with a probability below 1 - ``confidence``.
+    with a larger share, so few would be found with a probability below 1 - ``confidence``. It is
+    Clopper and Pearson's bound, computed exactly.
     """
     if found >= asked:
         return 1.0
@@ -68,8 +65,6 @@ KEPT = 10_000
 
 DRAIN = 30.0
 """Seconds that requests in flight may go on after the first request to stop."""
-TICK = 5.0
-"""Seconds between two signs of life."""
 
 AGREED, DIFFER, VANISHED, UNASKED = "agreed", "differ", "vanished", "unasked"
 
@@ -210,52 +205,28 @@ async def audit(
         report.ended_by = error
         return
 
-    async def worker() -> None:
+    async def compare(row: Row) -> None:
         try:
-            for row in rows:
-                if stop.asked or report.ended_by is not None:
-                    return
-                finding = await examiner(row)
-                report.take(finding)
-                told = finding.verdict, finding.ours.value, finding.received, report.sample
-                listener(AttachmentAudited(row.id, row.ticket_id, *told))
+            finding = await examiner(row)
         except MigratorError as error:
             report.ended_by = report.ended_by or error
+            return
+        report.take(finding)
+        told = finding.verdict, finding.ours.value, finding.received, report.sample
+        listener(AttachmentAudited(row.id, row.ticket_id, *told))
 
-    async def crew() -> None:
-        await asyncio.gather(*(worker() for _ in range(concurrency)))
-
-    await _until_stopped(asyncio.create_task(crew()), listener, stop)
+    comparing = for_each(
+        rows,
+        compare,
+        workers=concurrency,
+        stopping=lambda: stop.asked or report.ended_by is not None,
+    )
+    await stop.guard(comparing, drain=DRAIN, listener=listener)
     if stop.asked:
         # What a stopped request says of itself is only the echo of that.
         report.ended_by = Interrupted("interrupted; nothing was changed, an audit starts anew")
     for findings in (report.differ, report.vanished, report.unasked, report.ours):
         findings.named.sort(key=lambda finding: finding.row.id)
-
-
-async def _until_stopped(crew: asyncio.Task[None], listener: Listener, stop: Stop) -> None:
-    """Wait for the crew; once asked to stop, for what is in flight, and not for long."""
-    asked: asyncio.Task[Any] = asyncio.create_task(stop.soft.wait())
-    hard: asyncio.Task[Any] = asyncio.create_task(stop.hard.wait())
-    ticking = asyncio.create_task(_tick(listener))
-    everybody: set[asyncio.Task[Any]] = {crew, asked, hard, ticking}
-    try:
-        await asyncio.wait([crew, asked], return_when=asyncio.FIRST_COMPLETED)
-        if not crew.done():
-            listener(Notice("stopping: the requests in flight may finish; again: at once"))
-            await asyncio.wait([crew, hard], timeout=DRAIN, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in everybody:
-            task.cancel()
-        await asyncio.wait(everybody)
-    if not crew.cancelled():
-        crew.result()  # a bug is not kept quiet
-
-
-async def _tick(listener: Listener) -> None:
-    while True:
-        await asyncio.sleep(TICK)
-        listener(Tick())
 
 
 class _Examiner:

@@ -1,22 +1,22 @@
-"""Asking a run to end: first politely, then at once.
-
-What a run is asked to do and what it comes to.
-"""
+"""What a run is asked to do, how it is asked to end, and what it comes to."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from migrator.archive.records import Count, Row, State, Work
 from migrator.errors import Interrupted, MigratorError
-from migrator.events import WorkExpected
+from migrator.events import Listener, Notice, Tick, WorkExpected
 from migrator.pull.fetch import Tried
 from migrator.report.verdict import OPEN, Verdict
-from migrator.sources.base import Increment, Listing, Scope
+from migrator.sources.base import Increment, Listing, Scope, most_telling
+
+TICK = 5.0
+"""Seconds between two signs of life."""
 
 
 class Stop:
@@ -52,6 +52,39 @@ class Stop:
         except TimeoutError:
             return
         raise Interrupted("interrupted; progress is saved, the same command goes on from here")
+
+    async def guard(
+        self, work: Coroutine[Any, Any, None], *, drain: float, listener: Listener
+    ) -> None:
+        """Await ``work``; once asked to stop, for ``drain`` seconds at most or until asked again.
+
+        Then it is cancelled. Raises what it raised; gives the listener signs of life.
+        """
+        task = asyncio.create_task(work)
+        soft, hard = asyncio.create_task(self.soft.wait()), asyncio.create_task(self.hard.wait())
+        everything: set[asyncio.Task[Any]] = {
+            task,
+            soft,
+            hard,
+            asyncio.create_task(_tick(listener)),
+        }
+        try:
+            await asyncio.wait([task, soft], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                listener(Notice("stopping: the requests in flight may finish; again: at once"))
+                await asyncio.wait([task, hard], timeout=drain, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in everything:
+                one.cancel()
+            await asyncio.wait(everything)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise most_telling(error)
+
+
+async def _tick(listener: Listener) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        listener(Tick())
 
 
 Fetch = Callable[[Work], Awaitable[Tried | None]]

@@ -13,7 +13,7 @@ from functools import partial
 from migrator.archive.records import Work
 from migrator.errors import Again, NotFound, SafetyLimit, SourceError, SourceUnreachable
 from migrator.events import Notice
-from migrator.pull.rows import row_of
+from migrator.pull.threads import row_of
 from migrator.pull.workers import RunContext, Workers
 from migrator.sources.base import for_each
 

@@ -18,7 +18,6 @@ from migrator.events import (
     Notice,
     RunFinished,
     RunStarted,
-    Tick,
     ignore,
 )
 from migrator.pull.identity import (
@@ -36,10 +35,8 @@ from migrator.pull.recorder import Recorder
 from migrator.pull.sync import set_marks
 from migrator.pull.workers import RunContext, Workers
 from migrator.report.verdict import Verdict, judge, look
-from migrator.sources.base import Source, concurrently, most_telling
+from migrator.sources.base import Source, concurrently
 
-TICK = 5.0
-"""Seconds between two signs of life."""
 PROGRESS_EVERY = 3.0
 """Seconds between two words in the checkpoint of how far the run is."""
 
@@ -80,25 +77,21 @@ async def run(
         await _see_whose_it_is(context)
         await _begin(context)
         workers = Workers(context)
-        ticking = asyncio.create_task(_tick(tell))
         noting = asyncio.create_task(_note(context, progress))
         try:
-            await _until_stopped(context, workers)
+            await context.stop.guard(_pull(context, workers), drain=options.drain, listener=tell)
+            if context.stop.asked:
+                raise Interrupted(
+                    "interrupted; progress is saved, the same command goes on from here"
+                )
         except MigratorError as error:
             context.result.ended_by = error
         finally:
-            ticking.cancel()
             noting.cancel()
         context.result.seconds = time.monotonic() - started
         context.result.tickets = len(context.result.listed)
         await _finish(context, progress, int(clock()))
     return context.result
-
-
-async def _tick(listener: Listener) -> None:
-    while True:
-        await asyncio.sleep(TICK)
-        listener(Tick())
 
 
 async def _see_whose_it_is(context: RunContext) -> None:
@@ -186,28 +179,6 @@ async def _compare_with(baseline: Baseline, context: RunContext) -> None:
         )
     except MigratorError as error:
         context.listener(Notice(f"the plan cannot be compared: {error}", "warning"))
-
-
-async def _until_stopped(context: RunContext, workers: Workers) -> None:
-    """Pull to the end, or to the end of what is in flight once asked to stop."""
-    pull = asyncio.create_task(_pull(context, workers))
-    asked = asyncio.create_task(context.stop.soft.wait())
-    hard = asyncio.create_task(context.stop.hard.wait())
-    try:
-        await asyncio.wait({pull, asked}, return_when=asyncio.FIRST_COMPLETED)
-        if not pull.done():
-            context.listener(Notice("stopping: the requests in flight may finish; again: at once"))
-            await asyncio.wait(
-                {pull, hard}, timeout=context.options.drain, return_when=asyncio.FIRST_COMPLETED
-            )
-    finally:
-        for task in (pull, asked, hard):
-            task.cancel()
-        await asyncio.wait({pull, asked, hard})
-    if not pull.cancelled() and (error := pull.exception()) is not None:
-        raise most_telling(error)
-    if context.stop.asked:
-        raise Interrupted("interrupted; progress is saved, the same command goes on from here")
 
 
 async def _pull(context: RunContext, workers: Workers) -> None:

@@ -11,11 +11,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from migrator.archive.records import StatusRow
+from migrator.archive.records import Listed, PostRow, StatusRow, TicketRow
 from migrator.errors import Again, Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.pull.rows import post_of, row_of
-from migrator.sources.base import TicketStatus, for_each
+from migrator.sources.base import Attachment, Post, Ticket, TicketStatus, for_each
 
 if TYPE_CHECKING:
     from migrator.pull.workers import RunContext
@@ -28,6 +27,13 @@ UNREAD = -1
 
 MOST_FAILURES = 100
 """Threads that may fail one after the other; then the run reads no more of them."""
+
+
+STAFF = 1
+"""The creator of a post that the staff wrote."""
+
+ODD = ("odd_row", "odd_number", "repaired_name")
+"""Notes of a row in a list that the ledger keeps, most serious first."""
 
 
 class ThreadReader:
@@ -129,3 +135,48 @@ class ThreadReader:
         if self._failures == MOST_FAILURES:
             text = f"no posts could be read of {MOST_FAILURES:,} tickets in a row: the next run may"
             self._context.listener(Notice(text, "warning"))
+
+
+def listed_of(attachment: Attachment) -> Listed:
+    """Give an attachment of a list as the archive keeps it."""
+    return Listed(
+        attachment.id,
+        attachment.ticket_id,
+        attachment.post_id,
+        attachment.filename,
+        attachment.filetype,
+        attachment.filesize,
+        attachment.created_at,
+        ",".join(note for note in ODD if note in attachment.notes) or None,
+    )
+
+
+def row_of(ticket: Ticket) -> TicketRow:
+    """Give a ticket as the archive keeps it."""
+    return TicketRow(
+        ticket.id,
+        ticket.department_id,
+        ticket.display_id,
+        ticket.subject,
+        ticket.created_at,
+        ticket.last_activity,
+        ticket.status_id,
+        ticket.full_name,
+        ticket.email,
+        ticket.owner_name,
+    )
+
+
+def post_of(post: Post) -> PostRow:
+    """Give a post as the archive keeps it."""
+    return PostRow(
+        post.id,
+        post.created_at,
+        post.full_name,
+        post.email,
+        post.creator == STAFF,
+        post.is_private,
+        post.is_html,
+        post.text,
+        ",".join(post.notes) or None,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -23,7 +22,7 @@ from migrator.errors import (
 )
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.pull.options import Stop
-from migrator.sources.base import Fetched, FetchSink, Source, in_pool
+from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -100,15 +99,13 @@ async def verify(
     total = round(archive.queries.unique_bytes()[0] * min(share, 1.0))
     todo = _sample(archive.queries.expected_blobs(), share, seed)
 
-    async def reader() -> None:
-        for sha256, size in todo:
-            if stop.asked:
-                return
-            found = await in_pool(pool, partial(archive.blobs.examine, sha256, size))
-            report.take(sha256, size, found)
-            listener(BlobChecked(sha256, size, found.verdict.value, total))
+    async def read(blob: tuple[str, int]) -> None:
+        sha256, size = blob
+        found = await in_pool(pool, partial(archive.blobs.examine, sha256, size))
+        report.take(sha256, size, found)
+        listener(BlobChecked(sha256, size, found.verdict.value, total))
 
-    await asyncio.gather(*(reader() for _ in range(AT_ONCE)))
+    await for_each(todo, read, workers=AT_ONCE, stopping=lambda: stop.asked)
     if stop.asked:
         raise Interrupted("interrupted; nothing was changed, `migrator verify` starts anew")
     if share >= 1:

@@ -19,8 +19,7 @@ from migrator.errors import Again, Interrupted, NotFound, PartialReply, SafetyLi
 from migrator.events import AttachmentSettled, Event, Listener, TicketListed
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.recorder import Recorder
-from migrator.pull.rows import listed_of, row_of
-from migrator.pull.threads import ThreadReader
+from migrator.pull.threads import ThreadReader, listed_of, row_of
 from migrator.sources.base import Attachment, Listing, Source, Ticket
 
 

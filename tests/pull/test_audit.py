@@ -21,6 +21,7 @@ from migrator.errors import (
 )
 from migrator.events import AttachmentAudited, Notice, Tick
 from migrator.pull import audit as room
+from migrator.pull import options
 from migrator.pull.audit import AuditReport, Finding, Findings, audit
 from migrator.pull.options import Stop
 from migrator.sources.base import Department, Fetched, FetchSink
@@ -289,7 +290,7 @@ def test_a_slow_audit_shows_that_it_lives(
     archive: Archive, desk: Moody, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs of life come while nothing else does; after the drain nobody waits any longer."""
-    monkeypatch.setattr(room, "TICK", 0.001)
+    monkeypatch.setattr(options, "TICK", 0.001)
     monkeypatch.setattr(room, "DRAIN", 0.01)
     stop = Stop()
     ear = Ear(lambda event: stop.ask() if isinstance(event, Tick) else None)

@@ -18,7 +18,7 @@ from migrator.errors import (
 from migrator.events import Notice
 from migrator.pull.options import MOST_GAPS
 from migrator.sources.base import Scope, Ticket
-from migrator.sources.kayako.whole import BEYOND, MOST_UNASKED
+from migrator.sources.kayako.listing import BEYOND, MOST_UNASKED
 from tests.pull.doubles import Desk, Ear, pull, states
 
 HIDDEN = 77

@@ -28,6 +28,7 @@ from migrator.events import (
     TicketListed,
     TicketsCounted,
 )
+from migrator.pull import options as options_module
 from migrator.pull import run as run_module
 from migrator.pull.fetch import Fetcher, Tried
 from migrator.pull.options import Stop
@@ -545,7 +546,7 @@ def test_a_waiting_run_gives_signs_of_life(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a slow server is silent the listener hears a tick now and then."""
-    monkeypatch.setattr(run_module, "TICK", 0.001)
+    monkeypatch.setattr(options_module, "TICK", 0.001)
     ticked = threading.Event()
     ear = Ear(lambda event: ticked.set() if isinstance(event, Tick) else None)
 

@@ -23,14 +23,12 @@ from migrator.sources.base import (
     Thread,
     Ticket,
 )
-from migrator.sources.kayako import identity, tickets
+from migrator.sources.kayako import tickets
 from migrator.sources.kayako.client import Client
-from migrator.sources.kayako.fast import FastListing
-from migrator.sources.kayako.recent import RecentListing
+from migrator.sources.kayako.listing import FastListing, RecentListing, WholeListing
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.tickets import LOOKS, page_of_look
 from migrator.sources.kayako.walk import OVERLAP, Calls, Helpdesk, look_around
-from migrator.sources.kayako.whole import WholeListing
 from migrator.sources.pace import Sleep
 
 S = TypeVar("S", bound=FetchSink)
@@ -80,7 +78,7 @@ class KayakoSource:
 
     async def compare(self, known: Sequence[Ticket]) -> Likeness:
         """Tell by tickets that an archive knows whether this is the helpdesk they came from."""
-        return await identity.compare(self._client, known)
+        return await tickets.compare(self._client, known)
 
     async def list_tickets(
         self,

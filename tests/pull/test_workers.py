@@ -10,7 +10,7 @@ from migrator.archive import Archive, Listed, TicketRow, Work
 from migrator.errors import PartialReply
 from migrator.events import AttachmentSettled, TicketListed
 from migrator.pull.fetch import Fetcher, Tried
-from migrator.pull.rows import listed_of, row_of
+from migrator.pull.threads import listed_of, row_of
 from migrator.sources.base import Attachment, Ticket
 from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, problems, pull, states
