@@ -33,7 +33,7 @@ from migrator.sandbox.kayako import (
     Helpdesk,
     SandboxOptions,
     SandboxServer,
-    attachment_calls,
+    calls,
     files,
     model,
 )
@@ -225,7 +225,7 @@ def play(
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a replay reach no network, and a recording always happen at the same time."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(attachment_calls, "time", SimpleNamespace(time=lambda: NOW + 5))
+    monkeypatch.setattr(calls, "time", SimpleNamespace(time=lambda: NOW + 5))
     if not RECORD:
 
         def refuse(*_args: object) -> None:
