@@ -1,7 +1,4 @@
-"""What ``migrator doctor`` says: one line per check, and the exit code they add up to.
-
-What can be found out about the place of the archive: by the doctor, and before every run.
-"""
+"""What can be found out about the place of the archive: by the doctor, and before every run."""
 
 from __future__ import annotations
 
@@ -43,32 +40,9 @@ def fail(text: str, exit_code: int) -> Finding:
     return Finding("FAIL", text, exit_code)
 
 
-NETWORK = frozenset(
-    [
-        "9p",
-        "afpfs",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "davfs",
-        "fuse.ceph",
-        "fuse.gcsfuse",
-        "fuse.glusterfs",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "virtiofs",
-    ]
+NETWORK = re.compile(
+    r"9p|afpfs|afs|beegfs|ceph|cifs|davfs|fuse\.(ceph|gcsfuse|glusterfs|rclone|s3fs|sshfs)|"
+    r"glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|smb3|smbfs|vboxsf|virtiofs"
 )
 """File systems where SQLite's write-ahead log or its locks cannot be relied on."""
 
@@ -78,8 +52,17 @@ LITTLE_ROOM = 10 << 30
 FEW_FILES = 100_000
 
 
-def check(archive: Path, mounts: Path | None = None) -> Iterator[Finding]:
-    """Look at the archive's directory, or where it would be made; leaves nothing behind."""
+def check(
+    archive: Path,
+    mounts: Path | None = None,
+    *,
+    little_room: int = LITTLE_ROOM,
+    few_files: int = FEW_FILES,
+) -> Iterator[Finding]:
+    """Look at the archive's directory, or where it would be made; leaves nothing behind.
+
+    Less room than ``little_room`` bytes or ``few_files`` files is warned of.
+    """
     try:
         place = _place(archive)
     except OSError as exc:
@@ -88,7 +71,7 @@ def check(archive: Path, mounts: Path | None = None) -> Iterator[Finding]:
         return
     yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
     yield from _writable(place)
-    yield from _room(place)
+    yield from _room(place, little_room, few_files)
     yield from _kind(place, mounts or MOUNTS)
     if place == archive:
         yield from _modes(archive)
@@ -118,18 +101,18 @@ def _writable(place: Path) -> Iterator[Finding]:
         yield ok("disk: a file was written, synced and renamed")
 
 
-def _room(place: Path) -> Iterator[Finding]:
+def _room(place: Path, little_room: int, few_files: int) -> Iterator[Finding]:
     facts = os.statvfs(place)
     free = facts.f_bavail * facts.f_frsize
-    tell = ok if free >= LITTLE_ROOM else warn
+    tell = ok if free >= little_room else warn
     yield tell(f"disk: {human_bytes(free)} free; `migrator plan` tells how much is needed")
-    if facts.f_files and facts.f_favail < FEW_FILES:
+    if facts.f_files and facts.f_favail < few_files:
         yield warn(f"disk: room for {facts.f_favail:,} more files only (inodes)")
 
 
 def _kind(place: Path, mounts: Path) -> Iterator[Finding]:
     kind = file_system(place, mounts)
-    if kind in NETWORK:
+    if kind and NETWORK.fullmatch(kind):
         yield warn(
             f"disk: {place} is on a network share ({kind}), where SQLite cannot keep its "
             "promises; use a local disk and copy the finished archive"

@@ -280,9 +280,8 @@ def test_the_place_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def no_sync(_: int) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("migrator.cli.disk.LITTLE_ROOM", 1 << 80)
-    monkeypatch.setattr("migrator.cli.disk.FEW_FILES", 1 << 80)
-    assert "more files only" in " ".join(finding.text for finding in check(share, mounts))
+    little = check(share, mounts, little_room=1 << 80, few_files=1 << 80)
+    assert "more files only" in " ".join(finding.text for finding in little)
     monkeypatch.setattr("os.fsync", no_sync)
     codes = {finding.mark: finding.exit_code for finding in check(share, mounts)}
     assert codes["FAIL"] == 7
