@@ -12,15 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from migrator.archive import checkpoint, halves, readonly, schema
+from migrator.archive import checkpoint, halves, schema
 from migrator.archive.access import Access
-from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.checkpoint import Checkpoint, ReadOnlyCheckpoint
 from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.lock import NAME as LOCK
 from migrator.archive.lock import RunLock
 from migrator.archive.queries import Queries
-from migrator.archive.readonly import ReadOnlyCheckpoint
 from migrator.archive.threads import Threads
 from migrator.blobs import durable, store_of
 from migrator.blobs.base import Store
@@ -236,9 +235,9 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(_quiet(path.parent)):
             uri = f"{path.absolute().as_uri()}?mode=ro"
-        elif readonly.log_size(path):
+        elif checkpoint.log_size(path):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="migrator-")))
-            uri = f"{readonly.copied(path, folder).as_uri()}?mode=rw"
+            uri = f"{checkpoint.copied(path, folder).as_uri()}?mode=rw"
         else:
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         conn = sqlite3.connect(uri, uri=True, timeout=checkpoint.BUSY_TIMEOUT)

@@ -7,6 +7,7 @@ column to people; a test keeps it complete.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from migrator.archive.checkpoint import Checkpoint
@@ -415,10 +416,8 @@ def migrate(checkpoint: Checkpoint) -> None:
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - see above
 
     steps = Migrations("migrator")
-    steps(name="0001_first")(_first)
-    steps(name="0002_sync")(_sync)
-    steps(name="0003_threads")(_threads)
-    steps(name="0004_proof")(_proof)
+    for name, step in STEPS.items():
+        steps(name=name)(step)
     with checkpoint.atomic(), checkpoint.border:
         steps.apply(Database(checkpoint.conn, execute_plugins=False, recursive_triggers=False))
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -435,27 +434,14 @@ def names() -> set[str]:
 
 
 def _first(db: Database) -> None:
-    for statement in _statements(SCHEMA):
-        db.execute(statement)
+    _run(db, SCHEMA)
     rules = [(ext, "allow", "") for ext in ALLOWED.split()]
     rules += [(ext, "block", note) for note, exts in BLOCKED.items() for ext in exts.split()]
-    db.table("rules").insert_all(
-        {"extension": ext, "verdict": verdict, "note": note} for ext, verdict, note in rules
-    )
+    db.conn.executemany("INSERT INTO rules (extension, verdict, note) VALUES (?, ?, ?)", rules)
 
 
-def _sync(db: Database) -> None:
-    for statement in _statements(SYNC):
-        db.execute(statement)
-
-
-def _threads(db: Database) -> None:
-    for statement in _statements(THREADS):
-        db.execute(statement)
-
-
-def _proof(db: Database) -> None:
-    for statement in _statements(PROOF):
+def _run(db: Database, script: str) -> None:
+    for statement in _statements(script):
         db.execute(statement)
 
 
@@ -470,3 +456,12 @@ def _statements(script: str) -> list[str]:
             found.append(statement)
             statement = ""
     return found
+
+
+STEPS: Mapping[str, Callable[[Database], None]] = {
+    "0001_first": _first,
+    "0002_sync": lambda db: _run(db, SYNC),
+    "0003_threads": lambda db: _run(db, THREADS),
+    "0004_proof": lambda db: _run(db, PROOF),
+}
+"""The migrations, by their names in the checkpoint."""

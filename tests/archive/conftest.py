@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import Archive, Listed, Outcome, State, StoredBlob, TicketRow, open_archive
+from migrator.archive.checkpoint import NAME, Checkpoint
 
 Put = Callable[[bytes], StoredBlob]
+Explained = Callable[[Callable[[Checkpoint], object]], list[str]]
 ListThem = Callable[..., int]
 Store = Callable[[int, bytes], StoredBlob]
 
@@ -23,6 +25,28 @@ def root(tmp_path: Path) -> Path:
 def archive(root: Path) -> Iterator[Archive]:
     with open_archive(root, command="test") as opened:
         yield opened
+
+
+@pytest.fixture
+def db(archive: Archive) -> Iterator[Checkpoint]:
+    """Open the checkpoint of the archive a second time, beside the archive itself."""
+    opened = Checkpoint.connect(archive.path / NAME)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def explained(db: Checkpoint) -> Explained:
+    """Tell how SQLite finds what a question asks for, step by step."""
+
+    def explain(ask: Callable[[Checkpoint], object]) -> list[str]:
+        asked: list[str] = []
+        db.conn.set_trace_callback(asked.append)
+        ask(db)
+        db.conn.set_trace_callback(None)
+        return [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
+
+    return explain
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import Archive, Department, Queue, Rule, TicketRow, open_beside
+from migrator.archive import Access, Archive, Department, Queue, Rule, TicketRow, open_beside
+from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ConfigError
 
 ListThem = Callable[..., int]
@@ -140,20 +141,22 @@ def test_queues_stand_for_departments(archive: Archive, list_them: ListThem) -> 
     assert access.queues()[1].queue_id == 3
 
 
-def test_a_configuration_is_written_only_when_it_changed(archive: Archive, root: Path) -> None:
+def test_a_configuration_is_written_only_when_it_changed(
+    archive: Archive, db: Checkpoint, root: Path
+) -> None:
     """Starting serve again and again writes nothing; numbers may be left alone or cleared."""
-    access = archive.access
+    access = Access(db)
     config = ({3: (12, "Sales")}, {5: "220009"})
     access.apply_config(*config)
     with open_beside(root) as beside:
-        before = archive.ledger._db.conn.total_changes
+        before = db.conn.total_changes
         access.apply_config(*config)
         access.apply_config(config[0], None)
-        assert archive.ledger._db.conn.total_changes == before
+        assert db.conn.total_changes == before
         beside.access.apply_config({}, {6: "220009", 7: "1"})
     count = "SELECT count(*) FROM ticket_numbers"
-    assert archive.ledger._db.one(count) == (2,)
+    assert db.one(count) == (2,)
     access.apply_config({}, {})
-    assert archive.ledger._db.one(count) == (0,)
+    assert db.one(count) == (0,)
     with pytest.raises(ConfigError, match="same number"):
         access.apply_config({}, {1: "7", 2: "7"})

@@ -19,10 +19,10 @@ from migrator.archive import (
     State,
     StoredBlob,
     TicketRow,
+    checkpoint,
     open_archive,
     open_beside,
     open_dry,
-    readonly,
 )
 from migrator.errors import ArchiveBusy, ArchiveDamaged
 
@@ -182,7 +182,7 @@ def test_a_log_that_goes_while_it_is_copied(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(shutil, "copyfile", close_and_copy)
     with open_dry(root) as archive:
         assert [queue.queue_id for queue in archive.access.queues()] == [2]
-    assert readonly.looks(root / "checkpoint.db")[1] is None
+    assert checkpoint.looks(root / "checkpoint.db")[1] is None
 
 
 def test_damage_deep_in_the_file_is_told(root: Path) -> None:

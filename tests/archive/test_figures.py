@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from migrator.archive import (
     SIZES,
     Archive,
     Count,
+    Ledger,
     Listed,
     Outcome,
     PacePoint,
+    Queries,
     RowFilter,
     State,
     TicketRow,
@@ -22,8 +26,7 @@ from migrator.archive import (
     open_beside,
     open_read_only,
 )
-from migrator.archive.checkpoint import Checkpoint, Params, Tuple
-from migrator.archive.readonly import ReadOnlyCheckpoint
+from migrator.archive.checkpoint import NAME, Checkpoint, Params, Tuple
 from migrator.errors import ArchiveBusy
 
 Opener = Callable[[Path], Archive]
@@ -85,9 +88,9 @@ def stored_at(archive: Archive, *times: int) -> None:
     """Store one attachment of three bytes at each of these times."""
     put(archive, *[3] * len(times))
     for number, at in enumerate(times, 1):
-        archive.ledger._clock = lambda at=at: at  # type: ignore[misc]
         outcome = Outcome(number, State.STORED, sha256=SHA, size=3, mime_type="a/b")
-        archive.ledger.settle(outcome)
+        with closing(Checkpoint.connect(archive.path / NAME)) as db:
+            Ledger(db, clock=partial(float, at)).settle(outcome)
 
 
 def test_the_pace_has_equal_steps(archive: Archive) -> None:
@@ -197,10 +200,10 @@ def test_reading_together_starts_again_where_the_files_change(tmp_path: Path) ->
         seen.clear()
         with pytest.raises(ArchiveBusy, match="changes all the time"):
             reader.queries.together(lambda: read(changes=1000))
-    assert isinstance(reader._db, ReadOnlyCheckpoint)
+        assert reader.read_only
 
 
-def test_reading_together_ends_with_an_error_of_its_own(archive: Archive) -> None:
+def test_reading_together_ends_with_an_error_of_its_own(archive: Archive, db: Checkpoint) -> None:
     """What fails inside leaves no transaction open, and other threads go on."""
 
     def fail() -> None:
@@ -209,11 +212,10 @@ def test_reading_together_ends_with_an_error_of_its_own(archive: Archive) -> Non
 
     with pytest.raises(KeyError):
         archive.queries.together(fail)
-    assert not archive._db.conn.in_transaction
     thread = threading.Thread(target=lambda: put(archive, 1))
     thread.start()
     thread.join(10)
-    assert archive.queries.counts()[State.PENDING].n == 1
+    assert Queries(db).counts()[State.PENDING].n == 1, "it is committed"
 
 
 def test_duplicates_are_those_beyond_the_first(archive: Archive) -> None:

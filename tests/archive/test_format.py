@@ -13,6 +13,7 @@ import pytest
 
 import migrator.archive
 from migrator.archive import Archive, State, StoredBlob, schema
+from migrator.archive.checkpoint import Checkpoint
 from tests.blobs.layout import path_of, temp_of
 
 ListThem = Callable[..., int]
@@ -30,9 +31,8 @@ def recipe(word: str) -> str:
     return next(line for block in blocks for line in block.splitlines() if word in line)
 
 
-def test_every_table_and_column_is_explained(archive: Archive) -> None:
+def test_every_table_and_column_is_explained(db: Checkpoint) -> None:
     """A table or column without its explanation is a mistake of this repository."""
-    db = archive.ledger._db
     tables = [
         name
         for name, kind in db.execute("SELECT name, type FROM sqlite_master")
@@ -57,9 +57,9 @@ def test_the_versions_are_told() -> None:
     assert f"the version of this format: {schema.VERSION}." in TEXT
 
 
-def test_the_view_has_the_columns_of_the_report(archive: Archive) -> None:
+def test_the_view_has_the_columns_of_the_report(db: Checkpoint) -> None:
     """The view for strangers carries the columns that scripts know from the CSV report."""
-    columns = [row[1] for row in archive.ledger._db.execute("PRAGMA table_info(ledger)")]
+    columns = [row[1] for row in db.execute("PRAGMA table_info(ledger)")]
     assert ",".join(name for name in columns if name != "department_id") == REPORT
 
 

@@ -387,7 +387,9 @@ def test_the_same_bytes_again_bring_their_problem(archive: Archive, before: Stat
 @pytest.mark.parametrize(
     ("before", "after"), list(itertools.product(FIRST, [s for s in FIRST if s is not State.STORED]))
 )
-def test_counts_follow_every_change(archive: Archive, before: State, after: State) -> None:
+def test_counts_follow_every_change(
+    archive: Archive, db: Checkpoint, before: State, after: State
+) -> None:
     """The kept tallies equal a real count after any change of state and size."""
     bring_to(archive, before)
     archive.ledger.settle(Outcome(4, after, "why"))
@@ -398,7 +400,7 @@ def test_counts_follow_every_change(archive: Archive, before: State, after: Stat
         old = real[found.state]
         real[found.state] = Count(old.n + 1, old.bytes + size)
     assert archive.queries.counts() == real
-    archive.ledger._db.execute("DELETE FROM attachments")
+    db.execute("DELETE FROM attachments")
     assert set(archive.queries.counts().values()) == {Count()}
 
 
@@ -565,10 +567,12 @@ def test_other_threads_never_see_half_a_group(archive: Archive) -> None:
     assert counts == [2]
 
 
-def test_the_latest_listing_of_a_ticket_is_kept(archive: Archive, list_them: ListThem) -> None:
+def test_the_latest_listing_of_a_ticket_is_kept(
+    archive: Archive, db: Checkpoint, list_them: ListThem
+) -> None:
     """A ticket seen without its attachments does not forget which run listed them."""
     query = "SELECT listed_run, subject FROM tickets"
     list_them(1)
     run = list_them(1)
     archive.ledger.put_ticket(TicketRow(1, 3, subject="new"))
-    assert archive.ledger._db.one(query) == (run, "new")
+    assert db.one(query) == (run, "new")

@@ -6,19 +6,22 @@ from collections.abc import Callable
 
 import pytest
 
-from migrator.archive import Archive, Mark, TicketRow
+from migrator.archive import Archive, Ledger, Mark, TicketRow
+from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ArchiveError
 
 ListThem = Callable[..., int]
 
 
-def test_a_mark_is_set_moved_and_read(archive: Archive, list_them: ListThem) -> None:
+def test_a_mark_is_set_moved_and_read(
+    archive: Archive, db: Checkpoint, list_them: ListThem
+) -> None:
     """It has its value, its run and the time when it was set; other marks stay."""
     first, second = list_them(1), list_them(2)
-    archive.ledger._clock = lambda: 77.9
-    archive.ledger.set_mark("watermark", 10, run_id=first)
-    archive.ledger.set_mark("success", 11, run_id=first)
-    archive.ledger.set_mark("watermark", 5, run_id=second)
+    ledger = Ledger(db, clock=lambda: 77.9)
+    ledger.set_mark("watermark", 10, run_id=first)
+    ledger.set_mark("success", 11, run_id=first)
+    ledger.set_mark("watermark", 5, run_id=second)
     assert archive.queries.mark("watermark") == Mark("watermark", 5, second, 77)
     assert archive.queries.mark("success") == Mark("success", 11, first, 77)
     assert archive.queries.mark("full_pass") is None

@@ -245,11 +245,14 @@ def test_an_old_sqlite_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_writes_are_durable_when_they_return(made: Path) -> None:
-    """The checkpoint runs with a write-ahead log, full sync and foreign keys, on every opening."""
+    """The checkpoint runs with a write-ahead log, full sync and foreign keys."""
+    db = Checkpoint.connect(made / "checkpoint.db")
+    for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+        assert db.one(f"PRAGMA {pragma}") == (value,)
+    db.close()
     for archive in (for_run(made), open_beside(made)):
-        with archive:
-            for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
-                assert archive.ledger._db.one(f"PRAGMA {pragma}") == (value,)
+        with archive, pytest.raises(ArchiveError, match="FOREIGN KEY"):
+            archive.ledger.set_mark("success", 1, run_id=99)
 
 
 def test_opening_is_cheap() -> None:

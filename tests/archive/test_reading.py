@@ -13,6 +13,7 @@ from migrator.archive import (
     Group,
     Listed,
     Outcome,
+    Queries,
     State,
     StoredBlob,
     TicketRow,
@@ -21,6 +22,7 @@ from migrator.archive import (
 from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ArchiveDamaged
 
+Explained = Callable[[Callable[[Checkpoint], object]], list[str]]
 ListThem = Callable[..., int]
 Store = Callable[[int, bytes], StoredBlob]
 
@@ -83,13 +85,9 @@ def test_leftovers_are_what_this_run_has_not_met(archive: Archive, list_them: Li
     assert [work.id for work in archive.queries.leftovers(run, recheck=True)] == [1, 2, 3, 4, 5]
 
 
-def test_what_is_left_is_found_by_its_index(archive: Archive) -> None:
+def test_what_is_left_is_found_by_its_index(explained: Explained) -> None:
     """The query for leftovers is written in the form that the partial index serves."""
-    statements: list[str] = []
-    archive.ledger._db.conn.set_trace_callback(statements.append)
-    archive.queries.leftovers(1)
-    archive.ledger._db.conn.set_trace_callback(None)
-    ((*_, plan),) = archive.ledger._db.execute(f"EXPLAIN QUERY PLAN {statements[0]}")
+    (plan,) = explained(lambda db: Queries(db).leftovers(1))
     assert "attachments_unfinished" in plan
 
 
@@ -184,12 +182,12 @@ def test_ticket_numbers(archive: Archive, list_them: ListThem) -> None:
 
 
 def test_a_sound_checkpoint_passes_and_a_broken_one_is_told(
-    archive: Archive, list_them: ListThem
+    archive: Archive, db: Checkpoint, list_them: ListThem
 ) -> None:
     """self_check() reads all of it, foreign keys too."""
     list_them(1)
     archive.queries.self_check()
-    archive.ledger._db.execute("PRAGMA foreign_keys = OFF")
-    archive.ledger._db.execute("DELETE FROM tickets")
+    db.execute("PRAGMA foreign_keys = OFF")
+    db.execute("DELETE FROM tickets")
     with pytest.raises(ArchiveDamaged, match="damaged"):
         archive.queries.self_check()

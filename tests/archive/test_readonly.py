@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import Archive, open_archive, open_beside, open_read_only, readonly
-from migrator.archive.checkpoint import Checkpoint
+from migrator.archive import Archive, checkpoint, open_archive, open_beside, open_read_only
+from migrator.archive.checkpoint import Checkpoint, ReadOnlyCheckpoint
 from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveMissing, ArchiveUnwritable
 
 PROGRAM = """
@@ -139,13 +139,13 @@ def test_copy_of_a_killed_run_is_read(made: Path, tmp_path: Path) -> None:
         shutil.copytree(made, copy)
     for name in ("with its index", "without"):
         if name == "without":
-            readonly.index(copy / "checkpoint.db").unlink()
+            checkpoint.index(copy / "checkpoint.db").unlink()
         before = everything(copy)
         with open_read_only(copy) as reader:
             use(reader)
             assert numbers(reader) == [2]
         assert everything(copy) == before
-        assert readonly.log_size(copy / "checkpoint.db")
+        assert checkpoint.log_size(copy / "checkpoint.db")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def killed(made: Path, other: Other) -> Path:
 def test_changes_after_a_kill_are_seen_at_once(killed: Path, index: bool) -> None:
     """What a killed writer left is read, and then what the next one makes of it."""
     if not index:
-        readonly.index(killed / "checkpoint.db").unlink()
+        checkpoint.index(killed / "checkpoint.db").unlink()
     other = Other(killed)
     try:
         with open_read_only(killed) as reader:
@@ -218,14 +218,14 @@ def test_reading_between_two_writes_is_done_again(
                 raise ArchiveDamaged("half of a page")
         return found
 
-    with open_read_only(made) as reader:
+    with contextlib.closing(ReadOnlyCheckpoint(made / "checkpoint.db")) as reader:
         monkeypatch.setattr(Checkpoint, "execute", disturbed)
         left = 2
-        assert reader._db.execute("SELECT 1") == [(1,)]
+        assert reader.execute("SELECT 1") == [(1,)]
         assert left == 0
         left = 100
         with pytest.raises(ArchiveBusy, match="changes all the time"):
-            reader._db.execute("SELECT 1")
+            reader.execute("SELECT 1")
 
 
 def test_errors_of_an_archive_at_rest_are_told(made: Path) -> None:

@@ -24,9 +24,19 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from migrator.archive import Listed, TicketRow, open_archive
+from migrator.archive.checkpoint import Checkpoint
 
+connect = Checkpoint.connect
+
+
+def with_endless_log(path):
+    opened = connect(path)
+    opened.execute("PRAGMA wal_autocheckpoint = 0")
+    return opened
+
+
+Checkpoint.connect = with_endless_log
 archive = open_archive(Path(sys.argv[1]), command="doomed")
-archive._db.execute("PRAGMA wal_autocheckpoint = 0")
 run = archive.ledger.begin_run("run", source="x", scope={})
 for ticket in range(1, 41):
     first = ticket * 1_000_000

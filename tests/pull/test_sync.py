@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from migrator.archive import Archive
+from migrator.archive import Archive, open_archive
+from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import (
     Interrupted,
     ServerFailed,
@@ -626,17 +628,20 @@ class Huge(Living):
 
 
 def test_a_quiet_sync_of_a_hundred_thousand_tickets_does_next_to_nothing(
-    archive: Archive,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handful of requests, and no look at more rows of the checkpoint than tickets in range."""
     desk = Huge()
     latest = 1000 + 600 * Huge.SIZE
     now = latest + 300
-    with archive.ledger.atomic():
-        made = archive.ledger.begin_run("run", source=SOURCE, scope={"include_trash": False})
-        archive.ledger.set_mark("watermark", latest, run_id=made.id)
-        archive.ledger.set_mark("full_pass", now - DAY, run_id=made.id)
-        archive.ledger.finish_run(made.id, exit_code=0, summary={})
+    opened: list[Checkpoint] = []
+    real = Checkpoint.connect
+
+    def connect(path: Path) -> Checkpoint:
+        opened.append(real(path))
+        return opened[-1]
+
+    monkeypatch.setattr(Checkpoint, "connect", connect)
     steps = 0
 
     def step() -> int:
@@ -644,10 +649,14 @@ def test_a_quiet_sync_of_a_hundred_thousand_tickets_does_next_to_nothing(
         steps += 1
         return 0
 
-    conn = archive.ledger._db.conn
-    conn.set_progress_handler(step, 1000)
-    result = sync(desk, archive, now=now, margin=3600)
-    conn.set_progress_handler(None, 0)
+    with open_archive(tmp_path / "huge", command="test") as archive:
+        made = archive.ledger.begin_run("run", source=SOURCE, scope={"include_trash": False})
+        archive.ledger.set_mark("watermark", latest, run_id=made.id)
+        archive.ledger.set_mark("full_pass", now - DAY, run_id=made.id)
+        archive.ledger.finish_run(made.id, exit_code=0, summary={})
+        opened[0].conn.set_progress_handler(step, 1000)
+        result = sync(desk, archive, now=now, margin=3600)
+        opened[0].conn.set_progress_handler(None, 0)
     assert (result.exit_code, result.tickets) == (0, 7)
     assert len(desk.calls) == 3 + 7, "departments, statuses, one page, and the lists in range"
     assert len(desk.tickets) == 100

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -514,7 +515,8 @@ def test_who_else_holds_the_archive_is_not_at_work(cli: Cli, home: Path) -> None
     """A verify after a run that was killed is no run: its lock is younger than that run."""
     with open_archive(home / "archive", command="run") as archive:
         killed(archive)
-        archive.ledger._db.execute("UPDATE runs SET started_at = started_at - 60")
+        with closing(sqlite3.connect(archive.path / "checkpoint.db")) as db, db:
+            db.execute("UPDATE runs SET started_at = started_at - 60")
     with open_archive(home / "archive", command="verify"):
         result = cli("status")
     assert f"{CUT}; it was killed" in result.out

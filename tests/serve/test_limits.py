@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from migrator.archive import Archive, open_archive, open_beside
-from migrator.archive.checkpoint import BUSY_TIMEOUT
+from migrator.archive import Access, Archive, open_archive, open_beside
+from migrator.archive.checkpoint import BUSY_TIMEOUT, NAME, Checkpoint
 from migrator.errors import ArchiveBusy
 from migrator.serve import auth as module
 from migrator.serve.auth import FAILURES, Throttle
@@ -115,14 +115,17 @@ def test_revoked_and_expired_tokens_are_refused_with_the_next_request(tmp_path: 
 
 def test_last_use_waits_for_no_writer(tmp_path: Path) -> None:
     """While a run is in a transaction the note fails at once, and later it is written."""
-    with open_archive(tmp_path, command="test") as run, open_beside(tmp_path) as beside:
+    with open_archive(tmp_path, command="test") as run:
         token_of(run)
+        db = Checkpoint.connect(tmp_path / NAME)
+        beside = Access(db)
         with run.ledger.atomic():
             begun = time.monotonic()
             with pytest.raises(ArchiveBusy):
-                beside.access.touch(1, 5000)
+                beside.touch(1, 5000)
             assert time.monotonic() - begun < BUSY_TIMEOUT / 2
-        beside.access.touch(1, 5000)
+        beside.touch(1, 5000)
         assert run.access.tokens()[0].last_used_at == 5000
-        settings = [beside._db.one(f"PRAGMA {name}") for name in ("busy_timeout", "synchronous")]
+        settings = [db.one(f"PRAGMA {name}") for name in ("busy_timeout", "synchronous")]
         assert settings == [(10_000,), (2,)]
+        db.close()

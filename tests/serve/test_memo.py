@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import sqlite3
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from migrator.archive import open_archive, open_beside, open_read_only
+from migrator.archive import Queries, open_archive, open_beside, open_read_only
+from migrator.archive.checkpoint import NAME, Checkpoint
 from migrator.errors import ArchiveError
 from migrator.serve.cache import Version, VersionCache
 
@@ -103,12 +103,12 @@ def test_moment_of_files_that_are_replaced_is_another(tmp_path: Path) -> None:
 
 def test_moment_of_a_broken_checkpoint_is_our_error(tmp_path: Path) -> None:
     """What SQLite raises ends at the border, here as well."""
-    with open_archive(tmp_path / "a", command="test") as archive:
-        archive.ledger._db.conn.close()
-        archive.ledger._db.conn = sqlite3.connect(":memory:")
-        archive.ledger._db.conn.close()
-        with pytest.raises(ArchiveError):
-            archive.queries.moment()
+    with open_archive(tmp_path / "a", command="test"):
+        pass
+    db = Checkpoint.connect(tmp_path / "a" / NAME)
+    db.close()
+    with pytest.raises(ArchiveError):
+        Queries(db).moment()
 
 
 def test_each_change_is_seen_by_the_next_request(desk: Desk) -> None:
