@@ -227,7 +227,8 @@ class Outcome:
     given when the attachment turned out to belong to another ticket now (a merge). ``attempts``
     is the number of requests this run made for it. ``filename`` is the name in the reply, which
     counts where the list had none that could be read. ``work`` is what was asked for: what its row
-    says by now may be another file.
+    says by now may be another file. ``received`` counts the decoded bytes that came over the wire;
+    ``deduped`` tells that an equal blob was there already. These two are not written down.
     """
 
     attachment_id: int
@@ -241,6 +242,8 @@ class Outcome:
     attempts: int = 1
     filename: str = ""
     work: Work | None = None
+    received: int = 0
+    deduped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from migrator.archive import Archive
 from migrator.archive.queries import Twins
-from migrator.archive.records import State, Work
+from migrator.archive.records import Outcome, State, Work
 from migrator.errors import Interrupted, MigratorError
 from migrator.events import Listener, Notice, ignore
 from migrator.plan.estimate import Meter
 from migrator.plan.journal import Journal
-from migrator.pull.fetch import Fetcher, Tried
+from migrator.pull.fetch import Fetcher
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.sources.base import Attachment, Fetched, FetchSink, Source, Ticket, for_each
@@ -82,7 +82,7 @@ class Sampled:
         self._left = limit
         self.meter = Meter()
 
-    async def __call__(self, work: Work) -> Tried | None:
+    async def __call__(self, work: Work) -> Outcome | None:
         """Fetch one of the sample; always None, for nothing is to be written down."""
         if self._left <= 0 or work.declared_size > LARGEST:
             return None
@@ -94,10 +94,10 @@ class Sampled:
         """Fetch one and give its hash; None when it cannot be had."""
         started = time.monotonic()
         tried = await self._fetch(work)
-        if tried is None or tried.outcome.state is not State.STORED:
+        if tried is None or tried.state is not State.STORED:
             return None
         self.meter.add(time.monotonic() - started, tried.received)
-        return tried.outcome.sha256
+        return tried.sha256
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from migrator.archive.records import Outcome, State, Work
 from migrator.blobs.base import Store, StoredBlob, Writer
@@ -24,18 +24,6 @@ NOTES = {
 """What the ledger says of a stored attachment, most serious first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What became of an attachment, and what it cost.
-
-    ``received`` counts the decoded bytes that came over the wire.
-    """
-
-    outcome: Outcome
-    received: int = 0
-    deduped: bool = False
-
-
 class Fetcher:
     """Fetches attachments; each ends in a state, and none ends a run.
 
@@ -48,33 +36,33 @@ class Fetcher:
         self._blobs = blobs
         self._pool = pool
 
-    async def __call__(self, work: Work) -> Tried:
-        """Fetch one attachment, verify it, make it durable, and tell what to write down."""
+    async def __call__(self, work: Work) -> Outcome:
+        """Fetch one attachment, verify it, make it durable, and return what to write down."""
         try:
-            tried = await self._fetch(work)
+            outcome = await self._fetch(work)
         except WrongTicket as error:
-            tried = await self._follow_merge(work, error)
+            outcome = await self._follow_merge(work, error)
         except SourceError as error:
-            tried = Tried(_verdict(work, error))
-        return replace(tried, outcome=replace(tried.outcome, work=work))
+            outcome = _verdict(work, error)
+        return replace(outcome, work=work)
 
-    async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Tried:
+    async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Outcome:
         """Look where the ticket went; an attachment keeps its id when tickets are merged."""
         try:
             ticket = (await self._source.thread(work.ticket_id)).ticket
+            if ticket.id == work.ticket_id:
+                return _verdict(work, refusal)
         except NotFound:
-            return Tried(_verdict(work, refusal))
+            return _verdict(work, refusal)
         except SourceError as error:
-            return Tried(_verdict(work, error))
-        if ticket.id == work.ticket_id:
-            return Tried(_verdict(work, refusal))
+            return _verdict(work, error)
         try:
-            tried = await self._fetch(replace(work, ticket_id=ticket.id))
+            outcome = await self._fetch(replace(work, ticket_id=ticket.id))
         except SourceError as error:
-            return Tried(_verdict(work, error))
-        return replace(tried, outcome=replace(tried.outcome, ticket_id=ticket.id))
+            return _verdict(work, error)
+        return replace(outcome, ticket_id=ticket.id)
 
-    async def _fetch(self, work: Work) -> Tried:
+    async def _fetch(self, work: Work) -> Outcome:
         fetched = await self._ask(work)
         if _is_lost(fetched.contents, work):
             # Asked twice: a share that was away for a moment looks like a file that is lost.
@@ -86,32 +74,22 @@ class Fetcher:
         finally:
             fetched.sink.abort()
 
-    async def _ask(self, work: Work) -> Fetched[_Keeper]:
+    async def _ask(self, work: Work) -> Fetched[_BlobSink]:
         return await self._source.fetch(
-            work.ticket_id, work.id, lambda: _Keeper(self._blobs.writer(), work)
+            work.ticket_id, work.id, lambda: _BlobSink(self._blobs.writer(), work)
         )
 
-    async def _judge(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
-        if _is_lost(fetched.contents, work):
-            return self._lost_at_source(work, fetched)
-        if not _contradictions(work, fetched.contents):
-            return await self._store(work, fetched)
-        return await self._second_opinion(work, fetched)
-
-    def _lost_at_source(self, work: Work, fetched: Fetched[_Keeper]) -> Tried:
+    async def _judge(self, work: Work, fetched: Fetched[_BlobSink]) -> Outcome:
+        if not _is_lost(fetched.contents, work):
+            if not _contradictions(work, fetched.contents):
+                return await self._store(work, fetched)
+            return await self._second_opinion(work, fetched)
         declared = max(fetched.contents.attachment.filesize, work.declared_size)
         detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
-        return Tried(
-            Outcome(
-                work.id,
-                State.MISSING,
-                "source_lost_file",
-                detail,
-                attempts=fetched.attempts,
-            )
-        )
+        attempts = fetched.attempts
+        return Outcome(work.id, State.MISSING, "source_lost_file", detail, attempts=attempts)
 
-    async def _second_opinion(self, work: Work, first: Fetched[_Keeper]) -> Tried:
+    async def _second_opinion(self, work: Work, first: Fetched[_BlobSink]) -> Outcome:
         """Fetch again what is not what the list and the reply say it is.
 
         Is it a bad row or a bad transfer? The declared size is that of creation, and old versions
@@ -132,38 +110,40 @@ class Fetcher:
                 f"two fetches gave different bytes ({first.contents.size:,} and "
                 f"{second.contents.size:,}), and neither is what the source says it is"
             )
-            return Tried(
-                Outcome(work.id, State.FAILED, found[0], detail, attempts=attempts),
+            return Outcome(
+                work.id,
+                State.FAILED,
+                found[0],
+                detail,
+                attempts=attempts,
                 received=received + second.contents.size,
             )
         finally:
             second.sink.abort()
 
     async def _store(
-        self, work: Work, fetched: Fetched[_Keeper], *, also_received: int = 0
-    ) -> Tried:
+        self, work: Work, fetched: Fetched[_BlobSink], *, also_received: int = 0
+    ) -> Outcome:
         blob = fetched.sink.blob
         if blob is None:
             blob = await in_pool(self._pool, fetched.sink.commit)
         problem, detail = _note(work, fetched.contents)
-        return Tried(
-            Outcome(
-                work.id,
-                State.STORED,
-                problem,
-                detail,
-                sha256=blob.sha256,
-                size=blob.size,
-                mime_type=blob.mime_type,
-                attempts=fetched.attempts,
-                filename=fetched.contents.attachment.filename,
-            ),
+        return Outcome(
+            work.id,
+            State.STORED,
+            problem,
+            detail,
+            sha256=blob.sha256,
+            size=blob.size,
+            mime_type=blob.mime_type,
+            attempts=fetched.attempts,
+            filename=fetched.contents.attachment.filename,
             received=fetched.contents.size + also_received,
             deduped=blob.deduped,
         )
 
 
-class _Keeper:
+class _BlobSink:
     """Writes a blob, and makes it durable at once if it is as long as the source says."""
 
     def __init__(self, writer: Writer, work: Work) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from migrator.archive.records import Count, Row, State, Work
+from migrator.archive.records import Count, Outcome, Row, State, Work
 from migrator.errors import Interrupted, MigratorError
 from migrator.events import Listener, Notice, Tick, WorkExpected
-from migrator.pull.fetch import Tried
 from migrator.report.verdict import OPEN, Verdict
 from migrator.sources.base import Increment, Listing, Scope, most_telling
 
@@ -87,7 +86,7 @@ async def _tick(listener: Listener) -> None:
         listener(Tick())
 
 
-Fetch = Callable[[Work], Awaitable[Tried | None]]
+Fetch = Callable[[Work], Awaitable[Outcome | None]]
 """Fetches one attachment; None leaves it as it is (a dry run does not fetch everything)."""
 
 

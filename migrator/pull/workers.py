@@ -242,13 +242,12 @@ class Workers:
     async def _fetch(self, work: Work) -> None:
         context = self._context
         started = time.monotonic()
-        tried = await context.fetch(work)
-        if tried is None:
+        outcome = await context.fetch(work)
+        if outcome is None:
             return
-        outcome = tried.outcome
         if outcome.state is not State.STORED:
             self._tried.add(work.id)
-        context.result.fetches.add(started, tried.received)
+        context.result.fetches.add(started, outcome.received)
         await context.recorder.do(lambda: context.archive.ledger.settle(outcome))
         context.listener(
             AttachmentSettled(
@@ -257,9 +256,9 @@ class Workers:
                 outcome.state.value,
                 outcome.problem,
                 outcome.detail,
-                received=tried.received,
+                received=outcome.received,
                 declared=work.declared_size,
-                deduped=tried.deduped,
+                deduped=outcome.deduped,
                 since=work.failing_since,
                 tried=work.attempts,
             )

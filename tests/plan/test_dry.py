@@ -8,7 +8,7 @@ from pathlib import Path
 from migrator.archive import Archive, Outcome, State, Work, open_archive, open_dry
 from migrator.plan import dry_run
 from migrator.plan.dry_run import LARGEST, Sampled
-from migrator.pull.fetch import Fetcher, Tried
+from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunResult
 from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, pull, states
@@ -25,15 +25,15 @@ class Fetching:
         self.state = state
         self.fetched: list[int] = []
 
-    async def __call__(self, asked: Work) -> Tried:
+    async def __call__(self, asked: Work) -> Outcome:
         self.fetched.append(asked.id)
-        return Tried(Outcome(asked.id, self.state), received=asked.declared_size)
+        return Outcome(asked.id, self.state, received=asked.declared_size)
 
 
-def sample(sampled: Sampled, works: list[Work]) -> list[Tried | None]:
+def sample(sampled: Sampled, works: list[Work]) -> list[Outcome | None]:
     """Hand attachments to a sample, one after the other."""
 
-    async def main() -> list[Tried | None]:
+    async def main() -> list[Outcome | None]:
         return [await sampled(one) for one in works]
 
     return asyncio.run(main())

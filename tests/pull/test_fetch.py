@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from migrator.archive import Archive, State, Work
+from migrator.archive import Archive, Outcome, State, Work
 from migrator.errors import (
     ArchiveUnwritable,
     BadBase64,
@@ -28,7 +28,7 @@ from migrator.errors import (
     UnexpectedReply,
     WrongTicket,
 )
-from migrator.pull.fetch import Fetcher, Tried
+from migrator.pull.fetch import Fetcher
 from migrator.sources.base import Fetched, FetchSink, Ticket
 from migrator.sources.kayako.source import KayakoSource
 from tests.blobs.layout import bytes_of
@@ -69,7 +69,7 @@ class Scripted(Desk):
 
 def tried(
     archive: Archive, source: Desk, *, declared: int = 5, problem: str | None = None
-) -> Tried:
+) -> Outcome:
     """Fetch attachment 7 of ticket 3, which its list said to have ``declared`` bytes."""
     work = Work(7, 3, declared, "file.txt", 0, problem)
     try:
@@ -78,16 +78,16 @@ def tried(
         assert temporary(archive) == [], "a temporary file was left behind"
 
 
-def held(archive: Archive, tried: Tried) -> bytes:
+def held(archive: Archive, tried: Outcome) -> bytes:
     """Give the bytes that the archive holds for an outcome."""
-    assert tried.outcome.sha256 is not None
-    return bytes_of(archive, tried.outcome.sha256)
+    assert tried.sha256 is not None
+    return bytes_of(archive, tried.sha256)
 
 
 def test_bytes_of_the_declared_length_are_stored(archive: Archive) -> None:
     """Length right, hash taken, durable, type told from the bytes, nothing to remark."""
     result = tried(archive, Scripted(Reply(b"hello", 5)))
-    outcome = result.outcome
+    outcome = result
     assert (outcome.state, outcome.problem, outcome.detail) == (State.STORED, None, None)
     assert outcome.sha256 == hashlib.sha256(b"hello").hexdigest()
     assert (outcome.size, outcome.mime_type, outcome.attempts) == (5, "text/plain", 1)
@@ -98,7 +98,7 @@ def test_bytes_of_the_declared_length_are_stored(archive: Archive) -> None:
 def test_a_reply_that_contradicts_the_list_is_asked_for_again(archive: Archive) -> None:
     """List, reply and bytes are compared: the same contradiction twice is kept and told."""
     source = Scripted(*[Reply(b"hello", 5)] * 2)
-    outcome = tried(archive, source, declared=99).outcome
+    outcome = tried(archive, source, declared=99)
     assert (outcome.state, outcome.problem) == (State.STORED, "size_mismatch")
     assert outcome.detail == (
         "the list names 99 bytes, the reply 5, and 5 come, the same ones twice"
@@ -108,26 +108,26 @@ def test_a_reply_that_contradicts_the_list_is_asked_for_again(archive: Archive) 
 def test_a_contradiction_that_passes_is_no_remark(archive: Archive) -> None:
     """The second reply agrees with the list: its bytes are stored, and nothing is odd."""
     source = Scripted(Reply(b"hi", 2), Reply(b"hello", 5))
-    outcome = tried(archive, source).outcome
+    outcome = tried(archive, source)
     assert (outcome.state, outcome.problem, outcome.size) == (State.STORED, None, 5)
 
 
 def test_a_size_that_could_not_be_read_contradicts_nothing(archive: Archive) -> None:
     """Neither an odd row of the list nor an odd one of the reply makes a wrong size."""
-    outcome = tried(archive, Scripted(Reply(b"hello", 5)), declared=0, problem="odd_number").outcome
+    outcome = tried(archive, Scripted(Reply(b"hello", 5)), declared=0, problem="odd_number")
     assert (outcome.state, outcome.problem, outcome.size) == (State.STORED, "odd_number", 5)
     odd = Reply(b"hello", 0, name_notes=("odd_number",))
-    outcome = tried(archive, Scripted(odd)).outcome
+    outcome = tried(archive, Scripted(odd))
     assert (outcome.state, outcome.problem, outcome.attempts) == (State.STORED, "odd_number", 1)
 
 
 def test_a_reply_with_another_name_is_asked_for_again(archive: Archive) -> None:
     """A cache that sends another file of the same size is found out, or told."""
     stale = Reply(b"olden", 5, name="old.txt")
-    outcome = tried(archive, Scripted(stale, Reply(b"hello", 5))).outcome
+    outcome = tried(archive, Scripted(stale, Reply(b"hello", 5)))
     assert (outcome.state, outcome.problem) == (State.STORED, None)
     assert outcome.sha256 == hashlib.sha256(b"hello").hexdigest()
-    outcome = tried(archive, Scripted(stale, stale)).outcome
+    outcome = tried(archive, Scripted(stale, stale))
     assert (outcome.state, outcome.problem) == (State.STORED, "other_reply")
     assert outcome.detail is not None
     assert "'file.txt'" in outcome.detail
@@ -143,7 +143,7 @@ def test_the_same_bytes_again_are_told_as_deduped(archive: Archive) -> None:
 def test_the_same_wrong_length_twice_is_what_the_source_has(archive: Archive) -> None:
     """Old rows name wrong sizes: equal bytes twice are stored, with the remark."""
     result = tried(archive, Scripted(Reply(b"hell", 5), Reply(b"hell", 5)))
-    outcome = result.outcome
+    outcome = result
     assert (outcome.state, outcome.problem) == (State.STORED, "size_mismatch")
     assert outcome.detail == (
         "the list names 5 bytes, the reply 5, and 4 come, the same ones twice"
@@ -154,7 +154,7 @@ def test_the_same_wrong_length_twice_is_what_the_source_has(archive: Archive) ->
 
 def test_bytes_where_none_were_declared_are_kept(archive: Archive) -> None:
     """A row of size 0 with contents is a wrong row, not an empty file."""
-    outcome = tried(archive, Scripted(*[Reply(b"hell", 0)] * 2), declared=0).outcome
+    outcome = tried(archive, Scripted(*[Reply(b"hell", 0)] * 2), declared=0)
     assert (outcome.state, outcome.problem, outcome.size) == (State.STORED, "size_mismatch", 4)
 
 
@@ -162,7 +162,7 @@ def test_a_bad_transfer_is_healed_by_the_second(archive: Archive) -> None:
     """The right length at last: stored without a remark, for these bytes came clean."""
     short = Reply(b"hel", 5, notes=("lenient_base64", "noise_around_xml"))
     result = tried(archive, Scripted(short, Reply(b"hello", 5)))
-    outcome = result.outcome
+    outcome = result
     assert (outcome.state, outcome.problem, outcome.detail) == (State.STORED, None, None)
     assert (outcome.attempts, result.received) == (2, 8)
     assert held(archive, result) == b"hello"
@@ -171,7 +171,7 @@ def test_a_bad_transfer_is_healed_by_the_second(archive: Archive) -> None:
 @pytest.mark.parametrize("second", [Reply(b"he", 5), Reply(b"HELL", 5), Reply(None, 5)])
 def test_two_different_wrong_replies_are_a_failure(archive: Archive, second: Reply) -> None:
     """Neither can be believed; the next run tries again."""
-    outcome = tried(archive, Scripted(Reply(b"hell", 5), second)).outcome
+    outcome = tried(archive, Scripted(Reply(b"hell", 5), second))
     assert (outcome.state, outcome.problem) == (State.FAILED, "size_mismatch")
     assert outcome.detail is not None
     assert "different bytes" in outcome.detail
@@ -181,14 +181,14 @@ def test_two_different_wrong_replies_are_a_failure(archive: Archive, second: Rep
 
 def test_a_failing_second_look_leaves_the_row_to_the_next_run(archive: Archive) -> None:
     """What cannot be looked at twice is not stored on one wrong-sized reply."""
-    outcome = tried(archive, Scripted(Reply(b"hell", 5), ServerFailed("HTTP 500"))).outcome
+    outcome = tried(archive, Scripted(Reply(b"hell", 5), ServerFailed("HTTP 500")))
     assert (outcome.state, outcome.problem) == (State.FAILED, "server_error")
     assert list(archive.blobs.scan()) == []
 
 
 def test_empty_contents_of_a_file_with_a_size_are_missing(archive: Archive) -> None:
     """The source has lost it, as it says twice: recorded, and never stored as zero bytes."""
-    outcome = tried(archive, Scripted(Reply(None, 5), Reply(None, 5))).outcome
+    outcome = tried(archive, Scripted(Reply(None, 5), Reply(None, 5)))
     assert (outcome.state, outcome.problem) == (State.MISSING, "source_lost_file")
     assert outcome.attempts == 2
     assert outcome.detail == "Kayako lists 5 bytes but has lost the file: its reply is empty"
@@ -197,25 +197,25 @@ def test_empty_contents_of_a_file_with_a_size_are_missing(archive: Archive) -> N
 
 def test_a_size_only_the_list_knew_is_missing_too(archive: Archive) -> None:
     """A reply that names no size does not turn a lost file into an empty one."""
-    outcome = tried(archive, Scripted(Reply(None, 0), Reply(None, 0)), declared=5).outcome
+    outcome = tried(archive, Scripted(Reply(None, 0), Reply(None, 0)), declared=5)
     assert outcome.state is State.MISSING
 
 
 def test_a_file_that_was_away_for_a_moment_is_no_lost_one(archive: Archive) -> None:
     """One empty reply proves nothing: what the second one brings counts."""
     result = tried(archive, Scripted(Reply(None, 5), Reply(b"hello", 5)))
-    assert (result.outcome.state, result.outcome.attempts) == (State.STORED, 2)
+    assert (result.state, result.attempts) == (State.STORED, 2)
     assert held(archive, result) == b"hello"
-    failed = tried(archive, Scripted(Reply(None, 5), ServerFailed("HTTP 500"))).outcome
+    failed = tried(archive, Scripted(Reply(None, 5), ServerFailed("HTTP 500")))
     assert failed.state is State.FAILED
-    odd = tried(archive, Scripted(Reply(None, 5), Reply(b"hell", 5), Reply(b"hell", 5))).outcome
+    odd = tried(archive, Scripted(Reply(None, 5), Reply(b"hell", 5), Reply(b"hell", 5)))
     assert (odd.state, odd.problem) == (State.STORED, "size_mismatch")
 
 
 def test_an_empty_file_is_a_file(archive: Archive) -> None:
     """Size 0 and no contents: zero bytes are stored."""
     result = tried(archive, Scripted(Reply(None, 0)), declared=0)
-    assert (result.outcome.state, result.outcome.size) == (State.STORED, 0)
+    assert (result.state, result.size) == (State.STORED, 0)
     assert held(archive, result) == b""
 
 
@@ -240,7 +240,7 @@ def test_the_most_serious_remark_names_the_problem(
     problem: str | None,
 ) -> None:
     """One code beside the row; the sentence tells all that is known."""
-    outcome = tried(archive, Scripted(Reply(b"hello", 5, notes, names)), problem=listed).outcome
+    outcome = tried(archive, Scripted(Reply(b"hello", 5, notes, names)), problem=listed)
     assert (outcome.state, outcome.problem) == (State.STORED, problem)
     known = {*notes, *names, listed} & {"noise_around_xml", "repaired_name", "lenient_base64"}
     assert (outcome.detail or "").count(";") == max(0, len(known) - 1)
@@ -249,7 +249,7 @@ def test_the_most_serious_remark_names_the_problem(
 def test_a_wrong_size_is_more_serious_than_all_else(archive: Archive) -> None:
     """And its sentence does not claim elsewhere that the size is right."""
     odd = Reply(b"hell", 5, ("lenient_base64", "noise_around_xml"), ("repaired_name",))
-    outcome = tried(archive, Scripted(odd, odd)).outcome
+    outcome = tried(archive, Scripted(odd, odd))
     assert outcome.problem == "size_mismatch"
     assert outcome.detail is not None
     assert "size is right" not in outcome.detail
@@ -278,14 +278,14 @@ def test_a_wrong_size_is_more_serious_than_all_else(archive: Archive) -> None:
 def test_an_error_of_one_attachment_is_written_down(archive: Archive, error: SourceError) -> None:
     """It fails with its own code, text and number of tries, and ends nothing else."""
     error.attempts = 4
-    outcome = tried(archive, Scripted(error)).outcome
+    outcome = tried(archive, Scripted(error))
     assert (outcome.state, outcome.problem) == (State.FAILED, error.problem)
     assert (outcome.detail, outcome.attempts) == ("x", 4)
 
 
 def test_an_attachment_the_source_denies_is_gone(archive: Archive) -> None:
     """A 404 of Kayako itself is an answer, not a failure."""
-    outcome = tried(archive, Scripted(NotFound("Attachment not Found"))).outcome
+    outcome = tried(archive, Scripted(NotFound("Attachment not Found")))
     assert (outcome.state, outcome.problem) == (State.GONE, "not_found")
 
 
@@ -311,7 +311,7 @@ class Moved(Scripted):
 def test_an_attachment_of_a_merged_ticket_is_followed(archive: Archive) -> None:
     """It is stored, and belongs to the surviving ticket from now on."""
     source = Moved(Reply(b"hello", 5))
-    outcome = tried(archive, source).outcome
+    outcome = tried(archive, source)
     assert source.tickets_asked == [3, 9]
     assert (outcome.state, outcome.ticket_id, outcome.problem) == (State.STORED, 9, None)
 
@@ -320,7 +320,7 @@ def test_a_merge_between_two_looks_is_followed_too(archive: Archive) -> None:
     """Also when the ticket moves after the first, wrong-sized reply."""
     source = Moved(Reply(b"hello", 5))
     source.answers.insert(0, Reply(b"hell", 5))
-    outcome = tried(archive, source).outcome
+    outcome = tried(archive, source)
     assert (outcome.state, outcome.ticket_id) == (State.STORED, 9)
 
 
@@ -336,7 +336,7 @@ def test_what_fails_after_a_merge_is_written_down(
     archive: Archive, error: SourceError, state: State
 ) -> None:
     """A second move or an error is left to the next run."""
-    outcome = tried(archive, Moved(error)).outcome
+    outcome = tried(archive, Moved(error))
     assert (outcome.state, outcome.problem) == (state, error.problem)
 
 
@@ -365,7 +365,7 @@ def test_a_ticket_that_did_not_move_explains_nothing(
                 return answer
             raise answer
 
-    outcome = tried(archive, Confused(WrongTicket("x"))).outcome
+    outcome = tried(archive, Confused(WrongTicket("x")))
     assert (outcome.state, outcome.problem) == (State.FAILED, problem)
 
 

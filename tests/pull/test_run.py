@@ -30,7 +30,7 @@ from migrator.events import (
 )
 from migrator.pull import options as options_module
 from migrator.pull import run as run_module
-from migrator.pull.fetch import Fetcher, Tried
+from migrator.pull.fetch import Fetcher
 from migrator.pull.options import Stop
 from migrator.sources.base import Fetched, FetchSink, Scope, concurrently, most_telling
 from migrator.sources.kayako.source import KayakoSource
@@ -400,7 +400,7 @@ def test_an_end_that_cannot_be_recorded_is_told(
 def test_a_bug_surfaces_as_itself(archive: Archive) -> None:
     """Neither swallowed nor wrapped, and the run stays unfinished on record."""
 
-    async def buggy(_: Work) -> Tried:
+    async def buggy(_: Work) -> Outcome:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -426,7 +426,7 @@ def test_a_polite_stop_lets_what_is_in_flight_finish(archive: Archive) -> None:
     desk = Desk(30)
     fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
 
-    async def fetch(work: Work) -> Tried:
+    async def fetch(work: Work) -> Outcome:
         nonlocal entered
         entered += 1
         if entered == 2:
@@ -474,7 +474,7 @@ def test_a_hanging_request_does_not_hold_up_the_end(archive: Archive, *, hard: b
     desk = Desk(3)
     fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
 
-    async def fetch(work: Work) -> Tried:
+    async def fetch(work: Work) -> Outcome:
         if work.id == 2:
             stop.ask()
             if hard:

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from migrator.archive import Archive, Listed, TicketRow, Work
+from migrator.archive import Archive, Listed, Outcome, TicketRow, Work
 from migrator.errors import PartialReply
 from migrator.events import AttachmentSettled, TicketListed
-from migrator.pull.fetch import Fetcher, Tried
+from migrator.pull.fetch import Fetcher
 from migrator.pull.threads import listed_of, row_of
 from migrator.sources.base import Attachment, Ticket
 from migrator.sources.kayako.source import KayakoSource
@@ -73,7 +73,7 @@ def test_no_more_runs_at_a_time_than_asked(archive: Archive, concurrency: int) -
     fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
     now = most = 0
 
-    async def fetch(work: Work) -> Tried:
+    async def fetch(work: Work) -> Outcome:
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -92,7 +92,7 @@ def test_lists_wait_for_fetches(archive: Archive) -> None:
     fetcher = Fetcher(KayakoSource(desk), archive.blobs, None)
     ahead: list[int] = []
 
-    async def fetch(work: Work) -> Tried:
+    async def fetch(work: Work) -> Outcome:
         for _ in range(20):
             await asyncio.sleep(0)
         ahead.append(len(desk.asked("list")) - len(ahead))
