@@ -54,7 +54,7 @@ VALID = [
     HEAD + b"<attachments>\n" + MANY_FILES + b"</attachments>",
     HEAD + b"<posts>\n" + POST + b"<attachments>\n" + ONE + b"</attachments>\n</post>\n</posts>",
     b"<div>[Warning]: x in /a.php:3</div>\n" + HEAD + b"<attachments>" + ONE + b"</attachments>\n!",
-    *((HERE.parent / "kayako" / "data" / name).read_bytes() for name in ("seed_get.xml",)),
+    *((HERE.parent / "sources" / "data" / name).read_bytes() for name in ("seed_get.xml",)),
 ]
 PIECES = [
     b"<contents>",
