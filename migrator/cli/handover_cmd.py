@@ -115,8 +115,9 @@ def _documents(
     archive: Archive, damaged: Callable[[], int], *, posts: bool
 ) -> dict[str, Iterator[str]]:
     """Give the reports by the names of their files; they tell of what was ``damaged`` so far."""
-    from migrator.report import build, to_json
     from migrator.report.html import render_report
+    from migrator.report.json_report import to_json
+    from migrator.report.model import build
 
     moment = now()
     made = build(archive, now=moment, behind=True, posts=posts, damaged=damaged())

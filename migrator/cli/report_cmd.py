@@ -109,7 +109,7 @@ def _csv(
     archive: Archive, only: RowFilter | None, *, spreadsheet: bool
 ) -> tuple[Verdict, Iterator[str]]:
     from migrator.archive import EVERYTHING
-    from migrator.report import to_csv
+    from migrator.report.json_report import to_csv
     from migrator.report.verdict import judge, look
 
     verdict = judge(archive.queries.together(lambda: look(archive)))
@@ -117,7 +117,9 @@ def _csv(
 
 
 def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterator[str]]:
-    from migrator.report import build, render, to_json
+    from migrator.report.json_report import to_json
+    from migrator.report.model import build
+    from migrator.report.text import render
 
     made = build(archive, behind=form == "html", posts=posts)
     if form == "html":

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from migrator.config import Config
     from migrator.pull.options import RunResult, Stop
 
-SUM = ("stored", "missing", "gone", "deleted", "failed", "pending")
-"""The states in the order in which the ledger adds them up."""
 TROUBLES_SHOWN = 50
 """How many attachments that could not be stored one sync names."""
 
@@ -131,14 +129,14 @@ def _is_new(event: AttachmentSettled) -> bool:
 
 def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
     """Print one round in a few lines; the cost must not grow with the archive."""
-    from migrator.archive import State
+    from migrator.report.text import ORDER
     from migrator.report.verdict import total
 
     click.echo(
         f"{iso_time(result.started)} sync {result.run_id}: {result.tickets:,} tickets listed, "
         f"{heard.stored:,} attachments stored ({human_bytes(heard.bytes)})"
     )
-    held = " + ".join(f"{result.counts[State(name)].n:,} {name}" for name in SUM)
+    held = " + ".join(f"{result.counts[state].n:,} {state}" for state in ORDER)
     click.echo(f"listed {total(result.counts).n:,} = {held}")
     if heard.new:
         click.echo(f"\nNew: {heard.new:,} attachments could not be stored")

@@ -1,6 +1,4 @@
-"""Reading a report of earlier: its JSON document, or a handover with all attachments.
-
-What changed between two reports: the ledger now, a report of earlier, or a handover.
+"""What changed between two reports: the ledger now, a report of earlier, or a handover.
 
 As JSON it is ``migrator.comparison/1``: ``before`` and ``after`` (``name``, ``generated_at``,
 ``exit_code``), and then whatever differs, each with the values ``before`` and ``after``:
@@ -14,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -28,7 +27,7 @@ from migrator.text import brief, human_bytes, shown
 if TYPE_CHECKING:
     from migrator.archive import Archive
 
-_LARGEST = 64 << 20
+LARGEST = 64 << 20
 """Bytes of a document; ours have far fewer, whatever the size of the archive."""
 _MANIFEST, _MARKER, _REPORT = "manifest.jsonl", "handover.json", "report.json"
 _DIMENSIONS = {"department": "departments", "type": "types", "year": "years", "size": "sizes"}
@@ -71,14 +70,14 @@ class Side:
     named_to: int | None = None
 
 
-def of_path(path: Path) -> Side:
+def of_path(path: Path, *, largest: int = LARGEST) -> Side:
     """Read a report's JSON, or a handover: its directory, or the report in it.
 
-    Raises ConfigError for anything else, for what a newer version of this tool has written, and
-    for a handover that was not finished.
+    Raises ConfigError for anything else, for a document of more than ``largest`` bytes, for what a
+    newer version of this tool has written, and for a handover that was not finished.
     """
     root = path if path.is_dir() else path.parent
-    document = _document(path / _REPORT if path.is_dir() else path)
+    document = _document(path / _REPORT if path.is_dir() else path, largest)
     whole = (root / _MARKER).is_file() and (path.is_dir() or path.name == _REPORT)
     if path.is_dir() and not whole:
         raise ConfigError(f"{str(path)!r} is no handover: there is no {_MARKER} in it.")
@@ -94,8 +93,19 @@ def side(name: str, document: Mapping[str, Any], entries: Iterator[Entry] | None
     Raises ConfigError for a document that is none.
     """
     _see_format(name, document)
-    try:
+    with _reading(name):
         return _side(name, document, entries)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Raise ConfigError for what cannot be read, or is no report."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"Cannot read {name!r}: {error.strerror}.") from error
+    except RecursionError as error:
+        raise _damaged(name, "it is nested too deeply") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(name, error) from error
 
@@ -137,17 +147,10 @@ def _side(name: str, document: Mapping[str, Any], entries: Iterator[Entry] | Non
     )
 
 
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST + 1)
-        document = json.loads(text) if len(text) <= _LARGEST else None
-    except OSError as error:
-        raise ConfigError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
-    except ValueError as error:
-        raise _damaged(str(path), error) from error
-    except RecursionError as error:
-        raise _damaged(str(path), "it is nested too deeply") from error
+def _document(path: Path, largest: int = LARGEST) -> dict[str, Any]:
+    with _reading(str(path)), path.open("rb") as file:
+        text = file.read(largest + 1)
+        document = json.loads(text) if len(text) <= largest else None
     if not isinstance(document, dict):
         raise _damaged(str(path), "it is no JSON object of that kind")
     return document
@@ -178,20 +181,15 @@ def _see_finished(marker: Path) -> None:
 def _manifest(path: Path) -> Iterator[Entry]:
     """Yield what is failed, missing or gone in a manifest, a line at a time."""
     last = -1
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if any(quiet in line for quiet in _QUIET):
-                    continue  # a name cannot hold that: its quotes are escaped
-                entry = _entry(json.loads(line))
-                if entry.id <= last:
-                    raise _damaged(str(path), f"attachment {entry.id} is not in its place")
-                last = entry.id
-                yield entry
-    except OSError as error:
-        raise ConfigError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(str(path), error) from error
+    with _reading(str(path)), path.open("rb") as file:
+        for line in file:
+            if any(quiet in line for quiet in _QUIET):
+                continue  # a name cannot hold that: its quotes are escaped
+            entry = _entry(json.loads(line))
+            if entry.id <= last:
+                raise _damaged(str(path), f"attachment {entry.id} is not in its place")
+            last = entry.id
+            yield entry
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

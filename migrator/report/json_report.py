@@ -70,9 +70,7 @@ def to_json(report: Report) -> str:
         "problems": [dataclasses.asdict(problem) for problem in report.problems],
         "attention": {
             "total": report.attention_total,
-            "rows": [
-                dict(zip(COLUMNS, _values(row), strict=True)) for row in losses[:ATTENTION_SHOWN]
-            ],
+            "rows": list(map(_values, losses[:ATTENTION_SHOWN])),
         },
         "gaps": report.gaps,
         "last_run": run_facts(report.last_run),
@@ -180,13 +178,13 @@ class _Days(dict[int, str]):
     """The dates of the days since 1970 that were asked for."""
 
     def __missing__(self, day: int) -> str:
-        if len(self) > _DAYS_KEPT:  # of a ledger full of nonsense
+        if len(self) > DAYS_KEPT:  # of a ledger full of nonsense
             self.clear()
         self[day] = date = iso_time(day * 86_400 + 1)[:11]
         return date
 
 
-_DAYS_KEPT = 100_000
+DAYS_KEPT = 100_000
 _END_OF_TIME = 253_402_300_800
 _DAYS = _Days()
 _MINUTES = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(1440)]
@@ -204,29 +202,14 @@ _WRITERS: dict[str, Callable[[Column], list[str]]] = {
 }
 
 
-def _values(row: Row) -> tuple[object, ...]:
-    """Give the values of a row in the order of :data:`COLUMNS`; None where there is none."""
-    return (
-        row.id,
-        row.ticket_id,
-        row.post_id,
-        row.ticket_number,
-        row.queue_id,
-        row.filename,
-        row.declared_type,
-        row.declared_size,
-        row.size,
-        row.sha256,
-        row.mime_type,
-        row.state.value,
-        row.problem,
-        row.detail,
-        row.attempts,
-        iso_time(row.created_at) or None,
-        iso_time(row.stored_at) or None,
-        row.kind,
-        row.accepted,
-    )
+def _values(row: Row) -> dict[str, object]:
+    """Give the values of a row by :data:`COLUMNS`; None where there is none."""
+    return {
+        "attachment_id": row.id,
+        **{name: getattr(row, name) for name in COLUMNS[1:]},
+        "created_at": iso_time(row.created_at) or None,
+        "stored_at": iso_time(row.stored_at) or None,
+    }
 
 
 def _count(count: Count) -> dict[str, int]:

@@ -10,12 +10,15 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from migrator.archive.lock import Holder, holder
-from migrator.archive.queries import Failing, Queries, Tickets
+from migrator.archive.queries import Failing, Tickets
 from migrator.archive.records import Check, Count, RunInfo, State
 from migrator.text import brief, human_bytes, human_duration, iso_time
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
 
 ATTENTION = (State.FAILED, State.MISSING, State.GONE)
 """The states whose attachments are losses unless somebody accepts them."""
@@ -108,18 +111,6 @@ class Seen:
         )
 
 
-class Archive(Protocol):
-    """An archive, as far as a verdict needs one."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-
-    @property
-    def queries(self) -> Queries:
-        """What it knows."""
-
-
 def look(archive: Archive, *, damaged: int = 0) -> Seen:
     """Gather what was seen; several queries, which belong into one moment.
 
@@ -181,11 +172,13 @@ def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
         largest = -1.0
         for check in found:  # the newest first
             if check.exit_code == 0:
-                largest = max(largest, math.inf if check.whole else _sample(check))
+                largest = max(
+                    largest, math.inf if check.whole else _some(check.summary, "sample") or 0
+                )
             elif check.exit_code == DAMAGED and not (
                 read > check.id
                 if check.kind == "verify" or _only_ours(check)
-                else largest >= _sample(check)
+                else largest >= (_some(check.summary, "sample") or 0)
             ):
                 yield check
                 break
@@ -194,11 +187,6 @@ def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
 def _only_ours(audit: Check) -> bool:
     """Tell whether all that an audit found wrong are files of ours, which verify reads as well."""
     return audit.summary.get("differ") == 0
-
-
-def _sample(check: Check) -> float:
-    size = check.summary.get("sample")
-    return size if isinstance(size, int) else 0
 
 
 def judge(seen: Seen) -> Verdict:
@@ -388,11 +376,7 @@ def gaps(run: RunInfo | None) -> dict[str, int]:
     ``unlisted`` tickets did not name their attachments, ``unreadable`` rows of the ticket list
     could not be rendered, and ``short`` tickets were counted by the source but not listed.
     """
-    found: dict[str, int] = {}
-    for name in ("unlisted", "unreadable", "short"):
-        if count := _number(run, name):
-            found[name] = count
-    return found
+    return {name: count for name in _GAPS if (count := _number(run, name))}
 
 
 def describe_run(run: RunInfo, *, at_work: bool = False) -> str:
@@ -547,15 +531,14 @@ def total(counts: Mapping[State, Count]) -> Count:
 
 
 def _number(run: RunInfo | None, name: str) -> int | None:
-    """Return a figure of a run's summary: a number, or how many keys an object has."""
-    value = ((run.summary if run else None) or {}).get(name)
+    return _some(run.summary if run else None, name)
+
+
+def _some(facts: Mapping[str, Any] | None, name: str) -> int | None:
+    """Return a figure of what was written down: a number, or how many keys an object has."""
+    value = (facts or {}).get(name)
     if isinstance(value, dict):
         return len(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _some(facts: Mapping[str, Any], name: str) -> int | None:
-    value = facts.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import State, Verdict, open_beside
-from migrator.report import build
+from migrator.report.model import build
 from tests.bench import make_archive
 from tests.bench.make_archive import Size
 

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 
 from migrator.archive import Archive, Outcome, State, open_archive
 from migrator.errors import ConfigError
-from migrator.report import build, compare, model, to_json
+from migrator.report import compare, model
 from migrator.report.compare import of_archive, of_path, to_text
+from migrator.report.json_report import to_json
+from migrator.report.model import build
 from tests.report.ledgers import ATTACHMENTS, One, fill, made
 
 LOST = One(1, "l\u202eost.txt", "text/plain", 5, 1_400_000_000, State.GONE, "not_found", 0)
@@ -223,7 +225,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, name: str) -> None:
         of_path(path)
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A directory without a handover, a missing file, and one that is far too large."""
     with pytest.raises(ConfigError, match="Cannot read"):
         of_path(tmp_path)
@@ -232,9 +234,8 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         of_path(tmp_path / "report.json")
     with pytest.raises(ConfigError, match="is no handover"):
         of_path(tmp_path)
-    monkeypatch.setattr("migrator.report.compare._LARGEST", 1)
     with pytest.raises(ConfigError, match="no JSON object"):
-        of_path(tmp_path / "report.json")
+        of_path(tmp_path / "report.json", largest=1)
 
 
 def test_a_handover_that_is_not_whole_is_refused(tmp_path: Path) -> None:

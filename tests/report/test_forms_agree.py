@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.archive import EVERYTHING, Archive, RowFilter, State, open_archive
-from migrator.report import build, render, to_csv, to_json
 from migrator.report.html import csv_command, render_report
-from migrator.report.json_report import COLUMNS
-from migrator.report.model import Report
+from migrator.report.json_report import COLUMNS, to_csv, to_json
+from migrator.report.model import Report, build
+from migrator.report.text import render
 from tests.report.ledgers import ATTACHMENTS, NAMES, One, fill, made
 
 SCHEMA = json.loads(

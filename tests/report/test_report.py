@@ -24,9 +24,10 @@ from migrator.archive import (
     TicketRow,
     open_archive,
 )
-from migrator.report import build, json_report, render, text, to_csv, to_json
-from migrator.report.json_report import COLUMNS
-from migrator.report.model import ATTENTION_SHOWN, told_apart
+from migrator.report import json_report, text
+from migrator.report.json_report import COLUMNS, to_csv, to_json
+from migrator.report.model import ATTENTION_SHOWN, build, told_apart
+from migrator.report.text import render
 from migrator.text import iso_time
 from tests.report.pages import report as made_up
 
@@ -262,7 +263,7 @@ def test_a_ledger_full_of_nonsense_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dates are remembered up to a limit."""
-    monkeypatch.setattr(json_report, "_DAYS_KEPT", 10)
+    monkeypatch.setattr(json_report, "DAYS_KEPT", 10)
     list(to_csv(Pages([line(n, "a", n * 86_400 + 5) for n in range(1, 50)])))
     assert len(json_report._DAYS) <= 11
 
