@@ -31,7 +31,7 @@ def test_demo_tells_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 
 def test_demo_with_all_faults_is_honest(cli: Cli) -> None:
     """With faults that cost files, the demo ends with 3 and lists them."""
-    ran = cli("demo", "--all-faults")
+    ran = cli("demo", "--all-faults", "--tickets", "30")
     assert ran.code == 3
     assert "Failed, missing and gone" in ran.out
 

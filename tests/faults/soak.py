@@ -1,6 +1,6 @@
 """Runs and syncs, for as long as one likes, against a server that changes its mind at random.
 
-``python -m tests.faults.soak 3600 [SEED]`` does it for an hour; a test does it for seconds. After
+``python -m tests.faults.soak 3600 [SEED]`` does it for an hour; a test does some rounds. After
 each run the ledger is held against everything that the helpdesk ever was:
 
 - what is held under an id are bytes that this helpdesk had under it, with the name of that time;
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,12 +58,11 @@ class Soak:
         self.seen: Counter[str] = Counter()
         self.made = 0
 
-    def go_on(self, seconds: float) -> Counter[str]:
-        """Change something, pull, compare, again and again; raises AssertionError."""
-        end = time.monotonic() + seconds
+    def go_on(self, rounds: Iterable[object]) -> Counter[str]:
+        """Change something, pull, compare, once for each of ``rounds``; raises AssertionError."""
         with self.server:
             self._configure()
-            while time.monotonic() < end:
+            for _ in rounds:
                 self._remember()
                 for _ in range(self.dice.randrange(4)):
                     self._change()
@@ -244,8 +244,9 @@ def main() -> None:
     seconds = float(sys.argv[1])
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
     print(f"seed {seed}", flush=True)
+    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
-        seen = Soak(Path(name), seed).go_on(seconds)
+        seen = Soak(Path(name), seed).go_on(iter(lambda: time.monotonic() < end, False))
     for key, number in sorted(seen.items()):
         print(f"{number:>8}  {key}")
 
