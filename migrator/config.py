@@ -344,7 +344,7 @@ def _absent(kayako: Mapping[str, object]) -> Iterator[str]:
 
 
 def _sentence(error: ErrorDetails) -> str:
-    """Tell one mistake as ``dotted.key: what is wrong``."""
+    """Return one mistake as ``dotted.key: what is wrong``."""
     key = ".".join(map(str, error["loc"]))
     match error["type"]:
         case "value_error":

@@ -136,7 +136,7 @@ def safe_name(name: str, limit: int = NAME_BYTES) -> str:
 
 
 def numbered(names: Iterable[tuple[int, str]], limit: int = NAME_BYTES) -> dict[int, str]:
-    """Give each (id, name) a safe name of its own; equal ones are told apart by their id.
+    """Return a safe name for each (id, name); equal ones are told apart by their id.
 
     The first keeps the name. Equal are those that are one file on some system: in other case,
     or written with other code points that look the same.
@@ -194,6 +194,6 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _folded(name: str) -> str:
-    """Give what equal names have in common."""
+    """Return what equal names have in common."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return unicodedata.normalize("NFKC", folded)

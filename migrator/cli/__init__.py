@@ -34,23 +34,23 @@ __all__ = ["cli", "invoke", "main"]
 COMMANDS = {
     "init": "Write a commented config.toml to fill in.",
     "doctor": "Try the connection, the keys and the disk; say what to change.",
-    "plan": "Tell what a run would do; write nothing.",
+    "plan": "Show what a run would do; write nothing.",
     "run": "Pull every attachment into the archive; resumes by itself.",
     "sync": "Pull what is new; repeats itself with --every 15m.",
-    "schedule": "Print what makes systemd or cron sync by themselves.",
-    "status": "Tell where we are, also while a run is at work.",
-    "report": "The closing ledger as text, JSON, CSV or HTML.",
+    "schedule": "Print a systemd timer or a cron line that syncs regularly.",
+    "status": "Show where the migration stands, also while a run is at work.",
+    "report": "Print the closing ledger as text, JSON, CSV or HTML.",
     "accept": "Accept losses with a reason, so that they count as settled.",
     "verify": "Read every stored file again and compare.",
     "audit": "Fetch a sample again from the source and compare.",
-    "handover": "All that is needed to live without this tool, in one directory.",
+    "handover": "Write all that is needed to live without this tool into one directory.",
     "serve": "Serve the archive as Tickiti does, to clients and staff.",
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
     "queue": "Name the Tickiti queues that stand for departments.",
-    "source": "Kayako by hand: list, get, upload, delete one attachment.",
+    "source": "Ask Kayako by hand: list, get, upload or delete one attachment.",
     "sandbox": "Serve a Kayako look-alike to rehearse on.",
-    "demo": "The whole story in one command, without a helpdesk.",
+    "demo": "Show the whole story in one command, without a helpdesk.",
     "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
 }
 """The commands in the order of the help, and what each does in a few words."""
@@ -144,7 +144,7 @@ def _wanted_format(args: Sequence[str]) -> str:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How progress and errors are told on stderr.",
+    help="Format of progress and errors on stderr.",
     is_eager=True,  # so that a mistake in what follows is told that way, too
     expose_value=False,
     callback=_set_log_format,
@@ -193,7 +193,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
 
 
 def _words(app: App, exc: Exception) -> tuple[str, int]:
-    """Tell an error in words fit for a user, with the exit code."""
+    """Return an error in words fit for a user, with the exit code."""
     if isinstance(exc, MigratorError):
         return (str(exc) if exc.exit_code == 130 else f"Error: {exc}"), exc.exit_code
     if isinstance(exc, click.ClickException):
@@ -242,7 +242,7 @@ def _damage(app: App) -> ArchiveDamaged | None:
 
 
 def _tell(app: App, kind: str, text: str, code: int) -> int:
-    """Say the last words on stderr, as the user wants them."""
+    """Print the last words on stderr in the wanted format, and return the exit code."""
     from migrator.cli.common import tell_event
     from migrator.text import shown
 

@@ -28,7 +28,9 @@ _AT_ONCE = 500
 @click.option("--by", metavar="NAME", help="Who accepts it. [the name of the user]")
 @click.option("--all-missing", is_flag=True, help="Accept all that are missing.")
 @click.option("--all-gone", is_flag=True, help="Accept all that are gone.")
-@click.option("--undo", is_flag=True, help="Take it back, of the attachments named or of --all.")
+@click.option(
+    "--undo", is_flag=True, help="Take acceptance back, of the attachments named or of --all."
+)
 @click.option("--all", "everything", is_flag=True, help="With --undo: take all back.")
 @json_option
 @pass_app

@@ -139,7 +139,7 @@ def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
 
 
 def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object]:
-    """Give the result as the JSON document ``migrator.audit/1``."""
+    """Return the result as the JSON document ``migrator.audit/1``."""
     from migrator.pull.audit import CONFIDENCE
 
     found = {

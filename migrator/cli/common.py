@@ -172,10 +172,12 @@ def pull_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--accept-changes",
             is_flag=True,
-            help="Go on where the source lists other files under known ids; what is held is kept.",
+            help="Go on when the source lists other files under known ids; keep what we hold.",
         ),
         click.option(
-            "--accept-deletions", is_flag=True, help="Believe the source when it lists far fewer."
+            "--accept-deletions",
+            is_flag=True,
+            help="Believe the source when it lists far fewer attachments.",
         ),
     ):
         command = option(command)
@@ -332,7 +334,7 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def now() -> int:
-    """Tell the time in Unix seconds."""
+    """Return the time in Unix seconds."""
     return int(time.time())
 
 

@@ -26,17 +26,17 @@ class Finding(NamedTuple):
 
 
 def ok(text: str) -> Finding:
-    """Tell that something is as it should be."""
+    """Return a finding that something is as it should be."""
     return Finding("ok", text)
 
 
 def warn(text: str) -> Finding:
-    """Tell what works, but should be known."""
+    """Return a finding that something works, but should be known."""
     return Finding("warn", text)
 
 
 def fail(text: str, exit_code: int) -> Finding:
-    """Tell what stands in the way of a run."""
+    """Return a finding that stands in the way of a run."""
     return Finding("FAIL", text, exit_code)
 
 
@@ -86,7 +86,7 @@ def warn_of_network(archive: Path) -> None:
 
 
 def _place(archive: Path) -> Path:
-    """Give the archive's directory, or the nearest above it that is there; raises OSError."""
+    """Return the archive's directory, or the nearest above it that is there; raises OSError."""
     return next(path for path in (archive, *archive.parents) if path.is_dir())
 
 

@@ -50,9 +50,9 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
     Files by their SHA-256 with a SHA256SUMS for `sha256sum -c`, lists of attachments, tickets and
     posts as lines of JSON, and the report. Every file is read and hashed on the way; exits with 6
     when the archive has a damaged one, which is told and not handed over, with 3 when the archive
-    is not all of the helpdesk or something in it is open. Killed at any time, the same command
-    goes on; done again, it brings DIR up to date. Files are hard links where DIR is on the
-    archive's file system, copies elsewhere.
+    is not all of the helpdesk or something in it is open. If it is killed, run the same command
+    again: it resumes. Run later, it brings DIR up to date. Files are hard links where DIR is on
+    the archive's file system, copies elsewhere.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
 def _documents(
     archive: Archive, damaged: Callable[[], int], *, posts: bool
 ) -> dict[str, Iterator[str]]:
-    """Give the reports by the names of their files; they tell of what was ``damaged`` so far."""
+    """Return the reports by the names of their files; they tell of what was ``damaged`` so far."""
     from migrator.report.html import render_report
     from migrator.report.json_report import to_json
     from migrator.report.model import build
@@ -212,7 +212,7 @@ def _advice(made: Handover) -> Iterator[str]:
 
 
 def _check_facts(checked: Check) -> dict[str, object]:
-    """Give what a check has shown for machines; of faults the first thousand of each kind."""
+    """Return the result of a check for machines, with the first thousand faults of each kind."""
     faults = {"damaged": checked.damaged, "lost": checked.lost, "wrong": checked.wrong}
     return {
         "exit_code": checked.exit_code,

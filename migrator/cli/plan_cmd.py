@@ -117,7 +117,7 @@ def _journal(save: Path, options: RunOptions) -> Journal:
 
 
 def _ended(error: Exception, journal: Journal | None) -> Exception:
-    """Tell someone who interrupted a dry run what is kept of it."""
+    """Return the error that says what is kept of an interrupted dry run."""
     if not isinstance(error, Interrupted):
         return error
     if journal is None:
@@ -153,7 +153,7 @@ def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Itera
 
 
 def _free(path: Path) -> int | None:
-    """Tell how many bytes are free where the archive is, or is going to be."""
+    """Return how many bytes are free where the archive is, or is going to be."""
     for place in (path, *path.absolute().parents):
         try:
             return shutil.disk_usage(place).free

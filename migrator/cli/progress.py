@@ -81,14 +81,14 @@ class _Base:
 
 
 def _sentence(event: events.Event, told: Progress) -> str | None:
-    """Tell the text of an event that is meant to be read at once."""
+    """Return the text of an event that is read at once; None for others."""
     if isinstance(event, events.Notice):
         return ("Warning: " if event.level == "warning" else "") + shown(event.text)
     return f"{told.opening}." if isinstance(event, events.RunStarted) else None
 
 
 def _figures(told: Progress) -> Iterator[str]:
-    """Tell what was done so far; a dry run settles nothing."""
+    """Yield in words what was done so far; a dry run settles nothing."""
     if told.kind != "plan" and (told.settled or told.known or told.todo):
         of = f" of {told.known:,}" if told.known is not None else ""
         yield f"{told.settled:,}{of} {told.unit}s"
@@ -105,7 +105,7 @@ def _figures(told: Progress) -> Iterator[str]:
 
 
 def _estimate(told: Progress) -> list[str]:
-    """Tell which part is done and what is left; nothing of what has ended."""
+    """Return in words which part is done and what is left; nothing once it has ended."""
     return done(told.share(), told.seconds_left(), ended=told.over)
 
 
@@ -240,5 +240,5 @@ class Bars(_Base):
 
 
 def _left(told: Progress) -> list[str]:
-    """Tell what :func:`_estimate` tells beyond the share, which the bar shows."""
+    """Return what :func:`_estimate` tells beyond the share, which the bar shows."""
     return [text for text in _estimate(told) if not text.endswith("done")]

@@ -72,7 +72,7 @@ WantedBy=timers.target
 )
 @pass_app
 def schedule(app: App, form: str | None, every: float) -> None:
-    """Print what makes systemd or cron sync by themselves.
+    """Print a systemd timer or a cron line that syncs regularly.
 
     With the paths of this installation and this configuration. A sync that is still at work when
     the next one is due is not disturbed: that one ends at once with exit code 5.

@@ -103,7 +103,7 @@ def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 @click.group()
 def source() -> None:
-    """Kayako by hand: list, get, upload or delete one attachment."""
+    """Ask Kayako by hand: list, get, upload or delete one attachment."""
 
 
 @source.command("list")

@@ -102,11 +102,11 @@ def _line(mark: str, name: str, count: Count, share: str) -> str:
     "--max-age",
     callback=duration,
     metavar="DURATION",
-    help="Exit with 3 when the last success is older, or there was none.",
+    help="Exit with 3 when the last success is older than this, or there was none.",
 )
 @pass_app
 def status(app: App, as_json: bool, max_age: float | None) -> int:
-    """Tell where we are, also while a run is at work.
+    """Show where the migration stands, also while a run is at work.
 
     On a terminal with a bar of what became of every attachment, in colours unless NO_COLOR is set.
     A success is a run or sync over the whole helpdesk that came to its end and left no ticket

@@ -119,7 +119,7 @@ class _Heard:
 
 
 def _is_new(event: AttachmentSettled) -> bool:
-    """Tell whether a failure or loss is another one than the runs before have told.
+    """Return whether a failure or loss is one that no earlier run has reported.
 
     What was tried before and did not fail was missing or gone then.
     """
@@ -154,7 +154,7 @@ def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
 
 
 def _still_failing(archive: Archive, new: int) -> str:
-    """Tell in a line of the attachments that failed before this sync, and still do."""
+    """Return a line about the attachments that failed before this sync and still do."""
     failing = archive.queries.failing()
     if failing.n <= new:
         return ""

@@ -155,7 +155,7 @@ def _summary(report: VerifyReport) -> dict[str, object]:
 
 
 def as_dict(report: VerifyReport) -> dict[str, object]:
-    """Give numbers under the names that scripts rely on, and the hashes under ``files``."""
+    """Return the numbers under the names that scripts rely on, and the hashes under ``files``."""
     numbers = (*_LISTS, "prunable", "pruned", "unreadable")
     files = (*_LISTS, "unrepaired", "prunable", "pruned", "kept", "unreadable")
     return {

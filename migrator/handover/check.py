@@ -177,7 +177,7 @@ class _Reader:
         return False
 
     def _twins(self, tree: object, file: Path, sha256: str) -> bool:
-        """Tell whether a name of the tree is that file, or has its bytes."""
+        """Return whether a name of the tree is that file, or has its bytes."""
         parts = PurePosixPath(tree).parts if isinstance(tree, str) else ()
         if len(parts) != 4 or parts[0] != TREE or ".." in parts:
             return False

@@ -59,7 +59,7 @@ class Lists:
         self.without_file = 0
 
     def all(self) -> Mapping[str, Iterator[str]]:
-        """Give the lines of each list by its name."""
+        """Return the lines of each list by its name."""
         threads = self._archive.threads
         return {
             MANIFEST: map(self._attachment, self._archive.queries.rows()),
@@ -95,7 +95,7 @@ class Lists:
 
 
 def _plain(record: Row | TicketHeader | Response) -> dict[str, object]:
-    """Give a record's fields, with times as ISO 8601 in UTC; null where there is none."""
+    """Return a record's fields, with times as ISO 8601 in UTC; null where there is none."""
     names, values = _FIELDS[type(record)]
     facts = dict(zip(names, values(record), strict=True))
     for name in _TIMES:
@@ -150,7 +150,7 @@ class Handover:
 
 
 def path_of(sha256: str) -> str:
-    """Give where a content is, relative to the handover."""
+    """Return where a content is, relative to the handover."""
     return f"{FILES}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
@@ -177,7 +177,7 @@ def claim(root: Path, archive: Path, source: str) -> dict[str, object]:
 
 
 def read_marker(root: Path) -> dict[str, object]:
-    """Give what a handover says of itself; nothing for an empty directory, or none at all.
+    """Return what a handover says of itself; nothing for an empty directory, or none at all.
 
     Raises ConfigError for anything else.
     """
@@ -227,7 +227,7 @@ def hand_over(archive: Archive, root: Path, documents: Documents, options: Optio
 
 
 def _said(seen: Seen) -> list[str]:
-    """Say what may be said of the archive, as paragraphs of the README."""
+    """Return what may be said of the archive, as paragraphs of the README."""
     return [f"**{judge(seen).sentence}**", " ".join(proof_lines(seen))]
 
 
@@ -359,7 +359,7 @@ class _Work:
             yield line
 
     def _place(self, row: Row) -> tuple[str | None, str | None]:
-        """Tell where the file of an attachment is, and where in the tree."""
+        """Return where the file of an attachment is, and where in the tree."""
         if row.sha256 is None or row.sha256 in self._bad:
             return None, None
         if not self._tree:

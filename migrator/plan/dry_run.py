@@ -109,7 +109,7 @@ class Likeness:
     equal: int = 0
 
     def share(self, unknown: float) -> float:
-        """Give the share of bytes that were equal; ``unknown`` when nothing was compared."""
+        """Return the share of bytes that were equal; ``unknown`` when nothing was compared."""
         return self.equal / self.bytes if self.bytes else unknown
 
 

@@ -117,7 +117,7 @@ def estimate(
 
 
 def _deviation(meter: Meter) -> float:
-    """Give the standard deviation of the seconds for a call, from window to window."""
+    """Return the standard deviation of the seconds for a call, from window to window."""
     windows = meter.windows
     if len(windows) < 2:
         return 0.0
@@ -127,7 +127,7 @@ def _deviation(meter: Meter) -> float:
 
 
 def _error(fetches: Meter, per_request: float, per_byte: float) -> float:
-    """Give the standard error of the seconds for a byte."""
+    """Return the standard error of the seconds for a byte."""
     windows = fetches.windows
     if len(windows) < 2 or not fetches.bytes:
         return 0.0

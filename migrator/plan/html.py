@@ -98,7 +98,7 @@ def _sentence(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan) -> Iterator[str]:
-    """Tell what makes this less than the whole truth, or a run impossible."""
+    """Yield what makes this less than the whole truth, or a run impossible."""
     yield from (line.strip() for line in partial(plan))
     disk = plan.disk
     if disk.free is not None and disk.free < disk.deduped:

@@ -54,7 +54,7 @@ class Journal:
         return len(self._places)
 
     def find(self, ticket_id: int, activity: int) -> list[Attachment] | None:
-        """Give the attachments of a ticket that had that last activity; None if not known."""
+        """Return the attachments of a ticket that had that last activity; None if not known."""
         place = self._places.get(ticket_id)
         if place is None:
             return None
@@ -81,7 +81,7 @@ class Journal:
         self._file.close()
 
     def __enter__(self) -> Self:
-        """Give the journal itself."""
+        """Return the journal itself."""
         return self
 
     def __exit__(
@@ -131,7 +131,7 @@ def _open(path: Path) -> FileIO:
 
 
 def _whole_lines(file: FileIO) -> Iterator[tuple[int, int, Any]]:
-    """Give the lines that were written to their end: where each begins and ends, and its value."""
+    """Yield the lines that were written to their end: where each begins and ends, and its value."""
     place = file.seek(0)
     with open(os.dup(file.fileno()), "rb") as lines:  # noqa: PTH123 - it is open already
         for line in lines:

@@ -209,7 +209,7 @@ def make_plan(
 
 
 def _tickets(options: RunOptions, total: int | None) -> int | None:
-    """Tell how many tickets are in scope; None where nobody knows: the source counts all ages."""
+    """Return how many tickets are in scope; None where nobody knows: the source counts all ages."""
     if total is None or options.scope.since:
         return None
     return min(total, options.scope.limit_tickets or total)
@@ -240,7 +240,7 @@ def _disk(archive: Archive, dry: Dry, todo: int, free: int | None, *, leftovers:
 
 
 def _pace(concurrency: int, per_second: float, dry: Dry, requests: Requests, todo: Count) -> Pace:
-    """Tell how long a run takes; what an early end has not seen is taken to be like the rest."""
+    """Return how long a run takes; what an early end has not seen is taken to be like the rest."""
     seen, lists, fetches = dry.result.tickets, dry.lists, dry.fetches
     factor = requests.lists / seen if dry.result.ended_by and seen else 1.0
     n = round(todo.n * factor)
@@ -290,7 +290,7 @@ class _Sums:
         return Count(*self._found.get(key, (0, 0)))
 
     def groups(self, title: Callable[[str], str] = str) -> tuple[Group, ...]:
-        """Give the groups, the one with the most bytes first."""
+        """Return the groups, the one with the most bytes first."""
         return tuple(
             Group(key, "(others)" if key == OTHERS else title(key), n, size)
             for key, (n, size) in sorted(self._found.items(), key=lambda one: (-one[1][1], one[0]))
@@ -400,7 +400,7 @@ LONGEST = 255
 
 
 def odd(name: str) -> bool:
-    """Tell whether a name cannot be the name of a file everywhere, or does not show what it is.
+    """Return whether a name cannot be a file's everywhere, or does not show what it is.
 
     Empty or too long, hidden, reserved on Windows, with invisible characters or with ones that
     some system forbids, with a space or a dot at an end.

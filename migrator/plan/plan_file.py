@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 def entry_of(row: Row) -> Entry:
-    """Give an attachment of the ledger as a plan knows it: by what the source declares."""
+    """Return an attachment of the ledger as a plan knows it: by what the source declares."""
     return Entry(row.id, row.ticket_id, row.filename, row.declared_size, row.created_at)
 
 
@@ -194,7 +194,7 @@ def _entry(line: bytes) -> Entry | None:
 
 
 def same_scope(then: dict[str, Any], now: dict[str, Any], *, age: int) -> bool:
-    """Tell whether two runs were asked for the same; an age means a later day ``age`` later."""
+    """Return whether two runs were asked for the same; an age means a later day ``age`` later."""
     first, second = dict(then), dict(now)
     since: object = first.pop("since", 0)
     later: int = second.pop("since", 0)
@@ -204,7 +204,7 @@ def same_scope(then: dict[str, Any], now: dict[str, Any], *, age: int) -> bool:
 
 
 def _options(scope: dict[str, Any]) -> str:
-    """Tell a scope as the options that make it."""
+    """Return a scope as the options that make it."""
     told = [f"--department {name!r}" for name in scope.get("departments") or ()]
     if scope.get("since"):
         told.append("another --since")
@@ -239,7 +239,7 @@ class Found:
                 self.before.append(before)
 
     def told(self) -> dict[str, object]:
-        """Give it as the record of a run keeps it."""
+        """Return it in the form that the record of a run keeps."""
         named = [_named(one) for one in self.first]
         for one, before in zip(named, self.before, strict=False):
             one["was"] = _named(before)
@@ -260,7 +260,7 @@ class Drift:
     vanished: Found | None = field(default_factory=Found)
 
     def told(self) -> dict[str, object]:
-        """Give it as the record of a run keeps it."""
+        """Return it in the form that the record of a run keeps."""
         return {
             "new": self.new.told(),
             "changed": self.changed.told(),
@@ -302,7 +302,7 @@ def compare(planned: Iterable[Entry], listed: Iterable[Entry], *, whole: bool) -
 
 
 def changes(before: Entry, now: Entry) -> str:
-    """Say what an attachment was where it is not that any more."""
+    """Return in words what has changed of an attachment."""
     texts = [
         f"ticket {before.ticket}" if before.ticket != now.ticket else "",
         f"named {before.name}" if before.name != now.name else "",

@@ -27,7 +27,7 @@ def to_json(plan: Plan) -> Iterator[str]:
 
 
 def document(plan: Plan) -> dict[str, object]:
-    """Give the plan as values that JSON knows."""
+    """Return the plan as values that JSON knows."""
     gaps, fast, pace = plan.gaps, plan.fast, _plain(plan.pace)
     for name, value in pace.items():
         pace[name] = value and round(value, 1 if name.startswith(("est", "low", "high")) else 3)
@@ -119,12 +119,12 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def partial(plan: Plan) -> Iterator[str]:
-    """Tell first what makes this less than the whole truth."""
+    """Yield first what makes this less than the whole truth."""
     if plan.limits:
         yield f"Part of the helpdesk: {'; '.join(plan.limits)}."
     if plan.ended:
         of = f" of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
-        yield f"NOT TO THE END: {shown(plan.ended)}. Only {plan.tickets:,}{of} tickets were seen."
+        yield f"INCOMPLETE: {shown(plan.ended)}. Only {plan.tickets:,}{of} tickets were seen."
     if plan.unlisted or plan.short:
         yield (
             f"Not all could be seen: {plan.unlisted:,} tickets could not be listed, "

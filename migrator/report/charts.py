@@ -176,7 +176,7 @@ def _first_bars(
     measures: tuple[Measure, ...],
     wholes: tuple[int, ...],
 ) -> str:
-    """Say what the first bars show."""
+    """Return what the first bars show."""
     if not rows:
         return "Nothing to show."
     by_measure = zip(*(amounts for _, amounts in rows), strict=True)

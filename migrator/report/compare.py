@@ -283,7 +283,7 @@ def of_archive(archive: Archive, *, posts: bool = True) -> Side:
 
 
 def compare(before: Side, after: Side) -> Comparison:
-    """Tell what is different in ``after``. Reads the attachments of both sides, once."""
+    """Return what is different in ``after``. Reads the attachments of both sides, once."""
     problems = dict.fromkeys(chain(before.problems, after.problems))
     groups = {
         name: tuple(_changes(before.groups[name], after.groups[name]))
@@ -317,7 +317,7 @@ def _differing(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, tup
 def _changes(
     before: Mapping[str, tuple[str, Count]], after: Mapping[str, tuple[str, Count]]
 ) -> list[Change]:
-    """Give the groups that differ, those with the most bytes of difference first."""
+    """Return the groups that differ, those with the most bytes of difference first."""
     found = []
     for key in dict.fromkeys(chain(after, before)):
         one_sided = key not in before or key not in after

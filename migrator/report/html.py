@@ -229,7 +229,7 @@ def sections(*chapters: tuple[str, str, Iterable[Exhibit]]) -> tuple[Section, ..
 
 
 def cut(total: int, limit: int, what: str) -> tuple[str, ...]:
-    """Tell, where there are more than are shown, how many."""
+    """Return a note that says how many there are, if that is more than are shown."""
     return (f"The first {limit:,} of {total:,} {what}.",) if total > limit else ()
 
 
@@ -526,7 +526,7 @@ def _unlisted(report: Report) -> Iterator[Exhibit]:
 
 
 def _checked(report: Report) -> Iterator[Exhibit]:
-    """Tell when somebody last looked whether it is all true, and the numbers of tickets."""
+    """Yield when the archive was last checked, and the numbers of tickets."""
     table = Table(
         "Verify reads our files again, audit asks the source for them again",
         ("Check", "What it found"),
@@ -664,7 +664,7 @@ def _row(row: Row, *, why: int = 0) -> Cells:
 
 
 def csv_command(dimension: str, key: str) -> str:
-    """Give the shell command that lists all rows behind the figure ``key`` of a ``dimension``.
+    """Return the shell command that lists all rows behind the figure ``key`` of a ``dimension``.
 
     Both as in :attr:`Report.behind`. Characters that a terminal would not show are written as
     the escapes of ``$'…'``, which bash, ksh and zsh read.

@@ -93,7 +93,7 @@ def to_json(report: Report) -> str:
 
 
 def judged(seen: Seen, now: int) -> dict[str, object]:
-    """Tell what may be said of an archive and what it rests on, as keys of a document."""
+    """Return what may be said of an archive and what it rests on, as keys of a document."""
     found = judge(seen)
     return {
         "verdict": {"kind": found.kind, "sentence": found.sentence},
@@ -105,7 +105,7 @@ def judged(seen: Seen, now: int) -> dict[str, object]:
 
 
 def run_facts(run: RunInfo | None) -> dict[str, object] | None:
-    """Tell a run as the value of ``last_run``."""
+    """Return a run as the value of the key ``last_run``."""
     if run is None:
         return None
     return {
@@ -203,7 +203,7 @@ _WRITERS: dict[str, Callable[[Column], list[str]]] = {
 
 
 def _values(row: Row) -> dict[str, object]:
-    """Give the values of a row by :data:`COLUMNS`; None where there is none."""
+    """Return the values of a row by :data:`COLUMNS`; None where there is none."""
     return {
         "attachment_id": row.id,
         **{name: getattr(row, name) for name in COLUMNS[1:]},

@@ -222,7 +222,7 @@ def _with_rows(archive: Archive, report: Report) -> Report:
 
 
 def _totals(report: Report) -> Iterator[tuple[Key, int]]:
-    """Give the groups that have rows in a report, with the number of all their rows."""
+    """Yield the groups that have rows in a report, with the number of all their rows."""
     for state, count in report.states.items():
         yield ("state", state.value), count.n
     for problem in report.problems[:GROUPS_SAMPLED]:

@@ -70,7 +70,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def tickets(report: Report) -> Iterator[str]:
-    """Tell how many tickets there are, and the numbers of other meaning that differ from it."""
+    """Yield how many tickets there are, and other counts of them that differ."""
     known = report.tickets.known
     yield f"Tickets in the archive: {known:,}; with attachments: {report.with_attachments:,}."
     others = [f"{title}: {n:,}" for title, n, _ in ticket_figures(report)[2:] if n != known]
@@ -79,7 +79,7 @@ def tickets(report: Report) -> Iterator[str]:
 
 
 def ticket_figures(report: Report) -> list[tuple[str, int, str]]:
-    """Give all numbers of tickets that are known, as (title, number, meaning).
+    """Return all numbers of tickets that are known, as (title, number, meaning).
 
     They differ because they count at different times and by different means.
     """
@@ -96,7 +96,7 @@ def ticket_figures(report: Report) -> list[tuple[str, int, str]]:
 
 
 def ledger(counts: Mapping[State, Count]) -> Iterator[str]:
-    """Tell the sum line by line: listed = stored + missing + gone + deleted + failed + pending."""
+    """Yield the sum line by line: listed = stored + missing + gone + deleted + failed + pending."""
     yield _sum_line(" ", "listed", verdict.total(counts), "all that the source ever listed")
     for sign, state in zip("=+++++", ORDER, strict=True):
         yield _sum_line(sign, state.value, counts[state], MEANING[state])

@@ -144,7 +144,7 @@ _NO_RUNS = ("verify", "audit", "handover", "accept", "migrate")
 
 
 def _worker(path: Path, last: RunInfo | None) -> Holder | None:
-    """Tell who is at work on the latest run.
+    """Return the process that is at work on the latest run.
 
     Others hold the archive, too, such as `verify` after a run that was killed. Whatever they are
     called, they did not hold it when that run began.
@@ -162,7 +162,7 @@ def _worker(path: Path, last: RunInfo | None) -> Holder | None:
 
 
 def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
-    """Give the newest check of each kind that found something and was not cleared since.
+    """Yield the newest check of each kind that found something and was not cleared since.
 
     Reading all files again clears damage, also what an audit met. A difference is cleared by an
     audit that found nothing and is no smaller, for each looks at a sample only.
@@ -185,7 +185,7 @@ def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
 
 
 def _only_ours(audit: Check) -> bool:
-    """Tell whether all that an audit found wrong are files of ours, which verify reads as well."""
+    """Return whether all that an audit found wrong is files of ours, which verify reads too."""
     return audit.summary.get("differ") == 0
 
 
@@ -204,7 +204,7 @@ def judge(seen: Seen) -> Verdict:
 
 
 def _reasons(seen: Seen) -> Iterator[Verdict]:
-    """Give all that keeps the archive from being complete, the most serious first."""
+    """Yield all that keeps the archive from being complete, the most serious first."""
     yield from _doubts(seen)
     last = seen.last
     if last is None:
@@ -265,7 +265,7 @@ def _doubts(seen: Seen) -> Iterator[Verdict]:
 
 
 def _part(seen: Seen, last: RunInfo) -> str:
-    """Say how much of the helpdesk was looked at: by the last run, where all was seen earlier.
+    """Return in words how much of the helpdesk the last run looked at, if all was seen earlier.
 
     Else what all runs together have listed and what is still there, as far as they know.
     """
@@ -334,7 +334,7 @@ def _complete(seen: Seen) -> Verdict:
 
 
 def limits(scope: Mapping[str, object]) -> list[str]:
-    """Say in words what keeps a run with this scope from seeing the whole helpdesk."""
+    """Return in words what keeps a run with this scope from seeing the whole helpdesk."""
     words = []
     departments = scope.get("departments")
     if departments is not None:
@@ -356,7 +356,7 @@ def _is_increment(run: RunInfo) -> bool:
 
 
 def _lacks_trash(seen: Seen) -> bool:
-    """Tell whether the last run wanted the trash, which no whole pass has looked at."""
+    """Return whether the last run wanted the trash, which no whole pass has looked at."""
     last, whole = seen.last, seen.whole
     if last is None or whole is None or not _is_increment(last):
         return False
@@ -364,7 +364,7 @@ def _lacks_trash(seen: Seen) -> bool:
 
 
 def cut(run: RunInfo | None) -> bool:
-    """Tell whether something ended a run before it had seen everything, such as a kill."""
+    """Return whether something ended a run before it had seen everything, such as a kill."""
     return run is not None and (
         run.finished_at is None or bool((run.summary or {}).get("ended_by"))
     )
@@ -380,7 +380,7 @@ def gaps(run: RunInfo | None) -> dict[str, int]:
 
 
 def describe_run(run: RunInfo, *, at_work: bool = False) -> str:
-    """Say in one line when a run was, what it was asked for and how it ended."""
+    """Return one line that says when a run was, what it was asked for and how it ended."""
     words = "; ".join(limits(run.scope))
     asked = f" ({words})" if words else ""
     began = f"Last run: {brief(run.kind)} {run.id}{asked}, begun {iso_time(run.started_at)}"
@@ -402,7 +402,7 @@ _OUTCOMES = {
 
 
 def outcome(run: RunInfo, *, at_work: bool = False) -> str:
-    """Say in a few words what came of one run; what that means for all is for :func:`judge`."""
+    """Return in a few words what came of one run; what that means for all is for :func:`judge`."""
     words = "; ".join(limits(run.scope))
     if run.finished_at is None:
         told = "at work" if at_work else "killed before its end"
@@ -417,12 +417,12 @@ def outcome(run: RunInfo, *, at_work: bool = False) -> str:
 
 
 def proof_lines(seen: Seen) -> list[str]:
-    """Say in a line each when verify and audit last ran and what they found."""
+    """Return one line each on when verify and audit last ran and what they found."""
     return [f"{kind.capitalize()}: {describe_check(seen.checks.get(kind))}." for kind in CHECKS]
 
 
 def describe_check(check: Check | None) -> str:
-    """Say when a check was and what it found."""
+    """Return in words when a check was and what it found."""
     if check is None:
         return "never"
     facts, at = check.summary, iso_time(check.finished_at)
@@ -441,7 +441,7 @@ def describe_check(check: Check | None) -> str:
 
 
 def check_facts(check: Check | None) -> dict[str, object] | None:
-    """Give a check for machines; None when there was none."""
+    """Return a check for machines; None when there was none."""
     if check is None:
         return None
     return {
@@ -454,7 +454,7 @@ def check_facts(check: Check | None) -> dict[str, object] | None:
 
 
 def scope_facts(seen: Seen) -> dict[str, object] | None:
-    """Give for machines what the last run was asked for, and how many tickets that means."""
+    """Return for machines what the last run was asked for, and how many tickets that is."""
     run = seen.last
     if run is None:
         return None
@@ -477,7 +477,7 @@ def scope_facts(seen: Seen) -> dict[str, object] | None:
 
 
 def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
-    """Say how far a run is by what it wrote down, and that it is a guess."""
+    """Return in words how far a run is, by what it wrote down, as a guess."""
     if not facts:
         return "how far it is, is not known yet"
     parts = []
@@ -494,7 +494,7 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
 
 
 def done(share: object, seconds_left: object, *, ended: bool = False) -> list[str]:
-    """Say which part is done and how long the rest takes, as the guess that it is."""
+    """Return in words which part is done and how long the rest takes, as a guess."""
     if ended:
         return []
     if not isinstance(share, int | float):
@@ -507,7 +507,7 @@ def done(share: object, seconds_left: object, *, ended: bool = False) -> list[st
 
 
 def progress_facts(seen: Seen, now: int) -> dict[str, object] | None:
-    """Give for machines how far the latest run is, or was at its end; None if it never said."""
+    """Return for machines how far the latest run is, or was at its end; None if it never said."""
     if seen.last is None or not seen.progress or seen.progress_at is None:
         return None
     facts = dict(seen.progress)

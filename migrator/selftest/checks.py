@@ -261,7 +261,7 @@ def _reached(rig: Rig, number: int) -> bool:
 
 
 def _code(rig: Rig) -> int:
-    """Give the exit code of a run that loses nothing but what the source loses or hides."""
+    """Return the exit code of a run that loses nothing but what the source loses or hides."""
     desk = rig.helpdesk
     lost = any(true.state != "stored" for true in desk.truth.values())
     return 3 if lost or desk.gaps else 0

@@ -167,13 +167,13 @@ class Rig:
         return self._fetches
 
     def rows(self) -> dict[int, Row]:
-        """Give what the archive knows of every attachment, but for when and how often."""
+        """Return what the archive knows of every attachment, but for when and how often."""
         with open_beside(self.archive) as archive:
             rows = archive.queries.rows()
             return {row.id: replace(row, attempts=0, stored_at=None, detail=None) for row in rows}
 
     def blobs(self) -> list[Path]:
-        """Give the files of all blobs that are not empty, by name."""
+        """Return the files of all blobs that are not empty, by name."""
         found = (self.archive / "blobs").glob("??/??/*")
         return sorted(path for path in found if path.stat().st_size)
 

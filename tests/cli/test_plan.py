@@ -260,7 +260,7 @@ def test_interrupted_it_reports_what_it_saw(
     assert "with --save-plan FILE the next dry run goes on" in stopped.err
     assert left_behind(tmp_path) == set()
     interrupted()
-    assert "NOT TO THE END: interrupted" in cli("plan").out
+    assert "INCOMPLETE: interrupted" in cli("plan").out
 
 
 def test_interrupted_with_a_plan_it_goes_on(
@@ -336,7 +336,7 @@ def test_a_source_that_goes_down_leaves_a_part(
     monkeypatch.setattr(Client, "attachments", failing)
     told = cli("plan", "--save-plan", "plan.jsonl")
     assert told.code == 4
-    assert "NOT TO THE END" in told.out
+    assert "INCOMPLETE" in told.out
     assert left_behind(tmp_path) == {"plan.jsonl.partial"}
 
 

@@ -77,7 +77,7 @@ def test_the_answer_comes_first() -> None:
     (doubt,) = page_of(plan()).xpath("//main/*[1]")
     assert doubt.get("class") == "verdict warn"
     warnings = [said(one) for one in doubt.xpath(".//li")]
-    assert warnings[0].startswith("NOT TO THE END: x.")
+    assert warnings[0].startswith("INCOMPLETE: x.")
     assert "3 tickets could not be listed" in warnings[1]
     assert warnings[2].startswith("ESTIMATE: only the 40 of 400 tickets")
 

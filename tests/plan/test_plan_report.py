@@ -286,7 +286,7 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
     ("changes", "says"),
     [
         ({"limits": ("department Sales",)}, "Part of the helpdesk: department Sales.\n"),
-        ({"ended": "interrupted", "tickets": 7}, "NOT TO THE END: interrupted. Only 7 of 10,000"),
+        ({"ended": "interrupted", "tickets": 7}, "INCOMPLETE: interrupted. Only 7 of 10,000"),
         (
             {"ended": "interrupted", "tickets": 7, "tickets_total": None},
             "Only 7 tickets were seen",

@@ -144,7 +144,7 @@ _PRIVATE = 3
 
 
 def _posts(rng: Random, created_at: int) -> Iterator[Post]:
-    """Give one to four posts, of a user and of staff in turn, some as HTML, a fourth private."""
+    """Yield one to four posts, of a user and of staff in turn, some as HTML, a fourth private."""
     for n in range(rng.randint(1, 4)):
         is_html = rng.random() < 0.3
         text = (
@@ -169,7 +169,7 @@ def _attach(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:
 
 
 def _files(rng: Random) -> Iterator[tuple[str, Source]]:
-    """Give names and files without end: every kind, some odd names, a logo again and again."""
+    """Yield names and files without end: every kind, some odd names, a logo again and again."""
     kinds, odd, n = list(NAMES), list(ODD_NAMES), 0
     rng.shuffle(odd)
     while True:

@@ -47,7 +47,7 @@ class Source:
     given: bytes = b""
 
     def blocks(self) -> Iterator[bytes]:
-        """Give the bytes in blocks whose length, but for the last, is a multiple of 3."""
+        """Yield the bytes in blocks whose length, but for the last, is a multiple of 3."""
         if self.kind != "big":
             yield self.read()
             return

@@ -285,7 +285,7 @@ class Helpdesk:
             return self._hits[type(row), row.id]
 
     def once(self, name: str, at: object = None) -> bool:
-        """Tell whether a fault of the whole helpdesk strikes now: it does once for each ``at``."""
+        """Return whether a fault of the helpdesk strikes now: it does once for each ``at``."""
         with self.lock:
             fresh = name in self.switches and (name, at) not in self._struck
             if fresh:
@@ -335,7 +335,7 @@ class Helpdesk:
         return self.attachments.get(key)
 
     def marked(self, ticket_id: int) -> bool:
-        """Tell whether the ticket's row says that it has attachments."""
+        """Return whether the ticket's row says that it has attachments."""
         lie = "lying_marks" in self.switches and ticket_id % 20 == 0
         return bool(self._attachments_of.get(ticket_id)) is not lie
 

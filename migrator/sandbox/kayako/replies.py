@@ -44,7 +44,7 @@ class Body:
         return sum(p.length if isinstance(p, Stream) else len(p) for p in self.parts)
 
     def blocks(self) -> Iterator[bytes]:
-        """Give the bytes in order, in blocks of any size."""
+        """Yield the bytes in order, in blocks of any size."""
         for part in self.parts:
             if isinstance(part, Stream):
                 yield from part.blocks()
