@@ -43,7 +43,7 @@ COMMANDS = {
     "accept": "Accept losses with a reason, so that they count as settled.",
     "verify": "Read every stored file again and compare.",
     "audit": "Fetch a sample again from the source and compare.",
-    "handover": "Write all that is needed to live without this tool into one directory.",
+    "handover": "Write all that is needed without this tool into one directory.",
     "serve": "Serve the archive as Tickiti does, to clients and staff.",
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
