@@ -164,7 +164,7 @@ class _BlobSink:
 
 
 def _is_lost(contents: Contents, work: Work) -> bool:
-    """Tell whether a reply without contents stands for a file that was lost, not an empty one.
+    """Return whether a reply without contents stands for a file that was lost, not an empty one.
 
     Where no size could be read, nothing says that it is empty.
     """

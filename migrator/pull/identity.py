@@ -26,7 +26,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def same_address(one: str, other: str) -> bool:
-    """Tell whether two addresses are of one API, however they are written.
+    """Return whether two addresses are of one API, however they are written.
 
     Upper case, a default port, a trailing slash and the change from http to https make no other
     helpdesk of it.

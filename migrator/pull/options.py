@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -102,7 +101,7 @@ class DeletionLimit:
     accept: bool = False
 
     def forbids(self, deleted: int, stored: int) -> bool:
-        """Tell whether so many deletions look like a fault of the list, not like work."""
+        """Return whether so many deletions look like a fault of the list, not like work."""
         return not self.accept and deleted > self.floor and deleted > self.share * stored
 
 
@@ -120,7 +119,7 @@ class ChangeLimit:
     accept: bool = False
 
     def forbids(self, changed: int, seen: int) -> bool:
-        """Tell whether so many changes of ``seen`` look like another helpdesk."""
+        """Return whether so many changes of ``seen`` look like another helpdesk."""
         many = changed > self.most or (changed > self.few and changed > self.share * seen)
         return many and not self.accept
 
@@ -177,21 +176,6 @@ class RunOptions:
 
 
 @dataclass(slots=True)
-class Timing:
-    """How long calls of one kind took: their number, seconds and decoded bytes."""
-
-    calls: int = 0
-    seconds: float = 0.0
-    bytes: int = 0
-
-    def add(self, started: float, size: int = 0) -> None:
-        """Count one call that started at ``started`` (monotonic seconds)."""
-        self.calls += 1
-        self.seconds += time.monotonic() - started
-        self.bytes += size
-
-
-@dataclass(slots=True)
 class RunResult(Listing):
     """What a run came to, beside what its listing did.
 
@@ -217,8 +201,6 @@ class RunResult(Listing):
     drift: Mapping[str, object] | None = None
     verdict: Verdict | None = None
     seconds: float = 0.0
-    lists: Timing = field(default_factory=Timing)
-    fetches: Timing = field(default_factory=Timing)
 
     @property
     def exit_code(self) -> int:
@@ -228,7 +210,7 @@ class RunResult(Listing):
         return self.verdict.exit_code if self.verdict is not None else OPEN
 
     def summary(self) -> dict[str, object]:
-        """Give what the ledger keeps of a run, beside its exit code."""
+        """Return what the ledger keeps of a run, beside its exit code."""
         drift = {"drift": self.drift} if self.drift is not None else {}
         return {
             "tickets": self.tickets,

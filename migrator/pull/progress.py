@@ -137,7 +137,7 @@ class Progress:
 
     @property
     def all_tickets(self) -> int | None:
-        """Tell how many tickets there are, by the source or else by what is expected.
+        """Return how many tickets there are, by the source or else by what is expected.
 
         None where nobody can say, also when more than that were listed: then it was wrong.
         """
@@ -165,12 +165,12 @@ class Progress:
 
     @property
     def unit(self) -> str:
-        """Name what is being counted."""
+        """Return the word for what is counted."""
         return "file" if self.kind in ("verify", "handover") else "attachment"
 
     @property
     def known(self) -> int | None:
-        """Tell how many attachments are to be settled; None while nobody can say."""
+        """Return how many attachments are to be settled; None while nobody can say."""
         if self.reads:
             return self.todo
         return max(self.todo, self.expected.attachments) if self.expected else None
@@ -217,7 +217,7 @@ class Progress:
 
     @staticmethod
     def _mean(done: int, todo: int, done_bytes: int, todo_bytes: int) -> float:
-        """Give the mean of the shares of requests and of bytes: both take their time."""
+        """Return the mean of the shares of requests and of bytes: both take their time."""
         shares = [min(1.0, done / max(todo, 1))]
         if todo_bytes:
             shares.append(min(1.0, done_bytes / todo_bytes))
@@ -229,7 +229,7 @@ class Progress:
         return found | ({"retries": self.retries} if self.retries else {})
 
     def facts(self) -> dict[str, object]:
-        """Give all of it as a JSON object: what EVENTS.md says of ``progress``."""
+        """Return all of it as a JSON object: what EVENTS.md says of ``progress``."""
         share, left = self.share(), self.seconds_left()
         return {
             "kind": self.kind,

@@ -124,7 +124,7 @@ async def _judge(context: RunContext, found: _Whereabouts) -> None:
 
 
 async def _deletion(context: RunContext, work: Work) -> str | None:
-    """Give the source's word that an attachment is deleted; None without it."""
+    """Return the source's word that an attachment is deleted; None without it."""
     try:
         await context.source.fetch(work.ticket_id, work.id, _Probe)
     except NotFound as error:

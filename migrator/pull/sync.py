@@ -74,7 +74,7 @@ def plan(queries: Queries, run: RunOptions, sync: SyncOptions, *, now: int) -> P
 def _doubt(
     watermark: Mark, full_pass: Mark, last: RunInfo | None, run: RunOptions, now: int
 ) -> str | None:
-    """Tell why what is known of the last passes is not to be relied on."""
+    """Return why what is known of the last passes is not to be relied on."""
     if now < full_pass.value or now < watermark.value:
         return "our clock was set back"
     if last is None or last.source != run.source_name:

@@ -138,7 +138,7 @@ class ThreadReader:
 
 
 def listed_of(attachment: Attachment) -> Listed:
-    """Give an attachment of a list as the archive keeps it."""
+    """Return an attachment of a list as the archive keeps it."""
     return Listed(
         attachment.id,
         attachment.ticket_id,
@@ -152,7 +152,7 @@ def listed_of(attachment: Attachment) -> Listed:
 
 
 def row_of(ticket: Ticket) -> TicketRow:
-    """Give a ticket as the archive keeps it."""
+    """Return a ticket as the archive keeps it."""
     return TicketRow(
         ticket.id,
         ticket.department_id,
@@ -168,7 +168,7 @@ def row_of(ticket: Ticket) -> TicketRow:
 
 
 def post_of(post: Post) -> PostRow:
-    """Give a post as the archive keeps it."""
+    """Return a post as the archive keeps it."""
     return PostRow(
         post.id,
         post.created_at,

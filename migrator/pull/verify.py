@@ -118,13 +118,13 @@ async def verify(
 def _sample(
     blobs: Iterator[tuple[str, int]], share: float, seed: int | None
 ) -> Iterator[tuple[str, int]]:
-    """Give each blob with the same probability, in their order."""
+    """Yield each blob with the same probability, in their order."""
     dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
     return (blob for blob in blobs if share >= 1 or dice.random() < share)
 
 
 def _orphans(archive: Archive, unreadable: dict[str, str]) -> list[str]:
-    """Name what no row refers to; notes what cannot be listed."""
+    """Return what no row refers to; note what cannot be listed."""
 
     def note(name: str, reason: str) -> None:
         unreadable[name] = f"it cannot be read: {reason}"
@@ -214,7 +214,7 @@ class _Judge:
         self._knows_none = archive.queries.unique_bytes()[0] == 0
 
     def __call__(self, entry: Entry) -> str:
-        """Give the reason; "" if it is worthless."""
+        """Return the reason; "" if it is worthless."""
         blob = entry.kind == "blob"
         reasons = {
             "a row refers to it by now": _wanted(self._archive, entry),

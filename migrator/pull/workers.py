@@ -7,7 +7,6 @@ when those are slower.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -162,7 +161,6 @@ class Workers:
         So is a list of which only a part was understood: its rows are good, its end is unknown.
         """
         context = self._context
-        started = time.monotonic()
         try:
             attachments = await context.source.attachments(ticket)
         except NotFound as error:
@@ -174,7 +172,6 @@ class Workers:
                 raise
             context.result.unlisted[ticket.id] = str(error)
             return list(error.rows) if isinstance(error, PartialReply) else None
-        context.result.lists.add(started)
         context.result.unlisted.pop(ticket.id, None)
         return attachments
 
@@ -241,13 +238,11 @@ class Workers:
 
     async def _fetch(self, work: Work) -> None:
         context = self._context
-        started = time.monotonic()
         outcome = await context.fetch(work)
         if outcome is None:
             return
         if outcome.state is not State.STORED:
             self._tried.add(work.id)
-        context.result.fetches.add(started, outcome.received)
         await context.recorder.do(lambda: context.archive.ledger.settle(outcome))
         context.listener(
             AttachmentSettled(

@@ -164,7 +164,7 @@ class Scope:
         return self.departments is None and not self.since and self.limit_tickets is None
 
     def told(self) -> dict[str, object]:
-        """Give the scope as records keep it."""
+        """Return the scope as records keep it."""
         return {
             "departments": sorted(self.departments) if self.departments is not None else None,
             "since": self.since,
@@ -301,7 +301,7 @@ class Likeness:
 
     @property
     def told(self) -> str:
-        """Say why it looks like another one."""
+        """Return why it looks like another one."""
         if self.difference:
             return self.difference
         return f"it knows none of {self.absent} tickets that the archive knows"

@@ -211,7 +211,6 @@ def examine(body: bytes, cuts: list[int]) -> None:
     for parse in (
         lists.parse_attachments,
         lists.parse_departments,
-        lists.parse_posts,
         lists.parse_statuses,
         lists.parse_ticket_count,
         lists.parse_tickets,

@@ -185,8 +185,9 @@ def test_one_id_for_two_files_in_one_list_is_not_believed() -> None:
 def test_a_large_text_node_is_read() -> None:
     """A list with a text beyond libxml2's default limit of 10,000,000 bytes is read."""
     text = b"x" * 10_000_001
-    body = b"<posts><post><id>1</id><contents><![CDATA[" + text + b"]]></contents></post></posts>"
-    (post,) = lists.parse_posts(body, what=WHAT)
+    posts = b"<posts><post><id>1</id><contents><![CDATA[" + text + b"]]></contents></post></posts>"
+    body = b"<tickets><ticket id='7'>" + posts + b"</ticket></tickets>"
+    ((post,),) = [ticket.posts for ticket in lists.parse_tickets(body, what=WHAT)]
     assert (len(post.text), post.notes) == (lists.TEXT_LIMIT, ("cut_text",))
 
 
@@ -273,13 +274,15 @@ def test_a_ticket_without_id_is_unexpected(ticket: bytes) -> None:
 
 
 def test_posts_ignore_their_attachments() -> None:
-    """The list of posts reads the text of a post, not the contents of its attachments."""
+    """A post of a ticket has its own text, not the contents of its attachments."""
     body = (
-        b"<posts><post><ticketpostid>8</ticketpostid><ticketid>2</ticketid><contents>text</contents>"
+        b"<tickets><ticket id='2'><posts>"
+        b"<post><ticketpostid>8</ticketpostid><ticketid>2</ticketid><contents>text</contents>"
         b"<attachments><attachment><id>1</id><contents>QUJD</contents></attachment></attachments>"
-        b"</post></posts>"
+        b"</post></posts></ticket></tickets>"
     )
-    assert lists.parse_posts(body, what=WHAT) == [Post(8, 2, text="text")]
+    (ticket,) = lists.parse_tickets(body, what=WHAT)
+    assert ticket.posts == (Post(8, 2, text="text"),)
 
 
 def test_ticket_count() -> None:
@@ -318,7 +321,6 @@ def test_what_is_no_ticket_count(body: bytes) -> None:
         lists.parse_departments,
         lists.parse_statuses,
         lists.parse_tickets,
-        lists.parse_posts,
         lists.parse_attachments,
         lists.parse_ticket_count,
     ],

@@ -152,7 +152,7 @@ class Sanitiser:
 
 
 def _allowed(code: int) -> bool:
-    """Tell whether XML allows the character of this number."""
+    """Return whether XML allows the character of this number."""
     if code > 0x10FFFF or 0xD800 <= code < 0xE000:
         return False
     return not _FORBIDDEN.match(chr(code))

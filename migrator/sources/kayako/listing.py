@@ -151,7 +151,26 @@ class Gaps:
             await task.receiver.take(ticket)
 
 
-class WholeListing:
+class _Listing:
+    """A listing that ends where the run is asked to stop."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._receiver = task.receiver
+        self._listing = task.listing
+
+    async def __call__(self) -> None:
+        """List to the end, or to where the run was asked to stop."""
+        try:
+            await self._list()
+        except Interrupted:
+            await self._receiver.settle()
+
+    async def _list(self) -> None:
+        raise NotImplementedError
+
+
+class WholeListing(_Listing):
     """Lists every ticket in scope.
 
     People work while we walk: tickets arrive, change, are merged or deleted. A walk is cheap
@@ -160,19 +179,10 @@ class WholeListing:
     """
 
     def __init__(self, task: Task) -> None:
-        self._task = task
-        self._receiver = task.receiver
-        self._listing = task.listing
+        super().__init__(task)
         self._met: set[int] = set()
 
-    async def __call__(self) -> None:
-        """Walk to the end, or to where the run was asked to stop."""
-        try:
-            await self._walk_until_still()
-        except Interrupted:
-            await self._receiver.settle()
-
-    async def _walk_until_still(self) -> None:
+    async def _list(self) -> None:
         task, listing = self._task, self._listing
         until = await self._look_ahead()
         met = 0
@@ -416,30 +426,26 @@ class Rows:
             self._here = max(self._here, start + len(page) - wanted[::-1].index(True))
 
 
-class RecentListing:
+class RecentListing(_Listing):
     """Lists every ticket that was active since the floor, and those owed."""
 
     def __init__(self, task: Task, increment: Increment) -> None:
-        self._task = task
-        self._receiver = task.receiver
-        self._listing = task.listing
+        super().__init__(task)
         self._increment = increment
         self._met: set[int] = set()
         self._until: int | None = None
 
     async def __call__(self) -> None:
         """Walk to the floor, or to where the run was asked to stop."""
-        unreadable = self._listing.unreadable
-        try:
-            await self._ask_owed()
-            await self._meet_all()
-        except Interrupted:
-            await self._receiver.settle()
-        else:
-            if not unreadable and not self._receiver.stopping:
-                self._listing.watermark = self._until
+        await super().__call__()
         for row, text in self._increment.unreadable.items():
-            unreadable.setdefault(row, text)
+            self._listing.unreadable.setdefault(row, text)
+
+    async def _list(self) -> None:
+        await self._ask_owed()
+        await self._meet_all()
+        if not self._listing.unreadable and not self._receiver.stopping:
+            self._listing.watermark = self._until
 
     async def _ask_owed(self) -> None:
         """List what earlier passes could not, wherever it is by now."""
@@ -548,7 +554,7 @@ class RecentListing:
             await self._receiver.take(ticket)
 
 
-class FastListing:
+class FastListing(_Listing):
     """Lists the tickets that are marked, and a few others.
 
     Falls back to :class:`WholeListing`, and says so, where the source does not sort by the mark or
@@ -556,23 +562,17 @@ class FastListing:
     """
 
     def __init__(self, task: Task) -> None:
-        self._task = task
-        self._receiver = task.receiver
-        self._listing = task.listing
+        super().__init__(task)
         self._walked: set[int] = set()
         self._facts = task.listing.preview = FastLook()
 
-    async def __call__(self) -> None:
-        """Look at every area of the scope, or to where the run was asked to stop."""
+    async def _list(self) -> None:
         try:
-            try:
-                await self._look()
-            except SourceError as error:
-                if is_outage(error):
-                    raise
-                await self._fall_back(f"the sorted list cannot be had: {error}")
-        except Interrupted:
-            await self._receiver.settle()
+            await self._look()
+        except SourceError as error:
+            if is_outage(error):
+                raise
+            await self._fall_back(f"the sorted list cannot be had: {error}")
 
     async def _fall_back(self, why: str) -> None:
         self._listing.preview = FastLook(fallback=why)
@@ -599,7 +599,7 @@ class FastListing:
         return await self._task.client.ticket_count(*area)
 
     async def _why_not(self, areas: list[Area], counts: list[int | None]) -> str:
-        """Tell why a fast look cannot be had; "" if it can.
+        """Return why a fast look cannot be had; "" if it can.
 
         A source that does not know the sort lists by id, as it does when all are marked, or none.
         """

@@ -213,15 +213,6 @@ def parse_ticket_count(body: bytes, *, what: str) -> int:
     raise UnexpectedReply(f"{what}: the reply is no totalcount.")
 
 
-def parse_posts(body: bytes, *, what: str) -> list[Post]:
-    """Read the reply to ``/Tickets/TicketPost/ListAll``, without attachments."""
-    reply = _read(body, "posts", "post", what=what)
-    posts = reply.records(_post)
-    for number in reply.doubted:
-        reply.doubt(f"the row of post {number} is damaged", stray=False)
-    return reply.whole(posts)
-
-
 def parse_attachments(body: bytes, *, what: str, ticket_id: int = 0) -> list[Attachment]:
     """Read the reply to ``/Tickets/TicketAttachment/ListAll``; contents are ignored.
 

@@ -180,7 +180,7 @@ class _Words:
         self.is_empty = not (self.lines or self.is_page or elements - _HTML)
 
     def all_say(self, sentence: re.Pattern[str]) -> bool:
-        """Tell whether a sentence is all that is said."""
+        """Return whether a sentence is all that is said."""
         return bool(self.lines) and not self.is_page and all(map(sentence.fullmatch, self.lines))
 
 

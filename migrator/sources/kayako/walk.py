@@ -139,7 +139,7 @@ class Helpdesk(Directory):
     problems: tuple[str, ...] = ()
 
     def areas(self, scope: Scope) -> list[Area]:
-        """Give the lists to walk, one walk each, so that no address is too long.
+        """Return the lists to walk, one walk each, so that no address is too long.
 
         Every status is named: the source takes a missing list for "unresolved only".
         """
@@ -158,7 +158,7 @@ class Helpdesk(Directory):
             unreadable.note(-1, number, problem, rows=0)
 
     def _statuses(self, department_ids: Collection[int], alone: bool) -> list[tuple[int, ...]]:
-        """Give the statuses to name with some departments, in as many parts as are needed.
+        """Return the statuses to name with some departments, in as many parts as are needed.
 
         Kayako drops a status of another department, and takes a list of which nothing is left for
         "unresolved only": in parts, only those are named that it knows.
@@ -194,7 +194,7 @@ def _parts(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
 
 
 def is_outage(error: SourceError) -> bool:
-    """Tell whether a failure says nothing about what was asked: the source is away, or refuses us.
+    """Return whether a failure says nothing of what was asked: the source is away, or refuses us.
 
     Whatever else fails is the affair of that one question.
     """
@@ -225,7 +225,7 @@ async def look_around(client: Calls) -> Helpdesk:
 
 
 async def _known(asked: Awaitable[list[T]]) -> tuple[list[T], tuple[str, ...]]:
-    """Give a list as far as it was understood, and what was not."""
+    """Return a list as far as it was understood, and what was not."""
     try:
         return await asked, ()
     except PartialReply as error:
@@ -246,7 +246,7 @@ async def count_tickets(client: Calls, helpdesk: Helpdesk, scope: Scope) -> int 
 async def page_of(
     client: Calls, area: Area, start: int, count: int, *, sort: str, order: str
 ) -> list[Ticket]:
-    """Give one page of a list, as far as it can be read: for a look, not for a walk."""
+    """Return one page of a list, as far as it can be read: for a look, not for a walk."""
     try:
         return await client.tickets_page(*area, count=count, start=start, sort=sort, order=order)
     except PartialReply as error:
@@ -261,7 +261,7 @@ async def walk(
     page_size: int,
     unreadable: Unreadable | None = None,
 ) -> AsyncIterator[Ticket]:
-    """Give each ticket of the scope once, by id within an area.
+    """Yield each ticket of the scope once, by id within an area.
 
     What the source cannot show goes into ``unreadable``, with the reason, and is passed over.
     Raises SourceError when the source does not answer at all, or not a single row can be read.
@@ -338,7 +338,7 @@ class Pages:
                 return
 
     async def _page(self, area: Area, start: int, size: int) -> _Page | None:
-        """Give the page at ``start``, or a piece of it; None for a row that cannot be read.
+        """Return the page at ``start``, or a piece of it; None for a row that cannot be read.
 
         One damaged ticket, one page too large for PHP's memory, or one word that a firewall
         dislikes must not hide the others: what fails is asked for in smaller pieces, down to a
@@ -378,7 +378,7 @@ class Pages:
             await self._client.statuses()
 
     async def _part(self, start: int, size: int, error: PartialReply) -> _Page:
-        """Give a page as far as it can be read, and note what cannot."""
+        """Return a page as far as it can be read, and note what cannot."""
         if error.strays:
             text = f"the page from row {start}: {error}"
             self._unreadable.note(-2 - self._area, start, text, rows=0)
@@ -475,7 +475,7 @@ class _Course:
         """Questions that were answered with what cannot be, as by a cache."""
 
     def pass_over(self) -> int:
-        """Go to the next row; gives how many in a row could not be read."""
+        """Go to the next row; return how many in a row could not be read."""
         lost = self._lost + 1
         self.jump(self.start + 1)
         self._lost = lost
@@ -494,7 +494,7 @@ class _Course:
         self.start, self.size = start, size
 
     def doubts(self, page: _Page) -> bool:
-        """Tell whether a page must be asked for again, at another place or in another size."""
+        """Return whether a page must be asked for again, at another place or in another size."""
         if page.asked < self.size:
             self._rough = max(self._rough, self.start + self.size)
         ids = _ids(page.tickets)
@@ -516,7 +516,7 @@ class _Course:
         return True
 
     def takes(self, page: _Page) -> bool:
-        """Tell whether a page brings anything new."""
+        """Return whether a page brings anything new."""
         fresh = _ids(page.tickets) - self.seen
         if fresh:
             self._furthest = max(self._furthest, *map(self._order.place, page.tickets))
@@ -525,7 +525,7 @@ class _Course:
         return bool(fresh)
 
     def may_end(self, page: _Page, unreadable: int) -> bool:
-        """Tell whether a page without a new ticket may be the end of its list.
+        """Return whether a page without a new ticket may be the end of its list.
 
         It is not when only a piece of it could be read, when it stops before a ticket that was
         met, or when we came back to it from further down and its last row may have a next one.
@@ -540,7 +540,7 @@ class _Course:
         return not self._doubts or len(page.tickets) == 1
 
     def looks_again(self, page: _Page) -> bool:
-        """Tell whether there is another question to ask before the list is at its end.
+        """Return whether there is another question to ask before the list is at its end.
 
         What comes may be another page in the place of the one that was asked for, unless it is
         just what the page before announced, or more than was asked for.
@@ -575,5 +575,5 @@ def _ids(page: list[Ticket]) -> set[int]:
 
 
 def _strangers(page: list[Ticket], area: Area) -> bool:
-    """Tell whether a page holds tickets of other departments than were asked for."""
+    """Return whether a page holds tickets of other departments than were asked for."""
     return any(0 < one.department_id not in area.department_ids for one in page)
