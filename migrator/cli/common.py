@@ -8,12 +8,14 @@ import json
 import logging
 import os
 import re
+import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,20 +75,13 @@ def settings_from(config: Config) -> KayakoSettings:
     from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
     kayako = config.kayako
+    others = {"api_key", "secret_key", "url_form", "include_trash", "posts"}
     return KayakoSettings(
-        url=kayako.url,
         credentials=Credentials(
             kayako.api_key.get_secret_value(), kayako.secret_key.get_secret_value()
         ),
         url_form=UrlForm(kayako.url_form),
-        ca_file=kayako.ca_file,
-        timeout=kayako.timeout,
-        concurrency=kayako.concurrency,
-        requests_per_second=kayako.requests_per_second,
-        attempts=kayako.attempts,
-        max_body=kayako.max_body,
-        patience=kayako.patience,
-        page_size=kayako.page_size,
+        **kayako.model_dump(exclude=others),
     )
 
 
@@ -336,6 +331,19 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 def now() -> int:
     """Return the time in Unix seconds."""
     return int(time.time())
+
+
+@contextmanager
+def on_signals(
+    handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals
+) -> Iterator[None]:
+    """Handle signals that way while the block lasts."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 # Of malloc.h:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, Self, TextIO
 
 from migrator import events
 from migrator.cli.common import remember_run
@@ -24,18 +24,6 @@ from migrator.text import human_bytes, human_duration, iso_time, shown
 
 LINE_EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
-
-
-class ProgressListener(events.Listener, Protocol):
-    """A listener that owns a part of the screen until it is left."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Give the screen back."""
 
 
 def progress(log_format: str = "text", stream: TextIO | None = None) -> ProgressListener:
@@ -65,18 +53,26 @@ class _Steady:
         return getattr(self._stream, name)
 
 
-class _Base:
+class ProgressListener:
+    """A listener that owns a part of the screen until it is left; ``clock`` gives seconds."""
+
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = _Steady(stream)
         self._clock = clock
         self._progress = Progress(clock)
 
+    def __call__(self, event: events.Event, /) -> None:
+        """Take one event."""
+        raise NotImplementedError
+
     def __enter__(self) -> Self:
+        """Return the listener itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        """Give the screen back."""
         self._stream.flush()
 
 
@@ -109,7 +105,7 @@ def _estimate(told: Progress) -> list[str]:
     return done(told.share(), told.seconds_left(), ended=told.over)
 
 
-class Lines(_Base):
+class Lines(ProgressListener):
     """One line at once and then every minute, for logs and cron mails."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -150,7 +146,7 @@ class Lines(_Base):
         print(text, file=self._stream, flush=True)
 
 
-class JsonLines(_Base):
+class JsonLines(ProgressListener):
     """One JSON object per event: ``ts``, ``run``, ``event`` and the event's own fields.
 
     Once a minute one of ``progress``. EVENTS.md tells its readers what they may rely on.
@@ -193,7 +189,7 @@ WHOLE = 1000
 """What a full bar counts: it shows a share, not a number of anything."""
 
 
-class Bars(_Base):
+class Bars(ProgressListener):
     """One bar, as long as the share that is done, with figures behind it."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:

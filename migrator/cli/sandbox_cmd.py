@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import duration, note, write
+from migrator.cli.common import duration, note, on_signals, size, write
 
 if TYPE_CHECKING:
     from migrator.sandbox.kayako import Helpdesk
-
-
-def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    from migrator.config import size
-
-    try:
-        return tuple(size(value) for value in values)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @click.command()
@@ -50,7 +39,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--latency", callback=duration, metavar="50ms", help="Wait before each reply.")
 @click.option(
-    "--big", multiple=True, callback=_sizes, metavar="200MiB", help="Add one file of this size."
+    "--big", multiple=True, callback=size, metavar="200MiB", help="Add one file of this size."
 )
 @click.option(
     "--truth",
@@ -107,12 +96,15 @@ def sandbox(
         server.start()
     except OSError as error:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    ended = threading.Event()
     try:
-        with _until_signal():
+        # From here on, so that a signal that comes meanwhile is not lost.
+        with on_signals(lambda *_: ended.set(), signal.SIGINT, signal.SIGTERM):
             click.echo(_config(server.url, server.api_key, server.secret_key), nl=False)
             sys.stdout.flush()
             attachments = f"{len(helpdesk.truth):,} attachments"
             note(f"Sandbox with {attachments} at {server.url}; Ctrl-C ends it.")
+            ended.wait()
     finally:
         server.stop()
 
@@ -136,19 +128,3 @@ def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
     if gaps := helpdesk.gaps:
         told["gaps"] = {str(ticket_id): fault for ticket_id, fault in sorted(gaps.items())}
     write([json.dumps(told, indent=2) + "\n"], path)
-
-
-@contextlib.contextmanager
-def _until_signal() -> Iterator[None]:
-    """Do what the block does, then wait for Ctrl-C or SIGTERM, also if it came meanwhile."""
-    ended = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: ended.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-        ended.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from migrator.cli.common import note, print_table
+from migrator.cli.common import note, on_signals, print_table
 
 
 @click.command()
@@ -51,7 +51,7 @@ def selftest(*, kills: int, tickets: int, seed: int) -> int:
     from migrator.selftest.rig import Failed, Skipped
 
     verdicts: list[tuple[str, str, str]] = []
-    with _until_told(), tempfile.TemporaryDirectory(prefix="migrator-selftest-") as name:
+    with _first_signal_ends(), tempfile.TemporaryDirectory(prefix="migrator-selftest-") as name:
         lab = Lab(Path(name), tickets, kills, seed, note)
         for title, check in CHECKS.items():
             note(f"{len(verdicts) + 1} of {len(CHECKS)}: {title}")
@@ -71,18 +71,14 @@ def selftest(*, kills: int, tickets: int, seed: int) -> int:
 
 
 @contextmanager
-def _until_told() -> Iterator[None]:
+def _first_signal_ends() -> Iterator[None]:
     """Let the first signal end the block by KeyboardInterrupt; more of them don't stop tidying."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: object) -> NoReturn:
-        for number in previous:
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, end) for number in numbers}
-    try:
+    with on_signals(end, *numbers):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from migrator.errors import ConfigError
+from migrator.plan.plan_file import border
 from migrator.sources.base import Attachment
 
 FORMAT = "migrator.plan-journal/1"
@@ -40,10 +41,10 @@ class Journal:
     def __init__(self, path: Path, head: Mapping[str, object]) -> None:
         self.path = path
         self._places: dict[int, int] = {}
-        with _border(path):
+        with border(path, "write"):
             self._file = _open(path)
         try:
-            with _border(path):
+            with border(path, "write"):
                 self._load({"format": FORMAT, **head})
         except BaseException:
             self._file.close()
@@ -58,7 +59,7 @@ class Journal:
         place = self._places.get(ticket_id)
         if place is None:
             return None
-        with _border(self.path):
+        with border(self.path, "write"):
             line = _line_at(self._file, place)
         _, then, files = json.loads(line)
         if then != activity:
@@ -71,7 +72,7 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file: the plan is there."""
-        with _border(self.path), contextlib.suppress(FileNotFoundError):
+        with border(self.path, "write"), contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
     def close(self) -> None:
@@ -92,7 +93,7 @@ class Journal:
 
     def _append(self, value: object) -> int:
         line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-        with _border(self.path):
+        with border(self.path, "write"):
             place = self._file.seek(0, os.SEEK_END)
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -168,11 +169,3 @@ def _line_at(file: FileIO, place: int) -> bytes:
             break
         place += len(piece)
     return b"".join(pieces)
-
-
-@contextlib.contextmanager
-def _border(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise ConfigError(f"Cannot write {str(path)!r}: {exc.strerror}.") from exc

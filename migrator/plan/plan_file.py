@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from pathlib import Path
@@ -117,7 +118,7 @@ class PlanFile:
     def entries(self) -> Iterator[Entry]:
         """Yield the attachments by id. Raises ConfigError when the file is not whole."""
         last = count = 0
-        with self._border(), self.path.open("rb") as file:
+        with border(self.path), self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     continue
@@ -133,7 +134,7 @@ class PlanFile:
             )
 
     def _read_head(self) -> Head:
-        with self._border(), self.path.open("rb") as file:
+        with border(self.path), self.path.open("rb") as file:
             line = file.readline(1 << 20)
         try:
             found = json.loads(line)
@@ -154,22 +155,14 @@ class PlanFile:
         except (KeyError, TypeError) as exc:
             raise ConfigError(f"{str(self.path)!r} is damaged in line 1.") from exc
 
-    def _border(self) -> _Border:
-        return _Border(self.path)
 
-
-class _Border:
-    """Tells of a file that cannot be read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if isinstance(exc, OSError):
-            raise ConfigError(f"Cannot read {str(self._path)!r}: {exc.strerror}.") from exc
+@contextmanager
+def border(path: Path, verb: str = "read") -> Iterator[None]:
+    """Raise ConfigError where a file of the user cannot be read, or whatever ``verb`` says."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigError(f"Cannot {verb} {str(path)!r}: {exc.strerror}.") from exc
 
 
 def _head(found: dict[str, Any]) -> Head:
