@@ -187,17 +187,22 @@ class Checkpoint:
         return found
 
     def pages(
-        self, sql: str, after: object, params: Params = (), *, limit: int | None = None
+        self,
+        sql: str,
+        after: object,
+        values: Mapping[str, object] | None = None,
+        *,
+        limit: int | None = None,
     ) -> Iterator[list[Tuple]]:
         """Yield what a query finds page by page: between them others may write.
 
-        ``sql`` asks for what is above ``after``, by its first column, then for ``params``, and
-        for a number of rows, at most ``limit`` in all.
+        ``sql`` asks for ``:most`` rows above ``:after`` by its first column, with more ``values``;
+        at most ``limit`` rows are given in all.
         """
         left = limit
         while left is None or left > 0:
             most = self.page if left is None else min(left, self.page)
-            page = self.execute(sql, (after, *params, most))
+            page = self.execute(sql, {**(values or {}), "after": after, "most": most})
             if not page:
                 return
             yield page
@@ -205,10 +210,15 @@ class Checkpoint:
             left = None if left is None else left - len(page)
 
     def stream(
-        self, sql: str, after: object, params: Params = (), *, limit: int | None = None
+        self,
+        sql: str,
+        after: object,
+        values: Mapping[str, object] | None = None,
+        *,
+        limit: int | None = None,
     ) -> Iterator[Tuple]:
         """Yield the rows of :meth:`pages`, one by one."""
-        return itertools.chain.from_iterable(self.pages(sql, after, params, limit=limit))
+        return itertools.chain.from_iterable(self.pages(sql, after, values, limit=limit))
 
     def read_through(self, sql: str) -> None:
         """Read all that a query gives, row by row, and forget it: only whether it can be read."""

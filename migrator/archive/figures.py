@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,8 +22,7 @@ from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, State
 from migrator.archive.sql import (
     ROW,
-    Condition,
-    all_of,
+    Values,
     clean,
     fit,
     row_from,
@@ -98,30 +97,31 @@ def extension_of(filename: str) -> str:
     return filename.rpartition(".")[2].lower() if "." in filename else ""
 
 
-def matches(only: RowFilter) -> Condition:
+def matches(only: RowFilter, values: Values) -> str:
     """Translate a filter into a condition on the view ``ledger``."""
-    where: list[Condition] = []
+    texts = {
+        _OF_VIEW["type"]: only.types,
+        _OF_VIEW["year"]: only.years,
+        _OF_VIEW["size"]: only.sizes,
+        "coalesce(problem, '')": only.problems,
+    }
+    numbers = {"department_id": only.departments, "queue_id": only.queues}
+    where: list[str] = []
+    for key, wanted in texts.items():
+        where += [] if wanted is None else [_among(key, map(clean, wanted), values)]
+    for key, given in numbers.items():
+        where += [] if given is None else [_among(key, map(fit, given), values)]
     if only.states is not None:
-        where.append((f"state IN ({state_list(only.states)})", ()))
-    if only.departments is not None:
-        where.append(_among("department_id", map(fit, only.departments)))
-    if only.queues is not None:
-        where.append(_among("queue_id", map(fit, only.queues)))
-    for name, wanted in (("type", only.types), ("year", only.years), ("size", only.sizes)):
-        if wanted is not None:
-            where.append(_among(_OF_VIEW[name], map(clean, wanted)))
-    if only.problems is not None:
-        where.append(_among("coalesce(problem, '')", map(clean, only.problems)))
+        where.append(f"state IN ({state_list(only.states)})")
     if only.duplicates:
-        where.append((_DUPLICATE, ()))
+        where.append(_DUPLICATE)
     if only.accepted is not None:
-        where.append((f"accepted IS {'NOT ' if only.accepted else ''}NULL", ()))
-    return all_of(where)
+        where.append(f"accepted IS {'NOT ' if only.accepted else ''}NULL")
+    return " AND ".join(where) or "true"
 
 
-def _among(expression: str, values: Iterable[object]) -> Condition:
-    given = tuple(values)
-    return f"{expression} IN ({', '.join('?' * len(given))})", given
+def _among(expression: str, some: Iterable[object], values: Values) -> str:
+    return f"{expression} IN ({', '.join(map(values, some))})"
 
 
 # Grouped by department first: looking the queue up for a million rows would take seconds.
@@ -229,23 +229,6 @@ class Figures:
         found = {key: (n, size) for key, n, size in self._broken("size")}
         return [Group(key, title, *found.get(key, (0, 0))) for key, (title, _) in SIZES.items()]
 
-    def by_extension(self, states: Collection[State] | None = None) -> list[Group]:
-        """Break them down by :func:`extension_of` their names."""
-        number: Counter[str] = Counter()
-        size: Counter[str] = Counter()
-        where = "" if states is None else f"AND state IN ({state_list(states)})"
-        sql = f"""
-            SELECT id, filename, {_bytes()} FROM attachments
-            WHERE id > ? {where} ORDER BY id LIMIT ?"""
-        for _, filename, held in self._db.stream(sql, 0):
-            extension = extension_of(filename)
-            number[extension] += 1
-            size[extension] += held
-        groups = [
-            Group(ext, f".{ext}" if ext else "(none)", n, size[ext]) for ext, n in number.items()
-        ]
-        return sorted(groups, key=lambda group: (-group.bytes, group.key))
-
     def by_queue(self) -> dict[int, dict[State, Count]]:
         """Return the ledger's sums for every queue; states that a queue lacks are left out.
 
@@ -255,12 +238,6 @@ class Figures:
         for queue, state, n, size in self._db.execute(_BY_QUEUE):
             found[queue][state_from(state)] = Count(n, size)
         return dict(found)
-
-    def larger_than(self, size: int) -> Count:
-        """Count the attachments of more than ``size`` bytes."""
-        sql = f"""
-            SELECT count(*), coalesce(sum({_bytes()}), 0) FROM attachments WHERE {_bytes()} > ?"""
-        return Count(*self._db.execute(sql, (size,))[0])
 
     def pace(self, start: int, end: int | None, *, points: int = 120) -> list[PacePoint]:
         """Return what was stored from ``start`` to ``end`` (Unix seconds), in equal steps.
@@ -272,9 +249,10 @@ class Figures:
             ((end,),) = self._db.execute(sql)
         step = max(1, -(-(end - start + 1) // points))
         sql = """
-            SELECT (stored_at - ?1) / ?3 AS step, count(*), sum(size) FROM attachments
-            WHERE stored_at BETWEEN ?1 AND ?2 GROUP BY step"""
-        found = {row[0]: row[1:] for row in self._db.execute(sql, (start, end, step))}
+            SELECT (stored_at - :start) / :step AS step, count(*), sum(size) FROM attachments
+            WHERE stored_at BETWEEN :start AND :end GROUP BY 1"""
+        asked = {"start": start, "end": end, "step": step}
+        found = {row[0]: row[1:] for row in self._db.execute(sql, asked)}
         steps = range((end - start) // step + 1) if found else ()
         return [PacePoint(start + n * step, *found.get(n, (0, 0))) for n in steps]
 
@@ -318,7 +296,9 @@ class Figures:
         """
         dice = random.Random(sample.seed)  # noqa: S311 - a sample, not a secret
         left, places = dict(sample.counts), dict(sample.places)
-        for attachment_id, stratum in self._strata():
+        sql = f"SELECT a.id, {_STRATUM} {_STORED} AND a.id > :after ORDER BY a.id LIMIT :most"
+        for attachment_id, *key in self._db.stream(sql, 0):
+            stratum = Stratum(*key)
             wanted = places.get(stratum, 0)
             chosen = dice.random() * left.get(stratum, 0) < wanted
             left[stratum] = left.get(stratum, 0) - 1
@@ -337,16 +317,16 @@ class Figures:
         """
         columns = ", ".join(_OF_TABLES[name] for name in dimensions)
         joins = "LEFT JOIN blobs AS b ON b.sha256 = a.sha256" if "type" in dimensions else ""
+        values = Values()
         groups = [
-            _among(_OF_TABLES[name], (key for its, key in keys if its == name))
+            _among(_OF_TABLES[name], (key for its, key in keys if its == name), values)
             for name in dimensions
         ]
-        where = " OR ".join(sql for sql, _ in groups)
         sql = f"""
             SELECT a.id, {columns} FROM {_TABLES} {joins}
-            WHERE a.id > ? AND ({where}) ORDER BY a.id LIMIT ?"""
-        params = itertools.chain.from_iterable(values for _, values in groups)
-        return self._db.execute(sql, (after, *params, self._db.page))
+            WHERE a.id > {values(after)} AND ({" OR ".join(groups)})
+            ORDER BY a.id LIMIT {values(self._db.page)}"""
+        return self._db.execute(sql, values)
 
     def _broken(self, dimension: str, where: str = "") -> list[tuple[str, int, int]]:
         tables = _TABLES if dimension == "department" else "attachments AS a"
@@ -360,11 +340,6 @@ class Figures:
             SELECT key, sum(n), sum(bytes) AS bytes FROM ({rows})
             GROUP BY key ORDER BY bytes DESC, key LIMIT ?"""
         return [(key, n, size) for key, n, size in self._db.execute(sql, (limit,))]
-
-    def _strata(self) -> Iterator[tuple[int, Stratum]]:
-        sql = f"SELECT a.id, {_STRATUM} {_STORED} AND a.id > ? ORDER BY a.id LIMIT ?"
-        for attachment_id, *key in self._db.stream(sql, 0):
-            yield attachment_id, Stratum(*key)
 
 
 def allocate(counts: Mapping[Stratum, int], number: int, *, seed: int) -> dict[Stratum, int]:

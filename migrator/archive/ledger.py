@@ -24,7 +24,7 @@ from migrator.archive.records import (
 )
 from migrator.archive.sql import (
     TICKET,
-    as_json,
+    Values,
     clean,
     state_from,
     state_list,
@@ -395,12 +395,9 @@ class Ledger:
 
         It counts as told.
         """
-        sql = """
-            INSERT INTO helpdesk (id, address, run_id, at, told) VALUES (1, ?, ?, ?, 1)
-            ON CONFLICT (id) DO UPDATE SET address = excluded.address, run_id = excluded.run_id,
-                at = excluded.at, told = 1"""
+        sql = upsert("helpdesk", "id", "address", "run_id", "at", "told")
         with self._db.atomic():
-            self._db.execute(sql, (address, run_id, self._now()))
+            self._db.execute(sql, (1, address, run_id, self._now(), True))
 
     def add_check(
         self,
@@ -424,16 +421,18 @@ class Ledger:
 
         Raises ConfigError, and accepts none, when one of them was never listed or is no loss.
         """
-        named = as_json(ids)
-        self._see_losses(named, set(ids))
-        sql = """
+        self._see_losses(set(ids))
+        who, why = _signed(by, reason)
+        values = Values()
+        sql = f"""
             INSERT INTO accepted (attachment_id, accepted_at, accepted_by, reason)
-            SELECT value, ?, ?, ? FROM json_each(?) WHERE true
+            SELECT value, {values(self._now())}, {values(who)}, {values(why)}
+            FROM {values.each(ids)} WHERE true
             ON CONFLICT (attachment_id) DO UPDATE SET accepted_at = excluded.accepted_at,
                 accepted_by = excluded.accepted_by, reason = excluded.reason
             RETURNING attachment_id"""
         with self._db.atomic():
-            return len(self._db.execute(sql, (self._now(), *_signed(by, reason), named)))
+            return len(self._db.execute(sql, values))
 
     def accept_all(self, states: Collection[State], *, by: str, reason: str) -> int:
         """Accept all losses in some states that nobody has accepted yet; give their number."""
@@ -449,11 +448,11 @@ class Ledger:
 
         Raises ConfigError, and takes none back, when the loss of one of them is not accepted.
         """
-        where = "" if ids is None else "WHERE attachment_id IN (SELECT value FROM json_each(?))"
-        params = () if ids is None else (as_json(ids),)
+        values = Values()
+        where = "" if ids is None else f"WHERE attachment_id IN {values.each(ids)}"
         with self._db.atomic():
             sql = f"DELETE FROM accepted {where} RETURNING attachment_id"
-            undone = {row[0] for row in self._db.execute(sql, params)}
+            undone = {row[0] for row in self._db.execute(sql, values)}
             if others := sorted(set(ids or ()) - undone):
                 raise ConfigError(
                     f"The loss of attachment {others[0]} is not accepted; nothing was taken back. "
@@ -466,9 +465,7 @@ class Ledger:
 
         ``facts`` must be fit for JSON. Only the latest run keeps its progress.
         """
-        sql = """
-            INSERT INTO progress (run_id, at, facts) VALUES (?, ?, ?)
-            ON CONFLICT (run_id) DO UPDATE SET at = excluded.at, facts = excluded.facts"""
+        sql = upsert("progress", "run_id", "at", "facts")
         with self._db.atomic():
             self._db.execute("DELETE FROM progress WHERE run_id <> ?", (run_id,))
             self._db.execute(sql, (run_id, self._now(), json.dumps(dict(facts))))
@@ -567,9 +564,10 @@ class Ledger:
         """Make sure that the ticket has a row; an unknown one gets the department of ``like``."""
         self._db.execute(_KNOW_TICKET, (ticket_id, like))
 
-    def _see_losses(self, named: str, ids: set[int]) -> None:
-        sql = "SELECT id, state FROM attachments WHERE id IN (SELECT value FROM json_each(?))"
-        states: dict[int, str] = dict(self._db.execute(sql, (named,)))
+    def _see_losses(self, ids: set[int]) -> None:
+        values = Values()
+        sql = f"SELECT id, state FROM attachments WHERE id IN {values.each(ids)}"
+        states: dict[int, str] = dict(self._db.execute(sql, values))
         if unknown := sorted(ids - states.keys()):
             raise ConfigError(
                 f"Attachment {unknown[0]} was never listed; nothing was accepted. "

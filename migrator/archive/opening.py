@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from migrator.archive import checkpoint, halves, schema
+from migrator.archive import checkpoint, schema, soundness
 from migrator.archive.access import Access
 from migrator.archive.checkpoint import Checkpoint, ReadOnlyCheckpoint
 from migrator.archive.figures import Figures
@@ -53,7 +53,7 @@ class Archive:
 
         Raises ArchiveDamaged.
         """
-        halves.see_both(self.blobs, self._db)
+        soundness.see_both(self.blobs, self._db)
 
     def close(self) -> None:
         """Close the checkpoint and give the lock back; harmless when called again."""
@@ -94,13 +94,13 @@ def open_archive(
         if path.exists() and not path.is_dir():
             raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
         durable.make_dirs(path)
-        halves.see_parts(path, blobs)
+        soundness.see_parts(path, blobs)
     with contextlib.ExitStack() as stack:
         lock = RunLock(path, command=command)
         stack.callback(lock.release)
         db = _created(path, blobs)
         stack.callback(db.close)
-        halves.see_both(blobs, db, repairing=repairing)
+        soundness.see_both(blobs, db, repairing=repairing)
         blobs.prepare()
         schema.migrate(db)
         stack.pop_all()
@@ -121,7 +121,7 @@ def open_beside(path: Path, *, store: Store | None = None) -> Archive:
         return open_read_only(path, store=store)
     db = Checkpoint.connect(file)
     try:
-        halves.see_both(blobs, db)
+        soundness.see_both(blobs, db)
         if schema.version(db) != schema.VERSION:
             lock = RunLock(path, command="migrate the checkpoint")
             try:
@@ -145,7 +145,7 @@ def open_read_only(path: Path, *, store: Store | None = None) -> Archive:
     db = ReadOnlyCheckpoint(_existing(path, blobs))
     with contextlib.ExitStack() as stack:
         stack.callback(db.close)
-        halves.see_both(blobs, db)
+        soundness.see_both(blobs, db)
         if schema.version(db) == schema.VERSION:
             stack.pop_all()
             return Archive(path, blobs, db)
@@ -164,10 +164,10 @@ def open_dry(path: Path, *, store: Store | None = None) -> Archive:
     """
     blobs = DryStore(store or store_of(path))
     with durable.writing(path):
-        halves.see_parts(path, blobs)
+        soundness.see_parts(path, blobs)
     db = _private_copy(path)
     try:
-        halves.see_both(blobs, db)
+        soundness.see_both(blobs, db)
     except BaseException:
         db.close()
         raise
@@ -178,10 +178,10 @@ def _existing(path: Path, blobs: Store) -> Path:
     """Return where the checkpoint is."""
     file = path / checkpoint.NAME
     with durable.writing(path):
-        halves.see_parts(path, blobs)
+        soundness.see_parts(path, blobs)
         there = durable.is_file(file)
         if not there or not file.stat().st_size:
-            halves.see_no_files(blobs)
+            soundness.see_no_files(blobs)
     if not there:
         raise ArchiveMissing(
             f"There is no archive at {str(path)!r}. Check [archive] path in the "
@@ -195,7 +195,7 @@ def _created(root: Path, blobs: Store) -> Checkpoint:
     file = root / checkpoint.NAME
     with durable.writing(root):
         if not file.exists() or not file.stat().st_size:
-            halves.see_no_files(blobs)
+            soundness.see_no_files(blobs)
         if not file.exists():
             fd = durable.create(file)
             with contextlib.closing(open(fd, "rb")):  # noqa: PTH123 - closes the descriptor

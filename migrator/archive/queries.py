@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeVar
 
+from migrator.archive import soundness
 from migrator.archive.checkpoint import Checkpoint, Tuple, damaged
 from migrator.archive.figures import matches
 from migrator.archive.records import (
@@ -24,7 +25,7 @@ from migrator.archive.records import (
     Witness,
     Work,
 )
-from migrator.archive.sql import HASH, ROW, as_json, decoded, row_from, see_state, state_list
+from migrator.archive.sql import HASH, ROW, Values, decoded, row_from, see_state, state_list
 
 T = TypeVar("T")
 
@@ -44,12 +45,9 @@ _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # In the very words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
-
-
 _WITNESS = ", ".join(field.name for field in fields(Witness))
 _CHECK = ", ".join(field.name for field in fields(Check))
-
-_TODO = "state IN ('pending', 'failed') AND (last_run = ?1 OR ?2)"
+_TODO = f"{_IS_UNFINISHED} AND (last_run = :run OR :leftovers)"
 
 # What is held already comes first: a new file that equals it takes no room at all.
 _EQUALS = f"""
@@ -158,12 +156,12 @@ class Queries:
         both = " AND ".join(_IS_INCREMENT.format(name) for name in ("its", "scope"))
         sql = f"""
             WITH ended AS (SELECT id AS other, scope AS its FROM runs
-                WHERE id > ?1 AND json_valid(scope) AND {_CAME_TO_ITS_END})
+                WHERE id > :after AND json_valid(scope) AND {_CAME_TO_ITS_END})
             SELECT {_RUN} FROM runs
-            WHERE id > ?1 AND json_valid(scope) AND {_WAS_STOPPED} AND NOT EXISTS (
+            WHERE id > :after AND json_valid(scope) AND {_WAS_STOPPED} AND NOT EXISTS (
                 SELECT 1 FROM ended WHERE other > id AND (its = scope OR ({both})))
             ORDER BY id DESC LIMIT 1"""
-        found = self._db.one(sql, (after,))
+        found = self._db.one(sql, {"after": after})
         return _run(found) if found else None
 
     def mark(self, name: str) -> Mark | None:
@@ -192,9 +190,11 @@ class Queries:
         """
         if states is not None:
             only = replace(only, states=frozenset(states))
-        where, params = matches(only)
-        sql = f"SELECT {ROW} FROM ledger WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"
-        return map(row_from, self._db.stream(sql, after, params, limit=limit))
+        values = Values()
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE attachment_id > :after AND {matches(only, values)}
+            ORDER BY 1 LIMIT :most"""
+        return map(row_from, self._db.stream(sql, after, values, limit=limit))
 
     def tables(self, columns: Sequence[str], only: RowFilter = EVERYTHING) -> Iterator[list[Tuple]]:
         """Yield columns of the view ``ledger`` by attachment id, in pages of some hundred rows.
@@ -202,21 +202,20 @@ class Queries:
         The first column must be ``attachment_id``. For those who write millions of rows: to make
         a :class:`Row` of each takes longer than to read them.
         """
-        where, params = matches(only)
+        values = Values()
         sql = f"""
             SELECT {", ".join(columns)} FROM ledger
-            WHERE attachment_id > ? AND {where} ORDER BY 1 LIMIT ?"""
-        pages = self._db.pages(sql, 0, params)
+            WHERE attachment_id > :after AND {matches(only, values)} ORDER BY 1 LIMIT :most"""
+        pages = self._db.pages(sql, 0, values)
         if not {"state", "sha256"} <= set(columns):
             return pages
         return _seen(pages, columns.index("state"), columns.index("sha256"))
 
     def among(self, ids: Collection[int]) -> dict[int, Row]:
         """Return the rows that have these attachment ids, by id."""
-        sql = f"""
-            SELECT {ROW} FROM ledger
-            WHERE attachment_id IN (SELECT value FROM json_each(?)) ORDER BY 1"""
-        rows = map(row_from, self._db.execute(sql, (as_json(ids),)))
+        values = Values()
+        sql = f"SELECT {ROW} FROM ledger WHERE attachment_id IN {values.each(ids)} ORDER BY 1"
+        rows = map(row_from, self._db.execute(sql, values))
         return {row.id: row for row in rows}
 
     def together(self, read: Callable[[], T]) -> T:
@@ -260,12 +259,9 @@ class Queries:
 
     def ticket_id_for(self, number: str) -> int | None:
         """Return the id of the ticket with that number: a mapped one, else the ticket's own id."""
-        found = self._db.one("SELECT ticket_id FROM ticket_numbers WHERE number = ?", (number,))
-        if found is None and number.isascii() and number.isdigit() and len(number) < 19:
-            sql = """
-                SELECT id FROM tickets
-                WHERE id = ? AND id NOT IN (SELECT ticket_id FROM ticket_numbers)"""
-            found = self._db.one(sql, (int(number),))
+        values = Values()
+        sql = f"SELECT id FROM tickets WHERE id IN {values.tickets([number])}"
+        found = self._db.one(sql, values)
         return found[0] if found else None
 
     def department_of(self, ticket_id: int) -> int | None:
@@ -327,7 +323,7 @@ class Queries:
         self, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, int]]:
         """Yield (SHA-256, size) of every blob that rows refer to, by SHA-256 above ``after``."""
-        sql = "SELECT sha256, size FROM blobs WHERE sha256 > ? ORDER BY 1 LIMIT ?"
+        sql = "SELECT sha256, size FROM blobs WHERE sha256 > :after ORDER BY 1 LIMIT :most"
         for sha256, size in self._db.stream(sql, after, limit=limit):
             if not HASH.fullmatch(sha256):
                 raise damaged(f"a file is known by {sha256[:64]!r}, which is no SHA-256")
@@ -336,9 +332,9 @@ class Queries:
     def refers_to(self, sha256: str) -> bool:
         """Tell whether any row refers to that blob, be it of ``blobs`` or of ``attachments``."""
         sql = """
-            SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE sha256 = ?1)
-                OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = ?1)"""
-        return self._db.one(sql, (sha256,)) is not None
+            SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE sha256 = :sha256)
+                OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = :sha256)"""
+        return self._db.one(sql, {"sha256": sha256}) is not None
 
     def referred(self, hashes: Collection[str]) -> set[str]:
         """Return those of some hashes that any row names, read from the tables themselves.
@@ -346,11 +342,10 @@ class Queries:
         Every row is looked at: what an index no longer leads to is found as well.
         """
         wanted, found = set(hashes), set[str]()
-        sources = (
-            ("SELECT id, sha256 FROM attachments NOT INDEXED WHERE id > ? ORDER BY id LIMIT ?", 0),
-            ("SELECT sha256, sha256 FROM blobs WHERE sha256 > ? ORDER BY sha256 LIMIT ?", ""),
-        )
-        for sql, start in sources:
+        for table, key, start in (("attachments NOT INDEXED", "id", 0), ("blobs", "sha256", "")):
+            sql = (
+                f"SELECT {key}, sha256 FROM {table} WHERE {key} > :after ORDER BY {key} LIMIT :most"
+            )
             found.update(row[1] for row in self._db.stream(sql, start) if row[1] in wanted)
         return found
 
@@ -371,8 +366,6 @@ class Queries:
 
         Raises ArchiveDamaged that names the first faults.
         """
-        from migrator.archive import soundness  # noqa: PLC0415 - it imports this module
-
         soundness.check(self._db)
 
     def unique_bytes(self) -> tuple[int, int]:
@@ -384,16 +377,16 @@ class Queries:
         """Yield what a run has listed, by attachment id, in constant memory."""
         also = "OR a.state IN ('pending', 'failed')" if leftovers else ""
         sql = f"""
-            SELECT {ROW} FROM ledger WHERE attachment_id > ? AND EXISTS (
+            SELECT {ROW} FROM ledger WHERE attachment_id > :after AND EXISTS (
                 SELECT 1 FROM attachments AS a
-                WHERE a.id = attachment_id AND (a.last_run = ? {also}))
-            ORDER BY 1 LIMIT ?"""
-        return map(row_from, self._db.stream(sql, 0, (run_id,)))
+                WHERE a.id = attachment_id AND (a.last_run = :run {also}))
+            ORDER BY 1 LIMIT :most"""
+        return map(row_from, self._db.stream(sql, 0, {"run": run_id}))
 
     def equals(self, run_id: int, *, leftovers: bool = False) -> Equals:
         """Tell how much of what is to be fetched may be equal to something before it."""
         sql = f"{_EQUALS} SELECT how, count(*), sum(bytes) FROM judged GROUP BY how"
-        rows = self._db.execute(sql, (run_id, leftovers))
+        rows = self._db.execute(sql, {"run": run_id, "leftovers": leftovers})
         found = {how: Count(n, size) for how, n, size in rows}
         return Equals(found.get("name", Count()), found.get("size", Count()))
 
@@ -405,17 +398,18 @@ class Queries:
         sql = f"""{_EQUALS}
             SELECT {_WORK_OF.format("a")}, {_WORK_OF.format("b")}, b.sha256 FROM judged AS j
             JOIN attachments AS a ON a.id = j.id JOIN attachments AS b ON b.id = j.twin
-            WHERE how = ?3 ORDER BY (j.id * 2654435761) % 4294967291 LIMIT ?4"""
-        rows = self._db.execute(sql, (run_id, leftovers, how, limit))
+            WHERE how = :how ORDER BY (j.id * 2654435761) % 4294967291 LIMIT :most"""
+        asked = {"run": run_id, "leftovers": leftovers, "how": how, "most": limit}
+        rows = self._db.execute(sql, asked)
         return [Twins(Work(*row[:8]), Work(*row[8:16]), row[16]) for row in rows]
 
     def with_files(self, ticket_ids: Collection[int]) -> dict[int, int]:
         """Count the attachments of a few tickets; those without are left out."""
-        marks = ", ".join("?" * len(ticket_ids))
+        values = Values()
         sql = f"""
-            SELECT ticket_id, count(*) FROM attachments WHERE ticket_id IN ({marks})
-            GROUP BY ticket_id"""
-        return dict(self._db.execute(sql, tuple(ticket_ids)))
+            SELECT ticket_id, count(*) FROM attachments
+            WHERE ticket_id IN {values.each(ticket_ids)} GROUP BY ticket_id"""
+        return dict(self._db.execute(sql, values))
 
     def unnumbered(self, run_id: int, *, first: int = 10) -> tuple[int, tuple[int, ...]] | None:
         """Count the tickets with listed attachments that no map gives a number, and name some.

@@ -1,37 +1,47 @@
-"""What is promised of a checkpoint (see FORMAT.md), as questions to it.
+"""Whether an archive is sound: its checkpoint alone, and both its halves, checkpoint and files.
 
-SQLite sees for itself that pages, indexes, types, CHECKs and references are whole; the rest is
-ours. Attachments are read from their table and not from an index, so that damage to one of the
-two cannot hide what the other still knows.
+What is promised of a checkpoint (see FORMAT.md) stands here as questions to it. SQLite sees for
+itself that pages, indexes, types, CHECKs and references are whole; the rest is ours. Attachments
+are read from their table and not from an index, so that damage to one of the two cannot hide what
+the other still knows.
+
+A checkpoint without its files, or files without their checkpoint, is what a disk that is not
+mounted looks like, or a checkpoint that was lost and made anew. Whoever went on then would write
+new files to the wrong disk, or take good ones for waste.
 """
 # ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 
-from migrator.archive import schema
+from migrator.archive import checkpoint, lock, schema
 from migrator.archive.checkpoint import Checkpoint, damaged
 from migrator.archive.records import State
-from migrator.archive.sql import as_json, decoded, decoded_list, state_list
+from migrator.archive.sql import decoded, decoded_list, state_list
+from migrator.blobs import durable
+from migrator.blobs.base import Store
 from migrator.errors import ArchiveDamaged
 
 MOST = 10
 """Faults that are named."""
 _LONGEST = 200
 _STATES = tuple(State)
-_PAGE = 500
 
 _NO_HASH = "(length({0}) <> 64 OR {0} GLOB '*[^0-9a-f]*')"
 
 # What is wrong with each row that the question finds, in the words of the first text.
 _RULES = {
-    "{} is missing": "SELECT value FROM json_each(?) EXCEPT SELECT name FROM sqlite_master",
+    "{} is missing": "SELECT value FROM json_each(:names) EXCEPT SELECT name FROM sqlite_master",
     "table {} takes values of any type": """
         SELECT name FROM pragma_table_list
         WHERE schema = 'main' AND type = 'table' AND NOT strict
-            AND name IN (SELECT value FROM json_each(?))""",
+            AND name IN (SELECT value FROM json_each(:names))""",
     "attachment {} has the state {!r}, which there is not": f"""
         SELECT id, state FROM attachments NOT INDEXED WHERE state NOT IN ({state_list(_STATES)})""",
     "attachment {} has bytes that its state {} does not allow, or lacks them": f"""
@@ -69,6 +79,15 @@ _JSON = (
 )
 
 
+_FILES = (checkpoint.NAME, f"{checkpoint.NAME}-wal", f"{checkpoint.NAME}-shm", lock.NAME)
+
+_KNOWS = """
+    SELECT EXISTS (SELECT 1 FROM attachments), EXISTS (SELECT 1 FROM blobs),
+        coalesce((SELECT finished_at IS NULL FROM runs ORDER BY id DESC LIMIT 1), 0)"""
+_SOME = "SELECT sha256 FROM blobs WHERE sha256 >= ? ORDER BY sha256 LIMIT ?"
+_FEW = 32
+
+
 def check(db: Checkpoint) -> None:
     """Read the whole checkpoint; raises ArchiveDamaged that names the first faults in it."""
     found = db.together(lambda: list(islice(_faults(db), MOST + 1)))
@@ -86,9 +105,9 @@ def _faults(db: Checkpoint) -> Iterator[str]:
         return
     for table, row, other, _ in db.execute("PRAGMA foreign_key_check"):
         yield f"row {row} of {table} refers to a row of {other} that is not there"
+    names = {"names": json.dumps(sorted(schema.names()))}
     for text, sql in _RULES.items():
-        params = (as_json(sorted(schema.names())),) if "?" in sql else ()
-        for values in db.execute(f"{sql} LIMIT {MOST + 1}", params):
+        for values in db.execute(f"{sql} LIMIT {MOST + 1}", names):
             yield text.format(*(str(value)[:_LONGEST] for value in values))
     for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
         if table in schema.names():
@@ -109,12 +128,84 @@ def _undecodable(
     db: Checkpoint, table: str, key: str, column: str, decode: Callable[[str, str], object]
 ) -> Iterator[str]:
     sql = f"""
-        SELECT {key}, {column} FROM {table} WHERE {key} > ? AND {column} IS NOT NULL
-        ORDER BY {key} LIMIT {_PAGE}"""
-    after = -1 << 63
-    while page := db.execute(sql, (after,)):
-        for after, text in page:
+        SELECT {key}, {column} FROM {table} WHERE {key} > :after AND {column} IS NOT NULL
+        ORDER BY {key} LIMIT :most"""
+    for number, text in db.stream(sql, -1 << 63):
+        try:
+            decode(text, column)
+        except ArchiveDamaged:
+            yield f"{table}.{column} of {key} {number} cannot be read"
+
+
+def see_parts(root: Path, blobs: Store) -> None:
+    """See that what lies in the archive's directory is what it must be, without opening any.
+
+    Anything may be missing. Raises ArchiveDamaged, and OSError where nobody can look.
+    """
+    for name in _FILES:
+        mode = _mode(root / name)
+        if mode is not None and not stat.S_ISREG(mode):
+            back = "" if name == lock.NAME else ", and bring back the file that was there"
+            raise ArchiveDamaged(
+                f"{str(root / name)!r} is {durable.kind_of(mode)}, where a file must be. Move it "
+                f"away{back}; nothing was changed."
+            )
+    blobs.missing()
+
+
+def see_no_files(blobs: Store, what: str = "is missing or empty") -> None:
+    """See that there are no files beside a checkpoint that knows nothing; else ArchiveDamaged.
+
+    ``what`` says of the checkpoint what is the matter with it.
+    """
+    if any(entry.kind == "blob" for entry in blobs.scan()):
+        raise ArchiveDamaged(
+            f"There are files in {blobs.where!r}, but the checkpoint beside them {what}. "
+            f"Bring {checkpoint.NAME} and its -wal back from a backup. Without one, move the "
+            "directory blobs away and start anew; nothing was changed."
+        )
+
+
+def see_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None:
+    """See that files and checkpoint belong together; raises ArchiveDamaged if they cannot.
+
+    Of a healthy archive one file is looked for. ``repairing`` lets a checkpoint pass that has
+    lost its files, as long as their disk is there: it has the directory for temporary files.
+    """
+    if schema.version(db) == 0:
+        see_no_files(blobs)
+        return
+    ((rows, kept, running),) = db.execute(_KNOWS)
+    if not rows and not running:  # a run that was killed has rows before it has files
+        see_no_files(blobs, "knows no attachment")
+    if not kept or _some_are_there(blobs, db):
+        return
+    missing, where = blobs.missing(), blobs.where
+    if not missing and repairing:
+        return
+    there = f"there is no {where!r}" if where in missing else f"none of them is in {where!r}"
+    made = f"make the directory {missing[-1]!r} by hand, and " if missing else ""
+    raise ArchiveDamaged(
+        f"The checkpoint knows files, but {there}. Is the disk mounted? Mount it and start again; "
+        f"nothing was changed. If they are really lost, {made}`migrator verify --repair` fetches "
+        "them again."
+    )
+
+
+def _some_are_there(blobs: Store, db: Checkpoint) -> bool:
+    """Look for a few files from all over the store, all of a small one, until one is there."""
+    for start, limit in (("", _FEW), *((digit, 1) for digit in "123456789abcdef")):
+        for (sha256,) in db.execute(_SOME, (start, limit)):
             try:
-                decode(text, column)
-            except ArchiveDamaged:
-                yield f"{table}.{column} of {key} {after} cannot be read"
+                if blobs.has(sha256):
+                    return True
+            except ValueError:
+                raise checkpoint.damaged("it knows a file by what is no SHA-256", db.path) from None
+    return False
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None

@@ -2,6 +2,7 @@
 
 All tickets and posts of an archive, one after the other, for whoever takes them elsewhere.
 """
+# ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
 
@@ -19,37 +20,13 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
 )
-from migrator.archive.sql import (
-    OF_RESPONSE,
-    ROW,
-    TICKET,
-    Condition,
-    Range,
-    all_of,
-    allowed,
-    as_json,
-    between,
-    clean,
-    contains,
-    fit,
-    has_file,
-    number_is,
-    one_of,
-    row_from,
-    ticket_values,
-    undeleted,
-    upsert,
-    wanted_by,
-)
+from migrator.archive.sql import ROW, TICKET, Values, clean, fit, row_from, ticket_values, upsert
 
-# ruff: noqa: S608 - only constants of this module become SQL
-
+Range = tuple[int | None, int | None]
+"""From and to in Unix seconds, both included; None is open."""
 
 LONGEST = (1 << 31) - 1
 """Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
-
-ENDLESS = -1
-"""SQLite's LIMIT for none."""
 
 _HEADER = ", ".join(f"h.{field.name}" for field in fields(TicketHeader))
 _RESPONSE = ", ".join(
@@ -59,21 +36,19 @@ _RESPONSE = ", ".join(
 )
 _FLAGS = [i for i, field in enumerate(fields(Response)) if field.type == "bool"]
 # CROSS JOIN keeps the order of the loops: posts by their index, never all posts of a queue sorted.
-RESPONSES = f"""
-    SELECT {_RESPONSE}, substr(p.text, 1, ?), p.note
+_RESPONSES = f"""
+    SELECT {_RESPONSE}, substr(p.text, 1, :cut), p.note
     FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id
     WHERE """
 
-EVERY_POST = """
-    (p.ticket_id, p.created_at, p.id) > (?, ?, ?)
-    ORDER BY p.ticket_id, p.created_at, p.id"""
+_OF_RESPONSE = "iif(a.post_id > 0, a.post_id, -a.ticket_id)"
+"""In the very words of the index."""
+_HAS_ATTACHMENTS = f"""EXISTS (
+    SELECT 1 FROM attachments AS a WHERE {_OF_RESPONSE} = p.id AND a.ticket_id = p.ticket_id)"""
 
-_ATTACHMENTS_OF = f"""
-    SELECT {ROW} FROM ledger WHERE attachment_id IN (
-        SELECT a.id FROM attachments AS a JOIN posts AS p
-            ON p.id = {OF_RESPONSE} AND p.ticket_id = a.ticket_id
-        WHERE {OF_RESPONSE} IN (SELECT value FROM json_each(?))
-    ) ORDER BY 1"""
+# Places for files that belong to no post (p.id < 0) are never read and stay as they are.
+_IS_READ = """NOT (p.note IS 'not_kept' AND p.id > 0
+    AND (SELECT posts_activity FROM tickets WHERE id = p.ticket_id) IS NULL)"""
 
 _IS_UNREAD = "posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL"
 """In the very words of the index."""
@@ -130,7 +105,9 @@ class Threads:
 
         ``text_limit`` cuts every text to so many characters.
         """
-        return self._responses([("p.ticket_id = ?", (ticket_id,))], after, limit, text_limit)
+        values = Values()
+        where = [f"p.ticket_id = {values(ticket_id)}"]
+        return self._responses(where, values, after, limit, text_limit)
 
     def query(
         self,
@@ -146,8 +123,9 @@ class Threads:
         after the last one of a page meets every post once, whatever is added meanwhile.
         """
         # What a merge leaves behind are places for files that went along: no posts of anybody.
-        where = [("h.merged_into IS NULL", ()), *wanted_by(wanted)]
-        return self._responses(where, after, limit, text_limit)
+        values = Values()
+        where = ["h.merged_into IS NULL", *_wanted(wanted, values)]
+        return self._responses(where, values, after, limit, text_limit)
 
     def attachments_of_ticket(self, ticket_id: int) -> list[Row]:
         """Return all attachments of a ticket, in any state, by id."""
@@ -156,9 +134,15 @@ class Threads:
 
     def attachments_of(self, response_ids: Collection[int]) -> dict[int, list[Row]]:
         """Return the attachments of responses, in any state, by id; none for those without."""
+        values = Values()
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE attachment_id IN (
+                SELECT a.id FROM attachments AS a JOIN posts AS p
+                    ON p.id = {_OF_RESPONSE} AND p.ticket_id = a.ticket_id
+                WHERE {_OF_RESPONSE} IN {values.each(response_ids)}
+            ) ORDER BY 1"""
         found: defaultdict[int, list[Row]] = defaultdict(list)
-        for values in self._db.execute(_ATTACHMENTS_OF, (as_json(response_ids),)):
-            row = row_from(values)
+        for row in map(row_from, self._db.execute(sql, values)):
             found[row.post_id if row.post_id > 0 else -row.ticket_id].append(row)
         return dict(found)
 
@@ -183,20 +167,22 @@ class Threads:
         these. ASCII letters match in either case. ``queues`` is what the asker may see, None
         for everything; with ``deleted`` that includes what the source has deleted.
         """
-        where = [("h.merged_into IS NULL", ()), *allowed(queues), *undeleted(deleted)]
-        where += between("h.created_at", created) + between("h.last_activity", updated)
-        where += [number_is(number)] if number else []
-        where += [contains(subject, "h.subject")] if subject else []
-        where += [contains(requester, "h.requester_name", "h.requester_email")] if requester else []
-        where += [has_file(filename)] if filename else []
+        values = Values()
+        where = ["h.merged_into IS NULL", *_visible(queues, deleted, values)]
+        where += _between("h.created_at", created, values)
+        where += _between("h.last_activity", updated, values)
+        people = ("h.requester_name", "h.requester_email")
+        where += [_number_is(number, values)] if number else []
+        where += [_contains(subject, values, "h.subject")] if subject else []
+        where += [_contains(requester, values, *people)] if requester else []
+        where += [_has_file(filename, values)] if filename else []
         if text:
-            people = ("h.subject", "h.requester_name", "h.requester_email")
-            where.append(one_of(number_is(text), contains(text, *people), has_file(text)))
-        condition, params = all_of(where)
+            parts = _contains(text, values, "h.subject", *people)
+            where.append(f"({_number_is(text, values)} OR {parts} OR {_has_file(text, values)})")
         sql = f"""
-            SELECT {_HEADER} FROM headers AS h WHERE {condition}
-            ORDER BY h.last_activity DESC, h.id DESC LIMIT ?"""
-        return [TicketHeader(*row) for row in self._db.execute(sql, (*params, limit))]
+            SELECT {_HEADER} FROM headers AS h WHERE {" AND ".join(where)}
+            ORDER BY h.last_activity DESC, h.id DESC LIMIT {values(limit)}"""
+        return [TicketHeader(*row) for row in self._db.execute(sql, values)]
 
     def put_statuses(self, statuses: Iterable[StatusRow]) -> None:
         """Add or change ticket statuses; those no longer listed stay, tickets may have them."""
@@ -252,7 +238,7 @@ class Threads:
 
     def all_tickets(self) -> Iterator[TicketHeader]:
         """Yield the headers of all tickets by id, also of merged and deleted ones."""
-        sql = f"SELECT {_HEADER} FROM headers AS h WHERE h.id > ? ORDER BY h.id LIMIT ?"
+        sql = f"SELECT {_HEADER} FROM headers AS h WHERE h.id > :after ORDER BY h.id LIMIT :most"
         return (TicketHeader(*row) for row in self._db.stream(sql, -1))
 
     def all_posts(self, page: int = 50) -> Iterator[Response]:
@@ -260,27 +246,81 @@ class Threads:
 
         ``page`` of them are read at once: each may hold some MiB of text.
         """
-        sql = f"{RESPONSES} {EVERY_POST} LIMIT ?"
-        after = (-1, 0, 0)
-        while rows := self._db.execute(sql, (LONGEST, *after, page)):
-            for post in map(response_from, rows):
-                after = post.ticket_id, post.created_at, post.id
+        sql = f"""
+            {_RESPONSES} (p.ticket_id, p.created_at, p.id) > (:ticket, :time, :post)
+            ORDER BY p.ticket_id, p.created_at, p.id LIMIT :page"""
+        values = {"cut": LONGEST, "page": page, "ticket": -1, "time": 0, "post": 0}
+        while rows := self._db.execute(sql, values):
+            for post in map(_response, rows):
+                values |= {"ticket": post.ticket_id, "time": post.created_at, "post": post.id}
                 yield post
 
     def _responses(
         self,
-        where: list[Condition],
+        where: list[str],
+        values: Values,
         after: tuple[int, int] | None,
         limit: int | None,
         text_limit: int | None,
     ) -> list[Response]:
         if after is not None:
-            where = [*where, ("(p.created_at, p.id) > (?, ?)", tuple(map(fit, after)))]
-        condition, params = all_of(where)
-        sql = f"{RESPONSES} {condition} ORDER BY p.created_at, p.id LIMIT ?"
-        cut = LONGEST if text_limit is None else text_limit
-        most = ENDLESS if limit is None else limit
-        return [response_from(row) for row in self._db.execute(sql, (cut, *params, most))]
+            time, post_id = map(fit, after)
+            where = [*where, f"(p.created_at, p.id) > ({values(time)}, {values(post_id)})"]
+        most = -1 if limit is None else limit
+        sql = f"""
+            {_RESPONSES} {" AND ".join(where)}
+            ORDER BY p.created_at, p.id LIMIT {values(most)}"""
+        values["cut"] = LONGEST if text_limit is None else text_limit
+        return [_response(row) for row in self._db.execute(sql, values)]
+
+
+def _wanted(wanted: ResponseFilter, values: Values) -> list[str]:
+    """Translate a filter into conditions on p (posts) and h (headers)."""
+    where = _visible(wanted.queues, wanted.deleted, values)
+    where += _between("p.created_at", (wanted.created_from, wanted.created_to), values)
+    if wanted.queue_names is not None:
+        where.append(f"h.queue_name IN {values.each(wanted.queue_names)}")
+    if wanted.ticket_numbers is not None:
+        where.append(f"p.ticket_id IN {values.tickets(wanted.ticket_numbers)}")
+    if wanted.is_internal is not None:
+        where.append(f"p.is_private = {values(wanted.is_internal)}")
+    if wanted.staff is not None:
+        where.append(f"p.staff = {values(wanted.staff)}")
+    if wanted.response_ids is not None:
+        where.append(f"p.id IN {values.each(wanted.response_ids)}")
+    if wanted.author_email is not None:
+        where.append(f"lower(p.author_email) = lower({values(clean(wanted.author_email))})")
+    if not wanted.unread:
+        where.append(_IS_READ)
+    if wanted.has_attachments is not None:
+        where.append(_HAS_ATTACHMENTS if wanted.has_attachments else f"NOT {_HAS_ATTACHMENTS}")
+    return where
+
+
+def _visible(queues: frozenset[int] | None, deleted: bool, values: Values) -> list[str]:
+    """Let through tickets of these queues (None: of all), with ``deleted`` also those."""
+    where = [] if queues is None else [f"h.department_id IN {values.departments(queues)}"]
+    return where if deleted else [*where, "h.deleted_at IS NULL"]
+
+
+def _between(column: str, given: Range, values: Values) -> list[str]:
+    ends = zip((">=", "<="), given, strict=True)
+    return [f"{column} {sign} {values(fit(end))}" for sign, end in ends if end is not None]
+
+
+def _number_is(number: str, values: Values) -> str:
+    """Let through the ticket of that number, or with that id shown by Kayako."""
+    return f"(h.id IN {values.tickets([number])} OR h.display_id = {values(clean(number))})"
+
+
+def _contains(text: str, values: Values, *columns: str) -> str:
+    place = values(clean(text))
+    return f"({' OR '.join(f'instr(lower({column}), lower({place}))' for column in columns)})"
+
+
+def _has_file(text: str, values: Values) -> str:
+    inside = _contains(text, values, "a.filename")
+    return f"EXISTS (SELECT 1 FROM attachments AS a WHERE a.ticket_id = h.id AND {inside})"
 
 
 def _post(ticket_id: int, post: PostRow) -> Tuple:
@@ -298,8 +338,7 @@ def _post(ticket_id: int, post: PostRow) -> Tuple:
     )
 
 
-def response_from(values: Tuple) -> Response:
-    """Give the response whose columns are those of RESPONSES."""
+def _response(values: Tuple) -> Response:
     columns = list(values)
     for flag in _FLAGS:
         columns[flag] = bool(columns[flag])

@@ -8,7 +8,6 @@ import pytest
 
 from migrator.archive import (
     Archive,
-    Count,
     Department,
     Group,
     Listed,
@@ -143,15 +142,7 @@ def test_break_downs(archive: Archive, store: Store) -> None:
         Group("x/declared", "x/declared", 3, 600),
         Group("text/plain", "text/plain", 1, 500),
     ]
-    assert archive.figures.by_extension() == [
-        Group("pdf", ".pdf", 2, 600),
-        Group("exe", ".exe", 1, 300),
-        Group("", "(none)", 1, 200),
-    ]
     assert archive.figures.by_department([State.STORED]) == [Group("3", "Sales", 1, 500)]
-    assert archive.figures.by_extension([State.STORED]) == [Group("pdf", ".pdf", 1, 500)]
-    assert archive.figures.larger_than(200) == Count(2, 800)
-    assert archive.figures.larger_than(10**6) == Count(0, 0)
 
 
 def test_problems_are_counted(archive: Archive, list_them: ListThem, store: Store) -> None:

@@ -48,13 +48,13 @@ USES = {
     "init": ("init", {"pydantic"}),
     "schedule --cron": ("schedule", READS),
     "status": ("status", READS),
-    "report": ("report", READS | {"sqlite_utils"}),
+    "report": ("report", READS),
     "report --format csv": ("report", READS),
     "verify": ("verify", READS | {"tqdm"}),
-    "handover out": ("handover", READS | {"jinja2", "sqlite_utils", "tqdm"}),
+    "handover out": ("handover", READS | {"jinja2", "tqdm"}),
     "token list": ("token", READS),
-    "rule list": ("rule", READS | {"sqlite_utils"}),
-    "queue list": ("queue", READS | {"sqlite_utils"}),
+    "rule list": ("rule", READS),
+    "queue list": ("queue", READS),
 }
 
 SCRIPT = """
