@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from migrator.sources.kayako.signing import KayakoSettings, UrlForm
     from migrator.sources.kayako.walk import Helpdesk
 
+Connect = Callable[["KayakoSettings"], "Client"]
 TICKETS_TRIED = 30
 FETCHES_TRIED = 3
 _LOCAL = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])[:/]")
@@ -47,19 +48,26 @@ def doctor(app: App) -> int:
     Reads only, and leaves nothing behind. Exits with the code of the first thing that stands in
     the way of a run: 2 for the configuration, 4 for the source, 7 for the disk.
     """
-    return asyncio.run(_examine(app.load()))
+    return asyncio.run(examine(app.load()))
 
 
-async def _examine(config: Config) -> int:
+def _connect(settings: KayakoSettings) -> Client:
+    from migrator.sources.kayako.client import Client
+
+    return Client(settings, listener=tell_retry)
+
+
+async def examine(config: Config, connect: Connect = _connect) -> int:
+    """Print all findings and return the exit code; ``connect`` opens the helpdesk."""
     code = 0
-    async for finding in _findings(config):
+    async for finding in _findings(config, connect):
         click.echo(f"{finding.mark:<4}  {shown(finding.text)}")
         code = code or finding.exit_code
     click.echo("\nReady: `migrator plan` comes next." if code == 0 else "\nNot ready yet.")
     return code
 
 
-async def _findings(config: Config) -> AsyncIterator[Finding]:
+async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
     settings = dataclasses.replace(settings_from(config), attempts=2)
     yield ok(f"address: {settings.url}")
     if settings.url.startswith("http:") and not _LOCAL.match(settings.url):
@@ -67,11 +75,11 @@ async def _findings(config: Config) -> AsyncIterator[Finding]:
     if not settings.url.endswith("/api/index.php"):
         yield warn("address: Kayako's API URL usually ends in /api/index.php")
     working: UrlForm | None = None
-    async for form, finding in _url_forms(settings):
+    async for form, finding in _url_forms(settings, connect):
         working = working or form
         yield finding
     if working:
-        async for finding in _source(dataclasses.replace(settings, url_form=working)):
+        async for finding in _source(connect(dataclasses.replace(settings, url_form=working))):
             yield finding
     async for finding in _archive(config.archive.path, safe(settings.url)):
         yield finding
@@ -80,21 +88,25 @@ async def _findings(config: Config) -> AsyncIterator[Finding]:
 
 
 async def _url_forms(
-    settings: KayakoSettings,
+    settings: KayakoSettings, connect: Connect
 ) -> AsyncIterator[tuple[UrlForm | None, Finding]]:
     """Try both forms of addresses, the configured one first."""
     from migrator.sources.kayako.signing import UrlForm
 
     configured = settings.url_form
     other = UrlForm.STANDARD if configured is UrlForm.QUERY else UrlForm.QUERY
-    error = await _try_form(settings, configured)
+    error = await _try_form(settings, configured, connect)
     if error is None:
         yield configured, ok(f'connection, key and signature: accepted (url_form "{configured}")')
-        spare = "works, too" if await _try_form(settings, other) is None else "does not work here"
+        spare = (
+            "works, too"
+            if await _try_form(settings, other, connect) is None
+            else "does not work here"
+        )
         yield None, ok(f'url_form "{other}" {spare}')
     elif isinstance(error, SourceUnreachable):  # it will not answer another form either
         yield None, fail(str(error), error.exit_code)
-    elif await _try_form(settings, other) is None:
+    elif await _try_form(settings, other, connect) is None:
         text = f'url_form "{configured}" does not work here, "{other}" does: change it ({error})'
         yield other, fail(text, ConfigError.exit_code)
     else:
@@ -103,8 +115,10 @@ async def _url_forms(
         yield None, fail(str(error).rstrip(".") + hint, error.exit_code)
 
 
-async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | None:
-    async with _open(dataclasses.replace(settings, url_form=form)) as source:
+async def _try_form(
+    settings: KayakoSettings, form: UrlForm, connect: Connect
+) -> SourceError | None:
+    async with connect(dataclasses.replace(settings, url_form=form)) as source:
         try:
             await source.departments()
         except SourceError as exc:
@@ -112,10 +126,10 @@ async def _try_form(settings: KayakoSettings, form: UrlForm) -> SourceError | No
     return None
 
 
-async def _source(settings: KayakoSettings) -> AsyncIterator[Finding]:
+async def _source(client: Client) -> AsyncIterator[Finding]:
     from migrator.sources.kayako.walk import look_around
 
-    async with _open(settings) as source:
+    async with client as source:
         try:
             helpdesk = await look_around(source)
         except SourceError as exc:
@@ -205,9 +219,3 @@ async def _fetch(source: Client, ticket: int, attachment: Attachment) -> Finding
             "a run notes such files in the ledger"
         )
     return ok(f"{what}: {human_bytes(contents.size)}, SHA-256 {sink.sha256}")
-
-
-def _open(settings: KayakoSettings) -> Client:
-    from migrator.sources.kayako.client import Client
-
-    return Client(settings, listener=tell_retry)

@@ -113,7 +113,7 @@ MARKER = "handover.json"
 SUMS = "SHA256SUMS"
 README = "README.md"
 FILES, TREE = "files", "tree"
-_BATCH = 256
+BATCH = 256
 _VERDICT = "<!-- verdict -->"
 """Stands in HANDOVER.md where the README of a handover says how complete it is."""
 
@@ -310,7 +310,7 @@ class _Work:
         total, _ = self._archive.queries.unique_bytes()
         self._out.folder(FILES)
         blobs, pool = self._archive.queries.expected_blobs(), self._options.pool
-        while batch := list(islice(blobs, _BATCH)):
+        while batch := list(islice(blobs, BATCH)):
             examined = (map if pool is None else pool.map)(self._put, batch)
             for (sha256, size), found in zip(batch, examined, strict=True):
                 self._count(sha256, size, found)
@@ -354,7 +354,7 @@ class _Work:
         self._result.rows[name] = 0
         for number, line in enumerate(lines, 1):
             self._result.rows[name] = number
-            if number % _BATCH == 0:
+            if number % BATCH == 0:
                 self._go_on()
             yield line
 

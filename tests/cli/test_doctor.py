@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 
 from migrator.cli import doctor_cmd
+from migrator.config import load
 from migrator.errors import MemoryExhausted, NotXml, ServerFailed, SourceError
 from migrator.sources.base import Attachment, Contents, Department, Ticket, TicketStatus
 
@@ -64,17 +66,16 @@ def said(answer: Any) -> Any:
 
 @pytest.fixture
 def examine(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Fake], tuple[int, str]]:
-    """Call the doctor on a fake source; gives its exit code and what it said."""
+    """Let the doctor examine a fake source; gives its exit code and what it said."""
 
     def call(fake: Fake) -> tuple[int, str]:
-        (tmp_path / "config.toml").write_text('[kayako]\nurl = "http://kayako.example"\n')
-        monkeypatch.setenv("KAYAKO_API_KEY", "k")
-        monkeypatch.setenv("KAYAKO_SECRET_KEY", "s")
-        monkeypatch.setattr(doctor_cmd, "_open", lambda _: fake)
-        code, out, _ = cli("doctor")
-        return code, out
+        path = tmp_path / "config.toml"
+        path.write_text('[kayako]\nurl = "http://kayako.example"\n')
+        keys = {"KAYAKO_API_KEY": "k", "KAYAKO_SECRET_KEY": "s"}
+        code = asyncio.run(doctor_cmd.examine(load(path, keys), lambda _: cast("Any", fake)))
+        return code, capsys.readouterr().out
 
     return call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import Callable, Iterator
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from migrator.cli.disk import check, file_system
+from migrator.cli.doctor_cmd import examine
 from migrator.cli.source_cmd import FileSink, safe_name
-from migrator.errors import ConfigError
+from migrator.config import load
+from migrator.errors import ConfigError, NotFound
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sources.base import Attachment
+from migrator.sources.base import Attachment, Department
+from migrator.sources.kayako.client import Client
+from migrator.sources.kayako.signing import KayakoSettings, UrlForm
 
 Cli = Callable[..., "tuple[int, str, str]"]
 
@@ -241,19 +246,23 @@ def test_a_server_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_another_url_form_is_advised(
-    cli: Cli, helpdesk: Helpdesk, monkeypatch: pytest.MonkeyPatch
+    helpdesk: Helpdesk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When only the other form works, the doctor says which key to change; exit code 2."""
-    from migrator.cli import doctor_cmd
-    from migrator.errors import NotFound, SourceError
-    from migrator.sources.kayako.signing import KayakoSettings, UrlForm
 
-    async def only_standard(_: KayakoSettings, form: UrlForm) -> SourceError | None:
-        return NotFound("no such page") if form is UrlForm.QUERY else None
+    class OnlyStandard(Client):
+        async def departments(self) -> list[Department]:
+            if self.form is UrlForm.QUERY:  # type: ignore[attr-defined]
+                raise NotFound("no such page")
+            return await super().departments()
 
-    monkeypatch.setattr(doctor_cmd, "_try_form", only_standard)
-    code, out, _ = cli("doctor")
-    assert code == 2
+    def connect(settings: KayakoSettings) -> Client:
+        client = OnlyStandard(settings)
+        client.form = settings.url_form  # type: ignore[attr-defined]
+        return client
+
+    assert asyncio.run(examine(load(tmp_path / "config.toml"), connect)) == 2
+    out = capsys.readouterr().out
     assert 'FAIL  url_form "e" does not work here, "standard" does: change it' in out
     assert "SHA-256" in out
 

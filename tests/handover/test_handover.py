@@ -456,7 +456,7 @@ def test_a_long_list_can_be_interrupted(
     archive: Archive, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only between files: a million lines take their time."""
-    monkeypatch.setattr("migrator.handover.make._BATCH", 3)
+    monkeypatch.setattr("migrator.handover.make.BATCH", 3)
     calls = 0
 
     def stopped() -> bool:
