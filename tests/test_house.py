@@ -208,13 +208,6 @@ def test_the_contract_of_a_store_knows_no_place() -> None:
     assert places == {("copy_out", "target"), ("copy_out", "temp")}
 
 
-def test_the_sandbox_shares_nothing_but_records() -> None:
-    """The look-alike is written from the facts: of the source room it may know the records."""
-    for path in (ROOT / "migrator/sandbox").rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert set(re.findall(r"migrator\.sources\.(\w+)", text)) <= {"base"}, path
-
-
 def test_one_module_speaks_http_to_the_source() -> None:
     """Only the transport and its connections know httpx and aiohttp; client.py names a type."""
 

@@ -195,8 +195,8 @@ def test_names_are_set_apart() -> None:
     name = "שלום 123"
     page = page_of(report(name))
     for table in ("department", "troubles"):
-        for cell in page.xpath(f"//*[@id='{table}']//tbody//*[contains(text(), 'שלום')]"):
-            assert cell.tag == "bdi"
+        found = page.xpath(f"//*[@id='{table}']//tbody//*[contains(text(), 'שלום')]")
+        assert {cell.tag for cell in found} == {"bdi"}, table
 
 
 def test_names_are_cut() -> None:
