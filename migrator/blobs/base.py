@@ -10,20 +10,19 @@ A blob is asked for by 64 lower-case hex digits; anything else raises ValueError
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from migrator.blobs import durable, mime
 from migrator.errors import ArchiveDamaged
 
-BLOCK = 1 << 20
-"""Bytes that are read at a time where nobody says otherwise."""
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +74,38 @@ class Entry:
     size: int | None = None
 
 
-class Blob(Protocol):
-    """A blob that is open for reading, by one thread at a time.
+class Blob(ABC):
+    """A blob that is open for reading, by one thread at a time; a context manager.
 
-    ``version`` is another one for other bytes: what was found out about one version holds for all
-    that is read of it.
+    ``size`` is in bytes. ``version`` is another one for other bytes: what was found out about one
+    version holds for all that is read of it.
     """
 
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
+    size: int
+    version: Hashable
 
-    @property
-    def version(self) -> Hashable:
-        """What tells these bytes from those that may be there later."""
-
+    @abstractmethod
     def read(self, offset: int, length: int, /) -> bytes:
         """Return ``length`` bytes from ``offset`` on; fewer where the blob ends only."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close it; harmless when called again."""
 
+    def blocks(self) -> Iterator[bytes]:
+        """Yield all bytes, a MiB at a time."""
+        at = 0
+        while block := self.read(at, _BLOCK):
+            yield block
+            at += len(block)
+
     def __enter__(self) -> Self:
         """Return the blob itself."""
+        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-        /,
-    ) -> None:
-        """Close it."""
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
 
 
 class Writer(ABC):
@@ -178,12 +177,7 @@ class Writer(ABC):
         """Return the writer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Abort unless committed."""
         self.abort()
 
@@ -193,11 +187,9 @@ class Writer(ABC):
 
 
 class Store(Protocol):
-    """Where the blobs of one archive are. All threads may use it."""
+    """Where the blobs of one archive are; ``where`` names the place. All threads may use it."""
 
-    @property
-    def where(self) -> str:
-        """The place, as people write it."""
+    where: str
 
     def prepare(self) -> None:
         """Make the place ready for new blobs; only the holder of the run lock may.
@@ -260,7 +252,7 @@ class Store(Protocol):
         target: Path,
         *,
         temp: Path,
-        link: bool = True,
+        link: bool = True,  # noqa: ARG002 - for stores that can
         stopped: Callable[[], None] = lambda: None,
     ) -> Examined:
         """Give a user's file ``target``, which is not there yet, the bytes of a blob.
@@ -271,40 +263,18 @@ class Store(Protocol):
         written. With ``link`` a store may let both share their bytes. ``stopped`` is asked
         between blocks; it may raise. Raises OSError where ``target`` cannot be written.
         """
-
-
-def blocks(blob: Blob, size: int = BLOCK) -> Iterator[bytes]:
-    """Yield all bytes of a blob, ``size`` at a time."""
-    at = 0
-    while block := blob.read(at, size):
-        yield block
-        at += len(block)
-
-
-def copy_out(
-    store: Store,
-    sha256: str,
-    size: int,
-    target: Path,
-    *,
-    temp: Path,
-    stopped: Callable[[], None] = lambda: None,
-) -> Examined:
-    """Do what :meth:`Store.copy_out` does without a link, for any store."""
-
-    def told(blob: Blob) -> Iterator[bytes]:
-        for block in blocks(blob):
-            stopped()
-            yield block
-
-    try:
-        blob = store.open(sha256)
-        if blob is not None:
-            with blob:
-                if blob.size == size and durable.copy(told(blob), target, sha256, temp=temp):
+        with contextlib.suppress(ArchiveDamaged), contextlib.ExitStack() as stack:
+            blob = self.open(sha256)
+            if blob is not None:
+                told = _told(stack.enter_context(blob), stopped)
+                if blob.size == size and durable.copy(told, target, sha256, temp=temp):
                     return Examined(Verdict.OK)
-    except ArchiveDamaged:
-        pass
-    found = store.examine(sha256, size)
-    # The bytes that came were wrong, whatever they are by now.
-    return Examined(Verdict.DAMAGED) if found.verdict is Verdict.OK else found
+        found = self.examine(sha256, size)
+        # The bytes that came were wrong, whatever they are by now.
+        return Examined(Verdict.DAMAGED) if found.verdict is Verdict.OK else found
+
+
+def _told(blob: Blob, stopped: Callable[[], None]) -> Iterator[bytes]:
+    for block in blob.blocks():
+        stopped()
+        yield block

@@ -4,6 +4,7 @@
 that ``sha256sum`` alone can check it. Temporary files live in ``blobs/tmp``, on the same file
 system. This module alone knows paths, inodes and descriptors of blobs.
 """
+# ruff: noqa: D102 - the contract says what the methods of a store do
 
 from __future__ import annotations
 
@@ -18,8 +19,6 @@ import threading
 from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from migrator.blobs import base, durable
 from migrator.blobs.base import Entry, Examined, Verdict
@@ -33,7 +32,7 @@ _BLOB = re.compile(rf"{_FOLDER}/([0-9a-f]{{2}})/([0-9a-f]{{2}})/(\1\2[0-9a-f]{{6
 _Look = tuple[int, int, int]  # inode, mtime in ns, size
 
 
-class LocalStore:
+class LocalStore(base.Store):
     """Blobs below ``root``/blobs; ``root`` is the archive's directory.
 
     ``remembered`` blobs are not read again when they come again: such hits cluster on few blobs
@@ -51,13 +50,11 @@ class LocalStore:
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Create the directories."""
         with durable.writing(self._root):
             durable.make_dirs(self._temp)
             durable.sync_dir(self._root)  # a killed run may have left its entry unsaved
 
     def missing(self) -> list[str]:
-        """Name the directories that are not there; a link may lead to another disk."""
         folder = self._folder
         with durable.writing(self._root):
             if os.path.lexists(folder) and not folder.is_dir():
@@ -70,7 +67,6 @@ class LocalStore:
             return [str(one) for one in (folder, self._temp) if not one.is_dir()]
 
     def writer(self) -> base.Writer:
-        """Return a sink for the bytes of one new blob; raises ArchiveUnwritable."""
         with durable.writing(self._root):
             file = durable.NewFile(f"{self.where}/{_NEW}/{secrets.token_hex(16)}")
         return _Writer(self._root, file, self._keep)
@@ -82,7 +78,6 @@ class LocalStore:
         return f"{self.where}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
     def open(self, sha256: str, /) -> base.Blob | None:
-        """Open the blob for reading; None if there is no such file, or a link in its place."""
         name = self._name(sha256)
         try:
             # Without O_NONBLOCK a pipe in its place would be waited for.
@@ -100,7 +95,6 @@ class LocalStore:
         return _Blob(name, FileIO(fd, "rb"), status)
 
     def size(self, sha256: str, /) -> int | None:
-        """Return the size of the blob's file in bytes; None if there is no such file."""
         name = self._name(sha256)
         try:
             status = os.lstat(name)
@@ -111,7 +105,6 @@ class LocalStore:
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def has(self, sha256: str, /) -> bool:
-        """Tell whether anything has the blob's name, at the price of one look at the disk."""
         try:
             os.lstat(self._name(sha256))
         except (FileNotFoundError, NotADirectoryError):
@@ -121,7 +114,6 @@ class LocalStore:
         return True
 
     def blocked(self, sha256: str, /) -> str | None:
-        """Tell what keeps a blob from being written under its name; None: nothing does."""
         path = Path(self._name(sha256))
         for folder in map(str, (path.parent.parent, path.parent)):
             if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - never raises
@@ -131,10 +123,6 @@ class LocalStore:
         return None
 
     def examine(self, sha256: str, size: int, /) -> Examined:
-        """Read the whole blob and give the verdict.
-
-        What is no file, or cannot be read, is damaged, with the reason.
-        """
         name = self._name(sha256)
         try:
             mode = os.lstat(name).st_mode
@@ -153,8 +141,6 @@ class LocalStore:
         return Examined(Verdict.OK if whole else Verdict.DAMAGED)
 
     def scan(self, unreadable: Callable[[str, str], None] | None = None, /) -> Iterator[Entry]:
-        """Yield every file below blobs/, temporary ones too; links are not followed."""
-
         def refuse(error: OSError) -> None:
             if unreadable is None:
                 raise error
@@ -180,7 +166,6 @@ class LocalStore:
         return Entry(name, "temporary" if _TEMP.fullmatch(name) else None)
 
     def entry(self, name: str, /) -> Entry | None:
-        """Return the blob or temporary file of that name; None for anything else."""
         found = self._named(name)
         with contextlib.suppress(OSError):
             status = (self._root / name).lstat()
@@ -189,7 +174,6 @@ class LocalStore:
         return None
 
     def remove(self, name: str, /) -> int:
-        """Remove a temporary file or a blob; no link is followed, not even in a directory above."""
         if self._named(name).kind is None:
             raise ValueError(f"{name!r} is no file of this store")
         with durable.writing(self._root):
@@ -205,12 +189,11 @@ class LocalStore:
         link: bool = True,
         stopped: Callable[[], None] = lambda: None,
     ) -> Examined:
-        """Make a hard link where that is possible, and a copy elsewhere."""
         if link:
             found = self.examine(sha256, size)
             if found.verdict is not Verdict.OK or durable.link(self._name(sha256), target):
                 return found
-        return base.copy_out(self, sha256, size, target, temp=temp, stopped=stopped)
+        return super().copy_out(sha256, size, target, temp=temp, stopped=stopped)
 
     def _keep(self, file: durable.NewFile, sha256: str, size: int) -> bool:
         """Publish a new file as a blob; False when a whole one is there already."""
@@ -280,7 +263,7 @@ class _Writer(base.Writer):
         self._file.close()
 
 
-class _Blob:
+class _Blob(base.Blob):
     """An open file; its version is device, inode, time of the last change in ns, and size."""
 
     def __init__(self, name: str, file: FileIO, status: os.stat_result) -> None:
@@ -289,7 +272,6 @@ class _Blob:
         self._fd = file.fileno()
         self.size = status.st_size
         self.version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-        self.close = file.close
 
     def read(self, offset: int, length: int, /) -> bytes:
         data, left = b"", min(length, self.size - offset)
@@ -301,15 +283,7 @@ class _Blob:
             raise _unreadable(self._name, error) from error
         return data
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.blobs.base import Examined, Store, StoredBlob, Verdict, blocks
+from migrator.blobs.base import Examined, Store, StoredBlob, Verdict
 from migrator.errors import ArchiveUnwritable, Interrupted
 
 SMALL = b"an attachment " * 1000
@@ -60,7 +60,7 @@ def held(store: Store, sha256: str) -> bytes | None:
     if blob is None:
         return None
     with blob:
-        return b"".join(blocks(blob))
+        return b"".join(blob.blocks())
 
 
 def names(store: Store) -> dict[str, str | None]:

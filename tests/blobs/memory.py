@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Hashable, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
 
 from migrator.blobs import base
 from migrator.blobs.base import Entry, Examined, Verdict
@@ -17,7 +14,7 @@ from migrator.errors import ArchiveUnwritable
 _NAME = re.compile(r"([0-9a-f]{64})|temporary-[0-9]+")
 
 
-class MemoryStore:
+class MemoryStore(base.Store):
     """Keeps blobs, and whatever a test plants, in a dictionary."""
 
     def __init__(self) -> None:
@@ -76,18 +73,6 @@ class MemoryStore:
             raise ArchiveUnwritable(f"There is no {name!r}.")
         return len(self.objects.pop(name))
 
-    def copy_out(
-        self,
-        sha256: str,
-        size: int,
-        target: Path,
-        *,
-        temp: Path,
-        link: bool = True,
-        stopped: Callable[[], None] = lambda: None,
-    ) -> Examined:
-        return base.copy_out(self, sha256, size, target, temp=temp, stopped=stopped)
-
 
 def _seen(sha256: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", sha256):
@@ -116,26 +101,14 @@ class _Writer(base.Writer):
         self._objects.pop(self._name, None)
 
 
-class _Blob:
+class _Blob(base.Blob):
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)
-        self.version: Hashable = hash(data)
+        self.version = hash(data)
 
     def read(self, offset: int, length: int, /) -> bytes:
         return self._data[offset : offset + length]
 
     def close(self) -> None:
         self._data = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-        /,
-    ) -> None:
-        self.close()

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from migrator.archive import Archive
 from migrator.archive.records import Row
-from migrator.blobs.base import Blob, blocks
+from migrator.blobs.base import Blob
 from migrator.serve.content import Verdicts, file_missing
 
 BLOCK: Final = 64 * 1024
@@ -68,7 +68,7 @@ class Files:
         seen = self._verdicts.get(sha256, file.version)
         if seen is None:
             digest = hashlib.sha256()
-            for block in blocks(file):
+            for block in file.blocks():
                 digest.update(block)
             seen = digest.hexdigest() == sha256
             self._verdicts.put(sha256, file.version, whole=seen)
