@@ -13,7 +13,9 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from migrator.blobs import durable
@@ -46,33 +48,33 @@ class RunLock:
         """
         # Descriptors of Python are close-on-exec: no child can keep the lock alive.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        with durable.writing(root):
+        with durable.writing(root), contextlib.ExitStack() as stack:
             fd = os.open(root / NAME, flags, durable.PRIVATE_FILE)
-        if not stat.S_ISREG(mode := os.fstat(fd).st_mode):
-            os.close(fd)
-            raise ArchiveDamaged(
-                f"{str(root / NAME)!r} is {durable.kind_of(mode)}, where a file must be. Remove "
-                "it and start again; nothing else is wrong with the archive."
-            )
-        try:
-            _take(fd)
-        except BlockingIOError as error:
-            text = _describe(_parsed(os.pread(fd, 4096, 0)))
-            os.close(fd)
-            raise ArchiveBusy(
-                f"The archive {str(root)!r} is in use by {text}. Wait for it to end, or stop it; "
-                "a second run would only be in its way."
-            ) from error
-        except OSError as error:
-            os.close(fd)
-            raise durable.unwritable(root, error) from error
+            stack.callback(os.close, fd)
+            if not stat.S_ISREG(mode := os.fstat(fd).st_mode):
+                raise ArchiveDamaged(
+                    f"{str(root / NAME)!r} is {durable.kind_of(mode)}, where a file must be. "
+                    "Remove it and start again; nothing else is wrong with the archive."
+                )
+            try:
+                _take(fd)
+            except BlockingIOError as error:
+                text = _describe(_parsed(os.pread(fd, 4096, 0)))
+                raise ArchiveBusy(
+                    f"The archive {str(root)!r} is in use by {text}. Wait for it to end, or stop "
+                    "it; a second run would only be in its way."
+                ) from error
+            owner = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "command": command,
+                "since": int(time.time()),
+            }
+            os.fchmod(fd, durable.PRIVATE_FILE)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(owner).encode(), 0)
+            stack.pop_all()
         self._fd: int | None = fd
-        try:
-            with durable.writing(root):
-                self._sign(command)
-        except BaseException:
-            self.release()
-            raise
 
     def release(self) -> None:
         """Give the lock back; harmless when called again."""
@@ -83,18 +85,6 @@ class RunLock:
                 os.ftruncate(fd, 0)
             os.close(fd)
 
-    def _sign(self, command: str) -> None:
-        assert self._fd is not None  # noqa: S101 - for the type checker
-        owner = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "command": command,
-            "since": int(time.time()),
-        }
-        os.fchmod(self._fd, durable.PRIVATE_FILE)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(owner).encode(), 0)
-
 
 def holder(root: Path) -> Holder | None:
     """Tell who holds the run lock of the archive at ``root``; None if nobody does.
@@ -102,18 +92,32 @@ def holder(root: Path) -> Holder | None:
     The kernel's lock is the truth, the text in the file only says whose it is. Nothing is
     written, and an archive that cannot be looked at has no holder.
     """
-    try:
-        with os.fdopen(durable.open_file(root / NAME), "rb") as file:
-            text = file.read(4096)
-            if not text:  # given back
-                return None
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _parsed(text)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), FileIO(durable.open_file(root / NAME)) as file:
+        text = file.read(4096)
+        if text and _is_held(file):  # without a text it was given back
+            return _parsed(text)
     return None
+
+
+@contextlib.contextmanager
+def kept_free(root: Path) -> Iterator[bool]:
+    """Keep runs away while the block lasts; yield False when one holds the archive already."""
+    with contextlib.ExitStack() as stack:
+        free = True  # no run ever was here, or we may not ask: nobody to keep away
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(FileIO(durable.open_file(root / NAME)))
+            free = False
+            free = not _is_held(file)
+        yield free
+
+
+def _is_held(file: FileIO) -> bool:
+    """Take a share of the lock until the file is closed, unless a run holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _take(fd: int) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from migrator.archive import checkpoint, schema, soundness
+from migrator.archive import checkpoint, lock, schema, soundness
 from migrator.archive.access import Access
 from migrator.archive.checkpoint import Checkpoint, ReadOnlyCheckpoint
 from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
-from migrator.archive.lock import NAME as LOCK
-from migrator.archive.lock import RunLock
 from migrator.archive.queries import Queries
 from migrator.archive.threads import Threads
 from migrator.blobs import durable, store_of
@@ -35,7 +31,7 @@ class Archive:
     """
 
     def __init__(
-        self, path: Path, blobs: Store, db: Checkpoint, lock: RunLock | None = None
+        self, path: Path, blobs: Store, db: Checkpoint, run_lock: lock.RunLock | None = None
     ) -> None:
         self.path = path
         self.blobs = blobs
@@ -46,7 +42,7 @@ class Archive:
         self.access = Access(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db
-        self._lock = lock
+        self._lock = run_lock
 
     def see_both_halves(self) -> None:
         """See that checkpoint and files are there and belong together, at a small price.
@@ -67,12 +63,7 @@ class Archive:
         """Return the archive itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
@@ -96,15 +87,15 @@ def open_archive(
         durable.make_dirs(path)
         soundness.see_parts(path, blobs)
     with contextlib.ExitStack() as stack:
-        lock = RunLock(path, command=command)
-        stack.callback(lock.release)
+        held = lock.RunLock(path, command=command)
+        stack.callback(held.release)
         db = _created(path, blobs)
         stack.callback(db.close)
         soundness.see_both(blobs, db, repairing=repairing)
         blobs.prepare()
         schema.migrate(db)
         stack.pop_all()
-    return Archive(path, blobs, db, lock)
+    return Archive(path, blobs, db, held)
 
 
 def open_beside(path: Path, *, store: Store | None = None) -> Archive:
@@ -119,18 +110,17 @@ def open_beside(path: Path, *, store: Store | None = None) -> Archive:
     file = _existing(path, blobs)
     if not (os.access(path, os.W_OK) and os.access(file, os.W_OK)):
         return open_read_only(path, store=store)
-    db = Checkpoint.connect(file)
-    try:
+    with contextlib.ExitStack() as stack:
+        db = Checkpoint.connect(file)
+        stack.callback(db.close)
         soundness.see_both(blobs, db)
         if schema.version(db) != schema.VERSION:
-            lock = RunLock(path, command="migrate the checkpoint")
+            held = lock.RunLock(path, command="migrate the checkpoint")
             try:
                 schema.migrate(db)
             finally:
-                lock.release()
-    except BaseException:
-        db.close()
-        raise
+                held.release()
+        stack.pop_all()
     return Archive(path, blobs, db)
 
 
@@ -165,12 +155,11 @@ def open_dry(path: Path, *, store: Store | None = None) -> Archive:
     blobs = DryStore(store or store_of(path))
     with durable.writing(path):
         soundness.see_parts(path, blobs)
-    db = _private_copy(path)
-    try:
+    with contextlib.ExitStack() as stack:
+        db = _private_copy(path)
+        stack.callback(db.close)
         soundness.see_both(blobs, db)
-    except BaseException:
-        db.close()
-        raise
+        stack.pop_all()
     return Archive(path, blobs, db)
 
 
@@ -233,7 +222,7 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
     archive its log is live and its files are there already: then we read beside it.
     """
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(_quiet(path.parent)):
+        if not stack.enter_context(lock.kept_free(path.parent)):
             uri = f"{path.absolute().as_uri()}?mode=ro"
         elif checkpoint.log_size(path):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="migrator-")))
@@ -242,22 +231,3 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         conn = sqlite3.connect(uri, uri=True, timeout=checkpoint.BUSY_TIMEOUT)
         yield stack.enter_context(contextlib.closing(conn))
-
-
-@contextlib.contextmanager
-def _quiet(root: Path) -> Iterator[bool]:
-    """Keep runs away while the block lasts; yield False when one holds the archive already."""
-    try:
-        fd = durable.open_file(root / LOCK)
-    except OSError:  # no run ever was here, or we may not ask: nobody to keep away
-        yield True
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        quiet = True
-    except OSError:
-        quiet = False
-    try:
-        yield quiet
-    finally:
-        os.close(fd)

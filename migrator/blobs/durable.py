@@ -46,17 +46,13 @@ _ADVICE = {
 
 @contextlib.contextmanager
 def writing(root: Path, what: str = "archive") -> Iterator[None]:
-    """Turn every OSError of the block into ArchiveUnwritable that names the archive ``root``."""
+    """Turn an OSError of the block into ArchiveUnwritable, which names the archive ``root``."""
     try:
         yield
     except OSError as error:
-        raise unwritable(root, error, what) from error
-
-
-def unwritable(root: Path, error: OSError, what: str = "archive") -> ArchiveUnwritable:
-    """Return the error for a user whose archive (or ``what``) at ``root`` cannot be written."""
-    advice = _ADVICE.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
-    return ArchiveUnwritable(f"The {what} {str(root)!r} cannot be written: {advice}.")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        advice = _ADVICE.get(error.errno or 0, reason)
+        raise ArchiveUnwritable(f"The {what} {str(root)!r} cannot be written: {advice}.") from error
 
 
 def make_dir(path: AnyPath) -> bool:
@@ -252,14 +248,14 @@ def open_file(path: AnyPath) -> int:
 
 def kind_of(mode: int) -> str:
     """Name what has this ``st_mode``, with its article."""
-    kinds = {
-        stat.S_IFREG: "a file",
-        stat.S_IFDIR: "a directory",
-        stat.S_IFLNK: "a symbolic link",
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
+    names = {
+        "-": "a file",
+        "d": "a directory",
+        "l": "a symbolic link",
+        "p": "a named pipe",
+        "s": "a socket",
     }
-    return kinds.get(stat.S_IFMT(mode), "a device")
+    return names.get(stat.filemode(mode)[0], "a device")
 
 
 def is_file(path: AnyPath) -> bool:

@@ -29,6 +29,8 @@ _HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NEW = "tmp"
 _TEMP = re.compile(rf"{_FOLDER}/{_NEW}/[0-9a-f]{{32}}", re.ASCII)
 _BLOB = re.compile(rf"{_FOLDER}/([0-9a-f]{{2}})/([0-9a-f]{{2}})/(\1\2[0-9a-f]{{60}})", re.ASCII)
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EINVAL)
+"""Nothing is there, a link, or anything else that is no file."""
 _Look = tuple[int, int, int]  # inode, mtime in ns, size
 
 
@@ -80,29 +82,19 @@ class LocalStore(base.Store):
     def open(self, sha256: str, /) -> base.Blob | None:
         name = self._name(sha256)
         try:
-            # Without O_NONBLOCK a pipe in its place would be waited for.
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
+            return _Blob(name, durable.open_file(name))
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in _NO_FILE:
                 return None
             raise _unreadable(name, error) from error
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            return None
-        return _Blob(name, FileIO(fd, "rb"), status)
 
     def size(self, sha256: str, /) -> int | None:
         name = self._name(sha256)
         try:
-            status = os.lstat(name)
-        except FileNotFoundError:
-            return None
+            look = _look(name)
         except OSError as error:
             raise _unreadable(name, error) from error
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return look and look[2]
 
     def has(self, sha256: str, /) -> bool:
         try:
@@ -266,17 +258,17 @@ class _Writer(base.Writer):
 class _Blob(base.Blob):
     """An open file; its version is device, inode, time of the last change in ns, and size."""
 
-    def __init__(self, name: str, file: FileIO, status: os.stat_result) -> None:
+    def __init__(self, name: str, fd: int) -> None:
         self._name = name
-        self._file = file
-        self._fd = file.fileno()
+        self._file = FileIO(fd, "rb")
+        status = os.fstat(fd)
         self.size = status.st_size
         self.version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
     def read(self, offset: int, length: int, /) -> bytes:
         data, left = b"", min(length, self.size - offset)
         try:
-            while left > 0 and (more := os.pread(self._fd, left, offset + len(data))):
+            while left > 0 and (more := os.pread(self._file.fileno(), left, offset + len(data))):
                 data = data + more if data else more
                 left -= len(more)
         except OSError as error:
