@@ -214,7 +214,7 @@ async def delete(kayako: Client, ticket: int, attachment: int, *, yes: bool) -> 
     what = f"attachment {attachment} of ticket {ticket}: {shown(found[0].filename)}, {size}"
     if not yes and not _confirmed(what):
         raise ConfigError("Nothing was deleted. Answer y, or give --yes.")
-    await kayako.delete(ticket, attachment)
+    await kayako.delete_attachment(ticket, attachment)
     note(f"Deleted {what}.")
 
 

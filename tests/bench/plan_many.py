@@ -25,10 +25,11 @@ from migrator.plan import model
 from migrator.plan.dry_run import dry_run
 from migrator.pull.options import RunOptions
 from migrator.sources.base import Attachment, Department, Ticket, TicketStatus
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.source import KayakoSource
 
 
-class Many:
+class Many(Client):
     """A helpdesk that makes up each row when it is asked for."""
 
     def __init__(self, tickets: int, every: int) -> None:
@@ -67,7 +68,9 @@ class Many:
         turned = (self.tickets - 1 - row for row in rows)
         return [self.ticket_at(row, sort) for row in (turned if order == "DESC" else rows)]
 
-    async def ticket_count(self, *_: Collection[int]) -> int | None:
+    async def ticket_count(
+        self, department_ids: Collection[int], status_ids: Collection[int]
+    ) -> int | None:
         return self.tickets
 
     async def ticket(self, ticket_id: int) -> Ticket:

@@ -23,6 +23,7 @@ from migrator.sources.base import (
     Ticket,
     TicketStatus,
 )
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.source import KayakoSource
 
 S = TypeVar("S", bound=FetchSink)
@@ -42,7 +43,7 @@ class File(NamedTuple):
     at: int = 0
 
 
-class Desk:
+class Desk(Client):
     """A helpdesk that answers as Kayako does; each crime is a subclass of it.
 
     ``calls`` tells what was asked: ``page 0+10`` by id, ``recent 0+10`` by activity, ``list 3``,

@@ -1,13 +1,15 @@
-"""A certificate authority of our own."""
+"""A certificate authority of our own, and a real archive for the listings."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import which
 
 import pytest
+
+from migrator.archive import Archive, open_archive
 
 Certificate = tuple[Path, Path]
 
@@ -39,3 +41,10 @@ def certify(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Certifica
 def authority(certify: Callable[..., Certificate]) -> Certificate:
     """Make a certificate that is good here."""
     return certify()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """Open an archive that a run may fill."""
+    with open_archive(tmp_path / "archive", command="test") as opened:
+        yield opened

@@ -364,7 +364,7 @@ def test_upload_and_delete() -> None:
         )
         assert made in await source.attachments(3)
         assert bytes((await source.fetch(3, 5, Sink)).sink) == BINARY
-        await source.delete(3, 5)
+        await source.delete_attachment(3, 5)
         with pytest.raises(NotFound):
             await source.fetch(3, 5, Sink)
 

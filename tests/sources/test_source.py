@@ -528,7 +528,7 @@ def test_there_and_back(busy: SandboxServer, name: str, data: bytes) -> None:
         fetched = await source.fetch(2, made.id, Sink)
         assert fetched.sink.data == data
         assert fetched.contents.attachment == made
-        await source.delete(2, made.id)
+        await source.delete_attachment(2, made.id)
         assert await source.attachments(2) == before
         with pytest.raises(NotFound):
             await source.fetch(2, made.id, Sink)
@@ -598,7 +598,10 @@ def test_a_server_that_is_down(busy: SandboxServer) -> None:
 
 @pytest.mark.parametrize(
     "write",
-    [lambda source: source.upload(1, 1, "a.txt", b"a"), lambda source: source.delete(1, 1)],
+    [
+        lambda source: source.upload(1, 1, "a.txt", b"a"),
+        lambda source: source.delete_attachment(1, 1),
+    ],
     ids=["upload", "delete"],
 )
 def test_writes_are_sent_once(write: Call[object]) -> None:
@@ -628,8 +631,8 @@ def test_a_deletion_that_is_not_sure() -> None:
     """A deletion that is answered with text, as PHP's errors are, is not believed."""
     text = "Uncaught Exception\nRouter: /Tickets/TicketAttachment\nUnable to delete file"
     with pytest.raises(UnexpectedReply, match=r"attachment 8 of ticket 7 may have.*Unable to del"):
-        ask(replying(text=text), lambda source: source.delete(7, 8))
-    ask(replying(text=" \n"), lambda source: source.delete(7, 8))
+        ask(replying(text=text), lambda source: source.delete_attachment(7, 8))
+    ask(replying(text=" \n"), lambda source: source.delete_attachment(7, 8))
 
 
 def quoting(padding: int) -> Handler:
@@ -649,7 +652,7 @@ def quoting(padding: int) -> Handler:
         lambda source: source.departments(),
         lambda source: source.fetch(1, 1, Sink),
         lambda source: source.upload(1, 1, "a.txt", b"a"),
-        lambda source: source.delete(1, 1),
+        lambda source: source.delete_attachment(1, 1),
     ],
     ids=["list", "contents", "upload", "delete"],
 )

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -151,7 +151,7 @@ class Client:
         return await self._not_all_refused(self._list(path, what, lists.parse_tickets))
 
     async def ticket_count(
-        self, department_ids: Iterable[int], status_ids: Iterable[int]
+        self, department_ids: Collection[int], status_ids: Collection[int]
     ) -> int | None:
         """Count tickets under the rules of ListAll; None where the server cannot say.
 
@@ -256,7 +256,7 @@ class Client:
             raise UnexpectedReply(f"the reply for {what} holds {len(made)} attachments")
         return made[0]
 
-    async def delete(self, ticket_id: int, attachment_id: int) -> None:
+    async def delete_attachment(self, ticket_id: int, attachment_id: int) -> None:
         """Delete an attachment at the source, for good.
 
         Raises UnexpectedReply when the reply says anything: Kayako answers a success with

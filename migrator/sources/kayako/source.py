@@ -28,7 +28,7 @@ from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.listing import FastListing, RecentListing, WholeListing
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.tickets import LOOKS, page_of_look
-from migrator.sources.kayako.walk import OVERLAP, Calls, Helpdesk, look_around
+from migrator.sources.kayako.walk import OVERLAP, Helpdesk, look_around
 from migrator.sources.pace import Sleep
 
 S = TypeVar("S", bound=FetchSink)
@@ -43,7 +43,7 @@ class KayakoSource:
     """
 
     def __init__(
-        self, client: Calls, *, page_size: int = 100, concurrency: int = 8, looks: int = LOOKS
+        self, client: Client, *, page_size: int = 100, concurrency: int = 8, looks: int = LOOKS
     ) -> None:
         self._client = client
         self._page_size = page_size

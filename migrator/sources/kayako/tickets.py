@@ -16,19 +16,22 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from migrator.errors import Again, NotFound, PartialReply, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.sources.base import Likeness, Listing, Receiver, Scope, Thread, Ticket
 from migrator.sources.kayako.walk import (
     BY_ID,
-    Calls,
     Helpdesk,
     count_tickets,
     is_outage,
     look_around,
     page_of,
 )
+
+if TYPE_CHECKING:
+    from migrator.sources.kayako.client import Client
 
 LARGEST_PAGE = 1000
 """Tickets in one page of a second or third look."""
@@ -51,7 +54,7 @@ class Task:
     most ``most_gaps`` are asked for.
     """
 
-    client: Calls
+    client: Client
     helpdesk: Helpdesk
     scope: Scope
     receiver: Receiver
@@ -102,11 +105,11 @@ def page_of_look(page_size: int, look: int) -> int:
     return min(page_size << 2 * look, LARGEST_PAGE)
 
 
-async def thread(client: Calls, ticket_id: int) -> Thread:
+async def thread(client: Client, ticket_id: int) -> Thread:
     """Return a ticket, or the one it was merged into, as the source says twice.
 
     Raises UnexpectedReply when the two answers name different strangers, and what else
-    Calls.ticket raises.
+    Client.ticket raises.
     """
     first = await _ticket(client, ticket_id)
     if first.ticket.id == ticket_id:
@@ -120,7 +123,7 @@ async def thread(client: Calls, ticket_id: int) -> Thread:
     return second
 
 
-async def _ticket(client: Calls, ticket_id: int) -> Thread:
+async def _ticket(client: Client, ticket_id: int) -> Thread:
     try:
         return Thread(await client.ticket(ticket_id))
     except PartialReply as error:
@@ -129,7 +132,7 @@ async def _ticket(client: Calls, ticket_id: int) -> Thread:
         return Thread(error.rows[0], error)
 
 
-async def locate(client: Calls, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
+async def locate(client: Client, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
     """Return a ticket, or the one it was merged into; None when the source has deleted it.
 
     A merge is believed when the source says so twice and has nothing for the old ticket any more:
@@ -154,7 +157,7 @@ async def locate(client: Calls, ticket_id: int, *, in_no_list: bool = False) -> 
     return ticket
 
 
-async def compare(client: Calls, known: Sequence[Ticket]) -> Likeness:
+async def compare(client: Client, known: Sequence[Ticket]) -> Likeness:
     """Ask for known tickets until they leave no doubt; two requests, mostly.
 
     One that cannot be asked for, or was merged into another ticket, says nothing. Raises
@@ -180,7 +183,7 @@ async def compare(client: Calls, known: Sequence[Ticket]) -> Likeness:
     return likeness
 
 
-async def _compare_lists(client: Calls, known: dict[int, Ticket], likeness: Likeness) -> Likeness:
+async def _compare_lists(client: Client, known: dict[int, Ticket], likeness: Likeness) -> Likeness:
     """Look for the tickets in the lists, where none was known by its id."""
     with suppress(SourceError):
         helpdesk = await look_around(client)
@@ -195,7 +198,7 @@ async def _compare_lists(client: Calls, known: dict[int, Ticket], likeness: Like
 _AGREES, _ABSENT, _SILENT = "agrees", "absent", ""
 
 
-async def _ask(client: Calls, known: Ticket) -> str:
+async def _ask(client: Client, known: Ticket) -> str:
     """Ask for one ticket, twice where it contradicts: one stray answer proves nothing."""
     said = await _ask_once(client, known)
     if said in (_AGREES, _ABSENT, _SILENT):
@@ -204,7 +207,7 @@ async def _ask(client: Calls, known: Ticket) -> str:
     return said if said == again else again if again == _AGREES else _SILENT
 
 
-async def _ask_once(client: Calls, known: Ticket) -> str:
+async def _ask_once(client: Client, known: Ticket) -> str:
     try:
         ticket = await client.ticket(known.id)
     except NotFound:

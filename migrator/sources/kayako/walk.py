@@ -8,12 +8,11 @@ answered with another is asked for under another address.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from migrator.errors import (
     Again,
@@ -26,14 +25,10 @@ from migrator.errors import (
 )
 from migrator.sources.base import (
     TRASH,
-    Attachment,
     Department,
     Directory,
-    Fetched,
-    FetchSink,
     Scope,
     Ticket,
-    TicketStatus,
     Unreadable,
     concurrently,
 )
@@ -57,51 +52,10 @@ DEPARTMENTS_LENGTH = 200
 STATUSES_LENGTH = 150
 """Characters of ids in one address: Suhosin drops what is longer than 512 altogether."""
 
+if TYPE_CHECKING:
+    from migrator.sources.kayako.client import Client
+
 T = TypeVar("T")
-S = TypeVar("S", bound=FetchSink)
-
-
-class Calls(Protocol):
-    """What is asked of the REST API; each call raises SourceError when it did not answer.
-
-    ``requests`` counts the calls so far, by kind: pages, lists, fetches and others.
-    """
-
-    requests: Counter[str]
-
-    async def departments(self) -> list[Department]:
-        """List all departments."""
-
-    async def statuses(self) -> list[TicketStatus]:
-        """List all ticket statuses."""
-
-    async def tickets_page(
-        self,
-        department_ids: Iterable[int],
-        status_ids: Iterable[int],
-        *,
-        count: int,
-        start: int,
-        sort: str = "ticketid",
-        order: str = "ASC",
-    ) -> list[Ticket]:
-        """List tickets in an order, from a row on."""
-
-    async def ticket_count(
-        self, department_ids: Collection[int], status_ids: Collection[int]
-    ) -> int | None:
-        """Count tickets; None where the server cannot."""
-
-    async def ticket(self, ticket_id: int) -> Ticket:
-        """Return a ticket, or the one it was merged into."""
-
-    async def attachments(self, ticket_id: int) -> list[Attachment]:
-        """List a ticket's attachments."""
-
-    async def fetch(
-        self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
-    ) -> Fetched[S]:
-        """Stream one attachment; the sink of a failed try was aborted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +155,7 @@ def is_outage(error: SourceError) -> bool:
     return error.again is Again.STOP or isinstance(error, SourceUnreachable | Throttled)
 
 
-async def look_around(client: Calls) -> Helpdesk:
+async def look_around(client: Client) -> Helpdesk:
     """Ask for departments and statuses.
 
     Raises UnexpectedReply when there are none. Without the ids of statuses Kayako lists unresolved
@@ -232,7 +186,7 @@ async def _known(asked: Awaitable[list[T]]) -> tuple[list[T], tuple[str, ...]]:
         return list(error.rows), (str(error),)
 
 
-async def count_tickets(client: Calls, helpdesk: Helpdesk, scope: Scope) -> int | None:
+async def count_tickets(client: Client, helpdesk: Helpdesk, scope: Scope) -> int | None:
     """Ask how many tickets the walk should meet; None where the source cannot say."""
     total = 0
     for area in helpdesk.areas(scope):
@@ -244,7 +198,7 @@ async def count_tickets(client: Calls, helpdesk: Helpdesk, scope: Scope) -> int 
 
 
 async def page_of(
-    client: Calls, area: Area, start: int, count: int, *, sort: str, order: str
+    client: Client, area: Area, start: int, count: int, *, sort: str, order: str
 ) -> list[Ticket]:
     """Return one page of a list, as far as it can be read: for a look, not for a walk."""
     try:
@@ -254,7 +208,7 @@ async def page_of(
 
 
 async def walk(
-    client: Calls,
+    client: Client,
     helpdesk: Helpdesk,
     scope: Scope,
     *,
@@ -294,7 +248,7 @@ class Pages:
 
     def __init__(
         self,
-        client: Calls,
+        client: Client,
         page_size: int,
         unreadable: Unreadable,
         *,
