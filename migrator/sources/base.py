@@ -18,8 +18,9 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from migrator.errors import MigratorError, PartialReply, SourceError
@@ -348,20 +349,36 @@ async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
     """Run ``work`` in a thread; when cancelled, wait for it to end before giving way.
 
     A thread cannot be stopped: whoever cleans up after a cancellation must not find it still
-    writing.
+    writing. Work that has not begun is dropped.
     """
-    future = asyncio.get_running_loop().run_in_executor(pool, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError as error:
-        cancelled = error
-    while not future.done():
+    job = (pool or _shared_pool()).submit(work)
+    cancelled: BaseException | None = None
+    while True:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        job.add_done_callback(partial(_tell, ended))
         try:
-            await asyncio.wait([future])  # unlike the future itself, this can be cancelled safely
+            await ended
+            break
         except asyncio.CancelledError as error:
             cancelled = error
-    future.exception()  # looked at, so that asyncio does not report it as overlooked
-    raise cancelled
+            job.cancel()
+    if cancelled is not None or job.cancelled():
+        raise cancelled or asyncio.CancelledError
+    return job.result()
+
+
+def _tell(waiting: asyncio.Future[None], _job: object) -> None:
+    waiting.get_loop().call_soon_threadsafe(_end, waiting)
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+@cache
+def _shared_pool() -> Executor:
+    return ThreadPoolExecutor(thread_name_prefix="shared")
 
 
 async def concurrently(

@@ -65,6 +65,7 @@ class Pacer:
         sleep: Sleep = asyncio.sleep,
         listener: Listener = ignore,
     ) -> None:
+        self.clock = clock
         self._most = self._limit = concurrency
         self._running = 0
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -76,7 +77,6 @@ class Pacer:
         self._latencies: dict[str, Latency] = {}
         self._listener = listener
         self._sleep = sleep
-        self.clock = clock
 
     @property
     def limit(self) -> int:
@@ -110,10 +110,12 @@ class Pacer:
 
     async def enter(self, *, urgent: bool) -> None:
         """Wait for a slot, then for the turn to start."""
-        if urgent:
+        if urgent or self._running < self._limit:  # then nobody is waiting
             self._running += 1
         else:
             await self._queue_up()
+        if self._gate is None and not (self._interval or self._next_start):
+            return  # mostly
         try:
             await self._wait_for_turn(urgent=urgent)
         except BaseException:
@@ -158,9 +160,6 @@ class Pacer:
         self._admit()
 
     async def _queue_up(self) -> None:
-        if self._running < self._limit:  # then nobody is waiting
-            self._running += 1
-            return
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:

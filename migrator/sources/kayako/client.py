@@ -52,8 +52,7 @@ AT_ONCE = 16 * 1024
 STATUSES = "/Tickets/TicketStatus"
 
 T = TypeVar("T")
-
-
+T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=FetchSink)
 
 
@@ -120,13 +119,13 @@ class Client:
 
         Raises PartialReply, as all lists do, when only a part of them could be understood.
         """
-        self.requests["others"] += 1
-        return await self._list("/Base/Department", "the departments", lists.parse_departments)
+        path, what = "/Base/Department", "the departments"
+        return await self._ask("others", path, what, lists.parse_departments, alone=False)
 
     async def statuses(self) -> list[TicketStatus]:
         """List all ticket statuses; ListAll needs every id to show closed tickets too."""
-        self.requests["others"] += 1
-        return await self._list(STATUSES, "the ticket statuses", lists.parse_statuses)
+        what = "the ticket statuses"
+        return await self._ask("others", STATUSES, what, lists.parse_statuses, alone=False)
 
     async def tickets_page(
         self,
@@ -147,8 +146,7 @@ class Client:
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path = f"/Tickets/Ticket/ListAll/{where}/{count}/{start}/{sort}/{order}"
         what = f"tickets from row {start}"
-        self.requests["pages"] += 1
-        return await self._not_all_refused(self._list(path, what, lists.parse_tickets))
+        return await self._ask("pages", path, what, lists.parse_tickets)
 
     async def ticket_count(
         self, department_ids: Collection[int], status_ids: Collection[int]
@@ -159,13 +157,8 @@ class Client:
         """
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path, what = f"/Tickets/Ticket/GetTicketCount/{where}", "the number of tickets"
-        self.requests["others"] += 1
-
-        async def once() -> int:
-            return lists.parse_ticket_count(await self._transport.get(path, what=what), what=what)
-
         try:
-            return (await self._not_all_refused(self._read(what, once)))[0]
+            return await self._ask("others", path, what, lists.parse_ticket_count)
         except (NotFound, BadRequest, NotXml, UnexpectedReply):
             return None
 
@@ -175,8 +168,7 @@ class Client:
         Raises NotFound for a deleted ticket.
         """
         path, what = f"/Tickets/Ticket/{ticket_id}", f"ticket {ticket_id}"
-        self.requests["others"] += 1
-        tickets = await self._not_all_refused(self._list(path, what, lists.parse_tickets))
+        tickets = await self._ask("others", path, what, lists.parse_tickets)
         if len(tickets) != 1:
             raise UnexpectedReply(f"the reply for {what} holds {len(tickets)} tickets")
         return tickets[0]
@@ -189,12 +181,8 @@ class Client:
         """
         path = f"/Tickets/TicketAttachment/ListAll/{ticket_id}"
         what = f"the attachments of ticket {ticket_id}"
-        self.requests["lists"] += 1
-
-        def parse(body: bytes, *, what: str) -> list[Attachment]:
-            return lists.parse_attachments(body, what=what, ticket_id=ticket_id)
-
-        found = await self._not_all_refused(self._list(path, what, parse))
+        parse = partial(lists.parse_attachments, ticket_id=ticket_id)
+        found = await self._ask("lists", path, what, parse)
         return sorted(found, key=lambda one: one.id)
 
     async def fetch(
@@ -217,7 +205,7 @@ class Client:
         async def once() -> tuple[Contents, S]:
             return await self._stream(path, what, make_sink, check, ticket_id=ticket_id, most=1)
 
-        (contents, sink), attempts = await self._not_all_refused(self._read(what, once))
+        (contents, sink), attempts = await self._read(what, once)
         return Fetched(contents, sink, attempts)
 
     async def post_attachments(
@@ -236,8 +224,7 @@ class Client:
                 path, what, make_sink, lambda all_: all_, ticket_id=ticket_id, post_id=post_id
             )
 
-        found, _ = await self._read(what, once)
-        return found
+        return (await self._read(what, once, alone=False))[0]
 
     async def upload(self, ticket_id: int, post_id: int, filename: str, data: bytes) -> Attachment:
         """Add an attachment to a post; gives the row that Kayako made for it."""
@@ -279,14 +266,34 @@ class Client:
         with suppress(PartialReply):  # an answer all the same
             lists.parse_statuses(body, what=what)
 
-    async def _not_all_refused(self, call: Awaitable[T]) -> T:
-        """Tell a single question that is refused, as a firewall may, from keys that are.
+    async def _ask(
+        self, kind: str, path: str, what: str, parse: _Parse[T], *, alone: bool = True
+    ) -> T:
+        """Ask for a list, and parse it."""
+        self.requests[kind] += 1
 
-        Raises BadRequest for the former: nothing else has to stop for it.
+        async def once() -> T:
+            body = await self._transport.get(path, what=what)
+            if len(body) <= AT_ONCE:
+                return parse(body, what=what)
+            return await in_pool(self._pool, partial(parse, body, what=what))
+
+        return (await self._read(what, once, alone=alone))[0]
+
+    async def _read(
+        self, what: str, once: Callable[[], Awaitable[T]], *, alone: bool = True
+    ) -> tuple[T, int]:
+        """Read something, if need be several times; return it and how often it was tried.
+
+        Raises BadRequest for a question that is refused ``alone``, as a firewall may, while
+        others are answered: nothing else has to stop for it.
         """
         try:
-            return await call
+            with self._scrubbed():
+                return await self._retrying(what, once)
         except SourceRefused as error:
+            if not alone:
+                raise
             try:
                 await self._probe()
             except SourceError:
@@ -294,10 +301,6 @@ class Client:
             refusal = BadRequest(f"{error}; other questions are answered")
             refusal.attempts = error.attempts
             raise refusal from error
-
-    async def _read(self, what: str, once: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-        with self._scrubbed():
-            return await self._retrying(what, once)
 
     @contextmanager
     def _scrubbed(self) -> Iterator[None]:
@@ -316,16 +319,6 @@ class Client:
         if start := re.escape(self._credentials.api_key[:8]):
             text = re.sub(rf"{start}\S*", "***", text, flags=re.IGNORECASE)
         return text
-
-    async def _list(self, path: str, what: str, parse: _Parse[T]) -> list[T]:
-        async def once() -> list[T]:
-            body = await self._transport.get(path, what=what)
-            if len(body) <= AT_ONCE:
-                return parse(body, what=what)
-            return await in_pool(self._pool, lambda: parse(body, what=what))
-
-        rows, _ = await self._read(what, once)
-        return rows
 
     async def _stream(
         self,
@@ -363,8 +356,8 @@ class Client:
             raise
 
 
-class _Parse(Protocol[T]):
-    def __call__(self, body: bytes, /, *, what: str) -> list[T]: ...
+class _Parse(Protocol[T_co]):
+    def __call__(self, body: bytes, /, *, what: str) -> T_co: ...
 
 
 def _ids(ids: Iterable[int]) -> str:
