@@ -67,12 +67,30 @@ class Progress:
 
     def take(self, event: events.Event) -> None:
         """Add one event."""
-        self._frame(event)
         self._count(event)
-        if (raw := self._estimate()) is not None:
-            self._best = max(self._best, raw if self.reads else min(raw, ALMOST))
-            if self._first is None:
-                self._first = (self.clock(), raw)
+        if self._first is None and (raw := self._estimate()) is not None:
+            self._first = (self.clock(), raw)
+
+    def _count(self, event: events.Event) -> None:
+        """Count what happened to one thing."""
+        match event:
+            case events.AttachmentSettled():
+                self.settled += 1
+                self.settled_bytes += event.declared
+                self.received += event.received
+                self.states[event.state] += 1
+            case events.TicketListed():
+                self.tickets += not event.again
+                self.found += event.attachments
+                self._queue(event.todo, event.todo_bytes)
+            case events.LeftoversQueued():
+                self._queue(event.todo, event.todo_bytes)
+            case events.AttachmentAudited() | events.BlobChecked() | events.FileHandedOver():
+                self._check(event)
+            case events.Retrying():
+                self.retries += 1
+            case _:
+                self._frame(event)
 
     def _frame(self, event: events.Event) -> None:
         """Take note of what is said of the run as a whole."""
@@ -92,27 +110,6 @@ class Progress:
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case events.RunFinished():
                 self.ended, self.cut = True, event.cut
-            case _:
-                pass
-
-    def _count(self, event: events.Event) -> None:
-        """Count what happened to one thing."""
-        match event:
-            case events.TicketListed():
-                self.tickets += not event.again
-                self.found += event.attachments
-                self._queue(event.todo, event.todo_bytes)
-            case events.LeftoversQueued():
-                self._queue(event.todo, event.todo_bytes)
-            case events.AttachmentSettled():
-                self.settled += 1
-                self.settled_bytes += event.declared
-                self.received += event.received
-                self.states[event.state] += 1
-            case events.AttachmentAudited() | events.BlobChecked() | events.FileHandedOver():
-                self._check(event)
-            case events.Retrying():
-                self.retries += 1
             case _:
                 pass
 
@@ -182,6 +179,8 @@ class Progress:
         """
         if self.ended and not self.cut:
             return 1.0
+        if (raw := self._estimate()) is not None:
+            self._best = max(self._best, raw if self.reads else min(raw, ALMOST))
         return self._best if self._first is not None and not self._miscounted else None
 
     def seconds_left(self) -> float | None:
