@@ -243,12 +243,12 @@ def _damage(app: App) -> ArchiveDamaged | None:
 
 def _tell(app: App, kind: str, text: str, code: int) -> int:
     """Print the last words on stderr in the wanted format, and return the exit code."""
-    from migrator.cli.common import tell_event
+    from migrator.cli.common import print_event
     from migrator.text import shown
 
     if app.log_format == "json":
         message = text.removeprefix("Error: ")
-        tell_event(app, "error", error=kind, exit=code, message=message)
+        print_event(app, "error", error=kind, exit=code, message=message)
     else:
         click.echo("\n".join(map(shown, text.split("\n"))), err=True)
     return code

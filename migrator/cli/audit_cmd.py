@@ -18,8 +18,8 @@ from migrator.cli.common import (
     open_beside,
     pass_app,
     print_json,
+    record_check,
     settings_from,
-    write_down,
 )
 from migrator.errors import Interrupted
 from migrator.text import human_bytes, iso_time, shown
@@ -113,7 +113,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
 
         at_work(app, settings, work)
         if not isinstance(report.ended_by, Interrupted):
-            _write_down(archive, report, started)
+            _record(archive, report, started)
     if as_json:
         print_json(as_dict(drawn, report, address))
     else:
@@ -122,7 +122,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     return report.exit_code
 
 
-def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
+def _record(archive: Archive, report: AuditReport, started: int) -> None:
     kinds = ("differ", "vanished", "unasked", "ours")
     summary: dict[str, object] = {
         "sample": report.sample,
@@ -135,7 +135,7 @@ def _write_down(archive: Archive, report: AuditReport, started: int) -> None:
         summary["ended_by"] = str(report.ended_by)
     whole = report.ended_by is None and report.sample >= report.population
     code = report.exit_code
-    write_down(archive, "audit", started, whole=whole, exit_code=code, summary=summary)
+    record_check(archive, "audit", started, whole=whole, exit_code=code, summary=summary)
 
 
 def as_dict(drawn: Sample, report: AuditReport, source: str) -> dict[str, object]:

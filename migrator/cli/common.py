@@ -85,7 +85,7 @@ def settings_from(config: Config) -> KayakoSettings:
     )
 
 
-def tell_retry(event: Event, /) -> None:
+def print_retry(event: Event, /) -> None:
     """Listen for the commands that make a few calls only: say why they take their time."""
     from migrator.events import Retrying
 
@@ -242,7 +242,7 @@ def note(text: str, level: str = "info") -> None:
     """Tell the user something beside the result: a line on stderr; ``level`` is info or warning."""
     app = _app()
     if app is not None and app.log_format == "json":
-        tell_event(app, "notice", level=level, text=text)
+        print_event(app, "notice", level=level, text=text)
     else:
         click.echo(("Warning: " if level == "warning" else "") + shown(text), err=True)
 
@@ -261,19 +261,21 @@ class LogLines(logging.Handler):
         level = record.levelname.lower()
         with suppress(OSError):  # a server does not end because nobody reads its log
             if self._app.log_format == "json":
-                tell_event(self._app, "notice", level=level, text=text)
+                print_event(self._app, "notice", level=level, text=text)
             else:
                 lines = f"{level.capitalize()}: {text}".split("\n")
                 click.echo("\n".join(map(shown, lines)), err=True)
 
 
-def tell_event(app: App, event: str, **facts: object) -> None:
+def print_event(app: App, event: str, **facts: object) -> None:
     """Print one line of --log-format json, with the time and the run, on stderr."""
     line = {"ts": iso_time(now()), "run": app.run_id, "event": event, **facts}
     click.echo(json.dumps(line), err=True)
 
 
-def write_down(archive: Archive, kind: str, started_at: int, *, whole: bool, **facts: Any) -> None:
+def record_check(
+    archive: Archive, kind: str, started_at: int, *, whole: bool, **facts: Any
+) -> None:
     """Note in the archive that a ``verify`` or ``audit`` came to its end, if that can be.
 
     ``facts`` are ``exit_code`` and ``summary`` of :meth:`Proof.add_check`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import App, pass_app, settings_from, tell_retry
+from migrator.cli.common import App, pass_app, print_retry, settings_from
 from migrator.cli.disk import Finding, check, fail, ok, warn
 from migrator.errors import (
     ArchiveMissing,
@@ -54,7 +54,7 @@ def doctor(app: App) -> int:
 def _connect(settings: KayakoSettings) -> Client:
     from migrator.sources.kayako.client import Client
 
-    return Client(settings, listener=tell_retry)
+    return Client(settings, listener=print_retry)
 
 
 async def examine(config: Config, connect: Connect = _connect) -> int:

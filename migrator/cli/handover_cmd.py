@@ -120,7 +120,7 @@ def _documents(
     from migrator.report.model import build
 
     moment = now()
-    made = build(archive, now=moment, behind=True, posts=posts, damaged=damaged())
+    made = build(archive, now=moment, samples=True, posts=posts, damaged=damaged())
     return {"report.json": iter([to_json(made)]), "report.html": render_report(made)}
 
 

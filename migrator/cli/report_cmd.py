@@ -121,7 +121,7 @@ def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterato
     from migrator.report.model import build
     from migrator.report.text import render
 
-    made = build(archive, behind=form == "html", posts=posts)
+    made = build(archive, samples=form == "html", posts=posts)
     if form == "html":
         from migrator.report.html import render_report
 

@@ -103,14 +103,14 @@ def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:
     from migrator.report.model import build
     from migrator.report.text import render
 
-    tell_gaps(result)
+    print_gaps(result)
     click.echo(render(build(archive, posts=posts)), nl=False)
     if result.ended_by is not None:
         raise result.ended_by
     return result.exit_code
 
 
-def tell_gaps(result: RunResult) -> None:
+def print_gaps(result: RunResult) -> None:
     """Print what the lists left open, and what the source has changed or deleted."""
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
     gaps += [

@@ -19,9 +19,9 @@ from migrator.cli.common import (
     App,
     note,
     pass_app,
+    print_retry,
     print_table,
     settings_from,
-    tell_retry,
 )
 from migrator.errors import ConfigError, NotFound
 from migrator.sources.base import HashSink
@@ -93,7 +93,7 @@ def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         async def main() -> None:
             from migrator.sources.kayako.client import Client
 
-            async with Client(settings_from(app.load()), listener=tell_retry) as kayako:
+            async with Client(settings_from(app.load()), listener=print_retry) as kayako:
                 await work(kayako, **options)
 
         asyncio.run(main())

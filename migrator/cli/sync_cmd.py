@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator.cli.common import App, apply_config, duration, note, now, pass_app, pull_options
-from migrator.cli.run_cmd import tell_gaps
+from migrator.cli.run_cmd import print_gaps
 from migrator.events import AttachmentSettled, Event, Listener
 from migrator.text import human_bytes, iso_time, shown
 
@@ -86,13 +86,13 @@ async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
     with open_archive(config.archive.path, command="sync") as archive:
         apply_config(archive, config)
         with progress(app.log_format) as listener:
-            heard = _Heard(listener)
+            heard = _RoundListener(listener)
             result = await sync_within(config, archive, heard, stop, **wishes)
         _tell(heard, result, archive)
     return result
 
 
-class _Heard:
+class _RoundListener:
     """Passes events on and remembers what this sync stored, and what is newly lost or failing."""
 
     def __init__(self, listener: Listener) -> None:
@@ -127,7 +127,7 @@ def _is_new(event: AttachmentSettled) -> bool:
     return not failing if event.state == "failed" else failing or not event.tried
 
 
-def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
+def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
     """Print one round in a few lines; the cost must not grow with the archive."""
     from migrator.report.text import ORDER
     from migrator.report.verdict import total
@@ -148,7 +148,7 @@ def _tell(heard: _Heard, result: RunResult, archive: Archive) -> None:
         click.echo(f"\n{known}")
     if heard.new or known:
         click.echo()
-    tell_gaps(result)
+    print_gaps(result)
     if result.verdict is not None:
         click.echo(result.verdict.sentence)
 

@@ -16,9 +16,9 @@ from migrator.cli.common import (
     now,
     pass_app,
     print_json,
+    record_check,
     settings_from,
     told,
-    write_down,
 )
 from migrator.errors import ArchiveDamaged, Interrupted, MigratorError
 from migrator.text import human_bytes
@@ -86,7 +86,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
         if not isinstance(ended_by, Interrupted | ArchiveDamaged):
             code = report.exit_code or (ended_by.exit_code if ended_by else 0)
             facts = {"exit_code": code, "summary": _summary(report)}
-            write_down(archive, "verify", started, whole=sample is None, **facts)
+            record_check(archive, "verify", started, whole=sample is None, **facts)
     if as_json:
         print_json(as_dict(report))
     else:

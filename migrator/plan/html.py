@@ -8,7 +8,7 @@ from migrator.archive.records import Count
 from migrator.plan.model import Plan
 from migrator.plan.text import partial
 from migrator.report import charts, html
-from migrator.report.html import Behind, Cell, Cells, Exhibit, Figure, Table, amounts, number
+from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
 from migrator.text import brief, human_bytes, human_duration, shares
 
@@ -47,14 +47,14 @@ def render_plan(plan: Plan) -> Iterator[str]:
             ("tickiti", "What Tickiti will say", _oddities(plan)),
             ("contents", "What there is", _breakdowns(plan)),
         ),
-        behind=tuple(_behind(plan)),
-        behind_intro="The first of each figure; `migrator plan --save-plan FILE` keeps all.",
+        samples=tuple(_samples(plan)),
+        samples_intro="The first of each figure; `migrator plan --save-plan FILE` keeps all.",
         elsewhere="what `migrator plan --save-plan FILE` writes",
     )
     return html.render(page)
 
 
-def _behind(plan: Plan) -> Iterator[Behind]:
+def _samples(plan: Plan) -> Iterator[SampledRows]:
     for name, (group, title) in _BEHIND.items():
         rows, total = plan.examples.get(name, ()), getattr(plan.verdicts, name).n
         if rows:
@@ -66,7 +66,7 @@ def _behind(plan: Plan) -> Iterator[Behind]:
                 wide=True,
             )
             back = "answers" if group == "Answer" else "oddities"
-            yield Behind(f"rows-{name}", group, title, total, back, table)
+            yield SampledRows(f"rows-{name}", group, title, total, back, table)
 
 
 def _mood(plan: Plan, warnings: tuple[str, ...]) -> Mood:

@@ -19,7 +19,7 @@ from migrator.archive.records import UNFINISHED, Count, Group, Row, State
 from migrator.plan.dry_run import Dry
 from migrator.plan.estimate import Ahead, estimate
 from migrator.pull.options import RunOptions
-from migrator.report.model import told_apart
+from migrator.report.model import distinct_titles
 from migrator.report.verdict import limits
 from migrator.sources.base import FastLook
 from migrator.text import safe_name
@@ -323,7 +323,9 @@ def survey(
     kinds = sums["kind"]
     verdicts: dict[str, Any] = {name: sums["verdict"].count(name) for name in TRAITS}
     titles = {str(one.department_id): one.title for one in archive.access.queues()}
-    departments = tuple(told_apart(sums["department"].groups(lambda key: _department(titles, key))))
+    departments = tuple(
+        distinct_titles(sums["department"].groups(lambda key: _department(titles, key)))
+    )
     return Survey(
         listed=kinds.count("listed"),
         todo=kinds.count("todo"),

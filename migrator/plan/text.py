@@ -7,17 +7,17 @@ bytes, durations seconds. Keys are added to a version and never taken away.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from migrator.archive.records import Count, Group
 from migrator.plan.model import Pace, Plan
+from migrator.report.text import count_line, group_lines
 from migrator.sources.base import FastLook
 from migrator.text import human_bytes, human_duration, iso_time, shown
 
 FORMAT = "migrator.plan/1"
-GROUPS_SHOWN = 20
 
 
 def to_json(plan: Plan) -> Iterator[str]:
@@ -106,15 +106,15 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield ""
     of = f"of {plan.tickets_total:,} " if plan.tickets_total is not None else ""
     yield f"  {plan.tickets:>12,}  {'':>12}  {of}tickets looked at"
-    yield _line(plan.listed, "attachments listed")
-    yield _line(plan.stored, "already stored")
-    yield _line(plan.todo, "to fetch")
+    yield count_line(plan.listed, "attachments listed")
+    yield count_line(plan.stored, "already stored")
+    yield count_line(plan.todo, "to fetch")
     yield from ("", "What Tickiti will say to each file", *_verdicts(plan))
     yield from _gaps(plan)
-    yield from _groups("By department", plan.departments)
-    yield from _groups("By type", plan.types)
-    yield from _groups("By year", plan.years)
-    yield from _groups("By size", [one for one in plan.sizes if one.n])
+    yield from group_lines("By department", plan.departments)
+    yield from group_lines("By type", plan.types)
+    yield from group_lines("By year", plan.years)
+    yield from group_lines("By size", [one for one in plan.sizes if one.n])
     yield from _measured(plan.pace)
 
 
@@ -187,9 +187,9 @@ def _requests(plan: Plan) -> str:
 
 def _verdicts(plan: Plan) -> Iterator[str]:
     found = plan.verdicts
-    yield _line(found.allow, "allowed")
-    yield _line(found.review, "review: someone must confirm (intent review_ok)")
-    yield _line(found.block, "blocked by a rule, see `migrator rule list`")
+    yield count_line(found.allow, "allowed")
+    yield count_line(found.review, "review: someone must confirm (intent review_ok)")
+    yield count_line(found.block, "blocked by a rule, see `migrator rule list`")
     limit = human_bytes(found.max_download)
     most = f"{found.max_attachment / 1e6:g} MB"
     for count, text in (
@@ -200,7 +200,7 @@ def _verdicts(plan: Plan) -> Iterator[str]:
         (found.empty, "empty"),
     ):
         if count.n:
-            yield _line(count, text)
+            yield count_line(count, text)
 
 
 def _gaps(plan: Plan) -> Iterator[str]:
@@ -212,7 +212,7 @@ def _gaps(plan: Plan) -> Iterator[str]:
         yield ""
         yield f"Without a number in [tickiti] ticket_numbers: {gaps.numbers:,} tickets: {first}"
     if gaps.queues:
-        yield from _groups("Departments without a queue in [tickiti.queues]", gaps.queues)
+        yield from group_lines("Departments without a queue in [tickiti.queues]", gaps.queues)
 
 
 def _measured(pace: Pace) -> Iterator[str]:
@@ -223,18 +223,3 @@ def _measured(pace: Pace) -> Iterator[str]:
         f"{pace.sampled:,} attachments ({human_bytes(pace.sampled_bytes)}) in "
         f"{pace.sample_seconds:.1f} s of transfer"
     )
-
-
-def _line(count: Count, text: str) -> str:
-    return f"  {count.n:>12,}  {human_bytes(count.bytes):>12}  {text}"
-
-
-def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
-    if not groups:
-        return
-    yield from ("", title)
-    for group in groups[:GROUPS_SHOWN]:
-        yield _line(Count(group.n, group.bytes), shown(group.title or group.key) or "(none)")
-    if rest := groups[GROUPS_SHOWN:]:
-        total = Count(sum(one.n for one in rest), sum(one.bytes for one in rest))
-        yield _line(total, f"({len(rest):,} others)")

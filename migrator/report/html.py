@@ -99,7 +99,7 @@ class Figure(NamedTuple):
     href: str | None = None
 
 
-class Behind(NamedTuple):
+class SampledRows(NamedTuple):
     """The first of ``total`` rows of a figure; ``back`` is the id of the exhibit that shows it.
 
     Those of one ``group`` follow each other.
@@ -131,8 +131,8 @@ class Page:
     opening: Exhibit
     figures: tuple[Figure, ...]
     sections: tuple[Section, ...]
-    behind: tuple[Behind, ...] = ()
-    behind_intro: str = (
+    samples: tuple[SampledRows, ...] = ()
+    samples_intro: str = (
         "The first attachments of each figure, and the command that lists all of them."
     )
     elsewhere: str = "`migrator report --format csv`"
@@ -367,7 +367,7 @@ def render_report(report: Report) -> Iterator[str]:
             ("contents", "What there is", _breakdowns(report, links)),
             ("work", "Pace and equal contents", _work(report, links)),
         ),
-        behind=tuple(_behind(report, links)),
+        samples=tuple(_samples(report, links)),
         sign=(
             f"{verdict.word}. {report.listed.n:,} attachments listed by the source: "
             f"{_held(report):,} in the archive, {report.attention_total:,} failed, missing or "
@@ -380,7 +380,7 @@ def render_report(report: Report) -> Iterator[str]:
 
 def _links(report: Report) -> Links:
     """Make anchors for the figures that have rows: numbers, since names are not to be trusted."""
-    present = (key for key, sample in report.behind.items() if sample.rows)
+    present = (key for key, sample in report.samples.items() if sample.rows)
     return {key: f"rows-{n}" for n, key in enumerate(present, 1)}
 
 
@@ -631,11 +631,11 @@ def _clock(seconds: int, span: int) -> str:
     return told[11:] if span < 600 else told[11:16] if span < 86_400 else told[5:16]
 
 
-def _behind(report: Report, links: Links) -> Iterator[Behind]:
+def _samples(report: Report, links: Links) -> Iterator[SampledRows]:
     titles = _titles(report)
     for key, anchor in links.items():
         dimension, _ = key
-        sample, group, title = report.behind[key], _NOUNS[dimension], titles[key]
+        sample, group, title = report.samples[key], _NOUNS[dimension], titles[key]
         table = Table(
             f"{group}: {title}",
             (*ROW_HEAD, "State", "Why"),
@@ -645,7 +645,7 @@ def _behind(report: Report, links: Links) -> Iterator[Behind]:
             wide=True,
         )
         back = _EXHIBITS.get(dimension, dimension)
-        yield Behind(anchor, group, title, sample.total, back, table)
+        yield SampledRows(anchor, group, title, sample.total, back, table)
 
 
 def _titles(report: Report) -> dict[Key, str]:
@@ -666,7 +666,7 @@ def _row(row: Row, *, why: int = 0) -> Cells:
 def csv_command(dimension: str, key: str) -> str:
     """Return the shell command that lists all rows behind the figure ``key`` of a ``dimension``.
 
-    Both as in :attr:`Report.behind`. Characters that a terminal would not show are written as
+    Both as in :attr:`Report.samples`. Characters that a terminal would not show are written as
     the escapes of ``$'…'``, which bash, ksh and zsh read.
     """
     options = f"--{dimension} {_quoted(key or NONE)}"

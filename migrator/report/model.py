@@ -65,7 +65,7 @@ class Report:
     missing and gone ones, ``accepted`` the first of those whose loss somebody accepted.
     ``tickets`` are those of the archive, ``with_attachments`` of them have any.
 
-    ``behind`` has the first rows behind figures, if they were asked for, by dimension and key:
+    ``samples`` has the first rows behind figures, if they were asked for, by dimension and key:
     ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
     ``problem`` with :attr:`Problem.key`, and ``("duplicate", "")``.
     """
@@ -87,7 +87,7 @@ class Report:
     attention: tuple[Row, ...]
     accepted: tuple[Row, ...]
     pace: tuple[PacePoint, ...]
-    behind: Mapping[Key, Sample] = field(default_factory=dict)
+    samples: Mapping[Key, Sample] = field(default_factory=dict)
 
     @property
     def states(self) -> Mapping[State, Count]:
@@ -139,19 +139,19 @@ def build(
     archive: Archive,
     *,
     now: int | None = None,
-    behind: bool = False,
+    samples: bool = False,
     posts: bool = True,
     damaged: int = 0,
 ) -> Report:
     """Read the ledger of ``archive`` at one moment; a run may be filling it at the same time.
 
-    With ``behind`` the rows behind the figures as well, which takes a pass over all rows;
+    With ``samples`` the rows behind the figures as well, which takes a pass over all rows;
     ``posts`` tells whether posts are kept. ``damaged`` files were just found so by the caller.
     """
 
     def read() -> Report:
         report = _build(archive, now, posts=posts, damaged=damaged)
-        return _with_rows(archive, report) if behind else report
+        return _with_rows(archive, report) if samples else report
 
     return archive.queries.together(read)
 
@@ -175,7 +175,7 @@ def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> R
         tickets=queries.tickets(),
         with_attachments=queries.tickets_with_attachments(),
         threads_missing=archive.threads.count_unread() if posts else None,
-        departments=_kept(told_apart(figures.by_department()), listed),
+        departments=_kept(distinct_titles(figures.by_department()), listed),
         types=_kept(figures.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(figures.by_year()),
         sizes=tuple(figures.by_size()),
@@ -191,7 +191,7 @@ def _losses(archive: Archive, *, accepted: bool) -> tuple[Row, ...]:
     return tuple(archive.queries.rows(only=only, limit=ATTENTION_SHOWN))
 
 
-def told_apart(departments: Sequence[Group]) -> list[Group]:
+def distinct_titles(departments: Sequence[Group]) -> list[Group]:
     """Add the id to titles that several departments have, as those below others may."""
     times = Counter(group.title for group in departments)
     return [
@@ -215,10 +215,10 @@ def _with_rows(archive: Archive, report: Report) -> Report:
     queries, totals = archive.queries, dict(_totals(report))
     ids = archive.figures.examples({key: min(n, ROWS_SAMPLED) for key, n in totals.items()})
     rows = queries.among({one for few in ids.values() for one in few})
-    behind = {key: Sample(n, tuple(rows[one] for one in ids[key])) for key, n in totals.items()}
+    samples = {key: Sample(n, tuple(rows[one] for one in ids[key])) for key, n in totals.items()}
     doubled = queries.rows(only=RowFilter(duplicates=True), limit=ROWS_SAMPLED)
-    behind["duplicate", ""] = Sample(report.duplicates.n, tuple(doubled))
-    return replace(report, behind=behind)
+    samples["duplicate", ""] = Sample(report.duplicates.n, tuple(doubled))
+    return replace(report, samples=samples)
 
 
 def _totals(report: Report) -> Iterator[tuple[Key, int]]:

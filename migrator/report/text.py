@@ -53,10 +53,10 @@ def _lines(report: Report) -> Iterator[str]:
     if report.last_run:
         yield verdict.describe_run(report.last_run, at_work=report.seen.at_work)
     yield from verdict.proof_lines(report.seen)
-    yield from _groups("By department", report.departments)
-    yield from _groups("By type", report.types)
-    yield from _groups("By year", report.years)
-    yield from _groups("By size", [group for group in report.sizes if group.n])
+    yield from group_lines("By department", report.departments)
+    yield from group_lines("By type", report.types)
+    yield from group_lines("By year", report.years)
+    yield from group_lines("By size", [group for group in report.sizes if group.n])
     problems = [problem for problem in report.problems if problem.problem]
     if problems:
         yield from ("", "Problems")
@@ -106,16 +106,21 @@ def _sum_line(sign: str, name: str, count: Count, meaning: str) -> str:
     return f"{sign} {name:<8} {count.n:>12,}  {human_bytes(count.bytes):>12}  {meaning}"
 
 
-def _groups(title: str, groups: Sequence[Group]) -> Iterator[str]:
+def count_line(count: Count, text: str) -> str:
+    """Return a line of a number, its bytes and what it is of."""
+    return f"  {count.n:>12,}  {human_bytes(count.bytes):>12}  {text}"
+
+
+def group_lines(title: str, groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a title and a line for each group, the last one for all that are not shown."""
     if not groups:
         return
     yield from ("", title)
     for group in groups[:GROUPS_SHOWN]:
-        name = brief(group.title or group.key) or "(none)"
-        yield f"  {group.n:>12,}  {human_bytes(group.bytes):>12}  {name}"
+        yield count_line(Count(group.n, group.bytes), brief(group.title or group.key) or "(none)")
     if rest := groups[GROUPS_SHOWN:]:
-        n, size = sum(group.n for group in rest), sum(group.bytes for group in rest)
-        yield f"  {n:>12,}  {human_bytes(size):>12}  ({len(rest):,} others)"
+        total = Count(sum(group.n for group in rest), sum(group.bytes for group in rest))
+        yield count_line(total, f"({len(rest):,} others)")
 
 
 def _losses(title: str, rows: Sequence[Row], total: int) -> Iterator[str]:

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from migrator.archive.records import Row, State
 from migrator.sandbox.kayako import ALL, SandboxOptions
-from migrator.sandbox.kayako.options import FEWEST_DEPARTMENTS
 from migrator.selftest.rig import CONCURRENCY, Ended, Rig, expect, small_disk
 
 EVERYTHING = frozenset({ALL, "random_order", "posts_desc", "stray_warning", "doc_shape"})
@@ -46,21 +46,12 @@ class Lab:
     reference: dict[int, Row] = field(default_factory=dict)
 
     @contextmanager
-    def rig(
-        self,
-        name: str,
-        *,
-        faults: frozenset[str] = frozenset(),
-        latency: float = 0.0,
-        archive: Path | None = None,
-        big: tuple[int, ...] = (),
-        departments: int = FEWEST_DEPARTMENTS,
-    ) -> Iterator[Rig]:
+    def rig(self, name: str, *, archive: Path | None = None, **options: Any) -> Iterator[Rig]:
         """Make a rig in a folder of its own."""
         folder = self.folder / name
         folder.mkdir()
-        options = SandboxOptions(self.seed, self.tickets, faults, latency, big, departments)
-        with Rig(folder, options, archive=archive) as rig:
+        made = SandboxOptions(self.seed, self.tickets, **options)
+        with Rig(folder, made, archive=archive) as rig:
             yield rig
 
 

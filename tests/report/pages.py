@@ -73,7 +73,7 @@ def report(text: str = "x", **values: Any) -> Report:
     }
     made |= values
     sketch = Report(**made)
-    return Report(**made, behind=behind(sketch, text)) if "behind" not in values else sketch
+    return Report(**made, samples=samples(sketch, text)) if "samples" not in values else sketch
 
 
 def plan(text: str = "x", **values: Any) -> Plan:
@@ -115,7 +115,7 @@ def plan(text: str = "x", **values: Any) -> Plan:
     return Plan(**made | values)
 
 
-def behind(of: Report, text: str = "x") -> dict[tuple[str, str], Sample]:
+def samples(of: Report, text: str = "x") -> dict[tuple[str, str], Sample]:
     """Give every figure of a report that is not zero two rows."""
     found = {("state", state.value): count.n for state, count in of.states.items()}
     found |= {("problem", one.key): one.n for one in of.problems}

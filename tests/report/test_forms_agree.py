@@ -62,7 +62,7 @@ def groups(document: dict[str, Any], name: str) -> dict[str, Any]:
 def test_numbers_are_equal_in_all_forms(attachments: list[One], finished: bool) -> None:
     """What the text, the JSON and the HTML count is what the lines of the CSV sum up to."""
     with made(attachments, finished=finished) as archive:
-        report = build(archive, behind=True)
+        report = build(archive, samples=True)
         document = json.loads(to_json(report))
         rows = lines(archive)
     VALID.validate(document)
@@ -113,8 +113,8 @@ def told_in_html(report: Report) -> None:
 def test_every_figure_has_its_rows(attachments: list[One]) -> None:
     """The filter of a figure finds as many rows and bytes as it counts; examples are the first."""
     with made(attachments) as archive:
-        report = build(archive, behind=True)
-        for (dimension, key), sample in report.behind.items():
+        report = build(archive, samples=True)
+        for (dimension, key), sample in report.samples.items():
             only = filter_of(dimension, key)
             rows = list(archive.queries.rows(only=only))
             assert len(rows) == sample.total, (dimension, key)
@@ -127,7 +127,7 @@ def test_every_figure_has_its_rows(attachments: list[One]) -> None:
         figures = {(name, one.key) for name, some in report.breakdowns.items() for one in some}
         figures |= {("state", state.value) for state in State}
         figures |= {("problem", one.key) for one in report.problems}
-        assert set(report.behind) == {*figures, ("duplicate", "")}
+        assert set(report.samples) == {*figures, ("duplicate", "")}
 
 
 def filter_of(dimension: str, key: str) -> RowFilter:

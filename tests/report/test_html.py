@@ -104,7 +104,7 @@ def test_every_figure_leads_to_its_rows() -> None:
 
 def test_a_report_without_rows_has_no_links_to_them() -> None:
     """What was built without the rows behind is a report all the same."""
-    page = page_of(report(behind={}))
+    page = page_of(report(samples={}))
     assert not page.xpath("//*[@id='behind']")
     assert not page.xpath("//*[starts-with(@href, '#rows')]")
     for href in page.xpath("//a/@href"):
@@ -114,8 +114,8 @@ def test_a_report_without_rows_has_no_links_to_them() -> None:
 def test_totals_are_told_where_rows_are_cut() -> None:
     """Whoever sees ten of a thousand is told so, and how to see all."""
     made = report()
-    found = {key: replace(one, total=1000) for key, one in made.behind.items()}
-    text = page_of(replace(made, behind=found)).get_element_by_id("rows-1").text_content()
+    found = {key: replace(one, total=1000) for key, one in made.samples.items()}
+    text = page_of(replace(made, samples=found)).get_element_by_id("rows-1").text_content()
     assert "The first 2 of 1,000 attachments." in text
     assert "The first 2 of 12 attachments." in said(page_of(made).get_element_by_id("troubles"))
 
@@ -223,8 +223,8 @@ def test_the_page_of_a_large_archive_stays_small() -> None:
         last_run=RunInfo(1, "run", "s", {}, NOW, None, None, {"unlisted": dict.fromkeys(many, "")}),
     )
     rows = tuple(row(n, name) for n in range(10))
-    found = {key: Sample(10**6, rows) for key in list(made.behind)[:220]}
-    text = text_of(replace(made, behind=found))
+    found = {key: Sample(10**6, rows) for key in list(made.samples)[:220]}
+    text = text_of(replace(made, samples=found))
     assert len(text.encode()) < 2_000_000
     page = lxml.html.document_fromstring(text.encode())
     assert "The first 50 of 3,000 groups." in text
@@ -322,7 +322,7 @@ def test_an_empty_archive_has_a_page() -> None:
         tickets=Tickets(),
         pace=(),
         last_run=None,
-        behind={},
+        samples={},
     )
     page = page_of(made)
     assert len(page.xpath("//table")) == 2

@@ -26,7 +26,7 @@ from migrator.archive import (
 )
 from migrator.report import json_report, text
 from migrator.report.json_report import COLUMNS, to_csv, to_json
-from migrator.report.model import ATTENTION_SHOWN, build, told_apart
+from migrator.report.model import ATTENTION_SHOWN, build, distinct_titles
 from migrator.report.text import render
 from migrator.text import iso_time
 from tests.report.pages import report as made_up
@@ -278,7 +278,7 @@ def test_many_rows_come_in_pieces() -> None:
 def test_long_breakdowns_are_summed_up(archive: Archive) -> None:
     """A report shows the largest groups and the sum of the others."""
     groups = [Group(f"{n}" if n else "", f"type {n}" if n else "", 1, 10) for n in range(25)]
-    lines = list(text._groups("By type", groups))
+    lines = list(text.group_lines("By type", groups))
     assert lines[2].endswith("(none)")
     assert lines[-1].split() == ["5", "50", "B", "(5", "others)"]
     assert len(lines) == 2 + 20 + 1
@@ -288,7 +288,7 @@ def test_departments_of_one_title_are_told_apart() -> None:
     """Teams below other departments share their titles; only those then have their ids."""
     given = [Group("1", "Support", 2, 9), Group("2", "Support", 1, 8), Group("3", "Sales", 1, 1)]
     assert [
-        one.title for one in told_apart([*given, Group("4", "", 1, 0), Group("5", "", 1, 0)])
+        one.title for one in distinct_titles([*given, Group("4", "", 1, 0), Group("5", "", 1, 0)])
     ] == [
         "Support (department 1)",
         "Support (department 2)",
