@@ -23,6 +23,10 @@ class Result(NamedTuple):
     out: str
     err: str
 
+    def refused(self, words: str) -> bool:
+        """Tell whether it ended as a mistake of usage, of which stderr says these words."""
+        return self.code == 2 and words in self.err
+
 
 Cli = Callable[..., Result]
 

@@ -15,7 +15,6 @@ from migrator.config import load
 from migrator.errors import MemoryExhausted, NotXml, ServerFailed, SourceError
 from migrator.sources.base import Attachment, Contents, Department, Ticket, TicketStatus
 
-Cli = Callable[..., "tuple[int, str, str]"]
 HEALTHY = Attachment(7, 1, 2, "a.txt", 3, "text/plain")
 
 

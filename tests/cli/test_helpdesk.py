@@ -134,11 +134,11 @@ def test_demo_leaves_what_it_did_not_make(cli: Cli, tmp_path: Path, serving: Exi
     start(serving, tmp_path, desk(1))
     assert cli("run").code == 0
     before = bytes_of(tmp_path)
-    assert cli("demo", "--tickets", "3", "--keep", "archive").code == 2
+    assert cli("demo", "--tickets", "3", "--keep", "archive").refused("not made by a demo")
     assert bytes_of(tmp_path) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
-    assert cli("demo", "--tickets", "3", "--keep", "mine").code == 2
+    assert cli("demo", "--tickets", "3", "--keep", "mine").refused("not made by a demo")
     for _ in range(2):
         ran = cli("demo", "--tickets", "3", "--keep", "kept")
         assert ran.code == 0, ran.err

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Cli = Callable[..., "tuple[int, str, str]"]
+from tests.cli.conftest import Cli
+
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.toml"
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,8 +15,8 @@ import pytest
 from migrator import cli as frame
 from migrator import errors
 from migrator.cli import COMMANDS, invoke
+from tests.cli.conftest import Cli
 
-Cli = Callable[..., "tuple[int, str, str]"]
 ROOT = Path(frame.__file__).parent.parent.parent
 
 

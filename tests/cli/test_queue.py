@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from migrator.archive import open_beside
-
-Cli = Callable[..., "tuple[int, str, str]"]
+from tests.cli.conftest import Cli
 
 
 def test_queues_are_mapped_and_unmapped(cli: Cli, home: Path) -> None:
@@ -24,13 +22,13 @@ def test_queues_are_mapped_and_unmapped(cli: Cli, home: Path) -> None:
     assert cli("queue", "list")[1].splitlines()[2].split()[2:4] == ["12", "Sales"]
     assert cli("queue", "unmap", "3")[0] == 0
     assert cli("queue", "list")[1] == out
-    assert cli("queue", "unmap", "3")[0] == 2
+    assert cli("queue", "unmap", "3").refused("Department 3 has no queue")
 
 
 def test_a_queue_needs_a_name(cli: Cli, home: Path) -> None:
     """An empty or odd name is a usage error."""
     for name in ("", "a\nb"):
-        assert cli("queue", "map", "3", "--id", "12", "--name", name)[0] == 2
+        assert cli("queue", "map", "3", "--id", "12", "--name", name).refused("one line of text")
 
 
 def test_a_warning_is_told_once(cli: Cli, home: Path) -> None:
@@ -76,4 +74,5 @@ def test_a_broken_csv_closes_the_archive(cli: Cli, home: Path) -> None:
 @pytest.mark.parametrize("department", ["x", "-1", "99999999999999999999"])
 def test_a_department_is_a_number(cli: Cli, home: Path, department: str) -> None:
     """Anything else is a usage error."""
-    assert cli("queue", "map", "--id", "1", "--name", "x", "--", department)[0] == 2
+    made = cli("queue", "map", "--id", "1", "--name", "x", "--", department)
+    assert made.refused("Invalid value for 'DEPARTMENT'")

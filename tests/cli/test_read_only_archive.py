@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Cli = Callable[..., "tuple[int, str, str]"]
+from tests.cli.conftest import Cli
 
 
 def contents(root: Path) -> dict[Path, tuple[int, bytes]]:

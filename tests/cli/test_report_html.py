@@ -7,7 +7,6 @@ import io
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import lxml.html
 import pytest
 
 from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
+from tests.cli.conftest import Cli
 
-Cli = Callable[..., "tuple[int, str, str]"]
 NASTY = "te'xt/\u00adpl\u202eain; rm -rf \\ \x1b[2J$(id) \U0001f600\ue000<b>"
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Cli = Callable[..., "tuple[int, str, str]"]
+from tests.cli.conftest import Cli
 
 
 def listed(cli: Cli) -> dict[str, list[str]]:
@@ -24,12 +23,12 @@ def test_rules_are_set_and_unset(cli: Cli, home: Path) -> None:
     assert listed(cli)[".log"] == ["block"]
     assert cli("rule", "unset", "log")[0] == 0
     assert ".log" not in listed(cli)
-    assert cli("rule", "unset", "log")[0] == 2
+    assert cli("rule", "unset", "log").refused("no rule for .log")
 
 
 @pytest.mark.parametrize("extension", ["", ".", "tar.gz", "a/b", "a b", "a\x1b"])
 def test_an_extension_that_is_none(cli: Cli, home: Path, extension: str) -> None:
     """What no name can end in after its last dot is a usage error."""
     before = listed(cli)
-    assert cli("rule", "set", extension, "allow")[0] == 2
+    assert cli("rule", "set", extension, "allow").refused("must be one extension")
     assert listed(cli) == before

@@ -277,8 +277,8 @@ def test_prune_tells_first_and_removes_when_sure(cli: Cli, serve: Serve, tmp_pat
 def test_prune_takes_no_half_orders(cli: Cli, serve: Serve) -> None:
     """--yes alone means nothing, and a sample cannot tell what is orphaned."""
     serve(tickets=1)
-    assert cli("verify", "--yes").code == 2
-    assert cli("verify", "--prune", "--sample", "5%").code == 2
+    assert cli("verify", "--yes").refused("--yes goes with --prune")
+    assert cli("verify", "--prune", "--sample", "5%").refused("needs all files read")
 
 
 def test_verify_reads_a_sample(cli: Cli, serve: Serve) -> None:
@@ -288,13 +288,13 @@ def test_verify_reads_a_sample(cli: Cli, serve: Serve) -> None:
     everything = json.loads(cli("verify", "--json").out)["checked"]
     some = json.loads(cli("verify", "--json", "--sample", "30%").out)["checked"]
     assert 0 < some < everything
-    assert cli("verify", "--sample", "lots").code == 2
+    assert cli("verify", "--sample", "lots").refused("must be a percentage")
 
 
 def test_verify_needs_an_archive(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     """Verify does not make an archive where there is none."""
     serve(tickets=1)
-    assert cli("verify").code == 2
+    assert cli("verify").refused("or make one with `migrator run`")
     assert not (tmp_path / "archive").exists()
 
 

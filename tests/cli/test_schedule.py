@@ -6,12 +6,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Cli = Callable[..., "tuple[int, str, str]"]
+from tests.cli.conftest import Cli
 
 HOSTILE = "we ird %n \"q\" 's' $HOME \\ 50%"
 
@@ -87,7 +86,7 @@ def test_a_line_end_in_a_path_is_no_crontab(cli: Cli, tmp_path: Path) -> None:
     """Cron would run what comes after it."""
     path = tmp_path / "a\nb.toml"
     path.write_text("")
-    assert cli("--config", str(path), "schedule", "--cron")[0] == 2
+    assert cli("--config", str(path), "schedule", "--cron").refused("line end")
     code, unit, _ = cli("--config", str(path), "schedule", "--systemd")
     assert (code, len(values(unit, "ExecStart"))) == (0, 1)
     assert r"a\x0ab.toml" in unit

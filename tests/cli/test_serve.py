@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ import pytest
 
 from migrator import cli as frame
 from migrator.serve.catalog import EndpointSettings
+from tests.cli.conftest import Cli
 
-Cli = Callable[..., "tuple[int, str, str]"]
 ROOT = Path(frame.__file__).parent.parent.parent
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,7 @@ from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.base import Attachment, Department
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import KayakoSettings, UrlForm
-
-Cli = Callable[..., "tuple[int, str, str]"]
+from tests.cli.conftest import Cli
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_an_upload_that_cannot_be_read(
     cli: Cli, helpdesk: Helpdesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is missing or unreadable is the user's to mend, and nothing is sent."""
-    assert cli("source", "upload", "1", "1", "none")[0] == 2
+    assert cli("source", "upload", "1", "1", "none").refused("'none' does not exist")
     (tmp_path / "locked").touch()
 
     def locked(_: Path) -> bytes:
@@ -119,7 +118,8 @@ def test_get_never_overwrites(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> N
     assert "is there already" in err
     assert (tmp_path / "mine").read_text() == "mine"
     assert not list(tmp_path.glob(".migrator*"))
-    assert cli("source", "get", str(ticket), str(number), "--output", "none/x")[0] == 2
+    got = cli("source", "get", str(ticket), str(number), "--output", "none/x")
+    assert got.refused("Cannot write 'none'")
 
 
 def test_delete_asks_first(cli: Cli, helpdesk: Helpdesk, monkeypatch: pytest.MonkeyPatch) -> None:

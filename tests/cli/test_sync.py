@@ -188,10 +188,15 @@ def test_the_second_sync_ends_at_once_and_names_the_first(cli: Cli, place: Place
     assert list(place.server.requests) == []
 
 
-@pytest.mark.parametrize("every", ["0s", "500ms", "soon"])
-def test_every_must_be_a_duration_worth_the_name(cli: Cli, place: Place, every: str) -> None:
+@pytest.mark.parametrize(
+    ("every", "says"),
+    [("0s", "at least 1s"), ("500ms", "at least 1s"), ("soon", "must be a duration")],
+)
+def test_every_must_be_a_duration_worth_the_name(
+    cli: Cli, place: Place, every: str, says: str
+) -> None:
     """No endless hammering by a slip of the finger."""
-    assert cli("sync", "--every", every).code == 2
+    assert cli("sync", "--every", every).refused(says)
 
 
 class Short:
