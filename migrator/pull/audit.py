@@ -16,11 +16,11 @@ from functools import partial
 
 from migrator.archive.records import Row, Work
 from migrator.blobs.base import Store, Verdict
-from migrator.errors import Again, Interrupted, MigratorError, NotFound, SourceError
+from migrator.errors import Interrupted, MigratorError, NotFound, SourceError
 from migrator.events import AttachmentAudited, Listener, ignore
 from migrator.pull.options import Stop
 from migrator.pull.verify import fetch_anywhere
-from migrator.sources.base import Fetched, HashSink, Source, for_each, in_pool
+from migrator.sources.base import Fetched, HashSink, Source, for_each, in_pool, raise_if_final
 
 CONFIDENCE = 0.95
 
@@ -250,8 +250,7 @@ class _Examiner:
         except NotFound:
             return Finding(row, VANISHED, ours, reason="the source has no such attachment any more")
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
             return Finding(row, UNASKED, ours, reason=str(error))
 
     async def _compare(self, row: Row, ours: Verdict) -> Finding:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from migrator.archive.records import Outcome, State, Work
 from migrator.blobs.base import Store, StoredBlob, Writer
-from migrator.errors import Again, NotFound, SourceError, WrongTicket
-from migrator.sources.base import Contents, Fetched, Source, in_pool
+from migrator.errors import NotFound, SourceError, WrongTicket
+from migrator.sources.base import Contents, Fetched, Source, in_pool, raise_if_final
 
 NOTES = {
     "changed_at_source": "the source lists this id as another file than it did before",
@@ -215,7 +215,6 @@ def _note(work: Work, contents: Contents) -> tuple[str | None, str | None]:
 
 def _verdict(work: Work, error: SourceError) -> Outcome:
     """Sort a failure: what stops the run is raised again, the rest is written down."""
-    if error.again is Again.STOP:
-        raise error
+    raise_if_final(error)
     state = State.GONE if isinstance(error, NotFound) else State.FAILED
     return Outcome(work.id, state, error.problem, str(error), attempts=error.attempts)

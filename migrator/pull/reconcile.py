@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from migrator.archive.records import Work
-from migrator.errors import Again, NotFound, SafetyLimit, SourceError, SourceUnreachable
+from migrator.errors import NotFound, SafetyLimit, SourceError, SourceUnreachable
 from migrator.events import Notice
 from migrator.pull.threads import row_of
 from migrator.pull.workers import RunContext, Workers
-from migrator.sources.base import for_each
+from migrator.sources.base import for_each, raise_if_final
 
 BATCH = 500
 """Rows read from the ledger at once."""
@@ -71,7 +71,7 @@ async def _find(context: RunContext, workers: Workers, found: _Whereabouts, tick
     try:
         ticket = await workers.follow(ticket_id, in_no_list=True)
     except SourceError as error:
-        _raise_if_vain(error)
+        raise_if_final(error, SourceUnreachable)
         return
     if ticket is None:
         found.deleted.add(ticket_id)
@@ -130,16 +130,10 @@ async def _deletion(context: RunContext, work: Work) -> str | None:
     except NotFound as error:
         return f"the source deleted it: {error}"
     except SourceError as error:
-        _raise_if_vain(error)
+        raise_if_final(error, SourceUnreachable)
     except _StillThereError:
         pass
     return None
-
-
-def _raise_if_vain(error: SourceError) -> None:
-    """Raise an error after which no other question will be answered either."""
-    if error.again is Again.STOP or isinstance(error, SourceUnreachable):
-        raise error
 
 
 class _StillThereError(Exception):

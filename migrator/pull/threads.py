@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.archive.records import Listed, PostRow, StatusRow, TicketRow
-from migrator.errors import Again, Interrupted, NotFound, SourceError, UnexpectedReply
+from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.sources.base import Attachment, Post, Ticket, TicketStatus, for_each
+from migrator.sources.base import Attachment, Post, Ticket, TicketStatus, for_each, raise_if_final
 
 if TYPE_CHECKING:
     from migrator.pull.workers import RunContext
@@ -111,8 +111,7 @@ class ThreadReader:
             self._failures = 0
             return False
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
             self._missed(ticket_id, error)
             return False
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]

@@ -13,7 +13,6 @@ from migrator.archive import Archive
 from migrator.archive.records import Work
 from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import (
-    Again,
     ArchiveUnwritable,
     Interrupted,
     SafetyLimit,
@@ -22,7 +21,7 @@ from migrator.errors import (
 )
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.pull.options import Stop
-from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool
+from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool, raise_if_final
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -269,8 +268,7 @@ async def _restore(
         try:
             fetched = await fetch_anywhere(source, work, archive.blobs.writer)
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
             reason = str(error)
             continue
         try:

@@ -7,19 +7,22 @@ when those are slower.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from migrator.archive import Archive
 from migrator.archive.records import Listed, Recorded, State, Work
-from migrator.errors import Again, Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
+from migrator.errors import Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Event, Listener, TicketListed
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.recorder import Recorder
 from migrator.pull.threads import ThreadReader, listed_of, row_of
-from migrator.sources.base import Attachment, Listing, Source, Ticket
+from migrator.sources.base import Attachment, Listing, Source, Ticket, raise_if_final
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,15 @@ class Workers:
         size = self._context.options.concurrency
         # No more than may be in flight: a kill costs each fetch worker one attachment at most.
         # While some of them wait for the disk, lists take their place at the source.
-        jobs = [self._list_worker, self._fetch_worker] * size
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(work()) for work in jobs]
+            workers = [
+                group.create_task(work)
+                for _ in range(size)
+                for work in (
+                    self._work_off(self._tickets, self._list),
+                    self._work_off(self._work, self._fetch),
+                )
+            ]
             yield
             for worker in workers:
                 worker.cancel()
@@ -118,27 +127,19 @@ class Workers:
         except PartialReply as error:
             return list(error.rows)
 
-    async def _list_worker(self) -> None:
+    async def _work_off(
+        self, queue: asyncio.Queue[T], work: Callable[[T], Awaitable[None]]
+    ) -> None:
+        """Do what is queued; once asked to stop, leave it as it is for the next run."""
         while True:
-            ticket = await self._tickets.get()
+            item = await queue.get()
             try:
-                if not self._context.stop.asked:
-                    await self._list(ticket)
+                if not self.stopping:
+                    await work(item)
             except Interrupted:
-                pass  # asked to stop between two tries: the ticket is listed again next time
+                pass  # asked to stop between two tries
             finally:
-                self._tickets.task_done()
-
-    async def _fetch_worker(self) -> None:
-        while True:
-            work = await self._work.get()
-            try:
-                if not self._context.stop.asked:
-                    await self._fetch(work)
-            except Interrupted:
-                pass  # asked to stop between two tries: the row stays as it is
-            finally:
-                self._work.task_done()
+                queue.task_done()
 
     async def _list(self, ticket: Ticket) -> None:
         found = await self._ask_list(ticket)
@@ -168,8 +169,7 @@ class Workers:
             self.listing.absent[ticket.id] = str(error)
             return None
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
             context.result.unlisted[ticket.id] = str(error)
             return list(error.rows) if isinstance(error, PartialReply) else None
         context.result.unlisted.pop(ticket.id, None)
@@ -218,8 +218,7 @@ class Workers:
         try:
             await self.follow(ticket_id)
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
 
     def _weigh(self, recorded: Recorded) -> None:
         """Count what contradicts the ledger; raises SafetyLimit when it is too much."""

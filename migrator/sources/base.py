@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from migrator.errors import MigratorError, PartialReply, SourceError
+from migrator.errors import Again, MigratorError, PartialReply, SourceError
 from migrator.events import Event
 
 TRASH = 0
@@ -392,6 +392,15 @@ async def concurrently(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def raise_if_final(error: SourceError, *kinds: type[SourceError]) -> None:
+    """Raise an error that ends a run; any other one is the affair of the call that it ended.
+
+    ``kinds`` are errors after which no other question will be answered, either.
+    """
+    if error.again is Again.STOP or isinstance(error, kinds):
+        raise error
 
 
 async def for_each(

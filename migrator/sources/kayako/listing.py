@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from math import inf
 
-from migrator.errors import Again, Interrupted, SourceError, SourceUnreachable, UnexpectedReply
+from migrator.errors import Interrupted, SourceError, SourceUnreachable, UnexpectedReply
 from migrator.events import Notice, TicketsCounted
 from migrator.sources.base import (
     TRASH,
@@ -34,9 +34,10 @@ from migrator.sources.base import (
     Ticket,
     concurrently,
     for_each,
+    raise_if_final,
 )
 from migrator.sources.kayako.tickets import Task
-from migrator.sources.kayako.walk import Area, Order, Pages, is_outage, page_of, walk
+from migrator.sources.kayako.walk import OUTAGES, Area, Order, Pages, page_of, walk
 
 ENOUGH = 10
 """Tickets that show how a list is sorted."""
@@ -131,8 +132,7 @@ class Gaps:
         except Interrupted:
             pass  # the run is to stop: no other is begun
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
             if type(error) is UnexpectedReply:
                 self._answered += 1  # an empty list, where a server has no other word for it
             else:
@@ -228,8 +228,7 @@ class WholeListing(_Listing):
             try:
                 ticket = await self._task.follow(ticket_id)
             except SourceError as error:
-                if error.again is Again.STOP:
-                    raise
+                raise_if_final(error)
                 listing.unlisted[ticket_id] = str(error)
                 continue
             if ticket is not None and ticket.id == ticket_id:
@@ -280,8 +279,7 @@ class WholeListing(_Listing):
         try:
             ticket = await self._task.follow(ticket_id, in_no_list=True)
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
+            raise_if_final(error)
             listing.unlisted[ticket_id] = str(error)
             return None
         if ticket is not None and ticket.id == ticket_id:
@@ -329,8 +327,7 @@ async def settled_until(task: Task) -> int | None:
             for area in _lists(task)
         ]
     except SourceError as error:
-        if is_outage(error):
-            raise
+        raise_if_final(error, *OUTAGES)
         return None
     if not all(map(_in_order, pages)) or (any(pages) and not any(map(sorts, filter(None, pages)))):
         return None
@@ -455,8 +452,7 @@ class RecentListing(_Listing):
             try:
                 ticket = await self._task.follow(ticket_id)
             except SourceError as error:
-                if error.again is Again.STOP or isinstance(error, SourceUnreachable):
-                    raise
+                raise_if_final(error, SourceUnreachable)
                 self._listing.unlisted[ticket_id] = str(error)
             else:
                 if ticket is not None:
@@ -570,8 +566,7 @@ class FastListing(_Listing):
         try:
             await self._look()
         except SourceError as error:
-            if is_outage(error):
-                raise
+            raise_if_final(error, *OUTAGES)
             await self._fall_back(f"the sorted list cannot be had: {error}")
 
     async def _fall_back(self, why: str) -> None:

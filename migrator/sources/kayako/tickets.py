@@ -18,14 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from migrator.errors import Again, NotFound, PartialReply, SourceError, UnexpectedReply
+from migrator.errors import NotFound, PartialReply, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.sources.base import Likeness, Listing, Receiver, Scope, Thread, Ticket
+from migrator.sources.base import Likeness, Listing, Receiver, Scope, Thread, Ticket, raise_if_final
 from migrator.sources.kayako.walk import (
     BY_ID,
+    OUTAGES,
     Helpdesk,
     count_tickets,
-    is_outage,
     look_around,
     page_of,
 )
@@ -87,8 +87,7 @@ class Task:
         try:
             return await count_tickets(self.client, self.helpdesk, scope or self.scope)
         except SourceError as error:
-            if is_outage(error):
-                raise
+            raise_if_final(error, *OUTAGES)
             self.warn(f"the walk cannot be checked: {error}")
             return None
 
@@ -213,8 +212,7 @@ async def _ask_once(client: Client, known: Ticket) -> str:
     except NotFound:
         return _ABSENT
     except SourceError as error:
-        if error.again is Again.STOP:
-            raise
+        raise_if_final(error)
         return _SILENT
     return _judge(known, ticket) if ticket.id == known.id else _SILENT
 

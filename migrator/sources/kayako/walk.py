@@ -15,7 +15,6 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from migrator.errors import (
-    Again,
     ConfigError,
     PartialReply,
     SourceError,
@@ -31,6 +30,7 @@ from migrator.sources.base import (
     Ticket,
     Unreadable,
     concurrently,
+    raise_if_final,
 )
 
 MOST_LOST_ROWS = 20
@@ -47,6 +47,9 @@ CAUTION = 20
 
 OVERLAP = 10
 """One row in so many is asked for again with the next page, but at least one."""
+
+OUTAGES = (SourceUnreachable, Throttled)
+"""Failures that say nothing of what was asked: the source is away. Others are of that question."""
 
 DEPARTMENTS_LENGTH = 200
 STATUSES_LENGTH = 150
@@ -145,14 +148,6 @@ def _parts(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
             left = length - len(str(one))
         parts[-1].append(one)
     return [tuple(part) for part in parts]
-
-
-def is_outage(error: SourceError) -> bool:
-    """Return whether a failure says nothing of what was asked: the source is away, or refuses us.
-
-    Whatever else fails is the affair of that one question.
-    """
-    return error.again is Again.STOP or isinstance(error, SourceUnreachable | Throttled)
 
 
 async def look_around(client: Client) -> Helpdesk:
@@ -320,8 +315,7 @@ class Pages:
             self._error = error
             return await self._part(start, size, error) if error.rows else None
         except SourceError as error:
-            if is_outage(error):
-                raise
+            raise_if_final(error, *OUTAGES)
             self._error = error
             return None
         return _Page(tickets, size, len(tickets))
@@ -359,8 +353,7 @@ class Pages:
             found = [one for one in error.rows if one.id not in error.doubted]
             why = str(error)
         except SourceError as error:
-            if is_outage(error):
-                raise
+            raise_if_final(error, *OUTAGES)
             why = str(error)
         if [one.id for one in found] == [ticket.id]:
             return self._found.setdefault(ticket.id, replace(found[0], posts=()))
