@@ -208,6 +208,22 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert target.read_bytes() == b"new"
 
 
+def test_a_written_file_and_its_name_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is synced before it has its name, and its directory after that."""
+    target, fsync = tmp_path / "file", os.fsync
+    steps: list[tuple[str, bool]] = []
+
+    def note(fd: int) -> None:
+        steps.append((where(fd), target.exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    durable.write(target, [b"data"], temp=tmp_path / "temp")
+    assert steps == [(str(tmp_path / "temp"), False), (str(tmp_path), True)]
+
+
 def test_a_name_that_is_taken_stays(tmp_path: Path) -> None:
     """Whoever must not replace a file does not, and leaves nothing beside it."""
     target = tmp_path / "file"

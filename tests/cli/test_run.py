@@ -244,10 +244,14 @@ def test_repair_brings_the_same_bytes_back(cli: Cli, serve: Serve, tmp_path: Pat
     files = [path for path in blobs(tmp_path) if path.stat().st_size]
     damage(files[0])
     files[1].unlink()
+    assert cli("verify").code == 6
     repaired = cli("verify", "--repair", "--json")
     assert repaired.code == 0, repaired.err
     assert json.loads(repaired.out)["repaired"] == 2
     assert cli("verify").code == 0
+    with open_beside(tmp_path / "archive") as archive:
+        found = [check.summary["first"] for check in archive.queries.checks("verify")]
+    assert found == [[], [], [files[0].name, files[1].name]], "what is not repaired"
 
 
 def test_prune_tells_first_and_removes_when_sure(cli: Cli, serve: Serve, tmp_path: Path) -> None:
