@@ -20,10 +20,7 @@ from migrator.cli import invoke
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 
 with SandboxServer(Helpdesk.build(SandboxOptions(tickets=12))) as server:
-    Path("config.toml").write_text(
-        f'[kayako]\\nurl = "{server.url}"\\napi_key = "{server.api_key}"\\n'
-        f'secret_key = "{server.secret_key}"\\n'
-    )
+    Path("config.toml").write_text(server.config)
     Path("config.toml").chmod(0o600)
     for line in sys.argv[1:]:
         code = invoke(line.split())

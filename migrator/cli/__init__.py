@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-from click.core import ParameterSource
 
 from migrator import __version__
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, MigratorError
@@ -104,11 +103,6 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _set_log_format(ctx: click.Context, param: click.Parameter, value: str) -> None:
-    if ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
-        ctx.obj.log_format = value
-
-
 def _wanted_format(args: Sequence[str]) -> str:
     """Find out how errors are wanted before anything is parsed, which may be the first mistake.
 
@@ -145,9 +139,7 @@ def _wanted_format(args: Sequence[str]) -> str:
     default="text",
     show_default=True,
     help="Format of progress and errors on stderr.",
-    is_eager=True,  # so that a mistake in what follows is told that way, too
-    expose_value=False,
-    callback=_set_log_format,
+    expose_value=False,  # it was found before: see _wanted_format()
 )
 @click.version_option(__version__, prog_name="migrator")
 @click.pass_obj

@@ -100,18 +100,13 @@ def sandbox(
     try:
         # From here on, so that a signal that comes meanwhile is not lost.
         with on_signals(lambda *_: ended.set(), signal.SIGINT, signal.SIGTERM):
-            click.echo(_config(server.url, server.api_key, server.secret_key), nl=False)
+            click.echo(server.config, nl=False)
             sys.stdout.flush()
             attachments = f"{len(helpdesk.truth):,} attachments"
             note(f"Sandbox with {attachments} at {server.url}; Ctrl-C ends it.")
             ended.wait()
     finally:
         server.stop()
-
-
-def _config(url: str, api_key: str, secret_key: str) -> str:
-    lines = ["[kayako]", f'url = "{url}"', f'api_key = "{api_key}"', f'secret_key = "{secret_key}"']
-    return "\n".join(lines) + "\n"
 
 
 def _write_truth(helpdesk: Helpdesk, path: Path) -> None:

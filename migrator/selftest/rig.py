@@ -126,8 +126,7 @@ class Rig:
         config = self.folder / "config.toml"
         config.touch(0o600)
         config.write_text(
-            f'[kayako]\nurl = "{self.server.url}"\napi_key = "{self.server.api_key}"\n'
-            f'secret_key = "{self.server.secret_key}"\nconcurrency = {CONCURRENCY}\n'
+            f"{self.server.config}concurrency = {CONCURRENCY}\n"
             "attempts = 3\n"  # as many as the slowest to recover of the faults needs
             f'[archive]\npath = "{self.archive}"\n',
             encoding="utf-8",

@@ -141,10 +141,7 @@ def test_a_run_tells_nothing_undocumented(cli: Cli, tmp_path: Path) -> None:
     options = SandboxOptions(tickets=12, faults=frozenset({ALL}), latency=0)
     with SandboxServer(Helpdesk.build(options)) as server:
         config = tmp_path / "config.toml"
-        config.write_text(
-            f'[kayako]\nurl = "{server.url}"\napi_key = "{server.api_key}"\n'
-            f'secret_key = "{server.secret_key}"\nattempts = 2\n'
-        )
+        config.write_text(f"{server.config}attempts = 2\n")
         config.chmod(0o600)
         seen = set()
         for argv in (

@@ -23,10 +23,7 @@ def start(serving: ExitStack, folder: Path, helpdesk: Helpdesk, *, port: int = 0
     """Serve a helpdesk and write a configuration that fits it."""
     server = serving.enter_context(SandboxServer(helpdesk, port=port))
     config = folder / "config.toml"
-    config.write_text(
-        f'[kayako]\nurl = "{server.url}"\napi_key = "{server.api_key}"\n'
-        f'secret_key = "{server.secret_key}"\n'
-    )
+    config.write_text(server.config)
     config.chmod(0o600)
     return server
 

@@ -33,10 +33,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         server.start()
         servers.append(server)
         config = tmp_path / "config.toml"
-        config.write_text(
-            f'[kayako]\nurl = "{server.url}"\napi_key = "{server.api_key}"\n'
-            f'secret_key = "{server.secret_key}"\n{more}'
-        )
+        config.write_text(f"{server.config}{more}")
         config.chmod(0o600)
         return desk, server
 

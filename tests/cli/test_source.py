@@ -33,10 +33,7 @@ def helpdesk(tmp_path: Path) -> Iterator[Helpdesk]:
 
 def configure(home: Path, server: SandboxServer, more: str = "") -> None:
     path = home / "config.toml"
-    path.write_text(
-        f'[kayako]\nurl = "{server.url}"\napi_key = "{server.api_key}"\n'
-        f'secret_key = "{server.secret_key}"\n{more}'
-    )
+    path.write_text(f"{server.config}{more}")
     path.chmod(0o600)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from migrator.sandbox.kayako.calls import answer
 from migrator.sandbox.kayako.model import Helpdesk
-from migrator.sandbox.kayako.replies import Body, Delivery, Reply, Request, page
+from migrator.sandbox.kayako.replies import Body, Reply, Request, page
 from migrator.sandbox.kayako.routing import LONGEST_VALUE, POST_MAX, SCRIPT, Keys, parse
 
 DRIBBLES: Final = 20
@@ -54,6 +54,12 @@ class SandboxServer:
         if self._http is None:
             raise RuntimeError("the sandbox server is not running")
         return f"http://{self._address[0]}:{self._http.server_address[1]}{SCRIPT}"
+
+    @property
+    def config(self) -> str:
+        """The ``[kayako]`` of a config.toml that fits this server."""
+        keys = {"url": self.url, "api_key": self.api_key, "secret_key": self.secret_key}
+        return "\n".join(["[kayako]", *(f'{key} = "{value}"' for key, value in keys.items()), ""])
 
     @property
     def requests(self) -> list[tuple[str, str]]:
@@ -199,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", reply.content_type)
         for name, value in reply.headers:
             self.send_header(name, value)
-        _SENDERS[reply.delivery](self, reply.body)
+        getattr(self, f"send_{reply.delivery.name.lower()}")(reply.body)
 
     def send_plain(self, body: Body) -> None:
         """Send all of it."""
@@ -244,15 +250,6 @@ class _Handler(BaseHTTPRequestHandler):
         for block in body.blocks():
             self.wfile.write(block[:left])
             left -= min(left, len(block))
-
-
-_SENDERS: Final = {
-    Delivery.PLAIN: _Handler.send_plain,
-    Delivery.CUT: _Handler.send_cut,
-    Delivery.SILENT: _Handler.send_silent,
-    Delivery.CHUNKED: _Handler.send_chunked,
-    Delivery.SLOW: _Handler.send_slow,
-}
 
 
 def _pieces(body: Body) -> Iterator[bytes]:
