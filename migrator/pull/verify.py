@@ -160,15 +160,7 @@ async def prune(
     """
     stop = stop or Stop()
     await in_pool(pool, archive.queries.self_check)
-    judge = await in_pool(pool, partial(_Judge, archive, report))
-    doomed = []
-    for name in report.orphaned:
-        entry = await in_pool(pool, partial(archive.blobs.entry, name))
-        reason = "it is not a file of this tool"
-        if entry and not (reason := await in_pool(pool, partial(judge, entry))):
-            doomed.append(entry)
-        else:
-            report.kept[name] = reason
+    doomed = await in_pool(pool, partial(_doomed, archive, report))
     if not accept:
         _see_limit(archive, doomed)
     failed: ArchiveUnwritable | None = None
@@ -203,31 +195,29 @@ def _see_limit(archive: Archive, doomed: list[Entry]) -> None:
     )
 
 
-class _Judge:
-    """Tells why an orphan is not to be removed."""
+def _doomed(archive: Archive, report: VerifyReport) -> list[Entry]:
+    """Return the orphans that are worthless; note why the others stay."""
+    found = [(name, archive.blobs.entry(name)) for name in report.orphaned]
+    killed = archive.queries.unfinished_run() is not None
+    knows_none = archive.queries.unique_bytes()[0] == 0
 
-    def __init__(self, archive: Archive, report: VerifyReport) -> None:
-        self._archive = archive
-        self._damaged = bool(report.exit_code)
-        self._killed = archive.queries.unfinished_run() is not None
-        self._knows_none = archive.queries.unique_bytes()[0] == 0
+    def reason(entry: Entry | None) -> str:
+        if entry is None:
+            return "it is not a file of this tool"
+        if _wanted(archive, entry):
+            return "a row refers to it by now"
+        if report.exit_code:
+            return (
+                "files are damaged or lost, and it may be of use: `migrator verify --repair` first"
+            )
+        if entry.kind == "blob" and killed:
+            return "the last run was killed, and the next one may want it: `migrator run` first"
+        if entry.kind == "blob" and knows_none:
+            return "the ledger knows no file at all: is it the one of these blobs?"
+        return ""
 
-    def __call__(self, entry: Entry) -> str:
-        """Return the reason; "" if it is worthless."""
-        blob = entry.kind == "blob"
-        reasons = {
-            "a row refers to it by now": _wanted(self._archive, entry),
-            "files are damaged or lost, and it may be of use: `migrator verify --repair` first": (
-                self._damaged
-            ),
-            "the last run was killed, and the next one may want it: `migrator run` first": (
-                blob and self._killed
-            ),
-            "the ledger knows no file at all: is it the one of these blobs?": (
-                blob and self._knows_none
-            ),
-        }
-        return next((reason for reason, applies in reasons.items() if applies), "")
+    report.kept |= {name: why for name, entry in found if (why := reason(entry))}
+    return [entry for name, entry in found if entry is not None and name not in report.kept]
 
 
 async def repair(
