@@ -35,7 +35,7 @@ GAPS_WAIT = 86_400.0
 class SyncOptions:
     """How syncs go about it; durations in seconds.
 
-    ``margin`` is how far behind the watermark a sync looks back: Kayako stamps a ticket with the
+    ``margin`` is how far behind the watermark a sync looks back: a source stamps a ticket with the
     time when a request began, and its attachments may appear a good while later.
     """
 

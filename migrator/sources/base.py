@@ -345,104 +345,6 @@ class Fetched(NamedTuple, Generic[S]):
     attempts: int
 
 
-async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread; when cancelled, wait for it to end before giving way.
-
-    A thread cannot be stopped: whoever cleans up after a cancellation must not find it still
-    writing. Work that has not begun is dropped.
-    """
-    job = (pool or _shared_pool()).submit(work)
-    cancelled: BaseException | None = None
-    while True:
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        job.add_done_callback(partial(_tell, ended))
-        try:
-            await ended
-            break
-        except asyncio.CancelledError as error:
-            cancelled = error
-            job.cancel()
-    if cancelled is not None or job.cancelled():
-        raise cancelled or asyncio.CancelledError
-    return job.result()
-
-
-def _tell(waiting: asyncio.Future[None], _job: object) -> None:
-    waiting.get_loop().call_soon_threadsafe(_end, waiting)
-
-
-def _end(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
-
-
-@cache
-def _shared_pool() -> Executor:
-    return ThreadPoolExecutor(thread_name_prefix="shared")
-
-
-async def concurrently(
-    first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]
-) -> tuple[A, B]:
-    """Await both and return both results; raise what one raises once the other is cancelled."""
-    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-
-def raise_if_final(error: SourceError, *kinds: type[SourceError]) -> None:
-    """Raise an error that ends a run; any other one is the affair of the call that it ended.
-
-    ``kinds`` are errors after which no other question will be answered, either.
-    """
-    if error.again is Again.STOP or isinstance(error, kinds):
-        raise error
-
-
-async def for_each(
-    items: Iterable[T],
-    work: Callable[[T], Awaitable[object]],
-    *,
-    workers: int,
-    stopping: Callable[[], bool] = lambda: False,
-) -> None:
-    """Await ``work`` for each item, so many at the same time, and begin no more once stopping.
-
-    Items are drawn one by one. An error cancels the others; raises the most telling one.
-    """
-    left = iter(items)
-
-    async def worker() -> None:
-        for item in left:
-            if stopping():
-                return
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise most_telling(errors) from None
-
-
-def most_telling(error: BaseException) -> BaseException:
-    """Return the one error to show of all that workers raised at the same time.
-
-    A bug comes first, then what is wrong with our own archive, then with the source.
-    """
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [most_telling(one) for one in error.exceptions]
-    return min(
-        leaves, key=lambda one: (isinstance(one, MigratorError), isinstance(one, SourceError))
-    )
-
-
 class HashSink:
     """A sink that keeps nothing but the size and the hash of what it got."""
 
@@ -557,3 +459,104 @@ class Source(Protocol):
         Each try gets a sink of its own; that of a failed try was aborted. Raises NotFound when
         there is no such attachment, WrongTicket when it is of another ticket.
         """
+
+
+# What sources and runs do alike
+
+
+async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread; when cancelled, wait for it to end before giving way.
+
+    A thread cannot be stopped: whoever cleans up after a cancellation must not find it still
+    writing. Work that has not begun is dropped.
+    """
+    job = (pool or _shared_pool()).submit(work)
+    cancelled: BaseException | None = None
+    while True:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        job.add_done_callback(partial(_tell, ended))
+        try:
+            await ended
+            break
+        except asyncio.CancelledError as error:
+            cancelled = error
+            job.cancel()
+    if cancelled is not None or job.cancelled():
+        raise cancelled or asyncio.CancelledError
+    return job.result()
+
+
+def _tell(waiting: asyncio.Future[None], _job: object) -> None:
+    waiting.get_loop().call_soon_threadsafe(_end, waiting)
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+@cache
+def _shared_pool() -> Executor:
+    return ThreadPoolExecutor(thread_name_prefix="shared")
+
+
+async def concurrently(
+    first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]
+) -> tuple[A, B]:
+    """Await both and return both results; raise what one raises once the other is cancelled."""
+    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def raise_if_final(error: SourceError, *kinds: type[SourceError]) -> None:
+    """Raise an error that ends a run; any other one is the affair of the call that it ended.
+
+    ``kinds`` are errors after which no other question will be answered, either.
+    """
+    if error.again is Again.STOP or isinstance(error, kinds):
+        raise error
+
+
+async def for_each(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[object]],
+    *,
+    workers: int,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Await ``work`` for each item, so many at the same time, and begin no more once stopping.
+
+    Items are drawn one by one. An error cancels the others; raises the most telling one.
+    """
+    left = iter(items)
+
+    async def worker() -> None:
+        for item in left:
+            if stopping():
+                return
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise most_telling(errors) from None
+
+
+def most_telling(error: BaseException) -> BaseException:
+    """Return the one error to show of all that workers raised at the same time.
+
+    A bug comes first, then what is wrong with our own archive, then with the source.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [most_telling(one) for one in error.exceptions]
+    return min(
+        leaves, key=lambda one: (isinstance(one, MigratorError), isinstance(one, SourceError))
+    )

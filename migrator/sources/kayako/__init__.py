@@ -1,20 +1,8 @@
 """Kayako Classic: everything that knows its REST API.
 
-The door of the room is :class:`migrator.sources.kayako.source.KayakoSource`, in a module of its
-own, so that whoever wants the records only does not load an HTTP client.
+``source`` is the door: it keeps the contract of :mod:`migrator.sources.base`. ``client`` makes the
+calls, over ``transport`` and ``connections``; ``signing`` signs them and hides keys. ``replies``
+tells what a reply is, ``lists`` and ``contents`` read it, ``cleaning`` makes it fit to be kept.
+``walk`` goes through pages, ``listing`` meets all tickets, the recent ones or those with files, and
+``tickets`` asks for single ones.
 """
-
-from migrator.sources.base import Attachment, Contents, Department, Post, Ticket, TicketStatus
-from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
-
-__all__ = [
-    "Attachment",
-    "Contents",
-    "Credentials",
-    "Department",
-    "KayakoSettings",
-    "Post",
-    "Ticket",
-    "TicketStatus",
-    "UrlForm",
-]
