@@ -7,66 +7,21 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from migrator.archive import ResponseFilter, Verdict, open_archive, open_beside
 from migrator.archive.records import State
-from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.selftest.rig import CONCURRENCY, Rig
+from tests.faults.conftest import MakeRig, rig
+
+__all__ = ["rig"]
 
 pytestmark = pytest.mark.slow
 
-CONCURRENCY = 4
 MEGABYTE = 1 << 20
-
-
-class Rig:
-    """A sandbox, a configuration that fits it, and the command line as a process."""
-
-    def __init__(self, root: Path, options: SandboxOptions) -> None:
-        self.root = root
-        self.helpdesk = Helpdesk.build(options)
-        self.server = SandboxServer(self.helpdesk)
-        self.server.start()
-        config = root / "config.toml"
-        config.write_text(
-            f'[kayako]\nurl = "{self.server.url}"\napi_key = "{self.server.api_key}"\n'
-            f'secret_key = "{self.server.secret_key}"\nconcurrency = {CONCURRENCY}\n'
-        )
-        config.chmod(0o600)
-
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a command."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "migrator", *argv],
-            cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
-    def finish(self, *argv: str) -> tuple[int, str]:
-        """Run a command to its end; gives its exit code and all it said."""
-        with self.start(*argv) as process:
-            text, _ = process.communicate(timeout=110)
-            return process.returncode, text.decode()
-
-    def fetches(self) -> Counter[int]:
-        """Count the requests for contents, by attachment."""
-        return Counter(
-            int(path.rsplit("/", 1)[1])
-            for verb, path in list(self.server.requests)
-            if verb == "GET" and "/TicketAttachment/" in path and "ListAll" not in path
-        )
-
-    def wait_for_requests(self, number: int, process: subprocess.Popen[bytes]) -> None:
-        """Wait until the server has seen that many requests more, or the process has ended."""
-        goal = len(self.server.requests) + number
-        while len(self.server.requests) < goal and process.poll() is None:
-            time.sleep(0.001)
 
 
 def high_water(pid: int) -> int:
@@ -82,21 +37,13 @@ def high_water(pid: int) -> int:
     return int(found.group(1)) if found else 0
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    """Make a rig with the given options."""
-    rigs: list[Rig] = []
-
-    def make(**options: object) -> Rig:
-        rigs.append(Rig(tmp_path, SandboxOptions(**options)))  # type: ignore[arg-type]
-        return rigs[-1]
-
-    yield make
-    for one in rigs:
-        one.server.stop()
+def after(rig: Rig, requests: int) -> Callable[[], bool]:
+    """Return a question: whether the server has seen that many requests more than now."""
+    goal = len(rig.server.requests) + requests
+    return lambda: len(rig.server.requests) >= goal
 
 
-def test_killed_again_and_again_a_run_ends_as_an_undisturbed_one(rig: Callable[..., Rig]) -> None:
+def test_killed_again_and_again_a_run_ends_as_an_undisturbed_one(rig: MakeRig) -> None:
     """Killed at random moments, the pull ends with every true outcome.
 
     After each kill every row that says stored has its whole file, and none is lost; at most what
@@ -107,15 +54,12 @@ def test_killed_again_and_again_a_run_ends_as_an_undisturbed_one(rig: Callable[.
     kills, held = 0, set[int]()
     while kills < 8:
         with one.start("run") as process:
-            one.wait_for_requests(dice.randint(1, 60), process)
-            if process.poll() is None:
-                process.kill()
-                kills += 1
-            process.communicate()
-        held = stored_whole(one.root / "archive", held)
-    code, text = one.finish("run")
-    assert code == 3, text
-    with open_beside(one.root / "archive") as archive:
+            process.wait_until(after(one, dice.randint(1, 60)))
+            kills += process.send(signal.SIGKILL)
+            process.wait()
+        held = stored_whole(one.archive, held)
+    one.expect(3, "run")
+    with open_beside(one.archive) as archive:
         rows = {row.id: row for row in archive.queries.rows()}
         posts = {post.id: post for post in archive.threads.query(ResponseFilter(), limit=10_000)}
     desk, truth = one.helpdesk, one.helpdesk.truth
@@ -130,8 +74,7 @@ def test_killed_again_and_again_a_run_ends_as_an_undisturbed_one(rig: Callable[.
     plain = {attachment_id for attachment_id, true in truth.items() if not true.faults}
     twice = sum(count - 1 for key, count in one.fetches().items() if key in plain)
     assert twice <= kills * CONCURRENCY
-    code, text = one.finish("verify", "--json")
-    assert code == 0, text
+    one.expect(0, "verify", "--json")
 
 
 def stored_whole(root: Path, before: set[int]) -> set[int]:
@@ -146,63 +89,59 @@ def stored_whole(root: Path, before: set[int]) -> set[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_small_command_ends_cleanly_when_told(
-    rig: Callable[..., Rig], number: signal.Signals
-) -> None:
+def test_a_small_command_ends_cleanly_when_told(rig: MakeRig, number: signal.Signals) -> None:
     """Not only the commands that have something to save know both signals."""
     one = rig(tickets=2, latency=5)
     with one.start("doctor") as process:
-        one.wait_for_requests(1, process)
-        process.send_signal(number)
-        text, _ = process.communicate(timeout=60)
-    assert (process.returncode, text.decode().splitlines()[-1]) == (130, "Interrupted.")
+        process.wait_until(after(one, 1))
+        process.send(number)
+        ended = process.wait()
+    assert (ended.code, ended.err.splitlines()[-1]) == (130, "Interrupted.")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_and_goes_on(
-    rig: Callable[..., Rig], number: signal.Signals
-) -> None:
+def test_an_interrupted_run_saves_and_goes_on(rig: MakeRig, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end with 130 and a saved ledger; the next run goes on from there."""
     one = rig(tickets=40, latency=0.05)
     with one.start("run") as process:
-        one.wait_for_requests(50, process)
-        process.send_signal(number)
-        text, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, text.decode()
-    assert b"progress is saved" in text
-    with open_beside(one.root / "archive") as archive:
+        process.wait_until(after(one, 50))
+        process.send(number)
+        ended = process.wait()
+    assert ended.code == 130, ended
+    assert "progress is saved" in ended.err
+    with open_beside(one.archive) as archive:
         stored = archive.queries.counts()[State.STORED].n
     assert 0 < stored < len(one.helpdesk.truth)
-    code, again = one.finish("run")
-    assert code == 0, again
-    assert "Resuming run" in again
+    assert "Resuming run" in one.expect(0, "run").err
     assert max(one.fetches().values()) == 1
 
 
-def test_a_large_attachment_fits_into_little_memory(rig: Callable[..., Rig]) -> None:
+def test_a_large_attachment_fits_into_little_memory(rig: MakeRig) -> None:
     """200 MiB in one attachment, and 9 MB where libxml2 gives up, under 100 MB resident."""
     one = rig(tickets=3, big=(200 * MEGABYTE, 9_000_000))
-    peak = 0
+    peaks = [0]
     with one.start("run") as process:
-        while process.poll() is None:
-            peak = max(peak, high_water(process.pid))
-            time.sleep(0.005)
-        text, _ = process.communicate()
-    assert process.returncode == 0, text.decode()
-    assert 0 < peak < 100 * 1000
-    with open_beside(one.root / "archive") as archive:
+
+        def looked() -> bool:
+            peaks.append(high_water(process.pid))
+            return False
+
+        process.wait_until(looked)
+        assert process.wait().code == 0
+    assert 0 < max(peaks) < 100 * 1000
+    with open_beside(one.archive) as archive:
         rows = {row.id: row.sha256 for row in archive.queries.rows()}
     assert rows == {key: true.sha256 for key, true in one.helpdesk.truth.items()}
 
 
-def test_a_reader_that_goes_away_is_no_accident(rig: Callable[..., Rig]) -> None:
+def test_a_reader_that_goes_away_is_no_accident(rig: MakeRig) -> None:
     """`migrator report | head -1` ends quietly, without a trace on stderr."""
     one = rig(tickets=10)
     one.finish("run")
     piped = subprocess.run(
         f"{sys.executable} -m migrator report --format csv | head -1",
         shell=True,
-        cwd=one.root,
+        cwd=one.folder,
         capture_output=True,
         check=False,
     )
