@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from migrator.archive.ledger import Ledger
+from migrator.sources.base import in_pool
 
 T = TypeVar("T")
+_Result = tuple[Any, Exception | None]
 
 LARGEST_GROUP = 100
 """Operations in one transaction: beyond this a commit costs next to nothing per operation."""
@@ -58,56 +61,44 @@ class Recorder:
         return await future
 
     async def _commit_all(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             group = self._waiting[:LARGEST_GROUP]
             del self._waiting[:LARGEST_GROUP]
             operations = [operation for operation, _ in group]
             try:
-                results = await loop.run_in_executor(self._thread, self._run, operations)
+                results = await in_pool(self._thread, partial(self._run, operations))
             except Exception as error:  # noqa: BLE001 - handed to whoever waits for the group
-                results = [error] * len(group)
-            for (_, future), result in zip(group, results, strict=True):
-                _answer(future, result)
+                results = [(None, error)] * len(group)
+            for (_, future), (result, failure) in zip(group, results, strict=True):
+                if future.cancelled():
+                    continue
+                if failure is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(failure)
 
-    def _run(self, operations: list[Callable[[], Any]]) -> list[Any]:
+    def _run(self, operations: list[Callable[[], Any]]) -> list[_Result]:
         """Run operations in one transaction; one that raises is undone, the others are not."""
-        results: list[Any] | None = None
+        results: list[_Result] | None = None
         try:
             with self._ledger.whole():
                 results = []
                 for operation in operations:
-                    results.append(_Result(operation()))
+                    results.append((operation(), None))
         except Exception:
             if results is None or len(results) == len(operations):  # it is no operation's fault
                 raise
             return self._run_apart(operations)
         return results
 
-    def _run_apart(self, operations: list[Callable[[], Any]]) -> list[Any]:
+    def _run_apart(self, operations: list[Callable[[], Any]]) -> list[_Result]:
         """Run them again, each in a block of its own: all that was done of them is undone."""
-        results: list[Any] = []
+        results: list[_Result] = []
         with self._ledger.atomic():
             for operation in operations:
                 try:
                     with self._ledger.atomic():
-                        results.append(_Result(operation()))
+                        results.append((operation(), None))
                 except Exception as error:  # noqa: BLE001 - handed to whoever asked for it
-                    results.append(error)
+                    results.append((None, error))
         return results
-
-
-class _Result:
-    """Tells a result from an exception, whatever an operation gives back."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    if future.cancelled():
-        return
-    if isinstance(result, _Result):
-        future.set_result(result.value)
-    else:
-        future.set_exception(result)

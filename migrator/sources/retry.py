@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
@@ -64,17 +64,29 @@ class Retrier:
         self._breaker = breaker
 
     async def __call__(self, what: str, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-        """Give the result of ``call`` and the number of tries it took.
+        """Return the result of ``call`` and the number of tries it took.
 
         Raises the last SourceError when no try succeeded.
         """
         if (breaker := self._breaker) is None:
             return await self._try(what, call)
-        watched = _Watched(call, breaker)
+        number, outages = 0, breaker.outages
+
+        async def watched() -> T:
+            nonlocal number
+            number = breaker.begin()
+            try:
+                result = await call()
+            except SourceError as error:
+                await breaker.failed(error)
+                raise
+            breaker.answered(number)
+            return result
+
         try:
             return await self._try(what, watched)
         except SourceError as error:
-            if not await watched.explained(error):
+            if not await breaker.explains(error, number=number, outages=outages):
                 raise
             in_vain = error.attempts
         return await self._try(what, watched, in_vain)
@@ -119,29 +131,6 @@ class Retrier:
             self._pacer.hold(wait)
         problem = error.problem if isinstance(error, SourceError) else "unknown"
         self._listener(Retrying(what, problem, state.attempt_number, wait))
-
-
-class _Watched(Generic[T]):
-    """A call of which the breaker hears every try."""
-
-    def __init__(self, call: Callable[[], Awaitable[T]], breaker: Breaker) -> None:
-        self._call = call
-        self._breaker = breaker
-        self._outages = breaker.outages
-        self._number = 0
-
-    async def __call__(self) -> T:
-        self._number = self._breaker.begin()
-        try:
-            result = await self._call()
-        except SourceError as error:
-            await self._breaker.failed(error)
-            raise
-        self._breaker.answered(self._number)
-        return result
-
-    async def explained(self, error: SourceError) -> bool:
-        return await self._breaker.explains(error, number=self._number, outages=self._outages)
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:
