@@ -211,6 +211,11 @@ class Store(Protocol):
 
     def size(self, sha256: str, /) -> int | None:
         """Return the size of a blob in bytes; None if there is none."""
+        blob = self.open(sha256)
+        if blob is None:
+            return None
+        with blob:
+            return blob.size
 
     def has(self, sha256: str, /) -> bool:
         """Tell at the smallest price whether anything has a blob's name.

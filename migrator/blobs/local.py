@@ -88,14 +88,6 @@ class LocalStore(base.Store):
                 return None
             raise _unreadable(name, error) from error
 
-    def size(self, sha256: str, /) -> int | None:
-        name = self._name(sha256)
-        try:
-            look = _look(name)
-        except OSError as error:
-            raise _unreadable(name, error) from error
-        return look and look[2]
-
     def has(self, sha256: str, /) -> bool:
         try:
             os.lstat(self._name(sha256))

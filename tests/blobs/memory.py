@@ -36,10 +36,6 @@ class MemoryStore(base.Store):
         data = self.objects.get(_seen(sha256))
         return None if data is None else _Blob(data)
 
-    def size(self, sha256: str, /) -> int | None:
-        data = self.objects.get(_seen(sha256))
-        return None if data is None else len(data)
-
     def has(self, sha256: str, /) -> bool:
         return _seen(sha256) in self.objects
 

@@ -6,7 +6,12 @@ import asyncio
 import base64
 from pathlib import Path
 
+import pytest
+
 from migrator.archive import open_archive, open_beside, open_dry
+from migrator.blobs.base import Store, Verdict, Writer
+from migrator.blobs.dry import Wrapper
+from migrator.errors import ArchiveUnwritable
 from migrator.pull.verify import prune, repair, verify
 from migrator.serve import join_faces, load_faces
 from migrator.serve.catalog import EndpointSettings
@@ -98,3 +103,32 @@ def test_both_faces_serve_it(tmp_path: Path) -> None:
         store.prepared = False
         store.objects.clear()
         assert visitor.get("/readyz").status_code == 503
+
+
+class Failing(Wrapper):
+    """A store that takes so many blobs and then no more."""
+
+    def __init__(self, store: Store, room: int) -> None:
+        super().__init__(store)
+        self.room = room
+
+    def writer(self) -> Writer:
+        if not self.room:
+            raise ArchiveUnwritable("The store is full.")
+        self.room -= 1
+        writer: Writer = self.store.writer()
+        return writer
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_store_that_fails_ends_the_run_and_loses_nothing(tmp_path: Path, room: int) -> None:
+    """What it took is stored, nothing else is said to be, and the next run takes the rest."""
+    store, desk, root = MemoryStore(), Desk(3), tmp_path / "archive"
+    with open_archive(root, command="test", store=Failing(store, room)) as archive:
+        assert pull(desk, archive).exit_code == ArchiveUnwritable.exit_code
+        for sha256, size in archive.queries.expected_blobs():
+            assert archive.blobs.examine(sha256, size).verdict is Verdict.OK
+        assert sum(state == "stored" for state in states(archive).values()) <= room
+    with open_archive(root, command="test", store=store) as archive:
+        assert pull(desk, archive).exit_code == 0
+        assert set(states(archive).values()) == {"stored"}
