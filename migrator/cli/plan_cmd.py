@@ -122,12 +122,12 @@ def _ended(error: Exception, journal: Journal | None) -> Exception:
         return error
     if journal is None:
         return Interrupted(
-            "interrupted; nothing is kept of it: with --save-plan FILE the next dry run goes on "
-            "from where this one was"
+            "interrupted; nothing is kept of it: with --save-plan FILE the next dry run resumes "
+            "where this one was"
         )
     return Interrupted(
-        f"interrupted; {len(journal):,} tickets are kept in {str(journal.path)!r}, the same "
-        "command goes on from there"
+        f"interrupted; {len(journal):,} tickets are kept in {str(journal.path)!r}; run the "
+        "same command again to resume"
     )
 
 
@@ -220,7 +220,7 @@ def plan(
 
     Lists everything as `migrator run` does and fetches a few attachments to measure the pace.
     Nothing is written but the report and, with --save-plan, the plan. What is listed is kept in
-    FILE.partial until the plan is whole: after an interruption the same command goes on.
+    FILE.partial until the plan is whole: after an interruption the same command resumes.
 
     \b
     Examples:

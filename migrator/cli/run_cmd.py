@@ -136,7 +136,7 @@ def print_gaps(result: RunResult) -> None:
         more = f" and {len(result.changed) - 10:,} more" if len(result.changed) > 10 else ""
         click.echo(
             f"Listed as other files than those that we held: {len(result.changed):,} (attachment "
-            f"{first}{more}). They were fetched anew, and what was held before is kept."
+            f"{first}{more}). They were fetched again; the earlier files are kept."
         )
     if result.deleted:
         click.echo(f"Deleted at the source since: {result.deleted:,}; their bytes are kept.")

@@ -39,7 +39,7 @@ SHOWN = 50
 
 @click.command()
 @click.option(
-    "--sample", callback=fraction, metavar="5%", help="Read only this share, chosen by chance."
+    "--sample", callback=fraction, metavar="5%", help="Read only this share, chosen at random."
 )
 @click.option("--repair", is_flag=True, help="Fetch damaged and lost files again.")
 @click.option("--prune", is_flag=True, help="Tell which orphaned files can go; remove nothing.")

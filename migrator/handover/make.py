@@ -277,7 +277,7 @@ class _Work:
     def _go_on(self) -> None:
         """Raise Interrupted once somebody wants us to stop."""
         if self._options.stopped():
-            raise Interrupted("interrupted; the same command goes on with the handover")
+            raise Interrupted("interrupted; run the same command again to resume the handover")
 
     def _mark(self, *, finished: bool) -> None:
         facts = {

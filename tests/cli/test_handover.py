@@ -201,5 +201,5 @@ def test_interrupted_for_real_it_says_so(cli: Cli, home: Path, number: signal.Si
         process.send_signal(number)
         _, err = process.communicate()
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted; the same command goes on with the handover"
+    assert err.splitlines()[-1] == "interrupted; run the same command again to resume the handover"
     assert not (home / "out" / "SHA256SUMS").exists()

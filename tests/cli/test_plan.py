@@ -254,7 +254,7 @@ def test_interrupted_it_reports_what_it_saw(
     assert told["complete"] is False
     assert 30 <= told["tickets"] < told["tickets_total"]  # type: ignore[operator]
     assert told["pace"]["estimated_seconds"] > 0  # type: ignore[index]
-    assert "with --save-plan FILE the next dry run goes on" in stopped.err
+    assert "with --save-plan FILE the next dry run resumes" in stopped.err
     assert left_behind(tmp_path) == set()
     interrupted()
     assert "INCOMPLETE: interrupted" in cli("plan").out
