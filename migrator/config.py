@@ -3,9 +3,8 @@
 :func:`load` reads and checks the whole file at once and tells all its mistakes together, each
 with its dotted key. What it returns is frozen and in plain units: durations in seconds, sizes in
 bytes, percentages as a fraction of 1, paths absolute. Texts of mistakes never show a value of the
-file, because any value may turn out to be a misplaced secret.
-
-The file that says which Tickiti ticket number each Kayako ticket got.
+file, because any value may turn out to be a misplaced secret. :func:`load_ticket_numbers` reads
+the file that says which Tickiti ticket number each Kayako ticket got.
 """
 
 from __future__ import annotations

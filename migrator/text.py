@@ -1,8 +1,6 @@
-"""How sizes, times and foreign texts are written for people.
+"""How sizes, times and foreign texts are written for people, and names for every file system.
 
-File names that work everywhere, made of what a helpdesk calls its files.
-
-They hold on Linux, macOS and Windows: no separators, control, invisible or direction characters,
+Names hold on Linux, macOS and Windows: no separators, control, invisible or direction characters,
 none of the names of DOS devices, no dots or spaces where Windows drops them, in Unicode's NFC,
 and short enough in bytes that ``tree/department/ticket/name`` stays below Windows' 260.
 """

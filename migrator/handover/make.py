@@ -1,7 +1,6 @@
-"""The lists of a handover: one line of JSON for each attachment, ticket and post.
+"""The handover: a directory with all that is needed to live without this tool.
 
-The handover: a directory with all that is needed to live without this tool.
-
+It holds files by their hash, and lists with a line of JSON for each attachment, ticket and post.
 HANDOVER.md tells a stranger what is in it; a test keeps that complete. The order makes it
 resumable: the marker first, then files, lists, tree and reports, ``SHA256SUMS`` near the end, and
 last of all the marker's word that it is finished. Whatever kills the work, doing it again ends
@@ -33,9 +32,6 @@ from migrator.text import DEPARTMENT_BYTES, iso_time, numbered, ticket_folder
 if TYPE_CHECKING:
     from migrator.archive import Archive
 
-Place = Callable[[Row], tuple[str | None, str | None]]
-"""Tells where the file of an attachment is in the handover, and where in its tree."""
-
 MANIFEST, TICKETS, POSTS = "manifest.jsonl", "tickets.jsonl", "posts.jsonl"
 _TIMES = ("created_at", "stored_at", "last_activity", "deleted_at")
 
@@ -47,51 +43,6 @@ def _reader(kind: type[Row | TicketHeader | Response]) -> tuple[list[str], attrg
 
 _FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response)}
 """Found once: there are millions of rows."""
-
-
-class Lists:
-    """Writes the lists; ``without_file`` counts, while the manifest is written."""
-
-    def __init__(self, archive: Archive, place: Place) -> None:
-        self._archive = archive
-        self._place = place
-        self._queues = {queue.department_id: queue for queue in archive.access.queues()}
-        self.without_file = 0
-
-    def all(self) -> Mapping[str, Iterator[str]]:
-        """Return the lines of each list by its name."""
-        threads = self._archive.threads
-        return {
-            MANIFEST: map(self._attachment, self._archive.queries.rows()),
-            TICKETS: map(self._ticket, threads.all_tickets()),
-            POSTS: map(self._post, threads.all_posts()),
-        }
-
-    def _attachment(self, row: Row) -> str:
-        path, tree = self._place(row)
-        self.without_file += path is None
-        facts = _plain(row)
-        # ``id`` alone would not say whose.
-        facts = {"attachment_id": facts.pop("id"), **facts}
-        department, queue = self._room(row.department_id)
-        facts |= {"state": row.state.value, "department": department, "queue_name": queue}
-        return _line(facts | {"path": path, "tree": tree})
-
-    def _ticket(self, ticket: TicketHeader) -> str:
-        facts = _plain(ticket)
-        facts = {"ticket_id": facts.pop("id"), **facts}
-        return _line(facts | {"department": self._room(ticket.department_id)[0]})
-
-    def _post(self, post: Response) -> str:
-        facts = _plain(post)
-        return _line({"post_id": facts.pop("id"), **facts})
-
-    def _room(self, department_id: int) -> tuple[str, str]:
-        """Name a department and the queue that stands for it."""
-        queue = self._queues.get(department_id)
-        if queue is None:  # known by a ticket that was merged into another one, and by no list
-            return f"Department {department_id}", f"Department {department_id}"
-        return queue.title, queue.name
 
 
 def _plain(record: Row | TicketHeader | Response) -> dict[str, object]:
@@ -248,6 +199,7 @@ class _Work:
         self._result = Handover()
         self._bad: set[str] = set()
         self._sums: dict[str, str] = {}
+        self._queues = {queue.department_id: queue for queue in archive.access.queues()}
 
     def __call__(self) -> Handover:
         self._out.prepare()
@@ -255,10 +207,13 @@ class _Work:
         # It would vouch for files that are about to change.
         self._out.remove(SUMS)
         self._put_files()
-        lists = Lists(self._archive, self._place)
-        for name, lines in lists.all().items():
+        threads = self._archive.threads
+        for name, lines in (
+            (MANIFEST, map(self._attachment, self._archive.queries.rows())),
+            (TICKETS, map(self._ticket, threads.all_tickets())),
+            (POSTS, map(self._post, threads.all_posts())),
+        ):
             self._write(name, self._counted(name, lines))
-        self._result.without_file = lists.without_file
         self._out.remove(TREE)
         if self._tree:
             self._make_tree()
@@ -348,6 +303,32 @@ class _Work:
                 yield f"{sha256}  {path_of(sha256)}\n"
 
     # Lists
+
+    def _attachment(self, row: Row) -> str:
+        path, tree = self._place(row)
+        self._result.without_file += path is None
+        facts = _plain(row)
+        # ``id`` alone would not say whose.
+        facts = {"attachment_id": facts.pop("id"), **facts}
+        department, queue = self._room(row.department_id)
+        facts |= {"state": row.state.value, "department": department, "queue_name": queue}
+        return _line(facts | {"path": path, "tree": tree})
+
+    def _ticket(self, ticket: TicketHeader) -> str:
+        facts = _plain(ticket)
+        facts = {"ticket_id": facts.pop("id"), **facts}
+        return _line(facts | {"department": self._room(ticket.department_id)[0]})
+
+    def _post(self, post: Response) -> str:
+        facts = _plain(post)
+        return _line({"post_id": facts.pop("id"), **facts})
+
+    def _room(self, department_id: int) -> tuple[str, str]:
+        """Name a department and the queue that stands for it."""
+        queue = self._queues.get(department_id)
+        if queue is None:  # known by a ticket that was merged into another one, and by no list
+            return f"Department {department_id}", f"Department {department_id}"
+        return queue.title, queue.name
 
     def _counted(self, name: str, lines: Iterator[str]) -> Iterator[str]:
         """Count the lines of a list while they pass, and let somebody stop us."""

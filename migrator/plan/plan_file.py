@@ -4,9 +4,8 @@ JSON lines. The first is the head, with the ``format``, the ``source`` and ``sco
 asked, when (``made_at``, Unix seconds), whether the lists were ``complete``, and the totals
 ``tickets``, ``attachments``, ``bytes``, ``to_fetch`` and ``to_fetch_bytes``. Every other line is an
 attachment: ``id``, ``ticket``, ``name``, ``size`` and ``created``, sorted by id, so that two of
-them are compared in one pass and in constant memory.
-
-What has changed between a plan and the run after it.
+them are compared in one pass and in constant memory: :func:`compare` tells what has changed between
+a plan and the run after it.
 """
 
 from __future__ import annotations
