@@ -172,7 +172,8 @@ def _clash(tickets: list[int]) -> str:
 
 
 def _options(tickiti: TickitiConfig) -> ServerOptions:
-    from migrator.serve.server import Limits, ServerOptions, server_context, trusted_proxies
+    from migrator.serve.guard import Limits
+    from migrator.serve.server import ServerOptions, server_context, trusted_proxies
 
     if tickiti.tls_cert is None and tickiti.tls_key is not None:
         raise ConfigError(

@@ -54,7 +54,7 @@ class Throttle:
 
     def failed(self, address: str) -> int:
         """Count a failure; return 0, or the seconds to wait where there were too many."""
-        key, now = _key(address), self._clock()
+        key, now = origin_of(address), self._clock()
         with self._lock:
             until, count = self._counts.get(key, (0.0, 0))
             if until <= now:
@@ -67,7 +67,7 @@ class Throttle:
         return 0 if count < self._failures else max(1, -int((now - until) // 1))
 
 
-def _key(address: str) -> str:
+def origin_of(address: str) -> str:
     """Return what stands for one client: the address, of IPv6 the network that one gets whole."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

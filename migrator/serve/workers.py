@@ -18,7 +18,7 @@ from migrator.serve.server import STOP_SIGNALS, listen, url_of
 Work = Callable[[socket.socket], None]
 """Serves on a socket until SIGTERM; called in a process of its own."""
 
-_QUICK: Final = 3.0
+SOON: Final = 3.0
 """Seconds: a worker that ends sooner cannot work at all, and is not started again."""
 
 _log = logging.getLogger(__name__)
@@ -31,23 +31,24 @@ def serve_workers(
     host: str,
     port: int,
     secure: bool = False,
+    soon: float = SOON,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Let so many processes ``work`` on one address until SIGINT or SIGTERM.
 
     They get SIGTERM then, and once more for every further signal. One that ends unasked is
-    replaced. ``on_ready`` gets the URL, which is ``https`` when ``secure``. Call it from the main
+    replaced, unless it ends sooner than ``soon`` seconds after its begin. ``on_ready`` gets the URL, which is ``https`` when ``secure``. Call it from the main
     thread, with no connection to the archive open: they would share it. Raises ConfigError when
     the address cannot be listened on, MigratorError when a worker ends as soon as it begins.
     """
     listeners = listen_together(host, port, workers)
     try:
-        crew = _Crew(work, listeners)
-        before = {each: signal.signal(each, crew.stop) for each in STOP_SIGNALS}
+        parent = _Parent(work, listeners, soon)
+        before = {each: signal.signal(each, parent.stop) for each in STOP_SIGNALS}
         try:
-            crew.start()
+            parent.start()
             (on_ready or (lambda _: None))(url_of(listeners[0], "https" if secure else "http"))
-            crew.mind()
+            parent.mind()
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
@@ -70,45 +71,48 @@ def listen_together(host: str, port: int, number: int) -> list[socket.socket]:
     return [listen(host, port, shared=True) for _ in range(number)]
 
 
-class _Crew:
-    def __init__(self, work: Work, listeners: list[socket.socket]) -> None:
+class _Parent:
+    """Minds the workers."""
+
+    def __init__(self, work: Work, listeners: list[socket.socket], soon: float) -> None:
+        self._soon = soon
         self._work = work
         self._listeners = listeners
-        self._at_work: dict[int, tuple[int, float]] = {}
+        self._workers: dict[int, tuple[int, float]] = {}
         """Process id to the number of its socket and when it began."""
         self._stopping = False
 
     def start(self) -> None:
         """Start all workers."""
         for number in range(len(self._listeners)):
-            self._hire(number)
+            self._start_one(number)
 
     def mind(self) -> None:
         """Replace workers that end, until all have ended as they were told."""
         reason = None
-        while self._at_work:
+        while self._workers:
             pid, status = os.wait()
-            number, began = self._at_work.pop(pid, (None, 0.0))
+            number, began = self._workers.pop(pid, (None, 0.0))
             if self._stopping or number is None:
                 continue
             code = os.waitstatus_to_exitcode(status)
             how = f"ended with {code}" if code >= 0 else f"was ended by signal {-code}"
-            if time.monotonic() - began < _QUICK:
+            if time.monotonic() - began < self._soon:
                 reason = f"A worker {how} as soon as it had begun; what stopped it is told above."
                 self.stop()
                 continue
             _log.error("A worker %s; another one takes its place.", how)
-            self._hire(number)
+            self._start_one(number)
         if reason:
             raise MigratorError(reason)
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Tell all workers to stop; the second time they do at once."""
         self._stopping = True
-        for pid in self._at_work:
+        for pid in self._workers:
             os.kill(pid, signal.SIGTERM)
 
-    def _hire(self, number: int) -> None:
+    def _start_one(self, number: int) -> None:
         # Held back, or a signal would find a child that nobody knows of, or one that is no
         # worker yet and would pass it on to the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -117,12 +121,12 @@ class _Crew:
                 return
             pid = os.fork()
             if pid == 0:
-                self._be_a_worker(number)
-            self._at_work[pid] = number, time.monotonic()
+                self._work_in_child(number)
+            self._workers[pid] = number, time.monotonic()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    def _be_a_worker(self, number: int) -> NoReturn:
+    def _work_in_child(self, number: int) -> NoReturn:
         code = 1
         try:
             os.setpgid(0, 0)  # Ctrl-C at the terminal is for the parent, which passes it on once

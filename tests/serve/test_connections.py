@@ -5,6 +5,7 @@ All on real sockets, with bounds of a fraction of a second.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,21 +20,19 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from migrator.errors import ConfigError
+from migrator.serve.guard import Limits
 from migrator.serve.refusals import ErrorBorder, Refusal
 from migrator.serve.server import (
     BackgroundServer,
-    Limits,
     ServerOptions,
     serve,
     server_context,
     trusted_proxies,
 )
 from migrator.serve.tickiti.app import read_object
-
-pytestmark = pytest.mark.slow
 
 BLOCK = bytes(256 * 1024)
 SIZE = 64 * len(BLOCK)
@@ -55,6 +54,20 @@ async def teapot(scope: Scope, receive: Receive, send: Send) -> None:
 async def reader(scope: Scope, receive: Receive, send: Send) -> None:
     """Want a whole body."""
     raise Refusal(418, "teapot", str(await read_object(scope, receive)))
+
+
+class Watched:
+    """An application that tells when an answer of another one has ended, in whichever way."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.ended = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.ended.set()
 
 
 async def large(scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,14 +97,6 @@ def connection(url: str, *, window: int | None = None) -> socket.socket:
 def everything(client: socket.socket) -> bytes:
     """Return all that comes until the server hangs up."""
     return b"".join(iter(lambda: client.recv(65536), b""))
-
-
-def heard(client: socket.socket) -> bytes:
-    """Return what a server says that may hang up without a word, in either way."""
-    try:
-        return client.recv(65536)
-    except ConnectionResetError:
-        return b""
 
 
 def eventually(true: Callable[[], bool]) -> bool:
@@ -197,14 +202,13 @@ def test_kept_connection_may_ask_again_after_the_time_for_one_request() -> None:
 
 def test_client_that_takes_nothing_is_cut() -> None:
     """An answer that nobody reads does not keep its connection."""
+    app = Watched(large)
     with (
-        BackgroundServer(large, options=quick()) as server,
+        BackgroundServer(app, options=quick()) as server,
         connection(server.url, window=4096) as client,
     ):
         client.sendall(GET)
-        state = server._server.server_state
-        assert eventually(lambda: bool(state.tasks))
-        assert eventually(lambda: not state.tasks and not state.connections)
+        assert app.ended.wait(20)
         with pytest.raises(OSError, match="reset"):
             raise_unless_whole(client)
 
@@ -229,25 +233,6 @@ def test_slow_but_moving_download_is_not_cut() -> None:
             if time.monotonic() - begun < 4:
                 time.sleep(0.1)
         assert time.monotonic() - begun > 2
-
-
-def test_too_many_clients_are_told_so() -> None:
-    """Beyond the bound a client hears 503, far beyond it nothing; room is room again."""
-    limits = quick(connections=2, request=20)
-    with BackgroundServer(ErrorBorder(teapot), options=limits) as server:
-        held = [connection(server.url) for _ in range(2)]
-        assert eventually(lambda: len(server._server.server_state.connections) == 2)
-        answer = httpx.get(server.url)
-        assert (answer.status_code, answer.json()["error"]) == (503, "too_busy")
-        assert answer.headers["retry-after"] == "5"
-        held += [connection(server.url) for _ in range(2)]
-        assert eventually(lambda: len(server._server.server_state.connections) == 4)
-        with connection(server.url) as refused:
-            assert not heard(refused)
-        for client in held:
-            client.close()
-        assert eventually(lambda: not server._server.server_state.connections)
-        assert httpx.get(server.url).status_code == 418
 
 
 def stopped_by(act: Callable[[str], None], options: ServerOptions) -> float:
@@ -334,6 +319,21 @@ def test_connection_made_while_stopping_does_not_delay_the_stop() -> None:
         client.close()
 
 
+def test_stop_waits_for_nobody_without_an_answer() -> None:
+    """Clients that are idle, silent, refused or amid a head are hung up on at once."""
+    options = quick(request=300, grace=300)
+    with (
+        contextlib.ExitStack() as stack,
+        BackgroundServer(ErrorBorder(reader), options=options) as server,
+    ):
+        clients = [stack.enter_context(connection(server.url)) for _ in range(5)]
+        said = [b"", b"no request\r\n\r\n", POST, GET, POST + b"Content-Length: 999999\r\n\r\n{"]
+        for client, words in zip(clients, said, strict=True):
+            client.sendall(words)
+        for number, status in ((1, b" 400 "), (3, b" 422 "), (4, b" 413 ")):
+            assert status in clients[number].recv(65536)
+
+
 @pytest.mark.parametrize(
     ("target", "path"),
     [
@@ -368,6 +368,45 @@ def test_forwarded_headers_are_believed_from_trusted_proxies_only() -> None:
     for trusted in ("127.0.0.0/8", "10.0.0.1, 127.0.0.1", "*"):
         options = ServerOptions(trusted_proxies=trusted_proxies(trusted))
         assert forwarded(options).endswith("https 203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    ("told", "client"),
+    [
+        (["203.0.113.9, 10.0.0.8"], "203.0.113.9"),
+        (["192.0.2.1, 203.0.113.9, 10.0.0.8"], "203.0.113.9"),
+        (["192.0.2.1", "203.0.113.9"], "203.0.113.9"),
+        (["203.0.113.9:4711"], "203.0.113.9"),
+        (["[2001:db8::7]:4711"], "2001:db8::7"),
+        (["2001:db8::7"], "2001:db8::7"),
+        (["10.0.0.8, 10.0.0.9"], "10.0.0.8"),
+        (["unknown"], "unknown"),
+        ([","], "127.0.0.1"),
+        ([], "127.0.0.1"),
+    ],
+)
+def test_client_is_the_last_one_that_is_no_proxy(told: list[str], client: str) -> None:
+    """What a client writes before its own address does not count, in one header or several."""
+    options = ServerOptions(trusted_proxies="127.0.0.1, 10.0.0.0/8")
+    headers = [("X-Forwarded-For", one) for one in told] + [("X-Forwarded-Proto", "gopher")]
+    with BackgroundServer(ErrorBorder(teapot), options=options) as server:
+        answer = httpx.get(server.url, headers=headers)
+    assert answer.json()["message"].endswith(f" http {client}")
+
+
+def test_address_in_a_trailer_is_nobodys() -> None:
+    """A trailer never beats the header of the proxy, nor stands for a missing one."""
+    options = ServerOptions(trusted_proxies="127.0.0.1")
+    head = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n"
+    trailer = b"\r\n0\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n"
+    with BackgroundServer(ErrorBorder(teapot), options=options) as server:
+        for proxy, client in (
+            (b"", b"127.0.0.1"),
+            (b"X-Forwarded-For: 203.0.113.9\r\n", b"203.0.113.9"),
+        ):
+            with connection(server.url) as sock:
+                sock.sendall(head + proxy + trailer)
+                assert b" http " + client + b'"' in everything(sock)
 
 
 @pytest.mark.parametrize("text", ["proxy.example", "10.0.0.1,x", "10.0.0.1/8", "*,10.0.0.1"])
@@ -420,15 +459,14 @@ def test_download_over_tls_that_nobody_takes_is_cut(certificates: Path) -> None:
     context = server_context(certificates / "one.pem", certificates / "one.key")
     options = ServerOptions(tls=context, limits=quick().limits)
     trust = ssl.create_default_context(cafile=certificates / "one.pem")
+    app = Watched(large)
     with (
-        BackgroundServer(large, options=options) as server,
+        BackgroundServer(app, options=options) as server,
         connection(server.url, window=4096) as plain,
         trust.wrap_socket(plain, server_hostname="127.0.0.1") as client,
     ):
         client.sendall(GET)
-        state = server._server.server_state
-        assert eventually(lambda: bool(state.tasks))
-        assert eventually(lambda: not state.tasks and not state.connections)
+        assert app.ended.wait(20)
 
 
 def test_client_that_never_greets_is_cut_under_tls(certificates: Path) -> None:
@@ -437,6 +475,22 @@ def test_client_that_never_greets_is_cut_under_tls(certificates: Path) -> None:
     options = ServerOptions(tls=context, limits=quick().limits)
     with BackgroundServer(large, options=options) as server, connection(server.url) as client:
         assert everything(client) == b""
+
+
+def test_handshake_and_request_share_the_time_from_the_accept(certificates: Path) -> None:
+    """Who takes most of its time for the handshake has the rest for its request, and no more."""
+    context = server_context(certificates / "one.pem", certificates / "one.key")
+    options = ServerOptions(tls=context, limits=quick(request=2).limits)
+    trust = ssl.create_default_context(cafile=certificates / "one.pem")
+    with (
+        BackgroundServer(ErrorBorder(teapot), options=options) as server,
+        connection(server.url) as plain,
+    ):
+        time.sleep(1.5)
+        with trust.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+            begun = time.monotonic()
+            assert b" 408 " in everything(client)
+            assert time.monotonic() - begun < 1.9
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,10 @@ def test_impossible_addresses_are_told(host: str, port: int) -> None:
 def test_server_that_cannot_start_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that dies while starting gives control back."""
 
-    async def failing(self: object, sockets: object) -> None:
+    def failing(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("migrator.serve.server._Server.startup", failing)
+    monkeypatch.setattr("uvicorn.Server.startup", failing)
     monkeypatch.setattr("threading.excepthook", lambda _: None)
     with pytest.raises(MigratorError, match="did not start"), BackgroundServer(teapot):
         pass
@@ -264,15 +264,233 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     assert said.index(b'"/0"') < said.index(b'"/1"') < said.index(b'"/2"') < said.index(b'"/3"')
 
 
-@pytest.mark.parametrize("body", [b"", b"{}"], ids=["without", "with a body"])
-def test_offer_of_another_protocol_is_answered_in_ours(body: bytes) -> None:
-    """A client that would rather speak HTTP/2 gets its answer, and the connection ends."""
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-    with BackgroundServer(ErrorBorder(teapot)) as server, connection(server.url) as client:
-        client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+OFFERS = {
+    "HTTP/2": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n",
+    "websocket": b"Connection: keep-alive, upgrade\r\nUPGRADE: websocket\r\n",
+    "TLS": b"Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n",
+    "several": b"Upgrade: h2c\r\nUpgrade: foo/2, bar\r\nConnection: upgrade\r\n",
+}
+BODIES = {
+    "none": (b"\r\n", b"{}"),
+    "length": (b'Content-Length: 12\r\n\r\n{"limit": 3}', b"{'limit': 3}"),
+    "chunks": (
+        b'Transfer-Encoding: chunked\r\n\r\nc\r\n{"limit": 3}\r\n0\r\n\r\n',
+        b"{'limit': 3}",
+    ),
+}
+
+
+async def reader(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell which body was read."""
+    raise Refusal(418, "read", str(await read_object(scope, receive)))
+
+
+JSON = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize(("sent", "read"), BODIES.values(), ids=BODIES)
+def test_offer_of_another_protocol_is_ignored(offer: bytes, sent: bytes, read: bytes) -> None:
+    """RFC 9110 (7.8): the body is read, the answer is ours, and the connection goes on."""
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        request = JSON + offer + sent
+        client.sendall(request + request[:40])
+        time.sleep(0.1)
+        client.sendall(request[40:] + LAST)
+        said = everything(client)
+    assert said.count(b"HTTP/1.1 418 ") == 3
+    assert said.count(b'"message": "' + read) >= 2
+
+
+def test_offer_of_another_protocol_in_http_1_0_is_ignored() -> None:
+    """An old client may offer what it likes, too."""
+    request = JSON.replace(b"1.1", b"1.0") + OFFERS["HTTP/2"] + BODIES["length"][0]
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.sendall(request)
+        assert BODIES["length"][1] in everything(client)
+
+
+def test_long_head_with_an_offer_has_the_same_bound() -> None:
+    """The bound of a head holds with and without an offer in it."""
+    head = JSON + OFFERS["HTTP/2"]
+    with BackgroundServer(ErrorBorder(reader)) as server:
+        for length, status in ((15_000, b" 418 "), (20_000, b" 400 ")):
+            with connection(server.url) as client:
+                client.sendall(head + b"Connection: close\r\nX: " + b"x" * length + b"\r\n\r\n")
+                assert status in everything(client)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"CONNECT help.example:443 HTTP/1.1", b"PRI * HTTP/2.0"],
+    ids=["CONNECT", "PRI"],
+)
+def test_request_for_a_tunnel_is_refused(request_line: bytes) -> None:
+    """What follows would be no HTTP/1.1: it is answered with an envelope and a hang-up."""
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.sendall(request_line + b"\r\nHost: x\r\n\r\nSM\r\n\r\n")
+        said = everything(client)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+def test_trailers_are_dropped() -> None:
+    """Some trailers are fine and say nothing: none becomes a header of this request or the next."""
+
+    async def headers(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_object(scope, receive)
+        raise Refusal(418, "x", b", ".join(name for name, _ in scope["headers"]).decode())
+
+    chunked = JSON + b"Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n2\r\n{}\r\n0\r\n"
+    trailers = b"Authorization: Bearer x\r\nContent-Type: text/html\r\nHost: y\r\n\r\n"
+    with BackgroundServer(ErrorBorder(headers)) as server, connection(server.url) as client:
+        client.sendall(chunked + trailers[:30])
+        time.sleep(0.1)
+        client.sendall(trailers[30:] + chunked + trailers + LAST)
+        said = everything(client)
+    assert said.count(b'"message": "host, content-type, transfer-encoding, trailer"') == 2
+    assert said.count(b'"message": "host, content-type, connection"') == 1
+
+
+@pytest.mark.parametrize("trailer", [b"Content-Length: 5", b"Transfer-Encoding: gzip"])
+def test_trailer_that_would_frame_the_body_is_refused(trailer: bytes) -> None:
+    """A trailer that contradicts how its body came is no request of anybody honest."""
+    chunked = JSON + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.sendall(chunked + trailer + b"\r\n\r\n" + LAST)
+        assert everything(client).startswith(b"HTTP/1.1 400 ")
+
+
+def one_by_one(body: bytes) -> bytes:
+    """Return a body in chunks of one byte."""
+    chunks = [b"1\r\n%c\r\n" % byte for byte in body]
+    return b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
+
+
+QUESTION = b'{"limit": 3}'
+WHOLE = b"Content-Length: 12\r\n\r\n" + QUESTION
+WAYS = {
+    "HTTP/1.1": [JSON + b"Connection: close\r\n" + WHOLE],
+    "HTTP/1.0": [JSON.replace(b"1.1", b"1.0") + WHOLE],
+    "HTTP/1.0, keep-alive": [JSON.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\n" + WHOLE],
+    "no host": [JSON.replace(b"Host: x\r\n", b"Connection: close\r\n") + WHOLE],
+    "chunks of one byte": [JSON + b"Connection: close\r\n" + one_by_one(QUESTION)],
+    "chunk extensions": [
+        JSON + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'C;a=b;c="d"\r\n' + QUESTION + b"\r\n000;e\r\n\r\n"
+    ],
+    "empty lines before": [b"\r\n\r\n" + JSON + b"Connection: close\r\n" + WHOLE],
+    "packets of one byte": [b"%c" % byte for byte in JSON + b"Connection: close\r\n" + WHOLE],
+}
+
+
+@pytest.mark.parametrize("pieces", WAYS.values(), ids=WAYS)
+def test_every_way_to_send_a_request_gets_the_same_answer(pieces: list[bytes]) -> None:
+    """The body is read however it is framed; without a wish to go on the server hangs up."""
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            client.sendall(piece)
         said = everything(client)
     assert said.startswith(b"HTTP/1.1 418 ")
-    assert said.count(b"HTTP/1.1") == 1
+    assert b"connection: close\r\n" in said
+    assert b'"message": "{\'limit\': 3}"' in said
+
+
+def test_body_in_chunks_of_one_byte_may_be_as_long_as_any() -> None:
+    """What frames a body is bounded by the body, not by itself."""
+    body = b'{"x": "' + b"y" * 60_000 + b'"}'
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.sendall(JSON + b"Connection: close\r\n" + one_by_one(body))
+        assert b"yyy" in everything(client)
+
+
+def test_client_that_left_before_its_answer_is_noticed() -> None:
+    """Work that nobody waits for any more can stop."""
+    left, begun = threading.Event(), threading.Event()
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    with BackgroundServer(patient) as server:
+        with connection(server.url) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert begun.wait(20)
+        assert left.wait(20)
+
+
+def test_requests_before_garbage_are_answered() -> None:
+    """What is no request does not take the answers to those before it."""
+    with BackgroundServer(ErrorBorder(reader)) as server:
+        for garbage in (b"no request\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n"):
+            with connection(server.url) as client:
+                client.sendall(JSON + WHOLE + garbage)
+                said = everything(client)
+            assert said.startswith(b"HTTP/1.1 418 ")
+            assert said.count(b"HTTP/1.1 400 ") == 1
+            assert said.count(b"HTTP/1.1 ") == 2
+
+
+def test_what_follows_the_last_request_is_nobodys() -> None:
+    """After a wish to end the connection nothing more is a request."""
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.sendall(LAST + JSON + WHOLE)
+        assert everything(client).count(b"HTTP/1.1") == 1
+
+
+def test_body_that_was_not_wanted_does_not_hold_the_next_request_up() -> None:
+    """Who is answered before its body is read gets its next answer on the same connection."""
+
+    async def hasty(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.3)  # until more than a server would keep has come
+        raise Refusal(418, "hasty", "")
+
+    length = 300_000
+    with BackgroundServer(ErrorBorder(hasty)) as server, connection(server.url) as client:
+        client.sendall(JSON + b"Content-Length: %d\r\n\r\n" % length + b"x" * length + LAST)
+        assert everything(client).count(b"HTTP/1.1 418 ") == 2
+
+
+def test_client_that_waits_to_send_its_body_is_told_to() -> None:
+    """Expect: a wanted body is asked for, one that nobody reads is not."""
+    head = JSON + b"Expect: 100-Continue\r\nContent-Length: 12\r\n\r\n"
+    with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+        client.sendall(head)
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(QUESTION + LAST)
+        assert everything(client).count(b"HTTP/1.1 418 ") == 2
+    with BackgroundServer(ErrorBorder(teapot)) as server, connection(server.url) as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 418 ")
+
+
+@pytest.mark.parametrize("name", ["x-name\r\nx", "x\n"])
+def test_header_of_an_answer_cannot_begin_another_one(name: str) -> None:
+    """A line break in a header is our bug: nothing is sent, rather than a second header."""
+
+    async def split(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Refusal(418, "x", "", headers=[(b"x-file", name.encode())])
+
+    with BackgroundServer(ErrorBorder(split)) as server, connection(server.url) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert everything(client) == b""
+
+
+@pytest.mark.parametrize("body", [b"too short", b"longer than its head says"])
+def test_answer_of_another_length_than_told_ends_the_connection(body: bytes) -> None:
+    """No client takes the beginning of the next answer for the end of this one."""
+
+    async def liar(scope: Scope, receive: Receive, send: Send) -> None:
+        length = (b"content-length", b"12")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+
+    with BackgroundServer(ErrorBorder(liar)) as server, pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(server.url)
 
 
 def test_head_of_an_answer_does_not_wait_for_its_body() -> None:

@@ -48,10 +48,13 @@ SERVER = """
     options = ServerOptions(parent=os.getpid())
     def work(listener):
         serve_on(listener, pid, options=options)
-    import migrator.serve.workers
-    migrator.serve.workers._QUICK = float(sys.argv[1])
     serve_workers(
-        work, workers=2, host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True)
+        work,
+        workers=2,
+        host="127.0.0.1",
+        port=0,
+        soon=float(sys.argv[1]),
+        on_ready=lambda url: print(url, flush=True),
     )
     print("ended well")
 """
@@ -62,9 +65,9 @@ def start() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
     """Return what starts two workers that tell their process ids; all end with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(quick: float = 0) -> tuple[subprocess.Popen[str], str]:
+    def run(soon: float = 0) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SERVER), str(quick)],
+            [sys.executable, "-c", textwrap.dedent(SERVER), str(soon)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -151,7 +154,7 @@ def test_worker_that_dies_is_replaced(start: Start) -> None:
 
 def test_worker_that_cannot_begin_ends_all(start: Start) -> None:
     """One that ends as soon as it begins would do so for ever: all end, with the reason."""
-    process, url = start(quick=1000)
+    process, url = start(soon=1000)
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(url + "/die")
     _, said = process.communicate(timeout=20)

@@ -1,0 +1,560 @@
+"""What stands between a client and uvicorn: bounds on time, bytes and connections.
+
+uvicorn reads requests and runs the application; its own protocol is used as it is. The guard has
+a parser of its own before it, and hands on plain requests only, one at a time: without an offer
+to upgrade (uvicorn would lose the body), without trailers and chunk extensions. What is no HTTP,
+too long or too slow is answered by the guard, in JSON.
+
+A client may be slow, but it has to move: a request that takes too long to arrive and an answer
+that nobody takes end their connection. Every connection counts from its accept on, a TLS handshake
+included. Where no place is left, one that waits for nothing gives way to a newcomer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import socket
+import ssl
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar, Final, cast
+
+import httptools
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from migrator.serve.auth import origin_of
+from migrator.serve.refusals import Refusal, response_headers
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request line with its headers, and of all that frames a body."""
+
+_FRAMING: Final = 16
+"""Bytes of framing, beyond MAX_HEAD, for each byte of a body: a chunk of one byte has five."""
+
+_PIECE: Final = 4096
+"""Bytes parsed at once: of what follows a request, no more is parsed before its turn."""
+
+_UNSENT: Final = 256 * 1024
+"""Bytes that may wait for a client: with a few blocks at hand fewer turns of the loop are lost."""
+
+_LAST_WORDS: Final = 1.0
+"""Seconds to end a TLS connection properly."""
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 503: b"Service Unavailable"}
+
+_NO_REQUEST: Final = Refusal(400, "bad_request", "Invalid HTTP request received.")
+_TOO_LONG: Final = Refusal(400, "bad_request", "The head of the request is too long.")
+_TOO_SLOW: Final = Refusal(408, "request_timeout", "The request took too long.")
+_TOO_BUSY: Final = Refusal(
+    503,
+    "too_busy",
+    "Too many clients are connected. Try again in a moment.",
+    headers=[(b"retry-after", b"5")],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients get; all durations are in seconds.
+
+    ``request`` until a whole request is there, ``stall`` without any byte of an answer being
+    taken, ``idle`` between two requests, ``grace`` for what is under way when the server stops.
+    Of ``connections`` one address gets half, a trusted proxy all. Clients for whom there is no
+    place are answered with 503, as many again; beyond that they are hung up on.
+    """
+
+    request: float = 30
+    stall: float = 60
+    idle: float = 30
+    grace: float = 10
+    connections: int = 256
+
+
+class Connections:
+    """All connections of a server, by what stands for one client."""
+
+    def __init__(self, limits: Limits, is_proxy: Callable[[str], bool]) -> None:
+        self._limits = limits
+        self._is_proxy = is_proxy
+        self._served: dict[str, dict[Guard, None]] = {}
+        """By origin, in the order of their accepts."""
+        self._turned_away: set[Guard] = set()
+
+    def __iter__(self) -> Iterator[Guard]:
+        """Yield those that are connected at the moment."""
+        return iter([*chain(*self._served.values()), *self._turned_away])
+
+    def admit(self, guard: Guard, host: str) -> bool | None:
+        """Give a newcomer a place, for which another may have to go.
+
+        Return False if it may only be told that there is no place, None if not even that.
+        """
+        guard.origin = origin_of(host)
+        most = self._limits.connections
+        same = self._served.setdefault(guard.origin, {})
+        share = most if self._is_proxy(host) else max(1, most // 2)
+        rivals: Iterable[Guard] | None = None
+        if len(same) >= share:
+            rivals = same
+        elif sum(map(len, self._served.values())) >= most:
+            rivals = chain(*self._served.values())
+        if rivals is None or self._make_room(rivals):
+            self._served.setdefault(guard.origin, {})[guard] = None
+            return True
+        if len(self._turned_away) >= most:
+            return None
+        self._turned_away.add(guard)
+        return False
+
+    def _make_room(self, rivals: Iterable[Guard]) -> bool:
+        idle = [each for each in rivals if not each.is_busy]
+        if idle:
+            # Who has asked nothing goes first; who has many connections is the likelier stranger.
+            last = min(
+                idle, key=lambda one: (one.has_asked, -len(self._served[one.origin]), one.since)
+            )
+            self.leave(last)
+            last.give_way()
+        return bool(idle)
+
+    def leave(self, guard: Guard) -> None:
+        """Take back the place of a connection, which may have none."""
+        self._turned_away.discard(guard)
+        same = self._served.get(guard.origin, {})
+        same.pop(guard, None)
+        if not same:
+            self._served.pop(guard.origin, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all connections of a server have in common."""
+
+    connections: Connections
+    limits: Limits
+    tls: ssl.SSLContext | None
+    is_stopping: Callable[[], bool]
+
+
+class _Request:
+    """A request as uvicorn gets it: its pieces, and whether they are all."""
+
+    __slots__ = ("is_whole", "pieces")
+
+    def __init__(self, head: bytes) -> None:
+        self.pieces = [head]
+        self.is_whole = False
+
+
+class Guard(asyncio.Protocol):
+    """One connection, made by uvicorn, whose own protocol it makes and feeds.
+
+    A server has a class of its own with what all its connections share: see :func:`guard_for`.
+    """
+
+    shared: ClassVar[Shared]
+
+    def __init__(self, *, app_state: dict[str, Any], **options: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._http = HttpToolsProtocol(app_state={**app_state, "guard": self}, **options)
+        self._transport = cast("asyncio.Transport", None)
+        self._handshake: asyncio.Task[None] | None = None
+        self._is_open = False
+        """The connection carries HTTP: its TLS handshake is over, its end is not."""
+        self._is_turned_away = False
+
+        self.origin = ""
+        """What stands for one client: connections of the same origin share."""
+        self.has_asked = False
+        self.since = self._loop.time()
+        """When it was accepted, or had taken its last answer."""
+
+        self._parser = httptools.HttpRequestParser(self)
+        self._begun_at: float | None = self.since
+        """When a request began that is not whole; at first the time of the accept."""
+        self._in_message = False
+        self._left = MAX_HEAD
+        """Bytes that may come before the next byte of a body or the next request."""
+        self._size = 0
+        """Bytes that are being parsed."""
+        self._url = b""
+        self._headers: list[bytes] = []
+        self._is_chunked = False
+        self._head_again = b""
+        """The head of a request that offers another protocol, without that offer."""
+        self._ignores = False
+        """What still comes is of no interest."""
+        self._refusal: Refusal | None = None
+        """What ends the connection after the answers to all requests before it."""
+
+        self._arriving: _Request | None = None
+        """The request whose body comes in."""
+        self._current: _Request | None = None
+        """The request that uvicorn has, or had last."""
+        self._is_answering = False
+        self._waiting: deque[_Request] = deque()
+        """Requests that came before their turn."""
+        self._held = b""
+        """Bytes that are not parsed before their turn; nothing more is read meanwhile."""
+        self._is_full = False
+        """The application has enough of a body for now."""
+
+        self._has_said = False
+        """Something of the answer under way was written."""
+        self._head = b""
+        """The head of an answer, which waits a moment for what follows."""
+        self._unsent, self._moved_at = 0, self.since
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, unless there are too many or the server is about to end."""
+        self._transport = cast("asyncio.Transport", transport)
+        tls = self.shared.tls
+        if self._handshake is not None:  # which is over
+            self._open()
+            return
+        host = (transport.get_extra_info("peername") or ("",))[0]
+        place = None if self.shared.is_stopping() else self.shared.connections.admit(self, host)
+        self._is_turned_away = not place
+        if place is None:
+            self._transport.abort()
+        elif tls is None:
+            self._open()
+        else:
+            # A connection that was told of at its accept, and not after its handshake, has to be
+            # begun anew for TLS, with the same socket: not every loop can hold its bytes back.
+            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            self._transport.set_protocol(asyncio.Protocol())
+            self._transport.abort()
+            self._handshake = self._loop.create_task(self._secure(sock, tls))
+
+    async def _secure(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self,
+                sock,
+                ssl=tls,
+                ssl_handshake_timeout=self.shared.limits.request,
+                ssl_shutdown_timeout=_LAST_WORDS,
+            )
+        except OSError:
+            self.shared.connections.leave(self)
+
+    def _open(self) -> None:
+        self._is_open = True
+        self._transport.set_write_buffer_limits(_UNSENT)
+        self._http.connection_made(cast("asyncio.Transport", _ToClient(self, self._transport)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let uvicorn know, whose application may wait for the client."""
+        self._ignores = True
+        self.shared.connections.leave(self)
+        if self._is_open:
+            self._is_open = False
+            self._http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Let the answer wait for the client."""
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Let the answer go on."""
+        self._http.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, piece by piece, up to what has to wait for its turn."""
+        if self._held:
+            self._held += data
+            return
+        for at in range(0, len(data), _PIECE):
+            if self._ignores:
+                return
+            if self._waiting or self._is_full:
+                self._held = data[at:]
+                self._transport.pause_reading()
+                return
+            self._parse(data[at : at + _PIECE])
+
+    def _parse(self, piece: bytes) -> None:
+        self._size = len(piece)
+        self._left -= self._size
+        broken: Refusal | None = None
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            if self._head_again:
+                # RFC 9110 (7.8): a server may ignore the offer. llhttp cannot, it skips the body.
+                head, self._head_again = self._head_again, b""
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(head)
+                self._parse(piece[offer.args[0] :])
+                return
+            broken = _NO_REQUEST
+        except httptools.HttpParserError:
+            broken = self._refusal or _NO_REQUEST
+        if self._left < 0:
+            broken = broken or _TOO_LONG
+        self._hand_on()
+        if broken is not None and not self._ignores:
+            self._refuse(broken)
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._in_message, self._is_chunked = True, False
+        self._left = MAX_HEAD - self._size
+        self._url, self._headers = b"", []
+        if self._begun_at is None:
+            self._begun_at = self._loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer is dropped, whatever it says."""
+        if self._arriving is None:
+            key = name.lower()
+            if key != b"upgrade":
+                self._headers += (name, b": ", value, b"\r\n")
+                self._is_chunked = self._is_chunked or key == b"transfer-encoding"
+
+    def on_headers_complete(self) -> None:
+        """Take the head, which is for uvicorn once those before it are answered."""
+        method, url = self._parser.get_method(), self._url
+        # RFC 9112 (3.2.2): every server takes http://host/path for /path, as proxies are sent it.
+        if url[:8].lower().startswith((b"http://", b"https://")):
+            url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
+        version = self._parser.get_http_version().encode()
+        head = b"".join((method, b" ", url, b" HTTP/", version, b"\r\n", *self._headers, b"\r\n"))
+        if len(head) > MAX_HEAD:
+            self._refusal = _TOO_LONG
+        elif self._is_turned_away:
+            self._refusal = _TOO_BUSY
+        elif method == b"CONNECT" or not (httptools.parse_url(url).path or b"\xff").isascii():
+            self._refusal = _NO_REQUEST
+        if self._refusal is not None:
+            raise ValueError  # which ends llhttp's work
+        if self._parser.should_upgrade():
+            self._head_again = head
+            return
+        self._left = MAX_HEAD
+        self._arriving = _Request(head)
+        self._waiting.append(self._arriving)
+        if not self._is_answering:
+            self._hand_on()  # the rest of the one before, which was answered early
+            self._take_next()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        if self._arriving is not None:
+            self._left += (1 + _FRAMING) * len(body)
+            piece = b"%x\r\n%b\r\n" % (len(body), body) if self._is_chunked else body
+            self._arriving.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Note that a request is whole."""
+        if self._arriving is None:  # it offers another protocol, and comes again without
+            return
+        if self._is_chunked:
+            self._arriving.pieces.append(b"0\r\n\r\n")
+        self._arriving.is_whole = True
+        self._arriving, self._in_message, self._begun_at = None, False, None
+        self._left = MAX_HEAD
+        self._ignores = (
+            self._parser.get_http_version() == "1.0" or not self._parser.should_keep_alive()
+        )
+
+    # A request on its way to the application, and its answer on the way back.
+
+    def _take_next(self) -> None:
+        self._current = self._waiting.popleft()
+        self._is_answering = self.has_asked = True
+        self._has_said = False
+
+    def _hand_on(self) -> None:
+        if self._current is not None and self._current.pieces:
+            data = b"".join(self._current.pieces)
+            self._current.pieces.clear()
+            self._http.data_received(data)
+
+    def _go_on(self) -> None:
+        """Take what was held, as far as it is its turn."""
+        if not self._is_open or self._transport.is_closing():
+            return
+        if self._waiting and not self._is_answering:
+            self._take_next()
+            self._hand_on()
+        if self._refusal is not None and not self._is_answering:
+            self._refuse(self._refusal)
+        elif self._held and not (self._waiting or self._is_full):
+            held, self._held = self._held, b""
+            if self._begun_at is not None and self.has_asked:
+                self._begun_at = self._loop.time()  # it was not the client who was slow
+            self.data_received(held)
+            if not self._held:
+                self._transport.resume_reading()
+
+    def answered(self) -> None:
+        """Note that the application has answered."""
+        self._is_answering = False
+        self.since = self._loop.time()
+        if self._held or self._waiting or self._refusal:
+            self._loop.call_soon(self._go_on)
+
+    def pause_body(self) -> None:
+        """Let the client wait until the application has read what is there."""
+        self._is_full = True
+
+    def resume_body(self) -> None:
+        """Let more come."""
+        self._is_full = False
+        if self._held:
+            self._loop.call_soon(self._go_on)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer; its head goes with what follows in the same turn of the loop.
+
+        A small answer costs one call of the kernel then, which is a fifth of all that it costs.
+        """
+        if self._transport.is_closing():
+            return
+        if self._has_said:
+            if self._head:
+                data, self._head = self._head + data, b""
+            self._transport.write(data)
+        elif data == _CONTINUE:
+            self._transport.write(data)
+        else:
+            self._has_said, self._head = True, data
+            self._loop.call_soon(self._send_head)
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Send what was kept, and close."""
+        self._send_head()
+        self._transport.close()
+
+    # Who has to go.
+
+    @property
+    def is_busy(self) -> bool:
+        """True while it waits for an answer, or takes one."""
+        return self._is_answering or bool(self._waiting or self._transport.get_write_buffer_size())
+
+    def look(self, now: float) -> None:
+        """Hang up if the client has not moved for too long; ``now`` is the loop's time."""
+        if not self._is_open:
+            return  # the handshake has a bound of its own
+        begun = self._begun_at
+        if begun is not None and not self._held and now - begun > self.shared.limits.request:
+            # A body that goes on arriving after its answer gets no second one.
+            is_answered = self._current is self._arriving is not None and not self._is_answering
+            if is_answered or self._transport.is_closing():
+                self._transport.abort()
+            else:
+                self._refuse(_TOO_SLOW)
+            return
+        unsent = self._count_unsent()
+        # While a client takes nothing the application waits, and this number stands still.
+        if unsent == 0 or unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, now
+        elif now - self._moved_at > self.shared.limits.stall:
+            self._transport.abort()
+        if unsent or self._is_answering or begun is not None:
+            self.since = now if self.has_asked else self.since
+        elif now - self.since > self.shared.limits.idle:
+            self._transport.close()
+
+    def _count_unsent(self) -> int:
+        """Return the bytes of answers that the client has not acknowledged."""
+        sock = self._transport.get_extra_info("socket")
+        waiting = self._transport.get_write_buffer_size()
+        if sock is None or sock.fileno() < 0:
+            return waiting
+        # The kernel takes megabytes at once and sends them for minutes: that is moving as well.
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        return waiting + int(struct.unpack("i", queued)[0])
+
+    def give_way(self) -> None:
+        """Hang up for the sake of another, with a word to who has begun to ask."""
+        if self._is_open and self._in_message:
+            self._refuse(_TOO_BUSY)
+        elif self._is_open:
+            self._transport.close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._handshake is not None:
+            self._handshake.cancel()
+        self.shared.connections.leave(self)
+        self._transport.abort()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request, after the answers to those before it, and hang up."""
+        self._ignores = True
+        current = self._current
+        if self._waiting or (self._is_answering and current is not None and current.is_whole):
+            self._refusal = refusal
+        elif self._is_answering and self._has_said:
+            self.close()
+        else:
+            body = refusal.body()
+            close = (b"connection", b"close")
+            head = [*response_headers(len(body)), *refusal.headers, close]
+            status = b"HTTP/1.1 %d %s" % (refusal.status, _REASONS[refusal.status])
+            lines = [status, *(b": ".join(pair) for pair in head), b"", body]
+            self._transport.write(b"\r\n".join(lines))
+            self._transport.close()
+
+
+class _ToClient:
+    """The transport that uvicorn is given: what it does with it goes through the guard."""
+
+    def __init__(self, guard: Guard, transport: asyncio.Transport) -> None:
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing = transport.is_closing
+        self.write = guard.write
+        self.close = guard.close
+        self.pause_reading = guard.pause_body
+        self.resume_reading = guard.resume_body
+
+
+def guard_for(
+    limits: Limits,
+    *,
+    tls: ssl.SSLContext | None,
+    is_proxy: Callable[[str], bool],
+    is_stopping: Callable[[], bool],
+) -> type[Guard]:
+    """Return the class of a server's connections, for ``uvicorn.Config(http=...)``."""
+    shared = Shared(Connections(limits, is_proxy), limits, tls, is_stopping)
+    return type("Guard", (Guard,), {"shared": shared})
+
+
+def watched(app: ASGIApp) -> ASGIApp:
+    """Return an application whose connections know when it has answered."""
+
+    async def watching(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            scope["state"]["guard"].answered()
+
+    return watching
