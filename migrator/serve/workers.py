@@ -37,9 +37,9 @@ def serve_workers(
     """Let so many processes ``work`` on one address until SIGINT or SIGTERM.
 
     They get SIGTERM then, and once more for every further signal. One that ends unasked is
-    replaced, unless it ends sooner than ``soon`` seconds after its begin. ``on_ready`` gets the URL, which is ``https`` when ``secure``. Call it from the main
+    replaced. ``on_ready`` gets the URL, which is ``https`` when ``secure``. Call it from the main
     thread, with no connection to the archive open: they would share it. Raises ConfigError when
-    the address cannot be listened on, MigratorError when a worker ends as soon as it begins.
+    the address cannot be listened on, MigratorError when a worker ends within ``soon`` seconds.
     """
     listeners = listen_together(host, port, workers)
     try:
