@@ -31,7 +31,6 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
     Token,
-    Witness,
     Work,
 )
 from migrator.archive.threads import Threads
@@ -75,7 +74,6 @@ __all__ = [
     "TicketRow",
     "Token",
     "Verdict",
-    "Witness",
     "Work",
     "Writer",
     "extension_of",

@@ -101,12 +101,6 @@ class Access:
         rows = self._db.execute("SELECT extension, verdict, note FROM rules ORDER BY extension")
         return {row[0]: _rule(*row) for row in rows}
 
-    def rule(self, extension: str) -> Rule | None:
-        """Return the rule of an extension (lower case, no dot), None if it is to be reviewed."""
-        sql = "SELECT extension, verdict, note FROM rules WHERE extension = ?"
-        row = self._db.one(sql, (extension,))
-        return _rule(*row) if row else None
-
     def set_rule(self, extension: str, verdict: str, note: str = "") -> Rule:
         """Allow or block an extension, given with or without its dot, in any case.
 

@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUnwritable
@@ -82,26 +81,13 @@ def _for_rows(sql: str, columns: int, rows: int) -> str:
     return sql.replace("{rows}", ", ".join([row] * rows))
 
 
-class Border:
-    """The context in which errors of SQLite end and become ours."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Enter the border."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Translate what SQLite raised, also for a value that it cannot hold."""
-        if isinstance(error, _FOREIGN):
-            raise translate(error, self._path) from error
+@contextlib.contextmanager
+def border(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises inside as an error of ours, also for a value that it cannot hold."""
+    try:
+        yield
+    except _FOREIGN as error:
+        raise translate(error, path) from error
 
 
 class Checkpoint:
@@ -117,7 +103,6 @@ class Checkpoint:
         """Take over ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
         self.conn = conn
         self.path = path
-        self.border = Border(path)
         self._lock = threading.RLock()
         self._depth = 0
         self._whole = self._spoilt = False
@@ -132,7 +117,7 @@ class Checkpoint:
             raise ArchiveError(
                 f"Python was built with SQLite {sqlite3.sqlite_version}; 3.37 or newer is needed."
             )
-        with Border(path):
+        with border(path):
             conn = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=rw",
                 uri=True,
@@ -152,7 +137,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the connection; harmless when called again."""
-        with self._lock, self.border:
+        with self._lock, border(self.path):
             self.conn.close()
 
     def execute(self, sql: str, params: Params = ()) -> list[Tuple]:
@@ -160,14 +145,16 @@ class Checkpoint:
         with self._lock:
             try:
                 return self.conn.execute(sql, params).fetchall()
-            except _FOREIGN as error:  # as the border does, which costs as much as a small query
+            except _FOREIGN as error:  # as border() does, which costs as much as a small query
                 raise translate(error, self.path) from error
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for each of many rows of parameters."""
-        if rows:
-            with self._lock, self.border:
+        with self._lock:
+            try:
                 self.conn.executemany(sql, rows)
+            except _FOREIGN as error:
+                raise translate(error, self.path) from error
 
     def execute_rows(self, sql: str, rows: Sequence[Sequence[object]]) -> list[Tuple]:
         """Run a statement about many rows and return what it returns, in any order.
@@ -222,7 +209,7 @@ class Checkpoint:
 
     def read_through(self, sql: str) -> None:
         """Read all that a query gives, row by row, and forget it: only whether it can be read."""
-        with self._lock, self.border:
+        with self._lock, border(self.path):
             for _ in self.conn.execute(sql):
                 pass
 
@@ -231,7 +218,7 @@ class Checkpoint:
 
         What SQLite cannot hold is not there: a number of over 64 bits, half a surrogate pair.
         """
-        with self._lock, self.border:
+        with self._lock, border(self.path):
             try:
                 rows = self.conn.execute(sql, params).fetchall()
             except (OverflowError, UnicodeEncodeError):
@@ -246,7 +233,7 @@ class Checkpoint:
         with self._lock:
             try:
                 (version,) = self.conn.execute("PRAGMA data_version").fetchone()
-            except sqlite3.Error as error:  # as the border does, which costs more than asking
+            except sqlite3.Error as error:  # as border() does, which costs more than asking
                 raise translate(error, self.path) from error
             return version, self.conn.total_changes
 
@@ -417,7 +404,7 @@ class ReadOnlyCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         """Open it; raises as :meth:`Checkpoint.connect`."""
         self._folder = contextlib.ExitStack()
-        with Border(path):
+        with border(path):
             seen, conn = self._opened(path)
         super().__init__(conn, path)
         self._seen = seen
@@ -484,7 +471,7 @@ class ReadOnlyCheckpoint(Checkpoint):
         return ArchiveBusy(f"The checkpoint {str(self.path)!r} changes all the time. Try again.")
 
     def _reopen(self) -> None:
-        with self.border:
+        with border(self.path):
             seen, conn = self._opened(self.path)
             self.conn.close()
         self.conn, self._seen = conn, seen

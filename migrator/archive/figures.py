@@ -53,7 +53,7 @@ _LAST_SECOND = 253_402_300_799  # of the year 9999: SQLite's calendar ends there
 
 
 def _dimensions(a: str = "", t: str = "", b: str = "") -> dict[str, str]:
-    """Give SQL that names the group of a row; with prefixes of its three tables."""
+    """Return SQL that names the group of a row; with prefixes of its three tables."""
     steps = " ".join(
         f"WHEN {_bytes(a)} <= {top} THEN '{key}'"
         for key, (_, top) in SIZES.items()
@@ -278,7 +278,7 @@ class Figures:
         return found
 
     def plan_sample(self, wanted: int | Fraction, *, seed: int) -> Sample:
-        """Give each stratum its places: ``wanted`` is a number of attachments or a share of all.
+        """Share places out among the strata; ``wanted`` are attachments, or a share of all.
 
         A share is rounded up, so that something is drawn where anything is stored.
         """

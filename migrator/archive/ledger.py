@@ -417,7 +417,7 @@ class Ledger:
             self._db.execute(sql, (kind, started_at, self._now(), whole, exit_code, text))
 
     def accept(self, ids: Collection[int], *, by: str, reason: str) -> int:
-        """Accept that these attachments are lost; give how many are accepted now by this.
+        """Accept that these attachments are lost; return how many are accepted now by this.
 
         Raises ConfigError, and accepts none, when one of them was never listed or is no loss.
         """
@@ -435,7 +435,7 @@ class Ledger:
             return len(self._db.execute(sql, values))
 
     def accept_all(self, states: Collection[State], *, by: str, reason: str) -> int:
-        """Accept all losses in some states that nobody has accepted yet; give their number."""
+        """Accept all losses in some states that nobody has accepted yet; return their number."""
         sql = f"""
             INSERT INTO accepted (attachment_id, accepted_at, accepted_by, reason)
             SELECT id, ?, ?, ? FROM attachments WHERE state IN ({state_list(states)})
@@ -444,7 +444,7 @@ class Ledger:
             return len(self._db.execute(sql, (self._now(), *_signed(by, reason))))
 
     def unaccept(self, ids: Collection[int] | None) -> int:
-        """Take back the acceptance of these attachments (None: of all); give their number.
+        """Take back the acceptance of these attachments (None: of all); return their number.
 
         Raises ConfigError, and takes none back, when the loss of one of them is not accepted.
         """
@@ -504,7 +504,7 @@ class Ledger:
         return state
 
     def _is_other(self, work: Work, known: _Known) -> bool:
-        """Tell whether the row says something else than when the work was handed out."""
+        """Return whether the row says something else than when the work was handed out."""
         asked = (work.filename, work.declared_size, work.created_at)
         figures = (known.filename, known.declared_size, known.created_at)
         if figures != asked and not _alike(figures, asked, f"{known.note},{work.problem}"):
@@ -530,7 +530,7 @@ class Ledger:
         return self._keep(outcome, state)
 
     def _drop_copies(self, outcome: Outcome) -> bool:
-        """Remove copies of the very bytes that came again; tell whether there were any."""
+        """Remove copies of the very bytes that came again; return whether there were any."""
         sql = "DELETE FROM attachments WHERE original_id = ? AND sha256 = ? RETURNING id"
         return bool(self._db.execute(sql, (outcome.attachment_id, outcome.sha256)))
 

@@ -49,7 +49,7 @@ class Archive:
 
         Raises ArchiveDamaged.
         """
-        soundness.see_both(self.blobs, self._db)
+        soundness.check_both(self.blobs, self._db)
 
     def close(self) -> None:
         """Close the checkpoint and give the lock back; harmless when called again."""
@@ -85,13 +85,13 @@ def open_archive(
         if path.exists() and not path.is_dir():
             raise ArchiveUnwritable(f"The archive {str(path)!r} is a file; it must be a directory.")
         durable.make_dirs(path)
-        soundness.see_parts(path, blobs)
+        soundness.check_parts(path, blobs)
     with contextlib.ExitStack() as stack:
         held = lock.RunLock(path, command=command)
         stack.callback(held.release)
         db = _created(path, blobs)
         stack.callback(db.close)
-        soundness.see_both(blobs, db, repairing=repairing)
+        soundness.check_both(blobs, db, repairing=repairing)
         blobs.prepare()
         schema.migrate(db)
         stack.pop_all()
@@ -113,7 +113,7 @@ def open_beside(path: Path, *, store: Store | None = None) -> Archive:
     with contextlib.ExitStack() as stack:
         db = Checkpoint.connect(file)
         stack.callback(db.close)
-        soundness.see_both(blobs, db)
+        soundness.check_both(blobs, db)
         if schema.version(db) != schema.VERSION:
             held = lock.RunLock(path, command="migrate the checkpoint")
             try:
@@ -135,7 +135,7 @@ def open_read_only(path: Path, *, store: Store | None = None) -> Archive:
     db = ReadOnlyCheckpoint(_existing(path, blobs))
     with contextlib.ExitStack() as stack:
         stack.callback(db.close)
-        soundness.see_both(blobs, db)
+        soundness.check_both(blobs, db)
         if schema.version(db) == schema.VERSION:
             stack.pop_all()
             return Archive(path, blobs, db)
@@ -154,11 +154,11 @@ def open_dry(path: Path, *, store: Store | None = None) -> Archive:
     """
     blobs = DryStore(store or store_of(path))
     with durable.writing(path):
-        soundness.see_parts(path, blobs)
+        soundness.check_parts(path, blobs)
     with contextlib.ExitStack() as stack:
         db = _private_copy(path)
         stack.callback(db.close)
-        soundness.see_both(blobs, db)
+        soundness.check_both(blobs, db)
         stack.pop_all()
     return Archive(path, blobs, db)
 
@@ -167,10 +167,10 @@ def _existing(path: Path, blobs: Store) -> Path:
     """Return where the checkpoint is."""
     file = path / checkpoint.NAME
     with durable.writing(path):
-        soundness.see_parts(path, blobs)
+        soundness.check_parts(path, blobs)
         there = durable.is_file(file)
         if not there or not file.stat().st_size:
-            soundness.see_no_files(blobs)
+            soundness.check_no_files(blobs)
     if not there:
         raise ArchiveMissing(
             f"There is no archive at {str(path)!r}. Check [archive] path in the "
@@ -184,7 +184,7 @@ def _created(root: Path, blobs: Store) -> Checkpoint:
     file = root / checkpoint.NAME
     with durable.writing(root):
         if not file.exists() or not file.stat().st_size:
-            soundness.see_no_files(blobs)
+            soundness.check_no_files(blobs)
         if not file.exists():
             fd = durable.create(file)
             with contextlib.closing(open(fd, "rb")):  # noqa: PTH123 - closes the descriptor
@@ -203,7 +203,7 @@ def _private_copy(root: Path) -> Checkpoint:
     copy = Checkpoint(conn, path)
     try:
         if durable.is_file(path):
-            with copy.border, _readable(path) as source:
+            with checkpoint.border(path), _readable(path) as source:
                 source.backup(conn)
         copy.execute("PRAGMA foreign_keys = ON")
         schema.migrate(copy)

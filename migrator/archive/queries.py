@@ -22,10 +22,19 @@ from migrator.archive.records import (
     RowFilter,
     RunInfo,
     State,
-    Witness,
+    TicketRow,
     Work,
 )
-from migrator.archive.sql import HASH, ROW, Values, decoded, row_from, see_state, state_list
+from migrator.archive.sql import (
+    HASH,
+    ROW,
+    TICKET,
+    Values,
+    check_state,
+    decoded,
+    row_from,
+    state_list,
+)
 
 T = TypeVar("T")
 
@@ -45,7 +54,6 @@ _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # In the very words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
-_WITNESS = ", ".join(field.name for field in fields(Witness))
 _CHECK = ", ".join(field.name for field in fields(Check))
 _TODO = f"{_IS_UNFINISHED} AND (last_run = :run OR :leftovers)"
 
@@ -122,8 +130,7 @@ class Queries:
 
     def runs(self, limit: int = 20) -> list[RunInfo]:
         """Return the latest runs, newest first."""
-        sql = f"SELECT {_RUN} FROM runs ORDER BY id DESC LIMIT ?"
-        return [_run(row) for row in self._db.execute(sql, (limit,))]
+        return self._runs("true", limit=limit)
 
     def unfinished_run(self) -> RunInfo | None:
         """Return the latest run if it never finished: it was killed, or is still running."""
@@ -132,8 +139,7 @@ class Queries:
 
     def run(self, run_id: int) -> RunInfo | None:
         """Return one run, None if there was none of that id."""
-        found = self._db.one(f"SELECT {_RUN} FROM runs WHERE id = ?", (run_id,))
-        return _run(found) if found else None
+        return next(iter(self._runs("id = :id", {"id": run_id})), None)
 
     def whole_pass(self, *, increments: bool = False) -> RunInfo | None:
         """Return the latest run over all tickets that came to its end, whatever it left open.
@@ -141,28 +147,22 @@ class Queries:
         With ``increments`` it may be one that looked at what was new since such a run.
         """
         also = "" if increments else f"AND NOT ({_IS_INCREMENT.format('scope')})"
-        sql = f"""
-            SELECT {_RUN} FROM runs
-            WHERE json_valid(scope) AND {_SAYS_ALL} {also} AND {_CAME_TO_ITS_END}
-            ORDER BY id DESC LIMIT 1"""
-        found = self._db.one(sql)
-        return _run(found) if found else None
+        where = f"json_valid(scope) AND {_SAYS_ALL} {also} AND {_CAME_TO_ITS_END}"
+        return next(iter(self._runs(where)), None)
 
     def stopped(self, after: int) -> RunInfo | None:
         """Return the latest run behind run ``after`` that a safety limit stopped.
 
         None when a later one that looks at the same came to its end.
         """
-        both = " AND ".join(_IS_INCREMENT.format(name) for name in ("its", "scope"))
-        sql = f"""
-            WITH ended AS (SELECT id AS other, scope AS its FROM runs
-                WHERE id > :after AND json_valid(scope) AND {_CAME_TO_ITS_END})
-            SELECT {_RUN} FROM runs
-            WHERE id > :after AND json_valid(scope) AND {_WAS_STOPPED} AND NOT EXISTS (
-                SELECT 1 FROM ended WHERE other > id AND (its = scope OR ({both})))
-            ORDER BY id DESC LIMIT 1"""
-        found = self._db.one(sql, {"after": after})
-        return _run(found) if found else None
+        both = " AND ".join(_IS_INCREMENT.format(name) for name in ("its", "runs.scope"))
+        where = f"""
+            id > :after AND json_valid(scope) AND {_WAS_STOPPED} AND NOT EXISTS (
+                SELECT 1 FROM (
+                    SELECT id AS other, scope AS its FROM runs
+                    WHERE id > :after AND json_valid(scope) AND {_CAME_TO_ITS_END})
+                WHERE other > runs.id AND (its = runs.scope OR ({both})))"""
+        return next(iter(self._runs(where, {"after": after})), None)
 
     def mark(self, name: str) -> Mark | None:
         """Return how far the syncs have come, None before they first got there."""
@@ -264,11 +264,6 @@ class Queries:
         found = self._db.one(sql, values)
         return found[0] if found else None
 
-    def department_of(self, ticket_id: int) -> int | None:
-        """Return the department of a ticket (0 is the trash), None for an unknown ticket."""
-        found = self._db.one("SELECT department_id FROM tickets WHERE id = ?", (ticket_id,))
-        return found[0] if found else None
-
     def leftovers(
         self,
         run_id: int,
@@ -291,7 +286,7 @@ class Queries:
         return self._work(f"{where} AND last_run <> ?", run_id, after, limit)
 
     def failing(self) -> Failing:
-        """Tell of the failed attachments whose loss nobody has accepted."""
+        """Return what is known of the failed attachments whose loss nobody has accepted."""
         sql = f"""
             SELECT count(*), min(failing_since),
                 iif(count(*) = count(next_try), min(next_try), NULL) FROM attachments
@@ -330,7 +325,7 @@ class Queries:
             yield sha256, size
 
     def refers_to(self, sha256: str) -> bool:
-        """Tell whether any row refers to that blob, be it of ``blobs`` or of ``attachments``."""
+        """Return whether any row refers to that blob, be it of ``blobs`` or of ``attachments``."""
         sql = """
             SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE sha256 = :sha256)
                 OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = :sha256)"""
@@ -384,7 +379,7 @@ class Queries:
         return map(row_from, self._db.stream(sql, 0, {"run": run_id}))
 
     def equals(self, run_id: int, *, leftovers: bool = False) -> Equals:
-        """Tell how much of what is to be fetched may be equal to something before it."""
+        """Return how much of what is to be fetched may be equal to something before it."""
         sql = f"{_EQUALS} SELECT how, count(*), sum(bytes) FROM judged GROUP BY how"
         rows = self._db.execute(sql, {"run": run_id, "leftovers": leftovers})
         found = {how: Count(n, size) for how, n, size in rows}
@@ -436,17 +431,17 @@ class Queries:
         found = self._db.one("SELECT address, run_id, at, told FROM helpdesk")
         return Helpdesk(found[0], found[1], found[2], bool(found[3])) if found else None
 
-    def witnesses(self, limit: int) -> list[Witness]:
+    def witnesses(self, limit: int) -> list[TicketRow]:
         """Return tickets by which the helpdesk can be told: the oldest and the newest in turn.
 
         Without those that were merged, deleted or never listed.
         """
         sql = f"""
-            SELECT {_WITNESS} FROM tickets
+            SELECT {", ".join(TICKET)} FROM tickets
             WHERE merged_into IS NULL AND deleted_at IS NULL AND listed_run IS NOT NULL
             ORDER BY id {{}} LIMIT ?"""
         sides = [self._db.execute(sql.format(way), (limit,)) for way in ("ASC", "DESC")]
-        found = {row[0]: Witness(*row) for pair in zip(*sides, strict=True) for row in pair}
+        found = {row[0]: TicketRow(*row) for pair in zip(*sides, strict=True) for row in pair}
         return list(found.values())[:limit]
 
     def sources(self) -> list[str]:
@@ -483,6 +478,12 @@ class Queries:
         found = self._db.one("SELECT at, facts FROM progress WHERE run_id = ?", (run_id,))
         return (found[0], decoded(found[1], "progress.facts")) if found else None
 
+    def _runs(
+        self, where: str, values: Mapping[str, object] | None = None, limit: int = 1
+    ) -> list[RunInfo]:
+        sql = f"SELECT {_RUN} FROM runs WHERE {where} ORDER BY id DESC LIMIT :most"
+        return [_run(row) for row in self._db.execute(sql, {**(values or {}), "most": limit})]
+
     def _work(self, where: str, run_id: int, after: int, limit: int) -> list[Work]:
         sql = f"SELECT {_WORK} FROM attachments WHERE {where} AND id > ? ORDER BY id LIMIT ?"
         return [Work(*row) for row in self._db.execute(sql, (run_id, after, limit))]
@@ -494,7 +495,7 @@ class Queries:
 def _seen(pages: Iterator[list[Tuple]], state: int, sha256: int) -> Iterator[list[Tuple]]:
     for page in pages:
         for row in page:
-            see_state(row[state], row[sha256], row[0])
+            check_state(row[state], row[sha256], row[0])
         yield page
 
 

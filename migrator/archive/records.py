@@ -389,18 +389,6 @@ class Helpdesk:
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
-    """What a ticket keeps for its whole life, by which one helpdesk is told from another."""
-
-    id: int
-    created_at: int
-    display_id: str
-    subject: str
-    requester_name: str
-    requester_email: str
-
-
-@dataclass(frozen=True, slots=True)
 class Check:
     """A verify or an audit that came to its end, and what it found.
 

@@ -137,8 +137,8 @@ def _undecodable(
             yield f"{table}.{column} of {key} {number} cannot be read"
 
 
-def see_parts(root: Path, blobs: Store) -> None:
-    """See that what lies in the archive's directory is what it must be, without opening any.
+def check_parts(root: Path, blobs: Store) -> None:
+    """Check that what lies in the archive's directory is what it must be, without opening any.
 
     Anything may be missing. Raises ArchiveDamaged, and OSError where nobody can look.
     """
@@ -153,8 +153,8 @@ def see_parts(root: Path, blobs: Store) -> None:
     blobs.missing()
 
 
-def see_no_files(blobs: Store, what: str = "is missing or empty") -> None:
-    """See that there are no files beside a checkpoint that knows nothing; else ArchiveDamaged.
+def check_no_files(blobs: Store, what: str = "is missing or empty") -> None:
+    """Check that there are no files beside a checkpoint that knows nothing; else ArchiveDamaged.
 
     ``what`` says of the checkpoint what is the matter with it.
     """
@@ -166,18 +166,18 @@ def see_no_files(blobs: Store, what: str = "is missing or empty") -> None:
         )
 
 
-def see_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None:
-    """See that files and checkpoint belong together; raises ArchiveDamaged if they cannot.
+def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None:
+    """Check that files and checkpoint belong together; raises ArchiveDamaged if they cannot.
 
     Of a healthy archive one file is looked for. ``repairing`` lets a checkpoint pass that has
     lost its files, as long as their disk is there: it has the directory for temporary files.
     """
     if schema.version(db) == 0:
-        see_no_files(blobs)
+        check_no_files(blobs)
         return
     ((rows, kept, running),) = db.execute(_KNOWS)
     if not rows and not running:  # a run that was killed has rows before it has files
-        see_no_files(blobs, "knows no attachment")
+        check_no_files(blobs, "knows no attachment")
     if not kept or _some_are_there(blobs, db):
         return
     missing, where = blobs.missing(), blobs.where

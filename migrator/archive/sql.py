@@ -115,17 +115,17 @@ def state_list(states: Collection[State]) -> str:
 
 
 def row_from(values: Tuple) -> Row:
-    """Give the row whose columns are ROW; raises ArchiveDamaged for values that cannot be."""
+    """Return the row whose columns are ROW; raises ArchiveDamaged for values that cannot be."""
     columns = list(values)
-    see_state(columns[_STATE], columns[_SHA256], values[0])
+    check_state(columns[_STATE], columns[_SHA256], values[0])
     if (columns[_SHA256] is None) is not (columns[_SIZE] is None):
         raise damaged(f"attachment {values[0]} has a file without a size, or none with one")
     columns[_STATE] = State(columns[_STATE])
     return Row(*columns)
 
 
-def see_state(state: object, sha256: object, attachment_id: object) -> None:
-    """See that an attachment has a state that there is, and a hash where its state asks for one.
+def check_state(state: object, sha256: object, attachment_id: object) -> None:
+    """Check that an attachment has a state that there is, and a hash where its state asks for one.
 
     Raises ArchiveDamaged.
     """

@@ -14,7 +14,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from migrator.archive import Archive
-from migrator.archive.records import Witness
+from migrator.archive.records import TicketRow
 from migrator.errors import OtherHelpdesk, SafetyLimit, SourceError
 from migrator.events import Listener, Notice
 from migrator.sources.base import Likeness, Source, Ticket
@@ -47,7 +47,7 @@ def _plain(address: str) -> tuple[str, int | None, str]:
     return host, port, path.removesuffix("/index.php")
 
 
-async def compare(source: Source, witnesses: Sequence[Witness]) -> Likeness:
+async def compare(source: Source, witnesses: Sequence[TicketRow]) -> Likeness:
     """Have the source tell by what the archive knows whether it is the same helpdesk."""
     return await source.compare(
         [

@@ -169,7 +169,7 @@ def test_ticket_numbers(archive: Archive, list_them: ListThem) -> None:
     row = archive.queries.attachment(1)
     assert row is not None
     assert row.ticket_number == "220009"
-    assert archive.queries.department_of(7) is None
+    assert archive.threads.ticket(7) is None
 
 
 def test_a_sound_checkpoint_passes_and_a_broken_one_is_told(

@@ -14,6 +14,11 @@ from migrator.sources.base import Scope
 from tests.pull.doubles import Desk, pull, states
 
 
+def departments(archive: Archive) -> dict[int, int]:
+    """Return the department of every ticket."""
+    return {one.id: one.department_id for one in archive.threads.all_tickets()}
+
+
 class Failing(Desk):
     """Raises an error for some calls."""
 
@@ -57,10 +62,10 @@ def test_a_trashed_ticket_is_asked_for_once_and_its_department_told(archive: Arc
     desk.calls.clear()
     assert pull(desk, archive).exit_code == 0
     assert (desk.asked("ticket"), desk.asked("fetch")) == (["ticket 2"], [])
-    assert archive.queries.department_of(2) == 0
+    assert departments(archive)[2] == 0
     desk.tickets[2] = replace(desk.tickets[2], department_id=1)
     pull(desk, archive)
-    assert archive.queries.department_of(2) == 1
+    assert departments(archive)[2] == 1
     assert set(states(archive).values()) == {"stored"}
 
 
@@ -144,7 +149,7 @@ def test_a_source_that_is_gone_while_tickets_are_asked_for(
     result = pull(desk, archive)
     assert (result.exit_code, result.ended_by) == (4, error)
     assert len(desk.asked("ticket")) <= 4
-    assert archive.queries.department_of(30) == 1
+    assert departments(archive)[30] == 1
 
 
 def test_a_stop_while_tickets_are_asked_for_marks_nothing(archive: Archive) -> None:
