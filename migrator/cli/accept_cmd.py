@@ -13,6 +13,7 @@ from migrator.cli.common import (
     open_beside,
     pass_app,
     print_json,
+    print_result,
     print_table,
 )
 
@@ -83,10 +84,9 @@ def accept(
             _list(archive, as_json=as_json)
             return
         left = _not_accepted(archive)
-    if as_json:
-        print_json({"taken_back" if undo else "accepted": done, "not_accepted": left})
-    else:
-        click.echo(f"{'Taken back' if undo else 'Accepted'}: {done:,}. {_described(left)}")
+    facts = {"taken_back" if undo else "accepted": done, "not_accepted": left}
+    line = f"{'Taken back' if undo else 'Accepted'}: {done:,}. {_described(left)}"
+    print_result(facts, [line], as_json=as_json)
 
 
 def _accept(

@@ -17,7 +17,7 @@ from migrator.cli.common import (
     now,
     open_beside,
     pass_app,
-    print_json,
+    print_result,
     record_check,
     settings_from,
 )
@@ -114,10 +114,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
         at_work(app, settings, work)
         if not isinstance(report.ended_by, Interrupted):
             _record(archive, report, started)
-    if as_json:
-        print_json(as_dict(drawn, report, address))
-    else:
-        click.echo("\n".join(_lines(drawn, report)))
+    print_result(as_dict(drawn, report, address), _lines(drawn, report), as_json=as_json)
     _advise(report)
     return report.exit_code
 

@@ -321,6 +321,14 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def print_result(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result on stdout: facts for machines, or lines for people."""
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(lines))
+
+
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows in aligned columns on stdout; cells are made safe, the head shown always."""
     table = [head, *(tuple(map(shown, row)) for row in rows)]

@@ -19,7 +19,7 @@ from migrator.cli.common import (
     now,
     open_beside,
     pass_app,
-    print_json,
+    print_result,
     told,
 )
 from migrator.text import human_bytes, shown
@@ -63,10 +63,7 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
     if check and (tree or copy):
         raise click.UsageError("--check changes nothing; leave out --tree and --copy.")
     done = _check(app, folder) if check else _make(app, folder, tree=tree, link=not copy)
-    if as_json:
-        print_json(done.facts)
-    else:
-        click.echo("\n".join(done.lines))
+    print_result(done.facts, done.lines, as_json=as_json)
     for text in done.advice:
         note(text)
     return done.exit_code

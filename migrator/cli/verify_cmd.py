@@ -15,7 +15,7 @@ from migrator.cli.common import (
     note,
     now,
     pass_app,
-    print_json,
+    print_result,
     record_check,
     settings_from,
     told,
@@ -87,10 +87,8 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
             code = report.exit_code or (ended_by.exit_code if ended_by else 0)
             facts = {"exit_code": code, "summary": _summary(report)}
             record_check(archive, "verify", started, whole=sample is None, **facts)
-    if as_json:
-        print_json(as_dict(report))
-    else:
-        click.echo("\n".join(_lines(report)))
+    print_result(as_dict(report), _lines(report), as_json=as_json)
+    if not as_json:
         _advise(report)
     if ended_by is not None:
         raise ended_by
