@@ -121,7 +121,12 @@ class NewFile:
         os.fsync(self._fd)
         if not replace:
             os.close(create(target))  # claims the name: renaming alone takes it from its file
-        os.replace(self._temp, target)  # noqa: PTH105
+        try:
+            os.replace(self._temp, target)  # noqa: PTH105
+        except OSError:
+            if not replace:
+                Path(target).unlink()
+            raise
         self._published = True
 
     def close(self) -> None:
@@ -156,7 +161,7 @@ def write(
     ``temp`` is where it is until then, by default beside it. Raises OSError, FileExistsError
     where it may not ``replace``, and whatever ``blocks`` raises; then ``target`` is what it was.
     """
-    with NewFile(temp or target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")) as file:
+    with NewFile(temp or target.with_name(f".migrator-{secrets.token_hex(8)}")) as file:
         buffer = bytearray()
         for block in blocks:
             buffer += block

@@ -203,6 +203,8 @@ def test_a_file_is_written_whole_or_not_at_all(
         patch.setattr(os, harm, fail)
         with pytest.raises(OSError, match="No space"):
             durable.write(target, [b"new"])
+        with pytest.raises(OSError, match="No space"):
+            durable.write(tmp_path / "another", [b"new"], replace=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}
     durable.write(target, [b"new"])
     assert target.read_bytes() == b"new"
