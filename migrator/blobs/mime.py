@@ -48,7 +48,7 @@ def detect(head: bytes) -> str:
         return EMPTY
     try:
         with _one_at_a_time:
-            found = _magic()(head[: ENOUGH if head.startswith(_PLAIN) else HEAD])
+            found = libmagic()(head[: ENOUGH if head.startswith(_PLAIN) else HEAD])
     except Exception:  # noqa: BLE001 - a type is never worth a lost attachment
         found = UNKNOWN
     if found in ("application/zip", UNKNOWN):
@@ -57,7 +57,7 @@ def detect(head: bytes) -> str:
 
 
 @functools.cache
-def _magic() -> Callable[[bytes], Any]:
+def libmagic() -> Callable[[bytes], Any]:
     """Return libmagic's function."""
     # In this order: pylibmagic shows python-magic the library that it carries.
     import pylibmagic  # noqa: F401, I001, PLC0415

@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 
@@ -115,7 +116,7 @@ def test_a_broken_libmagic_costs_the_type_not_the_file(monkeypatch: pytest.Monke
     def fail() -> None:
         raise ImportError("no libmagic")
 
-    monkeypatch.setattr(mime, "_magic", fail)
+    monkeypatch.setattr(mime, "libmagic", fail)
     assert mime.detect(b"\x89PNG") == "application/octet-stream"
     assert mime.detect(b"") == "application/x-empty"
     assert mime.detect(zipped("[Content_Types].xml", "xl/workbook.xml")) == EXCEL
@@ -123,13 +124,18 @@ def test_a_broken_libmagic_costs_the_type_not_the_file(monkeypatch: pytest.Monke
 
 def test_one_look_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads take turns at libmagic: its handle may not be shared and its memory adds up."""
-    taken: list[bool] = []
+    looks: list[bytes] = []
 
-    def look(_head: bytes) -> str:
-        taken.append(mime._one_at_a_time.locked())
+    def look(head: bytes) -> str:
+        looks.append(head)
+        if head == b"first":
+            other.start()
+            other.join(0.2)
+            assert looks == [b"first"], "the other has to wait"
         return "text/plain"
 
-    monkeypatch.setattr(mime, "_magic", lambda: look)
-    assert mime.detect(b"x") == "text/plain"
-    assert taken == [True]
-    assert not mime._one_at_a_time.locked()
+    monkeypatch.setattr(mime, "libmagic", lambda: look)
+    other = threading.Thread(target=mime.detect, args=(b"second",))
+    assert mime.detect(b"first") == "text/plain"
+    other.join(60)
+    assert looks == [b"first", b"second"]

@@ -109,11 +109,11 @@ def test_interrupted_it_tidies_up(
     cli: Cli, temporary: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """A signal ends it with 130; also one that comes while it tidies changes nothing of that."""
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[Child] = []
 
     def check(lab: Lab) -> str:
         with lab.rig("one") as rig, rig.start("serve") as child:
-            children.append(child._process)
+            children.append(child)
             try:
                 threading.Timer(0.2, os.kill, [os.getpid(), number]).start()
                 time.sleep(60)
@@ -126,7 +126,7 @@ def test_interrupted_it_tidies_up(
     assert cli("selftest", "--tickets", "8").code == 130
     assert signal.getsignal(number) is before
     assert list(temporary.iterdir()) == []
-    assert children[0].poll() is not None
+    assert not children[0].send(signal.SIGTERM), "it has ended"
 
 
 def test_no_key_of_the_user_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def _broken(rig: Rig) -> object:
     import contextlib
 
     child = Child(rig.folder, ("no-such-command",))
-    child._process.wait()
+    child.wait()
     return contextlib.closing(child)
 
 

@@ -60,22 +60,22 @@ class Ear:
     """What comes from a client, and a note of each request's head."""
 
     def __init__(self, reader: asyncio.StreamReader, heard: list[bytes]) -> None:
-        self._reader = reader
+        self.stream = reader
         self._heard = heard
 
     async def readuntil(self, end: bytes) -> bytes:
         """Read a head."""
-        head = await self._reader.readuntil(end)
+        head = await self.stream.readuntil(end)
         self._heard.append(head)
         return head
 
     async def read(self) -> bytes:
         """Read until the client hangs up."""
-        return await self._reader.read()
+        return await self.stream.read()
 
     async def readexactly(self, count: int) -> bytes:
         """Read a body."""
-        return await self._reader.readexactly(count)
+        return await self.stream.readexactly(count)
 
 
 @asynccontextmanager
@@ -738,7 +738,7 @@ def test_tls_in_a_tunnel(secure: bool, trusted: bool, authority: tuple[Path, Pat
         host, _, port = head.split()[1].decode().rpartition(":")
         there, back = await asyncio.open_connection(host, int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        source = reader._reader  # type: ignore[attr-defined]
+        source = reader.stream  # type: ignore[attr-defined]
         await asyncio.gather(copy(source, back), copy(there, writer))
 
     async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -269,7 +269,7 @@ def _kind(path: str) -> str:
 
 def _network(settings: KayakoSettings) -> Connections:
     """Give the way to the server, through the proxy that the environment names, if any."""
-    name = _proxy_for(settings.url)
+    name = proxy_for(settings.url)
     try:
         proxy = None if name is None else httpx.Proxy(name, headers={"User-Agent": AGENT})
         # Reading all authorities takes a tenth of a second, for which plain HTTP need not wait.
@@ -303,7 +303,7 @@ def _tls(settings: KayakoSettings) -> ssl.SSLContext:
     return context
 
 
-def _proxy_for(url: str) -> str | None:
+def proxy_for(url: str) -> str | None:
     """Give the proxy that the environment (HTTPS_PROXY, NO_PROXY, …) names for this server."""
     parts = urllib.parse.urlsplit(url)
     if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
