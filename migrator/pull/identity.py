@@ -20,7 +20,7 @@ from migrator.events import Listener, Notice
 from migrator.sources.base import Likeness, Source, Ticket
 
 MOST_ASKED = 10
-"""Witnesses that are asked for at the most, where the first ones leave doubt."""
+"""Witnesses that are asked for at most, where the first ones leave doubt."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -48,7 +48,7 @@ def _plain(address: str) -> tuple[str, int | None, str]:
 
 
 async def compare(source: Source, witnesses: Sequence[TicketRow]) -> Likeness:
-    """Have the source tell by what the archive knows whether it is the same helpdesk."""
+    """Ask the source whether it is the helpdesk that the witnesses are of."""
     return await source.compare(
         [
             Ticket(
@@ -67,7 +67,7 @@ async def compare(source: Source, witnesses: Sequence[TicketRow]) -> Likeness:
 def see_address(
     archive: Archive, address: str, *, moved: bool, listener: Listener | None = None
 ) -> bool:
-    """Compare the address with that of the archive; tell whether it is a new one.
+    """Compare the address with that of the archive; return whether it is a new one.
 
     Raises OtherHelpdesk for another address, unless the helpdesk is said to have ``moved``.
     An older archive has the address of its newest run, which is told once, to a ``listener``.

@@ -1,4 +1,4 @@
-"""After a whole pass: what became of that which no list named.
+"""After a whole pass: what became of the tickets and attachments that no list named.
 
 A ticket that the ledger knows and that no list named may be merged, in the trash, deleted, or out
 of the reach of the lists; so may be an attachment that we hold. Only the source's own 404, for the
@@ -67,7 +67,7 @@ async def _find_tickets(context: RunContext, workers: Workers) -> _Whereabouts:
 
 
 async def _find(context: RunContext, workers: Workers, found: _Whereabouts, ticket_id: int) -> None:
-    """Ask for one ticket; what cannot be told is left to the questions for its attachments."""
+    """Ask for one ticket; if that fails, its attachments are asked for one by one."""
     try:
         ticket = await workers.follow(ticket_id, in_no_list=True)
     except SourceError as error:
@@ -124,7 +124,7 @@ async def _judge(context: RunContext, found: _Whereabouts) -> None:
 
 
 async def _deletion(context: RunContext, work: Work) -> str | None:
-    """Return the source's word that an attachment is deleted; None without it."""
+    """Return why an attachment counts as deleted, in the source's words; None if it does not."""
     try:
         await context.source.fetch(work.ticket_id, work.id, _Probe)
     except NotFound as error:

@@ -38,7 +38,7 @@ from migrator.report.verdict import Verdict, judge, look
 from migrator.sources.base import Source, concurrently
 
 PROGRESS_EVERY = 3.0
-"""Seconds between two words in the checkpoint of how far the run is."""
+"""Seconds between two notes of progress in the checkpoint."""
 
 
 async def run(
@@ -51,7 +51,7 @@ async def run(
     stop: Stop | None = None,
     clock: Callable[[], float] = time.time,
 ) -> RunResult:
-    """Do one pass over the helpdesk; the result tells also what ended it early, if anything did.
+    """Do one pass over the helpdesk; the result also says what ended it early, if anything did.
 
     Every attachment is in the ledger before it is fetched and durable before it is ``stored``;
     whatever ends the run, the next one goes on from there.
@@ -110,7 +110,7 @@ async def _see_whose_it_is(context: RunContext) -> None:
 
 
 async def _note(context: RunContext, progress: Progress) -> None:
-    """Write down how far the run is, for those who look at the archive meanwhile."""
+    """Write progress into the checkpoint, for `status` and the pages."""
     while True:
         facts = progress.facts()
         with suppress(MigratorError):  # whatever it is, it ends the run elsewhere
@@ -238,7 +238,7 @@ def _see_earlier_contradiction(context: RunContext) -> None:
 
 
 def _write_down_whose_it_is(context: RunContext) -> None:
-    """Note the address, once the helpdesk has answered: one that was mistyped is nobody's."""
+    """Write the address down, once the helpdesk has answered: it may have been mistyped."""
     archive, address = context.archive, context.options.source_name
     known = archive.queries.helpdesk()
     if known is None or not same_address(known.address, address):

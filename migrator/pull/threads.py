@@ -1,4 +1,4 @@
-"""Keeping what people wrote: the header and the posts of every ticket.
+"""Keep what people wrote: the header and the posts of every ticket.
 
 One request for a ticket, made when its posts were never read, when it was active since, or when an
 attachment names a post that we do not have. Attachments come first: what goes wrong here fails
@@ -23,14 +23,14 @@ BATCH = 500
 """Tickets whose posts are waiting, as many as are asked of the archive at once."""
 
 UNREAD = -1
-"""The last activity of no ticket: posts that were read for it are read again."""
+"""A last activity that no ticket has: threads noted with it are read again."""
 
 MOST_FAILURES = 100
-"""Threads that may fail one after the other; then the run reads no more of them."""
+"""Threads that may fail in succession; then the run reads no more of them."""
 
 
 STAFF = 1
-"""The creator of a post that the staff wrote."""
+"""Value of ``Post.creator`` for a post of the staff."""
 
 ODD = ("odd_row", "odd_number", "repaired_name")
 """Notes of a row in a list that the ledger keeps, most serious first."""

@@ -50,7 +50,7 @@ class Workers:
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
         self._in_part: set[int] = set()
-        """Tickets of whose lists a part was told in this run."""
+        """Tickets whose lists were read in part in this run."""
         self.threads = ThreadReader(context)
 
     @property
@@ -64,7 +64,7 @@ class Workers:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Have the workers work while the block runs; what stops one stops all."""
+        """Run the workers while the block runs; what stops one stops all."""
         size = self._context.options.concurrency
         # No more than may be in flight: a kill costs each fetch worker one attachment at most.
         # While some of them wait for the disk, lists take their place at the source.
@@ -178,7 +178,7 @@ class Workers:
     async def _record(
         self, ticket: Ticket, found: list[Attachment], *, first: bool, again: bool
     ) -> None:
-        """Write a list down, and queue what of it wants fetching; ``again`` if that was told."""
+        """Write a list down and queue what wants fetching; ``again``: the ticket was told before."""
         context, row = self._context, row_of(ticket)
         listed = [listed_of(one) for one in found]
         # What this run has looked for in vain is looked for again by the next one.
@@ -214,7 +214,7 @@ class Workers:
             await self._work.put(work)
 
     async def _follow(self, ticket_id: int) -> None:
-        """See whether a ticket was merged; what cannot be told is no merge."""
+        """Note it if a ticket was merged; an error means that nothing is known of it."""
         try:
             await self.follow(ticket_id)
         except SourceError as error:

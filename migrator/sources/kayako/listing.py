@@ -43,22 +43,22 @@ ENOUGH = 10
 """Tickets that show how a list is sorted."""
 
 BEYOND = 10
-"""Ids above the highest known one that must be of no ticket: the newest may be in no list, too."""
+"""Ids above the highest known one that are asked for too: the newest may be in no list."""
 
 FARTHEST = 1000
 """Ids above the highest known one that are asked for at most."""
 
 MOST_UNASKED = 10
-"""Failures after which the others are not asked for: a check must not wear a server out."""
+"""Failures after which no other id is asked for: a check must not wear a server out."""
 
 SORT = "hasattachments"
 BARREN = 20
-"""Tickets in a row without attachments after which there is nothing more to be found."""
+"""Tickets in a row without attachments, after which the front of the list is at its end."""
 PLACES = range(10, 100)
 EACH = 3
-"""Behind the marked tickets, as many are looked at in each of so many places.
+"""Behind the marked tickets, so many are listed in each of so many places.
 
-One place for a hundred tickets before: that adds a few requests in a hundred.
+There is one place for every hundred marked tickets, so it adds a few requests in a hundred.
 """
 TOO_FEW = 200
 """A helpdesk of fewer tickets is listed whole: there is nothing to be saved."""
@@ -75,7 +75,7 @@ class Gaps:
         self._highest = self._farthest = 0
 
     async def ask(self, met: set[int]) -> None:
-        """Have the tickets listed that answer, unless there are too many ids to ask for."""
+        """Hand over the tickets that answer, unless there are too many ids to ask for."""
         task, listing = self._task, self._task.listing
         known = await self._known_besides(met)
         highest = max(max(met, default=0), max(known, default=0))
@@ -113,7 +113,7 @@ class Gaps:
         return self._task.receiver.stopping or len(self._failed) >= MOST_UNASKED
 
     def _ids(self) -> Iterator[int]:
-        """Yield all ids, and some more than the highest of which a ticket is known by then."""
+        """Yield all ids up to some above the highest one that is known by then."""
         number = 0
         while (number := number + 1) <= min(self._highest + BEYOND, self._farthest):
             yield number
@@ -139,7 +139,7 @@ class Gaps:
                 self._failed[number] = f"it is in no list, and by its id: {error}"
 
     async def _list(self, number: int) -> None:
-        """Have one ticket listed; one in the trash stays there, unless the trash is wanted."""
+        """Hand one ticket over, unless it is in the trash and the trash is not in scope."""
         task = self._task
         ticket = await task.follow(number, in_no_list=True)
         if ticket is not None and ticket.id == number:
@@ -202,7 +202,7 @@ class WholeListing(_Listing):
             listing.watermark = latest if until is None else until
 
     async def _look_ahead(self) -> int | None:
-        """Count the tickets; return the activity until which a walk that begins now is sure."""
+        """Count the tickets; return the last activity up to which this walk will see everything."""
         task, scope, listing = self._task, self._task.scope, self._listing
 
         async def count() -> None:
@@ -315,7 +315,7 @@ def _walked(scope: Scope, total: int | None) -> int | None:
 
 
 async def settled_until(task: Task) -> int | None:
-    """Return the newest activity that a pass beginning now is sure to see, in the source's seconds.
+    """Return the newest activity that a listing that begins now will see, in the source's seconds.
 
     None when the source cannot sort by activity, or did not answer: that alone ends no run.
     """
@@ -503,9 +503,10 @@ class RecentListing(_Listing):
         return rows.count
 
     async def _meet_active(self, tickets: AsyncIterator[Ticket]) -> None:
-        """Have those listed that were active since the floor, and of unknown activity among them.
+        """Hand over the tickets that were active since the floor.
 
-        Tickets that never were active come last, and are left to the whole pass.
+        Tickets of unknown activity go with them where they stand among them; those that come last
+        are left to the whole listing.
         """
         unknown: list[Ticket] = []
         async for ticket in tickets:
@@ -519,7 +520,7 @@ class RecentListing(_Listing):
                 unknown = []
 
     async def _doubt_emptiness(self) -> None:
-        """Have the source count its tickets when it lists none: a slip must not pass for quiet."""
+        """Ask for the count when the source lists no ticket: an error must not pass for quiet."""
         if short := await self._task.count():
             self._listing.short = short
             self._task.warn(f"the source counts {short:,} tickets but lists none; run again")
@@ -616,7 +617,7 @@ class FastListing(_Listing):
         return await page_of(self._task.client, area, start, count, sort=sort, order=order)
 
     async def _boundary(self, area: Area, count: int) -> int:
-        """Find the first row whose ticket has no attachments, as if there were only one such."""
+        """Return the first row whose ticket has no attachments, found by halving."""
         low, high = 0, count
         while low < high and not self._receiver.stopping:
             middle = (low + high) // 2
@@ -629,7 +630,6 @@ class FastListing(_Listing):
         return low
 
     async def _has_files(self, ticket: Ticket) -> bool:
-        """List a ticket that may be out of scope: the boundary is that of all."""
         if self._in_scope(ticket):
             return bool(await self._files([ticket]))
         return bool(await self._receiver.attachments(ticket))

@@ -1,4 +1,4 @@
-"""Walking all tickets of a helpdesk, page by page, while people work in it.
+"""Walk all tickets of a helpdesk, page by page, while people work in it.
 
 Kayako pages by row offset. Tickets that leave the list during a walk pull later rows up, past
 the offset where we ask next; so pages overlap, and a page that shares no ticket with what was
@@ -34,13 +34,13 @@ from migrator.sources.base import (
 )
 
 MOST_LOST_ROWS = 20
-"""Unreadable rows in a row that are asked for one by one; then the walk looks further down."""
+"""Unreadable rows in succession that are asked for singly; then the walk looks further down."""
 
 FARTHEST = 1 << 17
-"""Rows that are passed over at most; beyond, it is the list that is broken, not its tickets."""
+"""Rows that are passed over at most; if more are unreadable, the list itself is broken."""
 
 MOST_DOUBTS = 10
-"""How often in a row the walk looks further up for a row that it knows, each time twice as far."""
+"""How often in succession the walk looks further up for a known row, each time twice as far."""
 
 CAUTION = 20
 """Pages that stay small after a large one failed of which each piece could be read."""
@@ -49,7 +49,7 @@ OVERLAP = 10
 """One row in so many is asked for again with the next page, but at least one."""
 
 OUTAGES = (SourceUnreachable, Throttled)
-"""Failures that say nothing of what was asked: the source is away. Others are of that question."""
+"""Failures that are not about the question: the source is away."""
 
 DEPARTMENTS_LENGTH = 200
 STATUSES_LENGTH = 150
@@ -231,7 +231,7 @@ async def walk(
 
 
 class _Page(NamedTuple):
-    """What came of one question: ``asked`` rows were asked for, ``rows`` came, a few unreadable."""
+    """A reply: ``asked`` rows were asked for, ``rows`` came, a few of them unreadable."""
 
     tickets: list[Ticket]
     asked: int
@@ -239,7 +239,7 @@ class _Page(NamedTuple):
 
 
 class Pages:
-    """The pages of lists; ``watch`` sees each that is believed, with the row that it starts at."""
+    """The pages of lists; ``watch`` gets each page that is believed, and its first row."""
 
     def __init__(
         self,
@@ -342,7 +342,7 @@ class Pages:
         return _Page(tickets, size, len(tickets) + len(lost))
 
     async def _alone(self, ticket: Ticket, row: int) -> Ticket:
-        """Ask for a ticket whose row is damaged; else what could be read of the row must do."""
+        """Ask for a ticket whose row is damaged; fall back to what could be read of the row."""
         if ticket.id in self._found:  # pages overlap
             return self._found[ticket.id]
         found: list[Ticket] = []
@@ -412,7 +412,7 @@ class _Course:
         self.start = 0
         self.seen: set[int] = set()  # in this list: those of another are nothing to hold on to
         self._tail: list[int] | None = None
-        """What the next page must begin with; None where any may come."""
+        """The ids that the next page must begin with; None where any may come."""
         self._furthest = -inf
         self._rough = 0
         """The row before which there is one that cannot be read."""
@@ -435,7 +435,7 @@ class _Course:
         self._ask(row, 1)
 
     def _ask(self, start: int, size: int) -> None:
-        """Ask next for a page, but not under an address that has misled us."""
+        """Ask next for this page, but not under an address that was answered wrongly before."""
         while (start, size) in self._doubted:
             size += 1
         self.start, self.size = start, size
