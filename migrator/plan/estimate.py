@@ -20,7 +20,7 @@ class Window:
     seconds: float = 0.0
     bytes: int = 0
 
-    def add(self, other: Window) -> None:
+    def include(self, other: Window) -> None:
         """Count what another window counts, too."""
         self.calls += other.calls
         self.seconds += other.seconds
@@ -28,45 +28,29 @@ class Window:
 
 
 @dataclass(slots=True)
-class Meter:
+class Meter(Window):
     """How long calls of one kind took in all, and in windows of equally many calls.
 
     The windows show how far the pace of the server goes up and down in the course of a walk.
     """
 
-    total: Window = field(default_factory=Window)
     windows: list[Window] = field(default_factory=list)
     size: int = 1
-
-    @property
-    def calls(self) -> int:
-        """How many calls were measured."""
-        return self.total.calls
-
-    @property
-    def seconds(self) -> float:
-        """How long they took in sum."""
-        return self.total.seconds
-
-    @property
-    def bytes(self) -> int:
-        """How many decoded bytes they brought."""
-        return self.total.bytes
 
     def add(self, seconds: float, size: int = 0) -> None:
         """Count one call."""
         call = Window(1, seconds, size)
-        self.total.add(call)
+        self.include(call)
         if not self.windows or self.windows[-1].calls >= self.size:
             if len(self.windows) == MOST_WINDOWS:
                 self._halve()
             self.windows.append(Window())
-        self.windows[-1].add(call)
+        self.windows[-1].include(call)
 
     def _halve(self) -> None:
         self.size *= 2
         for left, right in zip(self.windows[::2], self.windows[1::2], strict=True):
-            left.add(right)
+            left.include(right)
         del self.windows[1::2]
 
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from migrator.archive.records import UNFINISHED, Count, Row, State
 from migrator.errors import ConfigError
 from migrator.events import WorkExpected
+from migrator.report.compare import side_by_side
 from migrator.sources.base import Scope
 from migrator.text import human_bytes, shown
 
@@ -282,7 +283,7 @@ def compare(planned: Iterable[Entry], listed: Iterable[Entry], *, whole: bool) -
     ``whole`` tells that the run listed everything: else nothing is said to have vanished.
     """
     drift = Drift(vanished=Found() if whole else None)
-    for then, now in _side_by_side(iter(planned), iter(listed)):
+    for then, now in side_by_side(iter(planned), iter(listed)):
         if now is None:
             if drift.vanished is not None and then is not None:
                 drift.vanished.add(then)
@@ -305,20 +306,3 @@ def changes(before: Entry, now: Entry) -> str:
 
 def _named(entry: Entry) -> dict[str, object]:
     return {"id": entry.id, "ticket": entry.ticket, "name": entry.name, "size": entry.size}
-
-
-def _side_by_side(
-    left: Iterator[Entry], right: Iterator[Entry]
-) -> Iterator[tuple[Entry | None, Entry | None]]:
-    """Pair the entries of one id; None stands for the one that is not there."""
-    then, now = next(left, None), next(right, None)
-    while then is not None or now is not None:
-        if now is None or (then is not None and then.id < now.id):
-            yield then, None
-            then = next(left, None)
-        elif then is None or now.id < then.id:
-            yield None, now
-            now = next(right, None)
-        else:
-            yield then, now
-            then, now = next(left, None), next(right, None)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from migrator.archive.records import Count, State
 from migrator.errors import ConfigError
@@ -331,24 +331,45 @@ def _changes(
 
 
 def _attention(before: Side, after: Side) -> Attention:
-    """Walk along both lists, which are sorted by id."""
     limits = [one.named_to for one in (before, after) if one.named_to is not None]
     told = Attention(compared_to=min(limits, default=None))
     olds, news = (_up_to(one.entries, told.compared_to) for one in (before, after))
-    old, new = next(olds, None), next(news, None)
-    while old is not None or new is not None:
-        if old is None or (new is not None and new.id < old.id):
-            told.new += 1
-            if new is not None and len(told.rows) < ATTENTION_SHOWN:
-                told.rows.append(new)
-            new = next(news, None)
-        elif new is None or old.id < new.id:
-            told.resolved += 1
-            old = next(olds, None)
-        else:
+    for old, new in side_by_side(olds, news):
+        if old is not None and new is not None:
             told.changed += (old.state, old.problem) != (new.state, new.problem)
-            old, new = next(olds, None), next(news, None)
+        elif new is None:
+            told.resolved += 1
+        else:
+            told.new += 1
+            if len(told.rows) < ATTENTION_SHOWN:
+                told.rows.append(new)
     return told
+
+
+class Numbered(Protocol):
+    """Something with an id."""
+
+    @property
+    def id(self) -> int:
+        """The id."""
+
+
+N = TypeVar("N", bound=Numbered)
+
+
+def side_by_side(left: Iterator[N], right: Iterator[N]) -> Iterator[tuple[N | None, N | None]]:
+    """Pair what has one id, both sorted by it; None stands for the one that is not there."""
+    one, other = next(left, None), next(right, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one.id < other.id):
+            yield one, None
+            one = next(left, None)
+        elif one is None or other.id < one.id:
+            yield None, other
+            other = next(right, None)
+        else:
+            yield one, other
+            one, other = next(left, None), next(right, None)
 
 
 def _up_to(entries: Iterator[Entry], limit: int | None) -> Iterator[Entry]:
