@@ -178,7 +178,7 @@ class Workers:
     async def _record(
         self, ticket: Ticket, found: list[Attachment], *, first: bool, again: bool
     ) -> None:
-        """Write a list down and queue what wants fetching; ``again``: the ticket was told before."""
+        """Record a list and queue what wants fetching; ``again``: the ticket was told before."""
         context, row = self._context, row_of(ticket)
         listed = [listed_of(one) for one in found]
         # What this run has looked for in vain is looked for again by the next one.
