@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import (
@@ -97,30 +97,15 @@ _PUT_ATTACHMENTS = {
     for recheck in (False, True)
 }
 
-_HELD = """
-    SELECT ticket_id, filename, declared_size, created_at, note FROM attachments WHERE id = ?"""
-
 _COPY = """
     INSERT INTO attachments
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note, state,
-         problem, detail, attempts, sha256, size, stored_at, first_run, last_run, kind,
-         original_id)
-    SELECT (SELECT max(:first, coalesce(max(id), 0)) + 1 FROM attachments),
-        ticket_id, post_id, filename, declared_type, declared_size, created_at, note, 'deleted',
-        'replaced_at_source', :detail, 0, sha256, size, stored_at, first_run, last_run, kind, id
-    FROM attachments AS a WHERE id = :id AND NOT EXISTS (
-        SELECT 1 FROM attachments AS c WHERE c.original_id = a.id
-            AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
-                = (a.sha256, a.ticket_id, a.filename, a.declared_size, a.created_at))"""
-
-_ASIDE = """
-    INSERT INTO attachments
-        (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, state,
          problem, detail, sha256, size, stored_at, first_run, last_run, kind, original_id)
     SELECT (SELECT max(:first, coalesce(max(id), 0)) + 1 FROM attachments),
-        :ticket_id, post_id, :filename, declared_type, :declared_size, :created_at, 'deleted',
-        'replaced_at_source', :detail, :sha256, :size, :now, first_run, last_run, kind, id
-    FROM attachments AS a WHERE id = :id AND NOT EXISTS (
+        :ticket_id, post_id, :filename, declared_type, :declared_size, :created_at, :note,
+        'deleted', 'replaced_at_source', :detail, :sha256, :size, :stored_at, first_run, last_run,
+        kind, id
+    FROM attachments WHERE id = :id AND NOT EXISTS (
         SELECT 1 FROM attachments AS c WHERE c.original_id = :id
             AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
                 = (:sha256, :ticket_id, :filename, :declared_size, :created_at))"""
@@ -162,8 +147,9 @@ _PUT_BLOB = """
     ON CONFLICT (sha256) DO NOTHING"""
 
 
-class _Known(NamedTuple):
-    """What the ledger knows of an attachment when its outcome comes in."""
+@dataclass(slots=True)
+class _Known:
+    """What the ledger knows of an attachment, in the order of _KNOWN."""
 
     id: int
     state: str
@@ -322,34 +308,38 @@ class Ledger:
 
         With ``follow`` one that is only in another ticket is left as it is.
         """
-        if (old := self._moved(item, row)) is not None and follow:
-            recorded.moved[item.id] = old
+        known = self._known([item.id])[item.id]
+        figures = (known.filename, known.declared_size, known.created_at)
+        notes = f"{known.note},{item.problem}"
+        if follow and _alike(figures, (row[3], row[5], item.created_at), notes):
+            recorded.moved[item.id] = known.ticket_id
             return None
         recorded.changed.append(item.id)
-        attempts = self._replace(row)
-        return item.id, "pending", attempts, "changed_at_source", None, None, None
+        return item.id, "pending", self._replace(known, row), "changed_at_source", None, None, None
 
-    def _moved(self, item: Listed, row: Tuple) -> int | None:
-        """Return the ticket that a held attachment was in, if that is all that differs."""
-        ((ticket_id, *figures, note),) = self._db.execute(_HELD, (item.id,))
-        same = _alike(figures, (row[3], row[5], item.created_at), f"{note},{item.problem}")
-        return ticket_id if same else None
-
-    def _replace(self, row: Tuple) -> int:
+    def _replace(self, known: _Known, row: Tuple) -> int:
         """Keep what we hold in a copy, and have the row fetched anew; return its attempts."""
-        attachment_id, run_id = row[0], row[-1]
-        ((ticket_id, name, size, *_),) = self._db.execute(_HELD, (attachment_id,))
         detail = (
-            f"the source gave attachment {attachment_id} to another file, or changed its row; "
+            f"the source gave attachment {known.id} to another file, or changed its row; "
             "these are the bytes that it had before"
         )
-        was = f"until now it was {name!r} of {size:,} bytes in ticket {ticket_id}"
-        held = {"id": attachment_id, "first": FIRST_COPY, "detail": detail}
-        self._db.execute(_COPY, held)
-        self._db.execute("DELETE FROM accepted WHERE attachment_id = ?", (attachment_id,))
-        values = (*row[1:7], f"the source lists it anew; {was}", run_id, attachment_id)
+        was = (
+            f"until now it was {known.filename!r} of {known.declared_size:,} bytes in ticket "
+            f"{known.ticket_id}"
+        )
+        self._copy(asdict(known), detail)
+        self._db.execute("DELETE FROM accepted WHERE attachment_id = ?", (known.id,))
+        values = (*row[1:7], f"the source lists it anew; {was}", row[-1], known.id)
         ((attempts,),) = self._db.execute(_REPLACE, values)
         return int(attempts)
+
+    def _copy(self, figures: Mapping[str, object], detail: str) -> None:
+        """Keep bytes of an attachment under an id of their own, unless they are kept already."""
+        self._db.execute(_COPY, {**figures, "first": FIRST_COPY, "detail": detail})
+
+    def _known(self, ids: Sequence[int]) -> dict[int, _Known]:
+        found = self._db.execute_rows(_KNOWN, [(one,) for one in ids])
+        return {row[0]: _Known(*row) for row in found}
 
     def settle(self, outcome: Outcome) -> State:
         """Write down what became of an attachment and return the state it has now.
@@ -370,8 +360,7 @@ class Ledger:
         states: list[State] = []
         with self.atomic():
             for group in _apart(outcomes, lambda one: one.attachment_id):
-                found = self._db.execute_rows(_KNOWN, [(one.attachment_id,) for one in group])
-                known = {row[0]: _Known(*row) for row in found}
+                known = self._known([one.attachment_id for one in group])
                 blobs: list[Tuple] = []
                 rows: list[Tuple] = []
                 for one in group:
@@ -524,9 +513,8 @@ class Ledger:
                 f"the source listed attachment {work.id} as another file while this one was "
                 "fetched; these are its bytes"
             )
-            asked = asdict(work) | {"sha256": outcome.sha256, "size": outcome.size}
-            more = {"first": FIRST_COPY, "detail": detail, "now": now}
-            self._db.execute(_ASIDE, asked | more)
+            held = {"sha256": outcome.sha256, "size": outcome.size, "stored_at": now}
+            self._copy({**asdict(work), **held, "note": None}, detail)
         return self._keep(outcome, state)
 
     def _drop_copies(self, outcome: Outcome) -> bool:

@@ -163,6 +163,7 @@ def test_ticket_numbers(archive: Archive, list_them: ListThem) -> None:
     list_them(2, ticket=6)
     archive.access.apply_config({}, {5: "220009"})
     find = archive.queries.ticket_id_for
+    assert find("220009\0") is None
     assert (find("220009"), find("6")) == (5, 6)
     for number in ("5", "7", "", "x", "6 ", "٦", "1" * 40):
         assert find(number) is None
