@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -43,6 +44,15 @@ def put(archive: Archive, *sizes: int, start: int = 1, born: int = 0, kind: str 
     run = archive.ledger.begin_run("run", source="s", scope={})
     rows = [Listed(n, 10, 1, "f", kind, size, born) for n, size in enumerate(sizes, start)]
     archive.ledger.record_ticket(run.id, TicketRow(10, 1), rows)
+
+
+def test_the_steps_of_sizes_are_what_their_titles_say() -> None:
+    """A title names the largest size of its step."""
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    for title, largest in SIZES.values():
+        if found := re.fullmatch(r"up to (\d+) (\w+)", title):
+            assert largest == int(found[1]) * units[found[2]]
+    assert [title for title, _ in SIZES.values() if "up to" not in title] == ["empty", "over 1 GiB"]
 
 
 @pytest.mark.parametrize("key", SIZES)

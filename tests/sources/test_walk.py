@@ -862,6 +862,17 @@ def test_long_lists_of_ids_are_asked_for_in_parts(departments: int, statuses: in
     assert max(desk.lengths) <= 350
 
 
+def test_parts_name_no_status_of_another_department() -> None:
+    """Of a part that has none but these Kayako would list unresolved tickets only."""
+    states = [TicketStatus(1000 + n, f"S{n}", department_id=n % 3) for n in range(90)]
+    helpdesk = Helpdesk([Department(1, "A"), Department(2, "B")], states)
+    areas = helpdesk.areas(Scope(frozenset({"A"})))
+    assert len(areas) > 1
+    assert {departments for departments, _ in areas} == {(1,)}
+    named = sorted(one for _, statuses in areas for one in statuses)
+    assert named == [one.id for one in states if one.department_id in {0, 1}]
+
+
 def test_small_helpdesks_are_one_list() -> None:
     """Every department and every status in one address, also those of other departments."""
     states = [TicketStatus(1, "Open"), TicketStatus(2, "Lost", department_id=77)]
