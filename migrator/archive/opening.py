@@ -17,9 +17,8 @@ from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.queries import Queries
 from migrator.archive.threads import Threads
-from migrator.blobs import durable, store_of
+from migrator.blobs import DryStore, durable, store_of
 from migrator.blobs.base import Store
-from migrator.blobs.dry import DryStore
 from migrator.errors import ArchiveMissing, ArchiveUnwritable
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator.blobs import store_of
+from migrator.blobs import DryStore, Wrapper, store_of
 from migrator.blobs.base import Examined, Store, Verdict
-from migrator.blobs.dry import DryStore, Wrapper
 from tests.blobs.conformance import LARGE, SMALL, Bench, Conformance, held, names, put, sha
 from tests.blobs.memory import MemoryStore
 

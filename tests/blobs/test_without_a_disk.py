@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import open_archive, open_beside, open_dry
+from migrator.blobs import Wrapper
 from migrator.blobs.base import Store, Verdict, Writer
-from migrator.blobs.dry import Wrapper
 from migrator.errors import ArchiveUnwritable
 from migrator.pull.verify import prune, repair, verify
 from migrator.serve import join_faces, load_faces
