@@ -527,6 +527,23 @@ def test_silence(turn: Turn) -> None:
         once(turn, seconds=SHORT)
 
 
+def test_each_call_has_its_own_patience() -> None:
+    """Of calls that wait together each is left after its own time, in whatever order they began."""
+
+    async def main(server: Server, connections: Connections) -> None:
+        for_ever, *others = [
+            asyncio.create_task(ask(connections, server.url, seconds=SECONDS | {"read": read}))
+            for read in (None, 0.2, 0.05, 0.1)
+        ]
+        ended = await asyncio.gather(*others, return_exceptions=True)
+        assert [type(one) for one in ended] == [httpx.ReadTimeout] * 3
+        assert not for_ever.done()
+        for_ever.cancel()
+        await asyncio.wait([for_ever])
+
+    run_with(main, holding(b""))
+
+
 def test_a_handshake_without_end() -> None:
     """A server that accepts a connection and does not speak TLS is left as well."""
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import lru_cache
+from math import inf
+from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -55,6 +56,7 @@ class Connections(httpx.AsyncBaseTransport):
         named = [] if proxy is None else proxy.headers.raw
         self._to_proxy = {name.decode(): value.decode() for name, value in named} | self._signed_in
         self._pools: dict[bool, _Pool] = {}
+        self._watch = _Watch()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; give the reply as soon as its head is there."""
@@ -68,6 +70,7 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._watch.stop()
         for pool in self._pools.values():
             pool.abort()
         try:
@@ -89,12 +92,12 @@ class Connections(httpx.AsyncBaseTransport):
     async def _ask(self, request: httpx.Request, url: URL, *, keep: bool) -> httpx.Response:
         if (pool := self._pools.get(keep)) is None:  # which has to be made where a loop runs
             pool = self._pools[keep] = _Pool(self._context, keep=keep)
-        call = _Call(pool, request)
+        call = _Call(pool, request, self._watch)
         headers = _named(tuple(request.headers.raw))
         if url.scheme == "http":
             headers += tuple(self._signed_in.items())
         try:
-            async with call.alarm:
+            with call.alarm:
                 response = await pool.session.request(
                     request.method,
                     url,
@@ -110,7 +113,7 @@ class Connections(httpx.AsyncBaseTransport):
         except _FAULTS as error:
             problem = _translated(error)
         else:
-            body = _Body(response, call.waits.get("read"))
+            body = _Body(response, self._watch, call.waits.get("read"))
             if response.status != 101:
                 return httpx.Response(response.status, headers=response.raw_headers, stream=body)
             await body.aclose()
@@ -168,16 +171,91 @@ class _Pool(aiohttp.TCPConnector):
             return connection
 
 
+class _Watch:
+    """The timer of all alarms: one for each would take longer than the rest of a request."""
+
+    def __init__(self) -> None:
+        self.alarms: set[_Alarm] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def look_at(self, when: float) -> None:
+        """Look at all alarms then, if not before."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for alarm in [alarm for alarm in self.alarms if alarm.when <= now]:
+            alarm.ring()
+        if (when := min((alarm.when for alarm in self.alarms), default=inf)) < inf:
+            self.look_at(when)
+
+
+class _Alarm:
+    """Does what asyncio.timeout does; None is no end."""
+
+    def __init__(self, watch: _Watch, seconds: float | None) -> None:
+        self._watch = watch
+        self._seconds = seconds
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._rung = False
+        self.when = inf
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        assert self._task is not None  # noqa: S101 - nothing else can wait
+        self._cancelling = self._task.cancelling()
+        self._watch.alarms.add(self)
+        self.set(self._seconds)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watch.alarms.discard(self)
+        if not self._rung or self._task is None:
+            return
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def set(self, seconds: float | None) -> None:
+        """Ring after so many seconds from now, unless it has rung or is over."""
+        if self not in self._watch.alarms:
+            return
+        self.when = inf if seconds is None else asyncio.get_running_loop().time() + seconds
+        if self.when < inf:
+            self._watch.look_at(self.when)
+
+    def ring(self) -> None:
+        """Cancel whoever waits."""
+        self._watch.alarms.discard(self)
+        self._rung = True
+        assert self._task is not None  # noqa: S101 - it has begun
+        self._task.cancel()
+
+
 class _Call:
     """A request on its way: the connection that it got, and how long the server is waited for."""
 
-    def __init__(self, pool: _Pool, request: httpx.Request) -> None:
+    def __init__(self, pool: _Pool, request: httpx.Request, watch: _Watch) -> None:
         self._pool = pool
         self.content = request.read()
         self._transport: asyncio.Transport | None = None
         self._used = False
         self.waits: dict[str, float | None] = request.extensions.get("timeout", {})
-        self.alarm = asyncio.timeout(self.waits.get("connect"))
+        self.alarm = _Alarm(watch, self.waits.get("connect"))
         self.late: type[httpx.TimeoutException] = httpx.ConnectTimeout
         """What it is when the alarm goes off."""
 
@@ -213,10 +291,7 @@ class _Call:
 
     def _wait(self, name: str) -> None:
         self.late = httpx.WriteTimeout if name == "write" else httpx.ReadTimeout
-        seconds = self.waits.get(name)
-        when = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        with suppress(RuntimeError):  # the alarm went off, or the reply has come before the end
-            self.alarm.reschedule(when)
+        self.alarm.set(self.waits.get(name))
 
 
 class _Body(httpx.AsyncByteStream):
@@ -225,8 +300,11 @@ class _Body(httpx.AsyncByteStream):
     aiohttp's own way to hold back a server forgets, when that hangs up, the chunks that wait.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, within: float | None) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, watch: _Watch, within: float | None
+    ) -> None:
         self._response = response
+        self._watch = watch
         self._within = within
         self._hold()
 
@@ -250,7 +328,7 @@ class _Body(httpx.AsyncByteStream):
                 return block
             if (transport := self._transport()) is not None:
                 transport.resume_reading()
-            async with asyncio.timeout(self._within):
+            with _Alarm(self._watch, self._within):
                 block = await content.readany()
         except _FAULTS as error:
             problem = _translated(error)
