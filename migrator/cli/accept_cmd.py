@@ -15,6 +15,7 @@ from migrator.cli.common import (
     print_json,
     print_result,
     print_table,
+    user_name,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def accept(
         if undo:
             done = archive.ledger.unaccept(None if everything else ids)
         elif ids or states:
-            done = _accept(archive, ids, states, by=by or _user(), reason=reason or "")
+            done = _accept(archive, ids, states, by=by or user_name("user {}"), reason=reason or "")
         else:
             _list(archive, as_json=as_json)
             return
@@ -137,14 +138,3 @@ def _not_accepted(archive: Archive) -> dict[str, int]:
 def _described(left: dict[str, int]) -> str:
     named = ", ".join(f"{n:,} {state}" for state, n in left.items() if n)
     return f"Not accepted: {named}." if named else "No loss is left that is not accepted."
-
-
-def _user() -> str:
-    """Name whoever runs this process."""
-    import getpass
-    import os
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a process of a user that the system does not know
-        return f"user {os.getuid()}"

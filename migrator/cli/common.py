@@ -343,6 +343,16 @@ def now() -> int:
     return int(time.time())
 
 
+def user_name(unnamed: str) -> str:
+    """Return who runs this process; ``unnamed`` with the number where the system has no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # nobody by that number, as in some containers
+        return unnamed.format(os.getuid())
+
+
 @contextmanager
 def on_signals(
     handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import shlex
 import sys
 
 import click
 
-from migrator.cli.common import App, duration, note, pass_app
+from migrator.cli.common import App, duration, note, pass_app, user_name
 from migrator.errors import ConfigError
 
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
@@ -95,7 +94,7 @@ def schedule(app: App, form: str | None, every: float) -> None:
         return
     # ProtectSystem= makes /etc and /usr read-only, and there is where some keep the archive.
     archive = systemd_path(str(config.archive.path))
-    service = SERVICE.format(user=_user(), command=systemd_command(argv), archive=archive)
+    service = SERVICE.format(user=user_name("{}"), command=systemd_command(argv), archive=archive)
     click.echo(service)
     click.echo(TIMER.format(seconds=round(every), jitter=max(1, round(every / 10))), nl=False)
 
@@ -152,13 +151,3 @@ def _cron_times(every: float) -> str:
         return {1: "0 * * * *", 24: "0 3 * * *"}.get(hours, f"0 */{hours} * * *")
     even = ", ".join([*(f"{one}m" for one in MINUTES), *(f"{one}h" for one in HOURS)])
     raise click.BadParameter(f"cron can only repeat every {even}", param_hint="--every")
-
-
-def _user() -> str:
-    """Name who runs this: the archive is readable for its owner only."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # nobody by that number, as in some containers
-        import os
-
-        return str(os.getuid())
