@@ -294,3 +294,12 @@ def test_sessions_of_forked_processes_are_the_same() -> None:
     for sessions in (here, there):
         assert [sessions.read(cookie) is None for cookie in cookies] == [True, True, False]
     board.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
+def test_a_board_leaves_no_file_open() -> None:
+    """Whoever makes and closes boards for ever does not run out of descriptors."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        Board().close()
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 50
