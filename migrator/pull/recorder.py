@@ -34,7 +34,7 @@ class Recorder:
         self._commit: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Give the recorder itself."""
+        """Return the recorder itself."""
         return self
 
     async def __aexit__(

@@ -89,7 +89,7 @@ class Pacer:
         return max(0.0, self._next_start - self.clock())
 
     def slot(self, *, urgent: bool = False) -> Slot:
-        """Give a context in which to make one request.
+        """Return a context in which to make one request.
 
         An ``urgent`` one waits for its turn to start, but neither for others to end nor for the
         gate: it is how to find out whether the gate may be opened.
@@ -262,7 +262,7 @@ class Latency:
         return self._mean > self.bound
 
     def bears(self, seconds: float) -> bool:
-        """Take one more answer; tell whether it came in bearable time."""
+        """Take one more answer; return whether it came in bearable time."""
         self._seen += 1
         bound = self.bound
         share = max(1 / self._seen, self.SHARE)
@@ -290,7 +290,7 @@ LONGEST_WAIT: Final = 120.0
 
 
 def waits(patience: float) -> Iterator[float]:
-    """Give the seconds between looks for a server that is gone; they add up to ``patience``."""
+    """Yield the seconds between looks for a server that is gone; they add up to ``patience``."""
     wait, left = FIRST_WAIT, patience
     while left > 0:
         yield min(wait, left)
@@ -330,7 +330,7 @@ class Breaker:
         self._looking: asyncio.Task[None] | None = None
 
     def begin(self) -> int:
-        """Take note that a call is tried; gives the number of the try."""
+        """Take note that a call is tried; return the number of the try."""
         self._tries += 1
         return self._tries
 
@@ -356,7 +356,7 @@ class Breaker:
             await self._look()
 
     async def explains(self, error: SourceError, *, number: int, outages: int) -> bool:
-        """Tell whether an outage is why a call has failed.
+        """Return whether an outage is why a call has failed.
 
         ``outages`` were over when it began, ``number`` is that of its last try. If no later try
         was answered, the server is looked for, and waited for: an answer on its way while the

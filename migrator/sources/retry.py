@@ -24,12 +24,12 @@ LONGEST_RETRY_AFTER = 300.0
 
 
 def worth_another(error: BaseException) -> bool:
-    """Tell whether the same request may get a better answer later."""
+    """Return whether the same request may get a better answer later."""
     return isinstance(error, SourceError) and error.again is Again.LATER
 
 
 def wait_before(attempt: int, error: BaseException | None, *, spread: float | None = None) -> float:
-    """Give the seconds to wait after failed ``attempt`` (1 is the first).
+    """Return the seconds to wait after failed ``attempt``; the first is 1.
 
     A time that the server named wins; otherwise the wait doubles from attempt to attempt and is
     spread over its upper half, so that requests that failed together do not return together.

@@ -86,7 +86,7 @@ class Desk:
         return sum(file.size for file in self.files)
 
     def of_ticket(self, ticket_id: int) -> list[File]:
-        """Give the files of one ticket."""
+        """Return the files of one ticket."""
         return self.files[(ticket_id - 1) * PER_TICKET : ticket_id * PER_TICKET]
 
 
@@ -143,11 +143,11 @@ class Replies:
         return self._tickets(range(last, max(0, last - count), -1), posts=False)
 
     def knows(self, ticket_id: int) -> bool:
-        """Tell whether there is such a ticket."""
+        """Return whether there is such a ticket."""
         return 1 <= ticket_id <= self._desk.tickets
 
     def thread(self, ticket_id: int) -> bytes:
-        """Give a ticket with its posts."""
+        """Return a ticket with its posts."""
         return self._tickets([ticket_id], posts=True)
 
     def count(self) -> bytes:

@@ -85,13 +85,13 @@ def run(argv: Sequence[str], *, folder: Path, most: float = 1800.0) -> Cost:
 
 
 def cache() -> Path:
-    """Give the directory of compiled modules that all children share."""
+    """Return the directory of compiled modules that all children share."""
     return Path(tempfile.gettempdir()) / f"migrator-bench-{os.getuid()}-pycache"
 
 
 @contextmanager
 def serving(module: str, *args: str) -> Iterator[int]:
-    """Have a server of this package run beside; gives the port that it prints."""
+    """Have a server of this package run beside; yield the port that it prints."""
     argv = [sys.executable, "-m", module, *args]
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
@@ -137,7 +137,7 @@ class Middle:
         return f"{_short(self.median)} ({_short(self.low)}-{_short(self.high)})"
 
     def as_json(self) -> dict[str, float]:
-        """Give what is kept of it."""
+        """Return what is kept of it."""
         return {"median": self.median, "low": self.low, "high": self.high}
 
 

@@ -56,7 +56,7 @@ class Run:
     numbers: Iterator[int] = field(default_factory=count)
 
     def candidates(self) -> dict[str, Callable[[], Cost]]:
-        """Give what is to be measured, each to be called once a round."""
+        """Return what is to be measured, each to be called once a round."""
         threads = self.case.at_once
         known: dict[str, Callable[[], Cost]] = {
             NAIVE: self.naive,
@@ -124,7 +124,7 @@ class Run:
 
 
 def cases(*, quick: bool) -> list[Case]:
-    """Give the comparisons: near, far, with posts."""
+    """Return the comparisons: near, far, with posts."""
     near = Shape(500 if quick else 2000, big=1 if quick else 4)
     far = Shape(400 if quick else 4000)
     share = 0.05 if quick else 0.025

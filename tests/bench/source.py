@@ -24,7 +24,7 @@ NO_TICKET: Parts = [b"Ticket not found."]
 
 
 def route(replies: Replies, path: str) -> Parts:  # noqa: PLR0911 - a table of calls
-    """Give the reply to one call."""
+    """Return the reply to one call."""
     match path.strip("/").split("/"):
         case ["Tickets", "TicketAttachment", "ListAll", ticket_id]:
             return [replies.attachments(int(ticket_id))]

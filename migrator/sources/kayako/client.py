@@ -101,7 +101,7 @@ class Client:
         self._credentials = settings.credentials
 
     async def __aenter__(self) -> Self:
-        """Give the source itself; nothing is connected before the first call."""
+        """Return the source itself; nothing is connected before the first call."""
         return self
 
     async def __aexit__(
@@ -163,7 +163,7 @@ class Client:
             return None
 
     async def ticket(self, ticket_id: int) -> Ticket:
-        """Give one ticket with its posts; a merged one answers with the surviving ticket.
+        """Return one ticket with its posts; a merged one answers with the surviving ticket.
 
         Raises NotFound for a deleted ticket.
         """
@@ -227,7 +227,7 @@ class Client:
         return (await self._read(what, once, alone=False))[0]
 
     async def upload(self, ticket_id: int, post_id: int, filename: str, data: bytes) -> Attachment:
-        """Add an attachment to a post; gives the row that Kayako made for it."""
+        """Add an attachment to a post; return the row that Kayako made for it."""
         what = f"the upload to post {post_id} of ticket {ticket_id}"
         form = {
             "ticketid": str(ticket_id),

@@ -155,7 +155,7 @@ class _Pool(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - so it is called
     ) -> aiohttp.connector.Connection:
-        """Give a connection for a request."""
+        """Return a connection for a request."""
         while True:
             connection = await super().connect(req, traces, timeout)
             transport, protocol = connection.transport, connection.protocol
@@ -283,7 +283,7 @@ class _Call:
         self._wait("write" if self.content else "read")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give what is sent, piece by piece; the server has to take each of them in time."""
+        """Yield what is sent, piece by piece; the server has to take each of them in time."""
         for start in range(0, len(self.content), PIECE):
             self._wait("write")
             yield self.content[start : start + PIECE]
@@ -342,7 +342,7 @@ class _Body(httpx.AsyncByteStream):
             transport.pause_reading()
 
     def _transport(self) -> asyncio.Transport | None:
-        """Give the transport, as long as more of the reply has to come."""
+        """Return the transport, as long as more of the reply has to come."""
         connection = self._response.connection
         return None if connection is None else connection.transport
 
@@ -353,7 +353,7 @@ def _named(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _translated(error: Exception) -> httpx.TransportError:
-    """Give httpx's word for an error, with nothing of its text, and below it one of the system."""
+    """Return httpx's word for an error, without its text; its cause may be one of the system."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return httpx.ProxyError(f"HTTP {error.status}")
     kind, text = next(

@@ -287,7 +287,7 @@ class ContentsReader(Generic[S]):
         return document
 
     def _markup(self, data: bytes) -> bytes:
-        """Give all to expat, up to where a run of base64 begins."""
+        """Pass all to expat, up to where a run of base64 begins."""
         data = self._held + data
         begin = data.find(_RUN)
         if begin < 0:

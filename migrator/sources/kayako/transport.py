@@ -268,7 +268,7 @@ def _kind(path: str) -> str:
 
 
 def _network(settings: KayakoSettings) -> Connections:
-    """Give the way to the server, through the proxy that the environment names, if any."""
+    """Return the way to the server, through the proxy that the environment names, if any."""
     name = proxy_for(settings.url)
     try:
         proxy = None if name is None else httpx.Proxy(name, headers={"User-Agent": AGENT})
@@ -304,7 +304,7 @@ def _tls(settings: KayakoSettings) -> ssl.SSLContext:
 
 
 def proxy_for(url: str) -> str | None:
-    """Give the proxy that the environment (HTTPS_PROXY, NO_PROXY, …) names for this server."""
+    """Return the proxy that the environment (HTTPS_PROXY, NO_PROXY, …) names for this server."""
     parts = urllib.parse.urlsplit(url)
     if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
         return None
@@ -342,7 +342,7 @@ def _scrub(error: BaseException, credentials: Credentials) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an exception and all that led to it."""
+    """Yield an exception and all that led to it."""
     link: BaseException | None = error
     while link is not None:
         yield link
