@@ -40,7 +40,8 @@ hold a key, a signature or a whole URL with its query.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -68,6 +69,15 @@ class ConfigError(MigratorError):
 
     exit_code = 2
     problem = "config"
+
+
+@contextmanager
+def user_file(path: object, verb: str = "read") -> Iterator[None]:
+    """Raise ConfigError for a file of the user that cannot be read, or whatever ``verb`` says."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"Cannot {verb} {str(path)!r}: {error.strerror}.") from error
 
 
 class OtherHelpdesk(ConfigError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.errors import ArchiveError, ArchiveUnwritable, ConfigError
+from migrator.errors import ArchiveError, ArchiveUnwritable, user_file
 from migrator.text import iso_time, shown
 
 if TYPE_CHECKING:
@@ -306,14 +306,12 @@ def write(pieces: Iterable[str], output: Path | None) -> None:
     from migrator.blobs import durable
 
     target = output.resolve()
-    try:
+    with user_file(output, "write"):
         if target.exists() and not target.is_file():  # a pipe or a device such as /dev/stdout
             with target.open("wb") as sink:
                 sink.writelines(encoded)
         else:
             durable.write(target, encoded)
-    except OSError as exc:
-        raise ConfigError(f"Cannot write {str(output)!r}: {exc.strerror}.") from exc
 
 
 def print_json(value: object) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from migrator.cli.common import (
     print_table,
     settings_from,
 )
-from migrator.errors import ConfigError, NotFound
+from migrator.errors import ConfigError, NotFound, user_file
 from migrator.sources.base import HashSink
 from migrator.text import human_bytes, iso_time, shown
 
@@ -37,18 +37,18 @@ class FileSink(HashSink):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
-        with _writing(folder):
+        with user_file(folder, "write"):
             self._file = durable.NewFile(folder / f".migrator-{secrets.token_hex(8)}")
 
     def write(self, data: bytes, /) -> None:
         """Take the next bytes; raises ConfigError when they cannot be written."""
         super().write(data)
-        with _writing(self._folder):
+        with user_file(self._folder, "write"):
             self._file.write(data)
 
     def keep(self, target: Path) -> None:
         """Give the file its name, whole and on disk; an existing file stays as it is."""
-        with _writing(target):
+        with user_file(target, "write"):
             try:
                 self._file.publish(target, durable.PRIVATE_FILE, replace=False)
             except FileExistsError:
@@ -61,14 +61,6 @@ class FileSink(HashSink):
     def abort(self) -> None:
         """Remove what was not kept; harmless when called again."""
         self._file.close()
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise ConfigError(f"Cannot write {str(path)!r}: {exc.strerror}.") from exc
 
 
 _UNSAFE = frozenset('/\\:*?"<>|')
@@ -194,10 +186,8 @@ async def upload(kayako: Client, ticket: int, post: int, file: Path) -> None:
 
 
 def _read(file: Path) -> bytes:
-    try:
+    with user_file(file):
         return file.read_bytes()
-    except OSError as exc:
-        raise ConfigError(f"Cannot read {str(file)!r}: {exc.strerror}.") from exc
 
 
 @source.command()

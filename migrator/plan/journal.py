@@ -19,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from migrator.errors import ConfigError
-from migrator.plan.plan_file import border
+from migrator.errors import ConfigError, user_file
 from migrator.sources.base import Attachment
 
 FORMAT = "migrator.plan-journal/1"
@@ -41,10 +40,10 @@ class Journal:
     def __init__(self, path: Path, head: Mapping[str, object]) -> None:
         self.path = path
         self._places: dict[int, int] = {}
-        with border(path, "write"):
+        with user_file(path, "write"):
             self._file = _open(path)
         try:
-            with border(path, "write"):
+            with user_file(path, "write"):
                 self._load({"format": FORMAT, **head})
         except BaseException:
             self._file.close()
@@ -59,7 +58,7 @@ class Journal:
         place = self._places.get(ticket_id)
         if place is None:
             return None
-        with border(self.path, "write"):
+        with user_file(self.path, "write"):
             line = _line_at(self._file, place)
         _, then, files = json.loads(line)
         if then != activity:
@@ -72,7 +71,7 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file: the plan is there."""
-        with border(self.path, "write"), contextlib.suppress(FileNotFoundError):
+        with user_file(self.path, "write"), contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
     def close(self) -> None:
@@ -93,7 +92,7 @@ class Journal:
 
     def _append(self, value: object) -> int:
         line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-        with border(self.path, "write"):
+        with user_file(self.path, "write"):
             place = self._file.seek(0, os.SEEK_END)
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from migrator.archive.records import UNFINISHED, Count, Row, State
-from migrator.errors import ConfigError
+from migrator.errors import ConfigError, user_file
 from migrator.events import WorkExpected
 from migrator.report.compare import side_by_side
 from migrator.sources.base import Scope
@@ -118,7 +117,7 @@ class PlanFile:
     def entries(self) -> Iterator[Entry]:
         """Yield the attachments by id. Raises ConfigError when the file is not whole."""
         last = count = 0
-        with border(self.path), self.path.open("rb") as file:
+        with user_file(self.path), self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     continue
@@ -134,7 +133,7 @@ class PlanFile:
             )
 
     def _read_head(self) -> Head:
-        with border(self.path), self.path.open("rb") as file:
+        with user_file(self.path), self.path.open("rb") as file:
             line = file.readline(1 << 20)
         try:
             found = json.loads(line)
@@ -154,15 +153,6 @@ class PlanFile:
             return _head(found)
         except (KeyError, TypeError) as exc:
             raise ConfigError(f"{str(self.path)!r} is damaged in line 1.") from exc
-
-
-@contextmanager
-def border(path: Path, verb: str = "read") -> Iterator[None]:
-    """Raise ConfigError where a file of the user cannot be read, or whatever ``verb`` says."""
-    try:
-        yield
-    except OSError as exc:
-        raise ConfigError(f"Cannot {verb} {str(path)!r}: {exc.strerror}.") from exc
 
 
 def _head(found: dict[str, Any]) -> Head:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from migrator.archive.records import Count, State
-from migrator.errors import ConfigError
+from migrator.errors import ConfigError, user_file
 from migrator.report import json_report, verdict
 from migrator.report.model import ATTENTION_SHOWN, OTHERS, build
 from migrator.text import brief, human_bytes, shown
@@ -101,9 +101,8 @@ def side(name: str, document: Mapping[str, Any], entries: Iterator[Entry] | None
 def _reading(name: str) -> Iterator[None]:
     """Raise ConfigError for what cannot be read, or is no report."""
     try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"Cannot read {name!r}: {error.strerror}.") from error
+        with user_file(name):
+            yield
     except RecursionError as error:
         raise _damaged(name, "it is nested too deeply") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
