@@ -47,9 +47,11 @@ class Many(Client):
         return Ticket(number, f"T-{number}", 1, 1, f"Subject {number}", last_activity=number)
 
     async def departments(self) -> list[Department]:
+        self.requests["others"] += 1
         return [Department(1, "Support")]
 
     async def statuses(self) -> list[TicketStatus]:
+        self.requests["others"] += 1
         return [TicketStatus(1, "Open")]
 
     async def tickets_page(
@@ -71,9 +73,11 @@ class Many(Client):
     async def ticket_count(
         self, department_ids: Collection[int], status_ids: Collection[int]
     ) -> int | None:
+        self.requests["others"] += 1
         return self.tickets
 
     async def ticket(self, ticket_id: int) -> Ticket:
+        self.requests["others"] += 1
         return self.ticket_at(ticket_id - 1, "ticketid")
 
     async def attachments(self, ticket_id: int) -> list[Attachment]:
