@@ -121,7 +121,7 @@ _REPLACE = """
 _KNOWN = """
     SELECT id, state, ticket_id, note, sha256, size, stored_at, failures, failing_since, filename,
         declared_size, created_at
-    FROM attachments WHERE id IN (VALUES {rows})"""
+    FROM attachments WHERE id IN ({rows})"""
 
 _SETTLE = """
     UPDATE attachments SET state = ?, problem = ?, detail = ?, sha256 = ?, size = ?,
