@@ -159,8 +159,8 @@ class Checkpoint:
     def execute_rows(self, sql: str, rows: Sequence[Sequence[object]]) -> list[Tuple]:
         """Run a statement about many rows and return what it returns, in any order.
 
-        ``{rows}`` in it stands for the rows, as behind VALUES or IN. What SQLite does once for a statement
-        costs more than what it does for a row.
+        ``{rows}`` in it stands for the rows, as behind VALUES or IN. What SQLite does once for a
+        statement costs more than what it does for a row.
         """
         found: list[Tuple] = []
         start = 0
