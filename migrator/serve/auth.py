@@ -43,10 +43,12 @@ class Throttle:
         *,
         failures: int = FAILURES,
         window: float = WINDOW,
+        addresses: int = ADDRESSES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._failures = failures
         self._window = window
+        self._addresses = addresses
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: dict[str, tuple[float, int]] = {}
@@ -61,7 +63,7 @@ class Throttle:
                 # Taken out first, so that the order stays that of the windows.
                 self._counts.pop(key, None)
                 until, count = now + self._window, 0
-                if len(self._counts) >= ADDRESSES:
+                if len(self._counts) >= self._addresses:
                     del self._counts[next(iter(self._counts))]
             self._counts[key] = (until, count + 1)
         return 0 if count < self._failures else max(1, -int((now - until) // 1))

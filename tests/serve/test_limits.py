@@ -11,7 +11,6 @@ import pytest
 from migrator.archive import Access, Archive, open_archive, open_beside
 from migrator.archive.checkpoint import BUSY_TIMEOUT, NAME, Checkpoint
 from migrator.errors import ArchiveBusy
-from migrator.serve import auth as module
 from migrator.serve.auth import FAILURES, Throttle
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
@@ -58,10 +57,9 @@ def test_addresses_count_by_themselves() -> None:
     assert throttle.failed("unknown") == 0
 
 
-def test_memory_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_addresses_is_bounded() -> None:
     """The address whose window is the oldest is forgotten first."""
-    monkeypatch.setattr(module, "ADDRESSES", 2)
-    throttle = Throttle(failures=1, clock=Clock())
+    throttle = Throttle(failures=1, addresses=2, clock=Clock())
     for address in ("a", "b", "c"):
         assert throttle.failed(address) == 0
     assert throttle.failed("c") > 0
