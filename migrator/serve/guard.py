@@ -143,6 +143,10 @@ class Shared:
     tls: ssl.SSLContext | None
     is_stopping: Callable[[], bool]
 
+    def protocol(self) -> type[Guard]:
+        """Return the class of these connections, for ``uvicorn.Config(http=...)``."""
+        return type("Guard", (Guard,), {"shared": self})
+
 
 class _Request:
     """A request as uvicorn gets it: its pieces, and whether they are all."""
@@ -157,7 +161,7 @@ class _Request:
 class Guard(asyncio.Protocol):
     """One connection, made by uvicorn, whose own protocol it makes and feeds.
 
-    A server has a class of its own with what all its connections share: see :func:`guard_for`.
+    ``shared`` belongs to the class that one server has: see :meth:`Shared.protocol`.
     """
 
     shared: ClassVar[Shared]
@@ -261,6 +265,7 @@ class Guard(asyncio.Protocol):
         if self._is_open:
             self._is_open = False
             self._http.connection_lost(exc)
+            del self._http, self._parser  # a circle less: under TLS it holds some 300 KB
 
     def pause_writing(self) -> None:
         """Let the answer wait for the client."""
@@ -327,7 +332,8 @@ class Guard(asyncio.Protocol):
             key = name.lower()
             if key != b"upgrade":
                 self._headers += (name, b": ", value, b"\r\n")
-                self._is_chunked = self._is_chunked or key == b"transfer-encoding"
+                if key == b"transfer-encoding":
+                    self._is_chunked = True
 
     def on_headers_complete(self) -> None:
         """Take the head, which is for uvicorn once those before it are answered."""
@@ -534,18 +540,6 @@ class _ToClient:
         self.close = guard.close
         self.pause_reading = guard.pause_body
         self.resume_reading = guard.resume_body
-
-
-def guard_for(
-    limits: Limits,
-    *,
-    tls: ssl.SSLContext | None,
-    is_proxy: Callable[[str], bool],
-    is_stopping: Callable[[], bool],
-) -> type[Guard]:
-    """Return the class of a server's connections, for ``uvicorn.Config(http=...)``."""
-    shared = Shared(Connections(limits, is_proxy), limits, tls, is_stopping)
-    return type("Guard", (Guard,), {"shared": shared})
 
 
 def watched(app: ASGIApp) -> ASGIApp:

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.serve.guard import Limits, guard_for, watched
+from migrator.serve.guard import Connections, Limits, Shared, watched
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -142,16 +142,11 @@ class _Server:
         on_ready: Callable[[str], None],
     ) -> None:
         limits = options.limits
-        guard = guard_for(
-            limits,
-            tls=options.tls,
-            is_proxy=_Proxies(options.trusted_proxies).trusts,
-            is_stopping=lambda: self._uvicorn.should_exit,
-        )
-        self._connections = guard.shared.connections
+        self._connections = Connections(limits, _Proxies(options.trusted_proxies).trusts)
+        shared = Shared(self._connections, limits, options.tls, lambda: self._uvicorn.should_exit)
         config = uvicorn.Config(
             watched(app),
-            http=guard,
+            http=shared.protocol(),
             ws="none",
             loop="auto",
             lifespan="off",
