@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrator.archive import SIZES, extension_of
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
-from migrator.plan.dry_run import Dry
-from migrator.plan.estimate import Ahead, estimate
+from migrator.plan.dry_run import Ahead, Dry, estimate
 from migrator.pull.options import RunOptions
 from migrator.report.model import distinct_titles
 from migrator.report.verdict import limits

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.plan.estimate import FEW, MOST_WINDOWS, Ahead, Estimate, Meter, estimate
+from migrator.plan.dry_run import FEW, MOST_WINDOWS, Ahead, Estimate, Meter, estimate
 
 
 def meter(calls: Iterable[float], size: int = 0) -> Meter:
