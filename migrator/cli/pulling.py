@@ -17,7 +17,7 @@ from migrator.events import Listener, Notice
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import MOST_GAPS, ChangeLimit, DeletionLimit, RunOptions, RunResult, Stop
 from migrator.pull.run import run
-from migrator.pull.sync import SyncOptions, plan
+from migrator.pull.sync import SyncOptions, next_pass
 from migrator.sources import open_source
 from migrator.sources.base import Scope
 from migrator.sources.kayako.signing import KayakoSettings, safe
@@ -120,7 +120,7 @@ async def sync_within(
     """
     options = options_from(config, Scope(), kind="sync", **wishes)
     sync = SyncOptions(config.sync.margin, config.sync.full_pass_every, full)
-    decided = plan(archive.queries, options, sync, now=int(time.time()))
+    decided = next_pass(archive.queries, options, sync, now=int(time.time()))
     if decided.increment is None:
         listener(Notice(f"whole pass: {decided.why}"))
     options = replace(options, increment=decided.increment)

@@ -44,31 +44,31 @@ class SyncOptions:
     full: bool = False
 
 
-class Plan(NamedTuple):
+class NextPass(NamedTuple):
     """What the next sync does: an increment, or with None a whole pass, and ``why``."""
 
     increment: Increment | None
     why: str
 
 
-def plan(queries: Queries, run: RunOptions, sync: SyncOptions, *, now: int) -> Plan:
+def next_pass(queries: Queries, run: RunOptions, sync: SyncOptions, *, now: int) -> NextPass:
     """Decide whether the next sync must look at everything.
 
     When in doubt it does: that costs work, where the other mistake would hide files.
     """
     watermark, full_pass = queries.mark(WATERMARK), queries.mark(WHOLE)
     if sync.full:
-        return Plan(None, "asked for")
+        return NextPass(None, "asked for")
     if watermark is None or full_pass is None:
-        return Plan(None, "there was none yet")
+        return NextPass(None, "there was none yet")
     last = queries.run(full_pass.run_id)
     if (why := _doubt(watermark, full_pass, last, run, now)) is not None:
-        return Plan(None, why)
+        return NextPass(None, why)
     gaps = bool(last is not None and _gaps(last))
     every = min(sync.full_pass_every, GAPS_WAIT) if gaps else sync.full_pass_every
     if now - full_pass.value >= every:
-        return Plan(None, "the last one left gaps" if gaps else "it is due")
-    return Plan(_increment(queries, watermark, math.ceil(sync.margin)), "")
+        return NextPass(None, "the last one left gaps" if gaps else "it is due")
+    return NextPass(_increment(queries, watermark, math.ceil(sync.margin)), "")
 
 
 def _doubt(

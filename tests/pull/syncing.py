@@ -10,7 +10,7 @@ from migrator.archive import Archive
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions, RunResult, Stop
 from migrator.pull.run import run
-from migrator.pull.sync import SyncOptions, plan
+from migrator.pull.sync import SyncOptions, next_pass
 from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear
 
@@ -55,7 +55,7 @@ def sync(
     how = {name: options.pop(name) for name in ("page_size", "looks") if name in options}
     asked = RunOptions(source, kind="sync", **{"concurrency": 2, **options})
     helpdesk = KayakoSource(desk, concurrency=asked.concurrency, **how)
-    decided = plan(archive.queries, asked, SyncOptions(margin, every, full), now=now)
+    decided = next_pass(archive.queries, asked, SyncOptions(margin, every, full), now=now)
     asked = replace(asked, increment=decided.increment)
     desk.calls.clear()
 

@@ -23,7 +23,7 @@ from migrator.events import Notice, TicketListed
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import MOST_DEBTS, RunOptions, RunResult, Stop
 from migrator.pull.run import run
-from migrator.pull.sync import GAPS_WAIT, SyncOptions, plan
+from migrator.pull.sync import GAPS_WAIT, SyncOptions, next_pass
 from migrator.sources.base import Increment, Scope, Ticket
 from migrator.sources.kayako.source import KayakoSource
 from tests.pull.doubles import Desk, Ear, states
@@ -143,7 +143,7 @@ def test_a_whole_pass_is_due(archive: Archive, how: dict[str, Any], why: str) ->
     assert listed(desk) == 1, "not due yet"
     asked = RunOptions(how.get("source", SOURCE), scope=how.get("scope", Scope()))
     options = SyncOptions(0, how.get("every", 7 * DAY), how.get("full", False))
-    decided = plan(archive.queries, asked, options, now=how.get("now", NOW))
+    decided = next_pass(archive.queries, asked, options, now=how.get("now", NOW))
     assert decided == (None, why)
     sync(desk, archive, **how)
     assert listed(desk) == 9
@@ -321,7 +321,9 @@ def test_rows_that_nobody_can_read_are_told_until_a_whole_pass_reads_them(
     desk.poison = frozenset()
     later = int(NOW + GAPS_WAIT)
     asked = RunOptions(SOURCE)
-    assert plan(archive.queries, asked, SyncOptions(), now=later).why == "the last one left gaps"
+    assert (
+        next_pass(archive.queries, asked, SyncOptions(), now=later).why == "the last one left gaps"
+    )
     assert sync(desk, archive, now=later).exit_code == 0
     assert marks(archive) == (1040, later, later)
 
@@ -446,8 +448,8 @@ def test_our_clock_set_back_behind_the_last_sync_costs_a_whole_pass(archive: Arc
     desk.touch(2, NOW + 500)
     sync(desk, archive, now=NOW + 600)
     asked = RunOptions(SOURCE)
-    assert plan(archive.queries, asked, SyncOptions(), now=NOW + 500).increment is not None
-    decided = plan(archive.queries, asked, SyncOptions(), now=NOW + 499)
+    assert next_pass(archive.queries, asked, SyncOptions(), now=NOW + 500).increment is not None
+    decided = next_pass(archive.queries, asked, SyncOptions(), now=NOW + 499)
     assert decided == (None, "our clock was set back")
 
 
@@ -605,7 +607,7 @@ def test_an_odd_record_of_a_run_owes_nothing(archive: Archive) -> None:
     with archive.ledger.atomic():
         last = archive.queries.runs(1)[0]
         archive.ledger.finish_run(last.id, exit_code=0, summary={"unlisted": 3})
-    decided = plan(archive.queries, RunOptions(SOURCE), SyncOptions(margin=3), now=NOW)
+    decided = next_pass(archive.queries, RunOptions(SOURCE), SyncOptions(margin=3), now=NOW)
     assert decided.increment == Increment(1000)
 
 

@@ -19,7 +19,7 @@ from migrator.archive import Archive, open_archive
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import DeletionLimit, RunOptions, RunResult
 from migrator.pull.run import run
-from migrator.pull.sync import SyncOptions, plan
+from migrator.pull.sync import SyncOptions, next_pass
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import connect
@@ -47,7 +47,7 @@ def sync(server: SandboxServer, archive: Archive, *, full: bool = False) -> RunR
         deletions=DeletionLimit(accept=True),
     )
     options = SyncOptions(margin=10, full=full)
-    asked = replace(asked, increment=plan(archive.queries, asked, options, now=NOW).increment)
+    asked = replace(asked, increment=next_pass(archive.queries, asked, options, now=NOW).increment)
 
     async def main() -> RunResult:
         with ThreadPoolExecutor(2) as pool:
