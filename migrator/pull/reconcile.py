@@ -69,7 +69,7 @@ async def _find_tickets(context: RunContext, workers: Workers) -> _Whereabouts:
 async def _find(context: RunContext, workers: Workers, found: _Whereabouts, ticket_id: int) -> None:
     """Ask for one ticket; if that fails, its attachments are asked for one by one."""
     try:
-        ticket = await workers.follow(ticket_id, in_no_list=True)
+        ticket = await workers.resolve(ticket_id, in_no_list=True)
     except SourceError as error:
         raise_if_final(error, SourceUnreachable)
         return

@@ -100,7 +100,7 @@ class Workers:
         await do(partial(ledger.put_ticket, row_of(survivor)))
         await do(partial(ledger.mark_merged, ticket_id, survivor.id))
 
-    async def follow(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
+    async def resolve(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
         """Return where a ticket is by now, once a merge is written down; None if deleted."""
         ticket = await self._context.source.locate(ticket_id, in_no_list=in_no_list)
         if ticket is not None and ticket.id != ticket_id:
@@ -197,7 +197,7 @@ class Workers:
         todo = recorded.todo
         if moved := recorded.moved:
             for old in sorted(set(moved.values())):
-                await self._follow(old)
+                await self._note_merge(old)
             # Of a merged ticket they are here by now; of any other one they are fetched again.
             todo += (await record([one for one in listed if one.id in moved], follow=False)).todo
         todo = [work for work in todo if work.id not in self._tried]
@@ -213,10 +213,10 @@ class Workers:
         for work in todo:
             await self._work.put(work)
 
-    async def _follow(self, ticket_id: int) -> None:
+    async def _note_merge(self, ticket_id: int) -> None:
         """Note it if a ticket was merged; an error means that nothing is known of it."""
         try:
-            await self.follow(ticket_id)
+            await self.resolve(ticket_id)
         except SourceError as error:
             raise_if_final(error)
 

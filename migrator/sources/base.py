@@ -221,14 +221,14 @@ class FastLook:
 
     ``marked`` of ``tickets`` are sorted to the front as having attachments, as far as ``probes``
     can tell. ``looked`` tickets behind them were listed all the same: ``found`` of them had
-    attachments, ``files`` in sum; ``behind`` were passed over. ``fallback`` tells why everything
+    attachments, ``files`` in sum; the rest was ``passed_over``. ``fallback`` tells why everything
     was listed after all, "" if not.
     """
 
     tickets: int = 0
     marked: int = 0
     probes: int = 0
-    behind: int = 0
+    passed_over: int = 0
     looked: int = 0
     found: int = 0
     files: int = 0
@@ -237,7 +237,7 @@ class FastLook:
     @property
     def missed(self) -> int:
         """Estimate how many attachments the tickets have that were passed over."""
-        return round(self.files / self.looked * self.behind) if self.looked else 0
+        return round(self.files / self.looked * self.passed_over) if self.looked else 0
 
 
 @dataclass(slots=True)

@@ -141,7 +141,7 @@ class Gaps:
     async def _list(self, number: int) -> None:
         """Hand one ticket over, unless it is in the trash and the trash is not in scope."""
         task = self._task
-        ticket = await task.follow(number, in_no_list=True)
+        ticket = await task.resolve(number, in_no_list=True)
         if ticket is not None and ticket.id == number:
             self._highest = max(self._highest, number)
         if ticket is None or ticket.id in task.listing.listed:
@@ -226,7 +226,7 @@ class WholeListing(_Listing):
         listing = self._listing
         for ticket_id in sorted(self._met & (listing.absent.keys() - listing.listed.keys())):
             try:
-                ticket = await self._task.follow(ticket_id)
+                ticket = await self._task.resolve(ticket_id)
             except SourceError as error:
                 raise_if_final(error)
                 listing.unlisted[ticket_id] = str(error)
@@ -277,7 +277,7 @@ class WholeListing(_Listing):
         """Return the ticket that this one was merged into, if it was."""
         listing = self._listing
         try:
-            ticket = await self._task.follow(ticket_id, in_no_list=True)
+            ticket = await self._task.resolve(ticket_id, in_no_list=True)
         except SourceError as error:
             raise_if_final(error)
             listing.unlisted[ticket_id] = str(error)
@@ -450,7 +450,7 @@ class RecentListing(_Listing):
             if self._receiver.stopping:
                 return
             try:
-                ticket = await self._task.follow(ticket_id)
+                ticket = await self._task.resolve(ticket_id)
             except SourceError as error:
                 raise_if_final(error, SourceUnreachable)
                 self._listing.unlisted[ticket_id] = str(error)
@@ -653,7 +653,7 @@ class FastListing(_Listing):
         facts, left = self._facts, count - start
         if left <= 0:
             return
-        facts.behind += left
+        facts.passed_over += left
         places = min(max(start // 100, PLACES.start), PLACES.stop)
         step = max(EACH, left // places)
         for row in range(start, count, step):

@@ -72,7 +72,7 @@ class Task:
         """Return the tickets in one page of a look, the first of which is 0."""
         return page_of_look(self.page_size, look)
 
-    async def follow(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
+    async def resolve(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
         """Return what :func:`locate` does, once a merge is written down."""
         ticket = await locate(self.client, ticket_id, in_no_list=in_no_list)
         if ticket is not None and ticket.id != ticket_id:

@@ -464,12 +464,12 @@ class _Course:
 
     def takes(self, page: _Page) -> bool:
         """Return whether a page brings anything new."""
-        fresh = _ids(page.tickets) - self.seen
-        if fresh:
+        new = _ids(page.tickets) - self.seen
+        if new:
             self._furthest = max(self._furthest, *map(self._order.place, page.tickets))
             self._doubts, self._again = 0, False
-            self.seen |= fresh
-        return bool(fresh)
+            self.seen |= new
+        return bool(new)
 
     def may_end(self, page: _Page, unreadable: int) -> bool:
         """Return whether a page without a new ticket may be the end of its list.
