@@ -96,6 +96,17 @@ async def send_json(send: Send, document: object) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def not_found() -> Refusal:
+    """Return the answer where there is nothing."""
+    return Refusal(404, "not_found", "There is nothing at this address.")
+
+
+def not_allowed(allow: str) -> Refusal:
+    """Return the answer to a method that an address does not have; ``allow`` names those it has."""
+    text = f"This address answers {allow} only."
+    return Refusal(405, "method_not_allowed", text, headers=[(b"allow", allow.encode("ascii"))])
+
+
 def server_error() -> Refusal:
     """Return the answer to a bug or a failing disk of ours; it tells a client nothing more."""
     return Refusal(500, "server_error", "The server could not answer. Its operator's log says why.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.serve.conftest import Desk
 
 
-def test_memo_asks_once_until_the_moment_changes() -> None:
+def test_cache_asks_once_until_the_moment_changes() -> None:
     """The same moment gives what is kept, another one asks again; errors and old ones are not."""
     now, found = [1], []
 
@@ -31,21 +31,21 @@ def test_memo_asks_once_until_the_moment_changes() -> None:
             raise KeyError
         return len(found)
 
-    async def turn(memo: VersionCache[str, int], key: str = "a") -> int:
-        answer = memo(key, find)
+    async def turn(cache: VersionCache[str, int], key: str = "a") -> int:
+        answer = cache(key, find)
         await asyncio.sleep(0)
         return answer
 
     async def all_turns() -> None:
-        memo: VersionCache[str, int] = VersionCache(Version(lambda: now[0]), most=2)
-        assert [await turn(memo) for _ in range(3)] == [1, 1, 1]
+        cache: VersionCache[str, int] = VersionCache(Version(lambda: now[0]), most=2)
+        assert [await turn(cache) for _ in range(3)] == [1, 1, 1]
         now[0] = 2
-        assert await turn(memo) == 2
-        assert [await turn(memo, key) for key in "bca"] == [3, 4, 5]
+        assert await turn(cache) == 2
+        assert [await turn(cache, key) for key in "bca"] == [3, 4, 5]
         now[0] = 3
         for _ in range(2):
             with pytest.raises(KeyError):
-                await turn(memo)
+                await turn(cache)
         assert found == [1, 2, 2, 2, 2, 3, 3]
 
     asyncio.run(all_turns())

@@ -380,6 +380,7 @@ WAYS = {
         JSON + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         b'C;a=b;c="d"\r\n' + QUESTION + b"\r\n000;e\r\n\r\n"
     ],
+    "offer of HTTP/2": [JSON + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n" + WHOLE],
     "empty lines before": [b"\r\n\r\n" + JSON + b"Connection: close\r\n" + WHOLE],
     "packets of one byte": [b"%c" % byte for byte in JSON + b"Connection: close\r\n" + WHOLE],
 }

@@ -18,7 +18,7 @@ from migrator.errors import ArchiveError
 from migrator.serve.auth import Authenticator, CachedTokens
 from migrator.serve.cache import Version
 from migrator.serve.catalog import Catalog, EndpointSettings
-from migrator.serve.refusals import ErrorBorder, Refusal, send_json
+from migrator.serve.refusals import ErrorBorder, Refusal, not_allowed, not_found, send_json
 from migrator.serve.tickiti.download import Download
 from migrator.serve.tickiti.openapi import document
 from migrator.serve.tickiti.queries import Queries
@@ -79,16 +79,10 @@ class Routes:
         """Answer one request; raises Refusal where there is nothing to answer it."""
         found = self._routes.get(scope["path"])
         if found is None:
-            raise Refusal(404, "not_found", "There is nothing at this address.")
+            raise not_found()
         method, app = found
         if scope["method"] != method and (method, scope["method"]) != ("GET", "HEAD"):
-            allow = "GET, HEAD" if method == "GET" else method
-            raise Refusal(
-                405,
-                "method_not_allowed",
-                f"This address answers {allow} only.",
-                headers=[(b"allow", allow.encode("ascii"))],
-            )
+            raise not_allowed("GET, HEAD" if method == "GET" else method)
         await app(scope, receive, send)
 
 

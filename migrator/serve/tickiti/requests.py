@@ -1,7 +1,4 @@
-"""The fields of a request body, read one by one; what is wrong with them is told all at once.
-
-What clients ask of one ticket: requests as records, checked before anything is looked up.
-"""
+"""The fields of a request body, read one by one; what is wrong with them is told all at once."""
 
 from __future__ import annotations
 
@@ -9,9 +6,11 @@ import datetime
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from migrator.serve.refusals import Refusal
+
+T = TypeVar("T")
 
 MAX_LIST: Final = 1000
 """Entries of a list in a request body."""
@@ -66,22 +65,21 @@ class Fields:
             self.wrong(field, f"The {field} field must be a string or an integer.")
         return text or ""
 
+    def _of(self, field: str, kind: type[T], name: str) -> T | None:
+        value = self._body.get(field)
+        if value is None or isinstance(value, kind):
+            return value
+        self.wrong(field, f"The {field} field must be {name}.")
+        return None
+
     def text(self, field: str) -> str | None:
         """Return a string, None where there is none."""
-        value = self._body.get(field)
-        if isinstance(value, str):
-            return _sound(value)
-        if value is not None:
-            self.wrong(field, f"The {field} field must be a string.")
-        return None
+        text = self._of(field, str, "a string")
+        return None if text is None else _sound(text)
 
     def flag(self, field: str) -> bool | None:
         """Return a boolean, None where there is none."""
-        value = self._body.get(field)
-        if value is None or isinstance(value, bool):
-            return value
-        self.wrong(field, f"The {field} field must be true or false.")
-        return None
+        return self._of(field, bool, "true or false")
 
     def integer(self, field: str, *, low: int, high: int | None = None) -> int | None:
         """Return an integer from ``low`` to ``high``, both included; None where there is none."""
@@ -130,13 +128,8 @@ class Fields:
 
     def mapping(self, field: str) -> Fields | None:
         """Return an object as fields of their own, None where there is none."""
-        value = self._body.get(field)
-        if value is None:
-            return None
-        if isinstance(value, dict):
-            return Fields(value)
-        self.wrong(field, f"The {field} field must be an object.")
-        return None
+        value = self._of(field, dict, "an object")
+        return None if value is None else Fields(value)
 
     def mappings(self, field: str) -> list[Fields]:
         """Return an array of objects; empty where there is none."""

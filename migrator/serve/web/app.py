@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migrator.archive import Archive
 from migrator.serve.catalog import Catalog, EndpointSettings
-from migrator.serve.refusals import ErrorBorder, Refusal
+from migrator.serve.refusals import ErrorBorder, Refusal, not_allowed, not_found
 from migrator.serve.web import pages
 from migrator.serve.web.sessions import IDLE, LONGEST, Session, Sessions, new_nonce
 from migrator.serve.web.site import Problem, Site, Visit, read_form
@@ -117,8 +117,9 @@ class Pages(ErrorBorder):
             return None
         if not any(name == b"accept" and b"text/html" in value for name, value in scope["headers"]):
             # Programs that miss the API's address get its envelope.
-            return _refusal(error)
-        found = _not_found()
+            allow = (error.headers or {}).get("Allow", "")
+            return not_allowed(allow) if error.status_code == 405 else not_found()
+        found = _no_page()
         if error.status_code == 405:
             text = "This address does not answer that kind of request."
             found = Problem(405, "Method not allowed", text)
@@ -129,7 +130,7 @@ class Pages(ErrorBorder):
     async def _asset(self, request: Request) -> Response:
         asset = self._site.assets.get(request.url.path)
         if asset is None:
-            raise _not_found()
+            raise _no_page()
         # The address changes with the content, so a browser never needs to ask again.
         headers = {"cache-control": "public, max-age=31536000, immutable"}
         return Response(asset.body, media_type=asset.media_type, headers=headers)
@@ -228,16 +229,7 @@ def _to_sign_in(request: Request) -> Response:
     )
 
 
-def _refusal(error: HTTPException) -> Refusal:
-    if error.status_code != 405:
-        return Refusal(404, "not_found", "There is nothing at this address.")
-    allow = (error.headers or {}).get("Allow", "")
-    text = f"This address answers {allow} only."
-    headers = [(b"allow", allow.encode("ascii"))]
-    return Refusal(405, "method_not_allowed", text, headers=headers)
-
-
-def _not_found() -> Problem:
+def _no_page() -> Problem:
     return Problem(404, "Nothing here", "There is no page at this address.")
 
 
