@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -13,6 +13,8 @@ from migrator.archive.ledger import Ledger
 from migrator.sources.base import in_pool
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+_Waiting = tuple[Callable[[list[Any]], Sequence[Any]], Any, asyncio.Future[Any]]
 _Result = tuple[Any, Exception | None]
 
 LARGEST_GROUP = 100
@@ -30,7 +32,7 @@ class Recorder:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._commit: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -49,13 +51,21 @@ class Recorder:
         self._thread.shutdown()
 
     async def do(self, operation: Callable[[], T]) -> T:
-        """Run one operation and give its result once it is committed.
+        """Run one operation and return its result once it is committed.
 
         A caller that is cancelled meanwhile does not undo it.
         """
+        return await self.do_jointly(lambda _items: [operation()], None)
+
+    async def do_jointly(self, operation: Callable[[list[Item]], Sequence[T]], item: Item) -> T:
+        """Do the same with an operation that takes many items, one of them the caller's.
+
+        It runs once for the items of all who wait with an equal operation, where the first of
+        them stands, and returns a result for each; if it fails, once for each of them.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((operation, future))
+        self._waiting.append((operation, item, future))
         if self._commit is None or self._commit.done():
             self._commit = loop.create_task(self._commit_all())
         return await future
@@ -64,12 +74,11 @@ class Recorder:
         while self._waiting:
             group = self._waiting[:LARGEST_GROUP]
             del self._waiting[:LARGEST_GROUP]
-            operations = [operation for operation, _ in group]
             try:
-                results = await in_pool(self._thread, partial(self._run, operations))
+                results = await in_pool(self._thread, partial(self._run, group))
             except Exception as error:  # noqa: BLE001 - handed to whoever waits for the group
                 results = [(None, error)] * len(group)
-            for (_, future), (result, failure) in zip(group, results, strict=True):
+            for (_, _, future), (result, failure) in zip(group, results, strict=True):
                 if future.cancelled():
                     continue
                 if failure is None:
@@ -77,28 +86,35 @@ class Recorder:
                 else:
                     future.set_exception(failure)
 
-    def _run(self, operations: list[Callable[[], Any]]) -> list[_Result]:
+    def _run(self, group: list[_Waiting]) -> list[_Result]:
         """Run operations in one transaction; one that raises is undone, the others are not."""
-        results: list[_Result] | None = None
+        joint: dict[Callable[..., Any], list[int]] = {}
+        for place, (operation, _, _) in enumerate(group):
+            joint.setdefault(operation, []).append(place)
+        results: dict[int, _Result] = {}
+        begun = False
         try:
             with self._ledger.whole():
-                results = []
-                for operation in operations:
-                    results.append((operation(), None))
+                begun = True
+                for operation, places in joint.items():
+                    found = operation([group[place][1] for place in places])
+                    for place, result in zip(places, found, strict=True):
+                        results[place] = (result, None)
         except Exception:
-            if results is None or len(results) == len(operations):  # it is no operation's fault
+            if not begun or len(results) == len(group):  # it is no operation's fault
                 raise
-            return self._run_apart(operations)
-        return results
+            return self._run_apart(group)
+        return [results[place] for place in range(len(group))]
 
-    def _run_apart(self, operations: list[Callable[[], Any]]) -> list[_Result]:
+    def _run_apart(self, group: list[_Waiting]) -> list[_Result]:
         """Run them again, each in a block of its own: all that was done of them is undone."""
         results: list[_Result] = []
         with self._ledger.atomic():
-            for operation in operations:
+            for operation, item, _ in group:
                 try:
                     with self._ledger.atomic():
-                        results.append((operation(), None))
+                        (result,) = operation([item])
+                    results.append((result, None))
                 except Exception as error:  # noqa: BLE001 - handed to whoever asked for it
                     results.append((None, error))
         return results

@@ -7,14 +7,14 @@ when those are slower.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from migrator.archive import Archive
-from migrator.archive.records import Listed, Recorded, State, Work
+from migrator.archive.records import Listed, Recorded, State, TicketRow, Work
 from migrator.errors import Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Event, Listener, TicketListed
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
@@ -23,6 +23,7 @@ from migrator.pull.threads import ThreadReader, listed_of, row_of
 from migrator.sources.base import Attachment, Listing, Source, Ticket, raise_if_final
 
 T = TypeVar("T")
+_Recording = Callable[[list[tuple[TicketRow, Sequence[Listed]]]], list[Recorded]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Workers:
         self._tickets: asyncio.Queue[Ticket] = asyncio.Queue(2 * size)
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
+        self._recording = cache(self._recording_of)
         self._in_part: set[int] = set()
         """Tickets whose lists were read in part in this run."""
         self.threads = ThreadReader(context)
@@ -184,12 +186,9 @@ class Workers:
         # What this run has looked for in vain is looked for again by the next one.
         recheck = context.options.recheck and first
 
-        async def record(items: list[Listed], *, follow: bool) -> Recorded:
-            recorded = await context.recorder.do(
-                lambda: context.archive.ledger.record_ticket(
-                    context.result.run_id, row, items, recheck=recheck, follow=follow
-                )
-            )
+        async def record(items: Sequence[Listed], *, follow: bool) -> Recorded:
+            operation = self._recording(recheck=recheck, follow=follow)
+            recorded = await context.recorder.do_jointly(operation, (row, items))
             self._weigh(recorded)
             return recorded
 
@@ -212,6 +211,11 @@ class Workers:
         )
         for work in todo:
             await self._work.put(work)
+
+    def _recording_of(self, *, recheck: bool, follow: bool) -> _Recording:
+        """Return the operation that writes lists down, the same one for equal wishes."""
+        run_id, ledger = self._context.result.run_id, self._context.archive.ledger
+        return partial(ledger.record_tickets, run_id, recheck=recheck, follow=follow)
 
     async def _note_merge(self, ticket_id: int) -> None:
         """Note it if a ticket was merged; an error means that nothing is known of it."""
@@ -242,7 +246,7 @@ class Workers:
             return
         if outcome.state is not State.STORED:
             self._tried.add(work.id)
-        await context.recorder.do(lambda: context.archive.ledger.settle(outcome))
+        await context.recorder.do_jointly(context.archive.ledger.settle_many, outcome)
         context.listener(
             AttachmentSettled(
                 work.id,

@@ -98,6 +98,45 @@ def test_what_waits_meanwhile_becomes_one_transaction() -> None:
     assert ledger.groups == [1, LARGEST_GROUP, 150 - LARGEST_GROUP]
 
 
+def test_equal_operations_of_a_group_run_as_one() -> None:
+    """Who waits with the same operation gets an own result of one call, in the order of asking."""
+    ledger, calls = Spied(), []
+
+    def double(items: list[int]) -> list[int]:
+        calls.append(items)
+        return [2 * item for item in items]
+
+    async def main() -> list[Any]:
+        async with Recorder(ledger) as recorder:  # type: ignore[arg-type]
+            asked = [recorder.do_jointly(double, 1), recorder.do(lambda: "alone")]
+            return await asyncio.gather(*asked, recorder.do_jointly(double, 3))
+
+    assert asyncio.run(main()) == [2, "alone", 6]
+    assert calls == [[1, 3]]
+
+
+def test_an_item_that_fails_fails_alone(archive: Archive) -> None:
+    """Of items that are written together one that cannot be fails its own caller."""
+    ledger = archive.ledger
+
+    def put(numbers: list[int]) -> list[None]:
+        for number in numbers:
+            ledger.put_ticket(TicketRow(number, 1))
+            if number == 2:
+                raise ValueError("no")
+        return [None for _ in numbers]
+
+    async def main() -> list[Any]:
+        async with Recorder(ledger) as recorder:
+            asked = [recorder.do_jointly(put, number) for number in (1, 2, 3)]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    results = asyncio.run(main())
+    assert isinstance(results[1], ValueError)
+    assert [results[0], results[2]] == [None, None]
+    assert departments(archive) == {1: 1, 3: 1}
+
+
 def test_an_operation_that_fails_fails_alone(archive: Archive) -> None:
     """Its own writes are undone, and its neighbours in the group are stored."""
     ledger = archive.ledger

@@ -375,7 +375,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(
     def full(*_: object, **__: object) -> None:
         raise ArchiveUnwritable("disk full")
 
-    monkeypatch.setattr(Ledger, "settle", full)
+    monkeypatch.setattr(Ledger, "settle_many", full)
     if also_at_the_end:
         monkeypatch.setattr(Ledger, "finish_run", full)
     ear = Ear()
