@@ -20,15 +20,7 @@ from typing import NamedTuple
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, State
-from migrator.archive.sql import (
-    ROW,
-    Values,
-    clean,
-    fit,
-    row_from,
-    state_from,
-    state_list,
-)
+from migrator.archive.sql import ROW, Values, clean, fit, row_from, state_from, state_list
 
 Key = tuple[str, str]
 """A group: one of DIMENSIONS and the key there."""

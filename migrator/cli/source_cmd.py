@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from migrator.blobs import durable
-from migrator.cli.common import (
-    ID,
-    App,
-    note,
-    pass_app,
-    print_retry,
-    print_table,
-    settings_from,
-)
+from migrator.cli.common import ID, App, note, pass_app, print_retry, print_table, settings_from
 from migrator.errors import ConfigError, NotFound, user_file
 from migrator.sources.base import HashSink
 from migrator.text import human_bytes, iso_time, shown

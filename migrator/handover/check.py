@@ -14,8 +14,16 @@ from pathlib import Path, PurePosixPath
 from migrator.blobs import durable
 from migrator.blobs.base import Verdict
 from migrator.errors import ConfigError, Interrupted
-from migrator.handover.make import MANIFEST, MARKER, SUMS, TREE, Tell, path_of, read_marker
-from migrator.handover.outbox import same_bytes
+from migrator.handover.make import (
+    MANIFEST,
+    MARKER,
+    SUMS,
+    TREE,
+    Tell,
+    path_of,
+    read_marker,
+    same_bytes,
+)
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+|files/[0-9a-f/]{70})\n", re.ASCII)

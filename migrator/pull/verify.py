@@ -12,13 +12,7 @@ from typing import TypeVar
 from migrator.archive import Archive
 from migrator.archive.records import Work
 from migrator.blobs.base import Entry, Examined, Verdict
-from migrator.errors import (
-    ArchiveUnwritable,
-    Interrupted,
-    SafetyLimit,
-    SourceError,
-    WrongTicket,
-)
+from migrator.errors import ArchiveUnwritable, Interrupted, SafetyLimit, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.pull.options import Stop
 from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool, raise_if_final

@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from migrator.archive import Archive, extension_of
-from migrator.archive.records import (
-    Response,
-    ResponseFilter,
-    Row,
-    Rule,
-    State,
-    TicketHeader,
-    Token,
-)
+from migrator.archive.records import Response, ResponseFilter, Row, Rule, State, TicketHeader, Token
 from migrator.serve.auth import sees
 from migrator.serve.cache import TimedCache
 from migrator.serve.markup import cid_names

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from migrator.sandbox.kayako.replies import XmlWriter
+from migrator.sandbox.kayako.messages import XmlWriter
 
 MEDIAN = 61_000
 SPREAD = 1.53

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from migrator.sandbox.kayako.routing import Keys
+from migrator.sandbox.kayako.messages import Keys
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Client, Serve

@@ -8,8 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from migrator.sandbox.kayako.replies import Request
-from migrator.sandbox.kayako.routing import POST_MAX, parse
+from migrator.sandbox.kayako.messages import POST_MAX, Request, parse
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Client

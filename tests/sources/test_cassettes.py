@@ -29,14 +29,7 @@ import vcr
 from vcr.errors import CannotOverwriteExistingCassetteException
 
 from migrator.errors import NotFound, SourceRefused, WrongTicket
-from migrator.sandbox.kayako import (
-    Helpdesk,
-    SandboxOptions,
-    SandboxServer,
-    calls,
-    files,
-    model,
-)
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer, calls, files, model
 from migrator.sources.base import Attachment, Department, Post, TicketStatus
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings

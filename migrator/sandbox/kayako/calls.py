@@ -12,21 +12,22 @@ from typing import Final
 
 from migrator.sandbox.kayako import faults
 from migrator.sandbox.kayako.files import Source, chance, filetype
-from migrator.sandbox.kayako.model import TRASH, Attachment, Helpdesk, Note, Post, Ticket, number
-from migrator.sandbox.kayako.replies import (
+from migrator.sandbox.kayako.messages import (
     HTML,
     XML,
     Body,
     Fields,
+    Keys,
     Reply,
     Request,
     XmlWriter,
     page,
     php_error,
+    refusal,
     text,
     xml,
 )
-from migrator.sandbox.kayako.routing import Keys, refusal
+from migrator.sandbox.kayako.model import TRASH, Attachment, Helpdesk, Note, Post, Ticket, number
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from dataclasses import replace
 from html.entities import codepoint2name
 from typing import Final
 
-from migrator.sandbox.kayako.model import SHORTENING, Attachment, Ticket, shortened
-from migrator.sandbox.kayako.replies import (
+from migrator.sandbox.kayako.messages import (
     Body,
     Delivery,
     Fields,
@@ -28,6 +27,7 @@ from migrator.sandbox.kayako.replies import (
     php_error,
     text,
 )
+from migrator.sandbox.kayako.model import SHORTENING, Attachment, Ticket, shortened
 
 WARNING_DIV: Final = (
     b'<div style="BACKGROUND: #f8ebeb; FONT: 8pt Verdana; BORDER: 1px solid #ac8c8c;">'

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from migrator.sandbox.kayako.replies import Stream
+from migrator.sandbox.kayako.messages import Stream
 
 BLOCK: Final = 48 * 1024
 """Bytes per block of a streamed file; a multiple of 3, so that base64 needs no carry."""

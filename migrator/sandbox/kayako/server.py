@@ -12,9 +12,18 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Self
 
 from migrator.sandbox.kayako.calls import answer
+from migrator.sandbox.kayako.messages import (
+    LONGEST_VALUE,
+    POST_MAX,
+    SCRIPT,
+    Body,
+    Keys,
+    Reply,
+    Request,
+    page,
+    parse,
+)
 from migrator.sandbox.kayako.model import Helpdesk
-from migrator.sandbox.kayako.replies import Body, Reply, Request, page
-from migrator.sandbox.kayako.routing import LONGEST_VALUE, POST_MAX, SCRIPT, Keys, parse
 
 DRIBBLES: Final = 20
 """Pieces of a slow body; a second is shared out between them."""

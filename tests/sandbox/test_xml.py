@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.sandbox.kayako.replies import Body, Raw, Stream, XmlWriter
+from migrator.sandbox.kayako.messages import Body, Raw, Stream, XmlWriter
 
 
 def written(writer: XmlWriter) -> bytes:
