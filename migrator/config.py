@@ -271,6 +271,11 @@ class Config:
     path: Path
     warnings: tuple[str, ...] = ()
 
+    @property
+    def keeps_posts(self) -> bool:
+        """Whether runs keep the texts of tickets, so that a text not read yet is something open."""
+        return self.kayako.posts
+
 
 def load(
     path: Path | None, environ: Mapping[str, str] = os.environ, *, need_source: bool = True

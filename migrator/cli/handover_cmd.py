@@ -86,7 +86,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
 
     with contextlib.ExitStack() as stack:
         config, archive = open_beside(app)
-        posts = config.kayako.posts
+        posts = config.keeps_posts
         stack.enter_context(archive)
         if not archive.read_only:  # a run at work would make the lists disagree
             stack.callback(RunLock(archive.path, command="handover").release)

@@ -79,7 +79,7 @@ def options_from(
         deletions=DeletionLimit(share=config.sync.max_deletions, accept=accept_deletions),
         changes=ChangeLimit(accept=accept_changes),
         moved=moved,
-        posts=kayako.posts,
+        posts=config.keeps_posts,
         most_gaps=None if every_id else MOST_GAPS,
     )
 

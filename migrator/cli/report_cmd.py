@@ -100,7 +100,7 @@ def report(
         if form == "csv":
             verdict, pieces = _csv(archive, only, spreadsheet=spreadsheet)
         else:
-            verdict, pieces = _told(archive, form, posts=config.kayako.posts)
+            verdict, pieces = _told(archive, form, posts=config.keeps_posts)
         write(pieces, output)
     return verdict.exit_code
 
@@ -163,5 +163,5 @@ def _compared(app: App, form: str, path: Path, later: Path | None) -> Iterator[s
         return
     config, archive = open_beside(app)
     with archive:
-        now = compare.of_archive(archive, posts=config.kayako.posts)
+        now = compare.of_archive(archive, posts=config.keeps_posts)
         yield tell(compare.compare(before, now))

@@ -108,7 +108,7 @@ def serve(
             EndpointSettings(
                 max_download=tickiti.max_download,
                 serve_deleted=tickiti.serve_deleted,
-                posts_follow=config.kayako.posts,
+                posts_follow=config.keeps_posts,
             ),
             AuditLog(tickiti.audit_log) if tickiti.audit_log is not None else None,
         )

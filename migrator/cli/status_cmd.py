@@ -120,7 +120,7 @@ def status(app: App, as_json: bool, max_age: float | None) -> int:
     """
     config, archive = open_beside(app)
     with archive:
-        unread = archive.threads.count_unread() if config.kayako.posts else None
+        unread = archive.threads.count_unread() if config.keeps_posts else None
         age = _success_age(archive)
         if as_json:
             print_json(_facts(archive, unread))
