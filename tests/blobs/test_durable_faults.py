@@ -226,6 +226,16 @@ def test_a_written_file_and_its_name_are_on_the_disk(
     assert steps == [(str(tmp_path / "temp"), False), (str(tmp_path), True)]
 
 
+def test_new_directories_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new directory is made durable in the one above it, from the top; others are left."""
+    synced: list[str] = []
+    monkeypatch.setattr(durable, "sync_dir", lambda path: synced.append(str(path)))
+    durable.make_dirs(tmp_path / "a" / "b")
+    durable.make_dirs(tmp_path / "a" / "b")
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_name_that_is_taken_stays(tmp_path: Path) -> None:
     """Whoever must not replace a file does not, and leaves nothing beside it."""
     target = tmp_path / "file"
