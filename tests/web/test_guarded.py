@@ -65,5 +65,7 @@ def test_guessing_at_the_sign_in_is_bounded(tmp_path: Path) -> None:
         good = Desk(archive, server.url).token()
         answers = [visitor.sign_in("1|wrong") for _ in range(FAILURES + 1)]
         assert [answer.status_code for answer in answers] == [401] * FAILURES + [429]
+        unknown = "This token is unknown, expired or revoked."
+        assert [unknown in answer.text for answer in answers] == [True] * FAILURES + [False]
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
         assert visitor.sign_in(good).status_code == 303
