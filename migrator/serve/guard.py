@@ -189,7 +189,7 @@ class Guard(asyncio.Protocol):
         """Bytes that may come before the next byte of a body or the next request."""
         self._size = 0
         """Bytes that are being parsed."""
-        self._url = b""
+        self._url = self._version = b""
         self._headers: list[bytes] = []
         self._is_chunked = False
         self._head_again = b""
@@ -341,7 +341,7 @@ class Guard(asyncio.Protocol):
         # RFC 9112 (3.2.2): every server takes http://host/path for /path, as proxies are sent it.
         if url[:8].lower().startswith((b"http://", b"https://")):
             url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
-        version = self._parser.get_http_version().encode()
+        self._version = version = self._parser.get_http_version().encode()
         head = b"".join((method, b" ", url, b" HTTP/", version, b"\r\n", *self._headers, b"\r\n"))
         if len(head) > MAX_HEAD:
             self._refusal = _TOO_LONG
@@ -377,9 +377,7 @@ class Guard(asyncio.Protocol):
         self._arriving.is_whole = True
         self._arriving, self._in_message, self._begun_at = None, False, None
         self._left = MAX_HEAD
-        self._ignores = (
-            self._parser.get_http_version() == "1.0" or not self._parser.should_keep_alive()
-        )
+        self._ignores = self._version == b"1.0" or not self._parser.should_keep_alive()
 
     # A request on its way to the application, and its answer on the way back.
 

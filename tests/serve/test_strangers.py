@@ -137,6 +137,7 @@ def peak(pid: int) -> int:
     return int(found[1]) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "drop"), (FLOODS | UNREAD).values(), ids=FLOODS | UNREAD)
 def test_flood_leaves_memory_flat(process: tuple[int, str], first: bytes, drop: bytes) -> None:
     """Eight megabytes of anything, whose sender reads nothing, cost less than four of memory."""
@@ -393,6 +394,7 @@ class Ordinary:
             self.failed.append(repr(error))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_stranger_with_thousands_of_connections_disturbs_nobody(
