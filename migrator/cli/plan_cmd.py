@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.events import Listener
     from migrator.plan.dry_run import Dry
-    from migrator.plan.journal import Journal
     from migrator.plan.model import Plan
+    from migrator.plan.plan_file import Journal
     from migrator.pull.options import RunOptions, Stop
     from migrator.sources.base import Scope
 
@@ -107,7 +107,7 @@ def make_plan(
 
 
 def _journal(save: Path, options: RunOptions) -> Journal:
-    from migrator.plan.journal import SUFFIX, Journal
+    from migrator.plan.plan_file import SUFFIX, Journal
 
     # What a ticket holds does not depend on the scope; an age such as 30d is another one each time.
     journal = Journal(save.with_name(save.name + SUFFIX), {"source": options.source_name})

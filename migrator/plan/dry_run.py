@@ -18,7 +18,7 @@ from migrator.archive.queries import Twins
 from migrator.archive.records import Outcome, State, Work
 from migrator.errors import Interrupted, MigratorError
 from migrator.events import Listener, Notice, ignore
-from migrator.plan.journal import Journal
+from migrator.plan.plan_file import Journal
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.run import run

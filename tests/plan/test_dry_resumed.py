@@ -11,7 +11,7 @@ import pytest
 from migrator.archive import Row, open_archive, open_dry
 from migrator.errors import SourceRefused
 from migrator.plan.dry_run import LARGEST, Dry, dry_run
-from migrator.plan.journal import Journal
+from migrator.plan.plan_file import Journal
 from migrator.pull.options import RunOptions, Stop
 from migrator.sources.base import Fetched
 from migrator.sources.kayako.source import KayakoSource

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import ConfigError
-from migrator.plan import journal as module
-from migrator.plan.journal import Journal
+from migrator.plan import plan_file as module
+from migrator.plan.plan_file import Journal
 from migrator.sources.base import Attachment
 
 HEAD = {"source": "https://help.example.com"}

@@ -12,7 +12,7 @@ import pytest
 from migrator import errors
 from migrator.archive import Archive
 from migrator.errors import Again, MigratorError, SourceError
-from migrator.sources.retry import worth_another
+from migrator.sources.pace import worth_another
 from tests.pull.doubles import Desk, problems, pull, states
 
 

@@ -22,8 +22,7 @@ from migrator.errors import (
     Truncated,
 )
 from migrator.events import Event, Notice
-from migrator.sources.pace import LONGEST_TRUST, MISSES_IN_A_ROW, Breaker, Pacer, waits
-from migrator.sources.retry import Retrier
+from migrator.sources.pace import LONGEST_TRUST, MISSES_IN_A_ROW, Breaker, Pacer, Retrier, waits
 
 T = TypeVar("T")
 

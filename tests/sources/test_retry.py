@@ -10,11 +10,11 @@ import pytest
 from migrator import errors
 from migrator.errors import Again, NotFound, ServerFailed, SourceError, SourceRefused, Throttled
 from migrator.events import Event, Retrying
-from migrator.sources.pace import Pacer
-from migrator.sources.retry import (
+from migrator.sources.pace import (
     FIRST_WAIT,
     LONGEST_RETRY_AFTER,
     LONGEST_WAIT,
+    Pacer,
     Retrier,
     wait_before,
     worth_another,

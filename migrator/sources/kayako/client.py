@@ -43,8 +43,7 @@ from migrator.sources.kayako import lists, replies
 from migrator.sources.kayako.contents import MOST_ATTACHMENTS, ContentsReader
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.transport import Transport
-from migrator.sources.pace import Breaker, Clock, Pacer, Sleep
-from migrator.sources.retry import Retrier
+from migrator.sources.pace import Breaker, Clock, Pacer, Retrier, Sleep
 
 AT_ONCE = 16 * 1024
 """Bytes of a list that are parsed sooner than they are handed to a thread."""
