@@ -1,6 +1,6 @@
 """The configuration: one TOML file, two secrets that may come from the environment.
 
-:func:`load` reads and checks the whole file at once and tells all its mistakes together, each
+:func:`load` reads and checks the whole file and reports all its mistakes together, each
 with its dotted key. What it returns is frozen and in plain units: durations in seconds, sizes in
 bytes, percentages as a fraction of 1, paths absolute. Texts of mistakes never show a value of the
 file, because any value may turn out to be a misplaced secret. :func:`load_ticket_numbers` reads
@@ -47,7 +47,7 @@ _QUANTITY: Final = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z%]+)\s*
 _INT64: Final = 2**63 - 1
 
 
-# What a value may be; every text completes the sentence "kayako.timeout: …".
+# Types of values; every message completes the sentence "kayako.timeout: …".
 
 
 def _whole(low: int, high: int) -> BeforeValidator:
@@ -72,7 +72,7 @@ def _flag(value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    """Accept a text of one line with something in it; spaces around it are not meant."""
+    """Accept one non-empty line of text; strip spaces around it."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text between quotes, and not empty")
     if any(not character.isprintable() for character in value.strip()):
@@ -159,7 +159,7 @@ def _api_url(value: object) -> str:
 
 
 def _queues(value: object) -> dict[int, Any]:
-    """Turn the department ids, which TOML knows as texts only, into numbers."""
+    """Convert the department ids, which TOML has as strings only, into numbers."""
     if not isinstance(value, dict):
         raise ValueError('must be lines such as "3" = { id = 12, name = "Sales" }')  # noqa: TRY004
     queues: dict[int, Any] = {}
@@ -208,7 +208,7 @@ class KayakoConfig(_Section):
 
 
 class ArchiveConfig(_Section):
-    """``[archive]``: where everything is kept."""
+    """``[archive]``: the place of the archive."""
 
     path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
 
@@ -222,7 +222,7 @@ class SyncConfig(_Section):
 
 
 class QueueConfig(_Section):
-    """The Tickiti queue that stands for a Kayako department."""
+    """The Tickiti queue of a Kayako department."""
 
     id: Annotated[int, _whole(1, _INT64)]
     name: Text
@@ -232,7 +232,7 @@ class TickitiConfig(_Section):
     """``[tickiti]``: the endpoint; ``queues`` is keyed by Kayako department id.
 
     ``tls_key`` None with a ``tls_cert`` means that the key is in the same file; without one it is
-    plain HTTP. ``forwarded_allow_ips`` are the proxies that are believed.
+    plain HTTP. ``forwarded_allow_ips`` are the trusted proxies.
     """
 
     host: Text = "127.0.0.1"
@@ -273,7 +273,7 @@ class Config:
 
     @property
     def keeps_posts(self) -> bool:
-        """Whether runs keep the texts of tickets, so that a text not read yet is something open."""
+        """Whether runs keep the texts of tickets, so that an unread text counts as open."""
         return self.kayako.posts
 
 
@@ -308,7 +308,7 @@ def load(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        # Windows editors like to begin a file with a byte order mark, which TOML forbids.
+        # Windows editors often write a byte order mark, which TOML forbids.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
@@ -324,7 +324,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _overlay(kayako: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Put the secrets of the environment over those of the file; an empty one is none."""
+    """Override the file's secrets with those of the environment; an empty one counts as unset."""
     for key, name in SECRETS.items():
         if environ.get(name):
             kayako[key] = environ[name]
@@ -375,7 +375,7 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
 
 
 def load_ticket_numbers(path: Path) -> dict[int, str]:
-    """Read which Tickiti ticket number each Kayako ticket id got, from a CSV file.
+    """Read the Tickiti ticket number of each Kayako ticket id from a CSV file.
 
     The header is ``kayako_ticket_id,ticket_number``; both must be unique. Raises ConfigError
     that lists all mistakes with their lines.
@@ -403,7 +403,7 @@ def load_ticket_numbers(path: Path) -> dict[int, str]:
 
 
 def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
-    """Read the lines that hold something, as line number and cells."""
+    """Yield the non-empty lines as line number and cells."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines, strict=True)

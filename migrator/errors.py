@@ -5,17 +5,17 @@
     MigratorError                  1    a bug, unless a class below says otherwise
     ├── ConfigError                2    a wrong option, key or file of the user's
     │   └── OtherHelpdesk               the archive belongs to another helpdesk
-    ├── SourceError                4    Kayako did not give what was asked
+    ├── SourceError                4    Kayako did not send what was requested
     │   ├── SourceUnreachable           no connection, no answer in time          (again later)
-    │   │   └── SourceDown              it was waited for in vain                 (stop all)
+    │   │   └── SourceDown              it did not come back in time              (stop all)
     │   ├── SourceRefused               key, signature, API switched off, TLS     (stop all)
     │   ├── ServerFailed                5xx                                       (again later)
     │   ├── Throttled                   429, or 503 with Retry-After              (again later)
     │   ├── Truncated                   the reply ended before its document       (again later)
     │   ├── NotXml                      text, HTML or broken XML at 200           (again later)
-    │   ├── BadBase64                   contents that no decoder reads            (again later)
+    │   ├── BadBase64                   contents that are not base64              (again later)
     │   ├── UnexpectedReply             well-formed, but not what was asked       (again later)
-    │   │   └── PartialReply            a list that was understood only in part   (again later)
+    │   │   └── PartialReply            a list that was only partly readable      (again later)
     │   ├── MemoryExhausted             PHP ran out of memory for this file       (never again)
     │   ├── NotFound                    404 of Kayako itself                      (never again)
     │   ├── WrongTicket                 400: the attachment is another ticket's   (never again)
@@ -25,16 +25,15 @@
     │   ├── ArchiveBusy            5    another run holds the lock                (stop all)
     │   ├── ArchiveMissing         2    there is no archive at that path          (stop all)
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
-    │   ├── ArchiveDamaged         6    checkpoint or blobs cannot be believed    (stop all)
+    │   ├── ArchiveDamaged         6    checkpoint or blobs are damaged           (stop all)
     │   └── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
     ├── SafetyLimit                8    too much deleted, orphaned or changed     (stop all)
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
-The number is the exit code of the process when the error reaches the command line.
-``again`` tells the pipeline what to do: try later, record and go on, or stop the run.
-``problem`` is the short code that the ledger keeps beside a row.
-Texts of errors are for users: they say what happened and what to do next, and they never
-hold a key, a signature or a whole URL with its query.
+The number is the exit code of the process when the error reaches the command line. ``again`` tells
+the pull what to do: try later, record and go on, or stop the run. ``problem`` is the short code
+that the ledger keeps beside a row. Texts of errors are for users: they say what happened and what
+to do next, and they never hold a key, a signature or a whole URL with its query.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ from typing import Any, ClassVar
 
 
 class Again(enum.Enum):
-    """What trying again is worth."""
+    """Whether to try again."""
 
     LATER = "later"
     """It may pass: try again, with a wait and a cap."""
     NEVER = "never"
-    """The same question gets the same answer: record it and go on."""
+    """The same request gets the same reply: record it and go on."""
     STOP = "stop"
-    """Nothing else can work either: stop the run, keep what is done."""
+    """No other request can work either: stop the run, keep what is done."""
 
 
 class MigratorError(Exception):
@@ -73,7 +72,7 @@ class ConfigError(MigratorError):
 
 @contextmanager
 def user_file(path: object, verb: str = "read") -> Iterator[None]:
-    """Raise ConfigError for a file of the user that cannot be read, or whatever ``verb`` says."""
+    """Raise ConfigError when the block cannot read (or ``verb``) a file of the user."""
     try:
         yield
     except OSError as error:
@@ -81,13 +80,13 @@ def user_file(path: object, verb: str = "read") -> Iterator[None]:
 
 
 class OtherHelpdesk(ConfigError):
-    """The archive belongs to another helpdesk than the one that is to be asked."""
+    """The archive belongs to another helpdesk than the configured one."""
 
     problem = "other_helpdesk"
 
 
 class SourceError(MigratorError):
-    """Kayako did not give what was asked; ``attempts`` is how often it was asked."""
+    """Kayako did not send what was requested; ``attempts`` counts the requests."""
 
     exit_code = 4
     again = Again.LATER
@@ -102,7 +101,7 @@ class SourceUnreachable(SourceError):
 
 
 class SourceDown(SourceUnreachable):
-    """The source went away in mid-run and did not come back in the time it was given."""
+    """The source went away during the run and did not come back in time."""
 
     again = Again.STOP
 
@@ -152,18 +151,18 @@ class BadBase64(SourceError):
 
 
 class UnexpectedReply(SourceError):
-    """A well-formed reply to some other question than ours."""
+    """A well-formed reply that does not fit the request."""
 
     problem = "unexpected_reply"
 
 
 class PartialReply(UnexpectedReply):
-    """A list of which only a part was understood: it does not prove what it leaves out.
+    """A list that was only partly readable: what it leaves out may exist all the same.
 
-    ``rows`` are the records that could be read, in their order. ``problems`` say what could not,
-    the first of it. ``lost`` are the places of rows without a usable id, counted from 0.
+    ``rows`` are the records that could be read, in their order. ``problems`` describe the first
+    that could not. ``lost`` are the places of rows without a usable id, counted from 0.
     ``doubted`` are the ids of records whose rows are damaged, read as far as they could be.
-    ``strays`` tells that there was something beside rows, so that any may be missing.
+    ``strays`` means that there was something beside rows, so that any may be missing.
     """
 
     def __init__(
@@ -206,7 +205,7 @@ class WrongTicket(SourceError):
 
 
 class BadRequest(SourceError):
-    """A status of 4xx that no other class stands for."""
+    """Any other 4xx status."""
 
     again = Again.NEVER
     problem = "bad_request"
@@ -220,7 +219,7 @@ class TooLarge(SourceError):
 
 
 class ArchiveError(MigratorError):
-    """The archive cannot do what was asked."""
+    """The archive cannot be used as requested."""
 
     exit_code = 6
     problem = "archive"
@@ -245,7 +244,7 @@ class ArchiveTooNew(ArchiveError):
 
 
 class ArchiveDamaged(ArchiveError):
-    """The checkpoint or a blob cannot be believed."""
+    """The checkpoint or a blob is damaged."""
 
 
 class ArchiveUnwritable(ArchiveError):
@@ -255,7 +254,7 @@ class ArchiveUnwritable(ArchiveError):
 
 
 class SafetyLimit(MigratorError):
-    """A step was refused: too much would be deleted or removed, or contradicts what we know."""
+    """A step was refused: too much would be deleted, removed or changed."""
 
     exit_code = 8
 

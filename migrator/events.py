@@ -1,7 +1,7 @@
 """What happens during a run, as data.
 
-Rooms say what they do by calling a :class:`Listener` with one of these records; bars, lines and
-JSON are made of them elsewhere. Times are Unix seconds, sizes bytes, durations seconds.
+Rooms report what they do by calling a :class:`Listener` with one of these records; the command
+line turns them into bars, lines and JSON. Times are Unix seconds, sizes bytes, durations seconds.
 Listeners are called from the event loop's thread, must be quick and must not raise.
 """
 
@@ -29,7 +29,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkExpected(Event):
-    """How much there is to do is known from the beginning: by a plan, or by the archive."""
+    """The expected amount of work is known from a plan or from the archive."""
 
     tickets: int
     attachments: int
@@ -45,9 +45,9 @@ class TicketsCounted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TicketListed(Event):
-    """The attachments of one ticket are in the ledger; ``todo`` of them want fetching.
+    """The attachments of one ticket are in the ledger; ``todo`` of them are to be fetched.
 
-    ``again`` tells that this run has listed the ticket before: it changed since.
+    ``again`` means that this run has listed the ticket before and that it changed since.
     """
 
     ticket_id: int
@@ -59,7 +59,7 @@ class TicketListed(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeftoversQueued(Event):
-    """Attachments of earlier runs, of tickets not met in this one, want fetching too."""
+    """Attachments of earlier runs, of tickets not met in this one, are to be fetched too."""
 
     todo: int
     todo_bytes: int = 0
@@ -67,7 +67,7 @@ class LeftoversQueued(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttachmentSettled(Event):
-    """One attachment has reached a state; ``received`` decoded bytes came over the wire.
+    """One attachment has reached a state; ``received`` counts decoded bytes from the network.
 
     ``since`` is when the first of its failures in a row was, None if the try before this one did
     not fail. ``tried`` counts the requests that earlier runs made for it.
@@ -87,7 +87,7 @@ class AttachmentSettled(Event):
 
 @dataclass(frozen=True, slots=True)
 class Retrying(Event):
-    """A request failed in a way that may pass and is tried again after ``wait`` seconds."""
+    """A request failed for a reason that may pass and is tried again after ``wait`` seconds."""
 
     what: str
     problem: str
@@ -164,7 +164,7 @@ class Notice(Event):
 class RunFinished(Event):
     """A run ends; ``counts`` holds the number of attachments by state.
 
-    ``cut`` tells that something ended it before it had seen everything.
+    ``cut`` means that it ended before it had seen everything.
     """
 
     run_id: int
@@ -174,10 +174,10 @@ class RunFinished(Event):
 
 
 class Listener(Protocol):
-    """Gets every event, in order."""
+    """A receiver of every event, in order."""
 
     def __call__(self, event: Event, /) -> None:
-        """Take note of one event, quickly and without raising."""
+        """Handle one event, quickly and without raising."""
 
 
 def ignore(event: Event, /) -> None:

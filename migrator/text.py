@@ -1,4 +1,4 @@
-"""How sizes, times and foreign texts are written for people, and names for every file system.
+"""Formatting of sizes, times and untrusted texts for people, and of names for file systems.
 
 Names hold on Linux, macOS and Windows: no separators, control, invisible or direction characters,
 none of the names of DOS devices, no dots or spaces where Windows drops them, in Unicode's NFC,
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 
 def shown(text: str) -> str:
-    """Make a text of unknown origin one harmless line of a terminal.
+    """Return untrusted text as one harmless line for a terminal.
 
     Control characters, line ends, direction marks and other invisible characters, and surrogates
     are written as escapes; everything that a terminal simply shows stays.
@@ -30,14 +30,14 @@ def shown(text: str) -> str:
 
 
 LONGEST = 120
-"""How many characters of a foreign text are shown."""
+"""Characters shown of an untrusted text."""
 
 
 def brief(text: str, limit: int = LONGEST) -> str:
-    """Make a text of unknown origin one harmless line of at most ``limit`` characters.
+    """Return untrusted text as one harmless line of at most ``limit`` characters.
 
-    Marks that stand above or below a letter count as nothing in width: no more than three in a
-    row are kept, since a tower of them covers the lines around it.
+    Combining marks have no width: at most three in a row are kept, since a stack of them covers
+    the lines around it.
     """
     kept, marks = [], 0
     for char in text[: 4 * limit]:
@@ -49,7 +49,7 @@ def brief(text: str, limit: int = LONGEST) -> str:
 
 
 def human_bytes(count: float) -> str:
-    """Write a size with a unit of 1024, such as ``21.3 MiB``."""
+    """Return a size with a unit of 1024, such as ``21.3 MiB``."""
     if count < 1024:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
@@ -60,7 +60,7 @@ def human_bytes(count: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """Write a duration with its two largest units, such as ``3 h 20 min``."""
+    """Return a duration with its two largest units, such as ``3 h 20 min``."""
     whole = max(0, round(seconds))
     days, hours = whole // 86_400, whole // 3600 % 24
     minutes, rest = whole // 60 % 60, whole % 60
@@ -72,7 +72,7 @@ def human_duration(seconds: float) -> str:
 
 
 def iso_time(seconds: int | None) -> str:
-    """Write Unix seconds as ISO 8601 in UTC; empty for None, 0 and times beyond the calendar."""
+    """Return Unix seconds as ISO 8601 in UTC; empty for None, 0 and times beyond the calendar."""
     if not seconds:
         return ""
     try:
@@ -82,10 +82,10 @@ def iso_time(seconds: int | None) -> str:
 
 
 def shares(amounts: Sequence[int], *, digits: int = 1) -> list[str]:
-    """Write amounts as percentages that add up to 100, by the largest remainders.
+    """Return amounts as percentages that add up to 100, by the largest remainders.
 
-    What is not nothing is never 0 %, and what is not all never 100 %: these are written as
-    ``< 0.1 %`` and ``> 99.9 %``.
+    Only nothing is 0 %, and only everything is 100 %: amounts near them are ``< 0.1 %`` and
+    ``> 99.9 %``.
     """
     whole, unit = sum(amounts), 100 * 10**digits
     if not whole:
@@ -123,21 +123,21 @@ _PLAIN = re.compile(r"[0-9A-Z][0-9A-Z-]{0,39}", re.ASCII)
 
 
 def safe_name(name: str, limit: int = NAME_BYTES) -> str:
-    """Make a name that works everywhere, of at most ``limit`` bytes and never empty."""
+    """Return a name that works on every file system, of 1 to ``limit`` bytes."""
     text = "".join(map(_safe_char, unicodedata.normalize("NFC", name)))
     text = unicodedata.normalize("NFC", text).strip(" ").rstrip(". ")
     if text[:1] in (".", "-"):  # hidden, or taken for an option
         text = "_" + text[1:]
     text = _fitted(text, limit)
-    # Cutting may have made a device of it, by the spaces it took away.
+    # Cutting strips spaces, which may have turned it into a device name.
     return _fitted("_" + text, limit) if _DEVICE.fullmatch(text) else text
 
 
 def numbered(names: Iterable[tuple[int, str]], limit: int = NAME_BYTES) -> dict[int, str]:
-    """Return a safe name for each (id, name); equal ones are told apart by their id.
+    """Return a safe name for each (id, name); the id distinguishes equal ones.
 
-    The first keeps the name. Equal are those that are one file on some system: in other case,
-    or written with other code points that look the same.
+    The first keeps the name. Names are equal if any system takes them for one file: they differ
+    only in case, or in code points that look the same.
     """
     found: dict[int, str] = {}
     used: set[str] = set()
@@ -156,7 +156,7 @@ def numbered(names: Iterable[tuple[int, str]], limit: int = NAME_BYTES) -> dict[
 
 
 def ticket_folder(ticket_id: int, ticket_number: str) -> str:
-    """Name the directory of a ticket: its number; with the id where that is not plain."""
+    """Return a ticket's directory name: its number, with the id where that is not plain."""
     if _PLAIN.fullmatch(ticket_number) and not _DEVICE.fullmatch(ticket_number):
         return ticket_number
     mark = f" ({ticket_id})"
@@ -164,7 +164,7 @@ def ticket_folder(ticket_id: int, ticket_number: str) -> str:
 
 
 def _fitted(text: str, limit: int) -> str:
-    """Cut a name to so many bytes; its extension stays."""
+    """Return a name cut to so many bytes, with its extension."""
     stem, extension = _split(text)
     return _cut(stem, limit - len(extension.encode())) + extension or "_"
 
@@ -178,20 +178,20 @@ def _safe_char(char: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Split a name into its stem and its extension with the dot, "" if it is none."""
+    """Return the stem and the extension with the dot, "" if there is none."""
     stem, dot, extension = name.rpartition(".")
     short = len(extension.encode()) < _EXTENSION_BYTES
     return (stem, dot + extension) if stem and extension and short else (name, "")
 
 
 def _cut(text: str, limit: int) -> str:
-    """Cut a text to so many bytes of UTF-8, between two characters, without a ragged end."""
+    """Return a text cut to so many bytes of UTF-8, at a character; strip spaces and dots."""
     if len(text.encode()) <= limit:
         return text
     return text.encode()[:limit].decode(errors="ignore").rstrip(". ") or "_"
 
 
 def _folded(name: str) -> str:
-    """Return what equal names have in common."""
+    """Return the key by which names are equal."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return unicodedata.normalize("NFKC", folded)

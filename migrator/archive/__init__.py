@@ -1,4 +1,4 @@
-"""The archive: what we keep, on a disk of the user's. FORMAT.md explains it to a stranger."""
+"""The archive: a ledger in SQLite and the blobs it refers to. FORMAT.md describes it."""
 
 from migrator.archive.access import Access
 from migrator.archive.figures import DIMENSIONS, SIZES, Figures, extension_of

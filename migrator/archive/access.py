@@ -47,7 +47,7 @@ class Access:
         is_staff: bool,
         expires_at: int | None,
     ) -> tuple[Token, str]:
-        """Create a token and return it with its text "ID|secret", which is kept nowhere.
+        """Create a token and return it with its text "ID|secret", which is not stored.
 
         ``queues`` None means all queues, ``expires_at`` None never.
         """
@@ -75,18 +75,18 @@ class Access:
         return [_token(*row) for row in self._db.execute(_TOKENS + "ORDER BY id")]
 
     def revoke(self, token_id: int) -> bool:
-        """Make a token worthless at once; False if there is none or it was revoked before."""
+        """Revoke a token at once; return False if there is none or it is revoked already."""
         sql = "UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL RETURNING id"
         with self._db.atomic():
             return bool(self._db.execute(sql, (int(self._clock()), token_id)))
 
     def secret_hash(self, token_id: int) -> tuple[Token, str] | None:
-        """Return a token, be it expired or revoked, and the SHA-256 of its secret in hex."""
+        """Return a token, even an expired or revoked one, and the SHA-256 of its secret in hex."""
         row = self._db.one(_TOKENS + "WHERE id = ?", (token_id,))
         return (_token(*row), row[-1]) if row else None
 
     def touch(self, token_id: int, at: int) -> None:
-        """Note that a token was used at ``at``, to the minute, if the checkpoint is free.
+        """Record that a token was used at ``at``, to the minute, if the checkpoint is free.
 
         Raises ArchiveBusy at once, without waiting, while another process is writing.
         """
@@ -97,7 +97,7 @@ class Access:
                 self._db.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (at, token_id))
 
     def rules(self) -> dict[str, Rule]:
-        """Return the rules by extension; an extension without one is subject to review."""
+        """Return the rules by extension; an extension without one needs review."""
         rows = self._db.execute("SELECT extension, verdict, note FROM rules ORDER BY extension")
         return {row[0]: _rule(*row) for row in rows}
 
@@ -114,16 +114,16 @@ class Access:
         return rule
 
     def unset_rule(self, extension: str) -> bool:
-        """Drop the rule of an extension, which is subject to review then; False if it had none."""
+        """Delete the rule of an extension, which needs review then; return False if it had none."""
         with self._db.atomic():
             sql = "DELETE FROM rules WHERE extension = ? RETURNING extension"
             return bool(self._db.execute(sql, (_extension(extension),)))
 
     def clashes(self, limit: int = 5) -> list[int]:
-        """Return tickets without a number whose own id was given to another one as its number.
+        """Return tickets without a number whose id is the number of another ticket.
 
-        By id, at most ``limit``. That number means the other ticket, so that these can be asked
-        for by their id only.
+        By id, at most ``limit``. The number means the other ticket, so these can be
+        requested by id only.
         """
         sql = """
             SELECT t.id
@@ -165,12 +165,12 @@ class Access:
         return [Queue(*row) for row in self._db.execute(sql, (deleted,))]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
-        """Let a queue stand for a department, unless the configuration names another."""
+        """Map a queue to a department; a queue named by the configuration takes precedence."""
         with self._db.atomic():
             self._put_queue(department_id, "command", queue_id, name)
 
     def unmap_queue(self, department_id: int) -> bool:
-        """Take back :meth:`map_queue`; False if there was nothing to take back."""
+        """Undo :meth:`map_queue`; return False if there was nothing to undo."""
         sql = """
             DELETE FROM queues WHERE department_id = ? AND origin = 'command'
             RETURNING department_id"""
@@ -182,7 +182,7 @@ class Access:
         queues: Mapping[int, tuple[int, str]],
         ticket_numbers: Mapping[int, str] | None = None,
     ) -> None:
-        """Take over what the configuration says; write only what it changes.
+        """Store what the configuration says; write only what has changed.
 
         ``queues`` is department id → (queue id, name), ``ticket_numbers`` Kayako ticket id →
         number; None leaves the numbers as they are, an empty mapping clears them. Raises
@@ -225,7 +225,7 @@ def _extension(text: str) -> str:
 
 def _rule(extension: str, verdict: str, note: str) -> Rule:
     if verdict not in _VERDICTS:
-        raise damaged(f"the rule of {extension[:64]!r} says neither allow nor block")
+        raise damaged(f"the rule of {extension[:64]!r} is neither allow nor block")
     return Rule(extension, verdict, note)
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint: one SQLite file, two ways to open it, one border for its errors."""
+"""The checkpoint: one SQLite file, two ways to open it, one place that translates its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUn
 
 NAME = "checkpoint.db"
 BUSY_TIMEOUT = 10.0
-"""Seconds to wait for another process that is writing."""
+"""Seconds to wait while another process is writing."""
 
 _ROWS = (64, 16, 4, 1)
 """Rows of one statement: a few sizes, so that each is prepared once."""
@@ -39,7 +39,7 @@ def translate(error: Exception, path: Path) -> ArchiveError:
     unreadable = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
     text = str(error)
     if text.startswith("Could not decode to UTF-8"):  # without a code, and with the bytes
-        text, code = "a text in it is no text", sqlite3.SQLITE_CORRUPT
+        text, code = "a text in it is not UTF-8", sqlite3.SQLITE_CORRUPT
     elif text.startswith(("no such table", "no such column")):
         code = sqlite3.SQLITE_CORRUPT
     match code & 0xFF:
@@ -67,11 +67,11 @@ def translate(error: Exception, path: Path) -> ArchiveError:
 
 
 def damaged(what: str, path: Path | None = None) -> ArchiveDamaged:
-    """Return the error for a user whose checkpoint, perhaps of that path, is damaged."""
+    """Return the error for a damaged checkpoint, with its path if given."""
     name = "" if path is None else f" {str(path)!r}"
     return ArchiveDamaged(
-        f"The checkpoint{name} is damaged: {what}. Keep the archive as it is, copy it, and bring "
-        "the checkpoint back from a backup or with `sqlite3 checkpoint.db .recover`."
+        f"The checkpoint{name} is damaged: {what}. Copy the archive as it is, then restore "
+        "the checkpoint from a backup or with `sqlite3 checkpoint.db .recover`."
     )
 
 
@@ -83,7 +83,7 @@ def _for_rows(sql: str, columns: int, rows: int) -> str:
 
 @contextlib.contextmanager
 def border(path: Path) -> Iterator[None]:
-    """Raise what SQLite raises inside as an error of ours, also for a value that it cannot hold."""
+    """Turn what SQLite raises in the block, also for a value it cannot hold, into our errors."""
     try:
         yield
     except _FOREIGN as error:
@@ -91,7 +91,7 @@ def border(path: Path) -> Iterator[None]:
 
 
 class Checkpoint:
-    """A connection to the checkpoint, usable from all threads, by one of them at a time.
+    """A connection to the checkpoint that all threads may use, one at a time.
 
     Reading waits for a transaction of another thread and never sees half of one.
     """
@@ -100,7 +100,7 @@ class Checkpoint:
     """Rows read at once while streaming: between pages other threads and processes may write."""
 
     def __init__(self, conn: sqlite3.Connection, path: Path) -> None:
-        """Take over ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
+        """Use ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
         self.conn = conn
         self.path = path
         self._lock = threading.RLock()
@@ -141,7 +141,7 @@ class Checkpoint:
             self.conn.close()
 
     def execute(self, sql: str, params: Params = ()) -> list[Tuple]:
-        """Run one statement and return its rows, all of them: no cursor stays open."""
+        """Run one statement and return all its rows: no cursor stays open."""
         with self._lock:
             try:
                 return self.conn.execute(sql, params).fetchall()
@@ -181,7 +181,7 @@ class Checkpoint:
         *,
         limit: int | None = None,
     ) -> Iterator[list[Tuple]]:
-        """Yield what a query finds page by page: between them others may write.
+        """Yield the rows of a query page by page: between pages others may write.
 
         ``sql`` asks for ``:most`` rows above ``:after`` by its first column, with more ``values``;
         at most ``limit`` rows are given in all.
@@ -208,7 +208,7 @@ class Checkpoint:
         return itertools.chain.from_iterable(self.pages(sql, after, values, limit=limit))
 
     def read_through(self, sql: str) -> None:
-        """Read all that a query gives, row by row, and forget it: only whether it can be read."""
+        """Check that all rows of a query can be read; keep none of them."""
         with self._lock, border(self.path):
             for _ in self.conn.execute(sql):
                 pass
@@ -216,7 +216,7 @@ class Checkpoint:
     def one(self, sql: str, params: Params = ()) -> Tuple | None:
         """Return the first row of a query, or None.
 
-        What SQLite cannot hold is not there: a number of over 64 bits, half a surrogate pair.
+        What SQLite cannot hold matches nothing: a number over 64 bits, half a surrogate pair.
         """
         with self._lock, border(self.path):
             try:
@@ -226,9 +226,9 @@ class Checkpoint:
         return rows[0] if rows else None
 
     def moment(self) -> object:
-        """Return what is another after every change, be it of this process or of another one.
+        """Return a value that changes with every write, by this process or another.
 
-        What was found out at a moment holds as long as the moment is the same.
+        What was read at a moment holds as long as the moment is the same.
         """
         with self._lock:
             try:
@@ -251,7 +251,7 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
-        """Make all writes of the block happen, durably, or none of them.
+        """Make all writes of the block durable, or none of them.
 
         The outermost block is a transaction that is on disk when the block ends; blocks inside
         it are savepoints, but in :meth:`whole`. Other threads wait meanwhile.
@@ -287,14 +287,14 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """Make the block a transaction of which an error anywhere inside undoes all.
+        """Make the block a transaction; an error anywhere inside undoes all of it.
 
         So blocks inside it need no savepoints, which take a fifth of the time of a small write.
-        Raises ArchiveError when such an error was caught and the block ended as if all was well.
+        Raises ArchiveError when such an error was caught and the block ended normally.
         """
         with self._lock:
-            # What SQLite notes to undo a single statement is small; to put it where a file could
-            # grow costs it more than many a statement. Sorting millions of rows needs that file.
+            # SQLite's undo data of one statement is small; keeping it in memory is faster than
+            # preparing a file for it. Sorting millions of rows needs that file.
             self.execute("PRAGMA temp_store = MEMORY")
             try:
                 with self.atomic():
@@ -304,16 +304,16 @@ class Checkpoint:
                     finally:
                         self._whole = False
                     if self._spoilt:
-                        raise ArchiveError("A part of a transaction failed: nothing of it is kept.")
+                        raise ArchiveError("Part of a transaction failed; none of it was kept.")
             finally:
                 self.execute("PRAGMA temp_store = DEFAULT")
 
     @contextlib.contextmanager
     def in_passing(self) -> Iterator[None]:
-        """Make the writes of the block, if that is possible now, at once and without a flush.
+        """Make the writes of the block at once and without a flush.
 
-        For notes that nobody misses: neither the caller nor other threads wait for the disk or
-        for another process. Raises ArchiveBusy when that one is writing.
+        For records that may get lost: neither the caller nor other threads wait for the disk or
+        for another process. Raises ArchiveBusy when another process is writing.
         """
         with self._lock:
             self.execute("PRAGMA busy_timeout = 0")
@@ -349,7 +349,7 @@ def log_size(path: Path) -> int:
 
 
 def looks(path: Path) -> Looks:
-    """Return what changes whenever somebody writes the database ``path``."""
+    """Return a value that changes with every write to the database ``path``."""
     found: list[tuple[int, int, int] | None] = []
     for file in (path, log(path)):
         try:
@@ -388,13 +388,13 @@ _TRIES = 20
 
 
 class ReadOnlyCheckpoint(Checkpoint):
-    """The checkpoint, read without a trace beside it; every write raises ArchiveUnwritable.
+    """The checkpoint, opened without leaving files beside it; every write raises ArchiveUnwritable.
 
-    Several such readers may stand side by side on one copy of an archive, also on a read-only file
-    system. They see what others write meanwhile, a revoked token for one. SQLite alone offers no
-    such thing: a reader of a write-ahead log makes and writes files, and one that is told that the
-    database never changes (``immutable``) does not notice when it does. So there are three ways to
-    read, and before and after each reading the files are looked at:
+    Several such readers may use one copy of an archive, also on a read-only file system. They see
+    what others write meanwhile, such as a revoked token. SQLite alone cannot do that: a reader of a
+    write-ahead log creates and writes files, and one that opens the database as ``immutable`` does
+    not notice changes. So there are three ways to read, and the files are checked before and after
+    each reading:
 
     - without a log, the database as immutable;
     - with a log and its index, through both; SQLite maps the index read-only then;
@@ -426,7 +426,7 @@ class ReadOnlyCheckpoint(Checkpoint):
         return self._steady(lambda: read(sql, params))
 
     def moment(self) -> object:
-        """Return what is another after every change, also where the files become others."""
+        """Return a value that changes with every write, also when the files are replaced."""
         read = super().moment
         # Each connection counts the changes that it sees from the beginning.
         return self._steady(lambda: (self._opened_times, read()))
@@ -438,13 +438,13 @@ class ReadOnlyCheckpoint(Checkpoint):
             for _ in range(_TRIES):
                 conn = self.conn
                 found = together(read)
-                if self.conn is conn:  # it is another one after a change that no query would see
+                if self.conn is conn:  # replaced after a change that no query would see
                     return found
         raise self._restless()
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
-        """Refuse."""
+        """Raise ArchiveUnwritable."""
         raise ArchiveUnwritable(
             f"The checkpoint {str(self.path)!r} is open for reading only: for changes, run as the "
             "owner of the archive, where its file system is writable."
@@ -452,7 +452,7 @@ class ReadOnlyCheckpoint(Checkpoint):
         yield
 
     def _steady(self, read: Callable[[], T]) -> T:
-        """Read until nobody wrote meanwhile in a way that this connection cannot notice."""
+        """Read again until no write happened meanwhile that this connection cannot notice."""
         with self._lock:
             for _ in range(_TRIES):
                 if _look(self.path) != self._seen:
@@ -489,7 +489,7 @@ class ReadOnlyCheckpoint(Checkpoint):
 
 
 def _look(path: Path) -> object:
-    """Return what differs when the way to read, or what is read, has become another.
+    """Return a value that differs when the files, or the way to read them, have changed.
 
     Through a log and its index SQLite sees changes by itself, as long as the files stay.
     """

@@ -1,6 +1,6 @@
 """The ledger broken down, in a bounded number of rows, and samples of what is stored.
 
-A sample is drawn so that every kind of attachment has its say: what is stored is sorted into strata
+A sample is drawn so that it covers every kind of attachment: what is stored is sorted into strata
 by department, by the year in which the source got it, and by size. Each stratum gets its share, and
 at least one place where there are as many places as strata. Two passes over the rows, memory for
 the strata alone, and the same sample for the same seed and the same rows.
@@ -39,13 +39,13 @@ SIZES: Mapping[str, tuple[str, int | None]] = {
     "1G": ("up to 1 GiB", 1024 * _MIB),
     "more": ("over 1 GiB", None),
 }
-"""The steps of the histogram of sizes: key, title, and the largest size in it (None: any)."""
+"""The steps of the histogram of sizes: key, title, and largest size (None: any)."""
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999: SQLite's calendar ends there
 
 
 def _dimensions(a: str = "", t: str = "", b: str = "") -> dict[str, str]:
-    """Return SQL that names the group of a row; with prefixes of its three tables."""
+    """Return SQL that names the group of a row; the arguments prefix its three tables."""
     steps = " ".join(
         f"WHEN {_bytes(a)} <= {top} THEN '{key}'"
         for key, (_, top) in SIZES.items()
@@ -67,7 +67,7 @@ def _bytes(a: str = "") -> str:
 
 
 DIMENSIONS = tuple(_dimensions())
-"""By what the ledger is broken down."""
+"""What the ledger can be broken down by."""
 _OF_VIEW = _dimensions()
 _OF_TABLES = _dimensions("a.", "t.", "b.")
 # The view joins five tables, whether a query needs them or not: a million rows would take long.
@@ -131,7 +131,7 @@ _BY_QUEUE = """
     GROUP BY queue, state"""
 
 _STEPS = (0, 10 << 10, 1 << 20, 25 << 20)
-"""The largest sizes of the steps, in bytes; the last step has no end."""
+"""The largest sizes of the steps, in bytes; the last step is open."""
 
 _STRATUM = f"""
     t.department_id,
@@ -151,9 +151,9 @@ class Stratum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which places every stratum has; ``population`` counts what is stored.
+    """The places of every stratum; ``population`` counts what is stored.
 
-    ``strata`` is the number of strata, of which ``places`` names those with a place.
+    ``strata`` is the number of strata; ``places`` names those that have a place.
     """
 
     population: int
@@ -169,25 +169,25 @@ class Sample:
 
     @property
     def worth(self) -> int:
-        """How large a sample without strata would be that tells as much (Kish's effective size).
+        """The size of an equally informative sample without strata (Kish's effective size).
 
-        Less than ``size`` where rare kinds take places from others, so that these have less than
+        Less than ``size`` where rare kinds take places from others, which then have less than
         their share.
         """
         if len(self.places) < self.strata or not self.places:
-            return self.size  # chance has given all attachments the same chance
+            return self.size  # all attachments had the same chance
         spread = sum(Fraction(self.counts[key] ** 2, n) for key, n in self.places.items())
         return math.floor(self.population**2 / spread)
 
 
 class Figures:
-    """Break-downs and samples, for any thread. Every method raises ArchiveError and its kin."""
+    """Break-downs and samples, for any thread. Every method raises ArchiveError or a subclass."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._db = checkpoint
 
     def problems(self) -> list[tuple[State, str | None, int]]:
-        """Return (state, problem, number) for all but the plainly stored, most frequent first."""
+        """Return (state, problem, number), most frequent first, but for stored without problem."""
         sql = """
             SELECT state, problem, count(*) AS n FROM attachments
             WHERE state <> 'stored' OR problem IS NOT NULL
@@ -205,7 +205,7 @@ class Figures:
         ]
 
     def by_type(self, limit: int = -1) -> list[Group]:
-        """Break all down by type: found in the bytes where we hold them, else as declared.
+        """Break all down by type: detected in the bytes where we hold them, else as declared.
 
         At most ``limit`` groups, the largest; negative: all.
         """
@@ -224,7 +224,7 @@ class Figures:
     def by_queue(self) -> dict[int, dict[State, Count]]:
         """Return the ledger's sums for every queue; states that a queue lacks are left out.
 
-        It reads all rows: a second for a million.
+        Reads all rows: a second for a million.
         """
         found: defaultdict[int, dict[State, Count]] = defaultdict(dict)
         for queue, state, n, size in self._db.execute(_BY_QUEUE):
@@ -234,7 +234,7 @@ class Figures:
     def pace(self, start: int, end: int | None, *, points: int = 120) -> list[PacePoint]:
         """Return what was stored from ``start`` to ``end`` (Unix seconds), in equal steps.
 
-        Without ``end`` up to the last that was stored. Empty when nothing was.
+        Without ``end`` up to the last one stored. Empty when nothing was stored.
         """
         if end is None:
             sql = "SELECT coalesce(max(stored_at), 0) FROM attachments"
@@ -249,9 +249,9 @@ class Figures:
         return [PacePoint(start + n * step, *found.get(n, (0, 0))) for n in steps]
 
     def examples(self, wanted: Mapping[Key, int]) -> dict[Key, list[int]]:
-        """Return the first ids of every group that is wanted, as many as it says.
+        """Return the first ids of each wanted group, as many as ``wanted`` says.
 
-        One pass over the ledger for all groups together, and no further than it takes.
+        One pass over the ledger for all groups together; it stops when all have enough.
         """
         found: dict[Key, list[int]] = {key: [] for key in wanted}
         unfilled = {key for key, number in wanted.items() if number}
@@ -270,7 +270,7 @@ class Figures:
         return found
 
     def plan_sample(self, wanted: int | Fraction, *, seed: int) -> Sample:
-        """Share places out among the strata; ``wanted`` are attachments, or a share of all.
+        """Return the places of each stratum; ``wanted`` is a number of attachments, or a share.
 
         A share is rounded up, so that something is drawn where anything is stored.
         """
@@ -304,8 +304,8 @@ class Figures:
     def _named(self, dimensions: Sequence[str], keys: Collection[Key], after: int) -> list[Tuple]:
         """Return a page of (attachment id, its key in each dimension), by id above ``after``.
 
-        Only of those that are in one of the groups ``keys``: soon these are few, and to pass over
-        the others here takes a fraction of the time.
+        Only of those in one of the groups ``keys``: soon these are few, and skipping the others
+        here takes a fraction of the time.
         """
         columns = ", ".join(_OF_TABLES[name] for name in dimensions)
         joins = "LEFT JOIN blobs AS b ON b.sha256 = a.sha256" if "type" in dimensions else ""
@@ -335,10 +335,10 @@ class Figures:
 
 
 def allocate(counts: Mapping[Stratum, int], number: int, *, seed: int) -> dict[Stratum, int]:
-    """Share ``number`` places out in proportion to ``counts``, at most the sum of these.
+    """Divide ``number`` places in proportion to ``counts``, at most their sum.
 
-    Every stratum gets at least one; where there are fewer places than strata, chance decides,
-    in proportion again, and neighbours in the order of the strata are not left out together.
+    Every stratum gets at least one. With fewer places than strata they are drawn, again in
+    proportion, and so that neighbouring strata are not left out together.
     """
     total = sum(counts.values())
     if number < len(counts):

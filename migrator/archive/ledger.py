@@ -1,4 +1,4 @@
-"""The ledger: every attachment that the source ever listed has one row and one state."""
+"""The ledger: one row and one state for every attachment that the source ever listed."""
 # ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from migrator.errors import ConfigError
 T = TypeVar("T")
 
 _LARGEST = 1 << 42
-"""Sizes declared above 4 TiB are nonsense of the source, and their sum must fit 64 bits."""
+"""Larger declared sizes (over 4 TiB) are wrong, and the sum of all must fit 64 bits."""
 
 _PUT_DEPARTMENT = upsert("departments", "id", "title", "app")
 _PUT_TICKET = upsert("tickets", *TICKET, "listed_run").replace(
@@ -49,8 +49,8 @@ _KNOW_TICKET = """
     SELECT ?, coalesce((SELECT department_id FROM tickets WHERE id = ?), 0)
     WHERE true ON CONFLICT (id) DO NOTHING"""
 
-# A row that is fetched anew starts anew: its old problem is history, the list's note is not.
-# Nothing is returned for a row that we hold and that is listed as something else: Kayako never
+# A row that is fetched again loses its old problem and keeps the list's note.
+# Nothing is returned for a row that we hold and that is listed differently: Kayako never
 # changes an attachment, so its bytes may be those of another file by now.
 _PUT_ATTACHMENT = """
     INSERT INTO attachments
@@ -85,7 +85,7 @@ _PUT_ATTACHMENT = """
     WHERE sha256 IS NULL OR NOT (ticket_id <> excluded.ticket_id OR {changed})
     RETURNING id, state, attempts, note, failing_since, next_try, sha256"""
 
-# What could not be read of a list contradicts nothing.
+# Unreadable values of a list contradict nothing.
 _CHANGED = """(
     (filename <> excluded.filename AND filename <> '' AND excluded.filename <> ''
         AND instr(coalesce(note, '') || coalesce(excluded.note, ''), 'repaired_name') = 0)
@@ -130,15 +130,15 @@ _SETTLE = """
     WHERE id = ?"""
 
 LONGEST_REASON = 1000
-"""Characters of a reason, and of the name of whoever gives it."""
+"""Characters of a reason, and of the name of the person who gives it."""
 
 FIRST_COPY = 9_000_000_000_000_000
-"""Ids above it are of copies that keep what a reused id held: Kayako's are below, and a number
-of JSON still holds them."""
+"""Copies that keep what a reused id held have larger ids; Kayako's are below. They fit a
+number in JSON."""
 
 DAY = 86_400
 AGAIN_AFTER = (0, 900, 3600, 4 * 3600, DAY, 3 * DAY, 7 * DAY)
-"""Seconds until a run tries again what failed in one run, two, three, … in a row; then the last."""
+"""Seconds until a retry after one, two, three, … failed runs in a row; then always the last."""
 
 _SET_MARK = upsert("marks", "name", "value", "run_id", "at")
 
@@ -186,7 +186,7 @@ class Ledger:
         return self._db.whole()
 
     def begin_run(self, kind: str, *, source: str, scope: Mapping[str, object]) -> RunInfo:
-        """Note that a run of ``kind`` over ``source`` begins; ``scope`` must be fit for JSON."""
+        """Record that a run of ``kind`` over ``source`` begins; ``scope`` must be fit for JSON."""
         started, text = self._now(), json.dumps(dict(scope))
         sql = "INSERT INTO runs (kind, source, scope, started_at) VALUES (?, ?, ?, ?) RETURNING id"
         with self.atomic():
@@ -194,31 +194,31 @@ class Ledger:
         return RunInfo(run_id, kind, source, json.loads(text), started)
 
     def finish_run(self, run_id: int, *, exit_code: int, summary: Mapping[str, object]) -> None:
-        """Note how the run ended; ``summary`` must be fit for JSON."""
+        """Record how the run ended; ``summary`` must be fit for JSON."""
         sql = "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE id = ?"
         with self.atomic():
             self._db.execute(sql, (self._now(), exit_code, json.dumps(dict(summary)), run_id))
 
     def set_mark(self, name: str, value: int, *, run_id: int) -> None:
-        """Note how far run ``run_id`` has come; ``name`` and ``value`` as in :class:`Mark`."""
+        """Record how far run ``run_id`` has come; ``name`` and ``value`` as in :class:`Mark`."""
         with self.atomic():
             self._db.execute(_SET_MARK, (name, value, run_id, self._now()))
 
     def put_departments(self, departments: Sequence[Department]) -> None:
-        """Add or rename departments; those no longer listed stay, their tickets need them."""
+        """Add or rename departments; keep those no longer listed, their tickets need them."""
         with self.atomic():
             rows = [(one.id, clean(one.title), clean(one.app)) for one in departments]
             self._db.execute_many(_PUT_DEPARTMENT, rows)
 
     def put_ticket(self, ticket: TicketRow) -> None:
-        """Add or change a ticket without saying anything of its attachments."""
+        """Add or change a ticket; leave its attachments alone."""
         with self.atomic():
             self._db.execute(_PUT_TICKET, (*ticket_values(ticket), None))
 
     def mark_merged(self, old_ticket_id: int, into_ticket_id: int) -> None:
-        """Note that a ticket was merged; its attachments, ids unchanged, are the other's now.
+        """Record that a ticket was merged; its attachments, ids unchanged, are the other's now.
 
-        Where the other one is known to be merged itself, they are its survivor's.
+        If the other one is merged too, they belong to the ticket that it was merged into.
         """
         if old_ticket_id == into_ticket_id:
             raise ValueError("a ticket is not merged into itself")
@@ -232,7 +232,7 @@ class Ledger:
             self._db.execute(move, (into_ticket_id, old_ticket_id))
 
     def mark_ticket_deleted(self, ticket_id: int) -> None:
-        """Note that the source has no such ticket any more; undone when it is listed again."""
+        """Record that the source no longer has a ticket; undone when it is listed again."""
         sql = "UPDATE tickets SET deleted_at = ? WHERE id = ?"
         with self.atomic():
             self._db.execute(sql, (self._now(), ticket_id))
@@ -246,7 +246,7 @@ class Ledger:
         recheck: bool = False,
         follow: bool = False,
     ) -> Recorded:
-        """Write down a ticket and the attachments that the source lists for it.
+        """Record a ticket and the attachments that the source lists for it.
 
         A new attachment is pending; one that was gone is pending again, one that was deleted is
         stored again, because the source lists it; with ``recheck`` a missing one is pending
@@ -268,7 +268,7 @@ class Ledger:
         recheck: bool = False,
         follow: bool = False,
     ) -> list[Recorded]:
-        """Do :meth:`record_ticket` for many tickets together, which costs a fraction of each."""
+        """Record many tickets as :meth:`record_ticket` does, at a fraction of the cost."""
         noted = [Recorded() for _ in lists]
         now = self._now()
         with self.atomic():
@@ -304,9 +304,9 @@ class Ledger:
     def _contradicted(
         self, item: Listed, row: Tuple, recorded: Recorded, follow: bool
     ) -> Tuple | None:
-        """Note that a held attachment is listed as something else; return its row if it is pending.
+        """Record that a held attachment is listed differently; return its row if it is pending.
 
-        With ``follow`` one that is only in another ticket is left as it is.
+        ``follow`` leaves one that is only in another ticket as it is.
         """
         known = self._known([item.id])[item.id]
         figures = (known.filename, known.declared_size, known.created_at)
@@ -318,7 +318,7 @@ class Ledger:
         return item.id, "pending", self._replace(known, row), "changed_at_source", None, None, None
 
     def _replace(self, known: _Known, row: Tuple) -> int:
-        """Keep what we hold in a copy, and have the row fetched anew; return its attempts."""
+        """Record what we hold as a copy, and have the row fetched again; return its attempts."""
         detail = (
             f"the source gave attachment {known.id} to another file, or changed its row; "
             "these are the bytes that it had before"
@@ -334,7 +334,7 @@ class Ledger:
         return int(attempts)
 
     def _copy(self, figures: Mapping[str, object], detail: str) -> None:
-        """Keep bytes of an attachment under an id of their own, unless they are kept already."""
+        """Record bytes of an attachment under an id of their own, unless that was done before."""
         self._db.execute(_COPY, {**figures, "first": FIRST_COPY, "detail": detail})
 
     def _known(self, ids: Sequence[int]) -> dict[int, _Known]:
@@ -342,18 +342,17 @@ class Ledger:
         return {row[0]: _Known(*row) for row in found}
 
     def settle(self, outcome: Outcome) -> State:
-        """Write down what became of an attachment and return the state it has now.
+        """Record the outcome of an attachment and return its new state.
 
-        What we hold stays held: a stored or deleted row keeps its state and its SHA-256,
+        Nothing we hold is given up: a stored or deleted row keeps its state and its SHA-256,
         whatever a later fetch brings; only attempts and ticket change, and for the same bytes
-        problem and detail. Bytes that were asked for under other figures than the row has by now
-        are kept in a copy. Raises ValueError for an unknown attachment or an outcome that is not
-        one.
+        problem and detail. If the row has changed since the bytes were requested, they are kept in
+        a copy. Raises ValueError for an unknown attachment or an outcome that is not one.
         """
         return self.settle_many([outcome])[0]
 
     def settle_many(self, outcomes: Sequence[Outcome]) -> list[State]:
-        """Do :meth:`settle` for many outcomes together; an error undoes all of them."""
+        """Record many outcomes as :meth:`settle` does; an error undoes all of them."""
         for one in outcomes:
             if one.state is State.DELETED or (one.state is State.STORED) is (one.sha256 is None):
                 raise ValueError(f"not an outcome: {one}")
@@ -372,7 +371,7 @@ class Ledger:
         return states
 
     def mark_deleted(self, attachment_id: int, detail: str) -> bool:
-        """Note that the source no longer lists a stored attachment; False if it is not stored."""
+        """Record that the source no longer lists a stored attachment; False if it is not stored."""
         sql = """
             UPDATE attachments SET state = 'deleted', detail = ?
             WHERE id = ? AND state = 'stored' RETURNING id"""
@@ -380,9 +379,9 @@ class Ledger:
             return bool(self._db.execute(sql, (clean(detail), attachment_id)))
 
     def set_helpdesk(self, address: str, *, run_id: int | None) -> None:
-        """Write down the address of the helpdesk, for good or until it is declared to have moved.
+        """Record the helpdesk's address, which stays until the helpdesk is declared to have moved.
 
-        It counts as told.
+        The user counts as told.
         """
         sql = upsert("helpdesk", "id", "address", "run_id", "at", "told")
         with self._db.atomic():
@@ -397,7 +396,7 @@ class Ledger:
         exit_code: int,
         summary: Mapping[str, object],
     ) -> None:
-        """Write down that a ``verify`` or an ``audit`` came to its end, and what it found."""
+        """Record that a ``verify`` or an ``audit`` finished, and what it found."""
         sql = """
             INSERT INTO checks (kind, started_at, finished_at, whole, exit_code, summary)
             VALUES (?, ?, ?, ?, ?, ?)"""
@@ -406,7 +405,7 @@ class Ledger:
             self._db.execute(sql, (kind, started_at, self._now(), whole, exit_code, text))
 
     def accept(self, ids: Collection[int], *, by: str, reason: str) -> int:
-        """Accept that these attachments are lost; return how many are accepted now by this.
+        """Accept that these attachments are lost; return how many this call accepted.
 
         Raises ConfigError, and accepts none, when one of them was never listed or is no loss.
         """
@@ -433,9 +432,9 @@ class Ledger:
             return len(self._db.execute(sql, (self._now(), *_signed(by, reason))))
 
     def unaccept(self, ids: Collection[int] | None) -> int:
-        """Take back the acceptance of these attachments (None: of all); return their number.
+        """Undo the acceptance of these attachments (None: of all); return their number.
 
-        Raises ConfigError, and takes none back, when the loss of one of them is not accepted.
+        Raises ConfigError, and undoes none, when the loss of one of them is not accepted.
         """
         values = Values()
         where = "" if ids is None else f"WHERE attachment_id IN {values.each(ids)}"
@@ -450,7 +449,7 @@ class Ledger:
             return len(undone)
 
     def put_progress(self, run_id: int, facts: Mapping[str, object]) -> None:
-        """Write down how far a run is, for whoever looks at the archive meanwhile.
+        """Record how far a run is, for readers of the archive.
 
         ``facts`` must be fit for JSON. Only the latest run keeps its progress.
         """
@@ -462,7 +461,7 @@ class Ledger:
     def _settle(
         self, outcome: Outcome, known: _Known, blobs: list[Tuple], rows: list[Tuple]
     ) -> State:
-        """Add to what is to be written of blobs and rows; write what is out of the ordinary."""
+        """Collect the blobs and rows to write together; write exceptional ones at once."""
         work = outcome.work
         if known.sha256 is None and work is not None and self._is_other(work, known):
             return self._set_aside(outcome, work, State(known.state))
@@ -493,7 +492,7 @@ class Ledger:
         return state
 
     def _is_other(self, work: Work, known: _Known) -> bool:
-        """Return whether the row says something else than when the work was handed out."""
+        """Return whether the row has changed since the work was handed out."""
         asked = (work.filename, work.declared_size, work.created_at)
         figures = (known.filename, known.declared_size, known.created_at)
         if figures != asked and not _alike(figures, asked, f"{known.note},{work.problem}"):
@@ -504,7 +503,7 @@ class Ledger:
         return self._db.one(sql, (work.ticket_id, known.ticket_id)) is None
 
     def _set_aside(self, outcome: Outcome, work: Work, state: State) -> State:
-        """Keep bytes of what the row was when they were asked for; the row stays as it is."""
+        """Record bytes of what the row was when they were requested; leave the row as it is."""
         if outcome.state is State.STORED:
             now = self._now()
             blob = (outcome.sha256, outcome.size, outcome.mime_type, now)
@@ -518,7 +517,7 @@ class Ledger:
         return self._keep(outcome, state)
 
     def _drop_copies(self, outcome: Outcome) -> bool:
-        """Remove copies of the very bytes that came again; return whether there were any."""
+        """Remove copies of the same bytes; return whether there were any."""
         sql = "DELETE FROM attachments WHERE original_id = ? AND sha256 = ? RETURNING id"
         return bool(self._db.execute(sql, (outcome.attachment_id, outcome.sha256)))
 
@@ -533,9 +532,9 @@ class Ledger:
         self._db.execute(sql, (new, attachment_id))
 
     def _survivor(self, ticket_id: int, *, of: int) -> int:
-        """Follow the merges from a ticket to the last one.
+        """Return the ticket at the end of a chain of merges.
 
-        Where they lead back they are out of date: then it is the ticket itself that is there.
+        A chain that leads back is out of date: then it is the ticket itself.
         """
         sql = "SELECT merged_into FROM tickets WHERE id = ?"
         seen, last = {of}, ticket_id
@@ -549,7 +548,7 @@ class Ledger:
         return ticket_id
 
     def _know_ticket(self, ticket_id: int, *, like: int) -> None:
-        """Make sure that the ticket has a row; an unknown one gets the department of ``like``."""
+        """Add a row for the ticket if it has none, with the department of ``like``."""
         self._db.execute(_KNOW_TICKET, (ticket_id, like))
 
     def _see_losses(self, ids: set[int]) -> None:
@@ -564,8 +563,8 @@ class Ledger:
         others = sorted((key, state) for key, state in states.items() if state not in LOSSES)
         if others:
             raise ConfigError(
-                f"Attachment {others[0][0]} is {others[0][1]}, which is no loss; nothing was "
-                "accepted. Only missing, gone and failed ones can be."
+                f"Attachment {others[0][0]} is {others[0][1]}, which is not a loss; nothing was "
+                "accepted. Only missing, gone and failed ones can be accepted."
             )
 
     def _now(self) -> int:
@@ -573,7 +572,7 @@ class Ledger:
 
 
 def _alike(one: Sequence[Any], other: Sequence[Any], notes: str) -> bool:
-    """Compare (name, size, date) as :data:`_CHANGED` does: what could not be read is alike."""
+    """Compare (name, size, date) as :data:`_CHANGED` does: unreadable values are equal."""
     (name, size, at), (other_name, other_size, other_at) = one, other
     return (
         (name == other_name or "" in (name, other_name) or "repaired_name" in notes)
@@ -592,7 +591,7 @@ def _listed(item: Listed, run_id: int) -> Tuple:
 
 
 def _apart(items: Iterable[T], key: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield all items in order, in groups in which no key comes twice."""
+    """Yield all items in order, in groups without repeated keys."""
     group: list[T] = []
     seen: set[int] = set()
     for item in items:

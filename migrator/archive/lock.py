@@ -1,7 +1,7 @@
 """The run lock: one run owns an archive, and everybody can see who.
 
 A kernel lock (``flock``) on the file ``lock`` dies with its owner, however it ends; the text in
-the file only tells who that is and is worth nothing without the lock.
+the file only names the owner and means nothing without the lock.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from migrator.errors import ArchiveBusy, ArchiveDamaged
 NAME = "lock"
 
 _AGAIN = 0.05
-"""Seconds: whoever only asks for the holder has the lock for much less."""
+"""Seconds: a process that only asks for the holder keeps the lock for much less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the run lock, as far as it told; ``since`` is in Unix seconds."""
+    """The holder of the run lock, as far as it is known; ``since`` is in Unix seconds."""
 
     pid: int | None = None
     host: str | None = None
@@ -41,10 +41,10 @@ class RunLock:
     """The lock of the archive at ``root``, held from creation to :meth:`release`."""
 
     def __init__(self, root: Path, *, command: str) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Raises ArchiveBusy, naming the holder, ArchiveUnwritable, and ArchiveDamaged when
-        something else than a file is in its place.
+        its place is taken by anything but a file.
         """
         # Descriptors of Python are close-on-exec: no child can keep the lock alive.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -61,8 +61,8 @@ class RunLock:
             except BlockingIOError as error:
                 text = _describe(_parsed(os.pread(fd, 4096, 0)))
                 raise ArchiveBusy(
-                    f"The archive {str(root)!r} is in use by {text}. Wait for it to end, or stop "
-                    "it; a second run would only be in its way."
+                    f"The archive {str(root)!r} is in use by {text}. Wait for it to end, or "
+                    "stop it."
                 ) from error
             owner = {
                 "pid": os.getpid(),
@@ -77,7 +77,7 @@ class RunLock:
         self._fd: int | None = fd
 
     def release(self) -> None:
-        """Give the lock back; harmless when called again."""
+        """Release the lock; harmless when called again."""
         fd, self._fd = self._fd, None
         if fd is not None:
             # The file stays: removing it would let two runs lock two files of the same name.
@@ -87,10 +87,10 @@ class RunLock:
 
 
 def holder(root: Path) -> Holder | None:
-    """Tell who holds the run lock of the archive at ``root``; None if nobody does.
+    """Return who holds the run lock of the archive at ``root``; None if nobody does.
 
-    The kernel's lock is the truth, the text in the file only says whose it is. Nothing is
-    written, and an archive that cannot be looked at has no holder.
+    The kernel's lock decides; the text in the file only names the holder. Nothing is written,
+    and an archive that cannot be read counts as free.
     """
     with contextlib.suppress(OSError), FileIO(durable.open_file(root / NAME)) as file:
         text = file.read(4096)
@@ -101,9 +101,9 @@ def holder(root: Path) -> Holder | None:
 
 @contextlib.contextmanager
 def kept_free(root: Path) -> Iterator[bool]:
-    """Keep runs away while the block lasts; yield False when one holds the archive already."""
+    """Keep runs out during the block; yield False when one holds the archive already."""
     with contextlib.ExitStack() as stack:
-        free = True  # no run ever was here, or we may not ask: nobody to keep away
+        free = True  # no run was ever here, or the file cannot be opened
         with contextlib.suppress(OSError):
             file = stack.enter_context(FileIO(durable.open_file(root / NAME)))
             free = False
@@ -112,7 +112,7 @@ def kept_free(root: Path) -> Iterator[bool]:
 
 
 def _is_held(file: FileIO) -> bool:
-    """Take a share of the lock until the file is closed, unless a run holds it."""
+    """Acquire a shared lock until the file is closed, unless a run holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -124,7 +124,7 @@ def _take(fd: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # It may be one who asks for the holder after a kill.
+        # It may be a process that asks for the holder after a kill.
         time.sleep(_AGAIN)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -144,7 +144,7 @@ def _parsed(text: bytes) -> Holder:
 
 def _describe(found: Holder) -> str:
     if found.pid is None or found.since is None:
-        return "another process that has not told its name"
+        return "another process that left no name"
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.since))
     except (ValueError, OverflowError, OSError):

@@ -23,10 +23,9 @@ from migrator.errors import ArchiveMissing, ArchiveUnwritable
 
 
 class Archive:
-    """What we keep: blobs and the checkpoint that knows what they are.
+    """Blobs and the checkpoint that describes them.
 
-    Its parts may be used from all threads. With ``read_only`` whatever would write raises
-    ArchiveUnwritable.
+    Its parts may be used from all threads. With ``read_only`` every write raises ArchiveUnwritable.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class Archive:
         self._lock = run_lock
 
     def see_both_halves(self) -> None:
-        """See that checkpoint and files are there and belong together, at a small price.
+        """Check cheaply that checkpoint and files are there and belong together.
 
         Raises ArchiveDamaged.
         """
         soundness.check_both(self.blobs, self._db)
 
     def close(self) -> None:
-        """Close the checkpoint and give the lock back; harmless when called again."""
+        """Close the checkpoint and release the lock; harmless when called again."""
         try:
             self._db.close()
         finally:
@@ -70,9 +69,9 @@ class Archive:
 def open_archive(
     path: Path, *, command: str, repairing: bool = False, store: Store | None = None
 ) -> Archive:
-    """Open the archive for a run, and create what is missing of it, for the owner alone.
+    """Open the archive for a run and create missing parts, for the owner alone.
 
-    ``command`` is told to others who want the archive meanwhile. ``repairing`` creates no
+    ``command`` is shown to others who want the archive meanwhile. ``repairing`` creates no
     archive, and opens one whose files are lost. Raises ArchiveBusy when another run holds it,
     ArchiveTooNew, ArchiveUnwritable, ArchiveDamaged, also when half of it is missing; then
     nothing was changed.
@@ -98,12 +97,12 @@ def open_archive(
 
 
 def open_beside(path: Path, *, store: Store | None = None) -> Archive:
-    """Open an existing archive beside a run that may be going on; creates nothing.
+    """Open an existing archive, even during a run; create nothing.
 
-    Its blobs are to be read only. A checkpoint of an older version is migrated first, which
-    needs the run lock for a moment. Where nothing can be written, it is as good as
-    :func:`open_read_only`. Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew, ArchiveUnwritable,
-    ArchiveDamaged, also when half of it is missing.
+    Its blobs must not be written. A checkpoint of an older version is migrated first, which needs
+    the run lock for a moment. Where nothing can be written, this equals :func:`open_read_only`.
+    Raises ArchiveMissing, ArchiveBusy, ArchiveTooNew, ArchiveUnwritable, ArchiveDamaged, also when
+    half of it is missing.
     """
     blobs = store or store_of(path)
     file = _existing(path, blobs)
@@ -126,9 +125,9 @@ def open_beside(path: Path, *, store: Store | None = None) -> Archive:
 def open_read_only(path: Path, *, store: Store | None = None) -> Archive:
     """Open an existing archive without ever writing to it or making a file in it.
 
-    What other processes write meanwhile is seen; this one must not have it open for writing.
-    Raises as :func:`open_beside`; ArchiveUnwritable as well
-    for a checkpoint of an older version, which would have to be migrated.
+    Writes of other processes are seen; this process must not have it open for writing. Raises as
+    :func:`open_beside`; ArchiveUnwritable as well for a checkpoint of an older version, which would
+    have to be migrated.
     """
     blobs = store or store_of(path)
     db = ReadOnlyCheckpoint(_existing(path, blobs))
@@ -139,17 +138,17 @@ def open_read_only(path: Path, *, store: Store | None = None) -> Archive:
             stack.pop_all()
             return Archive(path, blobs, db)
     raise ArchiveUnwritable(
-        f"The archive {str(path)!r} is of an older format and cannot be brought up to date while "
+        f"The archive {str(path)!r} has an older format and cannot be migrated while "
         "it is read-only. Run `migrator status` once where it is writable."
     )
 
 
 def open_dry(path: Path, *, store: Store | None = None) -> Archive:
-    """Open a twin that knows what the archive at ``path`` knows and writes nothing there.
+    """Open a copy of the archive at ``path`` for a dry run, which writes nothing there.
 
-    Its ledger lives in a temporary file of its own and forgets all on :meth:`Archive.close`; its
-    blobs are hashed and dropped. There need not be an archive. Raises ArchiveTooNew, ArchiveBusy,
-    ArchiveDamaged, also when half of it is missing.
+    Its ledger is a temporary file that :meth:`Archive.close` removes; its blobs are hashed and
+    dropped. There need not be an archive. Raises ArchiveTooNew, ArchiveBusy, ArchiveDamaged, also
+    when half of it is missing.
     """
     blobs = DryStore(store or store_of(path))
     with durable.writing(path):
@@ -179,7 +178,7 @@ def _existing(path: Path, blobs: Store) -> Path:
 
 
 def _created(root: Path, blobs: Store) -> Checkpoint:
-    """Open the checkpoint; make an empty one first, 0600, a mode that SQLite's logs inherit."""
+    """Open the checkpoint; create a missing one with 0600, a mode that SQLite's logs inherit."""
     file = root / checkpoint.NAME
     with durable.writing(root):
         if not file.exists() or not file.stat().st_size:
@@ -192,12 +191,12 @@ def _created(root: Path, blobs: Store) -> Checkpoint:
 
 
 def _private_copy(root: Path) -> Checkpoint:
-    """Return a checkpoint of our own with all that the one at ``root`` says, if there is one.
+    """Return a temporary copy of the checkpoint at ``root``, empty if there is none.
 
     Nothing at ``root`` is changed or created. Raises ArchiveTooNew, ArchiveDamaged, ArchiveBusy.
     """
     path = root / checkpoint.NAME
-    # An empty name is SQLite's own temporary file, which it removes by itself.
+    # An empty name makes SQLite use a temporary file, which it removes itself.
     conn = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     copy = Checkpoint(conn, path)
     try:
@@ -214,11 +213,11 @@ def _private_copy(root: Path) -> Checkpoint:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection that reads ``path`` and leaves no trace beside it.
+    """Yield a connection that reads ``path`` and leaves no files beside it.
 
-    A write-ahead log must be read too, but a reader of one leaves files behind: so without a
-    log the file is read as immutable, with one both are copied away first. While a run holds the
-    archive its log is live and its files are there already: then we read beside it.
+    A write-ahead log must be read too, but its readers leave files behind. So a file without a
+    log is read as immutable; with one, both are copied first. While a run holds the archive, its
+    log is live and its files exist already: then it is read in place.
     """
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(lock.kept_free(path.parent)):

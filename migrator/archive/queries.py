@@ -1,4 +1,4 @@
-"""What reports, the endpoint, the pages and the pipeline ask of an archive."""
+"""The queries of reports, the endpoint, the pages and the pull."""
 # ruff: noqa: S608 - only constants of this room become SQL
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from migrator.archive.sql import (
 
 T = TypeVar("T")
 
-# Not through sqlite-utils: to import it takes half of the time of `migrator status`.
+# Not through sqlite-utils: importing it takes half of the time of `migrator status`.
 _RUN_COLUMNS = [f.name for f in fields(RunInfo)]
 _RUN = ", ".join(_RUN_COLUMNS)
 _WORK = "id, ticket_id, declared_size, filename, attempts, note, created_at, failing_since"
@@ -52,12 +52,12 @@ _CAME_TO_ITS_END = """finished_at IS NOT NULL AND json_valid(summary)
 # 8 is the exit code of SafetyLimit.
 _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
-# In the very words of the partial index, or SQLite would not use it:
+# Must repeat the words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
 _CHECK = ", ".join(field.name for field in fields(Check))
 _TODO = f"{_IS_UNFINISHED} AND (last_run = :run OR :leftovers)"
 
-# What is held already comes first: a new file that equals it takes no room at all.
+# Held files come first: a new file that equals one takes no room.
 _EQUALS = f"""
     WITH held AS (
         SELECT id, sha256, filename, coalesce(size, declared_size) AS bytes FROM attachments
@@ -77,10 +77,10 @@ _WORK_OF = "{0}." + _WORK.replace(", ", ", {0}.")
 
 
 class Tickets(NamedTuple):
-    """How many tickets of an archive are ``known`` without those ``merged`` into others.
+    """How many tickets an archive has: ``known`` ones exclude those ``merged`` into others.
 
-    Of these, ``listed`` ones named their attachments and are at the source as far as we know,
-    ``deleted`` ones are not there any more.
+    Of the known ones, ``listed`` have had their attachments listed and are at the source as far
+    as we know; ``deleted`` are no longer there.
     """
 
     known: int = 0
@@ -101,7 +101,7 @@ class Failing(NamedTuple):
 
 
 class Equals(NamedTuple):
-    """How much of what is to be fetched may be there before it.
+    """How much of what is to be fetched may equal something that comes before it.
 
     ``by_name`` has the name and the size of an attachment before it, ``by_size`` only the size.
     """
@@ -119,7 +119,7 @@ class Twins(NamedTuple):
 
 
 class Queries:
-    """Answers from the ledger, for any thread. Every method raises ArchiveError and its kin.
+    """Answers from the ledger, for any thread. Every method raises ArchiveError or a subclass.
 
     ``leftovers`` means: beside what the run ``run_id`` has listed, also what earlier runs left
     unfinished.
@@ -133,27 +133,27 @@ class Queries:
         return self._runs("true", limit=limit)
 
     def unfinished_run(self) -> RunInfo | None:
-        """Return the latest run if it never finished: it was killed, or is still running."""
+        """Return the latest run if it has not finished: it was killed, or is still running."""
         latest = self.runs(1)
         return latest[0] if latest and latest[0].finished_at is None else None
 
     def run(self, run_id: int) -> RunInfo | None:
-        """Return one run, None if there was none of that id."""
+        """Return the run with that id, or None."""
         return next(iter(self._runs("id = :id", {"id": run_id})), None)
 
     def whole_pass(self, *, increments: bool = False) -> RunInfo | None:
-        """Return the latest run over all tickets that came to its end, whatever it left open.
+        """Return the latest run over all tickets that finished, whatever it left open.
 
-        With ``increments`` it may be one that looked at what was new since such a run.
+        With ``increments`` it may be a later run over what was new.
         """
         also = "" if increments else f"AND NOT ({_IS_INCREMENT.format('scope')})"
         where = f"json_valid(scope) AND {_SAYS_ALL} {also} AND {_CAME_TO_ITS_END}"
         return next(iter(self._runs(where)), None)
 
     def stopped(self, after: int) -> RunInfo | None:
-        """Return the latest run behind run ``after`` that a safety limit stopped.
+        """Return the latest run later than ``after`` that a safety limit stopped.
 
-        None when a later one that looks at the same came to its end.
+        None when a later run with the same scope finished.
         """
         both = " AND ".join(_IS_INCREMENT.format(name) for name in ("its", "runs.scope"))
         where = f"""
@@ -186,7 +186,7 @@ class Queries:
     ) -> Iterator[Row]:
         """Yield rows by attachment id, above ``after``, in constant memory.
 
-        ``states`` is a short way to say the same as ``only``.
+        ``states`` is a shorthand for ``only``.
         """
         if states is not None:
             only = replace(only, states=frozenset(states))
@@ -199,8 +199,8 @@ class Queries:
     def tables(self, columns: Sequence[str], only: RowFilter = EVERYTHING) -> Iterator[list[Tuple]]:
         """Yield columns of the view ``ledger`` by attachment id, in pages of some hundred rows.
 
-        The first column must be ``attachment_id``. For those who write millions of rows: to make
-        a :class:`Row` of each takes longer than to read them.
+        The first column must be ``attachment_id``. For output of millions of rows: creating
+        a :class:`Row` for each takes longer than reading them.
         """
         values = Values()
         sql = f"""
@@ -223,7 +223,7 @@ class Queries:
         return self._db.together(read)
 
     def moment(self) -> object:
-        """Return what is another after every change of the archive's tables, by whomever."""
+        """Return a value that changes with every write to the archive's tables, by any process."""
         return self._db.moment()
 
     def attachment(self, attachment_id: int) -> Row | None:
@@ -237,7 +237,7 @@ class Queries:
         return self._number("SELECT count(*) FROM tickets WHERE merged_into IS NULL")
 
     def tickets(self) -> Tickets:
-        """Count the tickets of the archive, by what is known of them."""
+        """Return the numbers of tickets of the archive."""
         sql = """
             SELECT count(*) FILTER (WHERE merged_into IS NULL),
                 count(*) FILTER (WHERE merged_into IS NULL AND deleted_at IS NULL
@@ -249,7 +249,7 @@ class Queries:
         return Tickets(*found)
 
     def tickets_with_attachments(self) -> int:
-        """Return the number of tickets to which an attachment belongs."""
+        """Return the number of tickets with attachments."""
         return self._number("SELECT count(*) FROM (SELECT DISTINCT ticket_id FROM attachments)")
 
     def not_listed_in(self, run_id: int) -> list[int]:
@@ -286,7 +286,7 @@ class Queries:
         return self._work(f"{where} AND last_run <> ?", run_id, after, limit)
 
     def failing(self) -> Failing:
-        """Return what is known of the failed attachments whose loss nobody has accepted."""
+        """Return a summary of the failed attachments whose loss nobody has accepted."""
         sql = f"""
             SELECT count(*), min(failing_since),
                 iif(count(*) = count(next_try), min(next_try), NULL) FROM attachments
@@ -306,7 +306,7 @@ class Queries:
     def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
         """Return tickets that this run has not listed, by id above ``after``.
 
-        Without those that are known to be merged into another one or deleted at the source.
+        Leaves out those known to be merged into another one or deleted at the source.
         """
         sql = """
             SELECT id FROM tickets
@@ -325,16 +325,16 @@ class Queries:
             yield sha256, size
 
     def refers_to(self, sha256: str) -> bool:
-        """Return whether any row refers to that blob, be it of ``blobs`` or of ``attachments``."""
+        """Return whether any row of ``blobs`` or ``attachments`` refers to that blob."""
         sql = """
             SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE sha256 = :sha256)
                 OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = :sha256)"""
         return self._db.one(sql, {"sha256": sha256}) is not None
 
     def referred(self, hashes: Collection[str]) -> set[str]:
-        """Return those of some hashes that any row names, read from the tables themselves.
+        """Return those of some hashes that any row names.
 
-        Every row is looked at: what an index no longer leads to is found as well.
+        Reads every row of the tables, to find those missing from an index as well.
         """
         wanted, found = set(hashes), set[str]()
         for table, key, start in (("attachments NOT INDEXED", "id", 0), ("blobs", "sha256", "")):
@@ -345,7 +345,7 @@ class Queries:
         return found
 
     def unused_blobs(self) -> int:
-        """Count the rows of ``blobs`` that no attachment names; there should be none."""
+        """Return the number of rows of ``blobs`` that no attachment names; it should be 0."""
         return self._number(
             "SELECT count(*) FROM blobs WHERE sha256 NOT IN "
             "(SELECT sha256 FROM attachments WHERE sha256 IS NOT NULL)"
@@ -357,7 +357,7 @@ class Queries:
         return [Work(*row) for row in self._db.execute(sql, (sha256,))]
 
     def self_check(self) -> None:
-        """Read the whole checkpoint and see that it is sound, as FORMAT.md promises.
+        """Check that the whole checkpoint is sound, as FORMAT.md promises.
 
         Raises ArchiveDamaged that names the first faults.
         """
@@ -379,7 +379,7 @@ class Queries:
         return map(row_from, self._db.stream(sql, 0, {"run": run_id}))
 
     def equals(self, run_id: int, *, leftovers: bool = False) -> Equals:
-        """Return how much of what is to be fetched may be equal to something before it."""
+        """Return how much of what is to be fetched may equal something before it."""
         sql = f"{_EQUALS} SELECT how, count(*), sum(bytes) FROM judged GROUP BY how"
         rows = self._db.execute(sql, {"run": run_id, "leftovers": leftovers})
         found = {how: Count(n, size) for how, n, size in rows}
@@ -399,7 +399,7 @@ class Queries:
         return [Twins(Work(*row[:8]), Work(*row[8:16]), row[16]) for row in rows]
 
     def with_files(self, ticket_ids: Collection[int]) -> dict[int, int]:
-        """Count the attachments of a few tickets; those without are left out."""
+        """Return the numbers of attachments of a few tickets; leave out those without."""
         values = Values()
         sql = f"""
             SELECT ticket_id, count(*) FROM attachments
@@ -407,9 +407,9 @@ class Queries:
         return dict(self._db.execute(sql, values))
 
     def unnumbered(self, run_id: int, *, first: int = 10) -> tuple[int, tuple[int, ...]] | None:
-        """Count the tickets with listed attachments that no map gives a number, and name some.
+        """Return how many tickets with listed attachments lack a mapped number, and the first.
 
-        None when there is no map.
+        None when no numbers are mapped.
         """
         if not self._number("SELECT EXISTS (SELECT 1 FROM ticket_numbers)"):
             return None
@@ -432,9 +432,9 @@ class Queries:
         return Helpdesk(found[0], found[1], found[2], bool(found[3])) if found else None
 
     def witnesses(self, limit: int) -> list[TicketRow]:
-        """Return tickets by which the helpdesk can be told: the oldest and the newest in turn.
+        """Return tickets that identify the helpdesk: the oldest and the newest in turn.
 
-        Without those that were merged, deleted or never listed.
+        Leaves out those that were merged, deleted or never listed.
         """
         sql = f"""
             SELECT {", ".join(TICKET)} FROM tickets
@@ -458,7 +458,7 @@ class Queries:
         return [_check(*row) for row in self._db.execute(sql, (kind, limit))]
 
     def accepted(self) -> dict[State, Count]:
-        """Count the losses that are accepted, by state; a state without any is left out."""
+        """Return the numbers of accepted losses by state; leave out states without any."""
         sql = f"""
             SELECT a.state, count(*), sum(a.declared_size) FROM accepted AS y
             JOIN attachments AS a ON a.id = y.attachment_id
@@ -474,7 +474,7 @@ class Queries:
         return (row[0] for row in self._db.execute(sql))
 
     def progress(self, run_id: int) -> tuple[int, Mapping[str, Any]] | None:
-        """Return when the progress of a run was written down (Unix seconds), and its facts."""
+        """Return when the progress of a run was recorded (Unix seconds), and its facts."""
         found = self._db.one("SELECT at, facts FROM progress WHERE run_id = ?", (run_id,))
         return (found[0], decoded(found[1], "progress.facts")) if found else None
 

@@ -1,8 +1,7 @@
 """The rows of the checkpoint, as typed records.
 
-The archive knows nothing of Kayako's XML: whoever lists attachments hands them over as
-:class:`Listed`, whoever fetches them reports an :class:`Outcome`.
-Times are Unix seconds in UTC, sizes bytes.
+The archive knows nothing of Kayako's XML: listing passes attachments on as :class:`Listed`,
+fetching reports an :class:`Outcome`. Times are Unix seconds in UTC, sizes bytes.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ class State(enum.StrEnum):
     """The one state of an attachment; see the ledger in FORMAT.md."""
 
     PENDING = "pending"
-    """Listed, not decided yet."""
+    """Listed, not fetched yet."""
     STORED = "stored"
     """The bytes are in the archive under their SHA-256."""
     FAILED = "failed"
-    """Tried, and refused or broken in a way that may pass: the next run tries again."""
+    """Tried and failed for a reason that may pass: the next run tries again."""
     MISSING = "missing"
     """The source answered properly but has no bytes."""
     GONE = "gone"
@@ -48,7 +47,7 @@ class Department:
 class TicketRow:
     """A ticket of the source; ``display_id`` is its mask (ABC-123-45678) or plain number.
 
-    ``requester_name`` and ``requester_email`` are whose ticket it is, ``owner_name`` is the staff
+    ``requester_name`` and ``requester_email`` name the customer, ``owner_name`` is the staff
     member it is assigned to ("": nobody), ``status_id`` one of :class:`StatusRow`.
     """
 
@@ -78,8 +77,8 @@ class StatusRow:
 class PostRow:
     """A post of a ticket as the source sent it.
 
-    ``staff`` tells a post of the staff from one of a user, ``is_private`` one that users do not
-    see. ``note`` are short codes of what happened to ``text``, joined by commas.
+    ``staff`` marks a post of the staff, ``is_private`` one that users do not see. ``note`` holds
+    short codes of what happened to ``text``, joined by commas.
     """
 
     id: int
@@ -124,8 +123,8 @@ class TicketHeader:
 class Response:
     """A post of a ticket as the endpoint and the pages show it.
 
-    ``note`` tells what happened to ``text``: ``not_kept`` (all we know of the post is that
-    attachments name it), ``repaired_text``, ``cut_text``, joined by commas; None: nothing.
+    ``note`` says what happened to ``text``: ``not_kept`` (the post is known only from
+    attachments that name it), ``repaired_text``, ``cut_text``, joined by commas; None: nothing.
     The ``id`` is the post's; attachments that name no post share a response with the negative
     id of their ticket.
     """
@@ -146,11 +145,11 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFilter:
-    """Which responses are wanted; None asks for nothing, an empty set lets nothing through.
+    """A filter for responses; None is no restriction, an empty set matches nothing.
 
-    ``queues`` is what the asker may see. Times are Unix seconds, both ends included. ``deleted``
-    lets tickets through that the source has deleted, ``unread`` posts of which only an attachment
-    told so far: their time is that of the attachment, and another one when they are read.
+    ``queues`` is what the caller may see. Times are Unix seconds, both ends included. ``deleted``
+    includes tickets that the source has deleted, ``unread`` includes posts known only from an
+    attachment: their time is that of the attachment, and changes when they are read.
     """
 
     queues: frozenset[int] | None = None
@@ -186,7 +185,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An attachment that wants fetching, with what the latest list said of it.
+    """An attachment to fetch, with what the latest list said of it.
 
     ``problem`` are the notes of the list (``repaired_name``, ``changed_at_source``), joined by
     commas, kept when the fetch itself brings none. ``failing_since`` is when the first of the
@@ -205,12 +204,12 @@ class Work:
 
 @dataclass(slots=True)
 class Recorded:
-    """What a list came to in the ledger.
+    """The result of recording a list in the ledger.
 
-    ``todo`` wants fetching. ``again`` counts the attachments that we hold and that were listed as
-    they were. ``changed`` names those that we hold under other figures; they are in ``todo``, too.
-    ``moved`` maps attachments that we hold under another ticket to that one: they are not written
-    down before it is known whether it was merged.
+    ``todo`` is to be fetched. ``again`` counts the attachments that we hold and that were listed
+    unchanged. ``changed`` names those that we hold with another name, size or date; they are in
+    ``todo``, too. ``moved`` maps attachments that we hold under another ticket to that one: they
+    are not recorded before it is known whether it was merged.
     """
 
     todo: list[Work] = field(default_factory=list)
@@ -221,14 +220,14 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attachment that was tried.
+    """The outcome of trying to fetch an attachment.
 
     ``sha256``, ``size`` and ``mime_type`` are given with state ``stored`` only. ``ticket_id`` is
     given when the attachment turned out to belong to another ticket now (a merge). ``attempts``
     is the number of requests this run made for it. ``filename`` is the name in the reply, which
-    counts where the list had none that could be read. ``work`` is what was asked for: what its row
-    says by now may be another file. ``received`` counts the decoded bytes that came over the wire;
-    ``deduped`` tells that an equal blob was there already. These two are not written down.
+    counts where the list had no readable one. ``work`` is what was requested: its row may have
+    become another file meanwhile. ``received`` counts the decoded bytes from the network;
+    ``deduped`` means that an equal blob was there already. These two are not stored.
     """
 
     attachment_id: int
@@ -252,7 +251,7 @@ class Row:
 
     ``ticket_number`` is the mapped number or the ticket's Kayako id, as text; ``queue_id`` the
     mapped queue or the Kayako department id. ``kind`` says what holds the file. ``accepted``
-    tells who accepted the loss, when and why; None where it is no loss or nobody did.
+    says who accepted the loss, when and why; None where it is no loss or nobody did.
     """
 
     id: int
@@ -279,12 +278,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:
-    """Which rows of the ledger are wanted; None asks for nothing, an empty set lets nothing pass.
+    """A filter for rows of the ledger; None is no restriction, an empty set matches nothing.
 
-    The values are the keys of the figures that break the ledger down: a type as in ``by_type``,
-    a year as in ``by_year`` ("": unknown), a size as in ``by_size``, a problem ("": none).
-    ``duplicates`` leaves of all attachments with the same content those beyond the first.
-    ``accepted`` asks whether somebody accepted the loss.
+    The values are the keys of the figures that break the ledger down: a type as in ``by_type``, a
+    year as in ``by_year`` ("": unknown), a size as in ``by_size``, a problem ("": none).
+    ``duplicates`` selects, of attachments with equal content, all but the first. ``accepted``
+    selects by whether somebody accepted the loss.
     """
 
     states: frozenset[State] | None = None
@@ -376,10 +375,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Helpdesk:
-    """Whose archive it is: the address (without credentials) of the one helpdesk in it.
+    """The helpdesk of the archive: its address, without credentials.
 
-    ``run_id`` is the run that wrote it down, ``at`` when. ``told`` is False while nobody has
-    been told that an older archive was given the address of its newest run.
+    ``run_id`` is the run that recorded it, ``at`` when. ``told`` is False until the user was told
+    that an older archive was given the address of its newest run.
     """
 
     address: str
@@ -390,10 +389,10 @@ class Helpdesk:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A verify or an audit that came to its end, and what it found.
+    """A verify or an audit that finished, and what it found.
 
-    ``kind`` is ``verify`` or ``audit``; ``whole`` tells that nothing was left out, as in a
-    sample. ``summary`` holds figures, fit for JSON. Times are Unix seconds.
+    ``kind`` is ``verify`` or ``audit``; ``whole`` is False for a sample. ``summary`` holds figures,
+    fit for JSON. Times are Unix seconds.
     """
 
     id: int
@@ -419,7 +418,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A department of the source and the queue that stands for it at the endpoint."""
+    """A department of the source and its queue at the endpoint."""
 
     department_id: int
     title: str

@@ -1,4 +1,4 @@
-"""The tables of the checkpoint and how older ones become newer ones.
+"""The tables of the checkpoint, and the migrations from older versions.
 
 ``PRAGMA user_version`` is the number of migrations applied. FORMAT.md explains every table and
 column to people; a test keeps it complete.
@@ -181,7 +181,7 @@ LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'comma
 LEFT JOIN blobs AS b ON b.sha256 = a.sha256;
 """
 
-# What the schema is without these is SCHEMA, for ever: archives that hold it are out there.
+# SCHEMA never changes: existing archives hold it.
 SYNC = """
 CREATE TABLE marks (
     name TEXT NOT NULL PRIMARY KEY CHECK (name IN ('watermark', 'full_pass', 'success')),
@@ -406,7 +406,7 @@ def version(checkpoint: Checkpoint) -> int:
 
 
 def migrate(checkpoint: Checkpoint) -> None:
-    """Bring the checkpoint to VERSION; the caller holds the run lock.
+    """Migrate the checkpoint to VERSION; the caller holds the run lock.
 
     Raises what :func:`version` raises, and the errors of writing.
     """
@@ -425,7 +425,7 @@ def migrate(checkpoint: Checkpoint) -> None:
 
 
 def names() -> set[str]:
-    """Name all tables, indexes, triggers and views of VERSION."""
+    """Return the names of all tables, indexes, triggers and views of VERSION."""
     found = set[str]()
     for script in (SCHEMA, SYNC, THREADS, PROOF):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):

@@ -1,13 +1,12 @@
-"""Whether an archive is sound: its checkpoint alone, and both its halves, checkpoint and files.
+"""Checks that an archive is sound: its checkpoint alone, and checkpoint and files together.
 
-What is promised of a checkpoint (see FORMAT.md) stands here as questions to it. SQLite sees for
-itself that pages, indexes, types, CHECKs and references are whole; the rest is ours. Attachments
-are read from their table and not from an index, so that damage to one of the two cannot hide what
-the other still knows.
+The promises of FORMAT.md about a checkpoint are queries here. SQLite itself checks pages, indexes,
+types, CHECKs and references; the rest is ours. Attachments are read from their table and not from
+an index, so that damage to one of the two cannot hide what the other still knows.
 
-A checkpoint without its files, or files without their checkpoint, is what a disk that is not
-mounted looks like, or a checkpoint that was lost and made anew. Whoever went on then would write
-new files to the wrong disk, or take good ones for waste.
+A checkpoint without its files, or files without their checkpoint, may mean that a disk is not
+mounted, or that a lost checkpoint was created anew. Going on would write new files to the wrong
+disk, or remove good ones as waste.
 """
 # ruff: noqa: S608 - only constants of this room become SQL
 
@@ -29,20 +28,20 @@ from migrator.blobs.base import Store
 from migrator.errors import ArchiveDamaged
 
 MOST = 10
-"""Faults that are named."""
+"""The most faults that are named."""
 _LONGEST = 200
 _STATES = tuple(State)
 
 _NO_HASH = "(length({0}) <> 64 OR {0} GLOB '*[^0-9a-f]*')"
 
-# What is wrong with each row that the question finds, in the words of the first text.
+# The message for each row that the query finds, and the query.
 _RULES = {
     "{} is missing": "SELECT value FROM json_each(:names) EXCEPT SELECT name FROM sqlite_master",
     "table {} takes values of any type": """
         SELECT name FROM pragma_table_list
         WHERE schema = 'main' AND type = 'table' AND NOT strict
             AND name IN (SELECT value FROM json_each(:names))""",
-    "attachment {} has the state {!r}, which there is not": f"""
+    "attachment {} has the unknown state {!r}": f"""
         SELECT id, state FROM attachments NOT INDEXED WHERE state NOT IN ({state_list(_STATES)})""",
     "attachment {} has bytes that its state {} does not allow, or lacks them": f"""
         SELECT id, state FROM attachments NOT INDEXED
@@ -100,7 +99,7 @@ def check(db: Checkpoint) -> None:
 def _faults(db: Checkpoint) -> Iterator[str]:
     found = db.execute(f"PRAGMA integrity_check({MOST + 1})")
     if found != [("ok",)]:
-        # What else is read of it now would only be noise.
+        # More findings would only be noise.
         yield from (str(row[0]).replace("\n", ", ") for row in found)
         return
     for table, row, other, _ in db.execute("PRAGMA foreign_key_check"):
@@ -117,11 +116,11 @@ def _faults(db: Checkpoint) -> Iterator[str]:
 
 
 def _unreadable(db: Checkpoint, table: str) -> Iterator[str]:
-    """Find texts that are no UTF-8, for which SQLite does not look."""
+    """Find texts that are not UTF-8, which SQLite does not check."""
     try:
         db.read_through(f"SELECT * FROM {table}")
     except ArchiveDamaged:
-        yield f"a text in {table} is no text"
+        yield f"a text in {table} is not UTF-8"
 
 
 def _undecodable(
@@ -138,9 +137,9 @@ def _undecodable(
 
 
 def check_parts(root: Path, blobs: Store) -> None:
-    """Check that what lies in the archive's directory is what it must be, without opening any.
+    """Check the kinds of the files in the archive's directory without opening any.
 
-    Anything may be missing. Raises ArchiveDamaged, and OSError where nobody can look.
+    Anything may be missing. Raises ArchiveDamaged, and OSError for an unreadable directory.
     """
     for name in _FILES:
         mode = _mode(root / name)
@@ -154,9 +153,9 @@ def check_parts(root: Path, blobs: Store) -> None:
 
 
 def check_no_files(blobs: Store, what: str = "is missing or empty") -> None:
-    """Check that there are no files beside a checkpoint that knows nothing; else ArchiveDamaged.
+    """Raise ArchiveDamaged if there are files beside a checkpoint that knows none.
 
-    ``what`` says of the checkpoint what is the matter with it.
+    ``what`` says what is wrong with the checkpoint.
     """
     if any(entry.kind == "blob" for entry in blobs.scan()):
         raise ArchiveDamaged(
@@ -169,8 +168,8 @@ def check_no_files(blobs: Store, what: str = "is missing or empty") -> None:
 def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None:
     """Check that files and checkpoint belong together; raises ArchiveDamaged if they cannot.
 
-    Of a healthy archive one file is looked for. ``repairing`` lets a checkpoint pass that has
-    lost its files, as long as their disk is there: it has the directory for temporary files.
+    In a healthy archive this looks for one file. ``repairing`` accepts a checkpoint that has lost
+    its files, as long as their disk is there: it has the directory for temporary files.
     """
     if schema.version(db) == 0:
         check_no_files(blobs)

@@ -1,4 +1,4 @@
-"""What questions and writes share: values of statements, and how rows become records."""
+"""Shared by queries and writes: values of statements, and how rows become records."""
 # ruff: noqa: S608 - only constants of this module become SQL
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 TICKET = tuple(field.name for field in fields(TicketRow))
-"""Columns that say what the source says of a ticket."""
+"""Columns with the source's data of a ticket."""
 _PLAIN_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class Values(dict[str, object]):
-    """The values of a statement, each under the name by which the statement means it."""
+    """The values of a statement, by the names of their placeholders."""
 
     def __call__(self, value: object) -> str:
-        """Take up a value and return its place in the statement."""
+        """Add a value and return its placeholder."""
         name = f"value_{len(self)}"
         self[name] = value
         return f":{name}"
 
     def each(self, values: Iterable[object]) -> str:
-        """Take up a list of numbers or texts and return its place behind IN.
+        """Add a list of numbers or texts and return its placeholder behind IN.
 
-        SQLite reads no text beyond a NUL: one that has it equals nothing.
+        SQLite reads a text up to a NUL only: one with a NUL equals nothing.
         """
         given = [one for one in values if not (isinstance(one, str) and "\0" in one)]
         return f"(SELECT value FROM json_each({self(json.dumps(given))}))"
 
     def tickets(self, numbers: Collection[str]) -> str:
-        """Take up ticket numbers, mapped ones or else Kayako's ids; return the place of the ids."""
+        """Add ticket numbers, mapped ones or else Kayako's ids; return the ids' placeholder."""
         plain = [int(one) for one in numbers if _PLAIN_NUMBER.fullmatch(one)]
         return f"""(
             SELECT ticket_id FROM ticket_numbers WHERE number IN {self.each(numbers)}
@@ -53,7 +53,7 @@ class Values(dict[str, object]):
                 AND CAST(value AS TEXT) NOT IN (SELECT number FROM ticket_numbers))"""
 
     def departments(self, queues: Collection[int]) -> str:
-        """Take up queues and return the place of the departments for which they stand.
+        """Add queues and return the placeholder of the departments they stand for.
 
         A department is its own queue unless the configuration, or else a command, names another.
         """
@@ -106,7 +106,7 @@ def state_from(value: str) -> State:
     try:
         return State(value)
     except ValueError:
-        raise damaged("it names a state of attachments that there is not") from None
+        raise damaged("it names an unknown state of attachments") from None
 
 
 def state_list(states: Collection[State]) -> str:
@@ -115,7 +115,7 @@ def state_list(states: Collection[State]) -> str:
 
 
 def row_from(values: Tuple) -> Row:
-    """Return the row whose columns are ROW; raises ArchiveDamaged for values that cannot be."""
+    """Return the row whose columns are ROW; raises ArchiveDamaged for impossible values."""
     columns = list(values)
     check_state(columns[_STATE], columns[_SHA256], values[0])
     if (columns[_SHA256] is None) is not (columns[_SIZE] is None):
@@ -125,12 +125,12 @@ def row_from(values: Tuple) -> Row:
 
 
 def check_state(state: object, sha256: object, attachment_id: object) -> None:
-    """Check that an attachment has a state that there is, and a hash where its state asks for one.
+    """Check that an attachment has a known state, and a hash where its state needs one.
 
     Raises ArchiveDamaged.
     """
     if state not in _STATES:
-        raise damaged(f"attachment {attachment_id} has no state that there is")
+        raise damaged(f"attachment {attachment_id} has an unknown state")
     held = sha256 is not None
     if held is not (state in _HELD) or (held and not HASH.fullmatch(str(sha256))):
         raise damaged(f"attachment {attachment_id} has no SHA-256 that fits its state")

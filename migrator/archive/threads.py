@@ -1,6 +1,6 @@
 """Threads: the headers of tickets and their posts, as the endpoint and the pages show them.
 
-All tickets and posts of an archive, one after the other, for whoever takes them elsewhere.
+They are read by page, or all in order for an export.
 """
 # ruff: noqa: S608 - only constants of this room become SQL
 
@@ -42,7 +42,7 @@ _RESPONSES = f"""
     WHERE """
 
 _OF_RESPONSE = "iif(a.post_id > 0, a.post_id, -a.ticket_id)"
-"""In the very words of the index."""
+"""Must repeat the words of the index."""
 _HAS_ATTACHMENTS = f"""EXISTS (
     SELECT 1 FROM attachments AS a WHERE {_OF_RESPONSE} = p.id AND a.ticket_id = p.ticket_id)"""
 
@@ -51,15 +51,15 @@ _IS_READ = """NOT (p.note IS 'not_kept' AND p.id > 0
     AND (SELECT posts_activity FROM tickets WHERE id = p.ticket_id) IS NULL)"""
 
 _IS_UNREAD = "posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL"
-"""In the very words of the index."""
+"""Must repeat the words of the index."""
 
 _PUT_STATUS = upsert("statuses", "id", "title", "department_id", "resolved")
-# A known ticket keeps what only the lists of tickets may change: its activity, its fate.
+# A known ticket keeps what only the lists of tickets may change, such as its activity.
 _PUT_HEADER = upsert("tickets", *TICKET, "posts_activity", "posts_run").replace(
     "last_activity = excluded.last_activity, ", ""
 )
 
-# What is the same is not written again, and a text that we hold is never lost to an empty one.
+# Equal posts are not written again, and an empty text never replaces one that we hold.
 _PUT_POST = """
     INSERT INTO posts
         (id, ticket_id, created_at, author_name, author_email, staff, is_private, is_html,
@@ -119,10 +119,10 @@ class Threads:
     ) -> list[Response]:
         """Return posts of unmerged tickets that pass the filter, by (created_at, id).
 
-        Oldest first, above ``after``. Fewer than ``limit`` are the last ones. Whoever goes on
-        after the last one of a page meets every post once, whatever is added meanwhile.
+        Oldest first, above ``after``. Fewer than ``limit`` are the last ones. Paging by the last
+        post of each page yields every post once, whatever is added meanwhile.
         """
-        # What a merge leaves behind are places for files that went along: no posts of anybody.
+        # A merge leaves behind only placeholders of files that moved: they are not posts.
         values = Values()
         where = ["h.merged_into IS NULL", *_wanted(wanted, values)]
         return self._responses(where, values, after, limit, text_limit)
@@ -164,7 +164,7 @@ class Threads:
 
         ``number`` is a whole ticket number, or the id shown by Kayako; ``subject``,
         ``requester`` (name or address) and ``filename`` are parts of such, ``text`` any of all
-        these. ASCII letters match in either case. ``queues`` is what the asker may see, None
+        these. ASCII letters match in either case. ``queues`` is what the caller may see, None
         for everything; with ``deleted`` that includes what the source has deleted.
         """
         values = Values()
@@ -185,7 +185,7 @@ class Threads:
         return [TicketHeader(*row) for row in self._db.execute(sql, values)]
 
     def put_statuses(self, statuses: Iterable[StatusRow]) -> None:
-        """Add or change ticket statuses; those no longer listed stay, tickets may have them."""
+        """Add or change ticket statuses; keep those no longer listed, tickets may have them."""
         with self._db.atomic():
             rows = [(one.id, clean(one.title), one.department_id, one.resolved) for one in statuses]
             self._db.execute_many(_PUT_STATUS, rows)
@@ -198,11 +198,11 @@ class Threads:
         *,
         activity: int | None = None,
     ) -> None:
-        """Keep a ticket's header and posts as run ``run_id`` read them.
+        """Record a ticket's header and posts as run ``run_id`` read them.
 
         ``activity`` is the last activity that the ledger knew when they were asked for (None: the
         one of ``ticket``). Posts that the source no longer sends stay, those of another ticket
-        move here. What is the same already is not written.
+        move here. Equal posts are not written again.
         """
         kept_for = ticket.last_activity if activity is None else activity
         with self._db.atomic():
@@ -210,7 +210,7 @@ class Threads:
             self._db.execute_many(_PUT_POST, [_post(ticket.id, post) for post in posts])
 
     def skip(self, run_id: int, ticket_id: int, *, activity: int) -> None:
-        """Note that the source has no posts of a ticket that had that last activity."""
+        """Record that the source has no posts of a ticket that had that last activity."""
         sql = "UPDATE tickets SET posts_activity = ?, posts_run = ? WHERE id = ?"
         with self._db.atomic():
             self._db.execute(sql, (activity, run_id, ticket_id))
@@ -298,7 +298,7 @@ def _wanted(wanted: ResponseFilter, values: Values) -> list[str]:
 
 
 def _visible(queues: frozenset[int] | None, deleted: bool, values: Values) -> list[str]:
-    """Let through tickets of these queues (None: of all), with ``deleted`` also those."""
+    """Return a filter for tickets of these queues (None: all), ``deleted`` ones on request."""
     where = [] if queues is None else [f"h.department_id IN {values.departments(queues)}"]
     return where if deleted else [*where, "h.deleted_at IS NULL"]
 
@@ -309,7 +309,7 @@ def _between(column: str, given: Range, values: Values) -> list[str]:
 
 
 def _number_is(number: str, values: Values) -> str:
-    """Let through the ticket of that number, or with that id shown by Kayako."""
+    """Return a filter for the ticket of that number, or with that id shown by Kayako."""
     return f"(h.id IN {values.tickets([number])} OR h.display_id = {values(clean(number))})"
 
 

@@ -193,7 +193,7 @@ SLACK = 3600
 class Head:
     """What a plan is of, and its totals; the bytes are as declared, or as held where we hold them.
 
-    ``complete`` is False for a plan whose lists had gaps, ``fast`` True for an estimate.
+    ``complete`` is False for a plan made from incomplete lists, ``fast`` True for an estimate.
     """
 
     source: str

@@ -49,7 +49,7 @@ class Stop:
             await asyncio.wait_for(self.soft.wait(), seconds)
         except TimeoutError:
             return
-        raise Interrupted("interrupted; progress is saved, the same command goes on from here")
+        raise Interrupted("interrupted, progress is saved: run the same command again; it resumes")
 
     async def guard(
         self, work: Coroutine[Any, Any, None], *, drain: float, listener: Listener

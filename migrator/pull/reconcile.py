@@ -41,7 +41,7 @@ async def reconcile(context: RunContext, workers: Workers) -> None:
             lambda: context.archive.queries.count_unseen(context.result.run_id),
         )
         if unseen:
-            text = f"{unseen:,} stored attachments were not listed; not judged, the lists had gaps"
+            text = f"{unseen:,} unlisted stored attachments skipped: the listing was incomplete"
             context.listener(Notice(text, "warning"))
         return
     found = await _find_tickets(context, workers)

@@ -82,7 +82,7 @@ async def run(
             await context.stop.guard(_pull(context, workers), drain=options.drain, listener=tell)
             if context.stop.asked:
                 raise Interrupted(
-                    "interrupted; progress is saved, the same command goes on from here"
+                    "interrupted, progress is saved: run the same command again; it resumes"
                 )
         except MigratorError as error:
             context.result.ended_by = error

@@ -127,7 +127,7 @@ def test_a_holder_with_an_odd_text_is_still_a_holder(tmp_path: Path, text: str) 
     """A torn or foreign text never breaks the answer, and is never shown."""
     lock = RunLock(tmp_path, command="first")
     (tmp_path / "lock").write_text(text, encoding="latin-1")
-    with pytest.raises(ArchiveBusy, match="not told its name"):
+    with pytest.raises(ArchiveBusy, match="left no name"):
         RunLock(tmp_path, command="second")
     lock.release()
 

@@ -247,7 +247,7 @@ def test_a_server_that_stays_away_ends_the_run(archive: Archive, concurrency: in
         in_vain = len(server.requests) - before
         assert result.exit_code == 4
         assert isinstance(result.ended_by, SourceDown)
-        assert "the same command goes on from here" in str(result.ended_by)
+        assert "run the same command again; it resumes" in str(result.ended_by)
         assert in_vain <= MISSES_IN_A_ROW + 3 * concurrency + len(list(waits(600)))
         assert set(states(archive).values()) <= {"stored", "pending"}
         world.desk.set_fault("down", on=False)

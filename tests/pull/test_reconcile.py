@@ -262,5 +262,5 @@ def test_gaps_in_the_lists_are_told_and_nothing_is_judged(archive: Archive) -> N
     assert pull(boasting, archive, ear=ear).exit_code == 3
     assert boasting.asked("fetch") == []
     texts = [notice.text for notice in ear.of(Notice)]
-    assert "1 stored attachments were not listed; not judged, the lists had gaps" in texts
+    assert "1 unlisted stored attachments skipped: the listing was incomplete" in texts
     assert states(archive)[2] == "stored"

@@ -184,7 +184,7 @@ def test_a_ticket_that_cannot_be_listed_is_told(archive: Archive) -> None:
     result = pull(blind, archive, ear=ear)
     assert (result.exit_code, result.unlisted, result.proven) == (3, {2: "HTTP 500"}, False)
     assert states(archive)[2] == "stored"
-    assert "not judged" in ear.of(Notice)[-1].text
+    assert "skipped" in ear.of(Notice)[-1].text
     assert (archive.queries.runs(1)[0].summary or {})["unlisted"] == {"2": "HTTP 500"}
 
 
