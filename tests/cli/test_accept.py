@@ -155,8 +155,8 @@ def test_it_works_beside_a_run(cli: Cli, lossy: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["11"], "--reason"),
-        (["--all-missing"], "--reason"),
+        (["11"], "needs a reason"),
+        (["--all-missing"], "needs a reason"),
         (["11", "--reason", " \n "], "--reason"),
         (["--reason", "why"], "Name ATTACHMENT_IDs"),
         (["--by", "me"], "Name ATTACHMENT_IDs"),
