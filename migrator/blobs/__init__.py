@@ -1,4 +1,4 @@
-"""Stores of bytes by their SHA-256: the contract, one module for each of them, and their choice."""
+"""Stores of bytes by their SHA-256: the contract, one module per store, and their choice."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ def store_of(archive: Path) -> Store:
 
 
 class Wrapper:
-    """A store that hands everything on to ``store``; a subclass changes some of it."""
+    """A store that delegates everything to ``store``; a subclass changes some of it."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

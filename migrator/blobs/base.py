@@ -29,7 +29,7 @@ _BLOCK = 1 << 20
 class StoredBlob:
     """A blob that is durable under its name.
 
-    ``deduped`` is True when an equal blob was already there and was seen to be whole.
+    ``deduped`` is True when an equal blob was already there and was checked to be whole.
     """
 
     sha256: str
@@ -39,20 +39,20 @@ class StoredBlob:
 
 
 class Verdict(enum.StrEnum):
-    """What reading a blob again has shown."""
+    """The result of reading a blob again."""
 
     OK = "ok"
     DAMAGED = "damaged"
-    """There is something of that name, but its bytes are others."""
+    """There is something of that name, but with other bytes."""
     LOST = "lost"
     """There is nothing of that name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What reading a blob again has shown.
+    """The result of reading a blob again.
 
-    ``reason`` is given where there are no bytes to compare: why it could not be read. It begins
+    ``reason`` says why there are no bytes to compare: why it could not be read. It begins
     with "it".
     """
 
@@ -62,10 +62,10 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that lies in a store; ``name`` tells people where.
+    """Something in a store; ``name`` shows people where.
 
     ``kind`` is None for what the store would not have put there, ``sha256`` is given for blobs,
-    ``size`` is None where nobody looked.
+    ``size`` is None where it was not looked up.
     """
 
     name: str
@@ -77,8 +77,8 @@ class Entry:
 class Blob(ABC):
     """A blob that is open for reading, by one thread at a time; a context manager.
 
-    ``size`` is in bytes. ``version`` is another one for other bytes: what was found out about one
-    version holds for all that is read of it.
+    ``size`` is in bytes. ``version`` differs for other bytes: what is known about one version
+    holds for all that is read of it.
     """
 
     size: int
@@ -86,7 +86,7 @@ class Blob(ABC):
 
     @abstractmethod
     def read(self, offset: int, length: int, /) -> bytes:
-        """Return ``length`` bytes from ``offset`` on; fewer where the blob ends only."""
+        """Return ``length`` bytes from ``offset`` on; fewer only at the end of the blob."""
 
     @abstractmethod
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Writer(ABC):
         return self._hash.hexdigest()
 
     def write(self, data: bytes, /) -> None:
-        """Take the next bytes.
+        """Write the next bytes.
 
         Raises ArchiveUnwritable; the writer is aborted then.
         """
@@ -145,7 +145,7 @@ class Writer(ABC):
     def commit(self) -> StoredBlob:
         """Make the blob durable under its name, or find that it is there already.
 
-        A blob that is already there is believed only after it was read again and found whole
+        A blob that is already there counts only after it was read again and found whole
         (once per process); a damaged one is replaced. Raises ArchiveUnwritable.
         """
         self._see_open()
@@ -163,7 +163,7 @@ class Writer(ABC):
 
     @abstractmethod
     def append(self, data: bytes, /) -> None:
-        """Add bytes where nobody looks for blobs."""
+        """Write bytes to a temporary place."""
 
     @abstractmethod
     def keep(self, sha256: str, size: int, /) -> bool:
@@ -187,7 +187,7 @@ class Writer(ABC):
 
 
 class Store(Protocol):
-    """Where the blobs of one archive are; ``where`` names the place. All threads may use it."""
+    """The blobs of one archive; ``where`` names the place. All threads may use it."""
 
     where: str
 
@@ -198,7 +198,7 @@ class Store(Protocol):
         """
 
     def missing(self) -> list[str]:
-        """Name the places that :meth:`prepare` would have to make, the outermost first.
+        """Return the places that :meth:`prepare` would have to create, the outermost first.
 
         Raises ArchiveDamaged when something else is in the way.
         """
@@ -218,29 +218,29 @@ class Store(Protocol):
             return blob.size
 
     def has(self, sha256: str, /) -> bool:
-        """Tell at the smallest price whether anything has a blob's name.
+        """Return cheaply whether anything has a blob's name.
 
-        What cannot be looked at for another reason than that there is nothing counts as there.
+        What cannot be checked counts as there, unless it is certain that nothing is.
         """
 
     def blocked(self, sha256: str, /) -> str | None:
-        """Tell what keeps a blob from being written under its name; None: nothing does."""
+        """Return what keeps a blob from being written under its name, or None."""
 
     def examine(self, sha256: str, size: int, /) -> Examined:
-        """Read a whole blob and tell whether it is ``size`` bytes with that SHA-256.
+        """Read a whole blob and return whether it is ``size`` bytes with that SHA-256.
 
-        Whatever is in its place is a verdict, not an error.
+        Anything else in its place is a verdict, not an error.
         """
 
     def scan(self, unreadable: Callable[[str, str], None] | None = None, /) -> Iterator[Entry]:
-        """Yield all that lies in the store, of whatever kind, in a stable order.
+        """Yield everything in the store, of any kind, in a stable order.
 
-        ``unreadable`` is told the name of every part that cannot be listed, and why; without it,
-        such a part raises ArchiveDamaged.
+        ``unreadable`` is called with the name of every part that cannot be listed, and why;
+        without it, such a part raises ArchiveDamaged.
         """
 
     def entry(self, name: str, /) -> Entry | None:
-        """Return what has that name now, with its size; None unless the store could remove it."""
+        """Return the entry of that name with its size; None unless the store could remove it."""
 
     def remove(self, name: str, /) -> int:
         """Remove the entry of that name and return how many bytes it was.
@@ -260,13 +260,13 @@ class Store(Protocol):
         link: bool = True,  # noqa: ARG002 - for stores that can
         stopped: Callable[[], None] = lambda: None,
     ) -> Examined:
-        """Give a user's file ``target``, which is not there yet, the bytes of a blob.
+        """Write the bytes of a blob to a user's new file ``target``.
 
-        The bytes are read and hashed before: anything but OK says that there are no good ones,
-        and then there is no file. It is read-only, for its owner alone, and durable once its
-        directory is. ``temp`` is a name on the same file system for the file while it is being
-        written. With ``link`` a store may let both share their bytes. ``stopped`` is asked
-        between blocks; it may raise. Raises OSError where ``target`` cannot be written.
+        The bytes are read and hashed first: any result but OK means that there are no good ones and
+        no file. It is read-only, for its owner alone, and durable once its directory is. ``temp``
+        is a name on the same file system for the file while it is being written. With ``link`` a
+        store may let both share their bytes. ``stopped`` is called between blocks; it may raise.
+        Raises OSError where ``target`` cannot be written.
         """
         with contextlib.suppress(ArchiveDamaged), contextlib.ExitStack() as stack:
             blob = self.open(sha256)
@@ -275,7 +275,7 @@ class Store(Protocol):
                 if blob.size == size and durable.copy(told, target, sha256, temp=temp):
                     return Examined(Verdict.OK)
         found = self.examine(sha256, size)
-        # The bytes that came were wrong, whatever they are by now.
+        # The bytes that were read were wrong, even if they are right now.
         return Examined(Verdict.DAMAGED) if found.verdict is Verdict.OK else found
 
 

@@ -1,9 +1,9 @@
-"""Files that survive a crash: the one place where bytes become durable.
+"""Files that survive a crash: the one module that makes bytes durable.
 
-The order is what makes it safe: temporary file → length check → ``fsync`` of the file → rename →
+The order makes it safe: temporary file → length check → ``fsync`` of the file → rename →
 ``fsync`` of the directory that got the name, and of the parents whose entry may be new. Only
-then may a row say that the file is there. Against a lost power supply this is as good as the
-disk's word: a drive that acknowledges a flush it did not do can still lose the last files.
+then may a row say that the file is there. After a power failure this is as good as the
+disk: a drive that acknowledges a flush without doing it can still lose the last files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Self
 
 from migrator.errors import ArchiveUnwritable
 
-# Thousands of these paths are made in a minute, and a Path costs as much as a system call.
+# Thousands of these paths are built per minute, and a Path costs as much as a system call.
 AnyPath = str | os.PathLike[str]
 
 PRIVATE_DIR = 0o700
@@ -30,7 +30,7 @@ READ_ONLY = 0o400
 _NO_LINK = frozenset(
     [errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS]
 )
-"""Another file system, too many links already, or a place where there are none: copy instead."""
+"""Another file system, too many links, or a file system without links: copy instead."""
 _BUFFER = 1 << 16
 
 _ADVICE = {
@@ -39,7 +39,7 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: mount it writable or choose another path",
     errno.EACCES: "permission denied: run as the owner of the archive or change its permissions",
     errno.EPERM: "not permitted: run as the owner of the archive or change its permissions",
-    errno.ENOENT: "it vanished while we worked: see whether the disk is still mounted",
+    errno.ENOENT: "it vanished meanwhile: check that the disk is still mounted",
     errno.EIO: "the disk reports an input/output error: check it (dmesg, smartctl) before going on",
 }
 
@@ -56,7 +56,7 @@ def writing(root: Path, what: str = "archive") -> Iterator[None]:
 
 
 def make_dir(path: AnyPath) -> bool:
-    """Create the directory ``path`` with mode 0700 whatever the umask; False if it was there."""
+    """Create the directory ``path`` with mode 0700, whatever the umask; False if it exists."""
     try:
         os.mkdir(path, PRIVATE_DIR)  # noqa: PTH102 - see AnyPath
     except FileExistsError:
@@ -90,7 +90,7 @@ def create(path: AnyPath, mode: int = PRIVATE_FILE) -> int:
 
 
 class NewFile:
-    """A file that is written at ``temp`` and removed again unless it is published.
+    """A file that is written at ``temp`` and removed unless it is published.
 
     Its methods raise OSError.
     """
@@ -102,18 +102,18 @@ class NewFile:
         self.size = 0
 
     def write(self, data: bytes, /) -> None:
-        """Take the next bytes, all of them."""
+        """Write all of the next bytes."""
         left = memoryview(data)
         while left:
             left = left[os.write(self._fd, left) :]
         self.size += len(data)
 
     def publish(self, target: AnyPath, mode: int = READ_ONLY, *, replace: bool = True) -> None:
-        """Make the bytes durable, then give them their final name and ``mode``.
+        """Make the bytes durable, then rename the file and set its ``mode``.
 
         The directories above ``target`` are the caller's: it must make them durable too
-        (:func:`sync_dir`) before it relies on the name. Raises EIO when the file is not as long
-        as it must be, and FileExistsError for a name that is taken, unless it may ``replace``.
+        (:func:`sync_dir`) before it relies on the name. Raises EIO when the file has the wrong
+        length, and FileExistsError for a name that is taken, unless it may ``replace``.
         """
         if os.fstat(self._fd).st_size != self.size:
             raise OSError(errno.EIO, f"{Path(self._temp).name} is not {self.size} bytes long")
@@ -158,8 +158,8 @@ def write(
 ) -> None:
     """Write the file ``target`` durably and in one step.
 
-    ``temp`` is where it is until then, by default beside it. Raises OSError, FileExistsError
-    where it may not ``replace``, and whatever ``blocks`` raises; then ``target`` is what it was.
+    ``temp`` is its temporary name, by default beside it. Raises OSError, FileExistsError
+    where it may not ``replace``, and whatever ``blocks`` raises; then ``target`` is unchanged.
     """
     with NewFile(temp or target.with_name(f".migrator-{secrets.token_hex(8)}")) as file:
         buffer = bytearray()
@@ -174,7 +174,7 @@ def write(
 
 
 def copy(blocks: Iterable[bytes], target: Path, sha256: str, *, temp: Path) -> bool:
-    """Write bytes to the read-only file ``target``; False, and no file, if their hash is another.
+    """Write bytes to the read-only file ``target``; False, and no file, if their hash is wrong.
 
     The caller syncs the directory. Raises OSError.
     """
@@ -190,7 +190,7 @@ def copy(blocks: Iterable[bytes], target: Path, sha256: str, *, temp: Path) -> b
 
 
 def link(source: AnyPath, target: Path) -> bool:
-    """Give the file ``source`` a second name; False where there can be none. Raises OSError."""
+    """Link the file ``source`` to a second name; False where that is impossible. Raises OSError."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
@@ -203,8 +203,8 @@ def link(source: AnyPath, target: Path) -> bool:
 def sync_dir(path: AnyPath) -> None:
     """Make the entries of the directory ``path`` durable.
 
-    Some network and FUSE file systems cannot do that and answer EINVAL; there is nothing better
-    to ask for. EIO is never tolerated.
+    Some network and FUSE file systems cannot do that and return EINVAL, which is tolerated; EIO
+    never is.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -220,7 +220,7 @@ def unlink_below(top: Path, path: Path) -> int:
     """Remove the regular file ``path``, relative to ``top``, and return its size in bytes.
 
     Every directory on the way is opened without following links, so that nothing outside of
-    ``top`` can be meant. Raises OSError; ELOOP or ENOTDIR for a link on the way, EINVAL for
+    ``top`` can be removed. Raises OSError; ELOOP or ENOTDIR for a link on the way, EINVAL for
     anything but a regular file.
     """
     folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
@@ -241,8 +241,8 @@ def unlink_below(top: Path, path: Path) -> int:
 def open_file(path: AnyPath) -> int:
     """Open the regular file ``path`` for reading and return its descriptor.
 
-    Nothing is waited for, as a pipe in its place would make us, and no link is followed. Raises
-    OSError; EINVAL for anything but a regular file.
+    It never waits, as a pipe would require, and follows no link. Raises OSError; EINVAL for
+    anything but a regular file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -252,7 +252,7 @@ def open_file(path: AnyPath) -> int:
 
 
 def kind_of(mode: int) -> str:
-    """Name what has this ``st_mode``, with its article."""
+    """Return the kind of file of this ``st_mode``, with its article."""
     names = {
         "-": "a file",
         "d": "a directory",
@@ -264,7 +264,7 @@ def kind_of(mode: int) -> str:
 
 
 def is_file(path: AnyPath) -> bool:
-    """Tell whether ``path`` itself is a regular file, not a link to one."""
+    """Return whether ``path`` itself is a regular file, not a link to one."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:

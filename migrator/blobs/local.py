@@ -1,4 +1,4 @@
-"""The store on a disk: one read-only file for each content, under its SHA-256.
+"""The store on a disk: one read-only file per content, named by its SHA-256.
 
 ``blobs/ab/cd/abcd…`` in the archive's directory holds the bytes whose SHA-256 is ``abcd…``, so
 that ``sha256sum`` alone can check it. Temporary files live in ``blobs/tmp``, on the same file
@@ -30,15 +30,15 @@ _NEW = "tmp"
 _TEMP = re.compile(rf"{_FOLDER}/{_NEW}/[0-9a-f]{{32}}", re.ASCII)
 _BLOB = re.compile(rf"{_FOLDER}/([0-9a-f]{{2}})/([0-9a-f]{{2}})/(\1\2[0-9a-f]{{60}})", re.ASCII)
 _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EINVAL)
-"""Nothing is there, a link, or anything else that is no file."""
+"""Nothing is there, or a link, or anything else but a regular file."""
 _Look = tuple[int, int, int]  # inode, mtime in ns, size
 
 
 class LocalStore(base.Store):
     """Blobs below ``root``/blobs; ``root`` is the archive's directory.
 
-    ``remembered`` blobs are not read again when they come again: such hits cluster on few blobs
-    (logos). Names of entries are relative to ``root``.
+    So many ``remembered`` blobs are not read again when they are stored again: such hits cluster
+    on few blobs (logos). Names of entries are relative to ``root``.
     """
 
     def __init__(self, root: Path, *, remembered: int = 1 << 16) -> None:
@@ -74,7 +74,7 @@ class LocalStore(base.Store):
         return _Writer(self._root, file, self._keep)
 
     def _name(self, sha256: str) -> str:
-        """Return where the blob is or would be: nothing but a hash may ever become a path."""
+        """Return the path of a blob; only a hash may become a path."""
         if not _HEX64.fullmatch(sha256):
             raise ValueError("a blob is named by 64 lower-case hex digits")
         return f"{self.where}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
@@ -113,7 +113,7 @@ class LocalStore(base.Store):
             if not stat.S_ISREG(mode):
                 return Examined(Verdict.DAMAGED, f"it is {durable.kind_of(mode)}, not a file")
             with FileIO(durable.open_file(name), "rb") as file:
-                # What has another size need not be read, were it as long as the disk is large.
+                # A file of another size need not be read.
                 whole = (
                     os.fstat(file.fileno()).st_size == size
                     and hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -144,7 +144,7 @@ class LocalStore(base.Store):
         return _FOLDER + path[len(self.where) :]
 
     def _named(self, name: str) -> Entry:
-        """Tell what a file is by its name and place."""
+        """Return what a file is by its name and place."""
         if found := _BLOB.fullmatch(name):
             return Entry(name, "blob", found[3])
         return Entry(name, "temporary" if _TEMP.fullmatch(name) else None)
@@ -180,7 +180,7 @@ class LocalStore(base.Store):
         return super().copy_out(sha256, size, target, temp=temp, stopped=stopped)
 
     def _keep(self, file: durable.NewFile, sha256: str, size: int) -> bool:
-        """Publish a new file as a blob; False when a whole one is there already."""
+        """Publish a new file as a blob; return False when a whole one is there already."""
         if self._holds(sha256, size):
             return False
         outer = f"{self.where}/{sha256[:2]}"
@@ -193,7 +193,7 @@ class LocalStore(base.Store):
         return True
 
     def _holds(self, sha256: str, size: int) -> bool:
-        """Tell whether the blob is there and whole; read it only once per process."""
+        """Return whether the blob is there and whole; read it only once per process."""
         look = _look(self._name(sha256))
         if look is None or look[2] != size:
             return False
@@ -272,7 +272,7 @@ class _Blob(base.Blob):
 
 
 def _look(name: str) -> _Look | None:
-    """Return what tells a regular file from what may stand there later; None for any other."""
+    """Return what identifies a regular file and its version; None for any other kind."""
     try:
         status = os.lstat(name)
     except FileNotFoundError:

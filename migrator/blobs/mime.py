@@ -1,8 +1,8 @@
 """The type of a file from its bytes, as PHP's fileinfo would name it.
 
 Tickiti detects types from the bytes, in PHP, which means libmagic. So do we; a small table
-evens out where versions of libmagic differ, and a look into ZIP archives finds the Office
-documents that older versions do not.
+evens out differences between versions of libmagic, and ZIP archives are searched for the Office
+documents that older versions miss.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable
 from typing import Any
 
 HEAD = 1 << 16
-"""How many bytes from the start of a file :func:`detect` wants."""
+"""Bytes from the start of a file that :func:`detect` needs."""
 
 UNKNOWN = "application/octet-stream"
 EMPTY = "application/x-empty"
 
 _PLAIN = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"%PDF-")
 ENOUGH = 1 << 11
-"""How much is looked at of what these begin: libmagic reads all it gets, seeking an encoding."""
+"""Bytes of such files passed to libmagic, which reads all it gets to detect an encoding."""
 
-# What fileinfo of PHP 8.2 says, where the libmagic that pylibmagic carries says otherwise:
+# The types of PHP 8.2's fileinfo where the libmagic of pylibmagic differs:
 _AS_PHP = {
     "image/bmp": "image/x-ms-bmp",
     "application/vnd.sqlite3": "application/x-sqlite3",
@@ -35,7 +35,7 @@ _OFFICE = (
     (b"ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
 )
 
-# One handle for all threads: libmagic takes some 4 MB while it looks, and is quick.
+# One handle for all threads: libmagic is quick and takes some 4 MB per handle.
 _one_at_a_time = threading.Lock()
 
 
@@ -59,7 +59,7 @@ def detect(head: bytes) -> str:
 @functools.cache
 def libmagic() -> Callable[[bytes], Any]:
     """Return libmagic's function."""
-    # In this order: pylibmagic shows python-magic the library that it carries.
+    # In this order: pylibmagic makes its library known to python-magic.
     import pylibmagic  # noqa: F401, I001, PLC0415
     import magic  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""The command line: reads options, calls a room, tells the outcome, and decides nothing else.
+"""The command line: reads options, calls a room, prints the outcome, and decides nothing else.
 
 Results go to stdout, everything else to stderr. A command returns its exit code, or None for 0.
-Errors of all rooms end in :func:`invoke`, the one place where they become a text and a code.
+Only :func:`invoke` turns the errors of all rooms into a message and a code.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ COMMANDS = {
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
     "queue": "Name the Tickiti queues that stand for departments.",
-    "source": "Ask Kayako by hand: list, get, upload or delete one attachment.",
+    "source": "Call Kayako by hand: list, get, upload or delete one attachment.",
     "sandbox": "Serve a Kayako look-alike to rehearse on.",
     "demo": "Show the whole story in one command, without a helpdesk.",
     "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
 }
 """The commands in the order of the help, and what each does in a few words."""
 MODULES = {"token": "access", "rule": "access", "queue": "access"}
-"""Which module has a command, where it is not one of its own."""
+"""The module of a command that has none of its own."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -75,11 +75,11 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Name the commands in the order of the table."""
+        """Return the commands in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the command; None for an unknown one."""
+        """Import and return the command; None for an unknown one."""
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"migrator.cli.{MODULES.get(cmd_name, cmd_name)}_cmd")
@@ -104,9 +104,9 @@ class LazyGroup(click.Group):
 
 
 def _wanted_format(args: Sequence[str]) -> str:
-    """Find out how errors are wanted before anything is parsed, which may be the first mistake.
+    """Return the format of errors before anything is parsed, which may raise the first one.
 
-    Wherever the option stands: also after the command, which is one of the mistakes.
+    The option is found anywhere, even after the command, where it is a mistake.
     """
     found = "text"
     for arg, following in pairwise([*args, ""]):
@@ -149,8 +149,8 @@ def cli(app: App, config_path: Path | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave the process with its exit code."""
-    # As Ctrl-C does: commands that can do better than to end at once say so themselves.
+    """Run the command line and exit the process with its exit code."""
+    # Like Ctrl-C; commands that do not end at once set their own handler.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(invoke(argv))
 
@@ -177,7 +177,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         return _pipe_closed()
     except (KeyboardInterrupt, click.Abort):
         return _tell(app, "Interrupted", "Interrupted.", 130)
-    except Exception as exc:  # noqa: BLE001 - the border where every error becomes a text
+    except Exception as exc:  # noqa: BLE001 - every error becomes a message here
         return _tell(app, type(exc).__name__, *_words(app, exc))
     finally:
         logging.getLogger().removeHandler(log)
@@ -185,7 +185,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
 
 
 def _words(app: App, exc: Exception) -> tuple[str, int]:
-    """Return an error in words fit for a user, with the exit code."""
+    """Return the message of an error for the user, with the exit code."""
     if isinstance(exc, MigratorError):
         return (str(exc) if exc.exit_code == 130 else f"Error: {exc}"), exc.exit_code
     if isinstance(exc, click.ClickException):
@@ -203,7 +203,7 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
 
 
 def _bug(app: App, exc: Exception) -> str:
-    # The text of a foreign error may hold anything, so that only its kind and place are told.
+    # The text of a foreign error may hold anything, so only its kind and place are shown.
     frames = traceback.extract_tb(exc.__traceback__)
     ours = [frame for frame in frames if "migrator" in Path(frame.filename).parts]
     place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
@@ -218,7 +218,7 @@ def _bug(app: App, exc: Exception) -> str:
 
 
 def _damage(app: App) -> ArchiveDamaged | None:
-    """Look for damage to the archive, which explains any error, and is not a bug of ours."""
+    """Return damage to the archive, if any, which explains an error that is not our bug."""
     if app.config is None:
         return None
     from migrator.archive import open_read_only
@@ -228,13 +228,13 @@ def _damage(app: App) -> ArchiveDamaged | None:
             archive.queries.self_check()
     except ArchiveDamaged as error:
         return error
-    except Exception:  # noqa: BLE001 - the error to explain is told all the same
+    except Exception:  # noqa: BLE001 - the error to explain is shown all the same
         return None
     return None
 
 
 def _tell(app: App, kind: str, text: str, code: int) -> int:
-    """Print the last words on stderr in the wanted format, and return the exit code."""
+    """Print an error on stderr in the selected format, and return the exit code."""
     from migrator.cli.common import print_event
     from migrator.text import shown
 
@@ -247,7 +247,7 @@ def _tell(app: App, kind: str, text: str, code: int) -> int:
 
 
 def _pipe_closed() -> int:
-    """Leave quietly, as `| head` expects; 128 + SIGPIPE, like a tool that the signal ended."""
+    """Exit quietly, as `| head` expects; 128 + SIGPIPE, like a tool that the signal ended."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or Python complains when it flushes
     return 141

@@ -31,9 +31,9 @@ _AT_ONCE = 500
 @click.option("--all-missing", is_flag=True, help="Accept all that are missing.")
 @click.option("--all-gone", is_flag=True, help="Accept all that are gone.")
 @click.option(
-    "--undo", is_flag=True, help="Take acceptance back, of the attachments named or of --all."
+    "--undo", is_flag=True, help="Undo the acceptance of the attachments named, or of --all."
 )
-@click.option("--all", "everything", is_flag=True, help="With --undo: take all back.")
+@click.option("--all", "everything", is_flag=True, help="With --undo: undo all.")
 @json_option
 @pass_app
 def accept(
@@ -52,9 +52,9 @@ def accept(
     """Accept that attachments are lost, and say why; without arguments list what is accepted.
 
     Only missing, gone and failed attachments can be accepted. They then count as settled: runs
-    and reports name them, with who accepted them and why, and an exit code of 3 is not for them.
-    One that is stored after all, or listed as another file, is no longer accepted. Where one of
-    several ids is unknown or no loss, none is accepted. Works while a run is at work, too.
+    and reports name them, with who accepted them and why, and they no longer cause exit code 3.
+    One that is stored after all, or listed as another file, is no longer accepted. If one of
+    several ids is unknown or not a loss, none is accepted. Works while a run is at work, too.
 
     \b
     Examples:
@@ -93,7 +93,7 @@ def accept(
 def _accept(
     archive: Archive, ids: tuple[int, ...], states: list[State], *, by: str, reason: str
 ) -> int:
-    """Accept all that is named, or nothing; gives how many."""
+    """Accept all that is named, or nothing; return how many."""
     done = 0
     with archive.ledger.atomic():
         if ids:
@@ -125,7 +125,7 @@ def _list(archive: Archive, *, as_json: bool) -> None:
 
 
 def _not_accepted(archive: Archive) -> dict[str, int]:
-    """Count the losses that nobody has accepted, by state."""
+    """Return the numbers of losses that nobody has accepted, by state."""
     from migrator.archive import Count
     from migrator.archive.records import LOSSES
 

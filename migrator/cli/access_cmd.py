@@ -97,12 +97,12 @@ def revoke(app: App, token_id: int) -> None:
 def rule() -> None:
     """Set which file types the endpoint hands out, by the last extension of the name.
 
-    A type without a rule is handed out only to a client that says that staff has reviewed it.
+    A type without a rule is handed out only to a client that states that staff has reviewed it.
     """
 
 
 def _extension(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Bring an extension into the form of the rules: lower case, without its dot."""
+    """Return an extension as the rules have it: lower case, without its dot."""
     name = value.strip().removeprefix(".").lower()
     if not name or not name.isprintable() or any(char in name for char in "./ "):
         raise click.BadParameter("must be one extension, such as pdf", ctx, param)
@@ -140,7 +140,7 @@ def set_rule(app: App, extension: str, verdict: str, remark: str) -> None:
 @click.argument("extension", metavar="EXT", callback=_extension)
 @pass_app
 def unset_rule(app: App, extension: str) -> None:
-    """Remove the rule for EXT: its files want a review again."""
+    """Remove the rule for EXT: its files need a review again."""
     with open_beside(app)[1] as archive:
         if not archive.access.unset_rule(extension):
             raise ConfigError(f"There is no rule for .{extension}; `migrator rule list` shows all.")
@@ -151,8 +151,8 @@ def unset_rule(app: App, extension: str) -> None:
 def queue() -> None:
     """Name the Tickiti queues that stand for Kayako's departments.
 
-    A department without a queue keeps its own id and title. What [tickiti.queues] in the
-    configuration says wins over `queue map`.
+    A department without a queue keeps its own id and title. [tickiti.queues] in the
+    configuration takes precedence over `queue map`.
     """
 
 
@@ -174,7 +174,7 @@ def list_queues(app: App) -> None:
 @click.option("--name", required=True, help="Name of the queue.")
 @pass_app
 def map_queue(app: App, department: int, queue_id: int, name: str) -> None:
-    """Let a queue stand for DEPARTMENT, a department id of Kayako.
+    """Map DEPARTMENT, a department id of Kayako, to a queue.
 
     \b
     Example:
@@ -192,7 +192,7 @@ def map_queue(app: App, department: int, queue_id: int, name: str) -> None:
 @click.argument("department", type=ID)
 @pass_app
 def unmap_queue(app: App, department: int) -> None:
-    """Let DEPARTMENT keep its own id and title again."""
+    """Remove the queue of DEPARTMENT: it gets its own id and title again."""
     _refuse_configured(app, department)
     with open_beside(app)[1] as archive:
         if not archive.access.unmap_queue(department):
@@ -204,6 +204,6 @@ def _refuse_configured(app: App, department: int) -> None:
     config = app.load(need_source=False)
     if department in config.tickiti.queues:
         raise ConfigError(
-            f"{config.path} maps department {department} in [tickiti.queues], and it wins. "
+            f"{config.path} maps department {department} in [tickiti.queues], which comes first. "
             "Change it there."
         )

@@ -39,7 +39,7 @@ _SEEDS = 2**32
 
 
 def _wanted(ctx: click.Context, param: click.Parameter, value: str) -> int | Fraction:
-    """Read ``2%`` as a share and ``400`` as a number."""
+    """Return ``2%`` as a share and ``400`` as a number."""
     found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*%|([1-9]\d{0,17})", value.strip(), re.ASCII)
     if found and found[2]:
         return int(found[2])
@@ -60,7 +60,7 @@ def _wanted(ctx: click.Context, param: click.Parameter, value: str) -> int | Fra
     help="How many of the stored attachments to ask for again.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, _SEEDS - 1), metavar="S", help="Draw the sample of that seed."
+    "--seed", type=click.IntRange(0, _SEEDS - 1), metavar="S", help="Draw the sample of this seed."
 )
 @json_option
 @pass_app
@@ -68,11 +68,10 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     """Fetch a sample of what is stored again from Kayako and compare SHA-256 and size.
 
     The sample has its share of every department, year and size. Contents are hashed and dropped;
-    all that is written down is what was found, for reports. Our own files are read as well, so
-    that a difference has an owner.
-    Exits with 6 when one differs or a file of ours is damaged, 4 when the source is down, 3 when
-    it did not answer for some. An attachment for which the source does not answer steadily counts
-    as differing.
+    only the findings are recorded, for reports. Our own files are read as well, to show which side
+    of a difference has changed. Exits with 6 when one differs or a file of ours is damaged, 4 when
+    the source is down, 3 when it did not answer for some. An attachment for which the source does
+    not answer steadily counts as differing.
 
     \b
     Examples:
@@ -191,9 +190,9 @@ def _lines(drawn: Sample, report: AuditReport) -> Iterator[str]:
     yield f"Sample: {report.sample:,} of {report.population:,} stored attachments, {strata}"
     if len(drawn.places) < drawn.strata:
         left_out = drawn.strata - len(drawn.places)
-        yield f"There are fewer places than kinds: {left_out:,} of them have none."
+        yield f"The sample has fewer places than kinds: {left_out:,} kinds have none."
     if drawn.worth < drawn.size - drawn.size // 100 - 1:
-        yield f"Rare kinds have more than their share: it tells as much as {drawn.worth:,} would."
+        yield f"Rare kinds have more than their share: it equals a plain sample of {drawn.worth:,}."
     yield f"Draw the same sample again with --seed {drawn.seed}\n"
     yield f"agreed      {report.agreed:>12,}  {human_bytes(report.bytes)} received"
     kinds = {
@@ -227,10 +226,10 @@ def _named(name: str, findings: Findings) -> Iterator[str]:
 
 
 def _advise(report: AuditReport) -> None:
-    """Tell, on stderr, what to do next."""
+    """Print on stderr what to do next."""
     if report.ours.n:
         note("Files of the archive are damaged. `migrator verify --repair` fetches them again.")
     if report.vanished.n:
         note("What the source no longer has stays here; `migrator sync --full` marks it deleted.")
     if report.ended_by is not None:
-        note(f"The audit did not come to its end: {report.ended_by}", level="warning")
+        note(f"The audit ended early: {report.ended_by}", level="warning")

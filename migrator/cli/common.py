@@ -1,4 +1,4 @@
-"""What the commands share: the configuration, parameter types, small ways to print."""
+"""Shared by the commands: the configuration, parameter types, printing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class App:
-    """What one invocation of the command line knows; the object of click's context."""
+    """The state of one invocation of the command line; the object of click's context."""
 
     config_path: Path | None = None
     log_format: str = "text"
@@ -41,7 +41,7 @@ class App:
     """The latest run of this process."""
 
     def load(self, *, need_source: bool = True) -> Config:
-        """Load the configuration and tell its warnings once; ConfigError lists all mistakes."""
+        """Load the configuration and print its warnings once; ConfigError lists all mistakes."""
         from migrator.config import load
 
         told = self.config.warnings if self.config is not None else ()
@@ -52,7 +52,7 @@ class App:
         return self.config
 
     def scrub(self, text: str) -> str:
-        """Remove every secret that this process knows from a text."""
+        """Return a text without the secrets that this process knows."""
         from migrator.sources.kayako.signing import Credentials
 
         names = ("KAYAKO_API_KEY", "KAYAKO_SECRET_KEY")
@@ -71,7 +71,7 @@ pass_app = click.make_pass_decorator(App)
 
 
 def settings_from(config: Config) -> KayakoSettings:
-    """Translate ``[kayako]`` into what the source room wants to know."""
+    """Translate ``[kayako]`` into the settings of the source room."""
     from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
     kayako = config.kayako
@@ -86,7 +86,7 @@ def settings_from(config: Config) -> KayakoSettings:
 
 
 def print_retry(event: Event, /) -> None:
-    """Listen for the commands that make a few calls only: say why they take their time."""
+    """Listen for commands that make a few calls only: print why they wait."""
     from migrator.events import Retrying
 
     if isinstance(event, Retrying):
@@ -96,8 +96,8 @@ def print_retry(event: Event, /) -> None:
 def open_beside(app: App, *, read_only: bool = False) -> tuple[Config, Archive]:
     """Load the configuration and open the archive beside a run that may be at work.
 
-    What the configuration says about queues and ticket numbers is applied, so that every
-    command sees the same ones. An archive that is or shall be read-only keeps those it has.
+    The queues and ticket numbers of the configuration are applied, so that every command sees
+    the same ones. A read-only archive keeps those it has.
     """
     from migrator.archive import open_beside as opened
     from migrator.archive import open_read_only
@@ -132,7 +132,7 @@ def apply_config(archive: Archive, config: Config) -> None:
 
 
 def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Make an option's callback of a reader of the configuration, such as ``duration``."""
+    """Return an option's callback from a reader of the configuration, such as ``duration``."""
 
     def read(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         from migrator import config
@@ -147,13 +147,13 @@ def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     return read
 
 
-# What ``callback=`` of an option may be:
+# Values for ``callback=`` of an option:
 duration = _reader("duration")
-"""Of an option given as ``90d``: the command gets seconds."""
+"""For an option such as ``90d``: the command gets seconds."""
 fraction = _reader("fraction")
-"""Of an option given as ``5%``: the command gets a fraction of 1."""
+"""For an option such as ``5%``: the command gets a fraction of 1."""
 size = _reader("size")
-"""Of an option given as ``25MiB``: the command gets bytes."""
+"""For an option such as ``25MiB``: the command gets bytes."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -172,7 +172,7 @@ def pull_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--accept-deletions",
             is_flag=True,
-            help="Believe the source when it lists far fewer attachments.",
+            help="Go on when the source lists far fewer attachments; mark the others deleted.",
         ),
     ):
         command = option(command)
@@ -234,12 +234,12 @@ def _app() -> App | None:
 
 
 def told(name: str, reasons: Mapping[str, str]) -> str:
-    """Make a name safe to print, with the reason that belongs to it, if there is one."""
+    """Return a name safe to print, followed by its reason, if any."""
     return shown(f"{name}: {reasons[name]}" if name in reasons else name)
 
 
 def note(text: str, level: str = "info") -> None:
-    """Tell the user something beside the result: a line on stderr; ``level`` is info or warning."""
+    """Print a line on stderr, beside the result; ``level`` is info or warning."""
     app = _app()
     if app is not None and app.log_format == "json":
         print_event(app, "notice", level=level, text=text)
@@ -248,14 +248,14 @@ def note(text: str, level: str = "info") -> None:
 
 
 class LogLines(logging.Handler):
-    """Tells what is logged, by us or a library, the way the user wants everything told."""
+    """Prints log records, ours and those of libraries, in the user's format."""
 
     def __init__(self, app: App) -> None:
         super().__init__(logging.WARNING)
         self._app = app
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell one record; its traceback only with MIGRATOR_DEBUG=1."""
+        """Print one record; its traceback only with MIGRATOR_DEBUG=1."""
         debug = os.environ.get("MIGRATOR_DEBUG") == "1"
         text = self._app.scrub(self.format(record) if debug else record.getMessage())
         level = record.levelname.lower()
@@ -276,18 +276,18 @@ def print_event(app: App, event: str, **facts: object) -> None:
 def record_check(
     archive: Archive, kind: str, started_at: int, *, whole: bool, **facts: Any
 ) -> None:
-    """Note in the archive that a ``verify`` or ``audit`` came to its end, if that can be.
+    """Record in the archive that a ``verify`` or ``audit`` finished, if that is possible.
 
     ``facts`` are ``exit_code`` and ``summary`` of :meth:`Proof.add_check`.
     """
     try:
         archive.ledger.add_check(kind, started_at=started_at, whole=whole, **facts)
-    except ArchiveError as error:  # what was found is told all the same
-        note(f"Reports will not know of this {kind}, which could not be written down: {error}")
+    except ArchiveError as error:  # the findings are printed all the same
+        note(f"Reports will not mention this {kind}, which could not be recorded: {error}")
 
 
 def remember_run(run_id: int | None) -> None:
-    """Note the run that what is told from now on belongs to."""
+    """Set the run that later messages belong to."""
     if (app := _app()) is not None:
         app.run_id = run_id
 
@@ -295,8 +295,8 @@ def remember_run(run_id: int | None) -> None:
 def write(pieces: Iterable[str], output: Path | None) -> None:
     """Write a result as UTF-8 to the file ``output``, or to stdout for None.
 
-    A file appears whole or not at all; one of that name is replaced. Only its owner can read it:
-    names of files and tickets are in it. Raises ConfigError when it cannot be written.
+    A file appears whole or not at all; an existing one is replaced. Only its owner can read it:
+    it holds names of files and tickets. Raises ConfigError when it cannot be written.
     """
     encoded = (piece.encode("utf-8", "backslashreplace") for piece in pieces)
     if output is None:
@@ -315,12 +315,12 @@ def write(pieces: Iterable[str], output: Path | None) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a result for machines on stdout."""
+    """Print a result as JSON on stdout."""
     click.echo(json.dumps(value, indent=2))
 
 
 def print_result(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print a result on stdout: facts for machines, or lines for people."""
+    """Print a result on stdout: facts as JSON, or lines of text."""
     if as_json:
         print_json(facts)
     else:
@@ -347,7 +347,7 @@ def user_name(unnamed: str) -> str:
 
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # nobody by that number, as in some containers
+    except (OSError, KeyError, ImportError):  # no such user, as in some containers
         return unnamed.format(os.getuid())
 
 
@@ -355,7 +355,7 @@ def user_name(unnamed: str) -> str:
 def on_signals(
     handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals
 ) -> Iterator[None]:
-    """Handle signals that way while the block lasts."""
+    """Handle signals with ``handler`` during the block."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -379,7 +379,7 @@ def share_one_heap() -> None:
 
 
 def keep_blocks() -> None:
-    """Take blocks of less than a megabyte from the heap, and keep some of it for the next ones.
+    """Allocate blocks of less than a megabyte from the heap, and keep some free for the next.
 
     Otherwise malloc may ask the kernel for every block of 128 KiB or more, whose pages are then
     cleared and mapped one by one.
@@ -388,7 +388,7 @@ def keep_blocks() -> None:
 
 
 def _mallopt(*options: tuple[int, int]) -> None:
-    with suppress(AttributeError, OSError, TypeError):  # there is nothing to tell but glibc
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
         libc = ctypes.CDLL(None)
         for name, value in options:
             libc.mallopt(name, value)

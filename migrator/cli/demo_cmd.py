@@ -34,7 +34,7 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
     """Show the whole story without a helpdesk: pull, ledger, endpoint, download.
 
     Starts a Kayako look-alike that misbehaves in many ways, pulls every attachment from it,
-    closes the ledger, serves the archive as Tickiti would, and reads one file back.
+    prints the ledger, serves the archive as Tickiti would, and reads one file back.
     """
     from migrator.archive import open_archive, open_beside
     from migrator.cli.progress import progress
@@ -88,7 +88,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _see_ours(root: Path) -> None:
-    """Raise ConfigError unless a directory is empty, not there, or made by an earlier demo."""
+    """Raise ConfigError unless a directory is empty, missing, or made by an earlier demo."""
     from migrator.archive import open_beside
     from migrator.errors import ConfigError
 
@@ -100,8 +100,8 @@ def _see_ours(root: Path) -> None:
             kinds = {run.kind for run in archive.queries.runs(1000)}
     if kinds != {"demo"}:
         raise ConfigError(
-            f"{str(root)!r} was not made by a demo, which leaves it as it is: name a directory "
-            "that is empty or not there yet."
+            f"{str(root)!r} was not made by a demo and stays as it is: name a directory "
+            "that is empty or does not exist yet."
         )
 
 
@@ -116,7 +116,7 @@ def _say(text: str) -> None:
 
 
 def _download(archive: Archive, url: str) -> None:
-    """Ask the endpoint for one file with a client of its own, and compare the bytes."""
+    """Download one file from the endpoint with a separate client, and compare the bytes."""
     import urllib.request
 
     row = _pick(archive)
@@ -144,7 +144,7 @@ def _download(archive: Archive, url: str) -> None:
 
 
 def _pick(archive: Archive) -> Row:
-    """Choose a file that needs no confirmation and is worth looking at."""
+    """Return a file that needs no confirmation and is worth looking at."""
     from migrator.archive.records import State
     from migrator.serve.catalog import Gate, gate
 

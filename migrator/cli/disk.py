@@ -1,4 +1,4 @@
-"""What can be found out about the place of the archive: by the doctor, and before every run."""
+"""Checks of the archive's disk: by the doctor, and before every run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from migrator.text import human_bytes
 
 
 class Finding(NamedTuple):
-    """One line of the doctor; ``exit_code`` is 0 for what does not stand in the way of a run."""
+    """One line of the doctor; ``exit_code`` is 0 for what does not prevent a run."""
 
     mark: str
     text: str
@@ -26,17 +26,17 @@ class Finding(NamedTuple):
 
 
 def ok(text: str) -> Finding:
-    """Return a finding that something is as it should be."""
+    """Return a finding that something is right."""
     return Finding("ok", text)
 
 
 def warn(text: str) -> Finding:
-    """Return a finding that something works, but should be known."""
+    """Return a finding that something works, but needs attention."""
     return Finding("warn", text)
 
 
 def fail(text: str, exit_code: int) -> Finding:
-    """Return a finding that stands in the way of a run."""
+    """Return a finding that prevents a run."""
     return Finding("FAIL", text, exit_code)
 
 
@@ -47,7 +47,7 @@ NETWORK = re.compile(
 """File systems where SQLite's write-ahead log or its locks cannot be relied on."""
 
 MOUNTS = Path("/proc/self/mounts")
-"""What the system says of its mounts: Linux only, elsewhere nothing is found out."""
+"""The system's list of mounts: Linux only, elsewhere nothing is known."""
 LITTLE_ROOM = 10 << 30
 FEW_FILES = 100_000
 
@@ -59,9 +59,9 @@ def check(
     little_room: int = LITTLE_ROOM,
     few_files: int = FEW_FILES,
 ) -> Iterator[Finding]:
-    """Look at the archive's directory, or where it would be made; leaves nothing behind.
+    """Check the archive's directory, or where it would be created; leave nothing behind.
 
-    Less room than ``little_room`` bytes or ``few_files`` files is warned of.
+    Yields a warning for less room than ``little_room`` bytes or ``few_files`` files.
     """
     try:
         place = _place(archive)
@@ -78,15 +78,15 @@ def check(
 
 
 def warn_of_network(archive: Path) -> None:
-    """Warn, on stderr, when the archive is, or would be, on a network share."""
-    with contextlib.suppress(OSError):  # the run itself tells what it cannot reach
+    """Print a warning on stderr when the archive is, or would be, on a network share."""
+    with contextlib.suppress(OSError):  # the run itself reports what it cannot reach
         for finding in _kind(_place(archive), MOUNTS):
             if finding.mark == "warn":
                 note(finding.text.removeprefix("disk: "), level="warning")
 
 
 def _place(archive: Path) -> Path:
-    """Return the archive's directory, or the nearest above it that is there; raises OSError."""
+    """Return the archive's directory, or its nearest existing parent; raises OSError."""
     return next(path for path in (archive, *archive.parents) if path.is_dir())
 
 
@@ -105,7 +105,7 @@ def _room(place: Path, little_room: int, few_files: int) -> Iterator[Finding]:
     facts = os.statvfs(place)
     free = facts.f_bavail * facts.f_frsize
     tell = ok if free >= little_room else warn
-    yield tell(f"disk: {human_bytes(free)} free; `migrator plan` tells how much is needed")
+    yield tell(f"disk: {human_bytes(free)} free; `migrator plan` shows how much is needed")
     if facts.f_files and facts.f_favail < few_files:
         yield warn(f"disk: room for {facts.f_favail:,} more files only (inodes)")
 
@@ -122,7 +122,7 @@ def _kind(place: Path, mounts: Path) -> Iterator[Finding]:
 
 
 def file_system(place: Path, mounts: Path) -> str | None:
-    """Name the type of the file system that holds ``place``; None where the system won't say."""
+    """Return the type of the file system that holds ``place``; None where unknown."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:

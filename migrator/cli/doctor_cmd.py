@@ -1,4 +1,4 @@
-"""``migrator doctor``: tries everything that a run will need, and says what to change."""
+"""``migrator doctor``: try everything that a run will need, and say what to change."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _LOCAL = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])[:/]")
 def doctor(app: App) -> int:
     """Try the connection, the keys and the disk; say what to change.
 
-    Reads only, and leaves nothing behind. Exits with the code of the first thing that stands in
-    the way of a run: 2 for the configuration, 4 for the source, 7 for the disk.
+    Reads only, and leaves nothing behind. Exits with the code of the first thing that prevents a
+    run: 2 for the configuration, 4 for the source, 7 for the disk.
     """
     return asyncio.run(examine(app.load()))
 
@@ -71,7 +71,7 @@ async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
     settings = dataclasses.replace(settings_from(config), attempts=2)
     yield ok(f"address: {settings.url}")
     if settings.url.startswith("http:") and not _LOCAL.match(settings.url):
-        yield warn("address: without https anybody on the way can read keys and files")
+        yield warn("address: without https anybody on the network path can read keys and files")
     if not settings.url.endswith("/api/index.php"):
         yield warn("address: Kayako's API URL usually ends in /api/index.php")
     working: UrlForm | None = None
@@ -104,7 +104,7 @@ async def _url_forms(
             else "does not work here"
         )
         yield None, ok(f'url_form "{other}" {spare}')
-    elif isinstance(error, SourceUnreachable):  # it will not answer another form either
+    elif isinstance(error, SourceUnreachable):  # the other form will not answer either
         yield None, fail(str(error), error.exit_code)
     elif await _try_form(settings, other, connect) is None:
         text = f'url_form "{configured}" does not work here, "{other}" does: change it ({error})'
@@ -138,13 +138,13 @@ async def _source(client: Client) -> AsyncIterator[Finding]:
         yield _departments([one for one in helpdesk.departments if one.app == "tickets"])
         yield ok(f"statuses: {len(helpdesk.statuses)}")
         for problem in helpdesk.problems:
-            yield warn(f"{problem}; tickets of what is missing are found by their id only")
+            yield warn(f"{problem}; tickets of what is missing can be found only by id")
         async for finding in _tickets(source, helpdesk):
             yield finding
 
 
 async def _archive(path: Path, address: str) -> AsyncIterator[Finding]:
-    """See whose archive it is, where there is one."""
+    """Check which helpdesk the archive belongs to, if there is one."""
     from migrator.archive import open_beside
     from migrator.pull.identity import see_address
 
@@ -176,7 +176,7 @@ async def _tickets(source: Client, helpdesk: Helpdesk) -> AsyncIterator[Finding]
         return
     yield await _count(source, helpdesk)
     if len(latest) > TICKETS_TRIED:
-        yield warn("tickets: this server sends all in one page; a run copes with it")
+        yield warn("tickets: this server sends all in one page; a run can handle that")
     yield await _one_attachment(source, [ticket.id for ticket in latest[:TICKETS_TRIED]])
 
 
@@ -189,12 +189,12 @@ async def _count(source: Client, helpdesk: Helpdesk) -> Finding:
     except SourceError as exc:
         return warn(f"{exc} A run cannot check that it met them all")
     if total is None:
-        return warn("tickets: this server cannot count them; a run walks until none is left")
+        return warn("tickets: this server cannot count them; a run lists until none is left")
     return ok(f"tickets: {total:,}")
 
 
 async def _one_attachment(source: Client, tickets: list[int]) -> Finding:
-    """Fetch one attachment of the latest tickets; one broken file is no broken server."""
+    """Fetch one attachment of the latest tickets; a broken file does not mean a broken server."""
     errors: list[SourceError] = []
     for ticket in tickets:
         try:
@@ -216,6 +216,6 @@ async def _fetch(source: Client, ticket: int, attachment: Attachment) -> Finding
     if contents.size != attachment.filesize:
         return warn(
             f"{what}: {contents.size:,} bytes came where {attachment.filesize:,} are listed; "
-            "a run notes such files in the ledger"
+            "a run records such files in the ledger"
         )
     return ok(f"{what}: {human_bytes(contents.size)}, SHA-256 {sink.sha256}")

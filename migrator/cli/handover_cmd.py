@@ -1,4 +1,4 @@
-"""``migrator handover``: all that is needed to live without this tool, in one directory."""
+"""``migrator handover``: all that is needed without this tool, in one directory."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ SHOWN = 50
 @json_option
 @pass_app
 def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_json: bool) -> int:
-    """Make DIR all that is needed to live without this tool; begin with its README.md.
+    """Write all that is needed without this tool into DIR; begin with its README.md.
 
     Files by their SHA-256 with a SHA256SUMS for `sha256sum -c`, lists of attachments, tickets and
     posts as lines of JSON, and the report. Every file is read and hashed on the way; exits with 6
-    when the archive has a damaged one, which is told and not handed over, with 3 when the archive
-    is not all of the helpdesk or something in it is open. If it is killed, run the same command
-    again: it resumes. Run later, it brings DIR up to date. Files are hard links where DIR is on
-    the archive's file system, copies elsewhere.
+    when the archive has a damaged one, which is reported and not handed over, with 3 when the
+    archive does not hold the whole helpdesk or something in it is open. If it is killed, run the
+    same command again: it resumes. Run later, it brings DIR up to date. Files are hard links where
+    DIR is on the archive's file system, copies elsewhere.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def handover(app: App, folder: Path, *, tree: bool, copy: bool, check: bool, as_
 
 
 class _Done(NamedTuple):
-    """What came of it, for machines and for people."""
+    """The result as JSON and as text."""
 
     exit_code: int
     facts: dict[str, object]
@@ -111,7 +111,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
 def _documents(
     archive: Archive, damaged: Callable[[], int], *, posts: bool
 ) -> dict[str, Iterator[str]]:
-    """Return the reports by the names of their files; they tell of what was ``damaged`` so far."""
+    """Return the reports by file name, with the number of files found ``damaged`` so far."""
     from migrator.report.html import render_report
     from migrator.report.json_report import to_json
     from migrator.report.model import build
@@ -133,7 +133,7 @@ def _watched(
     work: Callable[[Tell, Callable[[], bool]], T],
     expected: WorkExpected | None = None,
 ) -> T:
-    """Do work that reads many files, in a thread: with progress, and stopped by signals."""
+    """Run work that reads many files in a thread, with progress, until done or a signal."""
     import asyncio
 
     from migrator.blobs.base import Verdict
@@ -204,12 +204,12 @@ def _advice(made: Handover) -> Iterator[str]:
     if made.without_file:
         yield (
             f"{made.without_file:,} attachments are in the manifest without a file; "
-            "their state and problem stand there."
+            "their state and problem are given there."
         )
 
 
 def _check_facts(checked: Check) -> dict[str, object]:
-    """Return the result of a check for machines, with the first thousand faults of each kind."""
+    """Return the result of a check as JSON, with the first thousand faults of each kind."""
     faults = {"damaged": checked.damaged, "lost": checked.lost, "wrong": checked.wrong}
     return {
         "exit_code": checked.exit_code,

@@ -31,7 +31,7 @@ def init(app: App) -> None:
         durable.write(path, [text.encode()], replace=False)
     except FileExistsError:
         raise ConfigError(
-            f"{path} is there already and stays as it is. "
+            f"{path} already exists and stays as it is. "
             "Move it away, or name another with -c/--config."
         ) from None
     except OSError as exc:

@@ -44,9 +44,9 @@ def make_plan(
     sample: int = 0,
     fast: bool = False,
 ) -> int:
-    """Do the dry run, print its report, save the plan; gives the exit code.
+    """Run the dry run, print its report, save the plan; return the exit code.
 
-    A dry run that ends early reports what it has seen, then raises what ended it.
+    A dry run that ends early prints what it has seen, then raises what ended it.
     """
     from migrator.archive import open_dry
     from migrator.cli.pulling import at_work, options_from
@@ -109,10 +109,10 @@ def make_plan(
 def _journal(save: Path, options: RunOptions) -> Journal:
     from migrator.plan.plan_file import SUFFIX, Journal
 
-    # What a ticket holds does not depend on the scope; an age such as 30d is another one each time.
+    # What a ticket holds does not depend on the scope; an age such as 30d changes each time.
     journal = Journal(save.with_name(save.name + SUFFIX), {"source": options.source_name})
     if len(journal):
-        note(f"Going on from {len(journal):,} tickets that were listed before.")
+        note(f"Resuming after {len(journal):,} tickets that were listed before.")
     return journal
 
 
@@ -122,8 +122,8 @@ def _ended(error: Exception, journal: Journal | None) -> Exception:
         return error
     if journal is None:
         return Interrupted(
-            "interrupted; nothing is kept of it: with --save-plan FILE the next dry run resumes "
-            "where this one was"
+            "interrupted; nothing of it is kept: with --save-plan FILE the next dry run resumes "
+            "where this one stopped"
         )
     return Interrupted(
         f"interrupted; {len(journal):,} tickets are kept in {str(journal.path)!r}; run the "
@@ -153,7 +153,7 @@ def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Itera
 
 
 def _free(path: Path) -> int | None:
-    """Return how many bytes are free where the archive is, or is going to be."""
+    """Return the free bytes where the archive is, or will be."""
     for place in (path, *path.absolute().parents):
         try:
             return shutil.disk_usage(place).free
@@ -163,7 +163,7 @@ def _free(path: Path) -> int | None:
 
 
 def _place(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a place where nothing can be written now, not after hours of listing."""
+    """Reject a place that cannot be written now, not after hours of listing."""
     if value is not None and not value.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory {str(value.parent)!r}", ctx, param)
     return value
@@ -191,13 +191,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     type=FILE,
     callback=_place,
     metavar="FILE",
-    help="Keep what was listed for `migrator run --plan`; interrupted, it goes on next time.",
+    help="Save what was listed for `migrator run --plan`; if interrupted, run it again to resume.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(2, 100_000),
     metavar="N",
-    help="Fetch up to N more attachments that may be equal, to tell what keeping them once saves.",
+    help="Fetch up to N more attachments that may be equal, to measure what that saves.",
 )
 @click.option(
     "--fast",
@@ -216,11 +216,11 @@ def plan(
     sample: int | None,
     fast: bool,
 ) -> int:
-    """Tell what a run would do, what Tickiti will refuse, and how long it takes.
+    """Print what a run would do, what Tickiti will refuse, and how long it takes.
 
     Lists everything as `migrator run` does and fetches a few attachments to measure the pace.
     Nothing is written but the report and, with --save-plan, the plan. What is listed is kept in
-    FILE.partial until the plan is whole: after an interruption the same command resumes.
+    FILE.partial until the plan is complete: if it is interrupted, run the same command again.
 
     \b
     Examples:

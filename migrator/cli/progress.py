@@ -1,7 +1,7 @@
-"""What a run says while it works: bars on a terminal, a line a minute elsewhere, or JSON lines.
+"""Progress of a run: bars on a terminal, a line a minute elsewhere, or JSON lines.
 
 All of it goes to stderr. Single failures are counted, not printed: the summary at the end of a
-run lists them, when nobody has to catch them scrolling by.
+run lists them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LINE_EVERY = 60.0
 
 
 def progress(log_format: str = "text", stream: TextIO | None = None) -> ProgressListener:
-    """Choose how progress is told on ``stream`` (None: stderr); use it in a ``with`` block."""
+    """Return the progress printer for ``stream`` (None: stderr); use it in a ``with`` block."""
     stream = stream or sys.stderr
     if log_format == "json":
         return JsonLines(stream)
@@ -35,7 +35,7 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
 
 
 class _Steady:
-    """A stream whose reader may go away: a run must not end because nobody watches it."""
+    """A stream whose reader may go away, which must not end a run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -54,7 +54,7 @@ class _Steady:
 
 
 class ProgressListener:
-    """A listener that owns a part of the screen until it is left; ``clock`` gives seconds."""
+    """A listener that owns a part of the screen until it is closed; ``clock`` returns seconds."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = _Steady(stream)
@@ -62,7 +62,7 @@ class ProgressListener:
         self._progress = Progress(clock)
 
     def __call__(self, event: events.Event, /) -> None:
-        """Take one event."""
+        """Handle one event."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -72,19 +72,19 @@ class ProgressListener:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Give the screen back."""
+        """Release the screen."""
         self._stream.flush()
 
 
 def _sentence(event: events.Event, told: Progress) -> str | None:
-    """Return the text of an event that is read at once; None for others."""
+    """Return the text of an event that is printed at once; None for others."""
     if isinstance(event, events.Notice):
         return ("Warning: " if event.level == "warning" else "") + shown(event.text)
     return f"{told.opening}." if isinstance(event, events.RunStarted) else None
 
 
 def _figures(told: Progress) -> Iterator[str]:
-    """Yield in words what was done so far; a dry run settles nothing."""
+    """Yield in words what is done so far; a dry run settles nothing."""
     if told.kind != "plan" and (told.settled or told.known or told.todo):
         of = f" of {told.known:,}" if told.known is not None else ""
         yield f"{told.settled:,}{of} {told.unit}s"
@@ -101,7 +101,7 @@ def _figures(told: Progress) -> Iterator[str]:
 
 
 def _estimate(told: Progress) -> list[str]:
-    """Return in words which part is done and what is left; nothing once it has ended."""
+    """Return in words the share done and the time left; nothing once it has ended."""
     return done(told.share(), told.seconds_left(), ended=told.over)
 
 
@@ -115,14 +115,14 @@ class Lines(ProgressListener):
         self._untold = False
 
     def __call__(self, event: events.Event, /) -> None:
-        """Take one event; print when it is time."""
+        """Handle one event; print when it is time."""
         self._progress.take(event)
         if text := _sentence(event, self._progress):
             self._print(text)
-            if isinstance(event, events.RunStarted):  # that was the line at once
+            if isinstance(event, events.RunStarted):  # was printed at once
                 self._due = self._clock() + LINE_EVERY
         elif isinstance(event, events.WorkExpected):
-            return  # what is expected is told with what is done
+            return  # expected work is printed with what is done
         elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
             self._print(self._line())
             self._untold = False
@@ -133,7 +133,7 @@ class Lines(ProgressListener):
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Tell how it ended where no run said so: of files that were read, for one."""
+        """Print the last state where no run did, as after reading files."""
         if self._untold and self._progress.run_id is None and self._progress.settled:
             self._print(self._line())
         super().__exit__(kind, exc, tb)
@@ -149,7 +149,7 @@ class Lines(ProgressListener):
 class JsonLines(ProgressListener):
     """One JSON object per event: ``ts``, ``run``, ``event`` and the event's own fields.
 
-    Once a minute one of ``progress``. EVENTS.md tells its readers what they may rely on.
+    Once a minute one of ``progress``. EVENTS.md says what readers may rely on.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class JsonLines(ProgressListener):
     def __call__(self, event: events.Event, /) -> None:
         """Print one event."""
         self._progress.take(event)
-        if isinstance(event, events.Tick):  # a sign of life is for people
+        if isinstance(event, events.Tick):  # ticks are for people
             if self._clock() >= self._due:
                 self._due = self._clock() + LINE_EVERY
                 self._print("progress", self._progress.facts())
@@ -186,11 +186,11 @@ class JsonLines(ProgressListener):
 
 
 WHOLE = 1000
-"""What a full bar counts: it shows a share, not a number of anything."""
+"""The count of a full bar, which shows a share, not a number of anything."""
 
 
 class Bars(ProgressListener):
-    """One bar, as long as the share that is done, with figures behind it."""
+    """One bar, as long as the share done, with figures behind it."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream, clock)
@@ -200,7 +200,7 @@ class Bars(ProgressListener):
         self._bar: tqdm[Any] | None = None
 
     def __call__(self, event: events.Event, /) -> None:
-        """Take one event; tqdm itself decides when the bar is drawn again."""
+        """Handle one event; tqdm itself decides when the bar is drawn again."""
         self._progress.take(event)
         if text := _sentence(event, self._progress):
             self._tqdm.write(text, file=self._stream)
@@ -236,5 +236,5 @@ class Bars(ProgressListener):
 
 
 def _left(told: Progress) -> list[str]:
-    """Return what :func:`_estimate` tells beyond the share, which the bar shows."""
+    """Return what :func:`_estimate` returns without the share, which the bar shows."""
     return [text for text in _estimate(told) if not text.endswith("done")]

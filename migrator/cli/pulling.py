@@ -1,4 +1,4 @@
-"""What the commands that pull share: the options of a run, a source, an event loop, threads."""
+"""Shared by the commands that pull: options of a run, a source, an event loop, threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
-    """Run ``work`` to its end; Ctrl-C and SIGTERM ask it to stop, a second one at once."""
+    """Run ``work``; Ctrl-C and SIGTERM ask it to stop, a second one stops it at once."""
 
     async def main() -> T:
         stop = Stop()
@@ -44,7 +44,7 @@ def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
 
 
 def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
-    """Make the pool that parses, hashes and writes: more threads only pass the GIL around."""
+    """Return the pool that parses, hashes and writes: more threads only wait for the GIL."""
     share_one_heap()
     return ThreadPoolExecutor(min(settings.concurrency, 4), thread_name_prefix="transfer")
 
@@ -52,7 +52,7 @@ def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
 def at_work(
     app: App, settings: KayakoSettings, work: Callable[[Executor, Listener, Stop], Awaitable[T]]
 ) -> T:
-    """Do work with threads, progress on stderr and a way to stop it."""
+    """Run work with threads, progress on stderr and a way to stop it."""
     with threads(settings) as pool, progress(app.log_format) as listener:
         return drive(lambda stop: work(pool, listener, stop))
 
@@ -68,7 +68,7 @@ def options_from(
     moved: bool = False,
     every_id: bool = False,
 ) -> RunOptions:
-    """Translate configuration and command line into what a run wants to know."""
+    """Translate configuration and command line into the options of a run."""
     kayako = config.kayako
     return RunOptions(
         source_name=safe(kayako.url),
@@ -87,7 +87,7 @@ def options_from(
 def pull(
     settings: KayakoSettings, archive: Archive, options: RunOptions, listener: Listener
 ) -> RunResult:
-    """Do one run from start to end."""
+    """Run one run from start to end."""
     return drive(lambda stop: pull_within(settings, archive, options, listener, stop))
 
 
@@ -98,7 +98,7 @@ async def pull_within(
     listener: Listener,
     stop: Stop,
 ) -> RunResult:
-    """Do one run in an event loop that is going on already."""
+    """Run one run in an existing event loop."""
     with threads(settings) as pool:
         async with open_source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
             fetch = Fetcher(source, archive.blobs, pool)
@@ -114,7 +114,7 @@ async def sync_within(
     full: bool = False,
     **wishes: bool,
 ) -> RunResult:
-    """Do one sync: what is new, or everything when that is due.
+    """Run one sync: of what is new, or of everything when that is due.
 
     ``wishes`` are flags of :func:`options_from`.
     """

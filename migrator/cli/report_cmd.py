@@ -38,11 +38,11 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
 @click.option("--year", multiple=True, help="csv: only of this year (UTC), or none.")
 @click.option("--size", type=click.Choice(SIZES), multiple=True, help="csv: only of this step.")
 @click.option("--problem", multiple=True, help="csv: only with this problem code, or none.")
-@click.option("--duplicates", is_flag=True, help="csv: only contents that an earlier one has.")
+@click.option("--duplicates", is_flag=True, help="csv: only contents of earlier ones.")
 @click.option(
     "--accepted/--not-accepted",
     default=None,
-    help="csv: only losses that somebody accepted, or only what nobody did.",
+    help="csv: only losses that somebody accepted, or only the others.",
 )
 @click.option(
     "--spreadsheet", is_flag=True, help="csv: put ' before names that would count as formulas."
@@ -51,7 +51,7 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
     "--compare",
     type=click.Path(path_type=Path, exists=True),
     metavar="PATH",
-    help="Tell what changed since this report (JSON) or handover.",
+    help="Print what changed since this report (JSON) or handover.",
 )
 @click.option(
     "--with",
@@ -72,10 +72,10 @@ def report(
     spreadsheet: bool,
     **filters: tuple[str | int, ...] | bool | None,
 ) -> int:
-    """Tell the ledger: what was listed, what is stored, what went wrong.
+    """Print the ledger: what was listed, what is stored, what went wrong.
 
-    Works while a run is at work, too. A filter may be given several times; different ones all
-    have to match. Exits with 0 when the whole helpdesk was seen and nothing is open, else with 3,
+    Works while a run is at work, too. A filter may be given several times; different filters must
+    all match. Exits with 0 when the whole helpdesk was seen and nothing is open, else with 3,
     6 or 8, whatever the format; with --compare always with 0.
 
     \b
@@ -130,7 +130,7 @@ def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterato
 
 
 def _only(**filters: tuple[str | int, ...] | bool | None) -> RowFilter:
-    """Translate the options: what was not given asks for nothing, and "none" is the key ""."""
+    """Translate the options: one not given is no restriction, and "none" is the key ""."""
     from migrator.archive import RowFilter
     from migrator.report.html import NONE
 
@@ -155,7 +155,7 @@ def _compared(app: App, form: str, path: Path, later: Path | None) -> Iterator[s
     from migrator.report import compare
 
     if form not in {"text", "json"}:
-        raise click.UsageError("A comparison is told as --format text or json.")
+        raise click.UsageError("A comparison needs --format text or json.")
     tell = compare.to_json if form == "json" else compare.to_text
     before = compare.of_path(path)
     if later is not None:

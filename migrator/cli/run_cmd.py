@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "plan_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Tell what changed since `migrator plan --save-plan FILE`.",
+    help="Print what changed since `migrator plan --save-plan FILE`.",
 )
 @pass_app
 def run(
@@ -55,7 +55,7 @@ def run(
     """Pull every attachment into the archive.
 
     Safe to interrupt and to run again: what is stored is never fetched twice. The closing ledger
-    goes to stdout, what went wrong is listed last.
+    goes to stdout, with failures last.
 
     \b
     Examples:
@@ -95,10 +95,10 @@ def run(
 
 
 def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:
-    """Print what the lists left open, then the closing ledger; gives the exit code.
+    """Print what the lists left open, then the closing ledger; return the exit code.
 
-    ``posts`` tells whether the run was to keep them. Raises what ended the run early, once the
-    ledger is printed.
+    ``posts`` says whether the run kept posts. Raises what ended the run early, once the ledger is
+    printed.
     """
     from migrator.report.model import build
     from migrator.report.text import render
@@ -111,7 +111,7 @@ def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:
 
 
 def print_gaps(result: RunResult) -> None:
-    """Print what the lists left open, and what the source has changed or deleted."""
+    """Print what the lists left open, and what the source changed or deleted."""
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
     gaps += [
         f"row {key} of the list: {text}" if key >= 0 else text

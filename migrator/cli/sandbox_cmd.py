@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Switch a fault on; `all` for every fault of single attachments and tickets, and more.",
 )
-@click.option("--list-faults", is_flag=True, help="Name the faults and leave; * is in `all`.")
+@click.option("--list-faults", is_flag=True, help="List the faults and exit; * is in `all`.")
 @click.option(
     "--departments",
     default=4,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write here, as JSON, what a perfect run ends with: attachments by id, and the gaps.",
+    help="Write the result of a perfect run here, as JSON: attachments by id, and the gaps.",
 )
 def sandbox(
     *,

@@ -1,4 +1,4 @@
-"""``migrator schedule``: what systemd or cron want to know to sync by themselves."""
+"""``migrator schedule``: units for systemd or a line for cron that sync regularly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from migrator.errors import ConfigError
 
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
 HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
-"""What cron can repeat evenly: the divisors of an hour and of a day."""
+"""Intervals that cron repeats evenly: the divisors of an hour and of a day."""
 
 SERVICE = """\
 # /etc/systemd/system/migrator-sync.service
@@ -73,8 +73,8 @@ WantedBy=timers.target
 def schedule(app: App, form: str | None, every: float) -> None:
     """Print a systemd timer or a cron line that syncs regularly.
 
-    With the paths of this installation and this configuration. A sync that is still at work when
-    the next one is due is not disturbed: that one ends at once with exit code 5.
+    Uses the paths of this installation and this configuration. If a sync is still at work when the
+    next one is due, the next one ends at once with exit code 5.
 
     \b
     Examples:
@@ -86,13 +86,13 @@ def schedule(app: App, form: str | None, every: float) -> None:
     if every < 60:
         raise click.BadParameter("must be at least 1m", param_hint="--every")
     config = app.load(need_source=False)
-    # -P: a directory of that name where the job starts must not pass for this tool.
+    # -P: a directory "migrator" where the job starts must not be imported.
     argv = [sys.executable, "-P", "-m", "migrator", "--config", str(config.path), "sync"]
     if form == "cron":
         click.echo(f"{_cron_times(every)} {cron_command(argv)} 2>&1 | logger -t migrator")
         note("Add the line with `crontab -e`. Keys that are not in the configuration go above it.")
         return
-    # ProtectSystem= makes /etc and /usr read-only, and there is where some keep the archive.
+    # ProtectSystem= makes /etc and /usr read-only, where the archive may be.
     archive = systemd_path(str(config.archive.path))
     service = SERVICE.format(user=user_name("{}"), command=systemd_command(argv), archive=archive)
     click.echo(service)
@@ -100,13 +100,13 @@ def schedule(app: App, form: str | None, every: float) -> None:
 
 
 def systemd_command(argv: list[str]) -> str:
-    """Write a command for ``ExecStart=``; nothing of it is a variable, a specifier or an escape."""
+    """Return a command for ``ExecStart=``, without variables, specifiers or escapes."""
     # The colon keeps systemd from looking for variables, also in the name of the program.
     return (":" if any("$" in arg for arg in argv) else "") + " ".join(map(_systemd_word, argv))
 
 
 def systemd_path(path: str) -> str:
-    """Write a path for ``ReadWritePaths=``; one that does not exist yet is no error."""
+    """Return a path for ``ReadWritePaths=``; one that does not exist yet is no error."""
     return _systemd_word(f"-{path}")
 
 
@@ -127,13 +127,13 @@ def _systemd_char(char: str) -> str:
 
 
 def cron_command(argv: list[str]) -> str:
-    """Write a command for a crontab: quoted for the shell, and every ``%`` for cron.
+    """Return a command for a crontab: quoted for the shell, and every ``%`` for cron.
 
-    Raises ConfigError for what no crontab can hold.
+    Raises ConfigError for what a crontab cannot hold.
     """
     if any(char in arg for arg in argv for char in "\n\r\0"):
         raise ConfigError("A path with a line end cannot stand in a crontab; use --systemd.")
-    # Cron wants \% and shells do not want it between quotes; so it stands outside of them.
+    # Cron needs \%, but shells keep the backslash between quotes; so it is put outside of them.
     words = ("\\%".join(map(_shell_word, arg.split("%"))) for arg in argv)
     return " ".join(words)
 

@@ -1,4 +1,4 @@
-"""``migrator selftest``: the chaos tests that an admin can run before trusting us."""
+"""``migrator selftest``: chaos tests that an admin can run before the migration."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ from migrator.cli.common import note, on_signals, print_table
     help="Size of the helpdesk; from 40 on it has every fault. 900 make 2,000 attachments.",
 )
 @click.option(
-    "--seed", default=1, show_default=True, help="The same helpdesk and the same moments again."
+    "--seed",
+    default=1,
+    show_default=True,
+    help="The same seed, the same helpdesk and moments.",
 )
 def selftest(*, kills: int, tickets: int, seed: int) -> int:
-    """Put this tool through everything that can go wrong, here, on a Kayako look-alike.
+    """Test this tool against everything that can go wrong, on a local Kayako look-alike.
 
     Runs the real command line as a process against a helpdesk with every fault, kills it at
-    random moments, interrupts it, starts it twice, takes the source and the disk from it, damages
-    its files, and compares what is left with what must be. Touches nothing but a temporary
-    directory of its own. Exits with 1 when a promise was not kept.
+    random moments, interrupts it, starts it twice, takes the source and the disk away, damages
+    its files, and compares the result with what it must be. Touches only its own temporary
+    directory. Exits with 1 when a promise was not kept.
 
     \b
     Examples:
@@ -72,7 +75,7 @@ def selftest(*, kills: int, tickets: int, seed: int) -> int:
 
 @contextmanager
 def _first_signal_ends() -> Iterator[None]:
-    """Let the first signal end the block by KeyboardInterrupt; more of them don't stop tidying."""
+    """End the block by KeyboardInterrupt at the first signal; later ones don't stop the cleanup."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: object) -> NoReturn:

@@ -40,7 +40,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--forwarded-allow-ips",
     metavar="ADDRESSES",
-    help="Proxies whose X-Forwarded headers are believed. [tickiti.forwarded_allow_ips, or none]",
+    help="Proxies whose X-Forwarded headers are trusted. [tickiti.forwarded_allow_ips, or none]",
 )
 @click.option(
     "--audit-log", type=FILE, help="Append a line for each download. [tickiti.audit_log, or none]"
@@ -137,7 +137,7 @@ def serve(
 
 @dataclass(frozen=True)
 class _Served:
-    """What is served; a process opens it for itself."""
+    """The parts to serve; each process opens its own."""
 
     path: Path
     read_only: bool
@@ -147,7 +147,7 @@ class _Served:
 
     @contextmanager
     def open(self) -> Iterator[ASGIApp]:
-        """Open the archive, once for each face, and give the application over it."""
+        """Open the archive, once for each face, and return the application over it."""
         from migrator.archive import open_beside, open_read_only
         from migrator.serve import join_faces
         from migrator.serve.audit_log import Audited
@@ -166,7 +166,7 @@ def _clash(tickets: list[int]) -> str:
     named = ", ".join(map(str, tickets))
     return (
         f"The ids of tickets without a number are numbers of other tickets: {named}, and perhaps "
-        "more. By that number clients get the other one, these by ticket_id only. Give them "
+        "more. Under that number clients get the other one, these by ticket_id only. Give them "
         "numbers in tickiti.ticket_numbers."
     )
 
@@ -177,8 +177,7 @@ def _options(tickiti: TickitiConfig) -> ServerOptions:
 
     if tickiti.tls_cert is None and tickiti.tls_key is not None:
         raise ConfigError(
-            "tickiti.tls_key is of no use without a certificate: set tickiti.tls_cert or "
-            "--tls-cert as well."
+            "tickiti.tls_key needs a certificate: set tickiti.tls_cert or --tls-cert as well."
         )
     return ServerOptions(
         tls=server_context(tickiti.tls_cert, tickiti.tls_key) if tickiti.tls_cert else None,

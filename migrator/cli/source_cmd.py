@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FileSink(HashSink):
-    """A sink that becomes a file in ``folder`` when it is kept; OSError ends here."""
+    """A sink that becomes a file in ``folder`` when it is kept; it handles OSError."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -33,19 +33,19 @@ class FileSink(HashSink):
             self._file = durable.NewFile(folder / f".migrator-{secrets.token_hex(8)}")
 
     def write(self, data: bytes, /) -> None:
-        """Take the next bytes; raises ConfigError when they cannot be written."""
+        """Write the next bytes; raises ConfigError when that fails."""
         super().write(data)
         with user_file(self._folder, "write"):
             self._file.write(data)
 
     def keep(self, target: Path) -> None:
-        """Give the file its name, whole and on disk; an existing file stays as it is."""
+        """Sync the file and give it its name; an existing file stays as it is."""
         with user_file(target, "write"):
             try:
                 self._file.publish(target, durable.PRIVATE_FILE, replace=False)
             except FileExistsError:
                 raise ConfigError(
-                    f"{str(target)!r} is there already and stays as it is; name another "
+                    f"{str(target)!r} already exists and stays as it is; name another "
                     "with --output."
                 ) from None
             durable.sync_dir(target.parent)
@@ -60,7 +60,7 @@ _NAME_BYTES = 200
 
 
 def safe_name(name: str, attachment: int) -> str:
-    """Make a plain file name of what a stranger called a file; never a path, hidden or empty."""
+    """Return a plain file name for an untrusted one; never a path, hidden or empty."""
     plain = "".join(c if c.isprintable() and c not in _UNSAFE else "_" for c in name)
     plain = plain.lstrip(".- ").rstrip(". ")
     while len(plain.encode()) > _NAME_BYTES:
@@ -70,7 +70,7 @@ def safe_name(name: str, attachment: int) -> str:
 
 
 def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Make a command of a coroutine that takes the configured Kayako first."""
+    """Return a command for a coroutine that takes the configured Kayako first."""
 
     @functools.wraps(work)
     def command(app: App, **options: Any) -> None:
@@ -87,7 +87,7 @@ def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 @click.group()
 def source() -> None:
-    """Ask Kayako by hand: list, get, upload or delete one attachment."""
+    """Call Kayako by hand: list, get, upload or delete one attachment."""
 
 
 @source.command("list")
@@ -203,6 +203,6 @@ async def delete(kayako: Client, ticket: int, attachment: int, *, yes: bool) -> 
 def _confirmed(what: str) -> bool:
     try:
         return click.confirm(f"Delete {what}, at Kayako and for good?", err=True)
-    except click.Abort:  # no terminal to ask on, or Ctrl-C: both are no yes
+    except click.Abort:  # no terminal, or Ctrl-C: neither is a yes
         click.echo(err=True)
         return False

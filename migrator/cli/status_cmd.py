@@ -1,4 +1,4 @@
-"""``migrator status``: where we are, in a glance or for a monitor."""
+"""``migrator status``: where the migration stands, for people and monitors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from migrator.archive.lock import Holder
     from migrator.archive.records import Count, State
 
-# Each state has a mark of its own, so that the bar can be read without its colours.
+# Each state has its own mark, so that the bar can be read without colours.
 _LOOKS = {
     "stored": ("█", "#", "green"),
     "deleted": ("▓", "=", "cyan"),
@@ -33,7 +33,7 @@ _WIDEST = 72
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """What the terminal can show; ``width`` is in columns."""
+    """The terminal's abilities; ``width`` is in columns."""
 
     width: int
     colour: bool
@@ -41,7 +41,7 @@ class Terminal:
 
 
 def terminal() -> Terminal | None:
-    """Look at stdout; None when it is no terminal.
+    """Return the abilities of stdout; None when it is not a terminal.
 
     Colours are left out where ``NO_COLOR`` is set (https://no-color.org) and on a dumb terminal,
     blocks where the encoding has none.
@@ -76,11 +76,11 @@ def dashboard(counts: Mapping[State, Count], on: Terminal) -> Iterator[str]:
 
 
 def _cells(numbers: Mapping[str, int], width: int) -> dict[str, int]:
-    """Share ``width`` cells out in proportion; what there is at all is seen."""
+    """Divide ``width`` cells in proportion; every non-zero amount gets one."""
     present = {state: n for state, n in numbers.items() if n}
     total = sum(present.values())
     cells = {state: max(1, n * width // total) for state, n in present.items()}
-    if cells:  # what rounding left over, or took too much of, is the largest one's
+    if cells:  # the largest one absorbs rounding errors
         largest = max(present, key=lambda state: present[state])
         cells[largest] += width - sum(cells.values())
     return cells
@@ -108,9 +108,9 @@ def _line(mark: str, name: str, count: Count, share: str) -> str:
 def status(app: App, as_json: bool, max_age: float | None) -> int:
     """Show where the migration stands, also while a run is at work.
 
-    On a terminal with a bar of what became of every attachment, in colours unless NO_COLOR is set.
-    A success is a run or sync over the whole helpdesk that came to its end and left no ticket
-    unlisted. Failed, missing and gone attachments do not spoil it; they are counted here.
+    On a terminal this includes a bar of the states, in colours unless NO_COLOR is set. A success is
+    a run or sync over the whole helpdesk that finished and left no ticket unlisted, even with
+    failed, missing and gone attachments, which are counted here.
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def status(app: App, as_json: bool, max_age: float | None) -> int:
             print_json(_facts(archive, unread))
         else:
             click.echo("\n".join(_lines(archive, unread)))
-    # A success of tomorrow, by a clock that was wrong, must not vouch for today.
+    # A success in the future, by a wrong clock, must not count.
     stale = max_age is not None and (age is None or abs(age) > max_age)
     return 3 if stale else 0
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from migrator.pull.options import RunResult, Stop
 
 TROUBLES_SHOWN = 50
-"""How many attachments that could not be stored one sync names."""
+"""The most attachments that one sync names as not stored."""
 
 
 @click.command()
@@ -78,7 +78,7 @@ def sync(
 
 
 async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]) -> RunResult:
-    """Do one sync; the archive is given back between two of them."""
+    """Run one sync; the archive is released between two of them."""
     from migrator.archive import open_archive
     from migrator.cli.progress import progress
     from migrator.cli.pulling import sync_within
@@ -93,7 +93,7 @@ async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
 
 
 class _RoundListener:
-    """Passes events on and remembers what this sync stored, and what is newly lost or failing."""
+    """Passes events on and collects what this sync stored and what is newly lost or failing."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -128,7 +128,7 @@ def _is_new(event: AttachmentSettled) -> bool:
 
 
 def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
-    """Print one round in a few lines; the cost must not grow with the archive."""
+    """Print one round in a few lines, at a cost that does not grow with the archive."""
     from migrator.report.text import ORDER
     from migrator.report.verdict import total
 

@@ -1,4 +1,4 @@
-"""``migrator verify``: read everything again."""
+"""``migrator verify``: read every stored file again."""
 
 from __future__ import annotations
 
@@ -42,21 +42,23 @@ SHOWN = 50
     "--sample", callback=fraction, metavar="5%", help="Read only this share, chosen at random."
 )
 @click.option("--repair", is_flag=True, help="Fetch damaged and lost files again.")
-@click.option("--prune", is_flag=True, help="Tell which orphaned files can go; remove nothing.")
+@click.option("--prune", is_flag=True, help="List the orphaned files that can go; remove nothing.")
 @click.option("--yes", is_flag=True, help="With --prune: remove them.")
 @click.option(
-    "--accept-orphans", is_flag=True, help="With --prune: so many are waste, the ledger is right."
+    "--accept-orphans",
+    is_flag=True,
+    help="With --prune: remove many orphans, too.",
 )
 @json_option
 @pass_app
 def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **wishes: bool) -> int:
     """Read every stored file again and compare it with its SHA-256.
 
-    The checkpoint comes first, whole: a damaged one ends it. Tells which files are damaged or
-    lost, and which ones nobody refers to: what killed runs left. Exits with 6 when one is damaged
-    or lost and was not repaired. A repair never changes an expected hash, and only --prune --yes
+    The whole checkpoint comes first: if it is damaged, verify ends. Lists which files are damaged
+    or lost, and which are orphaned, as left by killed runs. Exits with 6 when one is damaged or
+    lost and was not repaired. A repair never changes an expected hash, and only --prune --yes
     removes anything; where more than 20 files and 5 % would go it removes none and exits with 8.
-    What was found is written down for reports.
+    The findings are recorded for reports.
 
     \b
     Examples:
@@ -97,7 +99,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be read, and what is to be done about what was found."""
+    """One verify: what to read, and what to do about the findings."""
 
     archive: Archive
     settings: KayakoSettings
@@ -110,7 +112,7 @@ class _Job:
     async def __call__(
         self, pool: Executor, listener: Listener, stop: Stop
     ) -> tuple[VerifyReport, MigratorError | None]:
-        """Do it; an error of the second part comes with the report of the first."""
+        """Return the report of verifying, and the error of the repair or prune, if any."""
         from migrator.pull import verify as steps
 
         archive = self.archive
@@ -153,7 +155,7 @@ def _summary(report: VerifyReport) -> dict[str, object]:
 
 
 def as_dict(report: VerifyReport) -> dict[str, object]:
-    """Return the numbers under the names that scripts rely on, and the hashes under ``files``."""
+    """Return the numbers by the names that scripts rely on, and the hashes under ``files``."""
     numbers = (*_LISTS, "prunable", "pruned", "unreadable")
     files = (*_LISTS, "unrepaired", "prunable", "pruned", "kept", "unreadable")
     return {
@@ -185,7 +187,7 @@ def _lines(report: VerifyReport) -> Iterator[str]:
 
 
 def _advise(report: VerifyReport) -> None:
-    """Tell, on stderr, what to do next."""
+    """Print on stderr what to do next."""
     if report.unused:
         note(
             f"The ledger knows {report.unused:,} files that no attachment has: attachments may "

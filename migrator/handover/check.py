@@ -51,9 +51,9 @@ class Check:
     """What reading a handover again has shown; ``finished`` is what it says of itself.
 
     ``not_handed_over`` contents were damaged or lost in the archive when it was made, as it says,
-    and ``verdict`` is what it says of the archive. ``unreadable`` tells why damaged ones could not
-    be read at all. ``wrong`` are things that do not fit together: lines that cannot be read,
-    numbers that do not add up, names that lead nowhere.
+    and ``verdict`` is what it says of the archive. ``unreadable`` says why damaged ones could not
+    be read at all. ``wrong`` are contradictions: lines that cannot be read, numbers that do not add
+    up, names that lead nowhere.
     """
 
     finished: bool = False
@@ -161,7 +161,7 @@ class _Reader:
         return Verdict.OK, size
 
     def _look(self, number: int, line: str) -> None:
-        """See that what a line of the manifest names is there."""
+        """Check that what a line of the manifest names is there."""
         facts: object = None
         with suppress(ValueError):
             facts = json.loads(line)

@@ -1,14 +1,13 @@
 """The handover: a directory with all that is needed to live without this tool.
 
 It holds files by their hash, and lists with a line of JSON for each attachment, ticket and post.
-HANDOVER.md tells a stranger what is in it; a test keeps that complete. The order makes it
-resumable: the marker first, then files, lists, tree and reports, ``SHA256SUMS`` near the end, and
-last of all the marker's word that it is finished. Whatever kills the work, doing it again ends
-with the same directory.
+HANDOVER.md describes it; a test keeps that complete. The order makes it resumable: the marker
+first, then files, lists, tree and reports, ``SHA256SUMS`` near the end, and last the marker's
+entry that it is finished. If the work is killed, doing it again ends with the same directory.
 
 A blob becomes a hard link where that is possible and a copy elsewhere. It is read and hashed
-before it gets its name there, and what is there already is read again, so that nothing damaged
-is ever handed over as good.
+before it gets its name there, and existing files are read again, so that nothing damaged is ever
+handed over as good.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Outbox:
     """A directory that takes files of an archive, for its owner alone.
 
     OSErrors end here, as ArchiveUnwritable. Several threads may put different files at a time.
-    ``stopped`` is asked between the blocks of a large file; it may raise.
+    ``stopped`` is called between the blocks of a large file; it may raise.
     """
 
     def __init__(self, root: Path, stopped: Callable[[], None] = lambda: None) -> None:
@@ -124,7 +123,7 @@ class Outbox:
             )
 
     def twin(self, source: Path, sha256: str, target: Path) -> None:
-        """Give a file that was put a second name; the caller syncs the folder of ``target``."""
+        """Link or copy a file of this directory to ``target``; the caller syncs its folder."""
         with self._writing():
             if durable.link(source, target):
                 return
@@ -209,10 +208,10 @@ _Parts = tuple[str, str, str]
 class Handover:
     """What was handed over; ``damaged`` and ``lost`` are hashes of files that were not.
 
-    ``unreadable`` tells why damaged ones could not be read at all.
-    ``files`` and ``bytes`` count different contents. ``rows`` counts lines by list.
-    ``without_file`` are attachments whose line in the manifest names no file. ``seen`` is what
-    may be said of the archive rests on, what was read for the handover included.
+    ``unreadable`` says why damaged ones could not be read at all. ``files`` and ``bytes`` count
+    different contents. ``rows`` counts lines by list. ``without_file`` are attachments whose line
+    in the manifest names no file. ``seen`` has the facts for the verdict, including what was read
+    for the handover.
     """
 
     files: int = 0
@@ -237,7 +236,7 @@ def path_of(sha256: str) -> str:
 
 
 def claim(root: Path, archive: Path, source: str) -> dict[str, object]:
-    """See that a directory may be used, and give what its marker says, or nothing for a new one.
+    """Check that a directory may be used; return its marker, or nothing for a new one.
 
     Raises ConfigError for a directory that holds anything else, for one inside the archive or
     around it, and for the handover of another helpdesk.
@@ -273,7 +272,7 @@ def read_marker(root: Path) -> dict[str, object]:
             if isinstance(found, dict) and found.get("format") == FORMAT:
                 return found
             raise refusal
-        # Without a marker, killed at the very first step: only our own empty place is there.
+        # Without a marker it was killed at the first step: only our own empty folder is there.
         strangers = [one for one in root.iterdir() if one.name != TEMP] if root.exists() else []
     except (OSError, ValueError) as error:
         raise refusal from error
@@ -286,9 +285,9 @@ def read_marker(root: Path) -> dict[str, object]:
 class Options:
     """How a handover is made.
 
-    ``now`` is the time in Unix seconds. A ``tree`` that was once asked for is made again without
-    asking. With ``link`` off every file is a copy. ``tell`` is told of every file; once
-    ``stopped`` says so, the work ends. ``pool`` reads several files at a time.
+    ``now`` is the time in Unix seconds. A ``tree`` that was made once is made again. With
+    ``link`` off every file is a copy. ``tell`` is called for every file; once ``stopped`` returns
+    True, the work ends. ``pool`` reads several files at a time.
     """
 
     now: int
@@ -302,8 +301,8 @@ class Options:
 def hand_over(archive: Archive, root: Path, documents: Documents, options: Options) -> Handover:
     """Make ``root`` the handover of an archive, or bring it up to date.
 
-    ``documents`` gives the texts of the reports by file name. Raises ConfigError for a directory
-    that is not to be used, ArchiveUnwritable for one that cannot be written, Interrupted.
+    ``documents`` returns the texts of the reports by file name. Raises ConfigError for a directory
+    that must not be used, ArchiveUnwritable for one that cannot be written, Interrupted.
     """
     return _Work(archive, root, documents, options)()
 

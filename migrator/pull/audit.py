@@ -1,8 +1,7 @@
-"""Asking the source again for what we hold, and comparing its bytes with ours.
+"""The audit: fetch a sample again from the source and compare its bytes with ours.
 
-The pull believed each reply for its own sake; the audit compares a sample with the live source,
-and reads our own files as well, so that a difference has an owner. Contents are hashed and
-dropped: nothing is written anywhere.
+It reads our own files as well, so that it is clear which side of a difference has changed.
+Contents are hashed and dropped: no file is written.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ CONFIDENCE = 0.95
 
 
 def upper_bound(found: int, asked: int, confidence: float = CONFIDENCE) -> float:
-    """Return the share that, with that confidence, is not reached in the whole.
+    """Return the upper bound of a share in the whole at that confidence.
 
     ``found`` of the ``asked`` ones had the trait; 1.0 when all had, or none was asked. One-sided:
     with a larger share, so few would be found with a probability below 1 - ``confidence``. It is
-    Clopper and Pearson's bound, computed exactly.
+    the exact Clopper-Pearson bound.
     """
     if found >= asked:
         return 1.0
@@ -53,7 +52,7 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def percent(share: float) -> str:
-    """Write a share with two significant digits, rounded up so that "fewer than" stays true."""
+    """Return a share with two significant digits, rounded up so that "fewer than" stays true."""
     number = share * 100
     places = max(0, 1 - math.floor(math.log10(number))) if number > 0 else 0
     text = f"{math.ceil(round(number * 10**places, 6)) / 10**places:.{places}f}"
@@ -71,13 +70,13 @@ AGREED, DIFFER, VANISHED, UNASKED = "agreed", "differ", "vanished", "unasked"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of one attachment of the sample; sizes in bytes, hashes in hexadecimal.
+    """The result for one attachment of the sample; sizes in bytes, hashes in hexadecimal.
 
     ``verdict`` compares the source with the ledger: agreed, differ, vanished (the source has no
-    such attachment or no bytes of it any more) or unasked (it did not answer). ``ours`` is what
-    reading our file has shown, ``ours_reason`` why it could not be read. ``again`` is the hash of
-    a second fetch, made when the first differs. ``reason`` is a sentence. Both reasons are empty
-    where there is nothing to say. ``received`` bytes came over the wire.
+    such attachment or no bytes of it any more) or unasked (it did not answer). ``ours`` is the
+    result of reading our file, ``ours_reason`` why it could not be read. ``again`` is the hash of
+    a second fetch, made when the first differs. ``reason`` is a sentence. Both reasons may be
+    empty. ``received`` counts bytes from the network.
     """
 
     row: Row
@@ -99,7 +98,7 @@ class Findings:
     named: list[Finding] = field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
-        """Count one more, and remember it while there is room."""
+        """Count one more, and keep it while there is room."""
         self.n += 1
         if len(self.named) < KEPT:
             self.named.append(finding)
@@ -107,12 +106,11 @@ class Findings:
 
 @dataclass(slots=True)
 class AuditReport:
-    """What an audit came to; ``sample`` of ``population`` stored attachments were to be asked for.
+    """The result of an audit of ``sample`` out of ``population`` stored attachments.
 
-    ``worth`` is how large a sample would be that tells as much and has its share of everything;
-    None for ``sample`` itself. ``ours`` are attachments whose file in the archive is damaged or
-    lost, whatever the source says. ``bytes`` came over the wire. ``ended_by`` is what stopped it
-    before its end.
+    ``worth`` is the size of an equally informative sample without strata; None for ``sample``
+    itself. ``ours`` are attachments whose file in the archive is damaged or lost, whatever the
+    source says. ``bytes`` counts those from the network. ``ended_by`` is what stopped it early.
     """
 
     population: int
@@ -128,14 +126,14 @@ class AuditReport:
 
     @property
     def compared(self) -> int:
-        """How many attachments the source sent, so that they could be compared."""
+        """Attachments that the source sent and that were compared."""
         return self.agreed + self.differ.n
 
     @property
     def bound(self) -> float | None:
-        """The share of differing ones that is not reached in the whole, at 95 % confidence.
+        """The upper bound of the share of differing ones, at 95 % confidence.
 
-        None where nothing was compared. The exact share where everything stored was.
+        None where nothing was compared; the exact share where everything stored was.
         """
         if not self.compared:
             return None
@@ -146,9 +144,9 @@ class AuditReport:
 
     @property
     def statement(self) -> str:
-        """What the sample allows to say, in one sentence."""
+        """What the sample proves, in one sentence."""
         if self.bound is None:
-            return "Nothing was compared, so that nothing can be said."
+            return "Nothing was compared."
         found = f"{self.differ.n:,} of {self.compared:,} differ"
         if self.compared >= self.population:
             return f"{found}: that is everything that is stored."
@@ -161,7 +159,7 @@ class AuditReport:
     def exit_code(self) -> int:
         """6 for a difference or damage, else what ended the audit, else 3 for gaps in it, else 0.
 
-        The worst news comes first, also of an audit that did not come to its end.
+        The most serious comes first, also of an audit that ended early.
         """
         if self.differ.n or self.ours.n:
             return 6
@@ -192,9 +190,9 @@ async def audit(
     listener: Listener = ignore,
     stop: Stop | None = None,
 ) -> None:
-    """Fetch ``rows`` again, compare, and write into ``report`` what was found.
+    """Fetch ``rows`` again, compare them, and add the findings to ``report``.
 
-    What ends an audit early (a source that refuses or is down, a request to stop) is told in
+    What ends an audit early (a source that refuses or is down, a request to stop) is in
     ``report.ended_by``, beside all that was found until then.
     """
     stop = stop or Stop()
@@ -223,7 +221,7 @@ async def audit(
     )
     await stop.guard(comparing, drain=DRAIN, listener=listener)
     if stop.asked:
-        # What a stopped request says of itself is only the echo of that.
+        # The error of a stopped request is only a consequence of that.
         report.ended_by = Interrupted("interrupted; nothing was changed, an audit starts anew")
     for findings in (report.differ, report.vanished, report.unasked, report.ours):
         findings.named.sort(key=lambda finding: finding.row.id)
@@ -238,7 +236,7 @@ class _Examiner:
         self._pool = pool
 
     async def __call__(self, row: Row) -> Finding:
-        """Fetch an attachment again and tell what was found; raises what nothing can follow."""
+        """Fetch an attachment again and return the finding; raises what ends the audit."""
         assert row.sha256 is not None  # noqa: S101 - only stored ones are drawn
         assert row.size is not None  # noqa: S101
         ours = await in_pool(self._pool, partial(self._blobs.examine, row.sha256, row.size))

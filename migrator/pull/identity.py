@@ -1,9 +1,9 @@
-"""Whose archive it is: an archive belongs to one helpdesk, and another one must not fill it.
+"""The identity of the helpdesk: an archive belongs to one, and another one must not fill it.
 
-Two things tell. The address is compared without asking anybody. What survives a change of address
-and betrays a change of helpdesk is what the source never changes of a ticket. The oldest and the
-newest tickets that the archive knows are the witnesses, since a fresh installation counts from 1
-again and one restored from a backup agrees on the oldest only.
+Two things identify it. The address is compared without a request. Behind another address, or
+another helpdesk behind the same one, tickets decide by what the source never changes of them. The
+oldest and the newest tickets that the archive knows are the witnesses, since a fresh installation
+counts from 1 again and one restored from a backup agrees on the oldest only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from migrator.events import Listener, Notice
 from migrator.sources.base import Likeness, Source, Ticket
 
 MOST_ASKED = 10
-"""Witnesses that are asked for at most, where the first ones leave doubt."""
+"""The most witnesses requested, where the first ones leave doubt."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -28,8 +28,7 @@ _PORTS = {"http": 80, "https": 443}
 def same_address(one: str, other: str) -> bool:
     """Return whether two addresses are of one API, however they are written.
 
-    Upper case, a default port, a trailing slash and the change from http to https make no other
-    helpdesk of it.
+    Upper case, a default port, a trailing slash and http for https make no difference.
     """
     return _plain(one) == _plain(other)
 
@@ -48,7 +47,7 @@ def _plain(address: str) -> tuple[str, int | None, str]:
 
 
 async def compare(source: Source, witnesses: Sequence[TicketRow]) -> Likeness:
-    """Ask the source whether it is the helpdesk that the witnesses are of."""
+    """Return how well the source's tickets agree with the witnesses."""
     return await source.compare(
         [
             Ticket(
@@ -70,10 +69,10 @@ def see_address(
     """Compare the address with that of the archive; return whether it is a new one.
 
     Raises OtherHelpdesk for another address, unless the helpdesk is said to have ``moved``.
-    An older archive has the address of its newest run, which is told once, to a ``listener``.
+    An older archive has the address of its newest run, which a ``listener`` is told once.
     """
     known = archive.queries.helpdesk()
-    if known is None or not archive.queries.witnesses(1):  # nothing in it is anybody's
+    if known is None or not archive.queries.witnesses(1):  # nothing in it yet
         return False
     if same_address(known.address, address):
         if not known.told and listener is not None:

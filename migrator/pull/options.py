@@ -1,4 +1,4 @@
-"""What a run is asked to do, how it is asked to end, and what it comes to."""
+"""The options of a run, the request to stop it, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from migrator.report.verdict import OPEN, Verdict
 from migrator.sources.base import Increment, Listing, Scope, most_telling
 
 TICK = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two ticks."""
 
 
 class Stop:
@@ -29,21 +29,20 @@ class Stop:
         self.hard = asyncio.Event()
 
     def ask(self) -> None:
-        """Ask once more."""
+        """Ask the run to stop; the second time at once."""
         if self.soft.is_set():
             self.hard.set()
         self.soft.set()
 
     @property
     def asked(self) -> bool:
-        """Whether the run should come to its end."""
+        """Whether the run should stop."""
         return self.soft.is_set()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, unless asked to stop: then raise Interrupted.
 
-        The pauses between two tries use this, so that stopping never waits for a slow server's
-        Retry-After.
+        Pauses between two tries use this, so that stopping never waits for a server's Retry-After.
         """
         try:
             await asyncio.wait_for(self.soft.wait(), seconds)
@@ -56,7 +55,7 @@ class Stop:
     ) -> None:
         """Await ``work``; once asked to stop, for ``drain`` seconds at most or until asked again.
 
-        Then it is cancelled. Raises what it raised; gives the listener signs of life.
+        Then it is cancelled. Raises what it raised; sends ticks to the listener.
         """
         task = asyncio.create_task(work)
         soft, hard = asyncio.create_task(self.soft.wait()), asyncio.create_task(self.hard.wait())
@@ -91,7 +90,7 @@ Fetch = Callable[[Work], Awaitable[Outcome | None]]
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimit:
-    """How many deletions one pass may believe: both bounds must be passed to stop it.
+    """How many deletions one pass may accept: both bounds must be passed to stop it.
 
     ``share`` is a fraction of what is stored, ``floor`` a number of attachments.
     """
@@ -101,13 +100,13 @@ class DeletionLimit:
     accept: bool = False
 
     def forbids(self, deleted: int, stored: int) -> bool:
-        """Return whether so many deletions look like a fault of the list, not like work."""
+        """Return whether so many deletions look like a fault of the list."""
         return not self.accept and deleted > self.floor and deleted > self.share * stored
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeLimit:
-    """How many attachments one pass may list as other files than those that we hold.
+    """How many held attachments one pass may list as other files.
 
     More than ``few`` stop it when they are more than ``share`` of those that were listed again,
     more than ``most`` always.
@@ -125,21 +124,21 @@ class ChangeLimit:
 
 
 MOST_DEBTS = 1000
-"""Tickets that could not be listed, as many as the record of a run names for the next one."""
+"""The most unlisted tickets that the record of a run names for the next one."""
 
 
 MOST_GAPS = 1000
-"""Ticket ids in no list that are asked for unless more is wanted: each costs a light request."""
+"""Ticket ids in no list that are requested by default: each costs a light request."""
 
 
 class Baseline(Protocol):
-    """What a run is compared with at its end, such as a plan that was made before it."""
+    """What a run is compared with at its end, such as an earlier plan."""
 
     def expected(self, counts: Mapping[State, Count], /) -> WorkExpected:
-        """Return the work that is left of it, given what the ledger holds by now."""
+        """Return the work that is left of it, given what the ledger holds."""
 
     def compare(self, listed: Iterator[Row], /, *, whole: bool) -> Mapping[str, object]:
-        """Return how what was listed differs, as the record of the run keeps it.
+        """Return how ``listed`` differs, for the record of the run.
 
         ``listed`` is sorted by id; without ``whole`` nothing may be said to have vanished.
         """
@@ -147,7 +146,7 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run goes about it.
+    """The options of a run.
 
     ``source_name`` is the address without credentials, for the records. ``drain`` is how long
     requests in flight may go on after the first request to stop, in seconds.
@@ -177,15 +176,15 @@ class RunOptions:
 
 @dataclass(slots=True)
 class RunResult(Listing):
-    """What a run came to, beside what its listing did.
+    """The result of a run, beside that of its listing.
 
-    ``ended_by`` is what stopped the run before its end, if anything did. ``threads`` counts the
+    ``ended_by`` is what stopped the run early, if anything did. ``threads`` counts the
     tickets whose posts were read, and ``threads_missing`` maps those whose posts could not be
     read to the reason: the next run tries again, and no attachment depends on it. ``drift`` is
     what differs from the baseline of the run, if it has one. ``changed`` are attachments that were
     listed as other files than those that we hold, ``again`` counts those that were listed as they
-    were; ``contradicted`` tells that they were too many. ``verdict`` is what may be said of the
-    archive after it.
+    were; ``contradicted`` means that they were too many. ``verdict`` is the state of the archive
+    after it.
     """
 
     run_id: int = 0
@@ -204,7 +203,7 @@ class RunResult(Listing):
 
     @property
     def exit_code(self) -> int:
-        """What ended the run early, else what may be said of the archive after it."""
+        """The exit code of what ended the run early, else that of the verdict."""
         if self.ended_by is not None:
             return self.ended_by.exit_code
         return self.verdict.exit_code if self.verdict is not None else OPEN

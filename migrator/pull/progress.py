@@ -1,8 +1,8 @@
-"""How far a run is: one model behind bars, lines, JSON, `status` and the status page.
+"""Progress of a run: one model behind bars, lines, JSON, `status` and the status page.
 
-The work of a run is known only as far as tickets were listed. So the share that is done is an
-estimate: the part of the tickets that was listed, times the part of what they brought that is
-done. It never falls within a run, and is less than all until the run ends.
+The work of a run is known only as far as tickets were listed. So the share done is an estimate:
+the share of tickets listed, times the share of their attachments that is done. It never falls
+within a run, and reaches 1 only at its end.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from migrator import events
 
 ALMOST = 0.999
-"""The largest share before the end: what comes after the last attachment is not counted."""
+"""The largest share before the end: work after the last attachment is not counted."""
 LEAST_SECONDS = 3.0
 LEAST_SHARE = 0.005
-"""Less than these say nothing of how long the rest takes."""
+"""Below these no time left can be estimated."""
 
 TROUBLES = (
     "failed",
@@ -35,13 +35,13 @@ TROUBLES = (
 
 @dataclass
 class Progress:
-    """What the events so far add up to; ``clock`` gives seconds.
+    """The sum of the events so far; ``clock`` returns seconds.
 
-    ``tickets_total`` is how many tickets the run looks at, None where nobody can say. ``found``
-    are attachments listed, ``todo`` those of them that want fetching, ``settled`` those that
-    came to an end; their bytes are as declared, ``received`` came over the wire. ``expected`` is
-    what is known to be there from the beginning. ``pace`` tells how many requests are made at
-    once while those are fewer than allowed.
+    ``tickets_total`` is how many tickets the run looks at, None where nobody can say. ``found`` are
+    attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
+    are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
+    the beginning. ``pace`` says how many requests are made at once while those are fewer than
+    allowed.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -72,7 +72,7 @@ class Progress:
             self._first = (self.clock(), raw)
 
     def _count(self, event: events.Event) -> None:
-        """Count what happened to one thing."""
+        """Count an event of one attachment or ticket."""
         match event:
             case events.AttachmentSettled():
                 self.settled += 1
@@ -93,7 +93,7 @@ class Progress:
                 self._frame(event)
 
     def _frame(self, event: events.Event) -> None:
-        """Take note of what is said of the run as a whole."""
+        """Handle an event of the run as a whole."""
         match event:
             case events.RunStarted():
                 self.kind = event.kind
@@ -157,12 +157,12 @@ class Progress:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to be told of."""
+        """Whether nothing is left to report."""
         return self.ended or (self.reads and self.settled >= self.todo)
 
     @property
     def unit(self) -> str:
-        """Return the word for what is counted."""
+        """Return the noun for what is counted."""
         return "file" if self.kind in ("verify", "handover") else "attachment"
 
     @property
@@ -173,7 +173,7 @@ class Progress:
         return max(self.todo, self.expected.attachments) if self.expected else None
 
     def share(self) -> float | None:
-        """Estimate which part of the work is done, 0 to 1; None when nothing can be said.
+        """Return the estimated share of the work that is done, 0 to 1; None when unknown.
 
         It never falls from one call to the next, but a count that turns out wrong takes it away.
         """
@@ -184,7 +184,7 @@ class Progress:
         return self._best if self._first is not None and not self._miscounted else None
 
     def seconds_left(self) -> float | None:
-        """Estimate how long the rest takes by how fast it went so far; None when unknown."""
+        """Return the estimated seconds left at the pace so far; None when unknown."""
         raw = self._estimate()
         if self.over or raw is None or self._first is None:
             return None
@@ -216,14 +216,14 @@ class Progress:
 
     @staticmethod
     def _mean(done: int, todo: int, done_bytes: int, todo_bytes: int) -> float:
-        """Return the mean of the shares of requests and of bytes: both take their time."""
+        """Return the mean of the shares of requests and of bytes: both take time."""
         shares = [min(1.0, done / max(todo, 1))]
         if todo_bytes:
             shares.append(min(1.0, done_bytes / todo_bytes))
         return sum(shares) / len(shares)
 
     def troubles(self) -> dict[str, int]:
-        """Count what went wrong so far, by state, and how often a request was tried again."""
+        """Return what went wrong so far, by state, and how often a request was tried again."""
         found = {name: self.states[name] for name in TROUBLES if self.states[name]}
         return found | ({"retries": self.retries} if self.retries else {})
 

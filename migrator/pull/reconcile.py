@@ -1,7 +1,7 @@
-"""After a whole pass: what became of the tickets and attachments that no list named.
+"""The end of a whole pass: find out about tickets and attachments that no list named.
 
-A ticket that the ledger knows and that no list named may be merged, in the trash, deleted, or out
-of the reach of the lists; so may be an attachment that we hold. Only the source's own 404, for the
+A ticket that the ledger knows and that no list named may be merged, in the trash, deleted, or
+beyond the lists; so may an attachment that we hold. Only the source's own 404, for the
 ticket or for that very attachment, counts as a deletion, and too many at once count as a fault.
 """
 
@@ -23,7 +23,7 @@ BATCH = 500
 
 @dataclass(slots=True)
 class _Whereabouts:
-    """What the source said of the tickets that no list named."""
+    """The source's answers about tickets that no list named."""
 
     deleted: set[int] = field(default_factory=set)
     trashed: set[int] = field(default_factory=set)
@@ -31,10 +31,10 @@ class _Whereabouts:
 
 
 async def reconcile(context: RunContext, workers: Workers) -> None:
-    """Follow what moved and mark what is deleted; raises SafetyLimit when that would be too much.
+    """Follow merges and mark deletions; raises SafetyLimit when there would be too many.
 
-    Nothing is marked as deleted before all were asked for, nor after a pass that did not list
-    everything. The workers, who are at work, list the tickets that are found.
+    Nothing is marked as deleted before all were requested, nor after a pass that did not list
+    everything. The running workers list the tickets that are found.
     """
     if not context.result.proven:
         unseen, _ = await context.recorder.do(
@@ -67,7 +67,7 @@ async def _find_tickets(context: RunContext, workers: Workers) -> _Whereabouts:
 
 
 async def _find(context: RunContext, workers: Workers, found: _Whereabouts, ticket_id: int) -> None:
-    """Ask for one ticket; if that fails, its attachments are asked for one by one."""
+    """Request one ticket; if that fails, request its attachments one by one."""
     try:
         ticket = await workers.resolve(ticket_id, in_no_list=True)
     except SourceError as error:
@@ -124,7 +124,7 @@ async def _judge(context: RunContext, found: _Whereabouts) -> None:
 
 
 async def _deletion(context: RunContext, work: Work) -> str | None:
-    """Return why an attachment counts as deleted, in the source's words; None if it does not."""
+    """Return why an attachment counts as deleted, in the source's words, or None."""
     try:
         await context.source.fetch(work.ticket_id, work.id, _Probe)
     except NotFound as error:
@@ -137,11 +137,11 @@ async def _deletion(context: RunContext, work: Work) -> str | None:
 
 
 class _StillThereError(Exception):
-    """The source still has the bytes; there is no need to read them."""
+    """The source still has the bytes, which need not be read."""
 
 
 class _Probe:
-    """A sink that wants to know only whether bytes come at all."""
+    """A sink that stops at the first bytes."""
 
     def write(self, _data: bytes, /) -> None:
         raise _StillThereError

@@ -38,7 +38,7 @@ from migrator.report.verdict import Verdict, judge, look
 from migrator.sources.base import Source, concurrently
 
 PROGRESS_EVERY = 3.0
-"""Seconds between two notes of progress in the checkpoint."""
+"""Seconds between two writes of progress to the checkpoint."""
 
 
 async def run(
@@ -51,10 +51,10 @@ async def run(
     stop: Stop | None = None,
     clock: Callable[[], float] = time.time,
 ) -> RunResult:
-    """Do one pass over the helpdesk; the result also says what ended it early, if anything did.
+    """Run one pass over the helpdesk; the result also says what ended it early, if anything did.
 
     Every attachment is in the ledger before it is fetched and durable before it is ``stored``;
-    whatever ends the run, the next one goes on from there.
+    whatever ends the run, the next one resumes it.
     """
     progress = Progress()
 
@@ -110,10 +110,10 @@ async def _see_whose_it_is(context: RunContext) -> None:
 
 
 async def _note(context: RunContext, progress: Progress) -> None:
-    """Write progress into the checkpoint, for `status` and the pages."""
+    """Record progress in the checkpoint, for `status` and the pages."""
     while True:
         facts = progress.facts()
-        with suppress(MigratorError):  # whatever it is, it ends the run elsewhere
+        with suppress(MigratorError):  # it ends the run elsewhere
             await context.recorder.do(
                 partial(context.archive.ledger.put_progress, context.result.run_id, facts)
             )
@@ -150,7 +150,7 @@ async def _finish(context: RunContext, progress: Progress, now: int) -> None:
     summary = result.summary()
 
     def finish() -> Verdict:
-        """Write down how it ended, and then what that makes of all, which is the exit code."""
+        """Record how the run ended, then the verdict, which is the exit code."""
         ledger.finish_run(result.run_id, exit_code=result.exit_code, summary=summary)
         set_marks(archive, result, context.options, now)
         verdict = judge(look(archive))
@@ -165,12 +165,12 @@ async def _finish(context: RunContext, progress: Progress, now: int) -> None:
     counts = {state.value: count.n for state, count in result.counts.items()}
     cut = result.ended_by is not None
     context.listener(RunFinished(result.run_id, result.exit_code, counts, cut))
-    with suppress(ArchiveError):  # nobody is told anything untrue without it
+    with suppress(ArchiveError):  # nothing untrue is reported without it
         await do(partial(context.archive.ledger.put_progress, result.run_id, progress.facts()))
 
 
 async def _compare_with(baseline: Baseline, context: RunContext) -> None:
-    """Compare what was listed with the plan; a plan that is gone by now ends no run."""
+    """Compare what was listed with the plan; a missing plan does not end the run."""
     result, queries = context.result, context.archive.queries
     whole = result.ended_by is None and result.proven
     try:
@@ -217,10 +217,10 @@ async def _pull(context: RunContext, workers: Workers) -> None:
 
 
 def _see_earlier_contradiction(context: RunContext) -> None:
-    """Raise SafetyLimit while nobody has decided on what stopped an earlier run.
+    """Raise SafetyLimit while nobody has decided about the limit that stopped an earlier run.
 
-    What that one wrote down as changed is no change any more: repeated often enough, runs would
-    believe another helpdesk bit by bit.
+    What that run recorded as changed is no longer a change: repeated runs would accept another
+    helpdesk bit by bit.
     """
     if context.options.changes.accept:
         return
@@ -238,7 +238,7 @@ def _see_earlier_contradiction(context: RunContext) -> None:
 
 
 def _write_down_whose_it_is(context: RunContext) -> None:
-    """Write the address down, once the helpdesk has answered: it may have been mistyped."""
+    """Record the address, once the helpdesk has answered: it may have been mistyped."""
     archive, address = context.archive, context.options.source_name
     known = archive.queries.helpdesk()
     if known is None or not same_address(known.address, address):
@@ -248,7 +248,7 @@ def _write_down_whose_it_is(context: RunContext) -> None:
 async def _queue_leftovers(context: RunContext, workers: Workers) -> None:
     """Queue what earlier runs left open and no list of this run named.
 
-    Their tickets may be merged, deleted or in the trash by now; asking for the attachment tells.
+    Their tickets may be merged, deleted or in the trash; requesting the attachment will show.
     """
     after = 0
     while not context.stop.asked:

@@ -1,10 +1,8 @@
-"""What a sync has to look at, and how far it has come.
+"""Syncs: what the next one looks at, and how far they have come.
 
 A whole pass lists the attachments of every ticket. Between two of them a sync looks only at
 tickets that were active since; attachments that arrive without any activity, merges and deletions
-are for the next whole pass to find.
-
-Syncing again and again, through everything that passes.
+are for the next whole pass to find. :func:`repeat` syncs again and again, through outages.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ GAPS_WAIT = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
-    """How syncs go about it; durations in seconds.
+    """Options of syncs; durations in seconds.
 
     ``margin`` is how far behind the watermark a sync looks back: a source stamps a ticket with the
     time when a request began, and its attachments may appear a good while later.
@@ -52,9 +50,9 @@ class NextPass(NamedTuple):
 
 
 def next_pass(queries: Queries, run: RunOptions, sync: SyncOptions, *, now: int) -> NextPass:
-    """Decide whether the next sync must look at everything.
+    """Return what the next sync must look at.
 
-    When in doubt it does: that costs work, where the other mistake would hide files.
+    When in doubt everything: that costs work, but the opposite mistake would hide files.
     """
     watermark, full_pass = queries.mark(WATERMARK), queries.mark(WHOLE)
     if sync.full:
@@ -74,7 +72,7 @@ def next_pass(queries: Queries, run: RunOptions, sync: SyncOptions, *, now: int)
 def _doubt(
     watermark: Mark, full_pass: Mark, last: RunInfo | None, run: RunOptions, now: int
 ) -> str | None:
-    """Return why what is known of the last passes is not to be relied on."""
+    """Return why the records of the last passes cannot be relied on."""
     if now < full_pass.value or now < watermark.value:
         return "our clock was set back"
     if last is None or last.source != run.source_name:
@@ -105,11 +103,11 @@ def _named(summary: Mapping[str, object], kind: str) -> dict[str, str]:
 
 
 def set_marks(archive: Archive, result: RunResult, options: RunOptions, now: int) -> None:
-    """Note how far a pass has come that ended by itself.
+    """Record how far a pass has come that was not interrupted.
 
-    What it could not list is named in the record of its run, so that the next one asks again; a
+    What it could not list is named in the record of its run, so that the next one asks again. A
     pass with more of that, or one that did not walk to its end, moves no mark. An incremental
-    pass never takes the watermark back.
+    pass never moves the watermark back.
     """
     if result.ended_by is not None or not options.scope.whole:
         return
@@ -125,16 +123,16 @@ def set_marks(archive: Archive, result: RunResult, options: RunOptions, now: int
 
 
 JITTER = 0.1
-"""How far a pause differs from what was asked, as a fraction: many clocks strike at full hours."""
+"""The jitter of a pause, as a fraction: many jobs start at full hours."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class Tell(Protocol):
-    """Says a sentence to the user; ``level`` is info or warning."""
+    """A function that prints a sentence; ``level`` is info or warning."""
 
     def __call__(self, text: str, level: str = "info") -> None:
-        """Say it."""
+        """Print it."""
 
 
 async def repeat(
@@ -149,8 +147,8 @@ async def repeat(
 ) -> None:
     """Call ``sync`` with the number of the round (0 is the first), about ``every`` seconds.
 
-    A source that is out and an archive that another run holds are told and waited for; returns
-    when asked to stop between two rounds. Raises what no waiting helps against: errors of the
+    A source that is out and an archive that another run holds are reported and waited for;
+    returns when asked to stop between two rounds. Raises what waiting cannot help: errors of the
     archive, the safety limit, in the first round also a busy archive and a source that refuses
     our keys, and Interrupted when a round was stopped.
     """

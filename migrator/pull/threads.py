@@ -1,8 +1,8 @@
-"""Keep what people wrote: the header and the posts of every ticket.
+"""Threads: the header and the posts of every ticket.
 
 One request for a ticket, made when its posts were never read, when it was active since, or when an
-attachment names a post that we do not have. Attachments come first: what goes wrong here fails
-none of them, and is tried again by the next run.
+attachment names a post that we do not have. Attachments come first: an error here fails none of
+them, and the next run tries again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from migrator.pull.workers import RunContext
 
 BATCH = 500
-"""Tickets whose posts are waiting, as many as are asked of the archive at once."""
+"""Waiting tickets read from the archive at once."""
 
 UNREAD = -1
-"""A last activity that no ticket has: threads noted with it are read again."""
+"""A last activity that no ticket has: threads recorded with it are read again."""
 
 MOST_FAILURES = 100
-"""Threads that may fail in succession; then the run reads no more of them."""
+"""Threads that may fail in a row before the run stops reading them."""
 
 
 STAFF = 1
@@ -44,14 +44,14 @@ class ThreadReader:
         self._failures = 0
 
     async def put_statuses(self, statuses: list[TicketStatus]) -> None:
-        """Keep the statuses that headers refer to."""
+        """Record the statuses that headers refer to."""
         rows = [StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses]
         await self._context.recorder.do(partial(self._context.archive.threads.put_statuses, rows))
 
     async def read(self, ticket_id: int) -> bool:
         """Read the thread of a ticket whose attachments were just listed, if it is to be read.
 
-        Tells whether a post says that it has attachments.
+        Returns whether a post claims to have attachments.
         """
         context = self._context
         if self._ended:
@@ -62,7 +62,7 @@ class ThreadReader:
         return activity is not None and await self._read(ticket_id, activity)
 
     async def catch_up(self) -> None:
-        """Read every thread that is still to be read: failed before, or never asked for."""
+        """Read every thread that is still to be read: failed before, or never requested."""
         context, after = self._context, 0
         while not self._ended:
             batch = await context.recorder.do(
@@ -93,9 +93,8 @@ class ThreadReader:
     async def _read(self, ticket_id: int, activity: int) -> bool:
         """Read one thread, for the last activity that the ledger knows of its ticket.
 
-        Tells whether a post says that it has attachments.
-
-        A later one in the reply is left for the list to tell: then the thread is read once more.
+        Returns whether a post claims to have attachments. A later activity in the reply is left to
+        the list: then the thread is read once more.
         """
         context = self._context
         do, threads, run_id = context.recorder.do, context.archive.threads, context.result.run_id
@@ -106,7 +105,7 @@ class ThreadReader:
                     f"the source answers ticket {ticket_id}, which it has just listed, as ticket "
                     f"{ticket.id}"
                 )
-        except NotFound:  # whether it is deleted is for others to judge
+        except NotFound:  # whether it is deleted is decided elsewhere
             await do(partial(threads.skip, run_id, ticket_id, activity=activity))
             self._failures = 0
             return False

@@ -1,4 +1,4 @@
-"""Reading every blob again: what is damaged, lost or nobody's, and what to do about it."""
+"""Verify: read every blob again, find damaged, lost and orphaned ones, repair and prune."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ AT_ONCE = 4
 MOST_ORPHANS = 20
 """So many orphaned blobs may be pruned whatever their share is."""
 ORPHANED_SHARE = 0.05
-"""More blobs than this share of those that rows refer to are not taken for waste."""
+"""A larger share of the blobs that rows refer to is not taken for waste."""
 
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What reading again has shown; ``damaged``, ``lost`` and ``repaired`` are hashes.
+    """The result of reading again; ``damaged``, ``lost`` and ``repaired`` are hashes.
 
-    ``unreadable`` tells why a damaged one could not be read at all, by its hash, and why a part
-    of the store could not be listed, by its name. ``unused`` counts blobs that the ledger knows
-    and no attachment has. ``orphaned`` names what is in the store and no row refers to; it is
-    looked for only when everything is read. ``unrepaired`` tells per hash why not.
-    ``prunable`` and ``pruned`` are orphans and their sizes in bytes, ``kept`` tells per orphan
-    why it stays.
+    ``unreadable`` says why a damaged one could not be read at all, by its hash, and why a part of
+    the store could not be listed, by its name. ``unused`` counts blobs that the ledger knows and no
+    attachment has. ``orphaned`` names what is in the store and no row refers to; it is looked for
+    only when everything is read. ``unrepaired`` says per hash why not. ``prunable`` and ``pruned``
+    are orphans and their sizes in bytes, ``kept`` says per orphan why it stays.
     """
 
     checked: int = 0
@@ -82,8 +81,8 @@ async def verify(
 ) -> VerifyReport:
     """Read blobs again and compare them with their names; with ``share`` below 1 a sample.
 
-    The checkpoint comes first: nothing is said of blobs by one that is damaged. Raises
-    ArchiveDamaged when it is, and Interrupted when asked to stop before the end.
+    The checkpoint comes first: a damaged one says nothing about blobs. Raises ArchiveDamaged when
+    it is, and Interrupted when asked to stop before the end.
     """
     stop = stop or Stop()
     report = VerifyReport()
@@ -117,13 +116,13 @@ def _sample(
 
 
 def _orphans(archive: Archive, unreadable: dict[str, str]) -> list[str]:
-    """Return what no row refers to; note what cannot be listed."""
+    """Return what no row refers to; add to ``unreadable`` what cannot be listed."""
 
     def note(name: str, reason: str) -> None:
         unreadable[name] = f"it cannot be read: {reason}"
 
     found = [entry for entry in archive.blobs.scan(note) if not _wanted(archive, entry)]
-    # Only these are few enough to be looked for without the help of an index.
+    # Only these are few enough to be searched for without an index.
     blobs = {entry.sha256 for entry in found if entry.kind == "blob"}
     referred = archive.queries.referred(blobs) if blobs else set()
     return sorted(entry.name for entry in found if entry.sha256 not in referred)
@@ -142,15 +141,14 @@ async def prune(
     pool: Executor | None = None,
     stop: Stop | None = None,
 ) -> None:
-    """Remove the orphans that verify found, or with ``sure`` off only say what would go.
+    """Remove the orphans that verify found, or with ``sure`` off only report what would go.
 
-    The caller holds the run lock. Whoever writes blobs, or rows that refer to them, holds it as
-    well, so that an orphan is nobody's for as long as we look at it, however young it is; the
-    row of a blob is looked for again right before it goes all the same. What cannot be removed
-    stays and is told, and the others go. Raises ArchiveDamaged when the checkpoint is,
-    SafetyLimit when there are so many that it is likelier the wrong one, unless ``accept`` says
-    that it is not (nothing is removed then), ArchiveUnwritable at the end when something could
-    not be removed, and Interrupted when asked to stop.
+    The caller holds the run lock. Every writer of blobs, or of rows that refer to them, holds it as
+    well, so that an orphan stays one however new it is; the row of a blob is looked up again right
+    before it goes all the same. What cannot be removed stays and is reported. Raises ArchiveDamaged
+    when the checkpoint is, SafetyLimit when there are so many that it is likelier the wrong one,
+    unless ``accept`` says that it is not (nothing is removed then), ArchiveUnwritable at the end
+    when something could not be removed, and Interrupted when asked to stop.
     """
     stop = stop or Stop()
     await in_pool(pool, archive.queries.self_check)
@@ -190,7 +188,7 @@ def _see_limit(archive: Archive, doomed: list[Entry]) -> None:
 
 
 def _doomed(archive: Archive, report: VerifyReport) -> list[Entry]:
-    """Return the orphans that are worthless; note why the others stay."""
+    """Return the orphans that can go; add to ``kept`` why the others stay."""
     found = [(name, archive.blobs.entry(name)) for name in report.orphaned]
     killed = archive.queries.unfinished_run() is not None
     knows_none = archive.queries.unique_bytes()[0] == 0
@@ -223,10 +221,10 @@ async def repair(
     listener: Listener = ignore,
     stop: Stop | None = None,
 ) -> None:
-    """Fetch damaged and lost blobs again; the report tells which came back.
+    """Fetch damaged and lost blobs again; the report says which were repaired.
 
-    The expected hash is never edited: other bytes than those that were stored once are not a
-    repair, and are told. Raises SourceRefused and ArchiveUnwritable.
+    The expected hash is never changed: other bytes than those once stored are not a repair, and
+    are reported. Raises SourceRefused and ArchiveUnwritable.
     """
     stop = stop or Stop()
     for sha256 in [*report.damaged, *report.lost]:
@@ -243,7 +241,7 @@ async def repair(
 async def _restore(
     archive: Archive, source: Source, sha256: str, pool: Executor | None
 ) -> str | None:
-    """Get one blob back from any attachment that had these bytes; else give the reason."""
+    """Restore one blob from any attachment that had these bytes; else return the reason."""
     if (blocked := await in_pool(pool, partial(archive.blobs.blocked, sha256))) is not None:
         return blocked
     works = await in_pool(pool, lambda: archive.queries.attachments_of_blob(sha256))

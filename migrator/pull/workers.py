@@ -52,7 +52,7 @@ class Workers:
         self._tried: set[int] = set()
         self._recording = cache(self._recording_of)
         self._in_part: set[int] = set()
-        """Tickets whose lists were read in part in this run."""
+        """Tickets whose lists were only partly readable in this run."""
         self.threads = ThreadReader(context)
 
     @property
@@ -61,12 +61,12 @@ class Workers:
         return self._context.stop.asked
 
     def tell(self, event: Event, /) -> None:
-        """Tell whoever follows the run."""
+        """Pass an event to the run's listener."""
         self._context.listener(event)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Run the workers while the block runs; what stops one stops all."""
+        """Run the workers during the block; an error of one stops all."""
         size = self._context.options.concurrency
         # No more than may be in flight: a kill costs each fetch worker one attachment at most.
         # While some of them wait for the disk, lists take their place at the source.
@@ -84,7 +84,7 @@ class Workers:
                 worker.cancel()
 
     async def take(self, ticket: Ticket, /) -> None:
-        """Queue a ticket whose attachments want listing."""
+        """Queue a ticket whose attachments are to be listed."""
         await self._tickets.put(ticket)
 
     async def fetch(self, work: Work) -> None:
@@ -97,13 +97,13 @@ class Workers:
         await self._work.join()
 
     async def merge(self, ticket_id: int, survivor: Ticket, /) -> None:
-        """Write down that a ticket was merged: its attachments are the survivor's now."""
+        """Record that a ticket was merged: its attachments are the other's now."""
         do, ledger = self._context.recorder.do, self._context.archive.ledger
         await do(partial(ledger.put_ticket, row_of(survivor)))
         await do(partial(ledger.mark_merged, ticket_id, survivor.id))
 
     async def resolve(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
-        """Return where a ticket is by now, once a merge is written down; None if deleted."""
+        """Return the current ticket, after recording a merge; None if deleted."""
         ticket = await self._context.source.locate(ticket_id, in_no_list=in_no_list)
         if ticket is not None and ticket.id != ticket_id:
             await self.merge(ticket_id, ticket)
@@ -117,7 +117,7 @@ class Workers:
         )
 
     async def count_files(self, ticket_ids: Collection[int], /) -> dict[int, int]:
-        """Count the attachments of a few tickets; those without are left out."""
+        """Return the numbers of attachments of a few tickets; leave out those without."""
         return await self._context.recorder.do(
             lambda: self._context.archive.queries.with_files(ticket_ids)
         )
@@ -132,7 +132,7 @@ class Workers:
     async def _work_off(
         self, queue: asyncio.Queue[T], work: Callable[[T], Awaitable[None]]
     ) -> None:
-        """Do what is queued; once asked to stop, leave it as it is for the next run."""
+        """Work through the queue; once asked to stop, leave the rest for the next run."""
         while True:
             item = await queue.get()
             try:
@@ -154,14 +154,14 @@ class Workers:
             self._in_part.add(ticket.id)
         await self._record(ticket, found, first=first, again=not first)
         claimed = await self.threads.read(ticket.id)
-        # What a post says of its files may be out of date, and so may an empty list be.
+        # A post's mark of attachments may be out of date, and so may an empty list.
         if claimed and not found and (found := await self._ask_list(ticket)):
             await self._record(ticket, found, first=first, again=True)
 
     async def _ask_list(self, ticket: Ticket) -> list[Attachment] | None:
-        """Ask for the attachments of a ticket; None where they cannot be had, which is noted.
+        """Return the attachments of a ticket; None where they cannot be listed, which is recorded.
 
-        So is a list of which only a part was understood: its rows are good, its end is unknown.
+        So is a partly readable list: its rows are good, the rest is unknown.
         """
         context = self._context
         try:
@@ -180,10 +180,10 @@ class Workers:
     async def _record(
         self, ticket: Ticket, found: list[Attachment], *, first: bool, again: bool
     ) -> None:
-        """Record a list and queue what wants fetching; ``again``: the ticket was told before."""
+        """Record a list and queue what is to be fetched; ``again``: the ticket was met before."""
         context, row = self._context, row_of(ticket)
         listed = [listed_of(one) for one in found]
-        # What this run has looked for in vain is looked for again by the next one.
+        # The next run looks again for what this one did not find.
         recheck = context.options.recheck and first
 
         async def record(items: Sequence[Listed], *, follow: bool) -> Recorded:
@@ -213,19 +213,19 @@ class Workers:
             await self._work.put(work)
 
     def _recording_of(self, *, recheck: bool, follow: bool) -> _Recording:
-        """Return the operation that writes lists down, the same one for equal wishes."""
+        """Return the operation that records lists, the same one for equal options."""
         run_id, ledger = self._context.result.run_id, self._context.archive.ledger
         return partial(ledger.record_tickets, run_id, recheck=recheck, follow=follow)
 
     async def _note_merge(self, ticket_id: int) -> None:
-        """Note it if a ticket was merged; an error means that nothing is known of it."""
+        """Record a merge of the ticket, if any; an error leaves it unknown."""
         try:
             await self.resolve(ticket_id)
         except SourceError as error:
             raise_if_final(error)
 
     def _weigh(self, recorded: Recorded) -> None:
-        """Count what contradicts the ledger; raises SafetyLimit when it is too much."""
+        """Count contradictions to the ledger; raises SafetyLimit when there are too many."""
         result = self._context.result
         result.again += recorded.again
         result.changed.update(recorded.changed)

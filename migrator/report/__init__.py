@@ -1,1 +1,1 @@
-"""Reports: one model of the ledger, told as text, JSON, CSV and HTML."""
+"""Reports: one model of the ledger, printed as text, JSON, CSV and HTML."""

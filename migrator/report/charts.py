@@ -1,8 +1,8 @@
 """The geometry of the charts: pure functions from numbers to shapes, drawn by a template.
 
 Lengths along a chart are percentages and heights are pixels, so that a chart is as wide as its
-page while its texts keep their size, on a phone as on paper, without a script. Every chart tells
-in ``description`` what its picture shows, for those who cannot see it.
+page while its texts keep their size, on a phone as on paper, without a script. Every chart
+says in ``description`` what its picture shows, for those who cannot see it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Tone = Literal[
 Anchor = Literal["start", "middle", "end"]
 
 LEAST = 1.6
-"""The least width, in percent, of what is not nothing: two failures in a million must be seen."""
+"""The least width of a non-zero amount, in percent: two failures in a million must be seen."""
 
 _PANEL = 84
 _HEAD = 24
@@ -32,7 +32,7 @@ _TOLD = 6
 
 
 class Measure(NamedTuple):
-    """Something that is counted, as ``name`` in a sentence, and how an amount of it is written."""
+    """Something that is counted: its ``name`` in a sentence, and how an amount is written."""
 
     name: str
     tone: Tone
@@ -76,7 +76,7 @@ class Panel(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A label below the columns; ``anchor`` is how it stands to ``x``, a percentage."""
+    """A label below the columns; ``anchor`` is its alignment to ``x``, a percentage."""
 
     text: str
     x: float
@@ -87,7 +87,7 @@ class Tick(NamedTuple):
 class Chart:
     """A picture of ``height`` pixels, with the shapes of its kind.
 
-    A balance is one bar that is the whole, cut into ``parts``; ``widened`` tells that small ones
+    A balance is one bar that is the whole, cut into ``parts``; ``widened`` means that small ones
     are exaggerated. Bars have rows of ``step`` pixels, with one bar for each of ``measures``.
     Columns have ``panels`` above each other over the same steps of time.
     """
@@ -106,12 +106,12 @@ class Chart:
 
 
 def plainly(amount: int) -> str:
-    """Write a number with its thousands apart."""
+    """Return a number with thousands separators."""
     return f"{amount:,}"
 
 
 def percent(part: int, whole: int) -> str:
-    """Write one share; it adds up to 100 % with what is left."""
+    """Return one share as text; it adds up to 100 % with the rest."""
     return shares([part, max(0, whole - part)])[0]
 
 
@@ -176,7 +176,7 @@ def _first_bars(
     measures: tuple[Measure, ...],
     wholes: tuple[int, ...],
 ) -> str:
-    """Return what the first bars show."""
+    """Return a description of the first bars."""
     if not rows:
         return "Nothing to show."
     by_measure = zip(*(amounts for _, amounts in rows), strict=True)
@@ -230,7 +230,7 @@ def _columns(amounts: Sequence[int], most: int, base: int) -> list[Column]:
 
 
 def _ticks(labels: Sequence[str]) -> list[Tick]:
-    """Label as many columns as fit side by side on a phone; the outermost stay inside."""
+    """Return labels for as many columns as fit on a phone; the outermost stay inside."""
     step = 100 / max(len(labels), 1)
     longest = max(map(len, labels), default=0)
     every = -(-len(labels) // max(_CHARACTERS // (longest + 2), 1)) or 1

@@ -1,11 +1,11 @@
-"""What changed between two reports: the ledger now, a report of earlier, or a handover.
+"""The changes between two reports: the ledger now, an earlier report, or a handover.
 
 As JSON it is ``migrator.comparison/1``: ``before`` and ``after`` (``name``, ``generated_at``,
 ``exit_code``), and then whatever differs, each with the values ``before`` and ``after``:
-``numbers`` and ``counts`` by name, ``groups`` by dimension, ``problems``. ``attention`` tells of
+``numbers`` and ``counts`` by name, ``groups`` by dimension, ``problems``. ``attention`` is about
 failed, missing and gone attachments: numbers of ``new``, ``resolved`` and ``changed`` ones, the
-first new ones in ``rows``, and ``compared_to``, the highest attachment id that both sides tell
-of, null where they name all of theirs.
+first new ones in ``rows``, and ``compared_to``, the highest attachment id that both sides
+cover, null where they name all of theirs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from migrator.archive import Archive
 
 LARGEST = 64 << 20
-"""Bytes of a document; ours have far fewer, whatever the size of the archive."""
+"""The most bytes of a document; ours have far fewer, whatever the archive's size."""
 _MANIFEST, _MARKER, _REPORT = "manifest.jsonl", "handover.json", "report.json"
 _DIMENSIONS = {"department": "departments", "type": "types", "year": "years", "size": "sizes"}
 _QUIET = tuple(
@@ -88,9 +88,9 @@ def of_path(path: Path, *, largest: int = LARGEST) -> Side:
 
 
 def side(name: str, document: Mapping[str, Any], entries: Iterator[Entry] | None = None) -> Side:
-    """Make a side of a report's document; without ``entries`` it has those that it names.
+    """Return a side from a report's document; without ``entries`` it has those that it names.
 
-    Raises ConfigError for a document that is none.
+    Raises ConfigError for anything but a report.
     """
     _see_format(name, document)
     with _reading(name):
@@ -99,7 +99,7 @@ def side(name: str, document: Mapping[str, Any], entries: Iterator[Entry] | None
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Raise ConfigError for what cannot be read, or is no report."""
+    """Raise ConfigError when the block cannot read a report."""
     try:
         with user_file(name):
             yield
@@ -178,7 +178,7 @@ def _see_finished(marker: Path) -> None:
 
 
 def _manifest(path: Path) -> Iterator[Entry]:
-    """Yield what is failed, missing or gone in a manifest, a line at a time."""
+    """Yield the failed, missing and gone attachments of a manifest, a line at a time."""
     last = -1
     with _reading(str(path)), path.open("rb") as file:
         for line in file:
@@ -221,7 +221,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A group whose attachments or bytes are others than before."""
+    """A group whose number of attachments or bytes has changed."""
 
     key: str
     title: str
@@ -231,9 +231,9 @@ class Change:
 
 @dataclass(slots=True)
 class Attention:
-    """What became of failed, missing and gone attachments.
+    """Changes of failed, missing and gone attachments.
 
-    ``new`` are those that were none of them before; ``rows`` has the first. ``compared_to`` is
+    ``new`` are those that were not among them before; ``rows`` has the first. ``compared_to`` is
     the highest id that was compared, None when all were.
     """
 
@@ -246,7 +246,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that differs between two sides; what is equal is left out."""
+    """All differences between two sides."""
 
     before: Side
     after: Side
@@ -258,7 +258,7 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether anything does."""
+        """Whether anything differs."""
         told = self.attention
         return bool(
             self.numbers
@@ -272,7 +272,7 @@ class Comparison:
 
 
 def of_archive(archive: Archive, *, posts: bool = True) -> Side:
-    """Take the ledger as it is now; its attachments are read while they are compared."""
+    """Return the ledger as it is now; its attachments are read during the comparison."""
     document = json.loads(json_report.to_json(build(archive, posts=posts)))
     rows = archive.queries.rows(states=verdict.ATTENTION)
     entries = (
@@ -282,7 +282,7 @@ def of_archive(archive: Archive, *, posts: bool = True) -> Side:
 
 
 def compare(before: Side, after: Side) -> Comparison:
-    """Return what is different in ``after``. Reads the attachments of both sides, once."""
+    """Return what differs in ``after``. Reads the attachments of both sides, once."""
     problems = dict.fromkeys(chain(before.problems, after.problems))
     groups = {
         name: tuple(_changes(before.groups[name], after.groups[name]))
@@ -305,7 +305,7 @@ def compare(before: Side, after: Side) -> Comparison:
 
 
 def _differing(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, tuple[T, T]]:
-    """Pair what both sides tell: an older tool knew fewer numbers."""
+    """Pair what both sides have: an older version knew fewer numbers."""
     return {
         name: (before[name], value)
         for name, value in after.items()
@@ -316,7 +316,7 @@ def _differing(before: Mapping[str, T], after: Mapping[str, T]) -> dict[str, tup
 def _changes(
     before: Mapping[str, tuple[str, Count]], after: Mapping[str, tuple[str, Count]]
 ) -> list[Change]:
-    """Return the groups that differ, those with the most bytes of difference first."""
+    """Return the groups that differ, by difference in bytes, largest first."""
     found = []
     for key in dict.fromkeys(chain(after, before)):
         one_sided = key not in before or key not in after
@@ -357,7 +357,7 @@ N = TypeVar("N", bound=Numbered)
 
 
 def side_by_side(left: Iterator[N], right: Iterator[N]) -> Iterator[tuple[N | None, N | None]]:
-    """Pair what has one id, both sorted by it; None stands for the one that is not there."""
+    """Yield pairs of equal id, both sides sorted by id; None for a missing partner."""
     one, other = next(left, None), next(right, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one.id < other.id):
@@ -379,7 +379,7 @@ def _up_to(entries: Iterator[Entry], limit: int | None) -> Iterator[Entry]:
 
 
 def to_json(found: Comparison) -> str:
-    """Write a comparison as a JSON document that ends with a line end."""
+    """Return a comparison as a JSON document that ends with a line end."""
 
     def pair(values: tuple[object, object]) -> dict[str, object]:
         return dict(zip(("before", "after"), map(_plain, values), strict=True))
@@ -408,7 +408,7 @@ def _plain(value: object) -> Any:
 
 
 def to_text(found: Comparison) -> str:
-    """Write a comparison for people."""
+    """Return a comparison as text."""
     return "\n".join(_lines(found)) + "\n"
 
 

@@ -1,12 +1,12 @@
 """Reports as HTML: one file that needs no script, no network and no other file.
 
-It opens from a mail, prints, and follows the reader's choice of light or dark. Nothing that
-comes from the helpdesk is markup in it: every text is escaped by the template, shown without
-invisible characters, and cut; anchors are numbered and never made of names. The policy in its
-head forbids whatever is not its own style sheet, should all of that fail.
+It opens from a mail, prints, and follows the reader's choice of light or dark. Nothing from
+the helpdesk is markup in it: every text is escaped by the template, shown without invisible
+characters, and cut; anchors are numbers and never made of names. Should all of that fail, the
+policy in its head forbids everything but its own style sheet.
 
-A page is charts, tables and rows as data, which the template turns into HTML. Below them stands
-the page of the closing report: the verdict, the balance, the break-downs, the rows behind.
+Pages are charts, tables and rows as data, which the template turns into HTML. The second half of
+this module builds the closing report: the verdict, the balance, the break-downs, the rows behind.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Kind = Literal["text", "number", "name", "word"]
 class Cell(NamedTuple):
     """A value of a table; ``href`` leads to the rows behind it, ``tone`` gives it a swatch.
 
-    The kinds ``name`` and, narrower, ``word`` are texts of unknown origin, set apart from their
+    The kinds ``name`` and, narrower, ``word`` are untrusted texts, set apart from their
     surroundings. ``note`` explains it; in it, commands stand between backticks.
     """
 
@@ -117,9 +117,9 @@ class SampledRows(NamedTuple):
 class Page:
     """A whole report: the verdict first, then what it rests on, the rows last.
 
-    ``warnings`` qualify the verdict. ``elsewhere`` is where the rows behind figures are to be had
-    by those who read this on paper. ``sign`` is what a signature on paper would stand for; empty
-    for none. In the sentence, intros and notes, what stands between backticks is a command.
+    ``warnings`` qualify the verdict. ``elsewhere`` says where readers on paper get the
+    rows behind figures. ``sign`` is what a signature on paper would confirm; empty for none. In
+    the sentence, intros and notes, text between backticks is a command.
     """
 
     title: str
@@ -140,11 +140,11 @@ class Page:
 
 
 _PIECE = 200
-"""How many pieces of a template are joined into one of the output."""
+"""Pieces of a template that are joined into one of the output."""
 
 
 def render(page: Page) -> Iterator[str]:
-    """Write a page as an HTML document, in pieces."""
+    """Yield a page as an HTML document, in pieces."""
     stream = _template().stream(page=page)
     stream.enable_buffering(_PIECE)
     return iter(stream)
@@ -168,7 +168,7 @@ def _template() -> jinja2.Template:
 
 
 def commands(text: str) -> Markup:
-    """Escape a text of ours, in which commands stand between backticks."""
+    """Return our own text as HTML; text between backticks is a command."""
     parts = re.split("`([^`]*)`", text)
     marked = (
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
@@ -177,12 +177,12 @@ def commands(text: str) -> Markup:
     return Markup("").join(marked)
 
 
-# What pages are made of
+# Parts of pages
 
 ROWS_SHOWN = 50
 """How many groups a table lists."""
 BARS_SHOWN = 10
-"""How many of them a chart draws; one more bar stands for all others."""
+"""How many of them a chart draws; one more bar sums up all others."""
 YEARS_SHOWN = 40
 MEASURES = (
     charts.Measure("attachments", "count", charts.plainly),
@@ -191,7 +191,7 @@ MEASURES = (
 ROW_HEAD = ("Attachment#", "Ticket", "File name", "Size#", "Type")
 """The head of a table whose rows begin with :func:`attachment`."""
 _LABEL = 26
-"""How many characters of a name fit beside a bar on a phone."""
+"""Characters of a name that fit beside a bar on a phone."""
 _WORD = 80
 
 Links = Mapping[tuple[str, str], str]
@@ -199,19 +199,19 @@ Links = Mapping[tuple[str, str], str]
 
 
 def number(value: int | str, href: str | None = None, note: str = "") -> Cell:
-    """Make a cell of a number, or of one that is written already."""
+    """Return a cell of a number, or of a formatted one."""
     return Cell(
         charts.plainly(value) if isinstance(value, int) else value, "number", href, note=note
     )
 
 
 def amounts(count: Count, href: str | None = None) -> tuple[Cell, Cell]:
-    """Make the cells of a number of attachments and of their bytes."""
+    """Return the cells of a number of attachments and of their bytes."""
     return number(count.n, href), number(human_bytes(count.bytes), href)
 
 
 def attachment(row: Row) -> Cells:
-    """Make the cells that name an attachment."""
+    """Return the cells that name an attachment."""
     size = row.declared_size if row.size is None else row.size
     return (
         number(str(row.id)),
@@ -223,29 +223,29 @@ def attachment(row: Row) -> Cells:
 
 
 def sections(*chapters: tuple[str, str, Iterable[Exhibit]]) -> tuple[Section, ...]:
-    """Make the sections of (id, title, exhibits); one without exhibits is none."""
+    """Return the sections of (id, title, exhibits) that have exhibits."""
     made = (Section(id_, title, tuple(exhibits)) for id_, title, exhibits in chapters)
     return tuple(section for section in made if section.exhibits)
 
 
 def cut(total: int, limit: int, what: str) -> tuple[str, ...]:
-    """Return a note that says how many there are, if that is more than are shown."""
+    """Return a note with the number of all, if fewer are shown."""
     return (f"The first {limit:,} of {total:,} {what}.",) if total > limit else ()
 
 
 def group_name(group: Group) -> str:
-    """Name a group for people; a group without a name has none."""
+    """Return the name of a group for people; a group without a key gets "(none)"."""
     return brief(group.title or group.key).strip() or "(none)"
 
 
 def label(text: str) -> str:
-    """Shorten a name to what fits beside a bar: of types, the end tells more than the middle."""
+    """Return a name that fits beside a bar: the end of a type matters more than its middle."""
     half = _LABEL // 2
     return text if len(text) <= _LABEL else f"{text[:half]}…{text[1 - half :]}"
 
 
 def moment(seconds: int | None) -> str:
-    """Write Unix seconds as date and time of day, in UTC as everything; empty for None and 0."""
+    """Return Unix seconds as date and time in UTC; empty for None and 0."""
     return iso_time(seconds).replace("T", " ").removesuffix("Z")
 
 
@@ -258,10 +258,10 @@ def breakdown(
     intro: str = "",
     largest: bool = True,
 ) -> Exhibit:
-    """Show groups as bars and as a table; ``largest``: sorted so, and cut to the largest.
+    """Return groups as bars and as a table; ``largest`` sorts and keeps the largest.
 
-    The id is the dimension of the groups in ``links`` as well. Charts draw few groups and name
-    the sum of the others, tables list more and do the same.
+    The id is the dimension of the groups in ``links`` as well. Charts draw few groups and sum up
+    the others, tables list more and do the same.
     """
     whole = _total(groups)
     drawn = _fewer(groups, BARS_SHOWN, BARS_SHOWN + 1) if largest else _within(groups)
@@ -271,7 +271,7 @@ def breakdown(
 
 
 def by_year(title: str, groups: Sequence[Group], *, links: Links) -> Exhibit:
-    """Show years as columns, with the years between them in which nothing came."""
+    """Return years as columns, with empty years between them."""
     drawn = _every_year([group for group in groups if group.key][-YEARS_SHOWN:])
     bars = [(group.n, group.bytes) for group in drawn]
     labels = [group.key for group in drawn]
@@ -302,7 +302,7 @@ def _total(groups: Sequence[Group]) -> Count:
 
 
 def _every_year(groups: list[Group]) -> list[Group]:
-    """Fill the gaps between years, unless dates are so wrong that there are too many."""
+    """Fill the gaps between years, unless wrong dates make them too large."""
     found = {int(group.key): group for group in groups if group.key.isdecimal()}
     if not found or max(found) - min(found) >= YEARS_SHOWN:
         return groups
@@ -317,7 +317,7 @@ def _within(groups: Sequence[Group]) -> list[Group]:
 
 
 def _fewer(groups: Sequence[Group], limit: int, most: int) -> list[Group]:
-    """Of more than ``most`` groups keep the first, and one for the sum of the others."""
+    """Return the groups; of more than ``most``, the first ``limit`` and the sum of the others."""
     if len(groups) <= most:
         return list(groups)
     rest = groups[limit:]
@@ -328,13 +328,13 @@ def _fewer(groups: Sequence[Group], limit: int, most: int) -> list[Group]:
 # The page of the closing report
 
 NONE = "none"
-"""How the command line says the key "" of a type, a year or a problem."""
+"""The command line's word for the key "" of a type, a year or a problem."""
 ATTENTION_SHOWN = 200
 UNLISTED_SHOWN = 50
 PROBLEMS_SHOWN = 30
 PACE_ROWS = 12
 WHY = 200
-"""How many characters of a reason are shown where it matters most."""
+"""Characters of a reason that are shown where it matters most."""
 
 _NOUNS = {
     "state": "State",
@@ -346,11 +346,11 @@ _NOUNS = {
     "duplicate": "Duplicates",
 }
 _EXHIBITS = {"state": "balance", "problem": "problems", "duplicate": "duplicates"}
-"""Which exhibit shows a dimension, where it has another name."""
+"""The exhibit of a dimension, where it has another name."""
 
 
 def render_report(report: Report) -> Iterator[str]:
-    """Write the report as an HTML document, in pieces: what a manager asks first comes first."""
+    """Yield the report as an HTML document, in pieces, the most important first."""
     links, verdict = _links(report), report.verdict
     page = Page(
         title="Ledger of the migration",
@@ -379,7 +379,7 @@ def render_report(report: Report) -> Iterator[str]:
 
 
 def _links(report: Report) -> Links:
-    """Make anchors for the figures that have rows: numbers, since names are not to be trusted."""
+    """Return anchors for the figures with rows: numbers, since names are untrusted."""
     present = (key for key, sample in report.samples.items() if sample.rows)
     return {key: f"rows-{n}" for n, key in enumerate(present, 1)}
 
@@ -511,7 +511,7 @@ def _problem_name(problem: Problem) -> str:
 
 
 def _unlisted(report: Report) -> Iterator[Exhibit]:
-    """Show the tickets whose attachments nobody has seen: no row of the ledger tells of them."""
+    """Show the tickets whose attachments could not be listed: they have no rows in the ledger."""
     found = ((report.last_run.summary if report.last_run else None) or {}).get("unlisted")
     if not isinstance(found, Mapping) or not found:
         return
@@ -526,7 +526,7 @@ def _unlisted(report: Report) -> Iterator[Exhibit]:
 
 
 def _checked(report: Report) -> Iterator[Exhibit]:
-    """Yield when the archive was last checked, and the numbers of tickets."""
+    """Yield the last checks of the archive, and the numbers of tickets."""
     table = Table(
         "Verify reads our files again, audit asks the source for them again",
         ("Check", "What it found"),
@@ -587,7 +587,7 @@ def _duplicates(report: Report, links: Links) -> Exhibit:
 
 
 def _pace(report: Report) -> Exhibit:
-    """Show what the last run stored, and sum it up in at most twelve rows."""
+    """Show what the last run stored over time, in a table of at most twelve rows."""
     points, step = report.pace, _step(report)
     chart = charts.columns(
         "What the last run stored over time",
@@ -626,7 +626,7 @@ def _step(report: Report) -> int:
 
 
 def _clock(seconds: int, span: int) -> str:
-    """Write a time as precisely as a run of ``span`` seconds needs it."""
+    """Return a time as precisely as a run of ``span`` seconds needs it."""
     told = moment(seconds)
     return told[11:] if span < 600 else told[11:16] if span < 86_400 else told[5:16]
 
@@ -666,8 +666,8 @@ def _row(row: Row, *, why: int = 0) -> Cells:
 def csv_command(dimension: str, key: str) -> str:
     """Return the shell command that lists all rows behind the figure ``key`` of a ``dimension``.
 
-    Both as in :attr:`Report.samples`. Characters that a terminal would not show are written as
-    the escapes of ``$'…'``, which bash, ksh and zsh read.
+    Both as in :attr:`Report.samples`. Characters that a terminal would not show become escapes of
+    ``$'…'``, which bash, ksh and zsh read.
     """
     options = f"--{dimension} {_quoted(key or NONE)}"
     if dimension == "duplicate":

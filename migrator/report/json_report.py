@@ -1,12 +1,12 @@
 """The report for scripts: one JSON document, or a CSV line per attachment.
 
-The JSON document is ``migrator.report/1``; ``schema/report-1.json`` is its JSON Schema and tells
-what each key means. Other keys may join, these keep their meaning.
+The JSON document is ``migrator.report/1``; ``schema/report-1.json`` is its JSON Schema and
+explains each key. Other keys may be added, these keep their meaning.
 
 The CSV is UTF-8 with a header, lines end in a newline character, and values are quoted where
 they hold commas, quotes or line ends. A name is kept as the source sent it, so that scripts find
-it again: it may begin with ``=``, which a spreadsheet takes for a formula. For people who open the
-CSV in one, such texts can have an apostrophe before them.
+it again: it may begin with ``=``, which a spreadsheet takes for a formula. On request, such texts
+get an apostrophe before them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NEEDS_QUOTES = re.compile(f"[{_SPECIAL}]").search
 
 
 def to_json(report: Report) -> str:
-    """Write the report as a JSON document that ends with a line end."""
+    """Return the report as a JSON document that ends with a line end."""
     found, seen = report.verdict, report.seen
     losses = sorted((*report.attention, *report.accepted), key=lambda row: row.id)
     document = {
@@ -93,7 +93,7 @@ def to_json(report: Report) -> str:
 
 
 def judged(seen: Seen, now: int) -> dict[str, object]:
-    """Return what may be said of an archive and what it rests on, as keys of a document."""
+    """Return the verdict on an archive and what it rests on, as keys of a document."""
     found = judge(seen)
     return {
         "verdict": {"kind": found.kind, "sentence": found.sentence},
@@ -125,9 +125,9 @@ class Rows(Protocol):
 
 
 def to_csv(rows: Rows, only: RowFilter = EVERYTHING, *, spreadsheet: bool = False) -> Iterator[str]:
-    """Write the header and one line per attachment that is wanted, in pieces of some hundred.
+    """Yield the header and one line per selected attachment, in pieces of some hundred.
 
-    For a ``spreadsheet`` no text of foreign origin begins like a formula.
+    For a ``spreadsheet`` no untrusted text begins like a formula.
     """
     writers = dict(_WRITERS)
     if spreadsheet:
@@ -146,7 +146,7 @@ def _plain(values: Column) -> list[str]:
 
 
 def _quoted(values: Column) -> list[str]:
-    """Write foreign texts, quoted where they must be: mostly none of a page has to be."""
+    """Return untrusted texts, quoted where necessary: mostly none of a page is."""
     texts = _plain(values)
     everything = "".join(texts)
     if not any(char in everything for char in _SPECIAL):
@@ -155,7 +155,7 @@ def _quoted(values: Column) -> list[str]:
 
 
 def _harmless(values: Column) -> list[str]:
-    """Write foreign texts so that no spreadsheet takes them for formulas."""
+    """Return untrusted texts that no spreadsheet takes for formulas."""
     texts = (f"'{text}" if _IS_FORMULA(text) else text for text in _plain(values))
     return _quoted(list(texts))
 
@@ -165,7 +165,7 @@ def _field(text: str) -> str:
 
 
 def _times(values: Column) -> list[str]:
-    """Do what iso_time() does, many times as fast: it would take most of the time of a CSV."""
+    """Return what iso_time() returns, much faster: it would take most of the time of a CSV."""
     return [
         _DAYS[value // 86_400] + _MINUTES[value // 60 % 1440] + _SECONDS[value % 60]
         if value and 0 < value < _END_OF_TIME
@@ -175,7 +175,7 @@ def _times(values: Column) -> list[str]:
 
 
 class _Days(dict[int, str]):
-    """The dates of the days since 1970 that were asked for."""
+    """The dates of days since 1970, computed once."""
 
     def __missing__(self, day: int) -> str:
         if len(self) > DAYS_KEPT:  # of a ledger full of nonsense

@@ -1,4 +1,4 @@
-"""The one model behind every form of the report, built with a bounded number of queries."""
+"""The model behind every format of the report, built with a bounded number of queries."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ GROUPS_KEPT = 1000
 """How many groups a break-down keeps; a group with the key :data:`OTHERS` has the rest."""
 OTHERS = "(others)"
 GROUPS_SAMPLED = 50
-"""For how many groups of a break-down a report has rows."""
+"""Groups of a break-down for which a report has rows."""
 ROWS_SAMPLED = 10
 
 
 Key = tuple[str, str]
-"""A figure that has rows behind it: its dimension and its key there."""
+"""A figure with rows behind it: its dimension and its key there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ class Report:
 
     @property
     def gaps(self) -> dict[str, int]:
-        """What the lists of the last run left open, by kind; empty when nothing was."""
+        """What the lists of the last run left open, by kind; empty for nothing."""
         return verdict.gaps(self.last_run)
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said of all that."""
+        """The verdict on all that."""
         return verdict.judge(self.seen)
 
 
@@ -146,7 +146,7 @@ def build(
     """Read the ledger of ``archive`` at one moment; a run may be filling it at the same time.
 
     With ``samples`` the rows behind the figures as well, which takes a pass over all rows;
-    ``posts`` tells whether posts are kept. ``damaged`` files were just found so by the caller.
+    ``posts`` says whether posts are kept. ``damaged`` counts files that the caller just found so.
     """
 
     def read() -> Report:
@@ -192,7 +192,7 @@ def _losses(archive: Archive, *, accepted: bool) -> tuple[Row, ...]:
 
 
 def distinct_titles(departments: Sequence[Group]) -> list[Group]:
-    """Add the id to titles that several departments have, as those below others may."""
+    """Add the id to titles that several departments share."""
     times = Counter(group.title for group in departments)
     return [
         replace(group, title=f"{group.title} (department {group.key})")

@@ -1,4 +1,4 @@
-"""The report for people: the closing ledger as a sum, and what went wrong last."""
+"""The report as text: the closing ledger as a sum, with failures at the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEANING = {
 
 
 def render(report: Report) -> str:
-    """Write the whole report as text that ends with a line end."""
+    """Return the whole report as text that ends with a line end."""
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -70,7 +70,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def tickets(report: Report) -> Iterator[str]:
-    """Yield how many tickets there are, and other counts of them that differ."""
+    """Yield the number of tickets, and other counts that differ from it."""
     known = report.tickets.known
     yield f"Tickets in the archive: {known:,}; with attachments: {report.with_attachments:,}."
     others = [f"{title}: {n:,}" for title, n, _ in ticket_figures(report)[2:] if n != known]
@@ -79,7 +79,7 @@ def tickets(report: Report) -> Iterator[str]:
 
 
 def ticket_figures(report: Report) -> list[tuple[str, int, str]]:
-    """Return all numbers of tickets that are known, as (title, number, meaning).
+    """Return all known numbers of tickets, as (title, number, meaning).
 
     They differ because they count at different times and by different means.
     """

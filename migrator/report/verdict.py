@@ -1,7 +1,7 @@
-"""What may be said of an archive, decided in one place from what was seen.
+"""The verdict on an archive, decided in one place from what was seen.
 
-No output makes up a verdict of its own: the terminal, `status`, every form of the report, the
-pages and the handover print the sentence of :func:`judge`, and the exit codes are its own.
+No output decides on its own: the terminal, `status`, every form of the report, the pages and the
+handover print the sentence of :func:`judge`, and the exit codes are its own.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Kind = Literal["complete", "part", "open", "doubt", "nothing"]
 Mood = Literal["good", "warn", "bad", "calm"]
 
 OPEN, DAMAGED, STOPPED = 3, 6, 8
-"""Exit codes: something is open or was not asked for; the archive is in doubt; a safety limit."""
+"""Exit codes: something is open or was left out; the archive is in doubt; a safety limit."""
 
 CHECKS = ("verify", "audit")
 _CHECKS_READ = 50
-"""How far back the checks are looked at for one that found something."""
+"""How many checks are searched for one that found something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What may be said of an archive.
+    """The verdict on an archive.
 
     ``word`` is a headline, ``sentence`` all of it, ``mood`` how a page shows it. ``exit_code``
-    says the same to a script.
+    is the same for a script.
     """
 
     kind: Kind
@@ -50,22 +50,22 @@ class Verdict:
 
     @property
     def rest(self) -> str:
-        """The sentence without the word, for those who show that above it."""
+        """The sentence without the word, for pages that show it above."""
         told = self.sentence.removeprefix(f"{self.word}: ")
         return told[0].upper() + told[1:]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen of a helpdesk and its archive: all that a verdict rests on.
+    """The facts about a helpdesk and its archive that a verdict rests on.
 
-    ``accepted`` counts the losses that somebody accepted. ``last`` is the latest run, ``whole``
-    the latest one over all tickets that came to its end, ``covered`` the same or a later sync of
-    what was new, ``stopped`` a later one that a safety limit ended. ``worker`` holds the archive
-    for the latest run, which is at work; ``progress`` is how far it is and ``progress_at`` when
-    it said so. ``checks`` has the latest verify and audit, ``doubted`` those that found something
-    that no later one cleared. ``damaged`` files were met by whoever asks. ``tickets`` are counted
-    where the last run was limited.
+    ``accepted`` counts the losses that somebody accepted. ``last`` is the latest run, ``whole`` the
+    latest one over all tickets that finished, ``covered`` the same or a later sync of what was new,
+    ``stopped`` a later one that a safety limit ended. ``worker`` holds the archive for the latest
+    run, which is at work; ``progress`` is how far it is and ``progress_at`` when that was recorded.
+    ``checks`` has the latest verify and audit, ``doubted`` those that found something that no later
+    one cleared. ``damaged`` counts files that the caller found so. ``tickets`` are counted where
+    the last run was limited.
     """
 
     counts: Mapping[State, Count]
@@ -92,7 +92,7 @@ class Seen:
     def gaps(self) -> dict[str, int]:
         """What the lists of the last passes over the whole helpdesk left open, by kind.
 
-        Syncs of what is new carry on what could not be listed, not what was only counted.
+        Incremental syncs keep what could not be listed, not what was only counted.
         """
         short = gaps(self.whole).get("short", 0)
         return gaps(self.covered) | ({"short": short} if short else {})
@@ -103,7 +103,7 @@ class Seen:
         return self.whole if not self.gaps else None
 
     def open(self, *states: State) -> int:
-        """Count the attachments in some states whose loss nobody has accepted."""
+        """Return the number of attachments in some states whose loss nobody has accepted."""
         return sum(
             (self.counts[state].n if state in self.counts else 0)
             - (self.accepted[state].n if state in self.accepted else 0)
@@ -112,9 +112,9 @@ class Seen:
 
 
 def look(archive: Archive, *, damaged: int = 0) -> Seen:
-    """Gather what was seen; several queries, which belong into one moment.
+    """Read the facts with several queries, to be run at one moment of the ledger.
 
-    ``damaged`` files were just found so by the caller.
+    ``damaged`` counts files that the caller just found so.
     """
     queries = archive.queries
     counts, last, whole = queries.counts(), next(iter(queries.runs(1)), None), queries.whole_pass()
@@ -146,8 +146,8 @@ _NO_RUNS = ("verify", "audit", "handover", "accept", "migrate")
 def _worker(path: Path, last: RunInfo | None) -> Holder | None:
     """Return the process that is at work on the latest run.
 
-    Others hold the archive, too, such as `verify` after a run that was killed. Whatever they are
-    called, they did not hold it when that run began.
+    Other commands hold the archive, too, such as `verify` after a run that was killed, but they
+    did not hold it when that run began.
     """
     if last is None or last.finished_at is not None:
         return None
@@ -164,8 +164,8 @@ def _worker(path: Path, last: RunInfo | None) -> Holder | None:
 def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
     """Yield the newest check of each kind that found something and was not cleared since.
 
-    Reading all files again clears damage, also what an audit met. A difference is cleared by an
-    audit that found nothing and is no smaller, for each looks at a sample only.
+    Reading all files again clears damage, also damage found by an audit. A difference is cleared
+    by an audit of at least that size that found nothing, for each looks at a sample only.
     """
     read = max((one.id for one in checks["verify"] if one.whole and not one.exit_code), default=0)
     for found in checks.values():
@@ -185,12 +185,12 @@ def _doubts_left(checks: Mapping[str, Sequence[Check]]) -> Iterator[Check]:
 
 
 def _only_ours(audit: Check) -> bool:
-    """Return whether all that an audit found wrong is files of ours, which verify reads too."""
+    """Return whether an audit found only our own files wrong, which verify reads too."""
     return audit.summary.get("differ") == 0
 
 
 def judge(seen: Seen) -> Verdict:
-    """Decide what may be said: the most serious first, and all that stands in the way of more."""
+    """Return the verdict: the most serious reason, with all others against a better one."""
     found = list(_reasons(seen))
     if not found:
         return _complete(seen)
@@ -330,7 +330,7 @@ def _complete(seen: Seen) -> Verdict:
     return Verdict("complete", "Complete", text + but + beside, 0, "good")
 
 
-# What a run was asked for, and what came of it
+# The options of a run, and its result
 
 
 def limits(scope: Mapping[str, object]) -> list[str]:

@@ -28,7 +28,7 @@ def test_init_never_overwrites(cli: Cli, tmp_path: Path) -> None:
     path.write_text("mine")
     code, out, err = cli("init")
     assert (code, out) == (2, "")
-    assert "is there already" in err
+    assert "already exists" in err
     assert path.read_text() == "mine"
     assert cli("-c", "other.toml", "init")[0] == 0
     assert (tmp_path / "other.toml").exists()

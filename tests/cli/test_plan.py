@@ -270,7 +270,7 @@ def test_interrupted_with_a_plan_it_goes_on(
     before = len([path for _, path in server.requests if "Attachment/ListAll" in path])
     again = cli("plan", "--save-plan", "plan.jsonl", "--json")
     assert again.code == 0, again.err
-    assert "Going on from " in again.err
+    assert "Resuming after " in again.err
     after = [path for _, path in server.requests if "Attachment/ListAll" in path]
     assert len(after) == len(set(after)) > before
     told = valid(again.out)
@@ -286,7 +286,7 @@ def test_an_age_is_no_other_plan(cli: Cli, serve: Serve, interrupted: Callable[[
     serve(tickets=80)
     command = ("plan", "--save-plan", "plan.jsonl", "--since", "5000d")
     assert cli(*command).code == 130
-    assert "Going on from " in cli(*command).err
+    assert "Resuming after " in cli(*command).err
     assert "Since the plan: 0 new" in cli("run", "--plan", "plan.jsonl", "--since", "5000d").out
 
 

@@ -91,7 +91,7 @@ def test_pages_that_search_keep_no_call_of_the_api_waiting(
     ("arguments", "words"),
     [
         (["--tls-cert", "absent.pem"], "Cannot read absent.pem"),
-        (["--tls-key", "absent.pem"], "without a certificate"),
+        (["--tls-key", "absent.pem"], "needs a certificate"),
         (["--tls-cert", "config.toml"], "must be PEM"),
         (["--forwarded-allow-ips", "proxy"], "'proxy' is not the address"),
         (["--audit-log", "absent/audit"], "Cannot write the audit log"),

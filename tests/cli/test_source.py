@@ -112,7 +112,7 @@ def test_get_never_overwrites(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> N
     (tmp_path / "mine").write_text("mine")
     code, out, err = cli("source", "get", str(ticket), str(number), "--output", "mine")
     assert (code, out) == (2, "")
-    assert "is there already" in err
+    assert "already exists" in err
     assert (tmp_path / "mine").read_text() == "mine"
     assert not list(tmp_path.glob(".migrator*"))
     got = cli("source", "get", str(ticket), str(number), "--output", "none/x")

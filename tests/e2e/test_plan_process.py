@@ -91,7 +91,7 @@ def test_killed_again_and_again_the_plan_becomes_whole(rig: Rig) -> None:
             out, err = process.communicate(timeout=110)
             break
     assert process.returncode == 0, err
-    assert re.search(r"Going on from \d+ tickets", err)
+    assert re.search(r"Resuming after \d+ tickets", err)
     told = json.loads(out)
     assert told["listed"]["attachments"] == len(rig.desk.truth)
     lines = (rig.root / "plan.jsonl").read_text().splitlines()[1:]
@@ -110,7 +110,7 @@ def test_a_signal_brings_a_part_of_the_report(rig: Rig, which: signal.Signals) -
     assert process.returncode == 130, err
     told = json.loads(out)
     assert 40 <= told["tickets"] < told["tickets_total"]
-    assert "nothing is kept" in err
+    assert "nothing of it is kept" in err
     assert rig.names() == set()
 
 
@@ -132,7 +132,7 @@ def test_the_helpdesk_is_killed_and_comes_back(rig: Rig) -> None:
             out, err = process.communicate(timeout=110)
         server.kill()
     assert process.returncode == 0, err
-    known = int(re.search(r"Going on from (\d+) tickets", err)[1])  # type: ignore[index]
+    known = int(re.search(r"Resuming after (\d+) tickets", err)[1])  # type: ignore[index]
     assert known >= 29
     assert json.loads(out)["pace"]["list_requests"] <= told["tickets_total"] - known
     assert rig.names() == {"plan.jsonl"}
