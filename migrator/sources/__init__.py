@@ -1,7 +1,7 @@
 """Helpdesks that files are pulled from: the contract, and one folder for each of them.
 
 To add one: a folder with a ``connect`` that yields a :class:`~migrator.sources.base.Source`, the
-settings that it takes, and a line in ``SOURCES``. ``tests/sources/conformance.py`` tells whether it
+settings that it takes, and a line in ``SOURCES``. ``tests/sources/conformance.py`` checks that it
 keeps the contract.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SOURCES = {
     "KayakoSettings": "migrator.sources.kayako.source",
 }
-"""The module that connects to a source, by the name of its settings."""
+"""The module of each source, by the name of its settings."""
 
 
 def open_source(
@@ -32,9 +32,9 @@ def open_source(
     sleep: Callable[[float], Awaitable[None]],
     patient: bool = True,
 ) -> AbstractAsyncContextManager[Source]:
-    """Return the source that some settings are of, to be entered.
+    """Return the source of some settings, as a context manager.
 
-    It parses, decodes and writes in ``pool``, tells the ``listener`` what happens, and waits
+    It parses, decodes and writes in ``pool``, sends events to the ``listener``, and waits
     between two tries with ``sleep``. A ``patient`` one waits for a server that goes away.
     """
     connect = import_module(SOURCES[type(settings).__name__]).connect

@@ -1,15 +1,14 @@
-"""The contract of a source: a helpdesk that files are pulled from, and the records of one.
+"""The contract of a source, a helpdesk that files are pulled from, and its records.
 
-A source is one folder beside this module; :mod:`migrator.sources` says which there are. It names
-no archive and no run: what a listing has to know of them it asks a :class:`Receiver`.
+A source is one folder beside this module, listed in :mod:`migrator.sources`. It knows no archive
+and no run: a listing asks a :class:`Receiver`.
 
-Times are Unix seconds in UTC as the source has them, 0 meaning never. Sizes are bytes.
-``notes`` are the short problem codes of the ledger that a reader noticed while it read:
-``repaired_name`` (a name held bytes or characters that no name may hold and is kept cleaned),
-``repaired_text`` (the same of the text of a post), ``cut_text`` (it was longer than we keep),
-``noise_around_xml`` (text stood before or after the document), ``lenient_base64``,
-``odd_number`` (a size or a date was no number that it could be, and is 0, which says nothing),
-``odd_row`` (a row was damaged and is read as far as it could be, above all its id).
+Times are Unix seconds in UTC as the source has them, 0 meaning never. Sizes are bytes. ``notes``
+are the ledger's short problem codes that a reader found: ``repaired_name`` (a name held invalid
+bytes or characters and was cleaned), ``repaired_text`` (the same of the text of a post),
+``cut_text`` (it was longer than we keep), ``noise_around_xml`` (text stood before or after the
+document), ``lenient_base64``, ``odd_number`` (a size or a date was not a valid number and is 0, for
+unknown), ``odd_row`` (a row was damaged and is read as far as possible, above all its id).
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class TicketStatus:
 class Post:
     """One post of a ticket; ``creator`` is 1 for staff and 2 for a user.
 
-    ``text`` is HTML or plain text as it was written, of at most 4 MiB.
+    ``text`` is HTML or plain text as written, of at most 4 MiB.
     """
 
     id: int
@@ -75,9 +74,9 @@ class Post:
 class Ticket:
     """The header of a ticket, with its posts when they were asked for.
 
-    ``id`` may differ from the id that was asked: then the asked ticket was merged into this one.
-    ``department_id`` 0 is the trash, -1 what is no number. ``full_name`` and ``email`` are the
-    requester's, ``owner_name`` is the staff member's whom it is assigned to, "" for nobody.
+    ``id`` may differ from the requested one: then that ticket was merged into this one.
+    ``department_id`` 0 is the trash, -1 is not a number. ``full_name`` and ``email`` are the
+    requester's, ``owner_name`` is the assigned staff member's, "" for nobody.
     """
 
     id: int
@@ -94,7 +93,7 @@ class Ticket:
 
     @property
     def in_trash(self) -> bool:
-        """Whether it is in the trash: in no list unless that is asked for."""
+        """Whether it is in the trash: then only lists of the trash have it."""
         return self.department_id == TRASH
 
 
@@ -122,7 +121,7 @@ class Contents:
 
     ``size`` counts the decoded bytes that the sink got. ``present`` is False when the reply held
     an empty ``<contents />``: an empty file if ``attachment.filesize`` is 0, else lost at the
-    source. The bytes are in the sink; whoever made it decides what becomes of them.
+    source. The bytes are in the sink; its creator decides what becomes of them.
     """
 
     attachment: Attachment
@@ -161,11 +160,11 @@ class Scope:
 
     @property
     def whole(self) -> bool:
-        """Whether the walk sees every ticket, so that what it does not see is not there."""
+        """Whether the walk covers every ticket, so that unseen ones do not exist."""
         return self.departments is None and not self.since and self.limit_tickets is None
 
     def told(self) -> dict[str, object]:
-        """Return the scope as records keep it."""
+        """Return the scope for the records of a run."""
         return {
             "departments": sorted(self.departments) if self.departments is not None else None,
             "since": self.since,
@@ -179,8 +178,8 @@ class Increment:
     """What an incremental listing looks at.
 
     All tickets with a last activity of ``floor`` or later (the source's seconds), and ``owed``:
-    those that the passes before it could not list. ``unreadable`` are rows of the list of the
-    last whole pass that nobody could read; only the next whole pass can tell more of them.
+    those that the passes before it could not list. ``unreadable`` are unreadable rows of the list
+    of the last whole pass; only the next whole pass can find out about them.
     """
 
     floor: int
@@ -191,8 +190,8 @@ class Increment:
 class Unreadable(dict[int, str]):
     """Rows of the ticket lists that could not be read, with the reason.
 
-    Keys are rows of the first list, counted from 0; whatever else is lost has a negative key, and
-    its text says what it is. One entry may stand for many rows, or for none: ``rows`` counts them.
+    Keys are rows of the first list, counted from 0; any other loss has a negative key, and its
+    text says what it is. One entry may stand for many rows, or for none: ``rows`` counts them.
     """
 
     def __init__(self) -> None:
@@ -202,11 +201,11 @@ class Unreadable(dict[int, str]):
 
     @property
     def rows(self) -> int:
-        """Count the rows that were lost."""
+        """The number of lost rows."""
         return sum(self._spans.get(key, 1) for key in self)
 
     def note(self, area: int, row: int, text: str, *, rows: int = 1) -> None:
-        """Note a loss in a list, of which the first is 0."""
+        """Add a loss in the list number ``area``, from 0."""
         if area:
             key = self._keys.setdefault((area, row), -1 - len(self._keys))
             text = f"row {row} of list {area + 1}: {text}" if area > 0 else text
@@ -217,11 +216,11 @@ class Unreadable(dict[int, str]):
 
 @dataclass(slots=True)
 class FastLook:
-    """How a fast look went.
+    """The result of a fast listing.
 
     ``marked`` of ``tickets`` are sorted to the front as having attachments, as far as ``probes``
     can tell. ``looked`` tickets behind them were listed all the same: ``found`` of them had
-    attachments, ``files`` in sum; the rest was ``passed_over``. ``fallback`` tells why everything
+    attachments, ``files`` in sum; the rest was ``passed_over``. ``fallback`` says why everything
     was listed after all, "" if not.
     """
 
@@ -236,25 +235,25 @@ class FastLook:
 
     @property
     def missed(self) -> int:
-        """Estimate how many attachments the tickets have that were passed over."""
+        """The estimated number of attachments of the tickets that were passed over."""
         return round(self.files / self.looked * self.passed_over) if self.looked else 0
 
 
 @dataclass(slots=True)
 class Listing:
-    """What a listing came to. The source writes it, and the run what became of each ticket.
+    """The result of a listing. The source fills it in; the run adds the fate of each ticket.
 
     ``started`` is when the run began by our own clock. The run writes ``listed`` (the tickets
     whose attachments were listed, with the last activity that they had then), ``absent`` (those
-    that the source did not know when asked for their attachments, with its words) and
+    unknown to the source when their attachments were requested, with its words) and
     ``unlisted`` (those whose attachments could not be listed, with the reason); the source adds
-    tickets that it could not show, takes out what has moved, and notes ``merged`` tickets.
+    tickets that it could not show, removes moved ones, and adds ``merged`` tickets.
     ``unreadable`` holds rows of the ticket list that could not be read. ``short`` is how many
     tickets the source counts beyond those it listed. ``watermark`` is the last activity (the
     source's seconds) up to which the listing went through everything; None when it did not.
     ``total`` is how many tickets the source counts in scope, ``helpdesk_tickets`` how many it
-    counts in all, None where it cannot. ``unasked`` ids are in no list and were not asked for.
-    ``preview`` tells how a fast look went.
+    counts in all, None where it cannot. ``unasked`` ids are in no list and were not requested.
+    ``preview`` is the result of a fast listing.
     """
 
     started: int = 0
@@ -277,12 +276,12 @@ class Listing:
 
 
 FEWEST_ABSENT = 5
-"""Known tickets of which a source must know at least one: so many are not deleted by chance."""
+"""Known tickets of which a source must know at least one: all are not deleted by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Of tickets that an archive knows, how many agree, contradict, are unknown to the source."""
+    """How many of an archive's tickets agree with, contradict or are unknown to the source."""
 
     agree: int = 0
     contradict: int = 0
@@ -292,12 +291,12 @@ class Likeness:
 
     @property
     def same(self) -> bool:
-        """Whether at least one ticket says that it is the same helpdesk."""
+        """Whether at least one ticket shows that it is the same helpdesk."""
         return self.agree > 0
 
     @property
     def other(self) -> bool:
-        """Whether the tickets say that it is another one, and none disagrees."""
+        """Whether the tickets show that it is another one, and none disagrees."""
         return not self.agree and (self.contradict > 0 or self.absent >= FEWEST_ABSENT)
 
     @property
@@ -314,31 +313,31 @@ T = TypeVar("T")
 
 
 class FetchSink(Protocol):
-    """Where decoded bytes go; ``abort`` throws away what came and may be called twice."""
+    """A target of decoded bytes; ``abort`` drops what was written and may be called twice."""
 
     def write(self, data: bytes, /) -> None:
-        """Take the next decoded bytes."""
+        """Write the next decoded bytes."""
 
     def abort(self) -> None:
-        """Forget everything written; called when the reply proves to be no good."""
+        """Drop everything written; called when the reply proves to be bad."""
 
 
 @runtime_checkable
 class ThoroughSink(FetchSink, Protocol):
-    """A sink that has more to do at the end, in the thread that wrote.
+    """A sink with more to do at the end, in the writing thread.
 
-    Another hand-over would cost as much as hashing a small file.
+    Another change of threads would cost as much as hashing a small file.
     """
 
     def finish(self, contents: Contents, /) -> None:
-        """Hear, once at most, that the reply was good, and what it said."""
+        """Accept the contents of a good reply; called at most once."""
 
 
 S = TypeVar("S", bound=FetchSink)
 
 
 class Fetched(NamedTuple, Generic[S]):
-    """A whole attachment: what the reply said, the sink that got its bytes, the tries it took."""
+    """A whole attachment: the reply's contents, the sink with its bytes, the number of tries."""
 
     contents: Contents
     sink: S
@@ -346,7 +345,7 @@ class Fetched(NamedTuple, Generic[S]):
 
 
 class HashSink:
-    """A sink that keeps nothing but the size and the hash of what it got."""
+    """A sink that keeps only the size and the hash of its bytes."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -358,51 +357,51 @@ class HashSink:
         return self._hash.hexdigest()
 
     def write(self, data: bytes, /) -> None:
-        """Take the next bytes."""
+        """Count and hash the next bytes."""
         self._hash.update(data)
         self.size += len(data)
 
     def abort(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
 
 
 class Receiver(Protocol):
-    """The run that a listing feeds: it takes the tickets, and knows what the archive has."""
+    """The run behind a listing: it takes the tickets, and knows what the archive has."""
 
     listing: Listing
-    """Where the source writes what the listing came to."""
+    """The result that the source fills in."""
 
     @property
     def stopping(self) -> bool:
         """Whether the run was asked to stop: then the listing ends at the next ticket."""
 
     def tell(self, event: Event, /) -> None:
-        """Tell whoever follows the run."""
+        """Pass an event to the run's listener."""
 
     async def take(self, ticket: Ticket, /) -> None:
-        """Queue a ticket whose attachments want listing; wait while too many are queued."""
+        """Queue a ticket whose attachments are to be listed; wait while too many are queued."""
 
     async def settle(self) -> None:
-        """Wait until all tickets that were taken are listed, and their attachments settled."""
+        """Wait until all queued tickets are listed, and their attachments settled."""
 
     async def merge(self, ticket_id: int, survivor: Ticket, /) -> None:
-        """Write down that a ticket lives on in another one."""
+        """Record that a ticket was merged into another one."""
 
     async def known_tickets(self) -> Collection[int]:
         """Return the tickets that the archive knows and this run has not listed."""
 
     async def count_files(self, ticket_ids: Collection[int], /) -> dict[int, int]:
-        """Count the attachments of a few tickets that were listed; those without are left out."""
+        """Return the numbers of listed attachments of a few tickets; leave out those without."""
 
     async def attachments(self, ticket: Ticket, /) -> list[Attachment]:
-        """List the attachments of a ticket, as far as they can be read, without taking it."""
+        """Return the readable attachments of a ticket, without queueing it."""
 
 
 class Source(Protocol):
-    """A helpdesk. Each call raises SourceError when it was not answered as it should be.
+    """A helpdesk. Each call raises SourceError when it gets no proper answer.
 
     Of those SourceRefused, and all others with ``Again.STOP``, end a run; NotFound says that the
-    helpdesk has no such thing (any more); the others are the affair of that one call.
+    helpdesk has no such thing (any more); the others concern that one call only.
     """
 
     @property
@@ -410,16 +409,16 @@ class Source(Protocol):
         """The requests so far, by kind: ``pages``, ``lists``, ``fetches`` and ``others``."""
 
     def pages(self, tickets: int, /) -> int:
-        """Return how many requests for pages a whole listing of so many tickets takes."""
+        """Return the number of requests for pages that a whole listing of so many tickets takes."""
 
     async def probe(self) -> None:
-        """Ask a light question, to see that the source answers."""
+        """Make a light request, to check that the source answers."""
 
     async def directory(self) -> Directory:
         """Return the departments and statuses; called before each listing."""
 
     async def compare(self, known: Sequence[Ticket], /) -> Likeness:
-        """Tell by tickets that an archive knows whether this is the helpdesk they came from."""
+        """Return how well this helpdesk agrees with tickets that an archive knows."""
 
     async def list_tickets(
         self,
@@ -431,25 +430,25 @@ class Source(Protocol):
         fast: bool = False,
         most_gaps: int | None = None,
     ) -> None:
-        """Hand each ticket of the scope over, and again when it changed meanwhile.
+        """Pass each ticket of the scope to the receiver, and again when it changed meanwhile.
 
-        With an ``increment`` those that were active since; ``fast`` lists only what has
-        attachments, as far as the source can tell that, and says so in ``preview``. Of ids that
-        no list names at most ``most_gaps`` are asked for; None sets no bound. Returns when all
-        is settled or the run is to stop, and raises only what ends a run.
+        With an ``increment`` those that were active since; ``fast`` lists only tickets with
+        attachments, as far as the source can tell, and fills in ``preview``. Of ids that no list
+        names at most ``most_gaps`` are requested; None sets no bound. Returns when all is settled
+        or the run is to stop, and raises only what ends a run.
         """
 
     async def locate(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
         """Return a ticket, or the one it was merged into; None when it was deleted.
 
-        A caller that knows that the ticket is ``in_no_list`` says so: it saves a question.
+        ``in_no_list`` says that no list names the ticket: it saves a request.
         """
 
     async def thread(self, ticket_id: int) -> Thread:
         """Return a ticket with its posts, or the one it was merged into; NotFound if deleted."""
 
     async def attachments(self, ticket: Ticket) -> list[Attachment]:
-        """List the attachments of a ticket by id; PartialReply has what could be read of it."""
+        """Return the attachments of a ticket by id; PartialReply has the readable part."""
 
     async def fetch(
         self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
@@ -461,14 +460,14 @@ class Source(Protocol):
         """
 
 
-# What sources and runs do alike
+# Shared by sources and runs
 
 
 async def in_pool(pool: Executor | None, work: Callable[[], T]) -> T:
     """Run ``work`` in a thread; when cancelled, wait for it to end before giving way.
 
-    A thread cannot be stopped: whoever cleans up after a cancellation must not find it still
-    writing. Work that has not begun is dropped.
+    A thread cannot be stopped: cleanup after a cancellation must not find it still writing. Work
+    that has not begun is dropped.
     """
     job = (pool or _shared_pool()).submit(work)
     cancelled: BaseException | None = None
@@ -514,9 +513,9 @@ async def concurrently(
 
 
 def raise_if_final(error: SourceError, *kinds: type[SourceError]) -> None:
-    """Raise an error that ends a run; any other one is the affair of the call that it ended.
+    """Raise an error that ends a run; any other one concerns only its own call.
 
-    ``kinds`` are errors after which no other question will be answered, either.
+    ``kinds`` are errors after which no other request will be answered, either.
     """
     if error.again is Again.STOP or isinstance(error, kinds):
         raise error
@@ -529,7 +528,7 @@ async def for_each(
     workers: int,
     stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Await ``work`` for each item, so many at the same time, and begin no more once stopping.
+    """Await ``work`` for each item, so many at once, and begin no more once stopping.
 
     Items are drawn one by one. An error cancels the others; raises the most telling one.
     """
@@ -552,7 +551,7 @@ async def for_each(
 def most_telling(error: BaseException) -> BaseException:
     """Return the one error to show of all that workers raised at the same time.
 
-    A bug comes first, then what is wrong with our own archive, then with the source.
+    A bug comes first, then an error of our own archive, then of the source.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error

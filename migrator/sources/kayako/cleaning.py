@@ -2,8 +2,8 @@
 
 Kayako's XML writer copies bytes from the database unchecked: names and texts can hold Latin-1
 bytes, control characters (old versions) and U+FFFE, none of which XML allows. The
-:class:`Sanitiser` makes such a document readable and leaves a mark at every repair, so that the
-name that was repaired can be told from all others. It never touches a character of markup.
+:class:`Sanitiser` makes such a document readable and leaves a mark at every repair, so that a
+repaired name is recognised. It never touches a character of markup.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ REPAIRED_NAME = "repaired_name"
 REPAIRED_TEXT = "repaired_text"
 CUT_TEXT = "cut_text"
 ODD_NUMBER = "odd_number"
-"""A size or a date was no number that it could be; it is kept as 0, which says nothing."""
+"""A size or a date was not a valid number; it is kept as 0, for unknown."""
 ODD_ROW = "odd_row"
 """A row of a list is damaged; only what could be read of it is kept."""
 
 MARK = "\ufdd0"
-"""A noncharacter that XML allows in text, but not in a tag: it stands where something is wrong."""
+"""A noncharacter that XML allows in text, but not in a tag: it marks what was wrong."""
 MOST = 9 * 10**15 - 1
 """The largest number that is read: exact in a double, and far below 64 bits."""
 LAST_SECOND = 253_402_300_799
@@ -72,7 +72,7 @@ _XMLS_OWN = frozenset({b"lt;", b"gt;", b"amp;", b"quot;", b"apos;"})
 
 
 def _repair(error: UnicodeError) -> tuple[str, int]:
-    """Read undecodable bytes as Windows-1252, the likeliest origin, and mark the place."""
+    """Decode invalid bytes as Windows-1252, the likeliest origin, and mark the place."""
     if not isinstance(error, UnicodeDecodeError):  # pragma: no cover - registered for decoding only
         raise error
     bad = error.object[error.start : error.end]
@@ -98,12 +98,12 @@ def codec_of(head: bytes, *, what: str) -> str:
 
 
 class Sanitiser:
-    """Makes a stream of bytes valid UTF-8 of characters that XML allows.
+    """Turns a stream of bytes into valid UTF-8 of characters that XML allows.
 
-    That goes for references, too, but not within CDATA, where they are text: those to characters
-    that XML forbids (``&#1;``) are marked, those to HTML's entities (``&eacute;``), which XML does
-    not know, become what they stand for. A ``&`` or ``<`` that begins nothing is escaped and
-    marked. The result does not depend on where the stream is cut into pieces.
+    This includes references, but not within CDATA, where they are text: those to characters that
+    XML forbids (``&#1;``) are marked, those to HTML's entities (``&eacute;``), which XML does not
+    know, become their characters. A ``&`` or ``<`` that begins nothing is escaped and marked. The
+    result does not depend on where the stream is cut into pieces.
     """
 
     def __init__(self, codec: str) -> None:
@@ -125,7 +125,7 @@ class Sanitiser:
         return self._references(data, final=final)
 
     def _references(self, text: bytes, *, final: bool) -> bytes:
-        """Replace references that no parser of XML understands."""
+        """Replace references that no XML parser understands."""
         text, self._held = self._held + text, b""
         head = _TOKENS_HEAD.search(text, max(0, len(text) - _LONGEST_TOKEN))
         if head and not final:
@@ -161,7 +161,7 @@ def _allowed(code: int) -> bool:
 def clean_text(text: str, limit: int) -> tuple[str, tuple[str, ...]]:
     """Return a text without the marks of repairs, and notes of what was done to it.
 
-    What goes beyond ``limit`` bytes of UTF-8 is cut off, between two characters.
+    It is cut to ``limit`` bytes of UTF-8, between two characters.
     """
     clean = text.replace(MARK, "")
     notes = (REPAIRED_TEXT,) if clean != text else ()
@@ -171,7 +171,7 @@ def clean_text(text: str, limit: int) -> tuple[str, tuple[str, ...]]:
 
 
 def clean_name(text: str) -> tuple[str, bool]:
-    """Return a name fit to be kept, and whether it had to be changed for that.
+    """Return a cleaned name, and whether it was changed.
 
     A run of line breaks and tabs becomes one space; other control characters, lone surrogates
     and noncharacters go. Everything else stays as the source sent it.
@@ -181,7 +181,7 @@ def clean_name(text: str) -> tuple[str, bool]:
 
 
 def number(text: str | None, most: int = MOST) -> int | None:
-    """Return the whole number from 0 to ``most`` that a text is, 0 for an absent or empty one.
+    """Return a text as a whole number from 0 to ``most``, 0 for an absent or empty one.
 
     PHP 7 writes a true integer 0 as an empty element. Returns None for anything else: a negative
     number, one with a point, a date in words.

@@ -1,22 +1,21 @@
-"""The three listings: every ticket, those that were active lately, those that have files.
+"""The three listings: of every ticket, of recently active ones, of those with files.
 
-A whole listing walks, looks again until nothing moves, and compares with the source's count. Then
-it asks for the tickets that no list names: Kayako lists tickets by department and status only, so
-what belongs to a row that was deleted is in no list and in no count, but answers under its id (read
-in the source of Kayako 4, where ids of departments and statuses that do not exist are dropped from
-what was asked for). Most ids that no list names are of deleted and merged tickets, which cost one
-light request each.
+A whole listing walks again until nothing moves, and compares with the source's count. Then it
+requests the tickets that no list names: Kayako lists tickets by department and status only, so a
+ticket whose department or status was deleted is in no list and no count, but answers under its id
+(as the source of Kayako 4 shows: it drops unknown ids of departments and statuses from a request).
+Most ids in no list are of deleted and merged tickets, which cost one light request each.
 
-A recent listing meets the tickets that were active last, down to where an earlier pass was. Kayako
-has no "changed since" filter, but it sorts by last activity. Only its second is known of an
-activity, many tickets may share one, and people work while we walk; so the range is closed, and a
-walk counts the rows of the list that it went through against the tickets that it met there.
+A recent listing goes through the tickets by last activity, down to that of an earlier pass. Kayako
+has no "changed since" filter, but it sorts by last activity. Activity is known to the second only,
+many tickets may share one, and people work meanwhile; so the range is closed, and a walk compares
+the number of rows of the list with that of the tickets that it met.
 
-A fast listing looks only at the tickets that Kayako marks as having attachments. It shows that mark
-nowhere, but it sorts by it. So the tickets with files are brought to the front, the place where
-they end is found by halving, and what lies behind it is passed over. The mark may lie both ways,
-and rows of one mark have no order among themselves; so the walk goes on behind that place until a
-row of tickets has nothing, and looks at some tickets further down.
+A fast listing covers only the tickets that Kayako marks as having attachments. It does not show the
+mark, but it sorts by it. So the tickets with files come first, their end is found by bisection, and
+the rest is passed over. The mark may be wrong both ways, and rows of one mark are in no order; so
+the walk goes on behind the end until a row of tickets has nothing, and samples tickets further
+down.
 """
 
 from __future__ import annotations
@@ -43,17 +42,17 @@ ENOUGH = 10
 """Tickets that show how a list is sorted."""
 
 BEYOND = 10
-"""Ids above the highest known one that are asked for too: the newest may be in no list."""
+"""Ids above the highest known one that are requested too: the newest may be in no list."""
 
 FARTHEST = 1000
-"""Ids above the highest known one that are asked for at most."""
+"""The most ids above the highest known one that are requested."""
 
 MOST_UNASKED = 10
-"""Failures after which no other id is asked for: a check must not wear a server out."""
+"""Failures after which no other id is requested: a check must not overload a server."""
 
 SORT = "hasattachments"
 BARREN = 20
-"""Tickets in a row without attachments, after which the front of the list is at its end."""
+"""Tickets in a row without attachments that end the front of the list."""
 PLACES = range(10, 100)
 EACH = 3
 """Behind the marked tickets, so many are listed in each of so many places.
@@ -61,11 +60,11 @@ EACH = 3
 There is one place for every hundred marked tickets, so it adds a few requests in a hundred.
 """
 TOO_FEW = 200
-"""A helpdesk of fewer tickets is listed whole: there is nothing to be saved."""
+"""A helpdesk of fewer tickets is listed whole: a fast listing would save nothing."""
 
 
 class Gaps:
-    """Asks for the ids that neither a list nor the archive knows, up to some above the highest."""
+    """Requests the ids that neither a list nor the archive knows, up to some above the highest."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -75,7 +74,7 @@ class Gaps:
         self._highest = self._farthest = 0
 
     async def ask(self, met: set[int]) -> None:
-        """Hand over the tickets that answer, unless there are too many ids to ask for."""
+        """Pass on the tickets that answer, unless there are too many ids to request."""
         task, listing = self._task, self._task.listing
         known = await self._known_besides(met)
         highest = max(max(met, default=0), max(known, default=0))
@@ -97,23 +96,23 @@ class Gaps:
                 f"{self._found:,} tickets are in no list of the source, but were found by their id"
             )
             task.receiver.tell(Notice(text))
-        if not self._answered:  # nothing says that there is any ticket above
+        if not self._answered:  # no sign of any ticket above
             self._failed = {key: text for key, text in self._failed.items() if key < highest}
         if self._failed:
             n = len(self._failed)
             task.warn(f"{n:,} ticket ids that are in no list could not be asked for")
             # after too many failures
             listing.unasked = sum(1 for number in left if number < highest)
-            if self._answered:  # it is these tickets that cannot be shown
+            if self._answered:  # only these tickets cannot be shown
                 listing.unlisted |= self._failed
-            else:  # the source has no word for a ticket that is not there
+            else:  # the source has no answer for missing tickets
                 listing.unasked += n
 
     def _ended(self) -> bool:
         return self._task.receiver.stopping or len(self._failed) >= MOST_UNASKED
 
     def _ids(self) -> Iterator[int]:
-        """Yield all ids up to some above the highest one that is known by then."""
+        """Yield all ids up to some above the highest one known by then."""
         number = 0
         while (number := number + 1) <= min(self._highest + BEYOND, self._farthest):
             yield number
@@ -130,16 +129,16 @@ class Gaps:
             await self._list(number)
             self._answered += 1
         except Interrupted:
-            pass  # the run is to stop: no other is begun
+            pass  # the run is to stop
         except SourceError as error:
             raise_if_final(error)
             if type(error) is UnexpectedReply:
-                self._answered += 1  # an empty list, where a server has no other word for it
+                self._answered += 1  # an empty list, which some servers send instead
             else:
                 self._failed[number] = f"it is in no list, and by its id: {error}"
 
     async def _list(self, number: int) -> None:
-        """Hand one ticket over, unless it is in the trash and the trash is not in scope."""
+        """Pass one ticket on, unless it is in the trash and the trash is not in scope."""
         task = self._task
         ticket = await task.resolve(number, in_no_list=True)
         if ticket is not None and ticket.id == number:
@@ -152,7 +151,7 @@ class Gaps:
 
 
 class _Listing:
-    """A listing that ends where the run is asked to stop."""
+    """A listing that ends when the run is to stop."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -160,7 +159,7 @@ class _Listing:
         self._listing = task.listing
 
     async def __call__(self) -> None:
-        """List to the end, or to where the run was asked to stop."""
+        """List to the end, or until the run is to stop."""
         try:
             await self._list()
         except Interrupted:
@@ -173,9 +172,9 @@ class _Listing:
 class WholeListing(_Listing):
     """Lists every ticket in scope.
 
-    People work while we walk: tickets arrive, change, are merged or deleted. A walk is cheap
-    beside the lists (one request for a page of tickets, one for each list), so it is repeated
-    until it meets what the one before it met.
+    Tickets arrive, change, are merged or deleted during a walk. A walk is cheap compared to the
+    lists of attachments (one request for a page of tickets, one for each list), so it is repeated
+    until it meets the same tickets as the one before.
     """
 
     def __init__(self, task: Task) -> None:
@@ -192,7 +191,7 @@ class WholeListing(_Listing):
                 return
             if look:
                 moved += await self._follow_vanished()
-            if not moved and (met or look):  # an empty list may be a slip of the source
+            if not moved and (met or look):  # an empty list may be an error of the source
                 break
         await self._settle_absent()
         await Gaps(task).ask(self._met)
@@ -202,7 +201,7 @@ class WholeListing(_Listing):
             listing.watermark = latest if until is None else until
 
     async def _look_ahead(self) -> int | None:
-        """Count the tickets; return the last activity up to which this walk will see everything."""
+        """Count the tickets; return the last activity up to which this walk is complete."""
         task, scope, listing = self._task, self._task.scope, self._listing
 
         async def count() -> None:
@@ -219,9 +218,9 @@ class WholeListing(_Listing):
         return until
 
     async def _settle_absent(self) -> None:
-        """Ask for tickets that the walk met and whose attachments were answered with 404.
+        """Request tickets that the walk met and whose attachments got a 404.
 
-        Deleted since is no gap; there all the same is a contradiction, and a gap.
+        One deleted since is not a gap; one that still exists is a contradiction, and a gap.
         """
         listing = self._listing
         for ticket_id in sorted(self._met & (listing.absent.keys() - listing.listed.keys())):
@@ -260,7 +259,7 @@ class WholeListing(_Listing):
         return len(self._met), moved
 
     async def _follow_vanished(self) -> int:
-        """List the survivors of tickets that were merged while we walked."""
+        """List the targets of tickets that were merged during the walk."""
         survivors: dict[int, Ticket] = {}
         known = {*self._listing.listed, *self._listing.absent, *self._listing.unlisted}
         for ticket_id in sorted(known - self._met):
@@ -283,7 +282,7 @@ class WholeListing(_Listing):
             listing.unlisted[ticket_id] = str(error)
             return None
         if ticket is not None and ticket.id == ticket_id:
-            return None  # still there, in the trash or out of the list for a moment
+            return None  # still there, in the trash or briefly out of the list
         if ticket is not None:
             listing.merged.add(ticket_id)
         listing.listed.pop(ticket_id, None)
@@ -292,7 +291,7 @@ class WholeListing(_Listing):
         return ticket
 
     async def _compare(self, met: int) -> None:
-        """Compare the walk with the source's count, which is asked again when it contradicts."""
+        """Compare the walk with the source's count, which is requested again if it contradicts."""
         task, listing = self._task, self._listing
         listed = met + listing.unreadable.rows
         total = await task.count()
@@ -308,16 +307,16 @@ class WholeListing(_Listing):
 
 
 def _walked(scope: Scope, total: int | None) -> int | None:
-    """Return how many of the tickets that the source counts are looked at; it counts all ages."""
+    """Return how many of the tickets that the source counts are in scope; it counts all ages."""
     if total is None or scope.since:
         return None
     return min(total, scope.limit_tickets or total)
 
 
 async def settled_until(task: Task) -> int | None:
-    """Return the newest activity that a listing that begins now will see, in the source's seconds.
+    """Return the newest activity that a listing begun now will see, in the source's seconds.
 
-    None when the source cannot sort by activity, or did not answer: that alone ends no run.
+    None when the source cannot sort by activity, or did not answer, which does not end a run.
     """
     order = newest_first(0)
     count = max(task.page_size, ENOUGH)
@@ -335,15 +334,15 @@ async def settled_until(task: Task) -> int | None:
 
 
 def _lists(task: Task) -> list[Area]:
-    """Return the lists in which work goes on: the trash is none of them."""
+    """Return the lists in which people work: all but the trash."""
     areas = task.helpdesk.areas(task.scope)
     return [area for area in areas if area.department_ids != (TRASH,)]
 
 
 def newest_first(floor: int) -> Order:
-    """Return the order of a list whose rows below ``floor`` are of no interest.
+    """Return the order of a list whose rows below ``floor`` do not matter.
 
-    An activity of 0 is unknown: such a row may stand anywhere.
+    An activity of 0 is unknown: such a row may be anywhere.
     """
     return Order(
         "lastactivity",
@@ -354,9 +353,9 @@ def newest_first(floor: int) -> Order:
 
 
 def sorts(page: list[Ticket]) -> bool:
-    """Return from the first rows of a list whether the source sorts by activity at all.
+    """Return whether the first rows of a list show that the source sorts by activity.
 
-    Old versions do not, and list by id; so rows that may be in either order prove nothing.
+    Old versions list by id instead; so rows that fit both orders prove nothing.
     """
     ids = [ticket.id for ticket in page]
     return _in_order(page) and (not ids or ids != sorted(ids))
@@ -368,9 +367,9 @@ def _in_order(page: list[Ticket]) -> bool:
 
 
 def _latest(page: list[Ticket], now: int) -> int:
-    """Return the newest activity of a page, but none that our clock has not reached.
+    """Return the newest activity of a page that is not in the future of our clock.
 
-    One ticket from the future, however it got its date, would hide all that changes until then.
+    One ticket from the future would hide all changes until then.
     """
     stamps = [ticket.last_activity for ticket in page]
     return max((one for one in stamps if one <= now), default=now if stamps else 0)
@@ -381,7 +380,7 @@ class OutOfOrderError(Exception):
 
 
 class Rows:
-    """Watches the pages of one walk: their order, and how many rows of interest the list has."""
+    """Watches the pages of one walk: their order, and how many rows above the floor they have."""
 
     def __init__(self, floor: int) -> None:
         self._floor = floor
@@ -391,7 +390,7 @@ class Rows:
         self._sorted = False
         self.first: list[Ticket] | None = None
         self.any = False
-        """Whether there is a row at all."""
+        """Whether there is any row."""
 
     @property
     def count(self) -> int:
@@ -404,22 +403,22 @@ class Rows:
         self._head = {}
 
     def conclude(self) -> None:
-        """Raise OutOfOrderError after a walk that has not shown how its list is sorted."""
+        """Raise OutOfOrderError after a walk that has not shown the order of its list."""
         if self.any and not self._sorted:
             raise OutOfOrderError
 
     def __call__(self, start: int, page: list[Ticket]) -> None:
-        """Take note of one page; raises OutOfOrderError."""
+        """Check and count one page; raises OutOfOrderError."""
         if not _in_order(page):
             raise OutOfOrderError
         if self.first is None:
             self.first = page
         self.any = self.any or bool(page)
-        if not self._sorted:  # a page around a row that nobody can read may hold one row only
+        if not self._sorted:  # a page around an unreadable row may hold one row only
             self._head |= {ticket.id: ticket for ticket in page if ticket.id not in self._head}
             self._sorted = sorts(list(self._head.values()))
         wanted = [ticket.last_activity >= self._floor for ticket in page]
-        if any(wanted):  # rows of an unknown activity may stand among them
+        if any(wanted):  # rows of unknown activity may be among them
             self._here = max(self._here, start + len(page) - wanted[::-1].index(True))
 
 
@@ -433,7 +432,7 @@ class RecentListing(_Listing):
         self._until: int | None = None
 
     async def __call__(self) -> None:
-        """Walk to the floor, or to where the run was asked to stop."""
+        """Walk to the floor, or until the run is to stop."""
         await super().__call__()
         for row, text in self._increment.unreadable.items():
             self._listing.unreadable.setdefault(row, text)
@@ -445,7 +444,7 @@ class RecentListing(_Listing):
             self._listing.watermark = self._until
 
     async def _ask_owed(self) -> None:
-        """List what earlier passes could not, wherever it is by now."""
+        """List the tickets that earlier passes could not, wherever they are now."""
         for ticket_id in self._increment.owed:
             if self._receiver.stopping:
                 return
@@ -460,11 +459,11 @@ class RecentListing(_Listing):
         await self._receiver.settle()
 
     async def _meet_all(self) -> None:
-        """Walk until the list holds no row whose ticket was not met.
+        """Walk until every row of the list was met.
 
         Tickets that become active meanwhile push rows down, and Kayako sorts those of one second
-        as it likes: a page may repeat rows of the last one and leave others out. Larger pages
-        help; where they do not, the order by ticket id has no ties.
+        arbitrarily: a page may repeat rows of the last one and leave others out. Larger pages
+        help; otherwise the order by ticket id has no ties.
         """
         try:
             for look in range(self._task.looks):
@@ -493,7 +492,7 @@ class RecentListing(_Listing):
         for area in task.helpdesk.areas(task.scope):
             rows.next_area()
             await self._meet_active(pages.walk(area, met))
-            if self._until is None:  # of the first page of all: what changes later is newer
+            if self._until is None:  # from the very first page: what changes later is newer
                 self._until = _latest(rows.first or [], listing.started)
         await self._receiver.settle()
         if not self._receiver.stopping:
@@ -503,10 +502,10 @@ class RecentListing(_Listing):
         return rows.count
 
     async def _meet_active(self, tickets: AsyncIterator[Ticket]) -> None:
-        """Hand over the tickets that were active since the floor.
+        """Pass on the tickets that were active since the floor.
 
-        Tickets of unknown activity go with them where they stand among them; those that come last
-        are left to the whole listing.
+        This includes tickets of unknown activity among them; those at the end are left to the
+        whole listing.
         """
         unknown: list[Ticket] = []
         async for ticket in tickets:
@@ -520,7 +519,7 @@ class RecentListing(_Listing):
                 unknown = []
 
     async def _doubt_emptiness(self) -> None:
-        """Ask for the count when the source lists no ticket: an error must not pass for quiet."""
+        """Request the count when the source lists no ticket: an error must not look like no news."""
         if short := await self._task.count():
             self._listing.short = short
             self._task.warn(f"the source counts {short:,} tickets but lists none; run again")
@@ -542,7 +541,7 @@ class RecentListing(_Listing):
             latest = max(latest, ticket.last_activity)
             await self._meet(ticket)
         await self._receiver.settle()
-        if self._until is None:  # an activity during this walk must not pass for an earlier one
+        if self._until is None:  # an activity during this walk must not count as an earlier one
             self._until = min(latest, listing.started)
 
     async def _meet(self, ticket: Ticket) -> None:
@@ -595,9 +594,9 @@ class FastListing(_Listing):
         return await self._task.client.ticket_count(*area)
 
     async def _why_not(self, areas: list[Area], counts: list[int | None]) -> str:
-        """Return why a fast look cannot be had; "" if it can.
+        """Return why a fast listing is impossible; "" if it is possible.
 
-        A source that does not know the sort lists by id, as it does when all are marked, or none.
+        A source without that sort order lists by id, as it does when all or none are marked.
         """
         if None in counts:
             return "this version of Kayako cannot count its tickets"
@@ -617,7 +616,7 @@ class FastListing(_Listing):
         return await page_of(self._task.client, area, start, count, sort=sort, order=order)
 
     async def _boundary(self, area: Area, count: int) -> int:
-        """Return the first row whose ticket has no attachments, found by halving."""
+        """Return the first row whose ticket has no attachments, found by bisection."""
         low, high = 0, count
         while low < high and not self._receiver.stopping:
             middle = (low + high) // 2
@@ -649,7 +648,7 @@ class FastListing(_Listing):
         await self._behind(area, start, count)
 
     async def _behind(self, area: Area, start: int, count: int) -> None:
-        """Look at some of the tickets that are passed over, to tell what is missed."""
+        """List a sample of the tickets that are passed over, to estimate what is missed."""
         facts, left = self._facts, count - start
         if left <= 0:
             return
@@ -666,7 +665,7 @@ class FastListing(_Listing):
             facts.files += sum(have.values())
 
     async def _files(self, tickets: list[Ticket]) -> dict[int, int]:
-        """List some tickets, as far as they are in scope; return those that have attachments."""
+        """List those tickets that are in scope; return those that have attachments."""
         for ticket in tickets:
             self._walked.add(ticket.id)
             known = self._listing.listed.get(ticket.id) == ticket.last_activity

@@ -1,9 +1,8 @@
 """Lists of departments, statuses, tickets, posts and attachments, read with lxml.
 
-A list is its root, the rows that it is made of, and white space; comments do not count. Whatever
-else a reply holds, it was not understood, and proves nothing: :class:`PartialReply` carries what
-could be read all the same. Within a row, a number that is none costs its field, and only a
-missing id costs the row.
+A list is its root, its rows, and white space; comments do not count. Anything else in a reply makes
+it a :class:`PartialReply`, which carries what could be read all the same and proves nothing about
+the rest. Within a row, an invalid number costs its field, and only a missing id costs the row.
 
 Never ``recover=True``: it turns a cut document into a whole one and invents names. A document
 that is not well-formed is sanitised once, explicitly, and parsed strictly again. If that fails,
@@ -27,12 +26,12 @@ from migrator.sources.kayako import cleaning, replies
 from migrator.sources.kayako.signing import scrub_query
 
 TEXT_LIMIT = 4 << 20
-"""Bytes of UTF-8 that are kept of the text of one post."""
+"""Bytes of UTF-8 kept of the text of one post."""
 MOST_ROWS = 1_000_000
-"""Rows of one list, beyond which it is not read."""
+"""The most rows of one list."""
 
 MOST_PROBLEMS = 100
-"""What is told of one list that was not understood, at most."""
+"""The most problems named of one list."""
 
 _WHITE = " \t\r\n"
 _TOLD = 3
@@ -64,14 +63,14 @@ class _Row:
     values: dict[str, str | None]
     """The text of each child, of the first where there are several."""
     element: etree._Element | None
-    """None for a damaged row, of which the values are what could be read."""
+    """None for a damaged row, whose readable values are in ``values``."""
     key: str | None = None
     """The attribute ``id`` of a damaged row."""
     several_ids: bool = False
 
     @classmethod
     def of(cls, element: etree._Element, *, nested: bool = False) -> Self:
-        """Look at all children once: seeking each by its name takes several times as long."""
+        """Read all children in one pass: searching each by name takes several times as long."""
         values = {child.tag: child.text for child in reversed(element)}
         if nested:
             for child in reversed(element):
@@ -82,7 +81,7 @@ class _Row:
 
     @classmethod
     def guess(cls, piece: bytes, *, several_ids: bool) -> Self:
-        """Read what can be read of a row that is not well-formed."""
+        """Read as much as possible of a row that is not well-formed."""
         values: dict[str, str | None] = {}
         for found in _FIELD.finditer(piece):
             if (tag := found[1].decode()) not in values:
@@ -111,7 +110,7 @@ class _Row:
         return cleaning.clean_name(self.values.get(tag) or "")
 
     def number(self, tag: str, most: int = cleaning.MOST) -> int | None:
-        """Return a child's number, 0 where there is no child; None where it is none."""
+        """Return a child's number, 0 where there is no child; None if it is not a number."""
         return cleaning.number(self.values.get(tag), most)
 
     def date(self, tag: str) -> int | None:
@@ -125,7 +124,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Reply:
-    """The rows of one reply, and what of it was not understood."""
+    """The rows of one reply, and its problems."""
 
     what: str
     child: str
@@ -137,13 +136,13 @@ class _Reply:
     strays: bool = False
 
     def doubt(self, problem: str, *, stray: bool = True) -> None:
-        """Note what was not understood; what is no ``stray`` costs a single row."""
+        """Add a problem; one that is not a ``stray`` costs a single row."""
         self.strays = self.strays or stray
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
 
     def records(self, make: Callable[[_Row], R | None]) -> list[R]:
-        """Return the records of all rows for which ``make`` gives one: those that have an id."""
+        """Return the records that ``make`` returns: those of rows with an id."""
         records: list[R] = []
         for place, row in enumerate(self.rows):
             record = make(row)
@@ -159,7 +158,7 @@ class _Reply:
         return records
 
     def whole(self, records: list[R]) -> list[R]:
-        """Return the records of a reply that was understood; raises PartialReply."""
+        """Return the records of a fully readable reply; raises PartialReply."""
         if not self.problems:
             return records
         told = "; ".join(self.problems[:_TOLD]) + "; and more" * (len(self.problems) > _TOLD)
@@ -191,7 +190,7 @@ def parse_statuses(body: bytes, *, what: str) -> list[TicketStatus]:
 def parse_tickets(body: bytes, *, what: str) -> list[Ticket]:
     """Read the reply to ``/Tickets/Ticket/ListAll`` or ``/Tickets/Ticket/{id}`` (with posts).
 
-    A damaged row whose id can be read is given in a PartialReply, as doubted.
+    A damaged row with a readable id is in a PartialReply, as doubted.
     """
     reply = _read(body, "tickets", "ticket", what=what)
     tickets = reply.records(lambda row: _ticket(row, reply.doubt))
@@ -216,8 +215,8 @@ def parse_ticket_count(body: bytes, *, what: str) -> int:
 def parse_attachments(body: bytes, *, what: str, ticket_id: int = 0) -> list[Attachment]:
     """Read the reply to ``/Tickets/TicketAttachment/ListAll``; contents are ignored.
 
-    ``ticket_id`` is given to rows that name no ticket; a row of any other ticket is none of this
-    list, and two rows of one id must say the same. A damaged row whose id can be read is given
+    Rows that name no ticket get ``ticket_id``; a row of any other ticket does not belong to the
+    list, and two rows of one id must be equal. A damaged row with a readable id is returned
     with the note ``odd_row``.
     """
     reply = _read(body, "attachments", "attachment", what=what)
@@ -264,7 +263,7 @@ def _ticket(row: _Row, doubt: Callable[[str], None]) -> Ticket | None:
         cleaning.number(row.key if row.element is None else row.element.get("id"))
         or row.number("id")
         or row.number("ticketid")
-        # A helpdesk with sequential ids shows the plain id; a mask such as ABC-123-45678 is none.
+        # A helpdesk with sequential ids shows the plain id; a mask looks like ABC-123-45678.
         or cleaning.number(display_id)
     )
     if not ticket_id:
@@ -372,7 +371,7 @@ def _read(body: bytes, root: str, child: str, *, what: str) -> _Reply:
 
 
 def _must_be_a_list(reply: _Reply, around: tuple[bytes, bytes]) -> None:
-    """Raise UnexpectedReply or MemoryExhausted where rows are too many, or none for a reason."""
+    """Raise UnexpectedReply or MemoryExhausted for too many rows, or for none if it is no list."""
     if len(reply.rows) > MOST_ROWS:
         raise UnexpectedReply(f"{reply.what}: the reply holds more than {MOST_ROWS:,} rows.")
     if reply.rows:
@@ -386,7 +385,7 @@ def _must_be_a_list(reply: _Reply, around: tuple[bytes, bytes]) -> None:
 
 
 def _look_around(reply: _Reply, before: bytes, after: bytes, roots: tuple[str, ...]) -> bool:
-    """Note what stands around a document; return whether more than noise follows it."""
+    """Add problems around a document; return whether more than noise follows it."""
     if not (replies.is_noise(before) or replies.is_noise(after)):
         return False
     reply.noise = (replies.NOISE_AROUND_XML,)
@@ -426,7 +425,7 @@ def _parser(encoding: str | None) -> etree.XMLParser:
 
 
 def _take_children(reply: _Reply, top: etree._Element, root: str) -> None:
-    """Take the rows of a well-formed list, and note what else it holds."""
+    """Read the rows of a well-formed list, and add what else it holds as problems."""
     if top.tag == reply.child:
         elements = [top]
     elif top.tag == root:
@@ -442,7 +441,7 @@ def _take_children(reply: _Reply, top: etree._Element, root: str) -> None:
     else:
         reply.doubt(f"its root is {_quoted(f'<{top.tag}>')}")
         return
-    # Rows within rows, and those of a namespace, are of some other list.
+    # Rows within rows, and those of a namespace, belong to some other list.
     if sum(1 for _ in top.iter("{*}" + reply.child)) != len(elements):
         reply.doubt(f"a {reply.child} stands where no row can be")
     nested = top.tag == reply.child or bool(_NESTED(top))
@@ -455,7 +454,7 @@ def _take_text(reply: _Reply, text: str | None) -> None:
 
 
 def _take_pieces(reply: _Reply, document: bytes, root: str) -> None:
-    """Take the rows of a list that is not well-formed one by one, and note what else it holds."""
+    """Read the rows of a malformed list one by one, and add what else it holds as problems."""
     parser = _parser("utf-8")
     row = reply.child.encode()
     edge = re.compile(rb"</" + row + rb"\s*>\s*(?=<" + row + rb"[\s/>])")
@@ -463,7 +462,7 @@ def _take_pieces(reply: _Reply, document: bytes, root: str) -> None:
         if (whole := _strictly(piece, parser)) is not None:
             reply.rows.append(whole)
             continue
-        # A CDATA section that does not end where it should reaches into the rows that follow.
+        # A CDATA section without its end reaches into the following rows.
         cuts = [0, *(found.end() for found in edge.finditer(piece)), len(piece)]
         for begin, end in pairwise(cuts):
             part = piece[begin:end]
@@ -481,7 +480,7 @@ def _strictly(piece: bytes, parser: etree.XMLParser) -> _Row | None:
 
 
 class _Cutter:
-    """Cuts a list that is not well-formed into its rows, and notes what else it holds."""
+    """Cuts a malformed list into its rows, and adds what else it holds as problems."""
 
     def __init__(self, reply: _Reply, document: bytes, root: str) -> None:
         self._reply = reply
@@ -497,7 +496,7 @@ class _Cutter:
         self._pieces: list[bytes] = []
 
     def cut(self) -> list[bytes]:
-        """Return what reads like a row, each up to its end tag or the next row's tag."""
+        """Return what looks like rows, each up to its end tag or the next row's tag."""
         at = 0
         while len(self._pieces) <= MOST_ROWS and (mark := self._marks.search(self._document, at)):
             at = self._skip(mark) if mark[2] is None else self._take_tag(mark)
@@ -509,7 +508,7 @@ class _Cutter:
         return self._pieces
 
     def _skip(self, mark: re.Match[bytes]) -> int:
-        """Pass over a CDATA section, a comment or an instruction; one without end is none."""
+        """Skip a CDATA section, a comment or an instruction, if it has an end."""
         close = _CLOSED_BY[mark[0]]
         end = -1 if close in self._endless else self._document.find(close, mark.end())
         if end < 0:
@@ -537,7 +536,7 @@ class _Cutter:
         return end
 
     def _stop(self, end: int, *, at_row: bool) -> None:
-        """End the row that is being cut out, or look at what stands between two rows."""
+        """End the current row, or check the text between two rows."""
         if self._begin >= 0:
             self._pieces.append(self._document[self._begin : end])
             self._begin = -1
@@ -552,7 +551,7 @@ def _ids_of(element: etree._Element) -> set[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return the beginning of what was not understood, for people."""
+    """Return the beginning of an unexpected text, for people."""
     line = "".join(char if char.isprintable() else " " for char in text[: 4 * _QUOTED])
     line = scrub_query(" ".join(line.split()))
     return f'"{line}"' if len(line) <= _QUOTED else f'"{line[:_QUOTED]}…"'

@@ -1,4 +1,4 @@
-"""What a reply is: a document, noise around one, or an error, and then which.
+"""Classification of replies: a document, noise around one, or an error, and which.
 
 Kayako answers errors as plain text, whatever the Content-Type says. A PHP warning may stand
 before or after the document, and an uncaught exception is text at status 200 without any XML.
@@ -30,7 +30,7 @@ from migrator.sources.kayako.signing import safe, scrub_query
 NOISE_AROUND_XML = "noise_around_xml"
 
 SEARCH_LIMIT = 1 << 20
-"""How many bytes of noise may stand before a document."""
+"""The most bytes of noise before a document."""
 
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space are no noise
 _DECLARED = re.compile(rb"<\?xml\s")
@@ -53,7 +53,7 @@ def _names(text: str) -> frozenset[str]:
 
 _INLINE = _names("a abbr b big code em font i s small span strong sub sup tt u var")
 _NOISY = _INLINE | _names("br div hr pre table tbody td th thead tr")
-"""Elements in which PHP, xdebug and old versions of Kayako dress their warnings."""
+"""Elements in the warnings of PHP, xdebug and old versions of Kayako."""
 _HTML = _NOISY | _names(
     "acronym address area article aside base blockquote body button caption center cite col "
     "colgroup dd del details dir dl dt fieldset figure footer form frame frameset h1 h2 h3 h4 h5 "
@@ -78,7 +78,7 @@ _ASIDE = re.compile(
     r"Unable to (?:locate|open) remote file .*|Invalid Cache: .*|PDO Prepare Failed: .*",
     re.IGNORECASE,
 )
-"""Lines that are noise wherever they stand."""
+"""Lines that are noise anywhere."""
 
 _NOT_FOUND = re.compile(
     r"(?:ticket|attachment|ticket post|post|ticket note|note) not found[.!]*", re.IGNORECASE
@@ -102,12 +102,12 @@ def _any_tag(roots: tuple[str, ...]) -> re.Pattern[bytes]:
 
 
 def find_document(reply: bytes | bytearray, roots: tuple[str, ...]) -> int | None:
-    """Return where the document begins whose root is one of ``roots``; None: not here.
+    """Return the offset of the document whose root is one of ``roots``, or None.
 
     That is the last ``<?xml`` before the first root tag, else the root tag itself. An HTML page
-    is never taken for noise, and only comments and style sheets may stand between the declaration
-    and the root: a DOCTYPE, above all, never reaches a parser. The search ends after
-    ``SEARCH_LIMIT`` bytes.
+    never counts as noise, and only comments and style sheets may be between the declaration and the
+    root: a DOCTYPE, above all, never reaches a parser. The search ends after ``SEARCH_LIMIT``
+    bytes.
     """
     root = _root_tag(roots).search(reply, 0, SEARCH_LIMIT)
     if root is None or _PAGE.search(reply, 0, root.start()):
@@ -119,20 +119,20 @@ def find_document(reply: bytes | bytearray, roots: tuple[str, ...]) -> int | Non
 
 
 def holds_root(reply: bytes | bytearray, roots: tuple[str, ...]) -> bool:
-    """Whether a root tag stands anywhere in a part of a reply."""
+    """Return whether a root tag is anywhere in a part of a reply."""
     return _root_tag(roots).search(reply) is not None
 
 
 def is_noise(around: bytes | bytearray) -> bool:
-    """Whether what stands before or after a document is more than white space."""
+    """Return whether the text before or after a document is more than white space."""
     return bool(around.strip(_BLANK))
 
 
 def more_than_noise(around: bytes | bytearray, roots: tuple[str, ...]) -> str:
-    """Return the tag around a document that is neither noise nor another document; "" for none.
+    """Return a tag around a document that is not noise; "" for none.
 
-    What PHP, web servers and proxies add is text and HTML. A tag of the document's own kind, in
-    any spelling, may be a row that stands outside; another element may be what it is a part of.
+    PHP, web servers and proxies add text and HTML. A tag of the document's own kind, in any
+    spelling, may be a row outside of it; another element may contain it.
     """
     if own := _any_tag(roots).search(around):
         return own[0].decode("utf-8", "replace")
@@ -143,7 +143,7 @@ def more_than_noise(around: bytes | bytearray, roots: tuple[str, ...]) -> str:
 
 
 def out_of_memory(near: bytes | bytearray) -> bool:
-    """Whether PHP says that it ran out of memory."""
+    """Return whether PHP reports that it ran out of memory."""
     return _OUT_OF_MEMORY.search(near) is not None
 
 
@@ -165,7 +165,7 @@ def exhausted(what: str) -> MemoryExhausted:
 
 
 class _Words:
-    """What an error says by itself, without the noise that PHP puts around it."""
+    """Return the text of an error without PHP's noise around it."""
 
     def __init__(self, body: bytes | bytearray) -> None:
         text = bytes(body).decode("utf-8", "replace").replace("\ufeff", "")
@@ -173,14 +173,14 @@ class _Words:
         text = text.replace("<![CDATA[", "\n").replace("]]>", "\n")
         elements = {tag[1].lower() for tag in _ELEMENT.finditer(text)}
         self.is_page = bool(_PAGE.search(body) or elements & _HTML - _NOISY)
-        """Whether it is a page of a web server, which may say what it likes."""
+        """Return whether it is a page of a web server, whose words prove nothing."""
         text = html.unescape(_TAG.sub(" ", _ELEMENT.sub(_break, text)))
         lines = (" ".join(line.split()) for line in text.splitlines())
         self.lines = _without_noise([line for line in lines if line])
         self.is_empty = not (self.lines or self.is_page or elements - _HTML)
 
     def all_say(self, sentence: re.Pattern[str]) -> bool:
-        """Return whether a sentence is all that is said."""
+        """Return whether the text is one sentence."""
         return bool(self.lines) and not self.is_page and all(map(sentence.fullmatch, self.lines))
 
 
@@ -189,7 +189,7 @@ def _break(tag: re.Match[str]) -> str:
 
 
 def _without(text: str, begin: str, end: str) -> str:
-    """Return a text without what stands between two marks, with those."""
+    """Return a text without the parts from one mark to the other."""
     parts, at = [], 0
     while (found := text.find(begin, at)) >= 0 and (last := text.find(end, found)) >= 0:
         parts.append(text[at:found])
@@ -198,7 +198,7 @@ def _without(text: str, begin: str, end: str) -> str:
 
 
 def _without_noise(lines: list[str]) -> list[str]:
-    """Return the lines that are not PHP's, nor of the handlers of errors in Kayako."""
+    """Return the lines that are not from PHP or Kayako's error handlers."""
     kept: list[str] = []
     at = 0
     while at < len(lines):
@@ -217,10 +217,10 @@ def _without_noise(lines: list[str]) -> list[str]:
 
 
 def _end_of_noise(lines: list[str], at: int, end: re.Pattern[str], kept: list[str]) -> int:
-    """Return the line after a warning that begins here and may go over several lines.
+    """Return the line after a warning that begins here and may take several lines.
 
-    It ends before a sentence of Kayako's or after what ``end`` reads, whichever comes first;
-    where neither comes before the next warning, it is one line long.
+    It ends before a sentence of Kayako's or after a match of ``end``, whichever comes first;
+    if neither comes before the next warning, it is one line long.
     """
     for last in range(at, len(lines)):
         line = lines[last]
@@ -254,7 +254,7 @@ def no_document(body: bytes | bytearray, *, what: str) -> SourceError:
 
 
 def error_for(status: int, headers: Mapping[str, str], body: bytes, *, what: str) -> SourceError:
-    """Return the error that a reply with any other status than 200 stands for.
+    """Return the error of a reply with any other status than 200.
 
     Kayako itself sends 400, 401, 403 and 404; 429 and 5xx come from PHP, the web server or a
     proxy. ``body`` may be cut: a few kilobytes are enough.
@@ -307,7 +307,7 @@ def _refused(
         kind = SourceRefused
         text = (
             f"{what}: the REST API is switched off (HTTP 403). "
-            "Switch it on in Admin CP > REST API > Settings."
+            "Enable it in Admin CP > REST API > Settings."
         )
     elif status in {408, 425}:
         kind, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{told}"
@@ -315,7 +315,7 @@ def _refused(
 
 
 def _own_refusal(status: int, words: _Words, *, what: str, said: str) -> SourceError | None:
-    """Return the error that Kayako itself means, in a sentence of its own or without a word."""
+    """Return the error that Kayako itself reports, with a sentence of its own or no text."""
     if words.all_say(_WRONG_TICKET):
         return WrongTicket(f"{what}: it belongs to another ticket now, as after a merge.")
     if words.all_say(_NOT_FOUND):

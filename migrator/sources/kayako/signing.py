@@ -1,11 +1,7 @@
-"""Addresses of Kayako's REST API: building one to ask, and one that is safe to show.
-
-Kayako's request signature, and keeping its ingredients out of every text.
+"""Addresses of Kayako's REST API and their signature, and texts without secrets.
 
 ``signature = base64(HMAC-SHA256(key=secret key, message=salt))`` over the raw digest: 44
 characters. Only the salt is signed. The secret looks like base64 but is used as literal text.
-
-How to reach one Kayako Classic server.
 """
 
 from __future__ import annotations
@@ -24,10 +20,10 @@ _UNREADABLE = "(an unreadable address)"
 
 
 class UrlForm(StrEnum):
-    """How the path of a call is carried; Kayako calls it "Request URL type".
+    """The place of the path in an address; Kayako calls it "Request URL type".
 
-    ``QUERY`` (``index.php?e=/Path&…``) works on every install. ``STANDARD``
-    (``index.php?/Path&…``) needs a web server that hands the query string on untouched.
+    ``QUERY`` (``index.php?e=/Path&…``) works on every install. ``STANDARD`` (``index.php?/Path&…``)
+    needs a web server that passes the query string on unchanged.
     """
 
     QUERY = "e"
@@ -35,7 +31,7 @@ class UrlForm(StrEnum):
 
 
 def build(base: str, path: str, form: UrlForm) -> str:
-    """Return the address of one call, which its signature is added to with a ``&``.
+    """Return the address of one call; its signature is appended with a ``&``.
 
     ``base`` is the API URL as Kayako shows it; a trailing slash, ``?`` or query is dropped.
     """
@@ -78,7 +74,7 @@ _REST = r"""[^&\s"'<>]*"""
 _HIDDEN = "***"
 _LONG = 16
 _TELLING = 12
-"""So many characters of a key are hidden as if they were all of it."""
+"""A part of a key of so many characters is hidden like the whole key."""
 
 
 def signature(secret_key: str, salt: str) -> str:
@@ -90,14 +86,14 @@ def signature(secret_key: str, salt: str) -> str:
 def new_salt() -> str:
     """Return 32 random characters, all of them letters and digits.
 
-    Kayako repairs a ``+`` that became a space in a signature, but not in a salt, and takes the
-    salt "0" for none: letters and digits are safe everywhere.
+    Kayako repairs a ``+`` that became a space in a signature, but not in a salt, and rejects the
+    salt "0": letters and digits are safe everywhere.
     """
     return secrets.token_hex(16)
 
 
 def scrub_query(text: str) -> str:
-    """Hide the values of all ``apikey``, ``salt`` and ``signature`` in a text."""
+    """Return a text with the values of ``apikey``, ``salt`` and ``signature`` hidden."""
     return _SIGNED_VALUE.sub(rf"\1\2{_HIDDEN}", text)
 
 
@@ -140,7 +136,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class KayakoSettings:
-    """Everything the source room needs to know about one server.
+    """The settings for one Kayako server.
 
     ``url`` is the API URL as shown in Kayako's Admin CP (ends in ``/api/index.php``).
     ``timeout`` is the longest silence on a connection, in seconds: any call may first run the

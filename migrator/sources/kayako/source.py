@@ -1,4 +1,4 @@
-"""Kayako Classic as a source: its listing, its answers and its files behind the contract."""
+"""Kayako Classic as a source: the implementation of the contract."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ S = TypeVar("S", bound=FetchSink)
 class KayakoSource:
     """A helpdesk behind the calls of its REST API.
 
-    A listing asks for ``page_size`` tickets at once, and makes up to ``concurrency`` requests
-    side by side where it asks for single tickets. It looks up to ``looks`` times until nothing
-    moves any more.
+    A listing requests ``page_size`` tickets at once, and makes up to ``concurrency`` requests at
+    once for single tickets. It walks up to ``looks`` times until nothing moves any more.
     """
 
     def __init__(
@@ -57,19 +56,19 @@ class KayakoSource:
         return self._client.requests
 
     def pages(self, tickets: int) -> int:
-        """Return how many pages a whole listing of so many tickets asks for.
+        """Return how many pages a whole listing of so many tickets requests.
 
-        They overlap, and are walked twice: to see that nothing moves.
+        They overlap, and are walked twice, to check that nothing moves.
         """
         sizes = [page_of_look(self._page_size, look) for look in (0, 1)]
         return sum(-(-tickets // max(1, size - size // OVERLAP)) for size in sizes)
 
     async def probe(self) -> None:
-        """Ask for the departments."""
+        """Make a light request: the departments."""
         await self._client.departments()
 
     async def directory(self) -> Directory:
-        """Return the departments and statuses, as far as they can be read.
+        """Return the readable departments and statuses.
 
         Raises UnexpectedReply when there are none: nothing could be listed.
         """
@@ -77,7 +76,7 @@ class KayakoSource:
         return self._helpdesk
 
     async def compare(self, known: Sequence[Ticket]) -> Likeness:
-        """Tell by tickets that an archive knows whether this is the helpdesk they came from."""
+        """Return how well this helpdesk agrees with tickets that an archive knows."""
         return await tickets.compare(self._client, known)
 
     async def list_tickets(
@@ -89,7 +88,7 @@ class KayakoSource:
         fast: bool = False,
         most_gaps: int | None = None,
     ) -> None:
-        """Hand each ticket of the scope over, and again when it changed meanwhile."""
+        """Pass each ticket of the scope to the receiver, and again when it changed meanwhile."""
         task = tickets.Task(
             self._client,
             self._helpdesk or await look_around(self._client),
@@ -116,7 +115,7 @@ class KayakoSource:
         return await tickets.thread(self._client, ticket_id)
 
     async def attachments(self, ticket: Ticket) -> list[Attachment]:
-        """List the attachments of a ticket."""
+        """Return the attachments of a ticket."""
         return await self._client.attachments(ticket.id)
 
     async def fetch(
@@ -135,7 +134,7 @@ async def connect(
     sleep: Sleep = asyncio.sleep,
     patient: bool = True,
 ) -> AsyncIterator[Source]:
-    """Yield the source at an address; nothing is asked before its first call."""
+    """Yield the source at an address; nothing is requested before its first call."""
     async with Client(
         settings, pool=pool, listener=listener, sleep=sleep, patient=patient
     ) as client:

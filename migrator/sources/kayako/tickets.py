@@ -1,12 +1,11 @@
-"""One ticket: where it is by now, and what it says of whose helpdesk this is.
+"""Single tickets: where one is now, and whether it shows the same helpdesk.
 
-It is believed only when all that the source says of it agrees: a confused cache or proxy answers
-with a stranger once, and a ticket that was merged is answered as the one that took its posts.
+A ticket counts only when all answers about it agree: a confused cache or proxy may answer with
+another one, and the reply for a merged ticket is the ticket it was merged into.
 
-A helpdesk is told by what survives a change of address: what Kayako never changes of a ticket and
-nobody can choose. That is when it was created, and its mask (``ABC-123-45678``, drawn by lot).
-Departments and statuses are no witnesses: every fresh installation has the same ones, and people
-rename them.
+A helpdesk is identified by what Kayako never changes of a ticket and nobody can choose: the time of
+creation, and the mask (``ABC-123-45678``, random). Departments and statuses do not identify it:
+every fresh installation has the same ones, and people rename them.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ if TYPE_CHECKING:
 LARGEST_PAGE = 1000
 """Tickets in one page of a second or third look."""
 LOOKS = 3
-"""How often at most a walk is repeated until nothing moves any more."""
+"""The most walks until nothing moves any more."""
 
 
 LISTED = 100
-"""Tickets of a list that are looked through, where none is known by its id."""
+"""Tickets of a list that are searched, where none is known by its id."""
 
 _MASK = re.compile(r"[A-Z]{3}-[0-9]{3}-[0-9]{5}")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a listing is to do: whom to ask for what, and who takes the tickets.
+    """The task of a listing: the client, the scope and the receiver of tickets.
 
-    ``page_size`` tickets are asked for at once, and ``concurrency`` requests made side by side.
-    The walk is repeated until nothing moves, ``looks`` times at most. Of ids that no list names at
-    most ``most_gaps`` are asked for.
+    ``page_size`` tickets are requested at once, with up to ``concurrency`` requests at once. The
+    walk is repeated until nothing moves, ``looks`` times at most. Of ids that no list names at most
+    ``most_gaps`` are requested.
     """
 
     client: Client
@@ -65,24 +64,24 @@ class Task:
 
     @property
     def listing(self) -> Listing:
-        """Where to write what it comes to."""
+        """The result to fill in."""
         return self.receiver.listing
 
     def page_of(self, look: int) -> int:
-        """Return the tickets in one page of a look, the first of which is 0."""
+        """Return the page size of a look, the first of which is 0."""
         return page_of_look(self.page_size, look)
 
     async def resolve(self, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
-        """Return what :func:`locate` does, once a merge is written down."""
+        """Return what :func:`locate` returns, after recording a merge."""
         ticket = await locate(self.client, ticket_id, in_no_list=in_no_list)
         if ticket is not None and ticket.id != ticket_id:
             await self.receiver.merge(ticket_id, ticket)
         return ticket
 
     async def count(self, scope: Scope | None = None) -> int | None:
-        """Ask for the number of tickets in a scope (None: that of the task).
+        """Return the number of tickets in a scope (None: that of the task).
 
-        A call that is only a check never ends a run.
+        This is only a check and never ends a run.
         """
         try:
             return await count_tickets(self.client, self.helpdesk, scope or self.scope)
@@ -92,22 +91,22 @@ class Task:
             return None
 
     def warn(self, text: str) -> None:
-        """Tell a warning."""
+        """Pass a warning to the listener."""
         self.receiver.tell(Notice(text, "warning"))
 
 
 def page_of_look(page_size: int, look: int) -> int:
-    """Return the tickets in one page of a look.
+    """Return the page size of a look.
 
-    Later looks take larger pages: they cost fewer requests and leave less to move between.
+    Later looks use larger pages: they cost fewer requests and leave less time for moves.
     """
     return min(page_size << 2 * look, LARGEST_PAGE)
 
 
 async def thread(client: Client, ticket_id: int) -> Thread:
-    """Return a ticket, or the one it was merged into, as the source says twice.
+    """Return a ticket, or the one it was merged into, as two answers agree.
 
-    Raises UnexpectedReply when the two answers name different strangers, and what else
+    Raises UnexpectedReply when the two answers are different other tickets, and what
     Client.ticket raises.
     """
     first = await _ticket(client, ticket_id)
@@ -134,12 +133,12 @@ async def _ticket(client: Client, ticket_id: int) -> Thread:
 async def locate(client: Client, ticket_id: int, *, in_no_list: bool = False) -> Ticket | None:
     """Return a ticket, or the one it was merged into; None when the source has deleted it.
 
-    A merge is believed when the source says so twice and has nothing for the old ticket any more:
-    either the caller knows that it is ``in_no_list`` of tickets, or its list of attachments is
-    empty. Raises SourceError when the source does not say, or contradicts itself.
+    A merge counts when the source says so twice and has nothing for the old ticket any more: either
+    the caller knows that it is ``in_no_list`` of tickets, or its list of attachments is empty.
+    Raises SourceError when the source does not answer, or contradicts itself.
     """
     try:
-        ticket = (await thread(client, ticket_id)).ticket  # its posts are the affair of others
+        ticket = (await thread(client, ticket_id)).ticket  # posts are read elsewhere
     except NotFound:
         return None
     if ticket.id == ticket_id or in_no_list:
@@ -157,9 +156,9 @@ async def locate(client: Client, ticket_id: int, *, in_no_list: bool = False) ->
 
 
 async def compare(client: Client, known: Sequence[Ticket]) -> Likeness:
-    """Ask for known tickets until they leave no doubt; two requests, mostly.
+    """Compare known tickets until there is no doubt; usually two requests.
 
-    One that cannot be asked for, or was merged into another ticket, says nothing. Raises
+    One that cannot be requested, or was merged into another ticket, proves nothing. Raises
     SourceError when the source refuses us or is gone.
     """
     agree = contradict = absent = 0
@@ -183,7 +182,7 @@ async def compare(client: Client, known: Sequence[Ticket]) -> Likeness:
 
 
 async def _compare_lists(client: Client, known: dict[int, Ticket], likeness: Likeness) -> Likeness:
-    """Look for the tickets in the lists, where none was known by its id."""
+    """Search the lists for the tickets, where none was known by its id."""
     with suppress(SourceError):
         helpdesk = await look_around(client)
         for area in helpdesk.areas(Scope()):
@@ -198,7 +197,7 @@ _AGREES, _ABSENT, _SILENT = "agrees", "absent", ""
 
 
 async def _ask(client: Client, known: Ticket) -> str:
-    """Ask for one ticket, twice where it contradicts: one stray answer proves nothing."""
+    """Compare one ticket, twice where it contradicts: one stray answer proves nothing."""
     said = await _ask_once(client, known)
     if said in (_AGREES, _ABSENT, _SILENT):
         return said

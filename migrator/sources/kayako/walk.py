@@ -1,9 +1,9 @@
 """Walk all tickets of a helpdesk, page by page, while people work in it.
 
 Kayako pages by row offset. Tickets that leave the list during a walk pull later rows up, past
-the offset where we ask next; so pages overlap, and a page that shares no ticket with what was
-seen before is asked again from further up. No page is taken on trust: one that a cache has
-answered with another is asked for under another address.
+the next offset; so pages overlap, and a page that shares no ticket with earlier ones is requested
+again from further up. No page is taken on trust: if a cache answers with another page, it is
+requested under another address.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from migrator.sources.base import (
 )
 
 MOST_LOST_ROWS = 20
-"""Unreadable rows in succession that are asked for singly; then the walk looks further down."""
+"""Unreadable rows in a row that are requested singly; then the walk looks further down."""
 
 FARTHEST = 1 << 17
-"""Rows that are passed over at most; if more are unreadable, the list itself is broken."""
+"""The most rows that are skipped; if more are unreadable, the list itself is broken."""
 
 MOST_DOUBTS = 10
-"""How often in succession the walk looks further up for a known row, each time twice as far."""
+"""The most steps up in search of a known row, each twice as far as the last."""
 
 CAUTION = 20
-"""Pages that stay small after a large one failed of which each piece could be read."""
+"""Pages that stay small after a large one failed whose pieces were all readable."""
 
 OVERLAP = 10
-"""One row in so many is asked for again with the next page, but at least one."""
+"""One row in so many is requested again with the next page, but at least one."""
 
 OUTAGES = (SourceUnreachable, Throttled)
-"""Failures that are not about the question: the source is away."""
+"""Failures that do not depend on the request: the source is away."""
 
 DEPARTMENTS_LENGTH = 200
 STATUSES_LENGTH = 150
-"""Characters of ids in one address: Suhosin drops what is longer than 512 altogether."""
+"""Characters of ids in one address: Suhosin drops values of more than 512."""
 
 if TYPE_CHECKING:
     from migrator.sources.kayako.client import Client
@@ -63,10 +63,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How a list is sorted.
+    """The order of a list.
 
-    ``place`` gives a number that never falls from one row to the next. ``far_enough`` tells from
-    the last row of a page that the walk need not go on.
+    ``place`` returns a number that never falls from one row to the next. ``far_enough`` decides
+    by the last row of a page that the walk is done.
     """
 
     sort: str
@@ -90,7 +90,7 @@ class Area(NamedTuple):
 class Helpdesk(Directory):
     """The departments and statuses that a walk has to name.
 
-    ``problems`` says which of them could not be read: their tickets are in no list.
+    ``problems`` names unreadable ones: their tickets are in no list.
     """
 
     problems: tuple[str, ...] = ()
@@ -110,15 +110,15 @@ class Helpdesk(Directory):
         return areas
 
     def note(self, unreadable: Unreadable) -> None:
-        """Note what the lists leave out because its department or status could not be read."""
+        """Add what the lists leave out because its department or status is unreadable."""
         for number, problem in enumerate(self.problems):
             unreadable.note(-1, number, problem, rows=0)
 
     def _statuses(self, department_ids: Collection[int], alone: bool) -> list[tuple[int, ...]]:
         """Return the statuses to name with some departments, in as many parts as are needed.
 
-        Kayako drops a status of another department, and takes a list of which nothing is left for
-        "unresolved only": in parts, only those are named that it knows.
+        Kayako drops a status of another department, and treats an empty list as "unresolved only":
+        so each part names only statuses that apply.
         """
         whole = _parts([one.id for one in self.statuses], STATUSES_LENGTH)
         if alone and len(whole) == 1:
@@ -127,7 +127,7 @@ class Helpdesk(Directory):
         return _parts(known, STATUSES_LENGTH) or whole
 
     def _department(self, name: str) -> Department:
-        """Find a department by its id or title; ConfigError names those there are."""
+        """Return a department by its id or title; ConfigError names the existing ones."""
         wanted = name.strip().casefold()
         known = [one for one in self.departments if one.app == "tickets"]
         for one in known:
@@ -138,7 +138,7 @@ class Helpdesk(Directory):
 
 
 def _parts(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
-    """Cut a list of ids so that each part has at most so many characters."""
+    """Split a list of ids so that each part has at most so many characters."""
     parts: list[list[int]] = []
     left = 0
     for one in ids:
@@ -151,11 +151,11 @@ def _parts(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
 
 
 async def look_around(client: Client) -> Helpdesk:
-    """Ask for departments and statuses.
+    """Return departments and statuses.
 
     Raises UnexpectedReply when there are none. Without the ids of statuses Kayako lists unresolved
-    tickets only, and nobody would miss the others; without a department that has tickets there is
-    nothing to list, and a slip of the source would pass for an empty helpdesk.
+    tickets only, and the others would be missed silently; without a department for tickets there
+    is nothing to list, and an error of the source would look like an empty helpdesk.
     """
     departments, statuses = await concurrently(
         _known(client.departments()), _known(client.statuses())
@@ -174,7 +174,7 @@ async def look_around(client: Client) -> Helpdesk:
 
 
 async def _known(asked: Awaitable[list[T]]) -> tuple[list[T], tuple[str, ...]]:
-    """Return a list as far as it was understood, and what was not."""
+    """Return the readable part of a list, and its problems."""
     try:
         return await asked, ()
     except PartialReply as error:
@@ -182,7 +182,7 @@ async def _known(asked: Awaitable[list[T]]) -> tuple[list[T], tuple[str, ...]]:
 
 
 async def count_tickets(client: Client, helpdesk: Helpdesk, scope: Scope) -> int | None:
-    """Ask how many tickets the walk should meet; None where the source cannot say."""
+    """Return how many tickets the walk should meet; None where the source cannot say."""
     total = 0
     for area in helpdesk.areas(scope):
         count = await client.ticket_count(*area)
@@ -195,7 +195,7 @@ async def count_tickets(client: Client, helpdesk: Helpdesk, scope: Scope) -> int
 async def page_of(
     client: Client, area: Area, start: int, count: int, *, sort: str, order: str
 ) -> list[Ticket]:
-    """Return one page of a list, as far as it can be read: for a look, not for a walk."""
+    """Return the readable part of one page of a list, outside of a walk."""
     try:
         return await client.tickets_page(*area, count=count, start=start, sort=sort, order=order)
     except PartialReply as error:
@@ -212,7 +212,7 @@ async def walk(
 ) -> AsyncIterator[Ticket]:
     """Yield each ticket of the scope once, by id within an area.
 
-    What the source cannot show goes into ``unreadable``, with the reason, and is passed over.
+    Rows that the source cannot show are skipped and added to ``unreadable``, with the reason.
     Raises SourceError when the source does not answer at all, or not a single row can be read.
     """
     lost = Unreadable() if unreadable is None else unreadable
@@ -231,7 +231,7 @@ async def walk(
 
 
 class _Page(NamedTuple):
-    """A reply: ``asked`` rows were asked for, ``rows`` came, a few of them unreadable."""
+    """A reply: ``asked`` rows were requested, ``rows`` came, a few of them unreadable."""
 
     tickets: list[Ticket]
     asked: int
@@ -239,7 +239,7 @@ class _Page(NamedTuple):
 
 
 class Pages:
-    """The pages of lists; ``watch`` gets each page that is believed, and its first row."""
+    """The pages of lists; ``watch`` gets each accepted page, and its first row."""
 
     def __init__(
         self,
@@ -260,11 +260,11 @@ class Pages:
         self._found: dict[int, Ticket] = {}
 
     async def walk(self, area: Area, met: set[int]) -> AsyncIterator[Ticket]:
-        """Walk the next list to its end: far enough, or where nothing new comes.
+        """Walk the next list to its end: far enough, or until nothing new comes.
 
-        A short page is not the end: a server may give less than was asked for. One that ignores
-        pages altogether repeats itself and so ends the walk too; one that ignores the offset only
-        repeats a full page, and is asked for larger ones until they are not full any more.
+        A short page is not the end: a server may send less than requested. One that ignores pages
+        altogether repeats itself and so ends the walk too; one that ignores only the offset
+        repeats a full page, and larger ones are requested until they are no longer full.
         """
         self._area += 1
         course = _Course(area, self._order, self._page_size)
@@ -290,7 +290,7 @@ class Pages:
         """Return the page at ``start``, or a piece of it; None for a row that cannot be read.
 
         One damaged ticket, one page too large for PHP's memory, or one word that a firewall
-        dislikes must not hide the others: what fails is asked for in smaller pieces, down to a
+        blocks must not hide the others: a failed page is requested in smaller pieces, down to a
         single row.
         """
         while (page := await self._ask(area, start, size)) is None:
@@ -302,7 +302,7 @@ class Pages:
         return page
 
     async def _ask(self, area: Area, start: int, size: int) -> _Page | None:
-        """Ask once; None for an error that is the affair of this page alone."""
+        """Request once; return None for an error that concerns this page only."""
         try:
             tickets = await self._client.tickets_page(
                 *area,
@@ -321,12 +321,12 @@ class Pages:
         return _Page(tickets, size, len(tickets))
 
     async def _must_answer(self) -> None:
-        """Raise SourceError when it is not a row that is broken, but the server."""
+        """Raise SourceError when the server is broken, not a row."""
         with suppress(PartialReply):
             await self._client.statuses()
 
     async def _part(self, start: int, size: int, error: PartialReply) -> _Page:
-        """Return a page as far as it can be read, and note what cannot."""
+        """Return the readable part of a page, and add the rest to ``unreadable``."""
         if error.strays:
             text = f"the page from row {start}: {error}"
             self._unreadable.note(-2 - self._area, start, text, rows=0)
@@ -342,7 +342,7 @@ class Pages:
         return _Page(tickets, size, len(tickets) + len(lost))
 
     async def _alone(self, ticket: Ticket, row: int) -> Ticket:
-        """Ask for a ticket whose row is damaged; fall back to what could be read of the row."""
+        """Request a ticket whose row is damaged; fall back to the readable part of the row."""
         if ticket.id in self._found:  # pages overlap
             return self._found[ticket.id]
         found: list[Ticket] = []
@@ -362,7 +362,7 @@ class Pages:
         return ticket
 
     async def _pass_over(self, area: Area, course: _Course, *, known: bool) -> bool:
-        """Go on behind a row that cannot be read; False when there is nothing more."""
+        """Continue behind an unreadable row; return False when there is nothing more."""
         if course.pass_over() < MOST_LOST_ROWS:
             return True
         row = await self._beyond(area, course.start, known=known or bool(course.seen))
@@ -371,10 +371,10 @@ class Pages:
         return row is not None
 
     async def _beyond(self, area: Area, start: int, *, known: bool) -> int | None:
-        """Find the next row that can be read, behind many that cannot; None for none at all.
+        """Return the next readable row behind many unreadable ones; None for none at all.
 
-        Looks further down in growing steps, then between the last two places. Raises the last
-        error when there is no row of any list that could be read.
+        Searches further down in growing steps, then between the last two places. Raises the last
+        error when no row of any list could be read.
         """
         bad, step = start - 1, MOST_LOST_ROWS
         row, good = start, None
@@ -403,58 +403,58 @@ class Pages:
 
 
 class _Course:
-    """How far a walk is in its list, and what it asks next."""
+    """The position of a walk in its list, and its next request."""
 
     def __init__(self, area: Area, order: Order, page_size: int) -> None:
         self._area = area
         self._order = order
         self._page_size = self._largest = self.size = page_size
         self.start = 0
-        self.seen: set[int] = set()  # in this list: those of another are nothing to hold on to
+        self.seen: set[int] = set()  # in this list only
         self._tail: list[int] | None = None
         """The ids that the next page must begin with; None where any may come."""
         self._furthest = -inf
         self._rough = 0
-        """The row before which there is one that cannot be read."""
+        """The row behind an unreadable one."""
         self._lost = self._doubts = self._strange = self._caution = 0
         self._again = self._odd = False
         self._doubted: set[tuple[int, int]] = set()
-        """Questions that were answered with what cannot be, as by a cache."""
+        """Requests with impossible answers, as from a cache."""
 
     def pass_over(self) -> int:
-        """Go to the next row; return how many in a row could not be read."""
+        """Go to the next row; return how many in a row were unreadable."""
         lost = self._lost + 1
         self.jump(self.start + 1)
         self._lost = lost
         return lost
 
     def jump(self, row: int) -> None:
-        """Go to a row of which nothing is known."""
+        """Go to a row about which nothing is known."""
         self._lost = self._rough = 0
         self._tail = None
         self._ask(row, 1)
 
     def _ask(self, start: int, size: int) -> None:
-        """Ask next for this page, but not under an address that was answered wrongly before."""
+        """Request this page next, but not under an address that was answered wrongly before."""
         while (start, size) in self._doubted:
             size += 1
         self.start, self.size = start, size
 
     def doubts(self, page: _Page) -> bool:
-        """Return whether a page must be asked for again, at another place or in another size."""
+        """Return whether a page must be requested again, at another place or in another size."""
         if page.asked < self.size:
             self._rough = max(self._rough, self.start + self.size)
         ids = _ids(page.tickets)
         start, odd, self._odd = self.start, self._odd, False
         unknown = self._tail and start and self.seen.isdisjoint(ids)
         if unknown and self._doubts < MOST_DOUBTS:
-            # Rows moved up by the overlap or more: what lies between was never shown.
+            # Rows moved up by the overlap or more: those between were never shown.
             start = max(0, start - (self._largest << self._doubts))
             self._doubts += 1
         elif self._strange < MOST_DOUBTS and _strangers(page.tickets, self._area):
             self._strange += 1
         elif self._tail and not unknown and not odd and ids.isdisjoint(self._tail):
-            self._odd = True  # a page from further up, as when tickets came back, or by mistake
+            self._odd = True  # a page from further up, because tickets came back, or by mistake
         else:
             self._lost = 0
             return False
@@ -474,10 +474,10 @@ class _Course:
     def may_end(self, page: _Page, unreadable: int) -> bool:
         """Return whether a page without a new ticket may be the end of its list.
 
-        It is not when only a piece of it could be read, when it stops before a ticket that was
-        met, or when we came back to it from further down and its last row may have a next one.
-        A list is seldom twice as long as what was seen of it: further down, only a server that
-        ignores the offset repeats what we know, one that always sends all in an order of its own.
+        It is not when only a piece of it was readable, when it stops before a ticket that was met,
+        or when the walk came back to it from further down and its last row may have a next one. A
+        list is seldom twice as long as the part already seen: further down, only a server that
+        ignores the offset repeats known rows, one that always sends all in its own order.
         """
         farthest = 2 * (len(self.seen) + unreadable) + self._page_size
         if self._again or not page.tickets or self.start > farthest:
@@ -487,10 +487,10 @@ class _Course:
         return not self._doubts or len(page.tickets) == 1
 
     def looks_again(self, page: _Page) -> bool:
-        """Return whether there is another question to ask before the list is at its end.
+        """Return whether another request is needed before the list is at its end.
 
-        What comes may be another page in the place of the one that was asked for, unless it is
-        just what the page before announced, or more than was asked for.
+        The reply may be another page than the requested one, unless it is just what the page
+        before announced, or more than was requested.
         """
         ids = [ticket.id for ticket in page.tickets]
         if not self._again and page.rows <= page.asked and ids != self._tail:
@@ -510,7 +510,7 @@ class _Course:
         overlap = min(page.rows - 1, max(1, page.rows // OVERLAP))
         self._tail = ids[-overlap:] if overlap > 0 and len(ids) == page.rows else None
         start = self.start + max(page.rows - overlap, 1)
-        if self._rough and start >= self._rough:  # it was too much at once
+        if self._rough and start >= self._rough:  # the page was too large
             self._rough, self._caution = 0, CAUTION
         careful = self._rough or self._caution
         self._caution = max(0, self._caution - 1)
@@ -522,5 +522,5 @@ def _ids(page: list[Ticket]) -> set[int]:
 
 
 def _strangers(page: list[Ticket], area: Area) -> bool:
-    """Return whether a page holds tickets of other departments than were asked for."""
+    """Return whether a page holds tickets of other departments than requested."""
     return any(0 < one.department_id not in area.department_ids for one in page)
