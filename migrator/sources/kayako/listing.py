@@ -519,7 +519,7 @@ class RecentListing(_Listing):
                 unknown = []
 
     async def _doubt_emptiness(self) -> None:
-        """Request the count when the source lists no ticket: an error must not look like no news."""
+        """Request the count when the source lists no ticket, in case that is an error."""
         if short := await self._task.count():
             self._listing.short = short
             self._task.warn(f"the source counts {short:,} tickets but lists none; run again")
