@@ -13,6 +13,7 @@ included. Where no place is left, one that waits for nothing gives way to a newc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import socket
@@ -171,6 +172,8 @@ class Guard(asyncio.Protocol):
         self._http = HttpToolsProtocol(app_state={**app_state, "guard": self}, **options)
         self._transport = cast("asyncio.Transport", None)
         self._handshake: asyncio.Task[None] | None = None
+        self._socket: socket.socket | None = None
+        """What the handshake runs over."""
         self._is_open = False
         """The connection carries HTTP: its TLS handshake is over, its end is not."""
         self._is_turned_away = False
@@ -179,6 +182,8 @@ class Guard(asyncio.Protocol):
         """What stands for one client: connections of the same origin share."""
         self.has_asked = False
         self.since = self._loop.time()
+        """When it was accepted, or last answered."""
+        self._idle_since = self.since
         """When it was accepted, or had taken its last answer."""
 
         self._parser = httptools.HttpRequestParser(self)
@@ -236,16 +241,17 @@ class Guard(asyncio.Protocol):
         else:
             # A connection that was told of at its accept, and not after its handshake, has to be
             # begun anew for TLS, with the same socket: not every loop can hold its bytes back.
-            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            fileno = os.dup(transport.get_extra_info("socket").fileno())
+            self._socket = socket.socket(fileno=fileno)
             self._transport.set_protocol(asyncio.Protocol())
             self._transport.abort()
-            self._handshake = self._loop.create_task(self._secure(sock, tls))
+            self._handshake = self._loop.create_task(self._secure(tls))
 
-    async def _secure(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+    async def _secure(self, tls: ssl.SSLContext) -> None:
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self,
-                sock,
+                cast("socket.socket", self._socket),
                 ssl=tls,
                 ssl_handshake_timeout=self.shared.limits.request,
                 ssl_shutdown_timeout=_LAST_WORDS,
@@ -480,8 +486,8 @@ class Guard(asyncio.Protocol):
         elif now - self._moved_at > self.shared.limits.stall:
             self._transport.abort()
         if unsent or self._is_answering or begun is not None:
-            self.since = now if self.has_asked else self.since
-        elif now - self.since > self.shared.limits.idle:
+            self._idle_since = now if self.has_asked else self._idle_since
+        elif now - max(self.since, self._idle_since) > self.shared.limits.idle:
             self._transport.close()
 
     def _count_unsent(self) -> int:
@@ -507,6 +513,9 @@ class Guard(asyncio.Protocol):
         """Hang up at once."""
         if self._handshake is not None:
             self._handshake.cancel()
+            # A handshake that is about to begin is not ended by that: the end of the socket is.
+            with contextlib.suppress(OSError):
+                cast("socket.socket", self._socket).shutdown(socket.SHUT_RDWR)
         self.shared.connections.leave(self)
         self._transport.abort()
 

@@ -264,7 +264,6 @@ def test_trusted_proxy_stands_for_many_clients() -> None:
         assert asks(crowd.connect("127.0.0.3")) == b"503"
 
 
-@pytest.mark.slow
 def test_silent_clients_give_way_first_and_busy_ones_never() -> None:
     """A newcomer replaces who has asked nothing, then who has its answers, the oldest first."""
     with crowded(8) as (crowd, app):
