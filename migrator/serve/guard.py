@@ -23,7 +23,7 @@ import termios
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from typing import Any, ClassVar, Final, cast
 
 import httptools
@@ -60,6 +60,9 @@ _TOO_BUSY: Final = Refusal(
     "Too many clients are connected. Try again in a moment.",
     headers=[(b"retry-after", b"5")],
 )
+
+
+_turns = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Connections:
         if idle:
             # Who has asked nothing goes first; who has many connections is the likelier stranger.
             last = min(
-                idle, key=lambda one: (one.has_asked, -len(self._served[one.origin]), one.since)
+                idle, key=lambda one: (one.has_asked, -len(self._served[one.origin]), one.turn)
             )
             self.leave(last)
             last.give_way()
@@ -181,13 +184,13 @@ class Guard(asyncio.Protocol):
         self.origin = ""
         """What stands for one client: connections of the same origin share."""
         self.has_asked = False
-        self.since = self._loop.time()
-        """When it was accepted, or last answered."""
-        self._idle_since = self.since
+        self.turn = next(_turns)
+        """The order in which connections were accepted, or last answered: clocks are too coarse."""
+        self._idle_since = self._loop.time()
         """When it was accepted, or had taken its last answer."""
 
         self._parser = httptools.HttpRequestParser(self)
-        self._begun_at: float | None = self.since
+        self._begun_at: float | None = self._idle_since
         """When a request began that is not whole; at first the time of the accept."""
         self._in_message = False
         self._left = MAX_HEAD
@@ -220,7 +223,7 @@ class Guard(asyncio.Protocol):
         """Something of the answer under way was written."""
         self._head = b""
         """The head of an answer, which waits a moment for what follows."""
-        self._unsent, self._moved_at = 0, self.since
+        self._unsent, self._moved_at = 0, self._idle_since
 
     # What asyncio calls.
 
@@ -418,7 +421,7 @@ class Guard(asyncio.Protocol):
     def answered(self) -> None:
         """Note that the application has answered."""
         self._is_answering = False
-        self.since = self._loop.time()
+        self._idle_since, self.turn = self._loop.time(), next(_turns)
         if self._held or self._waiting or self._refusal:
             self._loop.call_soon(self._go_on)
 
@@ -487,7 +490,7 @@ class Guard(asyncio.Protocol):
             self._transport.abort()
         if unsent or self._is_answering or begun is not None:
             self._idle_since = now if self.has_asked else self._idle_since
-        elif now - max(self.since, self._idle_since) > self.shared.limits.idle:
+        elif now - self._idle_since > self.shared.limits.idle:
             self._transport.close()
 
     def _count_unsent(self) -> int:
