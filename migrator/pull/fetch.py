@@ -1,4 +1,4 @@
-"""One attachment, from the source into the archive: what it takes to believe the bytes."""
+"""One attachment, from the source into the archive: when its bytes are accepted."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOTES = {
     "repaired_name": "the name held bytes or characters that no name may hold and is kept cleaned",
     "noise_around_xml": "text stood before or after the XML of the reply",
 }
-"""What the ledger says of a stored attachment, most serious first."""
+"""The problem codes of a stored attachment, most serious first."""
 
 
 class Fetcher:
     """Fetches attachments; each ends in a state, and none ends a run.
 
-    What does end a run is raised: a source that refuses us (SourceRefused), an archive that
+    Errors that end a run are raised: a source that refuses us (SourceRefused), an archive that
     cannot be written (ArchiveUnwritable).
     """
 
@@ -37,7 +37,7 @@ class Fetcher:
         self._pool = pool
 
     async def __call__(self, work: Work) -> Outcome:
-        """Fetch one attachment, verify it, make it durable, and return what to write down."""
+        """Fetch one attachment, verify it, make it durable, and return its outcome."""
         try:
             outcome = await self._fetch(work)
         except WrongTicket as error:
@@ -47,7 +47,7 @@ class Fetcher:
         return replace(outcome, work=work)
 
     async def _follow_merge(self, work: Work, refusal: WrongTicket) -> Outcome:
-        """Look where the ticket went; an attachment keeps its id when tickets are merged."""
+        """Fetch from the ticket's current place; an attachment keeps its id in a merge."""
         try:
             ticket = (await self._source.thread(work.ticket_id)).ticket
             if ticket.id == work.ticket_id:
@@ -65,7 +65,7 @@ class Fetcher:
     async def _fetch(self, work: Work) -> Outcome:
         fetched = await self._ask(work)
         if _is_lost(fetched.contents, work):
-            # Asked twice: a share that was away for a moment looks like a file that is lost.
+            # Requested twice: a share that was briefly away looks like a lost file.
             fetched.sink.abort()
             second = await self._ask(work)
             fetched = second._replace(attempts=fetched.attempts + second.attempts)
@@ -90,10 +90,10 @@ class Fetcher:
         return Outcome(work.id, State.MISSING, "source_lost_file", detail, attempts=attempts)
 
     async def _second_opinion(self, work: Work, first: Fetched[_BlobSink]) -> Outcome:
-        """Fetch again what is not what the list and the reply say it is.
+        """Fetch again what contradicts the list and the reply.
 
-        Is it a bad row or a bad transfer? The declared size is that of creation, and old versions
-        wrote wrong ones; so bytes that come the same twice are what the source has.
+        It may be a bad row or a bad transfer. The declared size is that of creation, and old
+        versions wrote wrong ones; so bytes that come the same twice are what the source has.
         """
         second = await self._ask(work)
         try:
@@ -164,9 +164,9 @@ class _BlobSink:
 
 
 def _is_lost(contents: Contents, work: Work) -> bool:
-    """Return whether a reply without contents stands for a file that was lost, not an empty one.
+    """Return whether a reply without contents means a lost file, not an empty one.
 
-    Where no size could be read, nothing says that it is empty.
+    An unreadable size does not prove an empty file.
     """
     unknown = "odd_number" in (*_codes(work), *contents.attachment.notes)
     size = max(contents.attachment.filesize, work.declared_size)
@@ -174,9 +174,9 @@ def _is_lost(contents: Contents, work: Work) -> bool:
 
 
 def _contradictions(work: Work, contents: Contents) -> tuple[str, ...]:
-    """Compare what came with what the list and the reply say; give the codes of what differs.
+    """Return the codes of what differs from the list and the reply.
 
-    A figure that could not be read contradicts nothing.
+    An unreadable number contradicts nothing.
     """
     reply, listed = contents.attachment, _codes(work)
     sizes = {contents.size}
@@ -214,7 +214,7 @@ def _note(work: Work, contents: Contents) -> tuple[str | None, str | None]:
 
 
 def _verdict(work: Work, error: SourceError) -> Outcome:
-    """Sort a failure: what stops the run is raised again, the rest is written down."""
+    """Return the outcome of a failure; raise it again if it stops the run."""
     raise_if_final(error)
     state = State.GONE if isinstance(error, NotFound) else State.FAILED
     return Outcome(work.id, state, error.problem, str(error), attempts=error.attempts)

@@ -18,15 +18,15 @@ _Waiting = tuple[Callable[[list[Any]], Sequence[Any]], Any, asyncio.Future[Any]]
 _Result = tuple[Any, Exception | None]
 
 LARGEST_GROUP = 100
-"""Operations in one transaction: beyond this a commit costs next to nothing per operation."""
+"""Operations in one transaction: beyond this a commit costs little per operation."""
 
 
 class Recorder:
     """Runs operations on the ledger in order; each is durable when ``do`` returns.
 
-    While one group is being committed the next one gathers by itself, so a slow disk makes the
-    groups larger and an idle run commits at once. An operation that raises is undone alone; for
-    that the others of its group may run twice, so they must leave no trace but in the ledger.
+    While one group is being committed the next one gathers, so a slow disk makes the groups larger
+    and an idle run commits at once. An operation that raises is undone alone; for that the others
+    of its group may run twice, so they must have no effect but in the ledger.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -45,7 +45,7 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Commit what is still waiting, then let the thread go."""
+        """Commit what is still waiting, then end the thread."""
         while self._commit is not None and not self._commit.done():
             await asyncio.wait([self._commit])
         self._thread.shutdown()
@@ -53,15 +53,15 @@ class Recorder:
     async def do(self, operation: Callable[[], T]) -> T:
         """Run one operation and return its result once it is committed.
 
-        A caller that is cancelled meanwhile does not undo it.
+        Cancelling the caller does not undo it.
         """
         return await self.do_jointly(lambda _items: [operation()], None)
 
     async def do_jointly(self, operation: Callable[[list[Item]], Sequence[T]], item: Item) -> T:
-        """Do the same with an operation that takes many items, one of them the caller's.
+        """Run an operation on many items, one of them the caller's; return its result.
 
-        It runs once for the items of all who wait with an equal operation, where the first of
-        them stands, and returns a result for each; if it fails, once for each of them.
+        It runs once for the items of all callers with an equal operation, in the place of the
+        first, and returns a result for each; if it fails, it runs once for each of them.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -76,7 +76,7 @@ class Recorder:
             del self._waiting[:LARGEST_GROUP]
             try:
                 results = await in_pool(self._thread, partial(self._run, group))
-            except Exception as error:  # noqa: BLE001 - handed to whoever waits for the group
+            except Exception as error:  # noqa: BLE001 - raised to all callers of the group
                 results = [(None, error)] * len(group)
             for (_, _, future), (result, failure) in zip(group, results, strict=True):
                 if future.cancelled():
@@ -87,7 +87,7 @@ class Recorder:
                     future.set_exception(failure)
 
     def _run(self, group: list[_Waiting]) -> list[_Result]:
-        """Run operations in one transaction; one that raises is undone, the others are not."""
+        """Run operations in one transaction; undo only those that raise."""
         joint: dict[Callable[..., Any], list[int]] = {}
         for place, (operation, _, _) in enumerate(group):
             joint.setdefault(operation, []).append(place)
@@ -107,7 +107,7 @@ class Recorder:
         return [results[place] for place in range(len(group))]
 
     def _run_apart(self, group: list[_Waiting]) -> list[_Result]:
-        """Run them again, each in a block of its own: all that was done of them is undone."""
+        """Run them again, each in its own block, after all of them were undone."""
         results: list[_Result] = []
         with self._ledger.atomic():
             for operation, item, _ in group:
@@ -115,6 +115,6 @@ class Recorder:
                     with self._ledger.atomic():
                         (result,) = operation([item])
                     results.append((result, None))
-                except Exception as error:  # noqa: BLE001 - handed to whoever asked for it
+                except Exception as error:  # noqa: BLE001 - raised to its caller
                     results.append((None, error))
         return results

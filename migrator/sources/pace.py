@@ -1,11 +1,11 @@
-"""Being a good guest: when to ask, how often, and when to try again.
+"""The pace of requests: when to send one, how many, and when to try again.
 
-Three things decide: how many requests run at once and in a second (:class:`Pacer`), whether a
-failed one is worth another try, and whether the server is down (:class:`Breaker`). Then nothing
-is asked but, at growing intervals, whether it is back.
+Three things decide: how many requests run at once and in a second (:class:`Pacer`), whether to
+repeat a failed one, and whether the server is down (:class:`Breaker`). Then the only requests are
+probes at growing intervals.
 
 A server that fails on some attachments and one that is gone look the same to a single request.
-What tells them apart is whether anybody gets a proper answer.
+The difference is whether any request gets a proper answer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 """Cap of the wait between two attempts, in seconds."""
 LONGEST_RETRY_AFTER = 300.0
-"""Cap of a wait that the server asks for: beyond it, later runs are the better answer."""
+"""Cap of a wait that the server asks for: beyond it, a later run tries again."""
 
 
 def worth_another(error: BaseException) -> bool:
@@ -62,7 +62,7 @@ def wait_before(attempt: int, error: BaseException | None, *, spread: float | No
 
 
 class Retrier:
-    """Makes a call up to ``attempts`` times, as long as another try is worth it.
+    """Makes a call up to ``attempts`` times, as long as another try may help.
 
     The error that is finally raised carries the number of tries in ``attempts``. With a
     ``breaker``, a call that failed because the server was gone is made once more when it is back.
@@ -116,7 +116,7 @@ class Retrier:
     ) -> tuple[T, int]:
         tries += 1
         try:
-            return await call(), tries  # mostly; the machinery below costs as much as a request
+            return await call(), tries  # the usual case: tenacity costs as much as a request
         except SourceError as error:
             failed: SourceError | None = error
 
@@ -141,7 +141,7 @@ class Retrier:
         except SourceError as error:
             error.attempts = tries
             if isinstance(error, Throttled) and error.retry_after is not None:
-                self._pacer.hold(wait_before(1, error))  # the next calls are to keep to it, too
+                self._pacer.hold(wait_before(1, error))  # it applies to the next calls, too
             raise
 
     def _tell(self, what: str, state: RetryCallState) -> None:
@@ -165,15 +165,15 @@ Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
 
 STEP_EVERY: Final = 1.0
-"""Seconds between two halvings: one bad second must not end in a single request at a time."""
+"""Seconds between two halvings: one bad second must not leave a single request at a time."""
 GOOD_IN_A_ROW: Final = 16
-"""Answers without trouble after which one more request may be in flight."""
+"""Good answers after which one more request may be in flight."""
 BEARABLE: Final = 1.0
-"""Seconds to the head of a reply that are never called slow."""
+"""Seconds to the head of a reply that never count as slow."""
 TOLD: Final = 10.0
-"""Seconds of a pause that nobody takes for a hanging program."""
+"""Seconds of a pause that is not announced."""
 SLOWER: Final = 4.0
-"""How many times its best a source may take before it counts as slow."""
+"""Multiple of its best time above which a source counts as slow."""
 
 
 class Pacer:
@@ -181,11 +181,10 @@ class Pacer:
 
     With ``per_second`` above 0 the starts are spaced evenly instead of coming in bursts, because
     a burst is what hurts a small PHP server. A server that asks for a pause gets it from all
-    requests, not only from the one it told.
+    requests, not only from the one it answered.
 
-    How many are let in at once follows what the server bears: trouble halves the number, a server
-    that has become slow gets one less, and a row of good answers gives one back. Listeners hear
-    every change.
+    The limit follows what the server can bear: trouble halves it, slowness lowers it by one, and
+    a row of good answers raises it by one. The listener gets every change.
     """
 
     def __init__(
@@ -224,12 +223,12 @@ class Pacer:
         """Return a context in which to make one request.
 
         An ``urgent`` one waits for its turn to start, but neither for others to end nor for the
-        gate: it is how to find out whether the gate may be opened.
+        gate: it probes whether the gate may be opened.
         """
         return Slot(self, urgent=urgent)
 
     def hold(self, seconds: float) -> None:
-        """Let no request start during the next ``seconds``; a long pause is told."""
+        """Start no request during the next ``seconds``; announce a long pause."""
         until = self.clock() + seconds
         if seconds >= TOLD and until - self._next_start >= TOLD:
             text = f"the source asks for a pause: no request for {seconds:.0f} s"
@@ -237,7 +236,7 @@ class Pacer:
         self._next_start = max(self._next_start, until)
 
     def close_until(self, done: asyncio.Task[None]) -> None:
-        """Let only urgent requests start until ``done``; if it fails, others get its error."""
+        """Start only urgent requests until ``done``; if it fails, others get its error."""
         self._gate = done
 
     async def enter(self, *, urgent: bool) -> None:
@@ -255,14 +254,14 @@ class Pacer:
             raise
 
     def leave(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._running -= 1
         self._admit()
 
     def answered(self, started: float, kind: str | None) -> None:
-        """Take note of a good answer; with ``kind``, of how long such a request took."""
+        """Count a good answer; with ``kind``, record how long such a request took."""
         if started < self._stepped:
-            return  # it tells of a load that we have left behind
+            return  # it was made under an earlier load
         if kind is not None:
             latency = self._latencies.get(kind)
             if latency is None:
@@ -277,7 +276,7 @@ class Pacer:
             self._step(self._limit + 1, "recovered")
 
     def overloaded(self, started: float) -> None:
-        """Take note of a timeout, or of a reply that says that there is too much to do."""
+        """Count a timeout, or a reply that the server is overloaded."""
         self._good = 0
         now = self.clock()
         # Requests that ran beside one that failed fail for the same reason: they count once.
@@ -298,7 +297,7 @@ class Pacer:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with suppress(ValueError):  # somebody may have come by and passed it over
+                with suppress(ValueError):  # it may have been skipped meanwhile
                     self._queue.remove(turn)
             else:  # let in and cancelled in the same moment
                 self.leave()
@@ -312,7 +311,7 @@ class Pacer:
                 turn.set_result(None)
 
     async def _wait_for_turn(self, *, urgent: bool) -> None:
-        # A hold or a closed gate may come while we wait, so look again; mostly there is neither.
+        # A hold or a closed gate may come during the wait, so check again.
         while True:
             if self._gate is not None and not urgent:
                 await self._pass(self._gate)
@@ -352,7 +351,7 @@ class Slot:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the next one in."""
+        """Admit the next request."""
         self._pacer.leave()
 
     def answered(self, kind: str | None = None) -> None:
@@ -365,18 +364,18 @@ class Slot:
 
 
 class Latency:
-    """How long a source takes for one kind of request: lately, and at its best.
+    """The time a source takes for one kind of request: lately, and at its best.
 
-    Lately is a moving mean of about eight answers. A single slow one, such as a call that had to
-    run the helpdesk's due tasks first, is therefore no slowness. The best is the lowest mean
-    seen; it creeps towards the present one, so that a server that is slow for good is not held
-    against itself for ever.
+    Lately is a moving mean of about eight answers, so that a single slow one, such as a call that
+    had to run the helpdesk's due tasks first, does not count as slowness. The best is the lowest
+    mean seen; it drifts towards the present one, so that a server that stays slow is not throttled
+    for ever.
     """
 
     SHARE: Final = 1 / 8
     CREEP: Final = 1 / 2000
     FIRST: Final = 8
-    """Answers before anything is judged."""
+    """Answers before a source can count as slow."""
 
     def __init__(self) -> None:
         self._mean = 0.0
@@ -390,11 +389,11 @@ class Latency:
 
     @property
     def slow(self) -> bool:
-        """Whether the source is slow lately."""
+        """Whether the source is slow."""
         return self._mean > self.bound
 
     def bears(self, seconds: float) -> bool:
-        """Take one more answer; return whether it came in bearable time."""
+        """Add one answer; return whether it was fast enough."""
         self._seen += 1
         bound = self.bound
         share = max(1 / self._seen, self.SHARE)
@@ -405,24 +404,24 @@ class Latency:
         return seconds <= bound
 
     def forgive(self) -> None:
-        """Start judging anew: the load has changed."""
+        """Start over: the load has changed."""
         self._mean = self.bound / 2
 
 
 MISSES: Final = (SourceUnreachable, Throttled, ServerFailed, NotXml)
-"""What a server that is down, or shows a page about its maintenance, makes of a request."""
+"""The errors of requests to a server that is down, or shows a maintenance page."""
 MISSES_IN_A_ROW: Final = 20
-"""Failed requests without a proper answer among them, after which the server is looked for."""
+"""Failed requests in a row, without a proper answer, after which the server is probed."""
 LONGEST_TRUST: Final = 16 * MISSES_IN_A_ROW
-"""Cap of the failures that a server which was there when looked for may have before the next."""
+"""Cap of the failures between two probes of a server that answers the probes."""
 FIRST_PROBE: Final = 5.0
-"""Seconds before the second look for a server that is gone; three times as long each time."""
+"""Seconds before the second probe of a server that is gone; tripled each time."""
 LONGEST_PROBE: Final = 120.0
-"""Cap of the wait between two looks, in seconds."""
+"""Cap of the wait between two probes, in seconds."""
 
 
 def waits(patience: float) -> Iterator[float]:
-    """Yield the seconds between looks for a server that is gone; they add up to ``patience``."""
+    """Yield the seconds between probes of a server that is gone; they add up to ``patience``."""
     wait, left = FIRST_PROBE, patience
     while left > 0:
         yield min(wait, left)
@@ -431,7 +430,7 @@ def waits(patience: float) -> Iterator[float]:
 
 
 class Breaker:
-    """Counts failures in a row over all calls; sits out an outage on behalf of all of them.
+    """Counts failures in a row over all calls; waits for the end of an outage for all of them.
 
     ``probe`` makes one request that no gate holds back, and raises SourceError unless it gets a
     proper answer. A server that never answered is not waited for: its address is wrong.
@@ -457,26 +456,26 @@ class Breaker:
         self._trusted = 0
         self.answers = 0
         self._tries = 0
-        self._newest = 0  # of the tries that were answered
+        self._newest = 0  # of the answered tries
         self.outages = 0
         self._looking: asyncio.Task[None] | None = None
 
     def begin(self) -> int:
-        """Take note that a call is tried; return the number of the try."""
+        """Count a try of a call; return its number."""
         self._tries += 1
         return self._tries
 
     def answered(self, number: int = 0) -> None:
-        """Take note of a proper answer to a try, by default to the last one that began."""
+        """Count a proper answer to a try, by default to the last one begun."""
         self.answers += 1
         self._newest = max(self._newest, number or self._tries)
         self._misses = self._trusted = 0
         self._trust = MISSES_IN_A_ROW
 
     async def failed(self, error: SourceError) -> None:
-        """Take note of a failed request; returns when the server is there, as far as we know.
+        """Count a failed request; return when the server is there, as far as we know.
 
-        Raises SourceDown when it stays away, and what ends the waiting, such as Interrupted.
+        Raises SourceDown when it stays away, and what ends the wait, such as Interrupted.
         """
         if not isinstance(error, MISSES):
             self.answered()
@@ -491,8 +490,8 @@ class Breaker:
         """Return whether an outage is why a call has failed.
 
         ``outages`` were over when it began, ``number`` is that of its last try. If no later try
-        was answered, the server is looked for, and waited for: an answer on its way while the
-        server went away proves nothing. Raises as :meth:`failed` does.
+        was answered, the server is probed and waited for: an answer sent before it went away
+        proves nothing. Raises as :meth:`failed` does.
         """
         if not isinstance(error, MISSES):
             return False
@@ -502,13 +501,13 @@ class Breaker:
         return self.outages > outages
 
     async def aclose(self) -> None:
-        """Stop looking."""
+        """Stop probing."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
 
     async def _look(self) -> None:
-        """Look for the server; all who ask at the same time wait for the same look."""
+        """Probe the server; simultaneous callers wait for the same probe."""
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_once())
             self._looking.add_done_callback(_heeded)
@@ -519,7 +518,7 @@ class Breaker:
 
     async def _look_once(self) -> None:
         await self._look_until_there()
-        self._looking = None  # after a failure it stays: nobody is to start all over again
+        self._looking = None  # after a failure it stays: the wait must not start again
 
     async def _look_until_there(self) -> None:
         error = await self._missing()
@@ -539,11 +538,11 @@ class Breaker:
         waited = f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:.0f} s"
         raise SourceDown(
             f"the source did not come back within {waited}: {error}. "
-            "Progress is saved; once the helpdesk answers, the same command goes on from here"
+            "Progress is saved; once the helpdesk answers, run the same command again; it resumes"
         )
 
     async def _wait(self, wait: float, error: SourceError) -> None:
-        # Many who lost the same server must not come back together.
+        # Many clients that lost the same server must not come back together.
         wait *= 0.8 + 0.2 * random.random()  # noqa: S311 - jitter, not a secret
         wait = max(wait, self._pacer.held)
         reason = error.problem.replace("_", " ")
@@ -552,7 +551,7 @@ class Breaker:
         await self._sleep(wait)
 
     async def _missing(self) -> SourceError | None:
-        """Look once; give the error if the server is not there."""
+        """Probe once; return the error if the server is not there."""
         try:
             await self._probe()
         except SourceError as error:
@@ -563,6 +562,6 @@ class Breaker:
 
 
 def _heeded(task: asyncio.Task[None]) -> None:
-    """Look at a task's error: whoever waited for it may have been cancelled meanwhile."""
+    """Retrieve a task's error, in case its waiter was cancelled."""
     if not task.cancelled():
         task.exception()

@@ -183,7 +183,7 @@ def test_a_server_that_stays_away_is_given_up() -> None:
     """After the patience all calls, also later ones, get an error that says how to go on."""
 
     async def story(source: Source) -> None:
-        with pytest.raises(SourceDown, match="the same command goes on from here") as caught:
+        with pytest.raises(SourceDown, match="run the same command again; it resumes") as caught:
             await source.fail(MISSES_IN_A_ROW)
         assert "within 10 min: HTTP 503" in str(caught.value)
         assert sum(source.slept) <= 600

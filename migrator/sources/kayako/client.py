@@ -1,7 +1,7 @@
-"""Kayako Classic as the rest of the house sees it: calls in, typed records out.
+"""The client of Kayako Classic: calls that return typed records.
 
-Every read is tried again where that can help; writes (upload, delete) are sent once, because a
-lost answer does not tell whether they happened.
+Every read is tried again where that can help; writes (upload, delete) are sent once, because
+without an answer it is unknown whether they happened.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from migrator.sources.kayako.transport import Transport
 from migrator.sources.pace import Breaker, Clock, Pacer, Retrier, Sleep
 
 AT_ONCE = 16 * 1024
-"""Bytes of a list that are parsed sooner than they are handed to a thread."""
+"""Bytes of a list up to which parsing is quicker than changing threads."""
 STATUSES = "/Tickets/TicketStatus"
 
 T = TypeVar("T")
@@ -57,12 +57,12 @@ S = TypeVar("S", bound=FetchSink)
 class Client:
     """One Kayako server.
 
-    Network traffic stays on the event loop; parsing, decoding and the sinks run in ``pool``
-    (the loop's default pool when None), each reply in one thread at a time.
-    Every call raises SourceError when the server did not give what was asked. A ``patient``
-    source that was answered before waits for a server that goes away, up to the patience of the
-    settings, before all calls raise SourceDown; calls by hand had better fail at once.
-    ``requests`` counts the calls by kind: pages, lists, fetches and others.
+    Network traffic stays on the event loop; parsing, decoding and the sinks run in ``pool`` (the
+    loop's default pool when None), each reply in one thread at a time. Every call raises
+    SourceError when the server did not send what was requested. A ``patient`` source that was
+    answered before waits for a server that goes away, up to the patience of the settings, before
+    all calls raise SourceDown; calls by hand should fail at once. ``requests`` counts the calls by
+    kind: pages, lists, fetches and others.
     """
 
     def __init__(
@@ -113,15 +113,15 @@ class Client:
         await self._transport.aclose()
 
     async def departments(self) -> list[Department]:
-        """List all departments, those of other apps (livechat) too.
+        """Return all departments, those of other apps (livechat) too.
 
-        Raises PartialReply, as all lists do, when only a part of them could be understood.
+        Raises PartialReply, as all lists do, when only a part of them is readable.
         """
         path, what = "/Base/Department", "the departments"
         return await self._ask("others", path, what, lists.parse_departments, alone=False)
 
     async def statuses(self) -> list[TicketStatus]:
-        """List all ticket statuses; ListAll needs every id to show closed tickets too."""
+        """Return all ticket statuses; ListAll needs every id to show closed tickets too."""
         what = "the ticket statuses"
         return await self._ask("others", STATUSES, what, lists.parse_statuses, alone=False)
 
@@ -135,10 +135,10 @@ class Client:
         sort: str = "ticketid",
         order: str = "ASC",
     ) -> list[Ticket]:
-        """List ``count`` tickets from row ``start`` on.
+        """Return ``count`` tickets from row ``start`` on.
 
         Old servers know neither count nor start and answer with everything. Raises PartialReply
-        when a row is damaged, and BadRequest for a page that is refused while other questions are
+        when a row is damaged, and BadRequest for a page that is refused while other requests are
         answered.
         """
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
@@ -149,9 +149,9 @@ class Client:
     async def ticket_count(
         self, department_ids: Collection[int], status_ids: Collection[int]
     ) -> int | None:
-        """Count tickets under the rules of ListAll; None where the server cannot say.
+        """Return the number of tickets by the rules of ListAll; None where the server cannot say.
 
-        The call is undocumented and absent in older versions, which take its name for an id.
+        The call is undocumented and missing in older versions, which take its name for an id.
         """
         where = f"{_ids(department_ids)}/{_ids(status_ids)}/-1/-1"
         path, what = f"/Tickets/Ticket/GetTicketCount/{where}", "the number of tickets"
@@ -172,10 +172,10 @@ class Client:
         return tickets[0]
 
     async def attachments(self, ticket_id: int) -> list[Attachment]:
-        """List the attachments of a ticket's posts, by id; Kayako sends them in no order.
+        """Return the attachments of a ticket's posts, by id; Kayako sends them in no order.
 
-        Raises PartialReply when the reply holds anything but rows of that ticket. A row that is
-        damaged, but whose id can be read, is given with the note ``odd_row``.
+        Raises PartialReply when the reply holds anything but rows of that ticket. A damaged
+        row with a readable id is returned with the note ``odd_row``.
         """
         path = f"/Tickets/TicketAttachment/ListAll/{ticket_id}"
         what = f"the attachments of ticket {ticket_id}"
@@ -259,7 +259,7 @@ class Client:
                 )
 
     async def _probe(self) -> None:
-        """Ask one light question, once, whatever else is held back."""
+        """Make one light request, once, even while others are held back."""
         what = "a sign of life"
         body = await self._transport.get(STATUSES, what=what, urgent=True)
         with suppress(PartialReply):  # an answer all the same
@@ -268,7 +268,7 @@ class Client:
     async def _ask(
         self, kind: str, path: str, what: str, parse: _Parse[T], *, alone: bool = True
     ) -> T:
-        """Ask for a list, and parse it."""
+        """Request a list, and parse it."""
         self.requests[kind] += 1
 
         async def once() -> T:
@@ -282,10 +282,10 @@ class Client:
     async def _read(
         self, what: str, once: Callable[[], Awaitable[T]], *, alone: bool = True
     ) -> tuple[T, int]:
-        """Read something, if need be several times; return it and how often it was tried.
+        """Return the result of a read and the number of its tries.
 
-        Raises BadRequest for a question that is refused ``alone``, as a firewall may, while
-        others are answered: nothing else has to stop for it.
+        Raises BadRequest for a request that is refused ``alone``, as by a firewall, while others
+        are answered: nothing else has to stop for it.
         """
         try:
             with self._scrubbed():
@@ -303,7 +303,7 @@ class Client:
 
     @contextmanager
     def _scrubbed(self) -> Iterator[None]:
-        """Hide the keys in errors: some replies quote our own request, and errors quote them."""
+        """Hide the keys in errors, which quote replies, which may quote our own request."""
         try:
             yield
         except SourceError as error:
@@ -366,7 +366,7 @@ def _ids(ids: Iterable[int]) -> str:
 def _only(
     found: Sequence[tuple[Contents, S]], ticket_id: int, attachment_id: int, what: str
 ) -> tuple[Contents, S]:
-    # A cache or a confused server that answers for another id must not be believed.
+    # A cache or a confused server may answer for another id.
     ids = [contents.attachment.id for contents, _ in found]
     if ids != [attachment_id]:
         raise UnexpectedReply(f"the reply for {what} holds {ids or 'no attachment'} instead")

@@ -1,10 +1,10 @@
-"""HTTP/1.1 through aiohttp, behind httpx's interface, at a third of what httpx's own costs.
+"""HTTP/1.1 through aiohttp, behind httpx's interface, at a third of the cost of httpx's own.
 
-For one server that is asked thousands of times: no redirects, no cookies, nothing unpacked, each
-address as it was built. What aiohttp leaves open is closed here. It sends again what it believes
-to be harmless, even a DELETE; takes what an idle connection has said for the reply to the next
-request; waits without end for a server that takes no request, or sends all but a reply. Its errors
-quote the address that was asked, and with it the signature: none of them leaves this module.
+For thousands of requests to one server: no redirects, no cookies, no decompression, each address as
+it was built. This module closes gaps of aiohttp, which repeats requests that it considers harmless,
+even a DELETE; takes unrequested bytes on an idle connection for the next reply; and waits without
+end for a server that accepts no request, or sends anything but a reply. Its errors quote the
+address with its signature: none of them leaves this module.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from yarl import URL
 LINE = 1 << 16
 """Most bytes of one line of a reply's head."""
 UNREAD = 1 << 30
-"""More bytes than ever wait for a reader: nothing is taken from the server while none is wanted."""
+"""More bytes than ever wait for a reader: reading pauses while nothing is wanted."""
 IDLE = 5.0
-"""Seconds after which an idle connection is not used again: servers hang up after about as many."""
+"""Seconds after which an idle connection is not used again: servers close it about then."""
 PIECE = 1 << 16
-"""Bytes of a request that are written at once."""
+"""Bytes of a request written at once."""
 
 _FAULTS = (aiohttp.ClientError, OSError, RuntimeError, ValueError)
-"""What aiohttp raises; a timeout is an OSError, an impossible host or header a ValueError."""
+"""aiohttp's errors; a timeout is an OSError, an impossible host or header a ValueError."""
 
 
 class Connections(httpx.AsyncBaseTransport):
@@ -59,7 +59,7 @@ class Connections(httpx.AsyncBaseTransport):
         self._watch = _Watch()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; give the reply as soon as its head is there."""
+        """Send a request; return the reply as soon as its head is there."""
         url = self._address(request)
         if request.method == "GET":
             try:
@@ -126,7 +126,7 @@ class _StaleError(Exception):
 
 
 class _Pool(aiohttp.TCPConnector):
-    """Connections, none of which is used again if it has said anything since its last reply."""
+    """Connections that are not used again if they got any bytes since their last reply."""
 
     def __init__(self, context: ssl.SSLContext | None, *, keep: bool) -> None:
         how: dict[str, Any] = {"keepalive_timeout": IDLE} if keep else {"force_close": True}
@@ -145,7 +145,7 @@ class _Pool(aiohttp.TCPConnector):
         self._open: WeakSet[asyncio.Transport] = WeakSet()
 
     def abort(self) -> None:
-        """Hang up on everyone, without ceremony."""
+        """Close all connections at once."""
         for transport in list(self._open):
             transport.abort()
 
@@ -172,14 +172,14 @@ class _Pool(aiohttp.TCPConnector):
 
 
 class _Watch:
-    """The timer of all alarms: one for each would take longer than the rest of a request."""
+    """The timer of all alarms: one timer each would cost more than the rest of a request."""
 
     def __init__(self) -> None:
         self.alarms: set[_Alarm] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def look_at(self, when: float) -> None:
-        """Look at all alarms then, if not before."""
+        """Check all alarms then, if not before."""
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
@@ -187,7 +187,7 @@ class _Watch:
         self._timer = asyncio.get_running_loop().call_at(when, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -201,7 +201,7 @@ class _Watch:
 
 
 class _Alarm:
-    """Does what asyncio.timeout does; None is no end."""
+    """A cheaper asyncio.timeout; None is no timeout."""
 
     def __init__(self, watch: _Watch, seconds: float | None) -> None:
         self._watch = watch
@@ -231,7 +231,7 @@ class _Alarm:
             raise TimeoutError from error
 
     def set(self, seconds: float | None) -> None:
-        """Ring after so many seconds from now, unless it has rung or is over."""
+        """Expire so many seconds from now, unless it has expired or is over."""
         if self not in self._watch.alarms:
             return
         self.when = inf if seconds is None else asyncio.get_running_loop().time() + seconds
@@ -239,7 +239,7 @@ class _Alarm:
             self._watch.look_at(self.when)
 
     def ring(self) -> None:
-        """Cancel whoever waits."""
+        """Cancel the waiting task."""
         self._watch.alarms.discard(self)
         self._rung = True
         assert self._task is not None  # noqa: S101 - it has begun
@@ -247,7 +247,7 @@ class _Alarm:
 
 
 class _Call:
-    """A request on its way: the connection that it got, and how long the server is waited for."""
+    """A request under way: its connection, and how long it waits for the server."""
 
     def __init__(self, pool: _Pool, request: httpx.Request, watch: _Watch) -> None:
         self._pool = pool
@@ -262,7 +262,7 @@ class _Call:
     async def once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send it, and keep from aiohttp the two errors after which that would send it again."""
+        """Send it, and hide from aiohttp the two errors after which it would send it again."""
         self._pool.calls[request] = self
         try:
             return await handler(request)
@@ -278,12 +278,12 @@ class _Call:
         raise problem
 
     def given(self, transport: asyncio.Transport, *, used: bool) -> None:
-        """Take a connection, and whether another call had it before."""
+        """Set the connection, and whether another call used it before."""
         self._transport, self._used = transport, used
         self._wait("write" if self.content else "read")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield what is sent, piece by piece; the server has to take each of them in time."""
+        """Yield the request piece by piece; the server has to accept each piece in time."""
         for start in range(0, len(self.content), PIECE):
             self._wait("write")
             yield self.content[start : start + PIECE]
@@ -295,9 +295,9 @@ class _Call:
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of a reply, as it comes, and only while somebody waits for it.
+    """The body of a reply, read as it comes, and only while it is wanted.
 
-    aiohttp's own way to hold back a server forgets, when that hangs up, the chunks that wait.
+    aiohttp's own way to pause a server loses the waiting chunks when the server hangs up.
     """
 
     def __init__(
@@ -342,7 +342,7 @@ class _Body(httpx.AsyncByteStream):
             transport.pause_reading()
 
     def _transport(self) -> asyncio.Transport | None:
-        """Return the transport, as long as more of the reply has to come."""
+        """Return the transport while more of the reply is to come."""
         connection = self._response.connection
         return None if connection is None else connection.transport
 
@@ -353,7 +353,7 @@ def _named(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _translated(error: Exception) -> httpx.TransportError:
-    """Return httpx's word for an error, without its text; its cause may be one of the system."""
+    """Return httpx's equivalent of an error, without its text, with an OSError as its cause."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return httpx.ProxyError(f"HTTP {error.status}")
     kind, text = next(
@@ -379,4 +379,4 @@ _WORDS: dict[type[Exception], tuple[type[httpx.TransportError], str]] = {
     OSError: (httpx.ReadError, "the connection was lost"),
     RuntimeError: (httpx.ReadError, "the connection was closed"),
 }
-"""What is the matter, by the first kind that fits; any other ValueError is about a header."""
+"""httpx's error by the first kind that fits; any other ValueError is about a header."""

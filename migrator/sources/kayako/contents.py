@@ -1,12 +1,9 @@
-"""Base64 decoded while it arrives.
+"""Contents of attachments: base64 streamed from Kayako's XML into sinks.
 
-Contents of attachments, streamed from Kayako's XML into sinks.
-
-expat finds the structure. The base64 run itself, nearly all of a reply, does not pass through
-it: once expat has confirmed that a CDATA section opens inside ``contents``, raw bytes go straight
-to the decoder until the first ``]``. Whatever else a server may send (wrapped base64, no CDATA,
-several sections, entities) goes through expat's text into the same decoder, only slower. Memory
-does not depend on the size of a reply.
+expat finds the structure. The base64 itself, nearly all of a reply, bypasses it: once expat has
+confirmed that a CDATA section opens inside ``contents``, raw bytes go straight to the decoder until
+the first ``]``. Anything else (wrapped base64, no CDATA, several sections, entities) goes through
+expat into the same decoder, only slower. Memory does not depend on the size of a reply.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OTHERS = bytes(range(256)).translate(None, _ALPHABET)
 _WHITE_SPACE = b" \t\r\n"
 _LAST = 8
-"""So many characters are looked at one by one where a piece does not end in the alphabet."""
+"""Characters checked one by one where a piece does not end in the alphabet."""
 
 
 class Base64Decoder:
@@ -47,22 +44,22 @@ class Base64Decoder:
     White space is allowed anywhere. At the first thing that strict base64 does not allow
     (a foreign character, padding that is wrong or not at the end), decoding goes on by the rule
     of PHP's ``base64_decode``: every character outside the alphabet is skipped, ``=`` too, and a
-    dangling single character is dropped. ``lenient`` tells that this happened; it is final after
+    dangling single character is dropped. ``lenient`` says that this happened; it is final after
     :meth:`close`. Both rules agree on all that was decoded before, so nothing is taken back.
-    ``dangling`` tells of that single character: no encoder writes six bits that are no byte, so
-    characters were lost, or came in from elsewhere, and shifted all that follows them.
+    ``dangling`` means that single character: no encoder writes six bits alone, so characters were
+    lost or added, which shifted all that follows.
     """
 
     def __init__(self) -> None:
         self.lenient = False
         self.dangling = False
         self.empty = True
-        """Whether nothing but white space has come."""
+        """Whether only white space has come."""
         self._carry = b""  # the characters of an unfinished group of four: alphabet only
         self._padding = 0
 
     def feed(self, data: bytes | memoryview) -> bytes:
-        """Return the bytes that the next piece completes."""
+        """Return the bytes completed by the next piece."""
         if self.lenient or self._padding:
             return self._feed_carefully(bytes(data))
         # The usual case, at the speed of memory: unbroken characters of the alphabet.
@@ -86,7 +83,7 @@ class Base64Decoder:
         return decoded + self._feed_carefully(text[whole:])
 
     def close(self) -> bytes:
-        """Return the bytes of an unfinished last group, and settle ``lenient``."""
+        """Return the bytes of an unfinished last group, and finalise ``lenient``."""
         group, self._carry = self._carry, b""
         if (len(group), self._padding) not in {(0, 0), (2, 2), (3, 1)}:
             self.lenient = True
@@ -130,17 +127,17 @@ _TRAILER_LIMIT = 1 << 16
 
 
 class Sink(Protocol):
-    """Takes the decoded bytes of one attachment, in order."""
+    """A receiver of the decoded bytes of one attachment, in order."""
 
     def write(self, data: bytes, /) -> object:
-        """Take the next bytes; may raise, which ends the reading."""
+        """Write the next bytes; may raise, which ends the reading."""
 
 
 S = TypeVar("S", bound=Sink)
 
 
 class _Kind(enum.IntEnum):
-    """What an element means, by its place; numbers are quick to look up."""
+    """The meaning of an element, by its place; numbers are quick to look up."""
 
     REPLY = enum.auto()
     POSTS = enum.auto()
@@ -179,7 +176,7 @@ class _Found(Generic[S]):
     size: int = 0
 
     def write(self, data: bytes) -> None:
-        """Hand decoded bytes to the sink."""
+        """Write decoded bytes to the sink."""
         if data and self.sink is not None:
             self.size += len(data)
             self.sink.write(data)
@@ -188,13 +185,13 @@ class _Found(Generic[S]):
 class ContentsReader(Generic[S]):
     """Reads one reply with contents: feed its bytes, then close.
 
-    ``make_sink`` is called once per ``contents`` element, also for an empty one. ``what`` names
-    the reply in errors; ``ticket_id`` and ``post_id`` are given to attachments that name none.
-    ``most`` is how many attachments the reply may hold: one more fails it at once.
-    Understands the documented shape (``attachments``) and the one that servers send for
-    TicketPost (``posts``, each with its ``attachments``). The result does not depend on how the
-    reply is cut into pieces. Used by one thread at a time. After an error the reader is dead and
-    raises the same error again; the sinks made so far are their maker's to drop.
+    ``make_sink`` is called once per ``contents`` element, also for an empty one. ``what`` names the
+    reply in errors; attachments that name none get ``ticket_id`` and ``post_id``. ``most`` is how
+    many attachments the reply may hold: one more fails it at once. Understands the documented shape
+    (``attachments``) and the one that servers send for TicketPost (``posts``, each with its
+    ``attachments``). The result does not depend on how the reply is cut into pieces. Used by one
+    thread at a time. After an error the reader raises the same error again; the caller drops the
+    sinks made so far.
     """
 
     def __init__(
@@ -229,7 +226,7 @@ class ContentsReader(Generic[S]):
         self._parser = self._make_parser()
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the reply; raises a SourceError, or what a sink raises."""
+        """Read the next bytes of the reply; raises a SourceError, or what a sink raises."""
         with self._alive():
             rest = data
             while rest:
@@ -261,7 +258,7 @@ class ContentsReader(Generic[S]):
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
-        """Die of the first error: expat would go on after a handler's, without handlers."""
+        """Keep the first error: expat would continue after a handler's, without handlers."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -270,10 +267,10 @@ class ContentsReader(Generic[S]):
             self._failure = failure
             raise
 
-    # The stages: each takes bytes, sets the next stage when it is done, returns what it left.
+    # The stages: each takes bytes, sets the next stage when it is done, returns the rest.
 
     def _seek(self, data: bytes) -> bytes:
-        """Look for the beginning of the document."""
+        """Find the beginning of the document."""
         self._held += data
         start = replies.find_document(self._held, _ROOTS)
         if start is None:
@@ -326,7 +323,7 @@ class ContentsReader(Generic[S]):
         return data
 
     def _after(self, data: bytes) -> bytes:
-        """Keep the beginning of what follows the document."""
+        """Save the beginning of what follows the document."""
         data, self._held = self._held + data, b""
         self._trailer = (self._trailer + data).lstrip()[:_TRAILER_LIMIT]
         return b""
@@ -432,7 +429,7 @@ class ContentsReader(Generic[S]):
         found.write(found.decoder.feed(data))
 
     def _finish(self, found: _Found[S]) -> tuple[Contents, S]:
-        """Make the records of one attachment, and check what can be checked here."""
+        """Return the records of one attachment, after the checks possible here."""
         attachment = self._attachment(found)
         if found.sink is None:
             raise UnexpectedReply(
@@ -478,7 +475,7 @@ class ContentsReader(Generic[S]):
     ) -> tuple[int, bool]:
         """Return a number of the attachment, else of its post, else what the caller knows.
 
-        The second part tells whether what the attachment itself says of it is a number at all.
+        The second part says whether the attachment's own value is a number.
         """
         own, posts = number(found.fields.get(tag), most), number(found.post.get(of_post), most)
         return own or posts or self._ids.get(tag, 0), own is not None

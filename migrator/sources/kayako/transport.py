@@ -1,7 +1,7 @@
 """HTTP to one Kayako server, through a transport of httpx and without its client.
 
-A client's comforts (redirects, cookies, authentication, a log line that shows each address) are
-what must not happen here, and cost more time than the request. What the server sends may quote a
+The conveniences of a client (redirects, cookies, authentication, a log line with each address)
+must not happen here, and cost more time than the request. What the server sends may quote a
 signed address, as a redirect does: it is scrubbed from every exception.
 """
 
@@ -32,18 +32,18 @@ from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.pace import Pacer
 
 OVERLOADED = frozenset({429, 502, 503, 504})
-"""Statuses of a server, or of the proxy before it, that has too much to do."""
+"""Statuses of an overloaded server, or of the proxy before it."""
 LARGE = 1 << 20
 """Announced bytes beyond which a reply is slow for its size: PHP builds all of it first."""
 CONNECT_TIMEOUT = 20.0
 """Longest wait for a connection, in seconds."""
 AGENT = f"migrator/{__version__}"
-"""How we name ourselves to servers and proxies."""
+"""Our name for servers and proxies."""
 ERROR_BODY = 16 * 1024
-"""How much of an error's body is read, in bytes: its text is short, a page is cut."""
+"""Bytes read of an error's body: its text is short, a page is cut."""
 
 BLOCK = 256 * 1024
-"""Bytes of a body that are passed on at once: most attachments need one hand-over to a thread."""
+"""Bytes of a body that are passed on at once: most attachments need one change of threads."""
 
 Take = Callable[[bytes], Awaitable[None]]
 
@@ -54,7 +54,7 @@ _NUMBERS = re.compile(r"/-?[0-9]")
 class Transport:
     """Signed requests to one server, bounded in number, pace and size.
 
-    All methods raise SourceError for whatever goes wrong between us and the document.
+    All methods raise SourceError for anything that goes wrong between us and the document.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class Transport:
     async def stream(self, path: str, *, what: str, take: Take) -> bytes:
         """Pass on the body of a reply with status 200 as it arrives; return its last block.
 
-        No compression is asked for: base64 shrinks by a quarter at best, and the CPU time that
-        this takes is the helpdesk's.
+        No compression is requested: base64 shrinks by a quarter at best, and costs the helpdesk's
+        CPU time.
         """
         request = self._request("GET", path, encoding="identity")
         return await self._send(request, what, path, take=take)
@@ -116,7 +116,7 @@ class Transport:
         if form is None:
             url += f"&apikey={self._api_key}&{self._signature()}"
         try:
-            # Parsing an address takes longer than sending the request: it is done once.
+            # Parsing an address takes longer than sending the request, so it is done once.
             if self._address is None:
                 self._address = _address(url.partition("?")[0])
             if (headers := self._headers.get(encoding)) is None:
@@ -205,7 +205,7 @@ class Transport:
                 if len(body) >= ERROR_BODY:
                     break
         except httpx.HTTPError:
-            pass  # the status says enough; half a page of it is not worth a second error
+            pass  # the status says enough; a cut page is not worth a second error
         if response.status_code == 407:
             return _locked(signing.safe(self._settings.url))
         text = self._settings.credentials.scrub(body[:ERROR_BODY].decode("utf-8", "replace"))
@@ -217,7 +217,7 @@ class Transport:
         return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
 
     def _failure(self, error: Exception, what: str, *, in_body: bool) -> SourceError | ConfigError:
-        """Return our error for one of httpx's; nothing of httpx passes this line unscrubbed."""
+        """Return our error for one of httpx's, with secrets removed."""
         settings = self._settings
         _scrub(error, settings.credentials)
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
@@ -262,17 +262,17 @@ def _escaped(encoded: bytes) -> bytes:
 
 
 def _kind(path: str) -> str:
-    """Name what a path asks for without saying of which ticket: its part before any number."""
+    """Return what a path requests without its ids: the part before any number."""
     number = _NUMBERS.search(path)
     return path[: number.start()] if number else path
 
 
 def _network(settings: KayakoSettings) -> Connections:
-    """Return the way to the server, through the proxy that the environment names, if any."""
+    """Return a transport to the server, through the environment's proxy, if any."""
     name = proxy_for(settings.url)
     try:
         proxy = None if name is None else httpx.Proxy(name, headers={"User-Agent": AGENT})
-        # Reading all authorities takes a tenth of a second, for which plain HTTP need not wait.
+        # Reading all authorities takes a tenth of a second, which plain HTTP does not need.
         plain = settings.url.lower().startswith("http:") and settings.ca_file is None
         if proxy is not None and proxy.url.scheme == "https":
             plain = False
@@ -285,7 +285,7 @@ def _network(settings: KayakoSettings) -> Connections:
 
 
 def _tls(settings: KayakoSettings) -> ssl.SSLContext:
-    """Trust httpx's and the system's authorities, and the helpdesk's own where it has one."""
+    """Return a TLS context that trusts httpx's, the system's and the helpdesk's own authorities."""
     try:
         context = httpx.create_ssl_context()
         context.load_default_certs()
@@ -325,7 +325,7 @@ def _locked(where: str) -> SourceRefused:
 
 
 def _fault(code: int) -> str:
-    """Say what is wrong with a certificate, by OpenSSL's code, and what to do."""
+    """Return what is wrong with a certificate, by OpenSSL's code, and what to do."""
     if code in {9, 10}:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
         return "is not valid today; have it renewed there, or set the clock here"
     if code in {62, 64}:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -342,7 +342,7 @@ def _scrub(error: BaseException, credentials: Credentials) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that led to it."""
+    """Yield an exception and all its causes."""
     link: BaseException | None = error
     while link is not None:
         yield link
