@@ -1,4 +1,4 @@
-"""Serving an archive. Its faces are folders of this room, each with one line here."""
+"""Serving an archive: each face is a folder of this room with one line here."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FACES: Final = (
 
 
 class Face(Protocol):
-    """What the package of a face has under this name.
+    """The interface of a face, in its package under this name.
 
-    It is made once, before processes fork, and makes one application in each of them.
+    It is created once, before processes fork, and creates one application in each of them.
     """
 
     paths: tuple[str, ...]
-    """Addresses of this face; one that ends with a slash stands for all below it."""
+    """Addresses of this face; one that ends with a slash includes all below it."""
 
     def app(self, archive: Archive, settings: EndpointSettings) -> ASGIApp:
-        """Return the application over an archive, which no other face reads with."""
+        """Return the application over an archive that no other face uses."""
 
 
 def load_faces() -> list[Face]:
@@ -41,7 +41,7 @@ def join_faces(
 ) -> ASGIApp:
     """Return one application for all faces, each with an archive that it opens for itself.
 
-    So a page that searches a huge archive for seconds keeps no call of the API waiting.
+    So a page that searches a huge archive for seconds does not delay calls of the API.
     """
     apps = [(face.paths, face.app(open_archive(), settings)) for face in faces]
     rest = apps[-1][1]

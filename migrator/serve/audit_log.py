@@ -1,7 +1,7 @@
-"""Who downloaded what: one JSON line for each request for a file, whatever its answer.
+"""The audit log of downloads: one JSON line for each request for a file, whatever its answer.
 
-What a line tells is collected while a request is answered, wherever it is found out: by
-:func:`tell`. A line has no secrets, and JSON in ASCII escapes whatever a name brings along.
+:func:`tell` collects the facts of a line while a request is answered. A line has no secrets, and
+JSON in ASCII escapes anything in a name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from migrator.errors import ConfigError
 
 DOWNLOAD: Final = "/api/v1/tickets/attachment"
-"""Requests to this path are told even if they do not get as far as an attachment."""
+"""Requests to this path are logged even if they do not reach an attachment."""
 
 _FACTS: Final = ("token", "token_name", "ticket", "attachment", "filename", "size")
 _log = logging.getLogger(__name__)
@@ -29,21 +29,21 @@ _entry: ContextVar[dict[str, object] | None] = ContextVar("audit_entry", default
 
 
 def tell(**facts: object) -> None:
-    """Add facts about the request that is being answered, such as ``ticket=12``."""
+    """Add facts about the current request, such as ``ticket=12``."""
     entry = _entry.get()
     if entry is not None:
         entry.update(facts)
 
 
 class AuditLog:
-    """A file that grows by a line for each download, opened anew for each.
+    """A file with a line for each download, opened again for each.
 
-    So it may be moved away at any time, by logrotate for one, and several servers may share it.
-    ``clock`` gives Unix seconds.
+    So it may be moved away at any time, as by logrotate, and several servers may share it.
+    ``clock`` returns Unix seconds.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Make sure that the file can be written; raises ConfigError."""
+        """Check that the file can be written; raises ConfigError."""
         self._path = path
         self._clock = clock
         try:
@@ -55,7 +55,7 @@ class AuditLog:
             ) from error
 
     def write(self, facts: dict[str, object]) -> None:
-        """Append a line; where that fails it is logged, and the download goes on."""
+        """Append a line; log a failure, which does not stop the download."""
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         try:
             self._append(json.dumps({"at": at, **facts}).encode("ascii") + b"\n")
@@ -80,7 +80,7 @@ class Audited:
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the line is written when the answer ends, in whichever way."""
+        """Answer one request; write the line when the answer ends in any way."""
         found: dict[str, object] = {}
         status, sent, whole = 0, 0, False
 

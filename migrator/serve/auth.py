@@ -1,6 +1,6 @@
-"""Who asks: tokens, their abilities, the staff flag and the queues they see.
+"""Authentication: tokens, their abilities, the staff flag and the queues they see.
 
-A token reads ``14|secret``: its number and a secret of which only the SHA-256 is kept. Guessing is
+A token is ``14|secret``: its number and a secret of which only the SHA-256 is kept. Guessing is
 bounded: after some wrong tokens an address is answered with 429.
 """
 
@@ -33,9 +33,9 @@ ADDRESSES: Final = 10_000
 
 
 class Throttle:
-    """Counts what fails, by address; used by all threads of a server.
+    """Counts failures by address; used by all threads of a server.
 
-    ``clock`` gives seconds that never go back.
+    ``clock`` returns seconds that never go back.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Throttle:
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: dict[str, tuple[float, int]] = {}
-        """Address to the end of its window and its failures in it, the oldest window first."""
+        """The end of the window and the failures in it by address, the oldest window first."""
 
     def failed(self, address: str) -> int:
         """Count a failure; return 0, or the seconds to wait where there were too many."""
@@ -70,10 +70,10 @@ class Throttle:
 
 
 def origin_of(address: str) -> str:
-    """Return what stands for one client: the address, of IPv6 the network that one gets whole."""
+    """Return the key of one client: the IPv4 address, or the IPv6 network given to one client."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:  # what a trusted proxy says need not be an address
+    except ValueError:  # a trusted proxy may send anything
         return address[:64]
     if found.version == 4:
         return str(found)
@@ -82,10 +82,10 @@ def origin_of(address: str) -> str:
 
 
 TOUCH_EVERY: Final = 60
-"""Seconds between two notes of a token's last use: one write a minute, not one a request."""
+"""Seconds between two records of a token's last use: one write a minute, not per request."""
 
 TOUCH_AGAIN: Final = 5
-"""Seconds until a note that could not be written is tried again."""
+"""Seconds until a failed record of the last use is tried again."""
 
 _NOBODY: Final = hashlib.sha256(b"no token has this secret").hexdigest()
 
@@ -97,7 +97,7 @@ class TokenStore(Protocol):
         """Return the token and the SHA-256 hex of its secret; None where there is none."""
 
     def touch(self, token_id: int, at: int, /) -> None:
-        """Note the last use without waiting for anybody; may raise ArchiveError."""
+        """Record the last use without waiting for others; may raise ArchiveError."""
 
 
 class CachedTokens:
@@ -116,7 +116,7 @@ class CachedTokens:
 class Authenticator:
     """Admits requests by their ``Authorization`` header.
 
-    ``clock`` gives Unix seconds; ``throttle`` counts the wrong tokens of each address.
+    ``clock`` returns Unix seconds; ``throttle`` counts the wrong tokens of each address.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Authenticator:
         return _entitled(self._authenticate(scope), ability, staff=staff)
 
     def readmit(self, token_id: int, ability: str) -> Token:
-        """Return a token that was admitted before, as a session remembers it.
+        """Return a token that was admitted before, for a session.
 
         Raises Refusal as :meth:`admit`: a token revoked or expired meanwhile ends its sessions.
         """
@@ -158,7 +158,7 @@ class Authenticator:
         token_id, secret = _credentials(scope)
         found = self._tokens.secret_hash(token_id) if token_id is not None else None
         expected = found[1] if found else _NOBODY
-        # The comparison runs for unknown tokens too: its time must not tell which ids exist.
+        # The comparison runs for unknown tokens too: its time must not reveal which ids exist.
         matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
         if found is None or not matches:
             raise self._refused(scope)
@@ -183,18 +183,18 @@ class Authenticator:
         try:
             self._tokens.touch(token.id, now)
         except ArchiveError:
-            # A run is writing, or the archive is read-only: the note can wait, the request cannot.
+            # A run is writing, or the archive is read-only: the request must not wait.
             self._touched[token.id] = now - TOUCH_EVERY + TOUCH_AGAIN
 
 
 def holds(token: Token, ability: str) -> bool:
-    """Tell whether the token has the ability; ``family:write`` implies ``family:read``."""
+    """Return whether the token has the ability; ``family:write`` implies ``family:read``."""
     family, _, verb = ability.partition(":")
     return ability in token.abilities or (verb == "read" and f"{family}:write" in token.abilities)
 
 
 def sees(token: Token, queue_id: int) -> bool:
-    """Tell whether the token may see the tickets of a queue."""
+    """Return whether the token may see the tickets of a queue."""
     return token.queues is None or queue_id in token.queues
 
 
@@ -230,7 +230,7 @@ def _alive(token: Token, now: int) -> bool:
 
 
 def _credentials(scope: Scope) -> tuple[int | None, bytes]:
-    """Return the number and the secret of the bearer token; (None, b"") where none is readable."""
+    """Return the number and the secret of the bearer token; (None, b"") for an unreadable one."""
     sent = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(sent) != 1:
         return None, b""

@@ -1,4 +1,4 @@
-"""What was looked up is kept in memory: until the archive changes, or for a moment."""
+"""Caches in memory: until the archive changes, or for a short time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MOST: Final = 1000
 
 
 class Version:
-    """A value that differs after every change of the archive, read once a turn of the event loop.
+    """A value that changes with the archive, read once per turn of the event loop.
 
-    A request that arrives is answered in a later turn: what it meets is not older than itself.
+    A request is answered in a later turn than it arrives, so it never gets an older version.
     """
 
     def __init__(self, read: Callable[[], object]) -> None:
@@ -38,8 +38,8 @@ class Version:
 class VersionCache(Generic[K, V]):
     """Values by key, all of one version of the archive; used by one thread.
 
-    After a change, by whichever process, the next question finds the cache empty. So an answer is
-    never older than its question, a revoked token for one, and costs one look at the archive's
+    After a change by any process, the next lookup finds the cache empty. So an answer is never
+    older than its request, which matters for a revoked token, and costs one read of the archive's
     counter of changes instead of queries.
     """
 
@@ -50,10 +50,10 @@ class VersionCache(Generic[K, V]):
         self._kept: dict[K, V] = {}
 
     def __call__(self, key: K, find: Callable[[], V]) -> V:
-        """Return what is kept, else what ``find`` returns; what it raises is not kept."""
+        """Return the cached value, else what ``find`` returns; its errors are not cached."""
         now = self._version()
         if now != self._seen:
-            # Before looking: a value that is newer than its version is only forgotten too early.
+            # Before reading: a value newer than its version is only dropped too early.
             self._kept.clear()
             self._seen = now
         if key in self._kept:
@@ -68,13 +68,13 @@ class VersionCache(Generic[K, V]):
 T = TypeVar("T")
 
 _LONGER: Final = 20
-"""A value stays for so many times as long as it took to read: that bounds what reading costs."""
+"""A value is kept this multiple of the time it took to read, which bounds the cost of reading."""
 
 
 class TimedCache(Generic[T]):
     """A value that is read again when it is ``live`` seconds old, or more if reading takes long.
 
-    ``clock`` gives seconds that never go back. Errors of ``read`` pass through.
+    ``clock`` returns seconds that never go back. Errors of ``read`` pass through.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TimedCache(Generic[T]):
         self._live = live
         self._clock = clock
         self._kept: tuple[float, T] | None = None
-        """Until when it is good, and the value."""
+        """When it expires, and the value."""
 
     def __call__(self) -> T:
         """Return the value."""

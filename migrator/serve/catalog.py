@@ -1,6 +1,6 @@
-"""What clients may see of an archive: its tickets, queues and files, by the rules of the moment.
+"""What clients may see of an archive: its tickets, queues and files, by the current rules.
 
-Every face asks here, so a ticket number or a queue means the same at each of them.
+Every face uses this module, so a ticket number or a queue means the same in each of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from migrator.serve.markup import cid_names
 from migrator.serve.refusals import Refusal
 
 _MERGES: Final = 20
-"""Merges followed from one ticket; a longer chain is no merge any more."""
+"""The most merges followed from one ticket."""
 
 _IMAGES: Final = {
     "png": {"image/png"},
@@ -33,7 +33,7 @@ _IMAGES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """What the operator may choose.
+    """The operator's settings.
 
     ``max_download`` is in bytes of the file itself; a file of exactly that size is served, a
     larger one in ranges only.
@@ -48,16 +48,16 @@ class EndpointSettings:
     posts_follow: bool = False
 
     def serves(self, row: Row) -> bool:
-        """Tell whether the bytes of an attachment are for clients at all."""
+        """Return whether clients may get the bytes of an attachment at all."""
         return row.state is State.STORED or (row.state is State.DELETED and self.serve_deleted)
 
     def shows(self, ticket: TicketHeader) -> bool:
-        """Tell whether a ticket is for clients at all."""
+        """Return whether clients may see a ticket at all."""
         return ticket.deleted_at is None or self.serve_deleted
 
 
 class Gate(enum.Enum):
-    """What the rules say about a file."""
+    """The verdict of the rules on a file."""
 
     ALLOW = "allow"
     BLOCK = "block"
@@ -65,10 +65,9 @@ class Gate(enum.Enum):
 
 
 def gate(rules: Mapping[str, Rule], filename: str) -> Gate:
-    """Return what the rules, by extension, say about a file of this name.
+    """Return the verdict of the rules by the extension of a file name.
 
-    As Tickiti does: a type without a rule is subject to review, and a renamed file is judged by
-    its new name.
+    As in Tickiti, a type without a rule needs review, and a renamed file is judged by its new name.
     """
     rule = rules.get(extension_of(filename))
     return Gate(rule.verdict) if rule else Gate.REVIEW
@@ -109,7 +108,7 @@ class Catalog:
     def queues(self, token: Token) -> list[tuple[int, str, int]]:
         """Return the queues that a token sees: id, name and number of tickets, by id.
 
-        Several departments may stand behind one queue; the first one names it.
+        Several departments may share one queue; the first one names it.
         """
         names: dict[int, str] = {}
         tickets: Counter[int] = Counter()
@@ -126,9 +125,9 @@ class Catalog:
         names: Sequence[str] | None = None,
         ids: Iterable[int] | None = None,
     ) -> frozenset[int] | None:
-        """Return which queues to look in: the named ones that the token sees; None for all.
+        """Return the queues to search: the named ones that the token sees; None for all.
 
-        A queue that the token does not see is as good as one that does not exist.
+        A queue that the token does not see is treated like one that does not exist.
         """
         found = token.queues
         if ids is not None:
@@ -139,11 +138,11 @@ class Catalog:
         return found
 
     def gate(self, row: Row) -> Gate:
-        """Return what the rules say about the file name of an attachment."""
+        """Return the verdict of the rules on an attachment."""
         return gate(self.rules(), row.filename)
 
     def is_inline(self, row: Row) -> bool:
-        """Tell whether an attachment is an image inside the body of its post."""
+        """Return whether an attachment is an image inside the body of its post."""
         if not _is_image(row) or row.post_id <= 0:
             return False
         wanted = ResponseFilter(response_ids=frozenset({row.post_id}))
@@ -153,7 +152,7 @@ class Catalog:
     def inline_images(self, post: Response, rows: Sequence[Row]) -> frozenset[int]:
         """Return the ids of those attachments of a post that are images inside its body.
 
-        Kayako keeps the content ids of mail parts, but its API does not tell them; the HTML of a
+        Kayako keeps the content ids of mail parts, but its API does not return them; the HTML of a
         post still says ``<img src="cid:image001.png@01D9">``. An attachment counts as inline when
         that HTML shows an image whose ``cid:`` has, before the @, the attachment's name, no other
         attachment of the ticket has that name, its bytes are those of a pixel image, and its name

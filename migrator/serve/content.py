@@ -1,9 +1,9 @@
 """The bytes of a blob as the base64 inside a JSON document, in constant memory.
 
 A download is a head (the metadata), the base64 of the file and a tail. The length is known
-before the first byte, the file never is in memory as a whole, and the tail is sent only when
-the bytes were seen to be the ones that were stored: a damaged file is never a complete answer.
-A span of a file reads and sends that span alone; read in order, its last span is such a tail.
+before the first byte, the file is never in memory as a whole, and the tail is sent only after the
+bytes proved to be the stored ones: a damaged file is never a complete answer. A span of a file
+reads and sends that span alone; if spans are read in order, the last one is such a tail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ V = TypeVar("V")
 
 
 class Damaged(Exception):
-    """The file is not the one that was stored; ``started`` tells whether the answer had begun."""
+    """The file is not the stored one; ``started`` says whether the answer had begun."""
 
     def __init__(self, reason: str, *, started: bool) -> None:
         super().__init__(reason)
@@ -49,10 +49,10 @@ class Damaged(Exception):
 
 
 class Verdicts:
-    """Which files were read in this process, and whether their SHA-256 was right.
+    """The files that were read in this process, and whether their SHA-256 was right.
 
-    Hashing is the dearest part of a download, so a file is hashed once and again only when its
-    version changes. A file that is read in ranges is hashed along with them: each range goes
+    Hashing is the most expensive part of a download, so a file is hashed once and again only when
+    its version changes. A file that is read in ranges is hashed along with them: each range goes
     on where the hash stands, and no byte is read for the hash alone. The oldest verdicts are
     forgotten beyond ``most``, the oldest unfinished hashes beyond some 1,000.
     """
@@ -63,19 +63,19 @@ class Verdicts:
         self._begun: dict[tuple[str, Hashable], Hash] = {}
 
     def get(self, sha256: str, version: Hashable) -> bool | None:
-        """Return the verdict on this very file; None when it has to be read."""
+        """Return the verdict on this version of the file; None when it has to be read."""
         seen = self._seen.get(sha256)
         return seen[1] if seen is not None and seen[0] == version else None
 
     def put(self, sha256: str, version: Hashable, *, whole: bool) -> None:
-        """Remember a verdict."""
+        """Save a verdict."""
         self._begun.pop((sha256, version), None)
         self._seen.pop(sha256, None)
         _forget_oldest(self._seen, self._most)
         self._seen[sha256] = (version, whole)
 
     def begun(self, sha256: str, version: Hashable) -> Hash:
-        """Return the hash of this very file as far as it was read, for all readers to go on."""
+        """Return the hash of this version of the file so far, for all readers to continue."""
         begun = self._begun.pop((sha256, version), None) or Hash()
         _forget_oldest(self._begun, _BEGUN)
         self._begun[sha256, version] = begun
@@ -90,7 +90,7 @@ class Hash:
         self.position = 0
 
     def see(self, block: bytes, at: int) -> None:
-        """Take what is new of a block that was read at offset ``at``, if it leaves no gap."""
+        """Hash the new part of a block that was read at offset ``at``, if it leaves no gap."""
         if at <= self.position < at + len(block):
             self._sha256.update(memoryview(block)[self.position - at :])
             self.position = at + len(block)
@@ -132,14 +132,14 @@ class Content:
 
     @property
     def damaged(self) -> bool:
-        """True when the file is known not to be the one that was stored, without reading it."""
+        """True when the file is known not to be the stored one, without reading it."""
         return self._file.size != self.size or self._verdict is False
 
     async def send(self, head: bytes, receive: Receive, send: Send) -> None:
         """Send the whole answer: ``head``, made by :func:`head_of`, and the bytes.
 
-        Raises Damaged when the file turns out to be another one, before anything is sent for
-        content of one block, else before the tail. Returns early when the client has gone.
+        Raises Damaged when the file is not the stored one, before anything is sent for content of
+        one block, else before the tail. Returns early when the client has gone.
         """
         length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
         if self._end - self._at <= BLOCK:
@@ -180,13 +180,13 @@ class Content:
 
 
 def head_of(metadata: Mapping[str, object]) -> bytes:
-    """Return what stands before the base64 of an answer that tells ``metadata``."""
+    """Return the answer with ``metadata`` up to the base64."""
     document = {"ok": True, "data": {**metadata, "content_base64": ""}}
     return json.dumps(document).encode("ascii")[: -len(_TAIL)]
 
 
 def file_missing(row: Row, what: str) -> Refusal:
-    """Return the refusal for a file that is lost or damaged, after telling the operator ``what``.
+    """Return the refusal for a file that is lost or damaged, after logging ``what`` is wrong.
 
     The file name stays out of the log: it is the sender's text.
     """

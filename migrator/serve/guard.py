@@ -1,13 +1,13 @@
-"""What stands between a client and uvicorn: bounds on time, bytes and connections.
+"""The guard between a client and uvicorn: bounds on time, bytes and connections.
 
 uvicorn reads requests and runs the application; its own protocol is used as it is. The guard has
-a parser of its own before it, and hands on plain requests only, one at a time: without an offer
-to upgrade (uvicorn would lose the body), without trailers and chunk extensions. What is no HTTP,
-too long or too slow is answered by the guard, in JSON.
+its own parser before it, and passes on plain requests only, one at a time: without an offer to
+upgrade (uvicorn would lose the body), without trailers and chunk extensions. The guard itself
+answers, in JSON, what is not HTTP, too long or too slow.
 
-A client may be slow, but it has to move: a request that takes too long to arrive and an answer
-that nobody takes end their connection. Every connection counts from its accept on, a TLS handshake
-included. Where no place is left, one that waits for nothing gives way to a newcomer.
+A client may be slow, but it must make progress: a request that takes too long to arrive and an
+answer that is not read end their connection. Every connection counts from its accept on, including
+the TLS handshake. When no place is left, an idle one gives way to a new one.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ MAX_HEAD: Final = 16 * 1024
 """Bytes of a request line with its headers, and of all that frames a body."""
 
 _FRAMING: Final = 16
-"""Bytes of framing, beyond MAX_HEAD, for each byte of a body: a chunk of one byte has five."""
+"""Bytes of framing, beyond MAX_HEAD, per byte of a body: a chunk of one byte has five."""
 
 _PIECE: Final = 4096
-"""Bytes parsed at once: of what follows a request, no more is parsed before its turn."""
+"""Bytes parsed at once: no more than that is parsed behind a request before its turn."""
 
 _UNSENT: Final = 256 * 1024
-"""Bytes that may wait for a client: with a few blocks at hand fewer turns of the loop are lost."""
+"""Bytes that may wait for a client: a few blocks at hand save turns of the loop."""
 
 _LAST_WORDS: Final = 1.0
 """Seconds to end a TLS connection properly."""
@@ -67,12 +67,12 @@ _turns = count()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients get; all durations are in seconds.
+    """The limits of clients; all durations are in seconds.
 
     ``request`` until a whole request is there, ``stall`` without any byte of an answer being
-    taken, ``idle`` between two requests, ``grace`` for what is under way when the server stops.
-    Of ``connections`` one address gets half, a trusted proxy all. Clients for whom there is no
-    place are answered with 503, as many again; beyond that they are hung up on.
+    read, ``idle`` between two requests, ``grace`` for requests under way when the server stops.
+    Of ``connections`` one address gets half, a trusted proxy all. Clients without a place are
+    answered with 503, as many again; beyond that their connections are closed.
     """
 
     request: float = 30
@@ -83,23 +83,23 @@ class Limits:
 
 
 class Connections:
-    """All connections of a server, by what stands for one client."""
+    """All connections of a server, by client."""
 
     def __init__(self, limits: Limits, is_proxy: Callable[[str], bool]) -> None:
         self._limits = limits
         self._is_proxy = is_proxy
         self._served: dict[str, dict[Guard, None]] = {}
-        """By origin, in the order of their accepts."""
+        """By client, in the order of their accepts."""
         self._turned_away: set[Guard] = set()
 
     def __iter__(self) -> Iterator[Guard]:
-        """Yield those that are connected at the moment."""
+        """Yield the current connections."""
         return iter([*chain(*self._served.values()), *self._turned_away])
 
     def admit(self, guard: Guard, host: str) -> bool | None:
-        """Give a newcomer a place, for which another may have to go.
+        """Admit a new connection, for which another may have to go.
 
-        Return False if it may only be told that there is no place, None if not even that.
+        Returns False if it only gets an answer that there is no place, None if not even that.
         """
         guard.origin = origin_of(host)
         most = self._limits.connections
@@ -121,7 +121,7 @@ class Connections:
     def _make_room(self, rivals: Iterable[Guard]) -> bool:
         idle = [each for each in rivals if not each.is_busy]
         if idle:
-            # Who has asked nothing goes first; who has many connections is the likelier stranger.
+            # Those without any request go first, then those of clients with many connections.
             last = min(
                 idle, key=lambda one: (one.has_asked, -len(self._served[one.origin]), one.turn)
             )
@@ -130,7 +130,7 @@ class Connections:
         return bool(idle)
 
     def leave(self, guard: Guard) -> None:
-        """Take back the place of a connection, which may have none."""
+        """Release the place of a connection, if it has one."""
         self._turned_away.discard(guard)
         same = self._served.get(guard.origin, {})
         same.pop(guard, None)
@@ -140,7 +140,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all connections of a server have in common."""
+    """The shared state of all connections of a server."""
 
     connections: Connections
     limits: Limits
@@ -153,7 +153,7 @@ class Shared:
 
 
 class _Request:
-    """A request as uvicorn gets it: its pieces, and whether they are all."""
+    """A request as uvicorn gets it: its pieces, and whether it is complete."""
 
     __slots__ = ("is_whole", "pieces")
 
@@ -182,7 +182,7 @@ class Guard(asyncio.Protocol):
         self._is_turned_away = False
 
         self.origin = ""
-        """What stands for one client: connections of the same origin share."""
+        """The key of the client: connections of the same origin share limits."""
         self.has_asked = False
         self.turn = next(_turns)
         """The order in which connections were accepted, or last answered: clocks are too coarse."""
@@ -191,24 +191,24 @@ class Guard(asyncio.Protocol):
 
         self._parser = httptools.HttpRequestParser(self)
         self._begun_at: float | None = self._idle_since
-        """When a request began that is not whole; at first the time of the accept."""
+        """When an incomplete request began; at first the time of the accept."""
         self._in_message = False
         self._left = MAX_HEAD
         """Bytes that may come before the next byte of a body or the next request."""
         self._size = 0
-        """Bytes that are being parsed."""
+        """Bytes being parsed."""
         self._url = self._version = b""
         self._headers: list[bytes] = []
         self._is_chunked = False
         self._head_again = b""
         """The head of a request that offers another protocol, without that offer."""
         self._ignores = False
-        """What still comes is of no interest."""
+        """Further bytes are dropped."""
         self._refusal: Refusal | None = None
-        """What ends the connection after the answers to all requests before it."""
+        """The refusal that ends the connection after the answers to all earlier requests."""
 
         self._arriving: _Request | None = None
-        """The request whose body comes in."""
+        """The request whose body is arriving."""
         self._current: _Request | None = None
         """The request that uvicorn has, or had last."""
         self._is_answering = False
@@ -217,18 +217,18 @@ class Guard(asyncio.Protocol):
         self._held = b""
         """Bytes that are not parsed before their turn; nothing more is read meanwhile."""
         self._is_full = False
-        """The application has enough of a body for now."""
+        """The application has paused reading a body."""
 
         self._has_said = False
-        """Something of the answer under way was written."""
+        """A part of the current answer was written."""
         self._head = b""
-        """The head of an answer, which waits a moment for what follows."""
+        """The head of an answer, sent together with what follows."""
         self._unsent, self._moved_at = 0, self._idle_since
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, unless there are too many or the server is about to end."""
+        """Accept the connection, unless there are too many or the server is stopping."""
         self._transport = cast("asyncio.Transport", transport)
         tls = self.shared.tls
         if self._handshake is not None:  # which is over
@@ -268,24 +268,24 @@ class Guard(asyncio.Protocol):
         self._http.connection_made(cast("asyncio.Transport", _ToClient(self, self._transport)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let uvicorn know, whose application may wait for the client."""
+        """Notify uvicorn, whose application may wait for the client."""
         self._ignores = True
         self.shared.connections.leave(self)
         if self._is_open:
             self._is_open = False
             self._http.connection_lost(exc)
-            del self._http, self._parser  # a circle less: under TLS it holds some 300 KB
+            del self._http, self._parser  # breaks a cycle that holds some 300 KB under TLS
 
     def pause_writing(self) -> None:
-        """Let the answer wait for the client."""
+        """Pause the answer until the client reads."""
         self._http.pause_writing()
 
     def resume_writing(self) -> None:
-        """Let the answer go on."""
+        """Resume the answer."""
         self._http.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, piece by piece, up to what has to wait for its turn."""
+        """Parse the received bytes piece by piece, up to what has to wait for its turn."""
         if self._held:
             self._held += data
             return
@@ -332,11 +332,11 @@ class Guard(asyncio.Protocol):
             self._begun_at = self._loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
+        """Add a piece of the target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer is dropped, whatever it says."""
+        """Add a header; drop a trailer."""
         if self._arriving is None:
             key = name.lower()
             if key != b"upgrade":
@@ -345,7 +345,7 @@ class Guard(asyncio.Protocol):
                     self._is_chunked = True
 
     def on_headers_complete(self) -> None:
-        """Take the head, which is for uvicorn once those before it are answered."""
+        """Complete the head, which uvicorn gets once earlier requests are answered."""
         method, url = self._parser.get_method(), self._url
         # RFC 9112 (3.2.2): every server takes http://host/path for /path, as proxies are sent it.
         if url[:8].lower().startswith((b"http://", b"https://")):
@@ -367,18 +367,18 @@ class Guard(asyncio.Protocol):
         self._arriving = _Request(head)
         self._waiting.append(self._arriving)
         if not self._is_answering:
-            self._hand_on()  # the rest of the one before, which was answered early
+            self._hand_on()  # the rest of the previous one, which was answered early
             self._take_next()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of a body."""
+        """Add a piece of a body."""
         if self._arriving is not None:
             self._left += (1 + _FRAMING) * len(body)
             piece = b"%x\r\n%b\r\n" % (len(body), body) if self._is_chunked else body
             self._arriving.pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        """Note that a request is whole."""
+        """Mark a request as complete."""
         if self._arriving is None:  # it offers another protocol, and comes again without
             return
         if self._is_chunked:
@@ -402,7 +402,7 @@ class Guard(asyncio.Protocol):
             self._http.data_received(data)
 
     def _go_on(self) -> None:
-        """Take what was held, as far as it is its turn."""
+        """Parse the held bytes whose turn has come."""
         if not self._is_open or self._transport.is_closing():
             return
         if self._waiting and not self._is_answering:
@@ -413,24 +413,24 @@ class Guard(asyncio.Protocol):
         elif self._held and not (self._waiting or self._is_full):
             held, self._held = self._held, b""
             if self._begun_at is not None and self.has_asked:
-                self._begun_at = self._loop.time()  # it was not the client who was slow
+                self._begun_at = self._loop.time()  # the client was not slow
             self.data_received(held)
             if not self._held:
                 self._transport.resume_reading()
 
     def answered(self) -> None:
-        """Note that the application has answered."""
+        """Mark the request as answered by the application."""
         self._is_answering = False
         self._idle_since, self.turn = self._loop.time(), next(_turns)
         if self._held or self._waiting or self._refusal:
             self._loop.call_soon(self._go_on)
 
     def pause_body(self) -> None:
-        """Let the client wait until the application has read what is there."""
+        """Stop reading from the client until the application has read what is there."""
         self._is_full = True
 
     def resume_body(self) -> None:
-        """Let more come."""
+        """Resume reading from the client."""
         self._is_full = False
         if self._held:
             self._loop.call_soon(self._go_on)
@@ -438,7 +438,7 @@ class Guard(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send a piece of an answer; its head goes with what follows in the same turn of the loop.
 
-        A small answer costs one call of the kernel then, which is a fifth of all that it costs.
+        So a small answer takes one system call, which is a fifth of its cost.
         """
         if self._transport.is_closing():
             return
@@ -462,20 +462,20 @@ class Guard(asyncio.Protocol):
         self._send_head()
         self._transport.close()
 
-    # Who has to go.
+    # Closing connections.
 
     @property
     def is_busy(self) -> bool:
-        """True while it waits for an answer, or takes one."""
+        """True while it waits for an answer, or reads one."""
         return self._is_answering or bool(self._waiting or self._transport.get_write_buffer_size())
 
     def look(self, now: float) -> None:
-        """Hang up if the client has not moved for too long; ``now`` is the loop's time."""
+        """Close if the client made no progress for too long; ``now`` is the loop's time."""
         if not self._is_open:
-            return  # the handshake has a bound of its own
+            return  # the handshake has its own bound
         begun = self._begun_at
         if begun is not None and not self._held and now - begun > self.shared.limits.request:
-            # A body that goes on arriving after its answer gets no second one.
+            # A body that is still arriving after its answer gets no second one.
             is_answered = self._current is self._arriving is not None and not self._is_answering
             if is_answered or self._transport.is_closing():
                 self._transport.abort()
@@ -483,7 +483,7 @@ class Guard(asyncio.Protocol):
                 self._refuse(_TOO_SLOW)
             return
         unsent = self._count_unsent()
-        # While a client takes nothing the application waits, and this number stands still.
+        # While a client reads nothing the application waits, and this number stays the same.
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._moved_at = unsent, now
         elif now - self._moved_at > self.shared.limits.stall:
@@ -499,12 +499,12 @@ class Guard(asyncio.Protocol):
         waiting = self._transport.get_write_buffer_size()
         if sock is None or sock.fileno() < 0:
             return waiting
-        # The kernel takes megabytes at once and sends them for minutes: that is moving as well.
+        # The kernel takes megabytes at once and sends them for minutes: that is progress, too.
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
         return waiting + int(struct.unpack("i", queued)[0])
 
     def give_way(self) -> None:
-        """Hang up for the sake of another, with a word to who has begun to ask."""
+        """Close in favour of another; answer a request that has begun."""
         if self._is_open and self._in_message:
             self._refuse(_TOO_BUSY)
         elif self._is_open:
@@ -513,7 +513,7 @@ class Guard(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Hang up at once."""
+        """Close at once."""
         if self._handshake is not None:
             self._handshake.cancel()
             # A handshake that is about to begin is not ended by that: the end of the socket is.
@@ -523,7 +523,7 @@ class Guard(asyncio.Protocol):
         self._transport.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request, after the answers to those before it, and hang up."""
+        """Answer an invalid request, after the answers to earlier ones, and close."""
         self._ignores = True
         current = self._current
         if self._waiting or (self._is_answering and current is not None and current.is_whole):
@@ -541,7 +541,7 @@ class Guard(asyncio.Protocol):
 
 
 class _ToClient:
-    """The transport that uvicorn is given: what it does with it goes through the guard."""
+    """The transport that uvicorn gets: all its calls go through the guard."""
 
     def __init__(self, guard: Guard, transport: asyncio.Transport) -> None:
         self.get_extra_info = transport.get_extra_info
@@ -553,7 +553,7 @@ class _ToClient:
 
 
 def watched(app: ASGIApp) -> ASGIApp:
-    """Return an application whose connections know when it has answered."""
+    """Return an application that notifies its connection when it has answered."""
 
     async def watching(scope: Scope, receive: Receive, send: Send) -> None:
         try:

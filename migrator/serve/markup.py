@@ -28,20 +28,20 @@ _EMPTY_LINES: Final = re.compile(r"\n{3,}")
 _TAG: Final = re.compile(r"<[^<>]*>?")
 
 DEEPEST: Final = 300
-"""Elements inside each other; beyond, all parsers of HTML take time quadratic in the depth."""
+"""The deepest nesting: beyond it HTML parsers take time quadratic in the depth."""
 
 _CHUNK: Final = 4096
-"""Bytes between two looks at the depth: libxml2 goes on to the end of what it was given."""
+"""Bytes between two checks of the depth: libxml2 always parses all it was given."""
 
 
 class TooDeep(Exception):
-    """The elements are nested as no mail program nests them."""
+    """The elements are nested deeper than in any mail."""
 
 
 def plain_text(markup: str) -> str:
     """Return the text of HTML: blocks on lines of their own, no scripts, entities resolved.
 
-    Of HTML that is too deep to be parsed it is what remains without the tags.
+    HTML that is too deep to be parsed only loses its tags.
     """
     reader = _Text()
     try:
@@ -58,7 +58,7 @@ def as_html(text: str) -> str:
 
 
 def is_deep(markup: str) -> bool:
-    """Tell whether elements are nested so deeply that laying them out would take for ever."""
+    """Return whether elements are nested so deeply that layout would take for ever."""
     try:
         _read(markup, _Reader())
     except TooDeep:
@@ -67,7 +67,7 @@ def is_deep(markup: str) -> bool:
 
 
 def cid_names(markup: str) -> frozenset[str]:
-    """Return what stands before the @ in the ``cid:`` addresses of the ``<img>`` of a body.
+    """Return the parts before the @ of the ``cid:`` addresses of a body's ``<img>`` elements.
 
     Many mail programs put the file's name there; nothing obliges them to.
     """
@@ -80,28 +80,28 @@ def cid_names(markup: str) -> frozenset[str]:
 
 
 class _Reader:
-    """Told by the parser what it meets; raises TooDeep."""
+    """A target of the parser; raises TooDeep."""
 
     _depth = 0
 
     def start(self, _tag: str | bytes, _attrib: Mapping[str | bytes, str | bytes]) -> None:
-        """Meet the begin of an element."""
+        """Handle the start of an element."""
         self._depth += 1
         if self._depth > DEEPEST:
             raise TooDeep
 
     def end(self, _tag: str | bytes) -> None:
-        """Meet the end of an element."""
+        """Handle the end of an element."""
         self._depth -= 1
 
     def data(self, data: str | bytes) -> None:
-        """Meet text."""
+        """Handle text."""
 
     def comment(self, text: str | bytes) -> None:
-        """Meet a comment."""
+        """Handle a comment."""
 
     def close(self) -> None:
-        """Meet the end."""
+        """Handle the end of the document."""
 
 
 class _Text(_Reader):
@@ -142,7 +142,7 @@ class _Images(_Reader):
 
 
 def _read(markup: str, reader: _Reader) -> None:
-    """Let a reader see the tags and texts of any text whatsoever, in time linear in its length.
+    """Parse any text with a reader, in time linear in its length.
 
     Raises TooDeep.
     """
@@ -153,7 +153,7 @@ def _read(markup: str, reader: _Reader) -> None:
             parser.feed(data[begin : begin + _CHUNK])
         parser.close()
     except etree.LxmlError:
-        # libxml2 reads nearly anything; where it gives up, what it read until then counts.
+        # libxml2 reads nearly anything; if it gives up, the part read so far counts.
         return
 
 
@@ -175,7 +175,7 @@ _CONTENT_ID: Final = re.compile(r"cid:([^\s\"'<>()]{1,400})", re.IGNORECASE)
 
 
 def clean(text: str, images: Mapping[str, str]) -> Markup:
-    """Return the harmless part of an HTML fragment, which a page may hold.
+    """Return the harmless part of an HTML fragment, fit for a page.
 
     ammonia (nh3) parses as browsers do. It keeps structure and drops all else: scripts, styles,
     forms, frames, names and classes that could pose as our own, and every image that would be
@@ -203,7 +203,7 @@ def clean(text: str, images: Mapping[str, str]) -> Markup:
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
-    # An image of which nothing is left says nothing to anybody.
+    # An image without attributes shows nothing.
     return Markup(safe.replace("<img>", ""))  # noqa: S704 - this is the place where HTML becomes harmless
 
 

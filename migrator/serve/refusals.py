@@ -1,4 +1,4 @@
-"""The JSON envelope that every answer of the endpoint wears, and the refusals inside it.
+"""The JSON envelope of every answer of the endpoint, and the refusals in it.
 
 Success is ``{"ok": true, "data": …}``; a refusal is ``{"ok": false, "error": code, "message": …}``
 with ``errors`` (field name to sentences) and ``data`` where they help. Tickiti's own client
@@ -20,7 +20,7 @@ from migrator.serve import audit_log
 _log = logging.getLogger(__name__)
 
 RawHeaders = list[tuple[bytes, bytes]]
-"""Headers as ASGI carries them."""
+"""Headers in ASGI's format."""
 
 _ALWAYS: RawHeaders = [
     (b"content-type", b"application/json"),
@@ -30,7 +30,7 @@ _ALWAYS: RawHeaders = [
 
 
 class Refusal(Exception):
-    """An answer other than 200: raised where the reason is found, called to send itself.
+    """An answer other than 200: an exception, and an application that sends itself.
 
     ``errors`` names the fields of the request body that are wrong, ``data`` holds facts a
     program can act on, ``headers`` are sent beside the usual ones.
@@ -97,26 +97,26 @@ async def send_json(send: Send, document: object) -> None:
 
 
 def not_found() -> Refusal:
-    """Return the answer where there is nothing."""
+    """Return the answer at an unknown address."""
     return Refusal(404, "not_found", "There is nothing at this address.")
 
 
 def not_allowed(allow: str) -> Refusal:
-    """Return the answer to a method that an address does not have; ``allow`` names those it has."""
+    """Return the answer to an unknown method; ``allow`` names the methods of the address."""
     text = f"This address answers {allow} only."
     return Refusal(405, "method_not_allowed", text, headers=[(b"allow", allow.encode("ascii"))])
 
 
 def server_error() -> Refusal:
-    """Return the answer to a bug or a failing disk of ours; it tells a client nothing more."""
+    """Return the answer to a bug or a failing disk of ours, without details."""
     return Refusal(500, "server_error", "The server could not answer. Its operator's log says why.")
 
 
 class ErrorBorder:
     """An application that never raises, unless it is cancelled: clients get no traceback.
 
-    ``answer`` gives what answers an error, None for a bug; by default refusals answer themselves.
-    A bug goes to the log, and the client hears ``bug`` unless its answer has begun.
+    ``answer`` returns the answer to an error, None for a bug; by default refusals answer
+    themselves. A bug is logged, and the client gets ``bug`` unless its answer has begun.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ErrorBorder:
             await self._app(scope, receive, noting)
         except ClientDisconnect:
             return
-        except Exception as error:  # noqa: BLE001 - the border of the room
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer here
             answer = self._answer(error, scope)
             if answer is None:
                 # The message of an exception may quote a request: it goes to the log escaped.

@@ -25,18 +25,18 @@ from migrator.serve.guard import Connections, Limits, Shared, watched
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _LAST_WORDS: Final = 1.0
-"""Seconds for a request that is broken off to close its files."""
+"""Seconds for a cancelled request to close its files."""
 
 _LOOK_EVERY: Final = 0.1
-"""Seconds between two looks at what has become of a stop."""
+"""Seconds between two checks of a stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How to serve; ``tls`` None is plain HTTP.
+    """Options of a server; ``tls`` None is plain HTTP.
 
     ``trusted_proxies`` are the addresses and networks, by commas, whose X-Forwarded-For and
-    X-Forwarded-Proto are believed; none by default, ``*`` for all. ``parent`` is the process
+    X-Forwarded-Proto are trusted; none by default, ``*`` for all. ``parent`` is the process
     without which the server stops, None for a server of its own.
     """
 
@@ -71,7 +71,7 @@ def serve_on(
     options: ServerOptions | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve as :func:`serve` does, on a socket that listens already."""
+    """Serve as :func:`serve` does, on a listening socket."""
     _Server(app, listener, options or ServerOptions(), on_ready or (lambda _: None)).run()
 
 
@@ -110,7 +110,7 @@ class BackgroundServer:
             try:
                 self._server.run()
             finally:
-                ready.set()  # a server that failed to start must not keep its starter waiting
+                ready.set()  # a failed start must not keep the caller waiting
 
         self._thread = threading.Thread(target=run, name="tickiti-endpoint", daemon=True)
         self._thread.start()
@@ -126,13 +126,13 @@ class BackgroundServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let running downloads end within the grace, and stop the thread."""
+        """Wait for running downloads within the grace, and stop the thread."""
         self._server.stop()
         self._thread.join()
 
 
 class _Server:
-    """uvicorn behind our guard, with quiet logs, that says when it is ready and stops in time."""
+    """uvicorn behind our guard, with quiet logs, a signal when ready and a bounded stop."""
 
     def __init__(
         self,
@@ -152,12 +152,12 @@ class _Server:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="critical",  # the application logs what an operator can act on
+            log_level="critical",  # the application logs what an operator can fix
             access_log=False,
             proxy_headers=bool(options.trusted_proxies),
             forwarded_allow_ips=options.trusted_proxies,
             server_header=False,
-            # The guard has bounds of its own, which come first:
+            # The guard's own bounds come first:
             timeout_keep_alive=math.ceil(limits.idle + limits.request) + 1,
             timeout_graceful_shutdown=math.ceil(limits.grace + _LAST_WORDS),
             callback_notify=self._every_second,
@@ -233,7 +233,7 @@ def trusted_proxies(text: str) -> str:
 
 
 class _Proxies:
-    """The addresses and networks, by commas, that stand for many clients; ``*`` is all."""
+    """The addresses and networks, by commas, that forward many clients; ``*`` is all."""
 
     def __init__(self, text: str) -> None:
         self._all = text.strip() == "*"
@@ -248,7 +248,7 @@ class _Proxies:
                 ) from error
 
     def trusts(self, host: str) -> bool:
-        """Tell whether an address is one of them."""
+        """Return whether an address is one of them."""
         if self._all or not self._networks:
             return self._all
         address = ip_address(host.partition("%")[0])
@@ -256,7 +256,7 @@ class _Proxies:
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Listen on an address, together with others of this user that are ``shared``, too.
+    """Listen on an address, together with other ``shared`` sockets of this user.
 
     Raises ConfigError.
     """
@@ -297,7 +297,7 @@ def url_of(listener: socket.socket, scheme: str) -> str:
 
 
 def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
-    """Return what serves TLS 1.2 and newer with a certificate chain and its key, both PEM files.
+    """Return a context for TLS 1.2 and newer with a certificate chain and its key, both PEM files.
 
     ``key`` None means that it is in the file of the certificate. Raises ConfigError for files
     that cannot be read, are something else, do not belong together, or have a password.

@@ -1,4 +1,4 @@
-"""Several processes that serve together: one socket each, one parent that minds them."""
+"""Several processes that serve together: one socket each, one parent that replaces them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Work = Callable[[socket.socket], None]
 """Serves on a socket until SIGTERM; called in a process of its own."""
 
 SOON: Final = 3.0
-"""Seconds: a worker that ends sooner cannot work at all, and is not started again."""
+"""Seconds: a worker that ends sooner cannot work, and is not started again."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ def serve_workers(
     soon: float = SOON,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Let so many processes ``work`` on one address until SIGINT or SIGTERM.
+    """Run ``work`` in so many processes on one address until SIGINT or SIGTERM.
 
-    They get SIGTERM then, and once more for every further signal. One that ends unasked is
+    They get SIGTERM then, and once more for every further signal. One that ends by itself is
     replaced. ``on_ready`` gets the URL, which is ``https`` when ``secure``. Call it from the main
     thread, with no connection to the archive open: they would share it. Raises ConfigError when
     the address cannot be listened on, MigratorError when a worker ends within ``soon`` seconds.
@@ -60,7 +60,7 @@ def serve_workers(
 def listen_together(host: str, port: int, number: int) -> list[socket.socket]:
     """Listen with several sockets on one address, so that the kernel spreads the clients.
 
-    All belong to the parent: those who wait at the socket of a worker that died are not lost.
+    All belong to the parent: clients waiting at the socket of a dead worker are not lost.
     Raises ConfigError, also when another server has the address.
     """
     first = listen(host, port)  # alone: beside others that share it would be none of ours
@@ -72,7 +72,7 @@ def listen_together(host: str, port: int, number: int) -> list[socket.socket]:
 
 
 class _Parent:
-    """Minds the workers."""
+    """The parent of the workers."""
 
     def __init__(self, work: Work, listeners: list[socket.socket], soon: float) -> None:
         self._soon = soon
@@ -88,7 +88,7 @@ class _Parent:
             self._start_one(number)
 
     def mind(self) -> None:
-        """Replace workers that end, until all have ended as they were told."""
+        """Replace workers that end, until all have stopped on request."""
         reason = None
         while self._workers:
             pid, status = os.wait()
@@ -107,13 +107,13 @@ class _Parent:
             raise MigratorError(reason)
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Tell all workers to stop; the second time they do at once."""
+        """Stop all workers gracefully; the second time at once."""
         self._stopping = True
         for pid in self._workers:
             os.kill(pid, signal.SIGTERM)
 
     def _start_one(self, number: int) -> None:
-        # Held back, or a signal would find a child that nobody knows of, or one that is no
+        # Blocked, or a signal would find a child that is not registered, or one that is no
         # worker yet and would pass it on to the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:

@@ -30,7 +30,7 @@ _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?",
 
 Body = Mapping[str, object]
 Answer = Callable[[Token, Body, Receive, Send], Awaitable[None]]
-"""Checks a body, looks up, and sends the answer; raises Refusal for every answer but 200."""
+"""Checks a body and sends the answer; raises Refusal for every answer but 200."""
 
 
 def build_app(archive: Archive, settings: EndpointSettings) -> ErrorBorder:
@@ -54,7 +54,7 @@ def build_app(archive: Archive, settings: EndpointSettings) -> ErrorBorder:
         # As in Tickiti, the owner of the token need not be of the staff:
         "tickets/query": call(queries.query_tickets, staff=False),
         "tickets/queues": call(queries.queues),
-        # Tickiti wants an administrator behind the token; here an owner of the staff is enough.
+        # Tickiti requires an administrator; here an owner of the staff is enough.
         "workflow/queues": call(queries.workflow_queues, "workflow:read"),
     }
     probes: dict[str, ASGIApp] = {
@@ -76,7 +76,7 @@ class Routes:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; raises Refusal where there is nothing to answer it."""
+        """Answer one request; raises Refusal at an unknown address."""
         found = self._routes.get(scope["path"])
         if found is None:
             raise not_found()
@@ -90,7 +90,7 @@ class Routes:
 class Endpoint:
     """One call of the API: the token is admitted and the body read before it is answered.
 
-    ``ability`` is what a token must hold; ``staff`` says that its owner must be of the staff.
+    ``ability`` is what a token must have; ``staff`` requires an owner of the staff.
     """
 
     authenticator: Authenticator
@@ -163,7 +163,7 @@ class Fixed:
         self._document = document
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer; nothing is looked up, so that this works whatever the archive does."""
+        """Answer without reading the archive, so that this always works."""
         await send_json(send, self._document)
 
 
@@ -174,7 +174,7 @@ class Readiness:
         self._archive = archive
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Look at both halves of the archive and answer."""
+        """Check both halves of the archive and answer."""
         lacking = Refusal(503, "not_ready", "The files of the archive cannot be reached.")
         try:
             self._archive.queries.runs(1)

@@ -24,7 +24,7 @@ from migrator.serve.tickiti.serializers import attachment_object
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the archive says about an attachment, and the head of the answer with its bytes."""
+    """An attachment in the archive, and the head of the answer with its bytes."""
 
     row: Row
     is_inline: bool
@@ -32,7 +32,7 @@ class _Known:
 
 
 class Download:
-    """Hands attachments out."""
+    """The call that sends attachments."""
 
     def __init__(self, catalog: Catalog, version: Version) -> None:
         self._catalog = catalog
@@ -45,7 +45,7 @@ class Download:
     async def answer(
         self, token: Token, body: Mapping[str, object], receive: Receive, send: Send
     ) -> None:
-        """Send the file, or the span of it that was asked for."""
+        """Send the file, or the requested span of it."""
         request = attachment_request(body)
         name = request.ticket
         audit_log.tell(attachment=request.attachment_id)

@@ -1,4 +1,4 @@
-"""What clients ask of tickets, responses and queues: each call looks up, and tells what it found.
+"""The calls for tickets, responses and queues.
 
 Long answers are sent in pieces while they are made, in constant memory.
 """
@@ -44,7 +44,7 @@ MODES: Final = (
     "updated_to",
 )
 MAX_SEARCHES: Final = 50
-"""Combinations of alternative criteria in one request, each of which is a search of its own."""
+"""Combinations of alternative criteria in one request, each of which is a separate search."""
 
 LIGHT: Final = (
     "response_id",
@@ -64,7 +64,7 @@ LIGHT: Final = (
 """The fields that every row has; naming them in ``fields`` is allowed and changes nothing."""
 
 REFUSED: Final = ("is_empty", "count_only", "group_by")
-"""What later servers offer and this one does not: a client must not take rows for counts."""
+"""Options of later servers, refused here: a client must not take rows for counts."""
 
 PAGE: Final = 16
 """Responses read at once: each may have megabytes of text."""
@@ -79,7 +79,7 @@ After = tuple[int, int]
 """A place in a list of responses: the time and the id of the last one before it."""
 
 Read = Callable[[After | None, int, int | None], Sequence[Response]]
-"""Reads responses after a place, at most so many, with texts of at most so many characters."""
+"""A function that reads responses after a place, up to a number, with texts cut to a length."""
 
 
 class Queries:
@@ -124,15 +124,15 @@ class Queries:
         def read(after: After | None, limit: int, text_limit: int | None) -> list[Response]:
             return self._threads.query(wanted, after=after, limit=limit, text_limit=text_limit)
 
-        # One more than is sent tells whether there is a next page.
+        # One more than is sent shows whether there is a next page.
         found = self._told(read, chosen, after=after, most=limit + 1)
         await _send_pieces(_page(found, limit), receive, send)
 
     async def query_tickets(self, token: Token, body: Body, _receive: Receive, send: Send) -> None:
         """``tickets/query``: the headers of tickets by criteria, latest activity first.
 
-        Tickiti runs saved views here. This server knows one of them, the built-in All, and narrows
-        it by the criteria that make sense in an archive.
+        Tickiti runs saved views here. This server has one of them, the built-in All, filtered by
+        the criteria that make sense in an archive.
         """
         fields = Fields(body)
         criteria = _criteria(fields)
@@ -265,7 +265,7 @@ def _joined(objects: Iterator[dict[str, object]]) -> Iterator[str]:
 
 
 def _cursor_time(seconds: int) -> str:
-    """Return a time that :func:`_cursor` reads as the very same, even if no calendar has it."""
+    """Return a time that :func:`_cursor` reads as the same, even beyond the calendar."""
     text = iso_time(seconds)
     return text if moment(text) == seconds else str(seconds)
 
@@ -315,7 +315,7 @@ def _criteria(fields: Fields) -> Criteria:
 
 
 def _check_view(fields: Fields, search: Fields | None) -> None:
-    """Refuse saved views: none but the built-in All is here, and no view has an id."""
+    """Refuse saved views: only the built-in All exists here, and no view has an id."""
     refused = "Only the built-in view All is available; name it, or name no view."
     if fields.has("perspective_id"):
         fields.wrong("perspective_id", refused)
@@ -329,7 +329,7 @@ def _check_view(fields: Fields, search: Fields | None) -> None:
 
 
 def _times(fields: Fields, criteria: Criteria) -> dict[str, int]:
-    """Return the widest bounds that were given: alternatives of a mode are joined by or."""
+    """Return the widest bounds given: alternatives of a mode are joined by or."""
     found: dict[str, int] = {}
     for mode in MODES[4:]:
         end = mode.endswith("_to")
@@ -360,7 +360,7 @@ async def _send_pieces(pieces: Iterator[str], receive: Receive, send: Send) -> N
     async with watch(receive) as gone:
         while second is not None and not gone.done():
             await send({"type": "http.response.body", "body": second, "more_body": True})
-            await asyncio.sleep(0)  # lets others in: making blocks is work without waiting
+            await asyncio.sleep(0)  # lets others run: building blocks never waits
             second = next(blocks, None)
         if second is None:
             await send({"type": "http.response.body", "body": b""})

@@ -1,4 +1,4 @@
-"""The fields of a request body, read one by one; what is wrong with them is told all at once."""
+"""The fields of a request body, read one by one, with all errors reported together."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _DAY_SECONDS: Final = 86_400
 class Fields:
     """Reads the fields of a body and collects sentences about the wrong ones in ``errors``.
 
-    A field that is null counts as one that is not there, as Laravel takes it. Fields that nobody
-    reads are ignored: a later client may send them.
+    A field that is null counts as missing, as in Laravel. Unknown fields are ignored: a later
+    client may send them.
     """
 
     def __init__(self, body: Mapping[str, object]) -> None:
@@ -36,11 +36,11 @@ class Fields:
         self.errors: dict[str, list[str]] = {}
 
     def has(self, field: str) -> bool:
-        """Tell whether the field was sent."""
+        """Return whether the field was sent."""
         return self._body.get(field) is not None
 
     def wrong(self, field: str, sentence: str) -> None:
-        """Note that a field is wrong."""
+        """Add an error about a field."""
         self.errors.setdefault(field, []).append(sentence)
 
     def check(self) -> None:
@@ -96,7 +96,7 @@ class Fields:
         return None
 
     def identifiers(self, field: str) -> list[str] | None:
-        """Return a list of ids, numbers or names as text; one alone counts as a list of it."""
+        """Return a list of ids, numbers or names as text; a single one counts as a list."""
         value = self._body.get(field)
         if value is None:
             return None
@@ -120,14 +120,14 @@ class Fields:
         return found
 
     def ids(self, field: str) -> list[int] | None:
-        """Return a list of ids, without what can be none; None where there is no list."""
+        """Return a list of ids, without impossible ones; None where there is no list."""
         texts = self.identifiers(field)
         if texts is None:
             return None
         return [number for number in map(whole_number, texts) if number is not None]
 
     def mapping(self, field: str) -> Fields | None:
-        """Return an object as fields of their own, None where there is none."""
+        """Return an object as its fields, None where there is none."""
         value = self._of(field, dict, "an object")
         return None if value is None else Fields(value)
 
@@ -145,7 +145,7 @@ class Fields:
         return [Fields(one) for one in value]
 
     def adopt(self, field: str, inner: Fields) -> None:
-        """Take over what was wrong inside an object, under the name of the field it came in."""
+        """Add the errors of a nested object, under the name of its field."""
         for name, sentences in inner.errors.items():
             for sentence in sentences:
                 self.wrong(f"{field}.{name}", sentence)
@@ -188,7 +188,7 @@ def moment(text: str, *, end: bool = False) -> int | None:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that an id in text form is, None where no id can be that."""
+    """Return an id in text form as a number, None where no id can be that."""
     digits = _ID.fullmatch(text)
     return int(digits[1]) if digits else None
 
@@ -200,7 +200,7 @@ def _identifier(value: object) -> str | None:
 
 
 def _sound(text: str) -> str:
-    """Return the text without lone surrogates, which JSON can spell and no database holds."""
+    """Return the text without lone surrogates, which JSON can express and no database can hold."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -211,14 +211,14 @@ MAX_RANGE: Final = 25 * 1024 * 1024
 """Bytes of one ranged read, Tickiti's limit."""
 
 DEFAULT_RANGE: Final = 8 * 1024 * 1024
-"""Bytes of a ranged read without a ``length``: what Tickiti's own client asks for."""
+"""Bytes of a ranged read without a ``length``, as Tickiti's own client requests."""
 
 REVIEW_OK: Final = "review_ok"
 
 
 @dataclass(frozen=True, slots=True)
 class TicketName:
-    """Which ticket is meant: by its number, "" for none, or by its internal id.
+    """The requested ticket: by its number, "" for none, or by its internal id.
 
     Both are missing where no ticket can have the id that was sent.
     """
@@ -229,11 +229,11 @@ class TicketName:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentRequest:
-    """A well-formed question for one attachment.
+    """A well-formed request for one attachment.
 
     ``attachment_id`` is None where no attachment can have the id that was sent. ``confirmed`` is
     True when the client said ``"intent": "review_ok"``. ``span`` is the offset and the length
-    of a ranged read, None where the whole file is wanted.
+    of a ranged read, None for the whole file.
     """
 
     ticket: TicketName
@@ -244,7 +244,7 @@ class AttachmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Which heavy fields of responses are wanted, and of bodies how many characters at most."""
+    """The requested heavy fields of responses, and the most characters of a body."""
 
     heavy: frozenset[str]
     max_body_chars: int | None
@@ -269,7 +269,7 @@ def attachment_request(body: Mapping[str, object]) -> AttachmentRequest:
 
 
 def thread_request(body: Mapping[str, object]) -> tuple[TicketName, Parts]:
-    """Check the fields of a question for a ticket or its responses; raises as the download."""
+    """Check the fields of a request for a ticket or its responses; raises as the download."""
     fields = Fields(body)
     ticket = _ticket(fields)
     wanted = parts(fields)

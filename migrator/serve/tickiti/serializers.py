@@ -18,7 +18,7 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def attachment_object(row: Row, *, is_inline: bool) -> dict[str, object]:
-    """Return what is told about an attachment whose bytes we hold, without the bytes."""
+    """Return the object of a stored attachment, without the bytes."""
     return {
         "id": str(row.id),
         "response_id": str(row.post_id if row.post_id > 0 else -row.ticket_id),
@@ -31,7 +31,7 @@ def attachment_object(row: Row, *, is_inline: bool) -> dict[str, object]:
 
 
 def number_of(ticket_number: str) -> int | str:
-    """Return a ticket number as Tickiti sends it: a number; one that is mapped to text as it is."""
+    """Return a ticket number as Tickiti sends it: a number, or the text it is mapped to."""
     # "007" as the number 7 would be another ticket's; 2**53 is where JavaScript's numbers end.
     if ticket_number.isascii() and ticket_number.isdigit() and len(ticket_number) < 16:
         number = int(ticket_number)
@@ -40,7 +40,7 @@ def number_of(ticket_number: str) -> int | str:
 
 
 def iso_time(seconds: int) -> str:
-    """Return Unix seconds as ISO 8601 in UTC, the epoch for a time that no calendar has."""
+    """Return Unix seconds as ISO 8601 in UTC, the epoch for a time beyond the calendar."""
     try:
         return (_EPOCH + datetime.timedelta(seconds=seconds)).isoformat()
     except OverflowError:
@@ -50,8 +50,8 @@ def iso_time(seconds: int) -> str:
 def ticket_object(ticket: TicketHeader) -> dict[str, object]:
     """Return the header of a ticket.
 
-    Kayako's priorities and resolutions are not kept: every ticket is of normal priority (20).
-    Nor are the addresses of its staff, so that owners are told by ``assigned_to_name`` alone.
+    Kayako's priorities and resolutions are not stored: every ticket has normal priority (20). Nor
+    are the addresses of its staff: owners have only ``assigned_to_name``.
     """
     created = ticket.created_at
     return {
@@ -76,7 +76,7 @@ def ticket_object(ticket: TicketHeader) -> dict[str, object]:
 def response_object(
     response: Response, parts: Parts, attachments: Sequence[Mapping[str, object]]
 ) -> dict[str, object]:
-    """Return a response with those of its heavy fields that ``parts`` asks for."""
+    """Return a response with the heavy fields that ``parts`` requests."""
     created = iso_time(response.created_at)
     told: dict[str, object] = {
         "id": str(response.id),

@@ -1,4 +1,4 @@
-"""Staff pages over the archive: search, threads, files and how far the migration is."""
+"""Staff pages over the archive: search, threads, files and progress of the migration."""
 
 from starlette.types import ASGIApp
 

@@ -1,4 +1,4 @@
-"""The pages as one ASGI application: routes, signing in and out, and what every answer carries."""
+"""The pages as one ASGI application: routes, signing in and out, common headers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from migrator.serve.web.site import Problem, Site, Visit, read_form
 ABILITY: Final = "tickets:read"
 
 _HEADERS: Final = {
-    # No script at all: whatever slips through the sanitiser has nothing to run with.
+    # No script at all: whatever slips through the sanitiser cannot run.
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
         "frame-ancestors 'none'; base-uri 'none'"
@@ -44,7 +44,7 @@ _PATH: Final = re.compile(r"/(?![/\\])[\x21-\x7e]*")
 
 
 class _Id(Convertor[int]):
-    """An id in a path: more digits than SQLite can hold are no address of ours."""
+    """An id in a path, with no more digits than SQLite can hold."""
 
     regex = "[0-9]{1,18}"
 
@@ -66,7 +66,7 @@ def build_pages(
     """Return the staff pages over an archive, as an ASGI application.
 
     A run may fill the archive meanwhile; tokens, rules and queues may change, by this process or
-    another. Who has no session sees the form to sign in, and nothing else.
+    another. Visitors without a session see only the sign-in form.
     """
     app = Pages(Site(Catalog(archive, settings), sessions or Sessions()))
 
@@ -85,7 +85,7 @@ def build_pages(
 
 
 class Pages(ErrorBorder):
-    """The pages, and what is answered where there is none."""
+    """The pages, and the answers at unknown addresses."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -116,7 +116,7 @@ class Pages(ErrorBorder):
         if not isinstance(error, HTTPException):
             return None
         if not any(name == b"accept" and b"text/html" in value for name, value in scope["headers"]):
-            # Programs that miss the API's address get its envelope.
+            # Programs at a wrong address of the API get its envelope.
             allow = (error.headers or {}).get("Allow", "")
             return not_allowed(allow) if error.status_code == 405 else not_found()
         found = _no_page()
@@ -143,7 +143,7 @@ class Pages(ErrorBorder):
         return Route(path, endpoint, methods=[method], name=page.__name__)
 
     def _admit(self, page: Page, request: Request, form: dict[str, str]) -> Response:
-        """Answer for somebody who has signed in, and ask all others to."""
+        """Answer a signed-in visitor, and ask all others to sign in."""
         site = self._site
         session = site.sessions.read(request.cookies.get(_name(request, "session"), ""))
         if session is None:
@@ -169,7 +169,7 @@ class Pages(ErrorBorder):
         return self._form(request, request.query_params.get("next", ""))
 
     async def _sign_in(self, request: Request) -> Response:
-        """Open a session for a good token; say what is wrong with any other."""
+        """Open a session for a valid token; show what is wrong with any other."""
         form = await read_form(request)
         back, sessions = form.get("next", ""), self._site.sessions
         nonce = request.cookies.get(_name(request, "form"), "")
@@ -216,7 +216,7 @@ def _sign_out(site: Site, visit: Visit) -> Response:
     site.sessions.end(visit.session)
     answer = RedirectResponse("/sign-in", 303)
     _drop(visit.request, answer, "session")
-    # Pages that were looked at must not come back with the browser's back button.
+    # The browser's back button must not show pages again after signing out.
     answer.headers["clear-site-data"] = '"cache"'
     return answer
 

@@ -27,7 +27,7 @@ _LONGEST_NAME: Final = 180
 _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 _HEADERS: Final = {
-    # Should a browser show a file in spite of all, it does so in a sandbox without an origin.
+    # If a browser shows a file all the same, it does so in a sandbox without an origin.
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "cache-control": "private, no-cache",
     "accept-ranges": "bytes",
@@ -35,11 +35,11 @@ _HEADERS: Final = {
 
 
 class Unsatisfiable(Exception):
-    """The range begins behind the end of the file."""
+    """The range begins after the end of the file."""
 
 
 class Files:
-    """Opens stored files that were seen to be whole.
+    """Opens stored files that were checked to be whole.
 
     A file is read and hashed before its first byte is sent, once per process and again when it
     changes.
@@ -83,7 +83,7 @@ def send_file(
     media_type: str,
     disposition: str,
 ) -> Response:
-    """Answer with a file, or with the part or the refusal that the request's headers ask for.
+    """Answer with a file, or the part or refusal that the request's headers require.
 
     Takes over ``file``.
     """
@@ -142,9 +142,9 @@ async def _blocks(file: Blob, first: int, length: int) -> AsyncIterator[bytes]:
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Return the first and the last byte that a Range header asks for.
+    """Return the first and the last byte of a Range header.
 
-    None stands for the whole file: for units and forms that we do not know, and for several
+    None means the whole file: for units and forms that we do not know, and for several
     ranges at once, which a server may ignore. Raises Unsatisfiable.
     """
     found = _RANGE.fullmatch(header.strip())
@@ -162,14 +162,14 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def content_disposition(kind: str, filename: str, fallback: str) -> str:
-    """Return the header for ``kind`` (attachment or inline) with a name that harms nobody.
+    """Return the header for ``kind`` (attachment or inline) with a safe name.
 
     The plain parameter is ASCII, the extended one has the whole name in UTF-8 (RFC 6266, 8187).
     """
     name = "".join(map(_harmless, filename)).strip(" .") or fallback
     stem, dot, extension = name.rpartition(".")
     if len(name) > _LONGEST_NAME:
-        # Cut before the extension: it is what the next program goes by.
+        # Cut before the extension, by which programs choose.
         extension = extension[:20] if dot else ""
         name = (stem or name)[: _LONGEST_NAME - len(extension) - 1] + dot + extension
     plain = "".join(char if char.isascii() and char not in '"\\%;' else "_" for char in name)

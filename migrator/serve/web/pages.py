@@ -1,4 +1,4 @@
-"""The pages: finding tickets, threads, files, and how far the migration is."""
+"""The pages: search, threads, files, and progress of the migration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from migrator.serve.web.files import content_disposition, send_file
 from migrator.serve.web.site import Problem, Site, Visit
 
 TICKETS: Final = 50
-"""Tickets on the first page; whoever gets more narrows the search."""
+"""The most tickets on the first page."""
 
 SEARCHED: Final = {
     "": "Everything",
@@ -35,13 +35,13 @@ SEARCHED: Final = {
     "requester": "Requester",
     "filename": "File name",
 }
-"""Where a search looks: the name that the archive has for it, and its title."""
+"""Fields of a search: the archive's name and the title."""
 
 POSTS: Final = 50
 """Posts on one page."""
 
 PAGE_TEXT: Final = 500_000
-"""Characters on one page: behind the post that goes beyond, the page ends."""
+"""Characters on one page: the page ends after the post that exceeds them."""
 
 TEXT: Final = 200_000
 """Characters of one post that are shown; the API has them all."""
@@ -50,7 +50,7 @@ RUNS: Final = 10
 FAILURES: Final = 50
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Types, as found in the bytes, that a browser only ever decodes as pixels. SVG is a program."""
+"""Types, by the bytes, that a browser only decodes as pixels. SVG may contain scripts."""
 
 _LONGEST_SEARCH: Final = 200
 _READ: Final = 10
@@ -77,7 +77,7 @@ _PDF_POLICY: Final = "default-src 'none'; frame-ancestors 'self'"
 
 
 def search(site: Site, visit: Visit) -> Response:
-    """Show the first page: the form, and below it what was found, or the latest tickets."""
+    """Show the first page: the form with the results below, or the latest tickets."""
     asked = visit.request.query_params
     text = asked.get("q", "").strip()[:_LONGEST_SEARCH]
     where = asked.get("in", "")
@@ -102,7 +102,7 @@ def search(site: Site, visit: Visit) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An attachment as pages show it, by the rules of the moment.
+    """An attachment as pages show it, by the current rules.
 
     ``verdict`` is what the rules say about its type; ``reason`` is why its bytes cannot be had,
     "" when they can; ``preview`` is ``image``, ``pdf`` or "".
@@ -115,7 +115,7 @@ class File:
 
     @property
     def label(self) -> str:
-        """What stands between the visitor and the file, in a word or two; "" for nothing."""
+        """Why the file cannot be downloaded at once, in a word or two; "" if it can."""
         if self.reason:
             return "not available"
         return {Gate.BLOCK: "blocked", Gate.REVIEW: "needs review"}.get(self.verdict, "")
@@ -145,7 +145,7 @@ def ticket(site: Site, visit: Visit) -> Response:
     try:
         header = site.catalog.ticket(visit.token, id=wanted)
     except Refusal:
-        # One answer for all: it must not tell which tickets exist in other queues.
+        # One answer for all: it must not reveal which tickets exist in other queues.
         raise Problem(404, "No such ticket", "It does not exist, or you may not see it.") from None
     if header.id != wanted:
         return RedirectResponse(f"/tickets/{header.id}", 303)
@@ -202,7 +202,7 @@ def _entry(site: Site, post: Post, rows: list[Row]) -> Entry:
 
 
 def attachment(site: Site, visit: Visit) -> Response:
-    """Show an attachment; with a review's seal in its address the file is at hand."""
+    """Show an attachment; with a review's seal in its address the file can be downloaded."""
     found = _find(site, visit)
     confirmed = found.verdict is Gate.REVIEW and _is_reviewed(site, visit, found.row)
     status = 200 if found.verdict is Gate.ALLOW or confirmed or found.reason else 403
@@ -224,7 +224,7 @@ def attachment(site: Site, visit: Visit) -> Response:
 
 
 def confirm(site: Site, visit: Visit) -> Response:
-    """Take the word of a visitor who has looked at the warning, for this file and session."""
+    """Accept a visitor's confirmation of the warning, for this file and session."""
     row = _find(site, visit).row
     if visit.form.get("intent") != "review_ok":
         raise Problem(422, "Please confirm", "The file is handed out after a confirmation only.")
@@ -241,7 +241,7 @@ def download(site: Site, visit: Visit) -> Response:
 
 
 def view(site: Site, visit: Visit) -> Response:
-    """Send the file, to be looked at: images and PDF only, by what their bytes say."""
+    """Send the file to be viewed: images and PDF only, by their bytes."""
     found = _handed_out(site, visit)
     if isinstance(found, Response):
         return found
@@ -277,7 +277,7 @@ def _find(site: Site, visit: Visit) -> File:
         or not sees(visit.token, row.queue_id)
         or not site.settings.shows(header)
     ):
-        # One answer for all: it must not tell which attachments exist in other queues.
+        # One answer for all: it must not reveal which attachments exist in other queues.
         raise Problem(404, "No such attachment", "It does not exist, or you may not see it.")
     found = _file(site, row)
     if found.verdict is not Gate.ALLOW and site.catalog.is_inline(row):
@@ -286,7 +286,7 @@ def _find(site: Site, visit: Visit) -> File:
 
 
 def _handed_out(site: Site, visit: Visit) -> File | Response:
-    """Return the file if it may be handed out, else the page that asks or refuses."""
+    """Return the file if it may be sent, else the page that asks or refuses."""
     audit_log.tell(attachment=visit.request.path_params["attachment"])
     found = _find(site, visit)
     row = found.row
@@ -315,8 +315,8 @@ class Work:
     """The run that has not finished.
 
     ``holder`` is None when it is not at work any more. ``told`` says in words how far it is, and
-    how long ago it said so; ``share`` is the part that is done, None while nobody can say. Those
-    who do not see all queues get only the share.
+    how long ago that was; ``share`` is the part that is done, None while unknown. Visitors who do
+    not see all queues get only the share.
     """
 
     run: RunInfo
@@ -327,7 +327,7 @@ class Work:
 
 
 def status(site: Site, visit: Visit) -> Response:
-    """Show the ledger, the runs, and what stands in the way, as far as the visitor's queues go."""
+    """Show the ledger, the runs and the problems, limited to the visitor's queues."""
     queries = site.archive.queries
     seen = queries.together(lambda: verdict.look(site.archive))
     counts = _counts(site, visit)

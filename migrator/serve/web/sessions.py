@@ -1,6 +1,6 @@
-"""Sessions as signed cookies, and the seals that prove a form or a link to be our own.
+"""Sessions as signed cookies, and the seals that prove that a form or a link is our own.
 
-A session holds no right of its own: it names a token, and every request asks the archive whether
+A session has no rights of its own: it names a token, and every request asks the archive whether
 that token is still good. The signing key lives as long as the process, so that a copy of the
 archive cannot be turned into sessions; people sign in again after a restart.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 IDLE: Final = 3600
-"""Seconds after which a session that nobody used is over."""
+"""Seconds after which an unused session is over."""
 
 LONGEST: Final = 12 * 3600
 """Seconds after which any session is over."""
@@ -28,7 +28,7 @@ NONCE: Final = 22
 """Characters of a nonce."""
 
 _RENEW: Final = 300
-"""Seconds between two notes of a session's use: not every answer needs a cookie."""
+"""Seconds between two updates of a session's use: not every answer needs a cookie."""
 
 _COOKIE: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,12})\.([0-9]{1,12})\.([\w-]{22})", re.ASCII)
 
@@ -44,9 +44,9 @@ class Session:
 
 
 class Board:
-    """Where processes that were forked from one tell each other which sessions were ended.
+    """The list of ended sessions that forked processes share.
 
-    A nameless file that all append to: what one posted, all others read at their next look.
+    A nameless file that all append to: the others read it at their next request.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class Board:
         os.close(self._file)
 
     def post(self, nonce: str) -> None:
-        """Tell all the others."""
+        """Append an ended session for all others."""
         os.write(self._file, nonce.encode("ascii"))
 
     def news(self) -> list[str]:
-        """Return what was posted since the last look."""
+        """Return what was posted since the last call."""
         size = os.fstat(self._file).st_size
         if size == self._read:
             return []
@@ -77,8 +77,7 @@ class Board:
 class Sessions:
     """Opens, reads and ends sessions.
 
-    ``clock`` gives Unix seconds. With a ``board`` the processes that are forked from this one
-    have the same sessions.
+    ``clock`` returns Unix seconds. With a ``board`` forked processes share sessions.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Sessions:
         self._clock = clock
         self.board = board
         self.ended: dict[str, int] = {}
-        """Nonces of sessions that were ended, and until when a copy of their cookie is good."""
+        """Nonces of ended sessions, and when a copy of their cookie expires."""
 
     def open(self, token_id: int) -> Session:
         """Begin a session for a token that was just admitted."""
@@ -119,7 +118,7 @@ class Sessions:
         return replace(session, seen=now) if now >= session.seen + _RENEW else None
 
     def end(self, session: Session) -> None:
-        """Make the session's cookie worthless, also where a copy of it was kept."""
+        """Invalidate the session's cookie and all its copies."""
         now = int(self._clock())
         self.ended = {nonce: until for nonce, until in self.ended.items() if until > now}
         self.ended[session.nonce] = session.started + LONGEST
@@ -127,12 +126,12 @@ class Sessions:
             self.board.post(session.nonce)
 
     def seal(self, purpose: str, *parts: object) -> str:
-        """Return a text that only this process can make for these parts."""
+        """Return a text that only this process can create for these parts."""
         message = "\0".join([purpose, *map(str, parts)]).encode("utf-8", "surrogatepass")
         return hmac.new(self._key, message, "sha256").hexdigest()
 
     def sealed(self, seal: str, purpose: str, *parts: object) -> bool:
-        """Tell in constant time whether ``seal`` is ours for these parts."""
+        """Return whether ``seal`` is ours for these parts, in constant time."""
         found = seal.encode("utf-8", "surrogatepass")  # compare_digest() takes ASCII texts only
         return hmac.compare_digest(found, self.seal(purpose, *parts).encode())
 

@@ -1,4 +1,4 @@
-"""What every page needs: the visitor, templates, forms, and refusals as pages."""
+"""Shared by all pages: the visitor, templates, forms, and refusals as pages."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request of somebody who has signed in; ``form`` holds the fields of a POST."""
+    """A request of a signed-in visitor; ``form`` holds the fields of a POST."""
 
     request: Request
     token: Token
@@ -85,7 +85,7 @@ class Asset:
 
 
 class Site:
-    """What all pages share; one per process."""
+    """The shared state of all pages; one per process."""
 
     def __init__(self, catalog: Catalog, sessions: Sessions) -> None:
         self.catalog = catalog
@@ -109,7 +109,7 @@ class Site:
     def page(
         self, name: str, visit: Visit | None, *, status: int = 200, **values: object
     ) -> Response:
-        """Render a template; ``form_seal`` in it proves a form to be the visitor's own."""
+        """Render a template; its ``form_seal`` proves that a form is the visitor's own."""
         seal = "" if visit is None else self.sessions.seal("form", visit.session.nonce)
         text = self._templates.get_template(name).render(visit=visit, form_seal=seal, **values)
         return HTMLResponse(text, status)
@@ -120,7 +120,7 @@ class Site:
 
 
 def line(text: str) -> str:
-    """Make a text of unknown origin one line that shows what it is.
+    """Return untrusted text as one line that shows what it is.
 
     Line ends, direction marks and other invisible characters, with which a name can pose as
     another one, become U+FFFD.
