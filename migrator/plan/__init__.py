@@ -1,1 +1,1 @@
-"""The dry run and its report. Nothing else needs this room."""
+"""The dry run and its report."""

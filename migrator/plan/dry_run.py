@@ -1,6 +1,6 @@
-"""The dry run: the path of a real run, which fetches a sample and keeps nothing.
+"""The dry run: a run that fetches only a sample and stores nothing.
 
-Its source remembers the lists of earlier dry runs; what it measures makes the estimate of a run.
+Its source reuses the lists of earlier dry runs; its measurements give the estimate of a run.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ S = TypeVar("S", bound=FetchSink)
 
 
 MOST_WINDOWS = 16
-"""Windows of calls that are kept; when they are full, two become one."""
+"""The most windows of calls; when they are full, two become one."""
 
 FEW = 0.2
-"""The least spread, as a fraction: no server is the same for a whole day."""
+"""The least spread, as a fraction: no server is steady for a whole day."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Window:
     bytes: int = 0
 
     def include(self, other: Window) -> None:
-        """Count what another window counts, too."""
+        """Add the counts of another window."""
         self.calls += other.calls
         self.seconds += other.seconds
         self.bytes += other.bytes
@@ -51,9 +51,9 @@ class Window:
 
 @dataclass(slots=True)
 class Meter(Window):
-    """How long calls of one kind took in all, and in windows of equally many calls.
+    """The durations of calls of one kind, in all and in windows of equally many calls.
 
-    The windows show how far the pace of the server goes up and down in the course of a walk.
+    The windows show how much the pace of the server varies during a walk.
     """
 
     windows: list[Window] = field(default_factory=list)
@@ -77,9 +77,9 @@ class Meter(Window):
 
 
 class Remembering:
-    """Passes every call on to ``source``, but lists that ``journal`` has of an unchanged ticket.
+    """Passes every call on to ``source``, but takes lists of unchanged tickets from ``journal``.
 
-    ``lists`` measures the lists that were asked, ``remembered`` counts those that were not.
+    ``lists`` measures the requested lists, ``remembered`` counts the others.
     """
 
     def __init__(self, source: Source, journal: Journal | None = None) -> None:
@@ -97,7 +97,7 @@ class Remembering:
         self.remembered = 0
 
     async def attachments(self, ticket: Ticket) -> list[Attachment]:
-        """List a ticket's attachments, those of an unchanged ticket from the journal."""
+        """Return a ticket's attachments, those of an unchanged ticket from the journal."""
         if self._journal is not None:
             known = self._journal.find(ticket.id, ticket.last_activity)
             if known is not None:
@@ -118,13 +118,13 @@ class Remembering:
 
 
 SAMPLE = 20
-"""Attachments that a dry run fetches, unless told otherwise."""
+"""Attachments that a dry run fetches by default."""
 LARGEST = 32 * 1024 * 1024
-"""An attachment above this many bytes is not worth the wait in a sample."""
+"""The most bytes of an attachment in a sample."""
 
 
 class Sampled:
-    """Fetches the first few attachments and leaves the state of all as it is."""
+    """Fetches the first few attachments and leaves all states unchanged."""
 
     def __init__(self, fetch: Fetch, limit: int = SAMPLE) -> None:
         self._fetch = fetch
@@ -132,7 +132,7 @@ class Sampled:
         self.meter = Meter()
 
     async def __call__(self, work: Work) -> Outcome | None:
-        """Fetch one of the sample; always None, for nothing is to be written down."""
+        """Fetch one of the sample; return None, because nothing is recorded."""
         if self._left <= 0 or work.declared_size > LARGEST:
             return None
         self._left -= 1
@@ -140,7 +140,7 @@ class Sampled:
         return None
 
     async def measure(self, work: Work) -> str | None:
-        """Fetch one and give its hash; None when it cannot be had."""
+        """Fetch one and return its hash; None when that fails."""
         started = time.monotonic()
         tried = await self._fetch(work)
         if tried is None or tried.state is not State.STORED:
@@ -151,7 +151,7 @@ class Sampled:
 
 @dataclass(slots=True)
 class Likeness:
-    """Of pairs that may be equal, how many were compared, their bytes, and those of equal ones."""
+    """The compared pairs that may be equal: their number, their bytes, the bytes of equal ones."""
 
     pairs: int = 0
     bytes: int = 0
@@ -164,12 +164,12 @@ class Likeness:
 
 @dataclass(slots=True)
 class Dry:
-    """What a dry run came to.
+    """The result of a dry run.
 
-    ``asked`` counts its requests by kind, ``lists`` and ``fetches`` tell how long those took, and
-    ``pages`` foresees the requests for pages of a run over so many tickets. ``remembered`` tickets
-    were listed by an earlier dry run. ``by_name`` and ``by_size`` tell what came of comparing
-    attachments that have the same name and size, or only the same size.
+    ``asked`` counts its requests by kind, ``lists`` and ``fetches`` measure those, and ``pages``
+    returns the expected requests for pages of a run over so many tickets. ``remembered`` tickets
+    were listed by an earlier dry run. ``by_name`` and ``by_size`` are the results of
+    comparing attachments with the same name and size, or only the same size.
     """
 
     result: RunResult
@@ -193,10 +193,10 @@ async def dry_run(
     listener: Listener = ignore,
     stop: Stop | None = None,
 ) -> Dry:
-    """List everything as a run does, fetch a few attachments, and tell how it went.
+    """List everything as a run does, fetch a few attachments, and return the result.
 
-    ``archive`` is to be one that writes nothing. ``sample`` more attachments are fetched to see
-    how many are equal. ``journal`` is what earlier dry runs have listed, and grows.
+    ``archive`` must be one that writes nothing. ``sample`` more attachments are fetched to find
+    out how many are equal. ``journal`` holds the lists of earlier dry runs, and grows.
     """
     stop = stop or Stop()
     before = source.requests.copy()
@@ -233,7 +233,7 @@ async def dry_run(
 
 
 class _Comparing:
-    """Fetches pairs, hardly one of them twice, until it has fetched as many as it may."""
+    """Fetches pairs, hardly any attachment twice, up to a number of fetches."""
 
     def __init__(self, sampled: Sampled, stop: Stop) -> None:
         self._sampled = sampled
@@ -272,7 +272,7 @@ class _Comparing:
         return self._hashes[work.id]
 
 
-# How long a run takes, by what was measured
+# The estimate of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,7 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How long it takes, in seconds, and how far off that may well be."""
+    """The expected seconds, and their likely error."""
 
     seconds: float
     low: float
@@ -296,13 +296,12 @@ class Estimate:
 def estimate(
     lists: Meter, fetches: Meter, ahead: Ahead, *, concurrency: int, per_second: float = 0.0
 ) -> Estimate | None:
-    """Estimate how long a run takes; None where the measurements do not tell.
+    """Return the estimated duration of a run; None without measurements.
 
     Every request costs what a list costs (without lists: what a fetch cost), every byte what the
     fetches took beyond that. ``concurrency`` requests go on at the same time, and no more than
-    ``per_second`` begin in a second (0: no limit).
-    The spread is that of the pace from window to window, twice its standard deviation, but never
-    less than ``FEW``.
+    ``per_second`` begin in a second (0: no limit). The spread is twice the standard deviation of
+    the pace between windows, but never less than ``FEW``.
     """
     known = lists if lists.calls else fetches
     if (ahead.fetches and not fetches.calls) or (ahead.requests and not known.calls):

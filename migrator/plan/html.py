@@ -1,4 +1,4 @@
-"""The dry run as a page: how long, how much, and what Tickiti will say."""
+"""The dry run as a page: duration, amount, and the verdicts of Tickiti."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BEHIND = {
     "no_extension": ("What stands out", "no extension"),
     "empty": ("What stands out", "empty"),
 }
-"""Under which title the rows of a verdict stand."""
+"""The title of the rows of each verdict."""
 
 
 def render_plan(plan: Plan) -> Iterator[str]:
-    """Write the dry run as an HTML document, in pieces: first the date and the budget."""
+    """Yield the dry run as an HTML document, in pieces, first the date and the amounts."""
     warnings = tuple(_warnings(plan))
     page = html.Page(
         title="Dry run of the migration",
@@ -98,7 +98,7 @@ def _sentence(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan) -> Iterator[str]:
-    """Yield what makes this less than the whole truth, or a run impossible."""
+    """Yield what makes the figures incomplete, or a run impossible."""
     yield from (line.strip() for line in partial(plan))
     disk = plan.disk
     if disk.free is not None and disk.free < disk.deduped:
@@ -106,13 +106,13 @@ def _warnings(plan: Plan) -> Iterator[str]:
 
 
 def _linked(plan: Plan, name: str) -> tuple[Cell, Cell]:
-    """Make the cells of a verdict, which lead to its rows where there are any."""
+    """Return the cells of a verdict, with a link to its rows, if any."""
     href = f"rows-{name}" if plan.examples.get(name) else None
     return amounts(getattr(plan.verdicts, name), href)
 
 
 def _answers(plan: Plan) -> Exhibit:
-    """Show what Tickiti's rules make of the files: the one bar that is the whole."""
+    """Show the verdicts of Tickiti's rules on the files, as one bar."""
     rows: tuple[tuple[str, str, charts.Tone, str], ...] = (
         ("allow", "allowed", "stored", "downloads at once"),
         ("review", "review", "missing", "someone must confirm (intent `review_ok`)"),

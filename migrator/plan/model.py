@@ -1,4 +1,4 @@
-"""What a dry run tells, as data: one model behind its text, JSON and HTML.
+"""The report of a dry run as data: one model behind its text, JSON and HTML.
 
 Sizes are bytes, durations seconds, times Unix seconds in UTC. What was listed is counted in one
 pass, in memory that does not grow with it.
@@ -34,11 +34,11 @@ NONE = Count()
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What was measured while planning, and the duration that follows.
+    """The measurements of the dry run, and the estimated duration.
 
     ``list_requests`` took ``list_seconds`` in sum, ``sampled`` fetches ``sample_seconds``.
     ``estimated_seconds`` is None when nothing could be measured; the run will hardly be faster
-    than ``low_seconds`` or slower than ``high_seconds``, as far as the measurements tell.
+    than ``low_seconds`` or slower than ``high_seconds``, by the measurements.
     """
 
     concurrency: int
@@ -54,7 +54,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """How many requests a run will make, by kind, and how many the dry run has made."""
+    """The requests that a run will make, by kind, and those that the dry run has made."""
 
     pages: int = 0
     lists: int = 0
@@ -64,7 +64,7 @@ class Requests:
 
     @property
     def total(self) -> int:
-        """Sum of what the run will make."""
+        """The number of requests of the run."""
         return self.pages + self.lists + self.fetches + self.threads
 
 
@@ -72,7 +72,7 @@ class Requests:
 class Disk:
     """The room that a run needs: without and with equal files kept once.
 
-    ``method`` tells how equal files were found: ``names`` (same name and size) or ``sample``
+    ``method`` says how equal files were found: ``names`` (same name and size) or ``sample``
     (the same, corrected by the hashes of ``compared`` pairs). ``free`` is None where unknown.
     """
 
@@ -85,12 +85,12 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What Tickiti will say to each file; one file may count in several lines but the first three.
+    """Tickiti's verdicts on the files; only the first three numbers exclude each other.
 
     ``allow``, ``review`` and ``block`` are its rules for downloads. ``too_large`` are over
     ``max_download`` bytes, too large for one download through the API; ``oversize`` are over
-    ``max_attachment``, the default limit for an attachment. ``odd_name`` cannot be a file name
-    everywhere, ``no_extension`` gives rules nothing to go by.
+    ``max_attachment``, the default limit for an attachment. ``odd_name`` is not a valid file
+    name everywhere, ``no_extension`` has no extension for the rules.
     """
 
     max_download: int
@@ -121,7 +121,7 @@ class Gaps:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What was listed, counted.
+    """Counts of what was listed.
 
     ``years`` go by the creation of an attachment (UTC, key ``2014``, "" unknown), ``sizes`` by the
     buckets that the report has. ``examples`` has the first rows behind each number of the
@@ -143,13 +143,12 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Survey):
-    """What there is, what a run would fetch, and what Tickiti makes of it.
+    """What there is, what a run would fetch, and Tickiti's verdicts on it.
 
     ``tickets`` were looked at, of ``tickets_total`` that the source counts (None: it cannot).
     ``unlisted`` tickets could not be listed, ``short`` are counted by the source but not shown.
-    ``ended`` tells what ended the dry run early, "" if nothing did: then it is the whole truth of
-    its scope, unless ``fast`` says otherwise; ``limits`` says in words what keeps that from being
-    the whole helpdesk.
+    ``ended`` says what ended the dry run early, "" if nothing did: then it covers its whole scope,
+    unless ``fast`` is set; ``limits`` says in words how that is less than the whole helpdesk.
     """
 
     source: str
@@ -181,7 +180,7 @@ def make_plan(
     per_second: float,
     free: int | None,
 ) -> Plan:
-    """Sum up a dry run over ``archive``.
+    """Return the report of a dry run over ``archive``.
 
     ``per_second`` requests may be made (0: no limit), ``free`` bytes are left on the disk.
     """
@@ -208,7 +207,7 @@ def make_plan(
 
 
 def _tickets(options: RunOptions, total: int | None) -> int | None:
-    """Return how many tickets are in scope; None where nobody knows: the source counts all ages."""
+    """Return how many tickets are in scope; None if unknown: the source counts all ages."""
     if total is None or options.scope.since:
         return None
     return min(total, options.scope.limit_tickets or total)
@@ -217,7 +216,7 @@ def _tickets(options: RunOptions, total: int | None) -> int | None:
 def _requests(
     archive: Archive, options: RunOptions, dry: Dry, todo: int, total: int | None
 ) -> Requests:
-    """Foresee the requests of a run."""
+    """Return the expected requests of a run."""
     tickets = max(dry.result.tickets, total or 0)
     unread = archive.threads.count_unread() + tickets - dry.result.tickets
     return Requests(
@@ -239,7 +238,7 @@ def _disk(archive: Archive, dry: Dry, todo: int, free: int | None, *, leftovers:
 
 
 def _pace(concurrency: int, per_second: float, dry: Dry, requests: Requests, todo: Count) -> Pace:
-    """Return how long a run takes; what an early end has not seen is taken to be like the rest."""
+    """Return how long a run takes; unseen tickets after an early end count like the others."""
     seen, lists, fetches = dry.result.tickets, dry.lists, dry.fetches
     factor = requests.lists / seen if dry.result.ended_by and seen else 1.0
     n = round(todo.n * factor)
@@ -257,21 +256,21 @@ def _pace(concurrency: int, per_second: float, dry: Dry, requests: Requests, tod
 
 
 MOST_KEYS = 2000
-"""Groups that are told apart; what comes when there are as many is counted together."""
+"""The most separate groups; further ones are counted together."""
 OTHERS = "*"
 EXAMPLES = 10
-"""Rows that are kept for each number of the verdicts."""
+"""Rows kept for each number of the verdicts."""
 TRAITS = tuple(one.name for one in fields(Verdicts) if one.name[:4] != "max_")
 """The numbers of the verdicts, by name."""
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999, where the calendar ends
 
 Gate = Callable[[str], str]
-"""Gives ``allow``, ``review`` or ``block`` for an extension."""
+"""A function from an extension to ``allow``, ``review`` or ``block``."""
 
 
 class _Sums:
-    """Counts attachments by key; a hostile helpdesk cannot make it grow without end."""
+    """Counts attachments by key, in bounded memory even for a hostile helpdesk."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[int]] = {}
@@ -289,7 +288,7 @@ class _Sums:
         return Count(*self._found.get(key, (0, 0)))
 
     def groups(self, title: Callable[[str], str] = str) -> tuple[Group, ...]:
-        """Return the groups, the one with the most bytes first."""
+        """Return the groups, by bytes, largest first."""
         return tuple(
             Group(key, "(others)" if key == OTHERS else title(key), n, size)
             for key, (n, size) in sorted(self._found.items(), key=lambda one: (-one[1][1], one[0]))
@@ -299,9 +298,9 @@ class _Sums:
 def survey(
     archive: Archive, run_id: int, gate: Gate, *, max_download: int, leftovers: bool
 ) -> Survey:
-    """Read what the dry run ``run_id`` has listed.
+    """Return the counts of what the dry run ``run_id`` has listed.
 
-    With ``leftovers`` also what earlier runs have left to be fetched, as a run would.
+    With ``leftovers`` also what earlier runs have left to fetch, as a run would.
     """
     sums: dict[str, _Sums] = {
         name: _Sums()
@@ -343,7 +342,7 @@ def survey(
 
 
 def _traits(row: Row, size: int, max_download: int) -> Iterator[str]:
-    """Name what stands out in a file, as the fields of the verdicts."""
+    """Return what is unusual about a file, as the fields of the verdicts."""
     if size > max_download:
         yield "too_large"
     if size > MAX_ATTACHMENT:
@@ -401,10 +400,10 @@ LONGEST = 255
 
 
 def odd(name: str) -> bool:
-    """Return whether a name cannot be a file's everywhere, or does not show what it is.
+    """Return whether a name is invalid on some system, or misleading.
 
-    Empty or too long, hidden, reserved on Windows, with invisible characters or with ones that
-    some system forbids, with a space or a dot at an end.
+    That is: empty or too long, hidden, reserved on Windows, with invisible characters or with
+    ones that some system forbids, with a space or a dot at an end.
     """
     composed = unicodedata.normalize("NFC", name)
     return safe_name(composed, LONGEST) != composed

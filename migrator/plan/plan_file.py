@@ -1,7 +1,7 @@
-"""The file of a plan: what a dry run has listed, for a later run to be compared with.
+"""The file of a plan: what a dry run has listed, to compare with a later run.
 
-JSON lines. The first is the head, with the ``format``, the ``source`` and ``scope`` that were
-asked, when (``made_at``, Unix seconds), whether the lists were ``complete``, and the totals
+JSON lines. The first is the head, with the ``format``, its ``source`` and ``scope``, the
+time (``made_at``, Unix seconds), whether the lists were ``complete``, and the totals
 ``tickets``, ``attachments``, ``bytes``, ``to_fetch`` and ``to_fetch_bytes``. Every other line is an
 attachment: ``id``, ``ticket``, ``name``, ``size`` and ``created``, sorted by id, so that two of
 them are compared in one pass and in constant memory: :func:`compare` tells what has changed between
@@ -43,9 +43,9 @@ _FIELDS = fields(Attachment)
 
 
 class Journal:
-    """What is known of the attachments of tickets; keep it open while a dry run goes on.
+    """The attachments of tickets listed so far; it stays open during a dry run.
 
-    ``head`` is what it belongs to. A journal at ``path`` of the same head is gone on with; raises
+    ``head`` identifies it. A journal at ``path`` of the same head is continued; raises
     ConfigError for another one, for any other file, and when the file cannot be written or
     another process writes it.
     """
@@ -63,7 +63,7 @@ class Journal:
             raise
 
     def __len__(self) -> int:
-        """Count the tickets that are known."""
+        """Return the number of known tickets."""
         return len(self._places)
 
     def find(self, ticket_id: int, activity: int) -> list[Attachment] | None:
@@ -79,16 +79,16 @@ class Journal:
         return [Attachment(*[*row[:-1], tuple(row[-1])]) for row in files]
 
     def add(self, ticket_id: int, activity: int, files: Sequence[Attachment]) -> None:
-        """Note the attachments of a ticket that has that last activity."""
+        """Add the attachments of a ticket that has that last activity."""
         self._places[ticket_id] = self._append([ticket_id, activity, [astuple(x) for x in files]])
 
     def remove(self) -> None:
-        """Delete the file: the plan is there."""
+        """Delete the file, once the plan is saved."""
         with user_file(self.path, "write"), contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
     def close(self) -> None:
-        """Close the file and leave it for the next dry run, unless nothing is in it."""
+        """Close the file and keep it for the next dry run, unless it is empty."""
         if not self._places:
             self.remove()
         self._file.close()
@@ -144,7 +144,7 @@ def _open(path: Path) -> FileIO:
 
 
 def _whole_lines(file: FileIO) -> Iterator[tuple[int, int, Any]]:
-    """Yield the lines that were written to their end: where each begins and ends, and its value."""
+    """Yield the complete lines: where each begins and ends, and its value."""
     place = file.seek(0)
     with open(os.dup(file.fileno()), "rb") as lines:  # noqa: PTH123 - it is open already
         for line in lines:
@@ -186,12 +186,12 @@ def _line_at(file: FileIO, place: int) -> bytes:
 NAME = "migrator.plan-file"
 VERSION = 1
 SLACK = 3600
-"""By how many seconds the ages given to a plan and to its run may differ in what they mean."""
+"""Seconds by which the same age may differ between a plan and its run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a plan is of, and its totals; the bytes are as declared, or as held where we hold them.
+    """The head of a plan, with its totals; the bytes are as held, else as declared.
 
     ``complete`` is False for a plan made from incomplete lists, ``fast`` True for an estimate.
     """
@@ -209,7 +209,7 @@ class Head:
 
 
 class Entry(NamedTuple):
-    """An attachment as the plan knows it."""
+    """An attachment in the plan."""
 
     id: int
     ticket: int
@@ -219,7 +219,7 @@ class Entry(NamedTuple):
 
 
 def entry_of(row: Row) -> Entry:
-    """Return an attachment of the ledger as a plan knows it: by what the source declares."""
+    """Return an attachment of the ledger as a plan has it: as the source declares it."""
     return Entry(row.id, row.ticket_id, row.filename, row.declared_size, row.created_at)
 
 
@@ -231,9 +231,9 @@ def lines(head: Head, rows: Iterable[Row]) -> Iterator[str]:
 
 
 class PlanFile:
-    """A plan that was saved. Raises ConfigError for anything but a whole one that we know.
+    """A saved plan. Raises ConfigError for anything but a complete one of a known format.
 
-    ``drift`` tells how the helpdesk differs from it, once a run was compared with it.
+    ``drift`` says how the helpdesk differs from it, once a run was compared with it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -242,7 +242,7 @@ class PlanFile:
         self.head = self._read_head()
 
     def check(self, source: str, scope: Scope, *, now: int) -> None:
-        """See that it is a plan of this source and scope, and read it once to its end.
+        """Check that it is a plan of this source and scope, and complete.
 
         Raises ConfigError otherwise.
         """
@@ -260,7 +260,7 @@ class PlanFile:
             pass
 
     def expected(self, counts: Mapping[State, Count], /) -> WorkExpected:
-        """Return what a run has to do by this plan, without what was settled since."""
+        """Return the work of a run by this plan, without what was settled since."""
         head, settled = self.head, [one for state, one in counts.items() if state not in UNFINISHED]
         return WorkExpected(
             head.tickets,
@@ -269,12 +269,12 @@ class PlanFile:
         )
 
     def compare(self, listed: Iterator[Row], /, *, whole: bool) -> dict[str, object]:
-        """Compare the plan with what a run has listed; return the drift as its record keeps it."""
+        """Compare the plan with what a run has listed; return the drift for the run's record."""
         self.drift = compare(self.entries(), map(entry_of, listed), whole=whole)
         return self.drift.told()
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the attachments by id. Raises ConfigError when the file is not whole."""
+        """Yield the attachments by id. Raises ConfigError when the file is incomplete."""
         last = count = 0
         with user_file(self.path), self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -336,7 +336,7 @@ def _entry(line: bytes) -> Entry | None:
 
 
 def same_scope(then: dict[str, Any], now: dict[str, Any], *, age: int) -> bool:
-    """Return whether two runs were asked for the same; an age means a later day ``age`` later."""
+    """Return whether two scopes are the same; an age means a later day ``age`` later."""
     first, second = dict(then), dict(now)
     since: object = first.pop("since", 0)
     later: int = second.pop("since", 0)
@@ -346,7 +346,7 @@ def same_scope(then: dict[str, Any], now: dict[str, Any], *, age: int) -> bool:
 
 
 def _options(scope: dict[str, Any]) -> str:
-    """Return a scope as the options that make it."""
+    """Return a scope as command line options."""
     told = [f"--department {name!r}" for name in scope.get("departments") or ()]
     if scope.get("since"):
         told.append("another --since")
@@ -369,7 +369,7 @@ class Found:
     bytes: int = 0
     first: list[Entry] = field(default_factory=list)
     before: list[Entry] = field(default_factory=list)
-    """What the first ones were in the plan, if they are other than that."""
+    """The first ones as they were in the plan, where they have changed."""
 
     def add(self, entry: Entry, before: Entry | None = None) -> None:
         """Count one."""
@@ -390,7 +390,7 @@ class Found:
 
 @dataclass(slots=True)
 class Drift:
-    """How a helpdesk differs from a plan of it.
+    """The differences of a helpdesk from its plan.
 
     ``new`` was listed by the run and not by the plan, ``changed`` by both but with another ticket,
     name or size (as it is now). ``vanished`` was in the plan and not listed any more; None when
@@ -429,7 +429,7 @@ class Drift:
 def compare(planned: Iterable[Entry], listed: Iterable[Entry], *, whole: bool) -> Drift:
     """Compare what was planned with what was listed, both sorted by id, in one pass.
 
-    ``whole`` tells that the run listed everything: else nothing is said to have vanished.
+    ``whole`` means that the run listed everything: else nothing counts as vanished.
     """
     drift = Drift(vanished=Found() if whole else None)
     for then, now in side_by_side(iter(planned), iter(listed)):

@@ -21,13 +21,13 @@ FORMAT = "migrator.plan/1"
 
 
 def to_json(plan: Plan) -> Iterator[str]:
-    """Write the plan for machines, in pieces."""
+    """Yield the plan as JSON, in pieces."""
     yield json.dumps(document(plan), indent=2)
     yield "\n"
 
 
 def document(plan: Plan) -> dict[str, object]:
-    """Return the plan as values that JSON knows."""
+    """Return the plan as JSON values."""
     gaps, fast, pace = plan.gaps, plan.fast, _plain(plan.pace)
     for name, value in pace.items():
         pace[name] = value and round(value, 1 if name.startswith(("est", "low", "high")) else 3)
@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_text(plan: Plan) -> Iterator[str]:
-    """Write the plan for people, in pieces."""
+    """Yield the plan as text, in pieces."""
     return (f"{line}\n" for line in _lines(plan))
 
 
@@ -119,7 +119,7 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def partial(plan: Plan) -> Iterator[str]:
-    """Yield first what makes this less than the whole truth."""
+    """Yield what makes the figures incomplete."""
     if plan.limits:
         yield f"Part of the helpdesk: {'; '.join(plan.limits)}."
     if plan.ended:

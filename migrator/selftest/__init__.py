@@ -1,1 +1,1 @@
-"""The chaos tests that an admin can run before trusting this tool."""
+"""Chaos tests that an admin can run before the migration."""

@@ -1,7 +1,7 @@
-"""The chaos tests that an admin can run before trusting us, one function each.
+"""The chaos tests, one function each.
 
-A check works on a sandbox of its own, returns in one sentence what was seen, and raises Failed
-or Skipped. What it promises stands in :data:`CHECKS`.
+A check works on its own sandbox, returns in one sentence what was seen, and raises Failed or
+Skipped. :data:`CHECKS` says what each promises.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from migrator.sandbox.kayako import ALL, SandboxOptions
 from migrator.selftest.rig import CONCURRENCY, Ended, Rig, expect, small_disk
 
 EVERYTHING = frozenset({ALL, "random_order", "posts_desc", "stray_warning", "doc_shape"})
-"""Every fault of attachments and tickets, and those of a whole helpdesk that exclude none."""
+"""Every fault of attachments and tickets, and the compatible ones of a whole helpdesk."""
 DEPARTMENTS = 200
-"""So many that a list of all their ids is longer than some servers take."""
+"""Departments whose list of ids is longer than some servers accept."""
 ABRUPT = 0.2
 """The share of kills at any time, start included; the others come while contents are in flight."""
 START_UP = 1.0
-"""Seconds in which a process starts, opens the archive and asks its first questions."""
+"""Seconds in which a process starts, opens the archive and makes its first requests."""
 MEBIBYTE = 1 << 20
 OUTAGE = 1.0
 """Seconds for which the source is down."""
@@ -36,7 +36,7 @@ OUTAGE = 1.0
 
 @dataclass
 class Lab:
-    """What the checks share: a folder, the size of it all, and the undisturbed run."""
+    """Shared by the checks: a folder, the size of the sandbox, and the undisturbed run."""
 
     folder: Path
     tickets: int
@@ -47,7 +47,7 @@ class Lab:
 
     @contextmanager
     def rig(self, name: str, *, archive: Path | None = None, **options: Any) -> Iterator[Rig]:
-        """Make a rig in a folder of its own."""
+        """Return a rig in its own folder."""
         folder = self.folder / name
         folder.mkdir()
         made = SandboxOptions(self.seed, self.tickets, **options)
@@ -56,7 +56,7 @@ class Lab:
 
 
 def undisturbed(lab: Lab) -> str:
-    """Pull from a helpdesk with every fault; the result is what all others are compared with."""
+    """Pull from a helpdesk with every fault; the result is the reference for all others."""
     with lab.rig("undisturbed", faults=EVERYTHING) as rig:
         faults = sum(bool(one.faults) for one in rig.helpdesk.truth.values())
         tickets = sum(bool(one.fault) for one in rig.helpdesk.tickets.values())
@@ -79,7 +79,7 @@ def undisturbed(lab: Lab) -> str:
 
 
 def killed(lab: Lab) -> str:
-    """Kill the run again and again; it must end as if nothing had happened."""
+    """Kill the run again and again; the result must be that of an undisturbed run."""
     started = time.monotonic()
     dice = random.Random(lab.seed)  # noqa: S311 - moments, not secrets
     with lab.rig("killed", faults=EVERYTHING) as rig:
@@ -113,9 +113,9 @@ def killed(lab: Lab) -> str:
 
 
 def _kill_once(rig: Rig, plain: set[int], kills_left: int, dice: random.Random) -> Ended | None:
-    """Kill a run at a random moment; gives how it ended if it was done before that.
+    """Kill a run at a random moment; return how it ended if it finished before that.
 
-    What is left to fetch is shared out between the kills to come, so that each finds work in
+    The rest to fetch is divided among the remaining kills, so that each finds work in
     flight. Attachments with faults are not counted: some are fetched again by every run.
     """
 
@@ -136,7 +136,7 @@ def _kill_once(rig: Rig, plain: set[int], kills_left: int, dice: random.Random) 
 
 
 def interrupted(lab: Lab) -> str:
-    """Ctrl-C and SIGTERM end a run cleanly; the next one goes on."""
+    """Interrupt runs with Ctrl-C and SIGTERM; they end cleanly, and the next one resumes."""
     with lab.rig("interrupted", latency=0.02) as rig:
         goal = len(rig.helpdesk.truth) // 3
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,7 +155,7 @@ def interrupted(lab: Lab) -> str:
 
 
 def two_at_once(lab: Lab) -> str:
-    """Start a second run: it leaves at once and says who is at work."""
+    """Start a second run: it ends at once and names the first one."""
     with lab.rig("two", latency=0.02) as rig, rig.start("run") as child:
         child.wait_until(partial(_reached, rig, 1))
         expect(child.send(signal.SIGSTOP), "the first run was over before a second could start")
@@ -170,7 +170,7 @@ def two_at_once(lab: Lab) -> str:
 
 
 def source_down(lab: Lab) -> str:
-    """Take the source away in mid-run, by keys and by 503; in the end nothing is missing."""
+    """Make the source fail during a run, by keys and by 503; in the end nothing is missing."""
     with lab.rig("down", latency=0.01) as rig:
         goal = len(rig.helpdesk.truth) // 3
         with rig.start("run") as child:
@@ -192,7 +192,7 @@ def source_down(lab: Lab) -> str:
 
 
 def disk_full(lab: Lab) -> str:
-    """Let the disk fill up, which stops the run; with more room it goes on."""
+    """Fill up the disk, which stops the run; with more room it resumes."""
     disk = lab.folder / "disk"
     with (
         small_disk(disk, "6m") as resize,
@@ -212,7 +212,7 @@ def disk_full(lab: Lab) -> str:
 
 
 def many_departments(lab: Lab) -> str:
-    """Pull from more departments than a server lets one address name."""
+    """Pull from more departments than a server accepts in one address."""
     with lab.rig("many", faults=frozenset({"short_queries"}), departments=DEPARTMENTS) as rig:
         rig.expect(0, "run")
         rig.expect_truth()
@@ -220,7 +220,7 @@ def many_departments(lab: Lab) -> str:
 
 
 def damage(lab: Lab) -> str:
-    """Damage files behind its back: verify finds each, and repair brings them back."""
+    """Damage files: verify finds each, and repair restores them."""
     with lab.rig("damage") as rig:
         rig.expect(0, "run")
         flipped, cut, lost = random.Random(lab.seed).sample(rig.blobs(), 3)  # noqa: S311
@@ -240,7 +240,7 @@ def damage(lab: Lab) -> str:
 
 
 def flip_bit(path: Path) -> None:
-    """Change one bit of a file in its middle."""
+    """Flip one bit in the middle of a file."""
     path.chmod(0o600)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -252,7 +252,7 @@ def _reached(rig: Rig, number: int) -> bool:
 
 
 def _code(rig: Rig) -> int:
-    """Return the exit code of a run that loses nothing but what the source loses or hides."""
+    """Return the exit code of a run that loses only what the source loses or hides."""
     desk = rig.helpdesk
     lost = any(true.state != "stored" for true in desk.truth.values())
     return 3 if lost or desk.gaps else 0
@@ -268,4 +268,4 @@ CHECKS: dict[str, Callable[[Lab], str]] = {
     "many departments": many_departments,
     "files damaged behind our back": damage,
 }
-"""All checks by the name they have in the table, in their order; the first is the reference."""
+"""All checks by their name in the table, in order; the first is the reference."""

@@ -1,4 +1,4 @@
-"""What the chaos tests stand on: a sandbox, the command line as a process, and a small disk."""
+"""The base of the chaos tests: a sandbox, the command line as a process, and a small disk."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 CONCURRENCY = 4
 """Requests in flight of every run; a kill can cost at most as many fetches."""
 PATIENCE = 300.0
-"""Seconds after which a process that does not end is a finding of its own."""
+"""Seconds after which a process that does not end is a failure."""
 GLANCE = 0.002
-"""Seconds between two looks at what a process has done."""
+"""Seconds between two checks of what a process has done."""
 
 
 class Failed(Exception):
-    """A promise was not kept; the text says what was seen instead."""
+    """A promise was broken; the text says what was seen instead."""
 
 
 class Skipped(Exception):
@@ -42,7 +42,7 @@ def expect(kept: bool, seen: str) -> None:
 
 
 class Ended(NamedTuple):
-    """How a process ended and what it said."""
+    """How a process ended and its output."""
 
     code: int
     out: str
@@ -50,14 +50,14 @@ class Ended(NamedTuple):
 
 
 class Child:
-    """The command line as a process of its own, in a session of its own: no Ctrl-C reaches it."""
+    """The command line as a process in its own session, which no Ctrl-C reaches."""
 
     def __init__(self, folder: Path, argv: tuple[str, ...]) -> None:
         self.argv = argv
-        # Files, not pipes: nobody has to read them for the process to go on.
+        # Files, not pipes: a full pipe would block the process.
         self._files = contextlib.ExitStack()
         self._said = [self._files.enter_context(tempfile.TemporaryFile()) for _ in "oe"]  # noqa: SIM115
-        # Keys and configuration of the user's own helpdesk must not get into a rehearsal.
+        # Keys and configuration of the user's real helpdesk must not be used here.
         ours = ("KAYAKO_", "MIGRATOR_")
         environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -79,7 +79,7 @@ class Child:
         return True
 
     def wait_until(self, reached: Callable[[], bool]) -> bool:
-        """Wait for something that the process does; False if it ends before that."""
+        """Wait until the process has done something; return False if it ends before that."""
         while not reached():
             if self._process.poll() is not None:
                 return False
@@ -87,7 +87,7 @@ class Child:
         return True
 
     def wait(self) -> Ended:
-        """Wait for the end; raises Failed when it does not come."""
+        """Wait for the process to end; raises Failed when it does not."""
         try:
             code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -97,14 +97,14 @@ class Child:
         return Ended(code, *(file.read().decode(errors="replace") for file in self._said))
 
     def close(self) -> None:
-        """Kill the process if it still runs, and forget it."""
+        """Kill the process if it still runs, and clean up."""
         self._process.kill()
         self._process.wait()
         self._files.close()
 
 
 class Rig:
-    """A running sandbox, a configuration that fits it, and processes that work on it.
+    """A running sandbox, a matching configuration, and processes that work on it.
 
     As a context manager it leaves no process and no server behind.
     """
@@ -134,12 +134,12 @@ class Rig:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """End everything."""
+        """Stop everything."""
         self._stack.close()
 
     @contextlib.contextmanager
     def start(self, *argv: str) -> Iterator[Child]:
-        """Start a command; it is killed when the block ends before it does."""
+        """Start a command; kill it if the block ends first."""
         with contextlib.closing(Child(self.folder, argv)) as child:
             yield child
 
@@ -157,7 +157,7 @@ class Rig:
         return ended
 
     def fetches(self) -> Counter[int]:
-        """Count the requests for contents so far, by attachment."""
+        """Return the numbers of requests for contents so far, by attachment."""
         new = self.server.requests_after(self._looked)
         self._looked += len(new)
         for verb, path in new:
@@ -166,7 +166,7 @@ class Rig:
         return self._fetches
 
     def rows(self) -> dict[int, Row]:
-        """Return what the archive knows of every attachment, but for when and how often."""
+        """Return all attachments of the archive, without times and attempts."""
         with open_beside(self.archive) as archive:
             rows = archive.queries.rows()
             return {row.id: replace(row, attempts=0, stored_at=None, detail=None) for row in rows}
@@ -177,10 +177,10 @@ class Rig:
         return sorted(path for path in found if path.stat().st_size)
 
     def expect_truth(self) -> None:
-        """See that every attachment has the state, problem, bytes and size it must have.
+        """Check that every attachment has the state, problem, bytes and size it must have.
 
         The last run must also name every ticket that it could not see, by id or by row, and no
-        other ticket. It need not name one that it found by its id.
+        others. It need not name one that it found by its id.
         """
         rows, truth = self.rows(), self.helpdesk.truth
         wrong = [
@@ -211,9 +211,9 @@ class Rig:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
-    """Mount a file system of that size on ``folder``; gives a function that resizes it.
+    """Mount a file system of that size on ``folder``; return a function that resizes it.
 
-    Raises Skipped where we may not.
+    Raises Skipped where that is not allowed.
     """
 
     def mount(options: str) -> subprocess.CompletedProcess[bytes]:
@@ -233,5 +233,5 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
             mount(f"remount,size={larger}").returncode == 0, "the disk cannot be made larger"
         )
     finally:
-        # Lazily: a process that was killed may hold files open, and no mount may stay behind.
+        # Lazily: a killed process may hold files open, and no mount may stay behind.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S603, S607 - as above

@@ -45,10 +45,10 @@ MEMBERS: Final = (2, 5, 8)
 """The users who belong to the one organization."""
 SEEN: Final = "Seen & closed <b>today</b>"
 ATTACHMENTS_PER_TICKET: Final = (0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 5, 8, 14)
-"""Dealt out anew to every twenty tickets: most have few files, some have many."""
+"""Numbers of files for every twenty tickets: most have few, some have many."""
 
 LOGO: Final = Source("png", key=7, size=400)
-"""The logo of a signature: the same bytes under whatever name a mail program gives."""
+"""The logo of a signature: the same bytes under any name."""
 SUBJECTS: Final = (
     "Printer does not print",
     "Bestellung 4711: Lieferung unvollständig",
@@ -140,7 +140,7 @@ def _mask(rng: Random) -> str:
 
 
 _PRIVATE = 3
-"""The post of a ticket, if it has so many, that users do not see."""
+"""The number of the private post of a ticket, if it has so many."""
 
 
 def _posts(rng: Random, created_at: int) -> Iterator[Post]:
@@ -155,7 +155,7 @@ def _posts(rng: Random, created_at: int) -> Iterator[Post]:
 
 
 def _attach(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:
-    """Deal files to posts; ids follow no ticket order and have gaps."""
+    """Assign files to posts; ids follow no ticket order and have gaps."""
     slots: list[Ticket] = []
     for start in range(0, len(tickets), len(ATTACHMENTS_PER_TICKET)):
         counts = rng.sample(ATTACHMENTS_PER_TICKET, k=len(ATTACHMENTS_PER_TICKET))
@@ -192,12 +192,12 @@ def _attach_big(desk: Helpdesk, tickets: list[Ticket]) -> None:
 
 
 def _trash_and_merge(desk: Helpdesk, rng: Random, tickets: list[Ticket]) -> None:
-    """Of every twenty tickets trash one and merge one into another, all three with files."""
+    """Trash one of every twenty tickets and merge one into another, all three with files."""
     spared = {t.id for t in tickets[: len(desk.options.big)]}
     for start in range(0, len(tickets), 20):
         ids = [t.id for t in tickets[start : start + 20] if t.id not in spared]
         with_files = [ticket_id for ticket_id in ids if desk.attachments_of(ticket_id)]
-        # A few files only: those with many make a better pull, and the faults need room.
+        # With few files only: the others are better tests, and the faults need them.
         with_files.sort(key=lambda ticket_id: len(desk.attachments_of(ticket_id)))
         if len(with_files) >= 9:
             trashed, old, into = rng.sample(with_files[:9], k=3)
@@ -221,7 +221,7 @@ def _notes(desk: Helpdesk) -> Iterator[Note]:
 
 
 def _spread_ticket_faults(desk: Helpdesk) -> None:
-    """Deal the chosen faults to tickets with attachments, one each.
+    """Assign the chosen faults to tickets with attachments, one each.
 
     The newest is spared: a client looks for unlisted ids only below the highest one that it knows.
     """
@@ -239,7 +239,7 @@ def _spread_ticket_faults(desk: Helpdesk) -> None:
 
 
 def _eligible(desk: Helpdesk) -> list[Attachment]:
-    """Return what a fault may hit: listed, not tiny, not huge, nobody's twin, plainly named."""
+    """Return what a fault may hit: listed, not tiny, not huge, unique, with a plain name."""
     odd, listed = {name.encode() for name in ODD_NAMES}, desk.truth
     return [
         row
@@ -252,7 +252,7 @@ def _eligible(desk: Helpdesk) -> list[Attachment]:
 
 
 def _spread_faults(desk: Helpdesk, rng: Random) -> None:
-    """Deal the chosen faults to attachments, one each, the more the larger the helpdesk."""
+    """Assign the chosen faults to attachments, one each, more in a larger helpdesk."""
     chosen = desk.options.attachment_faults
     rows = _eligible(desk) if chosen else []
     rng.shuffle(rows)
@@ -286,7 +286,7 @@ def _faulty(desk: Helpdesk, row: Attachment, name: str) -> Attachment:
 
 
 def _choose_unlistable(desk: Helpdesk) -> None:
-    """Pick the ticket of ``list_500``: one with files, and if possible with no part in a fault."""
+    """Return the ticket of ``list_500``: one with files, and if possible without another fault."""
 
     def entangled(ticket: Ticket) -> tuple[bool, bool]:
         faulty = any(row.fault for row in desk.attachments_of(ticket.id))

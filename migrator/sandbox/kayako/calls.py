@@ -1,4 +1,4 @@
-"""All that the sandbox answers: tickets, posts and attachments, listed, sent, taken and deleted."""
+"""The calls of the sandbox's API: list, send, add and delete tickets, posts, attachments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from migrator.sandbox.kayako.model import TRASH, Attachment, Helpdesk, Note, Pos
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a call works on: the helpdesk, whose lock is held meanwhile, and the request."""
+    """The arguments of a call: the helpdesk, whose lock is held, and the request."""
 
     desk: Helpdesk
     request: Request
@@ -43,7 +43,7 @@ class Ask:
 NO_TICKET: Final = "Ticket not Found"
 NO_ATTACHMENT: Final = "Attachment not Found"
 EMPTY: Final = {"", "0"}
-"""What PHP takes for empty."""
+"""Texts that PHP takes for empty."""
 _ALPHABET: Final = (string.ascii_letters + string.digits + "+/").encode()
 _FOREIGN: Final = bytes(set(range(256)) - set(_ALPHABET))
 
@@ -87,7 +87,7 @@ def get_attachment(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
 
 
 def _interfere(desk: Helpdesk, attachment_id: str) -> None:
-    """Let happen what happens between the list and the first fetch."""
+    """Apply the faults that happen between the list and the first fetch."""
     row = desk.attachments.get(number(attachment_id) or 0)
     if row is None:
         return
@@ -113,13 +113,13 @@ def _find(desk: Helpdesk, ticket_id: str, attachment_id: str) -> Attachment | Re
 
 
 def _afflicted(desk: Helpdesk, row: Attachment, reply: Reply) -> Reply:
-    """Return the reply as the row's fault lets it out, counting the request."""
+    """Return the reply as the row's fault changes it, counting the request."""
     fault = desk.fault_of(row)
     return faults.afflict(reply, fault, desk.hit(row)) if fault else reply
 
 
 def post_attachment(ask: Ask) -> Reply:
-    """Take a new attachment for a post; whatever is not base64 in it is skipped."""
+    """Add an attachment to a post; skip characters that are not base64."""
     form, found = ask.request.form, _target(ask)
     if isinstance(found, Reply):
         return found
@@ -227,7 +227,7 @@ Kayako sorts by id for whatever is not in its own list (as the documented ``tick
 for the rest of that list as well.
 """
 LIST_DEFAULTS: Final = ("", "-1", "-1", "-1", "-1", "0", "ticketid", "ASC")
-"""What stands for arguments that are not given."""
+"""Defaults of missing arguments."""
 
 
 def departments(ask: Ask, department_id: str = "") -> Reply:
@@ -308,7 +308,7 @@ def list_tickets(ask: Ask, *args: str) -> Reply:
 
 
 def _sorting(desk: Helpdesk, name: str) -> Callable[[Ticket], int | str]:
-    """Return what tickets are sorted by; the mark of attachments is shown nowhere else."""
+    """Return the sort key of tickets; the mark of attachments is shown nowhere else."""
     if name == "hasattachments" and "no_sort" not in desk.switches:
         return lambda t: int(desk.marked(t.id))
     known = {} if "no_sort" in desk.switches else SORT_FIELDS
@@ -316,7 +316,7 @@ def _sorting(desk: Helpdesk, name: str) -> Callable[[Ticket], int | str]:
 
 
 def _drift(desk: Helpdesk, passed: list[Ticket]) -> None:
-    """Trash, once, a ticket of the pages that a walk has behind it.
+    """Trash, once, a ticket of pages that a walk has passed.
 
     One without attachments, if there is such a one: only the shift of the rows behind it counts.
     """
@@ -461,7 +461,7 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         write_note(writer, note)
 
 
-# What several of them write
+# Shared writers
 
 
 def attachments_reply(desk: Helpdesk, rows: Iterable[Attachment], *, whole: bool = False) -> Reply:
@@ -498,7 +498,7 @@ def write_attachment(
 
 
 def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
-    """Write what a post says of itself, up to its attachments."""
+    """Write the fields of a post, up to its attachments."""
     staff = post.creator == 1
     fields: Fields = {
         "id": post.id,
@@ -524,7 +524,7 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
 
 
 def write_note(writer: XmlWriter, note: Note) -> None:
-    """Write a note as it stands in a ticket; each kind has attributes of its own."""
+    """Write a note as in a ticket; each kind has its own attributes."""
     about: dict[str, str | int]
     if note.kind == "timetrack":
         about = {
@@ -552,11 +552,11 @@ def write_note(writer: XmlWriter, note: Note) -> None:
 
 
 def listing(desk: Helpdesk, reply: Reply) -> Reply:
-    """Return a list as it leaves the server: below a warning if that fault is on."""
+    """Return a list as the server sends it: after a warning if that fault is on."""
     return reply.noisy(before=faults.WARNING_DIV) if "stray_warning" in desk.switches else reply
 
 
-# Which call is meant
+# Routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -608,7 +608,7 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     },
     ("Core", "TestAPI"): {"Get": Call(_test_api, 1, 1), "GetList": Call(_test_api)},
 }
-"""All that the sandbox can do, by app and controller."""
+"""All calls, by app and controller."""
 
 
 def answer(desk: Helpdesk, keys: Keys, request: Request) -> Reply:

@@ -103,7 +103,7 @@ def ticket_fields(ticket: Ticket, fault: str | None) -> Fields:
 
 
 def _entities(text: str) -> Raw:
-    """Write a text as HTML has it, with names that no XML without a DTD knows."""
+    """Return a text as in HTML, with entities that XML without a DTD does not know."""
     names = {number: f"&{name};" for number, name in codepoint2name.items()}
     return Raw(text.translate(names).encode())
 
@@ -112,7 +112,7 @@ def _entities(text: str) -> Raw:
 
 
 def contents(read: Callable[[], bytes], plain: Stream, fault: str | None) -> Raw | Stream:
-    """Return what stands between the contents tags: ``plain``, or what the fault makes of it."""
+    """Return the text between the contents tags: ``plain``, or as the fault changes it."""
     if fault in {"missing_file", "remote_sentence"}:
         return Raw(b"")
     make = _ENCODED.get(fault or "")
@@ -145,7 +145,7 @@ _ENCODED: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 def around_error(reply: Reply) -> Reply:
-    """Return the text of an error as PHP leaves it when it tells what it thinks of the code."""
+    """Return the text of an error with a notice of PHP."""
     said = reply.status >= 400 and len(reply.body)
     return reply.noisy(_DEPRECATED, _NOTICE) if said else reply
 
@@ -172,7 +172,7 @@ def _tags(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 def _inside(
     change: Callable[[bytes], bytes], root: bytes = b"attachments"
 ) -> Callable[[bytes], bytes]:
-    """Change all that stands between the tags of the root; other documents stay as they are."""
+    """Change all between the tags of the root; leave other documents unchanged."""
     opened, closed = b"\n<%s>" % root, b"\n</%s>" % root
 
     def changed(document: bytes) -> bytes:
@@ -184,7 +184,7 @@ def _inside(
 
 
 def _half(row: bytes) -> Callable[[bytes], bytes]:
-    """Keep the first half of the rows, and PHP's word for why there are no more."""
+    """Return the first half of the rows, followed by PHP's error."""
     begin = b"\n<%s>" % row
 
     def kept(rows: bytes) -> bytes:
@@ -219,7 +219,7 @@ LISTS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "list_cdata": _inside(lambda rows: _cdata(rows.replace(b"]]>", b"]]]]><![CDATA[>"))),
     "list_closed": _closed,
 }
-"""What becomes of the list of a ticket's attachments, once."""
+"""Changes of the list of a ticket's attachments, once."""
 
 half_of_statuses: Final = _inside(_half(b"ticketstatus"), b"ticketstatuses")
 """Cut a list of statuses in two."""
@@ -229,7 +229,7 @@ half_of_statuses: Final = _inside(_half(b"ticketstatus"), b"ticketstatuses")
 
 
 def afflict(reply: Reply, fault: str | None, nth: int) -> Reply:
-    """Return the reply as the fault lets it out on the ``nth`` request for the attachment."""
+    """Return the reply as the fault changes it on the ``nth`` request for the attachment."""
     if fault not in _REPLIES:
         return reply
     times, make = _REPLIES[fault]
@@ -286,4 +286,4 @@ _REPLIES: Final[dict[str, tuple[int, Callable[[Reply], Reply]]]] = {
         lambda reply: reply.rewritten(_inside(lambda rows: rows + _STRANGERS)),
     ),
 }
-"""What happens to the reply, and on how many requests for one attachment."""
+"""The change of the reply, and the number of requests for one attachment that it hits."""

@@ -1,4 +1,4 @@
-"""HTTP messages: requests as PHP hands them over, XML as Kayako writes it, and how it is sent.
+"""HTTP messages: requests as PHP passes them on, XML as Kayako writes it, and its transport.
 
 XML is that of Kayako Classic, byte for byte: one element per line, every value in CDATA, ``<x />``
 for an empty one, attributes HTML-escaped, control bytes removed, no final newline. Nothing checks
@@ -39,7 +39,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Stands between the tags as it is: no CDATA, no cleaning."""
+    """A value written unchanged: no CDATA, no cleaning."""
 
     data: bytes
 
@@ -74,7 +74,7 @@ def clean(value: str | bytes | int) -> bytes:
 
 
 Fields = dict[str, "str | bytes | int | Raw | Stream"]
-"""What stands in the children of an element, by their tags."""
+"""The values of an element's children, by their tags."""
 
 
 class XmlWriter:
@@ -136,7 +136,7 @@ def _escaped(value: str) -> str:
 
 
 def _joined(parts: list[bytes | Stream]) -> Iterator[bytes | Stream]:
-    """Glue the bytes between two streams together, so that they are sent at once."""
+    """Join the bytes between two streams, so that they are sent at once."""
     run: list[bytes] = []
     for part in parts:
         if isinstance(part, bytes):
@@ -153,7 +153,7 @@ HTML = "text/html; charset=UTF-8"
 
 
 class Delivery(enum.Enum):
-    """How a body goes over the wire."""
+    """How a body is sent."""
 
     PLAIN = "whole, with Content-Length"
     CUT = "half of it under the Content-Length of the whole, then closed"
@@ -267,7 +267,7 @@ def parse(
 
 
 def _route(path_info: str, raw_query: str, query: dict[str, str], form: dict[str, str]) -> str:
-    """Find the route where the router looks: ``e``, then PATH_INFO, then the raw query."""
+    """Return the route from ``e``, else from PATH_INFO, else from the raw query."""
     named = query.get("e") or form.get("e") or ""
     if named.startswith("/"):
         return unquote_plus(named)
@@ -311,7 +311,7 @@ def _multipart(content_type: str, body: bytes) -> dict[str, str]:
 
 
 def _json(body: bytes) -> dict[str, str]:
-    """Parse a JSON body; anything but an object of texts is as good as none."""
+    """Parse a JSON body; anything but an object of texts counts as none."""
     try:
         value = json.loads(body or b"{}")
     except ValueError:
@@ -329,7 +329,7 @@ class Keys:
 
     @classmethod
     def from_seed(cls, seed: int) -> Keys:
-        """Make the keys of a sandbox; they guard nothing but made-up files."""
+        """Return the keys of a sandbox; they protect only generated files."""
         rng = Random(~seed)  # noqa: S311 - to be repeated, and guarding nothing
         ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(3)]
         return cls(ids[0], base64.b64encode((ids[1] + ids[2]).encode()).decode())
@@ -341,7 +341,7 @@ class Keys:
 
 
 def credentials(request: Request) -> Mapping[str, str]:
-    """Return the parameters in which Kayako looks for credentials.
+    """Return the parameters where Kayako expects credentials.
 
     A JSON request is looked for in its body alone; POST and PUT in their form, and only if that
     is empty in the query; GET and DELETE in the query.
@@ -354,7 +354,7 @@ def credentials(request: Request) -> Mapping[str, str]:
 
 
 def refusal(request: Request, keys: Keys, switches: set[str]) -> Reply | None:
-    """Return the reply to a request that may not enter, None for one that may."""
+    """Return the reply to a request that is not authenticated, None for one that is."""
     if "api_off" in switches:
         return Reply(Body(b""), 403, HTML)
     given = credentials(request)

@@ -1,4 +1,4 @@
-"""The data of the pretended helpdesk, and what its people do to it."""
+"""The data of the simulated helpdesk, and what its people do."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a perfect pull knows of an attachment at its end.
+    """The result of a perfect pull for one attachment.
 
     ``state`` and ``problem`` are the words of the ledger; ``sha256`` and ``size`` are those of
     the bytes that the server is able to send, None when it sends none.
@@ -178,7 +178,7 @@ class Helpdesk:
     lock: RLock = field(default_factory=RLock, repr=False)
 
     def __post_init__(self) -> None:
-        """Turn the chosen faults on."""
+        """Switch the chosen faults on."""
         self.switches = set(self.options.chosen & GLOBAL_FAULTS.keys())
         self._quiet: set[str] = set()
         self._vanished: dict[int, Attachment] = {}
@@ -190,7 +190,7 @@ class Helpdesk:
 
     @classmethod
     def build(cls, options: SandboxOptions) -> Self:
-        """Make the helpdesk of these options: always the same one."""
+        """Return the helpdesk of these options: always the same one."""
         from migrator.sandbox.kayako.build import populate  # noqa: PLC0415 - it imports this module
 
         desk = cls(options)
@@ -203,7 +203,7 @@ class Helpdesk:
     def truth(self) -> dict[int, Truth]:
         """The outcome of every attachment that a walk of the departments lists, by id.
 
-        Worked out anew from the present helpdesk; also holds those deleted between list and fetch.
+        Computed from the present helpdesk; also holds those deleted between list and fetch.
         """
         with self.lock:
             rows = [*self.attachments.values(), *self._vanished.values()]
@@ -258,7 +258,7 @@ class Helpdesk:
     # Faults
 
     def set_fault(self, name: str, *, on: bool) -> None:
-        """Turn a fault on or off while the server runs.
+        """Switch a fault on or off while the server runs.
 
         A fault of an attachment or a ticket can be turned off, and on again, only where the
         helpdesk was built with it, and those of ``ROW_FAULTS`` cannot. Raises ValueError for any
@@ -285,7 +285,7 @@ class Helpdesk:
             return self._hits[type(row), row.id]
 
     def once(self, name: str, at: object = None) -> bool:
-        """Return whether a fault of the helpdesk strikes now: it does once for each ``at``."""
+        """Return whether a fault of the helpdesk happens now: once for each ``at``."""
         with self.lock:
             fresh = name in self.switches and (name, at) not in self._struck
             if fresh:
@@ -306,10 +306,10 @@ class Helpdesk:
         others.sort(key=lambda t: (t.department_id == ticket.department_id, bool(t.fault)))
         return others[0] if others else ticket
 
-    # Looking things up as Kayako does
+    # Look-ups as in Kayako
 
     def find_ticket(self, text: str) -> Ticket | None:
-        """Find a ticket by id, following merges, or by its present mask.
+        """Return a ticket by id, following merges, or by its present mask.
 
         The mask of a merged ticket finds nothing: Kayako returns before it looks that up.
         """
@@ -327,7 +327,7 @@ class Helpdesk:
         return sorted(rows, key=lambda row: row.id)
 
     def find_attachment(self, ticket: str, attachment: str) -> Attachment | None:
-        """Find a row by its id: that of the ticket, if several tickets list the id."""
+        """Return a row by its id: that of the ticket, if several tickets list the id."""
         key = number(attachment) or 0
         double = self.doubles.get(key)
         if double is not None and double.ticket_id == number(ticket):
@@ -361,7 +361,7 @@ class Helpdesk:
     # What people do
 
     def add_ticket(self, ticket: Ticket, posts: Iterable[Post]) -> None:
-        """Add a ticket with its posts; their ids and ticket ids are given to them here."""
+        """Add a ticket with its posts, and set their ids and ticket ids."""
         with self.lock:
             self.tickets[ticket.id] = ticket
             for post in posts:
@@ -398,7 +398,7 @@ class Helpdesk:
                     self.add_note(replace(note, of=survivor))
 
     def trash(self, ticket: int) -> None:
-        """Move a ticket to the trash: it leaves the lists and still answers by id."""
+        """Move a ticket to the trash: it leaves the lists and can still be requested by id."""
         with self.lock:
             self.tickets[ticket] = replace(self.tickets[ticket], department_id=TRASH)
 
@@ -445,7 +445,7 @@ class Helpdesk:
     # What a restored or confused database does
 
     def reuse_id(self, attachment: int, ticket: int, name: str | bytes, data: bytes) -> None:
-        """Delete an attachment, if it is still there, and give its id to a new file of a ticket.
+        """Delete an attachment, if it still exists, and reuse its id for a new file of a ticket.
 
         InnoDB before MySQL 8 does so when it is restarted after the newest rows were deleted.
         Raises KeyError for an unknown ticket or an id that was never used.
@@ -461,9 +461,9 @@ class Helpdesk:
             self._put(replace(post, has_attachments=True))
 
     def list_twice(self, attachment: int, ticket: int, name: str | bytes, data: bytes) -> None:
-        """Let a second ticket list the id of an attachment, for another file.
+        """Add the id of an attachment to a second ticket, for another file.
 
-        Each ticket gets its own file when it is asked for the id; :attr:`truth` knows the first
+        A request for the id gets the file of the requested ticket; :attr:`truth` knows the first
         one only. Raises KeyError for an unknown ticket or attachment, and ValueError for the
         ticket that lists it already.
         """
@@ -476,12 +476,12 @@ class Helpdesk:
             self._put(replace(post, has_attachments=True))
 
     def snapshot(self) -> Snapshot:
-        """Return a backup of the data; what faults have done so far is not part of it."""
+        """Return a backup of the data, without the counts of faults."""
         with self.lock:
             return Snapshot(copy.deepcopy({name: getattr(self, name) for name in _MADE}))
 
     def restore(self, backup: Snapshot) -> None:
-        """Restore a backup: newer data is gone, and its ids are given out again."""
+        """Restore a backup: newer data is gone, and its ids are used again."""
         with self.lock:
             for name, value in copy.deepcopy(backup.made).items():
                 setattr(self, name, value)
@@ -490,13 +490,13 @@ class Helpdesk:
         return self.posts[max(self._posts_of[self.tickets[ticket].id])]
 
     def vanish(self, row: Attachment) -> None:
-        """Delete an attachment that was just listed; :attr:`truth` goes on telling it as gone."""
+        """Delete an attachment that was just listed; :attr:`truth` keeps it as gone."""
         with self.lock:
             self.delete_attachment(row.id)
             self._vanished[row.id] = row
 
     def _put(self, row: Post | Attachment) -> None:
-        """Keep a row and know whose it is."""
+        """Add a row, and index it by ticket."""
         if isinstance(row, Post):
             self.posts[row.id] = row
             self._posts_of[row.ticket_id].add(row.id)
@@ -550,10 +550,10 @@ def _hides(fault: str | None) -> bool:
 
 
 def number(text: str) -> int | None:
-    """Read a text of ASCII digits that fits a database column, else None."""
+    """Return ASCII digits that fit a database column as a number, else None."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def shortened(data: bytes) -> bytes:
-    """Return what is left of a file after it lost a chunk."""
+    """Return the rest of a file that lost a chunk."""
     return data[: len(data) * 2 // 3]

@@ -1,4 +1,4 @@
-"""What a sandbox is made of: its size, its seed and its faults."""
+"""The options of a sandbox: its size, its seed and its faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALL: Final = "all"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with an attachment or a ticket, and what a perfect pull makes of it.
+    """A fault of an attachment or a ticket, and the result of a perfect pull.
 
     ``state`` and ``problem`` are those of the attachment. With ``gap`` the pull reports the ticket
     or its row as not seen; with ``hidden`` it cannot learn of the ticket's attachments either.
@@ -110,7 +110,7 @@ ROW_FAULTS: Final = frozenset(
     {"wrong_filesize", "empty_file", "odd_row"}
     | {name for name in ATTACHMENT_FAULTS if name.endswith("_name")}
 )
-"""Those that are in the row itself and can therefore not be turned off."""
+"""Faults of the row itself, which cannot be switched off."""
 
 GLOBAL_FAULTS: Final[dict[str, str]] = {
     "repeated_page": "a page of tickets is the first page again, once for each order",
@@ -147,20 +147,20 @@ ALL_FAULTS: Final[dict[str, str]] = {
 """Every switch with one line about it."""
 
 IN_ALL: Final = frozenset({*ATTACHMENT_FAULTS, *TICKET_FAULTS, *_GLOBAL_IN_ALL})
-"""What ``all`` stands for. Other faults of the whole helpdesk would hide some of these."""
+"""The faults in ``all``. Other faults of the whole helpdesk would hide some of these."""
 
 HARMLESS_FAULTS: Final = IN_ALL - {
     name for name, fault in {**ATTACHMENT_FAULTS, **TICKET_FAULTS}.items() if not fault.harmless
 }
-"""The faults of ``all`` that keep no perfect pull from being complete."""
+"""The faults of ``all`` with which a perfect pull is complete."""
 
 FEWEST_DEPARTMENTS: Final = 4
-"""How many departments with tickets every helpdesk has."""
+"""The fewest departments with tickets of a helpdesk."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """The whole recipe: equal options make equal helpdesks, byte for byte.
+    """All options of a sandbox: equal options give equal helpdesks, byte for byte.
 
     ``tickets`` counts those alive or in the trash. ``faults`` are names of ``ALL_FAULTS``, or
     ``all`` for those of ``IN_ALL``; from 40 tickets on each hits at least one attachment or
@@ -177,7 +177,7 @@ class SandboxOptions:
     departments: int = FEWEST_DEPARTMENTS
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
+        """Check that such a helpdesk can be built."""
         unknown = self.faults - ALL_FAULTS.keys() - {ALL}
         if unknown:
             raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Serves a helpdesk over HTTP/1.1 on a real socket, well or badly as its faults say."""
+"""Serves a helpdesk over HTTP/1.1 on a real socket, with its faults."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from migrator.sandbox.kayako.messages import (
 from migrator.sandbox.kayako.model import Helpdesk
 
 DRIBBLES: Final = 20
-"""Pieces of a slow body; a second is shared out between them."""
+"""Pieces of a slow body, which takes about a second."""
 ODD_SIZES: Final = (1, 7, 64, 1000, 3, 4096)
 """Sizes of the pieces of a chunked body, in turn."""
 
 
 class SandboxServer:
-    """A pretended Kayako server for one helpdesk, running in threads of its own.
+    """A simulated Kayako server for one helpdesk, running in its own threads.
 
     ``port`` 0 takes any free one. Use it as a context manager, or :meth:`start` and :meth:`stop`
     it. Raises OSError when the address cannot be bound. ``helpdesk`` may be set to another one at
@@ -76,7 +76,7 @@ class SandboxServer:
         return list(self._log)
 
     def requests_after(self, number: int) -> list[tuple[str, str]]:
-        """Return the same without the first ``number``, for those who look often."""
+        """Return the requests after the first ``number``."""
         return self._log[number:]
 
     def start(self) -> Self:
@@ -119,7 +119,7 @@ class SandboxServer:
 
 
 class _Http(socketserver.ThreadingTCPServer):
-    """The listening socket; knows its open connections, so that stopping does not wait for them.
+    """The listening socket; tracks its open connections, so that stopping does not wait for them.
 
     Not http.server's own class: that one asks the name server for its name when it binds.
     """
@@ -141,7 +141,7 @@ class _Http(socketserver.ThreadingTCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in a thread that is remembered."""
+        """Serve one connection in a tracked thread."""
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), daemon=True
         )
@@ -154,7 +154,7 @@ class _Http(socketserver.ThreadingTCPServer):
         self._open.pop(request, None)
 
     def drop_connections(self) -> None:
-        """Wake every thread that still waits on its connection, and see it end."""
+        """Wake every thread that still waits on its connection, and join it."""
         self.stopping.set()
         for connection, thread in self._open.copy().items():
             with contextlib.suppress(OSError):  # it may have ended by itself meanwhile
@@ -162,7 +162,7 @@ class _Http(socketserver.ThreadingTCPServer):
             thread.join()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Keep quiet about clients that go away, and about nothing else."""
+        """Ignore errors of clients that go away, and no others."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, OSError):
             raise error
@@ -191,13 +191,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: the target would show credentials."""
 
     def finish(self) -> None:
-        """Close both ends, also when the client is gone and the rest cannot be sent."""
+        """Close the connection, even when the client is gone and the rest cannot be sent."""
         with contextlib.suppress(OSError):
             self.wfile.close()
         self.rfile.close()
 
     def _read_body(self) -> bytes:
-        """Read the body; one over PHP's limit is read and only its beginning kept."""
+        """Read the body; of one over PHP's limit keep only the beginning."""
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True  # its end cannot be told from the next request
         length = self.headers.get("Content-Length", "0")
@@ -223,12 +223,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(block)
 
     def send_cut(self, body: Body) -> None:
-        """Promise all, send half, hang up."""
+        """Announce all, send half, close."""
         self._head("Content-Length", str(len(body)))
         self._half(body)
 
     def send_silent(self, body: Body) -> None:
-        """Promise nothing, send half, hang up."""
+        """Announce no length, send half, close."""
         self._head("Connection", "close")
         self._half(body)
 
