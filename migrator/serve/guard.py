@@ -177,6 +177,7 @@ class Guard(asyncio.Protocol):
         self._handshake: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
         """What the handshake runs over."""
+        self._has_begun_handshake = False
         self._is_open = False
         """The connection carries HTTP: its TLS handshake is over, its end is not."""
         self._is_turned_away = False
@@ -251,6 +252,7 @@ class Guard(asyncio.Protocol):
             self._handshake = self._loop.create_task(self._secure(tls))
 
     async def _secure(self, tls: ssl.SSLContext) -> None:
+        self._has_begun_handshake = True
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self,
@@ -516,9 +518,12 @@ class Guard(asyncio.Protocol):
         """Close at once."""
         if self._handshake is not None:
             self._handshake.cancel()
-            # A handshake that is about to begin is not ended by that: the end of the socket is.
+            # asyncio closes no socket whose handshake is only about to begin.
+            sock = cast("socket.socket", self._socket)
             with contextlib.suppress(OSError):
-                cast("socket.socket", self._socket).shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
+            if not self._has_begun_handshake:
+                sock.close()
         self.shared.connections.leave(self)
         self._transport.abort()
 
