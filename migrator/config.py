@@ -125,7 +125,7 @@ def fraction(value: object) -> float:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """Make a path absolute; a relative one is relative to the configuration file."""
+    """Return an absolute path; a relative one is relative to the configuration file."""
     base: Path = (info.context or {}).get("base", Path())
     path = value if isinstance(value, Path) else Path(_text(value))
     return (base / path.expanduser()).absolute()
@@ -144,7 +144,7 @@ def _api_url(value: object) -> str:
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket too few
+    except ValueError:  # an invalid port, a missing bracket
         valid = False
     if not valid or " " in text:
         raise ValueError("must be an address such as https://help.example.com/api/index.php")

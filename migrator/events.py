@@ -38,7 +38,7 @@ class WorkExpected(Event):
 
 @dataclass(frozen=True, slots=True)
 class TicketsCounted(Event):
-    """How many tickets the run looks at, as the source counts; None where nobody can say."""
+    """The number of tickets in scope, as the source counts; None if unknown."""
 
     total: int | None
 

@@ -34,7 +34,7 @@ class Access:
     """Tokens, rules and queues of an archive; errors as of :class:`Ledger`."""
 
     def __init__(self, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time) -> None:
-        """Read and write ``checkpoint``; ``clock`` gives Unix seconds."""
+        """Read and write ``checkpoint``; ``clock`` returns Unix seconds."""
         self._db = checkpoint
         self._clock = clock
 

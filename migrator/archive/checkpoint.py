@@ -29,7 +29,7 @@ Tuple = tuple[Any, ...]
 T = TypeVar("T")
 
 _FOREIGN = (sqlite3.Error, OverflowError, UnicodeEncodeError)
-"""What SQLite raises, also for a value that it cannot hold."""
+"""SQLite's errors, also for a value that it cannot hold."""
 
 
 def translate(error: Exception, path: Path) -> ArchiveError:
@@ -310,7 +310,7 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def in_passing(self) -> Iterator[None]:
-        """Make the writes of the block at once and without a flush.
+        """Write the block at once and without a flush.
 
         For records that may get lost: neither the caller nor other threads wait for the disk or
         for another process. Raises ArchiveBusy when another process is writing.

@@ -149,7 +149,7 @@ _PUT_BLOB = """
 
 @dataclass(slots=True)
 class _Known:
-    """What the ledger knows of an attachment, in the order of _KNOWN."""
+    """A row of an attachment, in the order of _KNOWN."""
 
     id: int
     state: str
@@ -173,7 +173,7 @@ class Ledger:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time) -> None:
-        """Read and write ``checkpoint``; ``clock`` gives Unix seconds."""
+        """Read and write ``checkpoint``; ``clock`` returns Unix seconds."""
         self._db = checkpoint
         self._clock = clock
 
@@ -329,7 +329,7 @@ class Ledger:
         )
         self._copy(asdict(known), detail)
         self._db.execute("DELETE FROM accepted WHERE attachment_id = ?", (known.id,))
-        values = (*row[1:7], f"the source lists it anew; {was}", row[-1], known.id)
+        values = (*row[1:7], f"the source lists it differently; {was}", row[-1], known.id)
         ((attempts,),) = self._db.execute(_REPLACE, values)
         return int(attempts)
 

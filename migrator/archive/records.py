@@ -338,7 +338,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class PacePoint:
-    """What was stored in one step of a run; ``at`` is when the step began, in Unix seconds."""
+    """The amount stored in one step of a run; ``at`` is when the step began, in Unix seconds."""
 
     at: int
     attachments: int
@@ -406,7 +406,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the endpoint does with one file name extension; without a rule staff must review.
+    """The endpoint's rule for one file name extension; without a rule staff must review.
 
     ``extension`` is lower case and without its dot, ``verdict`` is ``allow`` or ``block``.
     """

@@ -161,7 +161,7 @@ def check_no_files(blobs: Store, what: str = "is missing or empty") -> None:
         raise ArchiveDamaged(
             f"There are files in {blobs.where!r}, but the checkpoint beside them {what}. "
             f"Bring {checkpoint.NAME} and its -wal back from a backup. Without one, move the "
-            "directory blobs away and start anew; nothing was changed."
+            "directory blobs away and start again; nothing was changed."
         )
 
 
@@ -192,7 +192,7 @@ def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None
 
 
 def _some_are_there(blobs: Store, db: Checkpoint) -> bool:
-    """Look for a few files from all over the store, all of a small one, until one is there."""
+    """Return whether one of a few files from all over the store exists."""
     for start, limit in (("", _FEW), *((digit, 1) for digit in "123456789abcdef")):
         for (sha256,) in db.execute(_SOME, (start, limit)):
             try:

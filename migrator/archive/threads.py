@@ -232,7 +232,7 @@ class Threads:
         return found[0] if found else None
 
     def count_unread(self) -> int:
-        """Count the tickets of :meth:`unread`."""
+        """Return the number of tickets of :meth:`unread`."""
         ((n,),) = self._db.execute(f"SELECT count(*) FROM tickets WHERE {_IS_UNREAD}")
         return int(n)
 

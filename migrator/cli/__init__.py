@@ -46,7 +46,7 @@ COMMANDS = {
     "serve": "Serve the archive as Tickiti does, to clients and staff.",
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
-    "queue": "Name the Tickiti queues that stand for departments.",
+    "queue": "Map departments to queues of Tickiti.",
     "source": "Call Kayako by hand: list, get, upload or delete one attachment.",
     "sandbox": "Serve a Kayako look-alike to rehearse on.",
     "demo": "Show the whole story in one command, without a helpdesk.",

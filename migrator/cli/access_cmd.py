@@ -149,7 +149,7 @@ def unset_rule(app: App, extension: str) -> None:
 
 @click.group()
 def queue() -> None:
-    """Name the Tickiti queues that stand for Kayako's departments.
+    """Map Kayako's departments to queues of Tickiti.
 
     A department without a queue keeps its own id and title. [tickiti.queues] in the
     configuration takes precedence over `queue map`.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from migrator.pull.options import Stop
 
 SHOWN = 50
-"""How many vanished and unasked ones the text names; differing ones are all named."""
+"""The most vanished and unasked ones that the text names; differing ones are all named."""
 _SEEDS = 2**32
 
 

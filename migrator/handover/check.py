@@ -29,7 +29,7 @@ _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+|files/[0-9a-f/]{70})\n", re.ASCII)
 _LONGEST = 16 << 20
 NAMED = 1000
-"""How many faults are named; all of them are counted."""
+"""The most faults that are named; all are counted."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Check:
-    """What reading a handover again has shown; ``finished`` is what it says of itself.
+    """The result of reading a handover again; ``finished`` is its own statement.
 
     ``not_handed_over`` contents were damaged or lost in the archive when it was made, as it says,
     and ``verdict`` is what it says of the archive. ``unreadable`` says why damaged ones could not
@@ -201,7 +201,9 @@ class _Reader:
             with open(fd, encoding="utf-8", errors="replace", newline="\n") as file:  # noqa: PTH123
                 while line := file.readline(_LONGEST):
                     if self._stopped():
-                        raise Interrupted("interrupted; nothing was changed, a check starts anew")
+                        raise Interrupted(
+                            "interrupted; nothing was changed; the next one starts over"
+                        )
                     yield line
         except FileNotFoundError:
             self._found.lost.add(name)

@@ -109,7 +109,7 @@ class Outbox:
         return digest.hexdigest()
 
     def put(self, store: Store, sha256: str, size: int, folder: Path, *, link: bool) -> Examined:
-        """Hand over one blob into ``folder``, under its SHA-256; the caller syncs the folder.
+        """Write one blob into ``folder``, under its SHA-256; the caller syncs the folder.
 
         Anything but OK says that the archive has no good bytes; then there is no such file.
         """
@@ -199,14 +199,14 @@ _VERDICT = "<!-- verdict -->"
 """Stands in HANDOVER.md where the README of a handover says how complete it is."""
 
 Tell = Callable[[str, int, Verdict, int], None]
-"""Is told of every file: its SHA-256, size in bytes, verdict, and how many there are."""
+"""A function called for every file: its SHA-256, size in bytes, verdict, and how many there are."""
 Documents = Callable[[], Mapping[str, Iterable[str]]]
 _Parts = tuple[str, str, str]
 
 
 @dataclass(slots=True)
 class Handover:
-    """What was handed over; ``damaged`` and ``lost`` are hashes of files that were not.
+    """The files handed over; ``damaged`` and ``lost`` are hashes of files that were not.
 
     ``unreadable`` says why damaged ones could not be read at all. ``files`` and ``bytes`` count
     different contents. ``rows`` counts lines by list. ``without_file`` are attachments whose line
@@ -283,7 +283,7 @@ def read_marker(root: Path) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a handover is made.
+    """The options of a handover.
 
     ``now`` is the time in Unix seconds. A ``tree`` that was made once is made again. With
     ``link`` off every file is a copy. ``tell`` is called for every file; once ``stopped`` returns
@@ -299,7 +299,7 @@ class Options:
 
 
 def hand_over(archive: Archive, root: Path, documents: Documents, options: Options) -> Handover:
-    """Make ``root`` the handover of an archive, or bring it up to date.
+    """Write the handover of an archive into ``root``, or update it.
 
     ``documents`` returns the texts of the reports by file name. Raises ConfigError for a directory
     that must not be used, ArchiveUnwritable for one that cannot be written, Interrupted.
@@ -454,14 +454,14 @@ class _Work:
         return _line({"post_id": facts.pop("id"), **facts})
 
     def _room(self, department_id: int) -> tuple[str, str]:
-        """Name a department and the queue that stands for it."""
+        """Return the names of a department and of its queue."""
         queue = self._queues.get(department_id)
         if queue is None:  # known by a ticket that was merged into another one, and by no list
             return f"Department {department_id}", f"Department {department_id}"
         return queue.title, queue.name
 
     def _counted(self, name: str, lines: Iterator[str]) -> Iterator[str]:
-        """Count the lines of a list while they pass, and let somebody stop us."""
+        """Yield the lines of a list, count them, and check for a stop."""
         self._result.rows[name] = 0
         for number, line in enumerate(lines, 1):
             self._result.rows[name] = number
@@ -482,13 +482,13 @@ class _Work:
 
     @functools.cached_property
     def _departments(self) -> dict[int, str]:
-        """Name the directories of the departments."""
+        """Return the directories of the departments."""
         groups = sorted(self._archive.figures.by_department(), key=lambda one: int(one.key))
         return numbered(((int(one.key), one.title) for one in groups), DEPARTMENT_BYTES)
 
     @functools.cached_property
     def _named(self) -> Callable[[int], dict[int, tuple[Row, _Parts]]]:
-        """Name the places of a ticket's attachments; neighbours ask for the same ticket."""
+        """Return the places of a ticket's attachments; neighbours need the same ticket."""
         return functools.lru_cache(maxsize=256)(self._named_now)
 
     def _named_now(self, ticket_id: int) -> dict[int, tuple[Row, _Parts]]:

@@ -202,7 +202,7 @@ def _pace(plan: Plan) -> Exhibit:
     pace = plan.pace
     rate = pace.list_requests / pace.list_seconds if pace.list_seconds else 0
 
-    def told(seconds: float | None) -> str:
+    def duration(seconds: float | None) -> str:
         return "not known" if seconds is None else human_duration(seconds)
 
     facts: dict[str, int | str] = {
@@ -212,9 +212,9 @@ def _pace(plan: Plan) -> Exhibit:
         "attachments fetched as a sample": pace.sampled,
         "bytes of the sample": human_bytes(pace.sampled_bytes),
         "transfer of the sample": f"{pace.sample_seconds:.1f} s",
-        "estimated duration": told(pace.estimated_seconds),
-        "hardly less than": told(pace.low_seconds),
-        "hardly more than": told(pace.high_seconds),
+        "estimated duration": duration(pace.estimated_seconds),
+        "hardly less than": duration(pace.low_seconds),
+        "hardly more than": duration(pace.high_seconds),
     }
     rows = tuple((Cell(name), number(value)) for name, value in facts.items())
     return Exhibit("pace", "Time", table=Table("What was measured", ("What", "Value#"), rows))

@@ -107,7 +107,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """What is missing between Kayako's tickets and Tickiti's.
+    """Tickets and departments of Kayako without a counterpart in Tickiti.
 
     ``numbers`` counts the tickets with files that the configured map gives no number, ``first``
     names a few of them; None when no map is configured. ``queues`` are the departments with files

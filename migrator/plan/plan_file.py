@@ -347,14 +347,14 @@ def same_scope(then: dict[str, Any], now: dict[str, Any], *, age: int) -> bool:
 
 def _options(scope: dict[str, Any]) -> str:
     """Return a scope as command line options."""
-    told = [f"--department {name!r}" for name in scope.get("departments") or ()]
+    options = [f"--department {name!r}" for name in scope.get("departments") or ()]
     if scope.get("since"):
-        told.append("another --since")
+        options.append("another --since")
     if scope.get("limit_tickets"):
-        told.append(f"--limit-tickets {scope['limit_tickets']}")
+        options.append(f"--limit-tickets {scope['limit_tickets']}")
     if scope.get("include_trash"):
-        told.append("the trash included")
-    return ", ".join(told) or "no option that narrows it"
+        options.append("the trash included")
+    return ", ".join(options) or "no option that narrows it"
 
 
 FIRST = 10
@@ -412,8 +412,8 @@ class Drift:
     def lines(self) -> Iterator[str]:
         """Yield it as lines of text for people."""
         kinds = (("new", self.new), ("vanished", self.vanished), ("changed", self.changed))
-        told = [f"{one.n:,} {name} ({human_bytes(one.bytes)})" for name, one in kinds if one]
-        yield f"Since the plan: {', '.join(told)}"
+        words = [f"{one.n:,} {name} ({human_bytes(one.bytes)})" for name, one in kinds if one]
+        yield f"Since the plan: {', '.join(words)}"
         for name, found in kinds:
             if found is None:
                 yield "  What has vanished is not known: not everything was listed."

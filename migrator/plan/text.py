@@ -82,8 +82,8 @@ def _plain(value: Any) -> Any:
         case Count():
             return {"attachments": value.n, "bytes": value.bytes}
         case Group():
-            told = {"key": value.key, "title": value.title}
-            return {**told, "attachments": value.n, "bytes": value.bytes}
+            row = {"key": value.key, "title": value.title}
+            return {**row, "attachments": value.n, "bytes": value.bytes}
         case tuple():
             return [_plain(one) for one in value]
     if is_dataclass(value):
@@ -181,8 +181,8 @@ def _disk(plan: Plan) -> str:
 def _requests(plan: Plan) -> str:
     asked = plan.requests
     kinds = (("lists", asked.lists), ("attachments", asked.fetches), ("threads", asked.threads))
-    told = ", ".join([f"{asked.pages:,} pages", *(f"{n:,} {name}" for name, n in kinds if n)])
-    return f"{asked.total:,} ({told}); this dry run made {asked.made:,}"
+    parts = ", ".join([f"{asked.pages:,} pages", *(f"{n:,} {name}" for name, n in kinds if n)])
+    return f"{asked.total:,} ({parts}); this dry run made {asked.made:,}"
 
 
 def _verdicts(plan: Plan) -> Iterator[str]:

@@ -60,7 +60,7 @@ def percent(share: float) -> str:
 
 
 KEPT = 10_000
-"""How many findings of one kind are named; all of them are counted."""
+"""The most findings of one kind that are named; all are counted."""
 
 DRAIN = 30.0
 """Seconds that requests in flight may go on after the first request to stop."""
@@ -222,7 +222,7 @@ async def audit(
     await stop.guard(comparing, drain=DRAIN, listener=listener)
     if stop.asked:
         # The error of a stopped request is only a consequence of that.
-        report.ended_by = Interrupted("interrupted; nothing was changed, an audit starts anew")
+        report.ended_by = Interrupted("interrupted; nothing was changed; the next one starts over")
     for findings in (report.differ, report.vanished, report.unasked, report.ours):
         findings.named.sort(key=lambda finding: finding.row.id)
 

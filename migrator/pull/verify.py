@@ -99,7 +99,7 @@ async def verify(
 
     await for_each(todo, read, workers=AT_ONCE, stopping=lambda: stop.asked)
     if stop.asked:
-        raise Interrupted("interrupted; nothing was changed, `migrator verify` starts anew")
+        raise Interrupted("interrupted; nothing was changed; the next verify starts over")
     if share >= 1:
         report.orphaned = await in_pool(pool, partial(_orphans, archive, report.unreadable))
     report.damaged.sort()

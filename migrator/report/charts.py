@@ -16,7 +16,7 @@ from migrator.text import shares
 Tone = Literal[
     "stored", "missing", "gone", "deleted", "failed", "pending", "count", "bytes", "saved"
 ]
-"""What a shape stands for; the style sheet gives each tone a colour and a pattern."""
+"""The meaning of a shape; the style sheet gives each tone a colour and a pattern."""
 Anchor = Literal["start", "middle", "end"]
 
 LEAST = 1.6
@@ -130,11 +130,11 @@ def balance(title: str, parts: Sequence[tuple[str, Tone, int]], unit: str) -> Ch
     for (_, tone, _), width in zip(present, widths, strict=True):
         placed.append(Part(tone, round(x, 3), round(width, 3)))
         x += width
-    told = ", ".join(
+    words = ", ".join(
         f"{label} {amount:,} ({share})"
         for (label, _, amount), share in zip(present, shares(amounts), strict=True)
     )
-    description, widened = f"{unit}: {told or 'none'}.", min(exact, default=LEAST) < LEAST
+    description, widened = f"{unit}: {words or 'none'}.", min(exact, default=LEAST) < LEAST
     return Chart("balance", title, description, 44, parts=tuple(placed), widened=widened)
 
 
@@ -184,13 +184,13 @@ def _first_bars(
         shares([*some, max(0, whole - sum(some))])
         for some, whole in zip(by_measure, wholes, strict=True)
     ]
-    told = [
+    words = [
         f"{label}: "
         + ", ".join(f"{some[n]} of {one.name}" for some, one in zip(written, measures, strict=True))
         for n, (label, _) in enumerate(rows[:_TOLD])
     ]
     more = len(rows) - _TOLD
-    return "; ".join(told) + (f"; and {more} more in the table." if more > 0 else ".")
+    return "; ".join(words) + (f"; and {more} more in the table." if more > 0 else ".")
 
 
 def columns(
@@ -204,17 +204,17 @@ def columns(
 
     ``each`` says in words what a column stands for, such as ``a year``.
     """
-    drawn, told, y = [], [f"From {labels[0]} to {labels[-1]}."], 0
+    drawn, words, y = [], [f"From {labels[0]} to {labels[-1]}."], 0
     for measure, amounts in zip(measures, zip(*rows, strict=True), strict=True):
         most = max(amounts)
         top, base = y + _HEAD, y + _HEAD + _PANEL
         name = f"{measure.name.capitalize()} {each}: at most {measure.write(most)}"
         drawn.append(Panel(name, measure.tone, top, base, tuple(_columns(amounts, most, base))))
         where = f" ({labels[amounts.index(most)]})" if most else ""
-        told.append(f"{name}{where}, {measure.write(sum(amounts))} in all.")
+        words.append(f"{name}{where}, {measure.write(sum(amounts))} in all.")
         y = base + 10
     height, ticks = drawn[-1].base + _FOOT, tuple(_ticks(labels))
-    return Chart("columns", title, " ".join(told), height, panels=tuple(drawn), ticks=ticks)
+    return Chart("columns", title, " ".join(words), height, panels=tuple(drawn), ticks=ticks)
 
 
 def _columns(amounts: Sequence[int], most: int, base: int) -> list[Column]:

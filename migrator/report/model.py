@@ -203,7 +203,7 @@ def distinct_titles(departments: Sequence[Group]) -> list[Group]:
 
 
 def _kept(groups: Sequence[Group], listed: Count) -> tuple[Group, ...]:
-    """Keep the largest groups and sum the others up."""
+    """Return the largest groups, and one for the sum of the others."""
     if len(groups) <= GROUPS_KEPT:
         return tuple(groups)
     kept = groups[:GROUPS_KEPT]

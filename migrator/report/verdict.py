@@ -51,8 +51,8 @@ class Verdict:
     @property
     def rest(self) -> str:
         """The sentence without the word, for pages that show it above."""
-        told = self.sentence.removeprefix(f"{self.word}: ")
-        return told[0].upper() + told[1:]
+        text = self.sentence.removeprefix(f"{self.word}: ")
+        return text[0].upper() + text[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
     queries = archive.queries
     counts, last, whole = queries.counts(), next(iter(queries.runs(1)), None), queries.whole_pass()
     worker = _worker(archive.path, last)
-    told = queries.progress(last.id) if last is not None else None
+    recorded = queries.progress(last.id) if last is not None else None
     checks = {kind: queries.checks(kind, limit=_CHECKS_READ) for kind in CHECKS}
     return Seen(
         counts=counts,
@@ -129,8 +129,8 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
         covered=queries.whole_pass(increments=True),
         stopped=queries.stopped(whole.id if whole else 0),
         worker=worker,
-        progress=told[1] if told else None,
-        progress_at=told[0] if told else None,
+        progress=recorded[1] if recorded else None,
+        progress_at=recorded[0] if recorded else None,
         checks={kind: found[0] for kind, found in checks.items() if found},
         doubted=tuple(_doubts_left(checks)),
         damaged=damaged,
@@ -371,7 +371,7 @@ def cut(run: RunInfo | None) -> bool:
 
 
 def gaps(run: RunInfo | None) -> dict[str, int]:
-    """Count what the lists of a run left open: a ledger cannot balance what was never listed.
+    """Return what the lists of a run left open: a ledger cannot include what was never listed.
 
     ``unlisted`` tickets did not name their attachments, ``unreadable`` rows of the ticket list
     could not be rendered, and ``short`` tickets were counted by the source but not listed.
@@ -405,12 +405,12 @@ def outcome(run: RunInfo, *, at_work: bool = False) -> str:
     """Return in a few words what came of one run; what that means for all is for :func:`judge`."""
     words = "; ".join(limits(run.scope))
     if run.finished_at is None:
-        told = "at work" if at_work else "killed before its end"
+        result = "at work" if at_work else "killed before its end"
     elif run.exit_code == 0 or (run.exit_code == OPEN and words and not gaps(run)):
-        told = "came to its end"
+        result = "came to its end"
     else:
-        told = _OUTCOMES.get(run.exit_code or 0, f"ended with exit code {run.exit_code}")
-    return f"{told} ({words})" if words else told
+        result = _OUTCOMES.get(run.exit_code or 0, f"ended with exit code {run.exit_code}")
+    return f"{result} ({words})" if words else result
 
 
 # The proof
@@ -535,7 +535,7 @@ def _number(run: RunInfo | None, name: str) -> int | None:
 
 
 def _some(facts: Mapping[str, Any] | None, name: str) -> int | None:
-    """Return a figure of what was written down: a number, or how many keys an object has."""
+    """Return a recorded figure: a number, or how many keys an object has."""
     value = (facts or {}).get(name)
     if isinstance(value, dict):
         return len(value)

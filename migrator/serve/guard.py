@@ -188,7 +188,7 @@ class Guard(asyncio.Protocol):
         self.turn = next(_turns)
         """The order in which connections were accepted, or last answered: clocks are too coarse."""
         self._idle_since = self._loop.time()
-        """When it was accepted, or had taken its last answer."""
+        """When it was accepted, or had read its last answer."""
 
         self._parser = httptools.HttpRequestParser(self)
         self._begun_at: float | None = self._idle_since
@@ -243,7 +243,7 @@ class Guard(asyncio.Protocol):
         elif tls is None:
             self._open()
         else:
-            # A connection that was told of at its accept, and not after its handshake, has to be
+            # A connection that was reported at its accept, and not after its handshake, has to be
             # begun anew for TLS, with the same socket: not every loop can hold its bytes back.
             fileno = os.dup(transport.get_extra_info("socket").fileno())
             self._socket = socket.socket(fileno=fileno)

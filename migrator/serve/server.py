@@ -117,7 +117,7 @@ class BackgroundServer:
         ready.wait()
         if not self.url:
             self.__exit__(None, None, None)
-            raise MigratorError("The endpoint did not start; what stopped it is told above.")
+            raise MigratorError("The endpoint did not start; the reason is above.")
         return self
 
     def __exit__(
@@ -199,7 +199,7 @@ class _Server:
             self._is_ready = True
             if threading.current_thread() is threading.main_thread():
                 # uvicorn's handlers would raise the signals again after the stop, which would
-                # kill a process that has done as it was told.
+                # kill a process that has stopped as requested.
                 for each in STOP_SIGNALS:
                     signal.signal(each, self.stop)
             self._on_ready(url_of(self._listener, "https" if self._options.tls else "http"))

@@ -98,7 +98,7 @@ class _Parent:
             code = os.waitstatus_to_exitcode(status)
             how = f"ended with {code}" if code >= 0 else f"was ended by signal {-code}"
             if time.monotonic() - began < self._soon:
-                reason = f"A worker {how} as soon as it had begun; what stopped it is told above."
+                reason = f"A worker {how} as soon as it had begun; the reason is above."
                 self.stop()
                 continue
             _log.error("A worker %s; another one takes its place.", how)

@@ -147,7 +147,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which part of the helpdesk a run looks at; the default is all but the trash.
+    """The part of the helpdesk that a run covers; the default is all but the trash.
 
     ``departments`` are ids or titles, None for all. ``since`` drops tickets whose last activity
     is older (Unix seconds). ``limit_tickets`` ends the walk early.
@@ -175,7 +175,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """What an incremental listing looks at.
+    """The scope of an incremental listing.
 
     All tickets with a last activity of ``floor`` or later (the source's seconds), and ``owed``:
     those that the passes before it could not list. ``unreadable`` are unreadable rows of the list

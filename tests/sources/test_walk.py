@@ -659,7 +659,7 @@ class Damaged(Desk):
         if not (self.doubted | self.lost) & set(ids):
             return found
         raise PartialReply(
-            "understood only in part",
+            "only partly readable",
             rows=[
                 Ticket(one.id) if one.id in self.doubted else one
                 for one in found

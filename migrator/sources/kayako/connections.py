@@ -74,7 +74,7 @@ class Connections(httpx.AsyncBaseTransport):
         for pool in self._pools.values():
             pool.abort()
         try:
-            await asyncio.sleep(0)  # in which who waits for a reply hears that there is none
+            await asyncio.sleep(0)  # so that the waiter for a reply learns that there is none
         finally:
             for pool in self._pools.values():
                 await pool.session.close()
@@ -257,7 +257,7 @@ class _Call:
         self.waits: dict[str, float | None] = request.extensions.get("timeout", {})
         self.alarm = _Alarm(watch, self.waits.get("connect"))
         self.late: type[httpx.TimeoutException] = httpx.ConnectTimeout
-        """What it is when the alarm goes off."""
+        """The error when the alarm goes off."""
 
     async def once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -370,10 +370,10 @@ _WORDS: dict[type[Exception], tuple[type[httpx.TransportError], str]] = {
     TimeoutError: (httpx.ReadTimeout, "silence"),
     aiohttp.ClientProxyConnectionError: (httpx.ProxyError, "no connection to the proxy"),
     aiohttp.ClientConnectorError: (httpx.ConnectError, "no connection"),
-    aiohttp.InvalidURL: (httpx.UnsupportedProtocol, "an address that is none"),
+    aiohttp.InvalidURL: (httpx.UnsupportedProtocol, "an invalid address"),
     UnicodeError: (httpx.ConnectError, "a name that no host can have"),
     aiohttp.ServerDisconnectedError: (httpx.RemoteProtocolError, "hung up without a reply"),
-    aiohttp.ClientPayloadError: (httpx.RemoteProtocolError, "hung up in mid-reply"),
+    aiohttp.ClientPayloadError: (httpx.RemoteProtocolError, "hung up during the reply"),
     aiohttp.ClientResponseError: (httpx.RemoteProtocolError, "not HTTP"),
     aiohttp.ClientError: (httpx.ReadError, "the connection was lost"),
     OSError: (httpx.ReadError, "the connection was lost"),

@@ -210,7 +210,7 @@ class ContentsReader(Generic[S]):
         self._stage = self._seek
         self._held = b""  # bytes that a stage cannot judge before it sees more
         self._begun = b""  # the document, as far as it came with its beginning
-        self._recent = b""  # the last bytes fed of it, to tell what broke it
+        self._recent = b""  # the last bytes fed, to find what broke it
         self._failure: BaseException | None = None
         self._noise = False
         self._trailer = b""

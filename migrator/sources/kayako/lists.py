@@ -161,9 +161,9 @@ class _Reply:
         """Return the records of a fully readable reply; raises PartialReply."""
         if not self.problems:
             return records
-        told = "; ".join(self.problems[:_TOLD]) + "; and more" * (len(self.problems) > _TOLD)
+        named = "; ".join(self.problems[:_TOLD]) + "; and more" * (len(self.problems) > _TOLD)
         raise PartialReply(
-            f"{self.what}: the reply was understood only in part: {told}.",
+            f"{self.what}: the reply was only partly readable: {named}.",
             rows=records,
             problems=self.problems,
             lost=self.lost,

@@ -262,9 +262,9 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, *, what: str
     fields = {name.lower(): value for name, value in headers.items()}
     words = _Words(body)
     said = excerpt("\n".join(words.lines).encode()) or excerpt(body)
-    told = f" It says: {said}" if said else ""
+    quote = f" It says: {said}" if said else ""
     if status >= 500:
-        return _failed(status, fields, body, what=what, told=told)
+        return _failed(status, fields, body, what=what, quote=quote)
     if status >= 400:
         return _refused(status, fields, words, what=what, said=said)
     if status >= 300:
@@ -273,23 +273,23 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes, *, what: str
             f"{what}: the server redirects to {target} (HTTP {status}). "
             "If that is the helpdesk's API, put that address into url."
         )
-    return UnexpectedReply(f"{what}: an unexpected HTTP status {status}.{told}")
+    return UnexpectedReply(f"{what}: an unexpected HTTP status {status}.{quote}")
 
 
 def _failed(
-    status: int, fields: Mapping[str, str], body: bytes, *, what: str, told: str
+    status: int, fields: Mapping[str, str], body: bytes, *, what: str, quote: str
 ) -> SourceError:
     if out_of_memory(body):
         return exhausted(what)
     if status == 503 and "retry-after" in fields:
         return _throttled(status, fields, what=what)
-    return ServerFailed(f"{what}: the server failed (HTTP {status}).{told}")
+    return ServerFailed(f"{what}: the server failed (HTTP {status}).{quote}")
 
 
 def _refused(
     status: int, fields: Mapping[str, str], words: _Words, *, what: str, said: str
 ) -> SourceError:
-    told = f" It says: {said}" if said else ""
+    quote = f" It says: {said}" if said else ""
     if status == 401:
         return _unauthorised(said, what=what)
     if status == 429:
@@ -297,11 +297,11 @@ def _refused(
     if status in {400, 404} and (error := _own_refusal(status, words, what=what, said=said)):
         return error
     kind: type[SourceError] = BadRequest
-    text = f"{what}: the server rejects the request (HTTP {status}).{told}"
+    text = f"{what}: the server rejects the request (HTTP {status}).{quote}"
     if status == 404:  # of a web server, which says nothing about a file
         kind = UnexpectedReply
         text = (
-            f"{what}: the address leads to no Kayako API (HTTP 404). Check url and url_form.{told}"
+            f"{what}: the address leads to no Kayako API (HTTP 404). Check url and url_form.{quote}"
         )
     elif status == 403 and words.is_empty:
         kind = SourceRefused
@@ -310,7 +310,7 @@ def _refused(
             "Enable it in Admin CP > REST API > Settings."
         )
     elif status in {408, 425}:
-        kind, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{told}"
+        kind, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{quote}"
     return kind(text)
 
 
