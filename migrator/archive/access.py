@@ -67,7 +67,7 @@ class Access:
         )
         with self._db.atomic():
             self._db.execute(sql, given)
-            created = self.tokens()[-1]  # ids only grow, and nobody else writes meanwhile
+            created = self.tokens()[-1]  # ids only grow, and no other process writes meanwhile
         return created, f"{created.id}|{secret}"
 
     def tokens(self) -> list[Token]:

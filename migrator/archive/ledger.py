@@ -482,7 +482,7 @@ class Ledger:
                 state = State.DELETED
             if known.note == "changed_at_source" and self._drop_copies(outcome):
                 problem = known.note
-                detail = "the source lists it anew, but its bytes are the same"
+                detail = "the source lists it differently, but its bytes are the same"
         elif state is State.FAILED:
             failures, since = known.failures + 1, known.failing_since or now
             next_try = now + AGAIN_AFTER[min(failures, len(AGAIN_AFTER)) - 1]

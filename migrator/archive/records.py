@@ -251,7 +251,7 @@ class Row:
 
     ``ticket_number`` is the mapped number or the ticket's Kayako id, as text; ``queue_id`` the
     mapped queue or the Kayako department id. ``kind`` says what holds the file. ``accepted``
-    says who accepted the loss, when and why; None where it is no loss or nobody did.
+    says who accepted the loss, when and why; None where it is not an accepted loss.
     """
 
     id: int

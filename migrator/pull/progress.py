@@ -37,7 +37,7 @@ TROUBLES = (
 class Progress:
     """The sum of the events so far; ``clock`` returns seconds.
 
-    ``tickets_total`` is how many tickets the run looks at, None where nobody can say. ``found`` are
+    ``tickets_total`` is the number of tickets in scope, None if unknown. ``found`` are
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
     the beginning. ``pace`` says how many requests are made at once while those are fewer than
@@ -136,7 +136,7 @@ class Progress:
     def all_tickets(self) -> int | None:
         """Return how many tickets there are, by the source or else by what is expected.
 
-        None where nobody can say, also when more than that were listed: then it was wrong.
+        None if unknown, also when more than that were listed: then it was wrong.
         """
         return None if self._miscounted else self._counted
 
@@ -167,7 +167,7 @@ class Progress:
 
     @property
     def known(self) -> int | None:
-        """Return how many attachments are to be settled; None while nobody can say."""
+        """Return how many attachments are to be settled; None while unknown."""
         if self.reads:
             return self.todo
         return max(self.todo, self.expected.attachments) if self.expected else None

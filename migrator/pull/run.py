@@ -231,7 +231,7 @@ def _see_earlier_contradiction(context: RunContext) -> None:
     context.result.contradicted = True
     raise SafetyLimit(
         "an earlier run found that the source lists other files under ids that we hold, and "
-        "nobody has decided since whether it is to be so: is it another helpdesk, or one restored "
+        "nobody has decided about it yet: is it another helpdesk, or one restored "
         "from a backup? What we hold is kept. To go on, run once with `migrator run "
         "--accept-changes`"
     )

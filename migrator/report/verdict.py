@@ -402,7 +402,7 @@ _OUTCOMES = {
 
 
 def outcome(run: RunInfo, *, at_work: bool = False) -> str:
-    """Return in a few words what came of one run; what that means for all is for :func:`judge`."""
+    """Return the outcome of one run in a few words; :func:`judge` has the verdict on all."""
     words = "; ".join(limits(run.scope))
     if run.finished_at is None:
         result = "at work" if at_work else "killed before its end"

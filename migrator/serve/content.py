@@ -211,7 +211,7 @@ async def watch(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield task
     finally:
-        task.cancel()  # it ends in the next turn of the loop, which nobody has to wait for
+        task.cancel()  # it ends in the next turn of the loop
 
 
 def _forget_oldest(kept: dict[K, V], most: int) -> None:

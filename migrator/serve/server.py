@@ -207,7 +207,7 @@ class _Server:
         for connection in self._connections:
             connection.look(now)
         if self._options.parent not in (None, os.getppid()):
-            self._uvicorn.should_exit = True  # it was killed, and nobody minds this worker any more
+            self._uvicorn.should_exit = True  # the parent was killed
 
     async def _end_in_time(self) -> None:
         while not self._uvicorn.should_exit:  # noqa: ASYNC110 - as uvicorn, which a signal tells
@@ -262,7 +262,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """
     advice = "Choose another address with --host and --port, or tickiti.host and tickiti.port."
     if not 0 <= port <= 65535:
-        # getaddrinfo() would take it modulo 65536 and listen where nobody looks.
+        # getaddrinfo() would take it modulo 65536 and listen on another port.
         raise ConfigError(f"Cannot listen on port {port}: ports end at 65535. {advice}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
