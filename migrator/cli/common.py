@@ -10,13 +10,13 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from migrator.config import Config
     from migrator.events import Event
     from migrator.sources.kayako.signing import KayakoSettings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -371,6 +373,13 @@ _M_ARENA_MAX = -8
 
 _LARGE = 1 << 20
 _SPARE = 8 << 20
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine comes to, in an event loop of its own."""
+    import asyncio  # not for the commands that only print
+
+    return asyncio.run(main)
 
 
 def share_one_heap() -> None:

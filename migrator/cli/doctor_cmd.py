@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import App, pass_app, print_retry, settings_from
+from migrator.cli.common import App, pass_app, print_retry, run_loop, settings_from
 from migrator.cli.disk import Finding, check, fail, ok, warn
 from migrator.errors import (
     ArchiveMissing,
@@ -48,7 +47,7 @@ def doctor(app: App) -> int:
     Reads only, and leaves nothing behind. Exits with the code of the first thing that prevents a
     run: 2 for the configuration, 4 for the source, 7 for the disk.
     """
-    return asyncio.run(examine(app.load()))
+    return run_loop(examine(app.load()))
 
 
 def _connect(settings: KayakoSettings) -> Client:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from migrator.cli.common import App, settings_from, share_one_heap
+from migrator.cli.common import App, run_loop, settings_from, share_one_heap
 from migrator.cli.progress import progress
 from migrator.events import Listener, Notice
 from migrator.pull.fetch import Fetcher
@@ -40,7 +40,7 @@ def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
             loop.add_signal_handler(signal.SIGTERM, stop.ask)
         return await work(stop)
 
-    return asyncio.run(main())
+    return run_loop(main())
 
 
 def threads(settings: KayakoSettings) -> ThreadPoolExecutor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
@@ -14,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from migrator.blobs import durable
-from migrator.cli.common import ID, App, note, pass_app, print_retry, print_table, settings_from
+from migrator.cli.common import (
+    ID,
+    App,
+    note,
+    pass_app,
+    print_retry,
+    print_table,
+    run_loop,
+    settings_from,
+)
 from migrator.errors import ConfigError, NotFound, user_file
 from migrator.sources.base import HashSink
 from migrator.text import human_bytes, iso_time, shown
@@ -80,7 +88,7 @@ def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             async with Client(settings_from(app.load()), listener=print_retry) as kayako:
                 await work(kayako, **options)
 
-        asyncio.run(main())
+        run_loop(main())
 
     return pass_app(command)
 

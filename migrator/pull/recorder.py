@@ -22,7 +22,10 @@ LARGEST_GROUP = 100
 
 
 class Recorder:
-    """Runs operations on the ledger in order; each is durable when ``do`` returns.
+    """Runs operations on the ledger, equal ones together; each is durable when ``do`` returns.
+
+    They keep their order, but for equal ones, which run where the first of them stands: whatever
+    depends on another operation is asked for once that one has returned.
 
     While one group is being committed the next one gathers, so a slow disk makes the groups larger
     and an idle run commits at once. An operation that raises is undone alone; for that the others

@@ -25,7 +25,16 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
-PACKAGES: Final = ("httpx", "httptools", "lxml", "pybase64", "requests", "uvicorn", "starlette")
+PACKAGES: Final = (
+    "aiohttp",
+    "httpx",
+    "httptools",
+    "lxml",
+    "pybase64",
+    "requests",
+    "uvicorn",
+    "starlette",
+)
 
 
 @dataclass(frozen=True)
