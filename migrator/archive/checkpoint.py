@@ -81,13 +81,23 @@ def _for_rows(sql: str, columns: int, rows: int) -> str:
     return sql.replace("{rows}", ", ".join([row] * rows))
 
 
-@contextlib.contextmanager
-def border(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises in the block, also for a value it cannot hold, into our errors."""
-    try:
-        yield
-    except _FOREIGN as error:
-        raise translate(error, path) from error
+class Border:
+    """A context that turns what SQLite raises, also for a value it cannot hold, into our errors."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Enter it, as often as wanted."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: object
+    ) -> None:
+        """Raise the translation of SQLite's error."""
+        if isinstance(error, _FOREIGN):
+            raise translate(error, self._path) from error
 
 
 class Checkpoint:
@@ -103,6 +113,7 @@ class Checkpoint:
         """Use ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
         self.conn = conn
         self.path = path
+        self._border = Border(path)
         self._lock = threading.RLock()
         self._depth = 0
         self._whole = self._spoilt = False
@@ -117,7 +128,7 @@ class Checkpoint:
             raise ArchiveError(
                 f"Python was built with SQLite {sqlite3.sqlite_version}; 3.37 or newer is needed."
             )
-        with border(path):
+        with Border(path):
             conn = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=rw",
                 uri=True,
@@ -137,24 +148,18 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the connection; harmless when called again."""
-        with self._lock, border(self.path):
+        with self._lock, self._border:
             self.conn.close()
 
     def execute(self, sql: str, params: Params = ()) -> list[Tuple]:
         """Run one statement and return all its rows: no cursor stays open."""
-        with self._lock:
-            try:
-                return self.conn.execute(sql, params).fetchall()
-            except _FOREIGN as error:  # as border() does, which costs as much as a small query
-                raise translate(error, self.path) from error
+        with self._lock, self._border:
+            return self.conn.execute(sql, params).fetchall()
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for each of many rows of parameters."""
-        with self._lock:
-            try:
-                self.conn.executemany(sql, rows)
-            except _FOREIGN as error:
-                raise translate(error, self.path) from error
+        with self._lock, self._border:
+            self.conn.executemany(sql, rows)
 
     def execute_rows(self, sql: str, rows: Sequence[Sequence[object]]) -> list[Tuple]:
         """Run a statement about many rows and return what it returns, in any order.
@@ -209,7 +214,7 @@ class Checkpoint:
 
     def read_through(self, sql: str) -> None:
         """Check that all rows of a query can be read; keep none of them."""
-        with self._lock, border(self.path):
+        with self._lock, self._border:
             for _ in self.conn.execute(sql):
                 pass
 
@@ -218,7 +223,7 @@ class Checkpoint:
 
         What SQLite cannot hold matches nothing: a number over 64 bits, half a surrogate pair.
         """
-        with self._lock, border(self.path):
+        with self._lock, self._border:
             try:
                 rows = self.conn.execute(sql, params).fetchall()
             except (OverflowError, UnicodeEncodeError):
@@ -230,11 +235,8 @@ class Checkpoint:
 
         What was read at a moment holds as long as the moment is the same.
         """
-        with self._lock:
-            try:
-                (version,) = self.conn.execute("PRAGMA data_version").fetchone()
-            except sqlite3.Error as error:  # as border() does, which costs more than asking
-                raise translate(error, self.path) from error
+        with self._lock, self._border:
+            (version,) = self.conn.execute("PRAGMA data_version").fetchone()
             return version, self.conn.total_changes
 
     def together(self, read: Callable[[], T]) -> T:
@@ -404,7 +406,7 @@ class ReadOnlyCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         """Open it; raises as :meth:`Checkpoint.connect`."""
         self._folder = contextlib.ExitStack()
-        with border(path):
+        with Border(path):
             seen, conn = self._opened(path)
         super().__init__(conn, path)
         self._seen = seen
@@ -471,7 +473,7 @@ class ReadOnlyCheckpoint(Checkpoint):
         return ArchiveBusy(f"The checkpoint {str(self.path)!r} changes all the time. Try again.")
 
     def _reopen(self) -> None:
-        with border(self.path):
+        with self._border:
             seen, conn = self._opened(self.path)
             self.conn.close()
         self.conn, self._seen = conn, seen

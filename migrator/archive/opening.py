@@ -201,7 +201,7 @@ def _private_copy(root: Path) -> Checkpoint:
     copy = Checkpoint(conn, path)
     try:
         if durable.is_file(path):
-            with checkpoint.border(path), _readable(path) as source:
+            with checkpoint.Border(path), _readable(path) as source:
                 source.backup(conn)
         copy.execute("PRAGMA foreign_keys = ON")
         schema.migrate(copy)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from migrator.archive.checkpoint import Checkpoint, border
+from migrator.archive.checkpoint import Border, Checkpoint
 from migrator.errors import ArchiveDamaged, ArchiveTooNew
 
 if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
@@ -418,7 +418,7 @@ def migrate(checkpoint: Checkpoint) -> None:
     steps = Migrations("migrator")
     for name, step in STEPS.items():
         steps(name=name)(step)
-    with checkpoint.atomic(), border(checkpoint.path):
+    with checkpoint.atomic(), Border(checkpoint.path):
         steps.apply(Database(checkpoint.conn, execute_plugins=False, recursive_triggers=False))
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         checkpoint.execute(f"PRAGMA user_version = {VERSION}")

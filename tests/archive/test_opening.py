@@ -14,7 +14,7 @@ import pytest
 
 from migrator.archive import Archive, TicketRow, checkpoint, open_archive, open_beside, open_dry
 from migrator.archive import schema as schema_module
-from migrator.archive.checkpoint import Checkpoint, border, translate
+from migrator.archive.checkpoint import Border, Checkpoint, translate
 from migrator.errors import (
     ArchiveBusy,
     ArchiveDamaged,
@@ -231,9 +231,9 @@ def test_no_error_of_sqlite_crosses_the_border() -> None:
     ]
     assert len(kinds) > 7
     for kind in kinds:
-        with pytest.raises(ArchiveError), border(Path("x")):
+        with pytest.raises(ArchiveError), Border(Path("x")):
             raise kind("x")
-    with pytest.raises(KeyError), border(Path("x")):
+    with pytest.raises(KeyError), Border(Path("x")):
         raise KeyError("x")
 
 
