@@ -110,6 +110,8 @@ def _share(amount: int, whole: int, part: int, digits: int) -> str:
     return f"{part / 10**digits:.{digits}f} %"
 
 
+SERVED_BYTES = 255
+"""The longest name on the usual file systems."""
 NAME_BYTES = 120
 DEPARTMENT_BYTES = 50
 TICKET_BYTES = 60
@@ -125,12 +127,30 @@ _PLAIN = re.compile(r"[0-9A-Z][0-9A-Z-]{0,39}", re.ASCII)
 def safe_name(name: str, limit: int = NAME_BYTES) -> str:
     """Return a name that works on every file system, of 1 to ``limit`` bytes."""
     text = "".join(map(_safe_char, unicodedata.normalize("NFC", name)))
-    text = unicodedata.normalize("NFC", text).strip(" ").rstrip(". ")
+    # At an end, what cannot be seen is dropped: readers and other systems drop it as well.
+    text = unicodedata.normalize("NFC", text).strip(" \0").rstrip(". \0").replace("\0", "_")
     if text[:1] in (".", "-"):  # hidden, or taken for an option
         text = "_" + text[1:]
     text = _fitted(text, limit)
     # Cutting strips spaces, which may have turned it into a device name.
     return _fitted("_" + text, limit) if _DEVICE.fullmatch(text) else text
+
+
+def served_name(name: str, number: int) -> str:
+    """Return the name under which clients save attachment ``number``: a safe one, never empty."""
+    text = safe_name(name, SERVED_BYTES)
+    return f"attachment-{number}" if text == "_" != name else text
+
+
+def extension_of(name: str) -> str:
+    """Return the lower-cased extension that a file has where it is saved, "" if it has none.
+
+    The name is read as the least careful system would: without what Windows drops at the end
+    (dots, spaces), with wide letters and dots as the plain ones that they turn into there.
+    """
+    # The letter keeps the dot of a hidden file, whose name may be all extension elsewhere.
+    wide = safe_name("x" + unicodedata.normalize("NFKC", name), SERVED_BYTES + 1)
+    return wide.rpartition(".")[2].lower() if "." in wide else ""
 
 
 def numbered(names: Iterable[tuple[int, str]], limit: int = NAME_BYTES) -> dict[int, str]:
@@ -166,6 +186,8 @@ def ticket_folder(ticket_id: int, ticket_number: str) -> str:
 def _fitted(text: str, limit: int) -> str:
     """Return a name cut to so many bytes, with its extension."""
     stem, extension = _split(text)
+    if not extension and len(text.encode()) > limit:
+        stem = stem.replace(".", "_")  # the cut must not turn the middle into an extension
     return _cut(stem, limit - len(extension.encode())) + extension or "_"
 
 
@@ -174,7 +196,9 @@ def _safe_char(char: str) -> str:
     if category == "Zs":
         return " "
     # Others: control, format (direction, invisible), surrogate, private, unassigned; line ends.
-    return "_" if char in _FORBIDDEN or category[0] == "C" or category in ("Zl", "Zp") else char
+    if category[0] == "C" or category in ("Zl", "Zp"):
+        return "\0"
+    return "_" if char in _FORBIDDEN else char
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The archive: a ledger in SQLite and the blobs it refers to. FORMAT.md describes it."""
 
 from migrator.archive.access import Access
-from migrator.archive.figures import DIMENSIONS, SIZES, Figures, extension_of
+from migrator.archive.figures import DIMENSIONS, SIZES, Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.opening import Archive, open_archive, open_beside, open_dry, open_read_only
 from migrator.archive.queries import Queries
@@ -76,7 +76,6 @@ __all__ = [
     "Verdict",
     "Work",
     "Writer",
-    "extension_of",
     "open_archive",
     "open_beside",
     "open_dry",

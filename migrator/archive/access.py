@@ -14,6 +14,7 @@ from migrator.archive.checkpoint import Checkpoint, damaged
 from migrator.archive.records import Queue, Rule, Token
 from migrator.archive.sql import decoded_list, upsert
 from migrator.errors import ConfigError
+from migrator.text import extension_of
 
 _ALPHABET = string.ascii_letters + string.digits
 _SECRET_LENGTH = 40
@@ -217,7 +218,7 @@ class Access:
 
 
 def _extension(text: str) -> str:
-    extension = text.strip().lower().rpartition(".")[2]
+    extension = extension_of(f".{text.strip().rpartition('.')[2]}")
     if not extension:
         raise ConfigError(f"{text!r} is not a file name extension such as pdf.")
     return extension

@@ -84,11 +84,6 @@ _DUPLICATE = """sha256 IS NOT NULL AND EXISTS (
     SELECT 1 FROM attachments AS o WHERE o.sha256 = ledger.sha256 AND o.id < attachment_id)"""
 
 
-def extension_of(filename: str) -> str:
-    """Return the lower-cased text after the last dot of a file name, "" if it has no dot."""
-    return filename.rpartition(".")[2].lower() if "." in filename else ""
-
-
 def matches(only: RowFilter, values: Values) -> str:
     """Translate a filter into a condition on the view ``ledger``."""
     texts = {

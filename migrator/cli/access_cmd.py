@@ -6,7 +6,7 @@ import click
 
 from migrator.cli.common import ID, App, duration, note, now, open_beside, pass_app, print_table
 from migrator.errors import ConfigError
-from migrator.text import iso_time
+from migrator.text import extension_of, iso_time
 
 ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
 
@@ -103,10 +103,11 @@ def rule() -> None:
 
 def _extension(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Return an extension as the rules have it: lower case, without its dot."""
-    name = value.strip().removeprefix(".").lower()
-    if not name or not name.isprintable() or any(char in name for char in "./ "):
+    name = value.strip().removeprefix(".")
+    extension = extension_of(f".{name}")
+    if not extension or not name.isprintable() or any(char in name for char in "./ "):
         raise click.BadParameter("must be one extension, such as pdf", ctx, param)
-    return name
+    return extension
 
 
 @rule.command("list")

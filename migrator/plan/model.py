@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from migrator.archive import SIZES, extension_of
+from migrator.archive import SIZES
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
 from migrator.plan.dry_run import Ahead, Dry, estimate
 from migrator.pull.options import RunOptions
 from migrator.report.model import distinct_titles
 from migrator.report.verdict import limits
 from migrator.sources.base import FastLook
-from migrator.text import safe_name
+from migrator.text import SERVED_BYTES, extension_of, safe_name
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -395,10 +395,6 @@ def _gaps(archive: Archive, run_id: int, departments: tuple[Group, ...]) -> Gaps
     return gaps
 
 
-LONGEST = 255
-"""Bytes in a file name on the usual file systems."""
-
-
 def odd(name: str) -> bool:
     """Return whether a name is invalid on some system, or misleading.
 
@@ -406,4 +402,4 @@ def odd(name: str) -> bool:
     ones that some system forbids, with a space or a dot at an end.
     """
     composed = unicodedata.normalize("NFC", name)
-    return safe_name(composed, LONGEST) != composed
+    return safe_name(composed, SERVED_BYTES) != composed

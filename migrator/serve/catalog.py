@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from migrator.archive import Archive, extension_of
+from migrator.archive import Archive
 from migrator.archive.records import Response, ResponseFilter, Row, Rule, State, TicketHeader, Token
 from migrator.serve.auth import sees
 from migrator.serve.cache import TimedCache
 from migrator.serve.markup import cid_names
 from migrator.serve.refusals import Refusal
+from migrator.text import extension_of
 
 _MERGES: Final = 20
 """The most merges followed from one ticket."""
@@ -67,7 +68,8 @@ class Gate(enum.Enum):
 def gate(rules: Mapping[str, Rule], filename: str) -> Gate:
     """Return the verdict of the rules by the extension of a file name.
 
-    As in Tickiti, a type without a rule needs review, and a renamed file is judged by its new name.
+    As in Tickiti, a type without a rule needs review, and a renamed file is judged by its new
+    name: by the one under which a client saves it.
     """
     rule = rules.get(extension_of(filename))
     return Gate(rule.verdict) if rule else Gate.REVIEW

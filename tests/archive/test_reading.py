@@ -16,7 +16,6 @@ from migrator.archive import (
     State,
     StoredBlob,
     TicketRow,
-    extension_of,
 )
 from migrator.archive.checkpoint import Checkpoint
 from migrator.errors import ArchiveDamaged
@@ -24,23 +23,6 @@ from migrator.errors import ArchiveDamaged
 Explained = Callable[[Callable[[Checkpoint], object]], list[str]]
 ListThem = Callable[..., int]
 Store = Callable[[int, bytes], StoredBlob]
-
-
-@pytest.mark.parametrize(
-    ("name", "extension"),
-    [
-        ("a.PDF", "pdf"),
-        ("a.tar.gz", "gz"),
-        ("a", ""),
-        ("", ""),
-        ("a.", ""),
-        (".x", "x"),
-        ("ä.Ü", "ü"),
-    ],
-)
-def test_extensions(name: str, extension: str) -> None:
-    """The extension is the lower-cased text after the last dot."""
-    assert extension_of(name) == extension
 
 
 def test_rows_stream_by_id(

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrator.text import NAME_BYTES, numbered, safe_name, ticket_folder
+from migrator.text import (
+    NAME_BYTES,
+    SERVED_BYTES,
+    extension_of,
+    numbered,
+    safe_name,
+    served_name,
+    ticket_folder,
+)
 
 DEVICES = {
     "con",
@@ -51,14 +59,6 @@ def test_names_become_safe(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 
 
-def test_long_names_are_cut_and_keep_their_extension() -> None:
-    """The limit counts bytes, and no character is cut in two."""
-    name = safe_name("\u65e5" * 200 + ".pdf")
-    assert name == "\u65e5" * 38 + ".pdf"
-    assert len(name.encode()) <= NAME_BYTES
-    assert len(safe_name("a." + "x" * 300)) == NAME_BYTES
-
-
 HOSTILE = st.text(
     st.one_of(st.characters(), st.sampled_from("./\\ :*?\x00\u202e\u0301conCON1")), max_size=200
 )
@@ -76,6 +76,78 @@ def assert_safe(name: str, limit: int) -> None:
     assert name.partition(".")[0].strip().lower() not in DEVICES
     assert unicodedata.normalize("NFC", name) == name
     assert not any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in name)
+
+
+SAVED = {
+    "a.PDF": ("a.PDF", "pdf"),
+    "a.tar.gz": ("a.tar.gz", "gz"),
+    "a": ("a", ""),
+    "": ("attachment-7", ""),
+    "...": ("attachment-7", ""),
+    "_": ("_", ""),
+    "\u00e4.\u00dc": ("\u00e4.\u00dc", "\u00fc"),
+    "evil.exe.": ("evil.exe", "exe"),
+    "evil.exe ": ("evil.exe", "exe"),
+    "evil.exe. . ": ("evil.exe", "exe"),
+    "evil.exe\u00a0\u3000": ("evil.exe", "exe"),
+    "evil.exe\0": ("evil.exe", "exe"),
+    "evil.exe\r\n": ("evil.exe", "exe"),
+    "evil.exe\u202e": ("evil.exe", "exe"),
+    "evil.exe\u200b.": ("evil.exe", "exe"),
+    "evil.exe\0.txt": ("evil.exe_.txt", "txt"),
+    "\u202eevil.exe": ("evil.exe", "exe"),
+    "gpj\u202eexe.txt": ("gpj_exe.txt", "txt"),
+    "evil.exe::$DATA": ("evil.exe__$DATA", "exe__$data"),
+    "evil.exe:x.txt": ("evil.exe_x.txt", "txt"),
+    "x.txt/evil.exe": ("x.txt_evil.exe", "exe"),
+    "x.txt\\evil.exe": ("x.txt_evil.exe", "exe"),
+    "evil.exe/": ("evil.exe_", "exe_"),
+    "evil.exe%20": ("evil.exe%20", "exe%20"),
+    "evil%2Eexe": ("evil%2Eexe", ""),
+    "evil\uff0eexe": ("evil\uff0eexe", "exe"),
+    "evil\u2024exe": ("evil\u2024exe", "exe"),
+    "evil.\uff25\uff38\uff25": ("evil.\uff25\uff38\uff25", "exe"),
+    "evil.exe\uff0e": ("evil.exe\uff0e", "exe"),
+    "evil.\u212aext": ("evil.Kext", "kext"),
+    "evil.e\u0301xe": ("evil.\u00e9xe", "\u00e9xe"),
+    ".exe": ("_exe", "exe"),
+    "..exe": ("_.exe", "exe"),
+    "con.exe": ("_con.exe", "exe"),
+    "half\ud800.exe": ("half_.exe", "exe"),
+    "x" * 300 + ".exe": ("x" * 251 + ".exe", "exe"),
+    "x" * 251 + ".exe." + "z" * 50: ("x" * 251 + "_exe", ""),
+    "x." + "z" * 300: ("x_" + "z" * 253, ""),
+}
+
+
+@pytest.mark.parametrize(("name", "saved", "extension"), [(k, *v) for k, v in SAVED.items()])
+def test_rules_judge_the_name_under_which_a_file_is_saved(
+    name: str, saved: str, extension: str
+) -> None:
+    """One function makes the name for clients, and the extension is that of this name."""
+    assert served_name(name, 7) == saved
+    assert extension_of(name) == extension
+    assert extension_of(saved) in (extension, ""), "without one no system starts it"
+
+
+@settings(deadline=None, max_examples=300)
+@given(HOSTILE | HOSTILE.map(lambda name: name + ".exe") | HOSTILE.map(lambda name: "x.exe" + name))
+@example("A" * 250 + ".exe." + "z" * 300)
+def test_no_name_is_saved_as_another_type_than_was_judged(name: str) -> None:
+    """Whatever the helpdesk calls a file: saved as a program, it was judged as a program."""
+    saved = served_name(name, 7)
+    assert_safe(saved, SERVED_BYTES)
+    assert served_name(saved, 7) == saved
+    if saved.lower().endswith(".exe"):
+        assert extension_of(name) == "exe"
+
+
+def test_long_names_are_cut_and_keep_their_extension() -> None:
+    """The limit counts bytes, and no character is cut in two."""
+    name = safe_name("\u65e5" * 200 + ".pdf")
+    assert name == "\u65e5" * 38 + ".pdf"
+    assert len(name.encode()) <= NAME_BYTES
+    assert len(safe_name("a." + "x" * 300)) == NAME_BYTES
 
 
 @settings(deadline=None, max_examples=300)

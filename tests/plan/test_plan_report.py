@@ -25,7 +25,6 @@ from migrator.archive import (
     Outcome,
     State,
     TicketRow,
-    extension_of,
     open_dry,
 )
 from migrator.plan import model
@@ -33,6 +32,7 @@ from migrator.plan import model as report
 from migrator.plan import text as plan_text
 from migrator.plan.model import Disk, Gaps, Pace, Plan, Requests, Verdicts
 from migrator.sources.base import FastLook
+from migrator.text import extension_of
 
 MIB = 1 << 20
 SCHEMA: dict[str, Any] = json.loads(

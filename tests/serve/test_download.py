@@ -77,23 +77,29 @@ def test_bytes_come_back_at_every_size(desk: Desk, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "saved"),
     [
-        'quo"te\\.txt',
-        "new\nline.txt",
-        "nul\x00.txt",
-        "../../etc/passwd.txt",
-        "Grüße 📎.txt",
-        "\u202egpj.txt",
-        "ein zwei.txt",
-        "</script>.txt",
+        ('quo"te\\.txt', "quo_te_.txt"),
+        ("new\nline.txt", "new_line.txt"),
+        ("nul\x00.txt", "nul_.txt"),
+        ("../../etc/passwd.txt", "_._.._etc_passwd.txt"),
+        ("Grüße 📎.txt", "Grüße 📎.txt"),
+        ("\u202egpj.txt", "gpj.txt"),
+        ("ein zwei.txt", "ein zwei.txt"),
+        ("</script>.txt", "__script_.txt"),
+        ("letter.txt. ", "letter.txt"),
+        ("x" * 300 + ".txt", "x" * 251 + ".txt"),
     ],
 )
-def test_odd_names_arrive_as_they_are(desk: Desk, name: str) -> None:
-    """A name is data: whatever it holds comes back inside valid JSON and nowhere else."""
-    answer = desk.get(desk.attach(name, b"x"))
-    assert answer.json()["data"]["name"] == name
+def test_name_is_the_one_that_was_judged(desk: Desk, name: str, saved: str) -> None:
+    """A client that saves a file under its name saves what the rules let pass, in any list."""
+    number = desk.attach(name, b"x", ticket=55, post=550)
+    answer = desk.get(number, ticket="55")
+    assert answer.json()["data"]["name"] == saved
     assert answer.content.isascii()
+    shown = desk.data("tickets/show", {"ticket_id": "55"})["responses"]
+    told = {file["id"]: file["name"] for post in shown for file in post["attachments"]}
+    assert told[str(number)] == saved
 
 
 @pytest.mark.parametrize("style", ["{}", " {} ", "00{}", "{}\n"], ids=repr)
@@ -143,7 +149,24 @@ def test_names_without_a_ruled_extension_want_review(desk: Desk, name: str) -> N
     assert desk.get(desk.attach(name, b"x")).json()["error"] == "attachment_review_required"
 
 
-@pytest.mark.parametrize("name", ["SETUP.EXE", "a.pdf.exe", "İ.Exe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SETUP.EXE",
+        "a.pdf.exe",
+        "İ.Exe",
+        "evil.exe.",
+        "evil.exe ",
+        "evil.exe\u00a0. ",
+        "evil.exe\0",
+        "evil.exe\n",
+        "evil.exe\u202e",
+        "evil\uff0eexe",
+        "evil.\uff45\uff58\uff45",
+        "a/../evil.exe",
+        "x" * 300 + ".exe.",
+    ],
+)
 def test_blocked_types_stay_blocked(desk: Desk, name: str) -> None:
     """A hard-blocked type is refused in any case of letters, even when confirmed."""
     answer = desk.get(desk.attach(name, b"x"), intent="review_ok")

@@ -8,6 +8,7 @@ import pytest
 
 from migrator.archive.records import PostRow, State
 from migrator.serve.web.files import Unsatisfiable, content_disposition, parse_range
+from migrator.text import served_name
 from tests.blobs.layout import path_of
 from tests.web.desks import NOON, Desk, Visitor, hidden, png
 
@@ -277,26 +278,51 @@ def test_deleted_files_are_served_when_that_is_set(
             ),
         ),
         ('x".html\r\nSet-Cookie: a=b', 'attachment; filename="x_.html__Set-Cookie_ a=b"'),
-        ("../../etc/passwd", 'attachment; filename="_.._etc_passwd"'),
+        ("../../etc/passwd", 'attachment; filename="_._.._etc_passwd"'),
         ("C:\\a\\b.txt", 'attachment; filename="C__a_b.txt"'),
         ("evil\u202etxt.exe", 'attachment; filename="evil_txt.exe"'),
         ("50%41;x.txt", "attachment; filename=\"50_41_x.txt\"; filename*=UTF-8''50%2541%3Bx.txt"),
-        ("...", 'attachment; filename="fallback"'),
-        ("", 'attachment; filename="fallback"'),
+        ("...", 'attachment; filename="attachment-7"'),
+        ("", 'attachment; filename="attachment-7"'),
     ],
 )
 def test_name_in_the_header_harms_nobody(name: str, header: str) -> None:
     """No line ends, quotes, paths or direction marks; the true name in UTF-8 beside ASCII."""
-    assert content_disposition("attachment", name, "fallback") == header
+    assert content_disposition("attachment", served_name(name, 7)) == header
 
 
 def test_long_name_is_cut_before_its_extension() -> None:
     """What tells the type of a file survives."""
-    header = content_disposition("attachment", "x" * 300 + ".pdf", "fallback")
+    header = content_disposition("attachment", served_name("x" * 300 + ".pdf", 7))
     assert header.endswith('xxx.pdf"')
-    assert len(header) < 220
-    assert len(content_disposition("attachment", "y" * 300, "fallback")) < 220
-    assert len(content_disposition("attachment", "a." + "z" * 300, "fallback")) < 220
+    for name in ("x" * 300 + ".pdf", "y" * 300, "a." + "z" * 300):
+        assert len(content_disposition("attachment", served_name(name, 7))) < 300
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.exe.", "evil.exe ", "evil.exe\0", "evil\uff0eexe", "a/evil.EXE\u202e", ".exe"]
+)
+def test_blocked_file_is_blocked_under_every_spelling(
+    desk: Desk, visitor: Visitor, name: str
+) -> None:
+    """What a client would save as a program is refused as one, confirmed or not."""
+    attachment = desk.attach(name, b"MZ")
+    page = visitor.get(f"/attachments/{attachment}")
+    assert (page.status_code, "Blocked" in page.text) == (403, True)
+    form = {**hidden(page.text), "intent": "review_ok"}
+    again = visitor.post(f"/attachments/{attachment}", data=form, follow_redirects=True)
+    link = str(again.url).replace(f"/{attachment}", f"/{attachment}/download")
+    assert visitor.get(link).status_code == 403
+
+
+def test_page_tells_under_which_name_a_file_is_saved(desk: Desk, visitor: Visitor) -> None:
+    """The listed name stays visible; where another one is saved, the page says which."""
+    attachment = desk.attach("a?.pdf ", b"%PDF")
+    assert "Saved as" in visitor.get(f"/attachments/{attachment}").text
+    header = visitor.get(f"/attachments/{attachment}/download").headers["content-disposition"]
+    assert header == 'attachment; filename="a_.pdf"'
+    plain = desk.attach("a.pdf", b"%PDF")
+    assert "Saved as" not in visitor.get(f"/attachments/{plain}").text
 
 
 def test_ranges_of_nothing() -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from migrator.archive.records import Response, Row, TicketHeader
 from migrator.serve.markup import as_html, plain_text
 from migrator.serve.tickiti.requests import Parts
+from migrator.text import served_name
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -22,7 +23,7 @@ def attachment_object(row: Row, *, is_inline: bool) -> dict[str, object]:
     return {
         "id": str(row.id),
         "response_id": str(row.post_id if row.post_id > 0 else -row.ticket_id),
-        "name": row.filename,
+        "name": served_name(row.filename, row.id),
         "mime_type": row.mime_type or "application/octet-stream",
         "sha256": row.sha256,
         "file_size": row.size,

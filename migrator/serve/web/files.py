@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import quote
@@ -21,8 +20,6 @@ from migrator.serve.content import Verdicts, file_missing
 
 BLOCK: Final = 64 * 1024
 """Bytes per message."""
-
-_LONGEST_NAME: Final = 180
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
@@ -161,28 +158,16 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     return first, last
 
 
-def content_disposition(kind: str, filename: str, fallback: str) -> str:
-    """Return the header for ``kind`` (attachment or inline) with a safe name.
+def content_disposition(kind: str, name: str) -> str:
+    """Return the header for ``kind`` (attachment or inline) with a name that is safe already.
 
     The plain parameter is ASCII, the extended one has the whole name in UTF-8 (RFC 6266, 8187).
     """
-    name = "".join(map(_harmless, filename)).strip(" .") or fallback
-    stem, dot, extension = name.rpartition(".")
-    if len(name) > _LONGEST_NAME:
-        # Cut before the extension, by which programs choose.
-        extension = extension[:20] if dot else ""
-        name = (stem or name)[: _LONGEST_NAME - len(extension) - 1] + dot + extension
     plain = "".join(char if char.isascii() and char not in '"\\%;' else "_" for char in name)
     header = f'{kind}; filename="{plain}"'
     if plain == name:
         return header
-    return f"{header}; filename*=UTF-8''{quote(name.encode('utf-8', 'replace'), safe='')}"
-
-
-def _harmless(char: str) -> str:
-    if char in '/\\:*?"<>|':
-        return "_"
-    return "_" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+    return f"{header}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _is_known(request: Request, tag: str) -> bool:

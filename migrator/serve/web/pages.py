@@ -24,6 +24,7 @@ from migrator.serve.markup import clean, is_deep, plain_text
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import content_disposition, send_file
 from migrator.serve.web.site import Problem, Site, Visit
+from migrator.text import served_name
 
 TICKETS: Final = 50
 """The most tickets on the first page."""
@@ -112,6 +113,12 @@ class File:
     verdict: Gate
     reason: str
     preview: str
+
+    @property
+    def saved_as(self) -> str:
+        """The name under which it is saved, if not the listed one."""
+        name = served_name(self.row.filename, self.row.id)
+        return "" if name == self.row.filename else name
 
     @property
     def label(self) -> str:
@@ -264,7 +271,7 @@ def _send(site: Site, visit: Visit, row: Row, kind: str) -> Response:
         file,
         row,
         media_type=row.mime_type or "application/octet-stream",
-        disposition=content_disposition(kind, row.filename, f"attachment-{row.id}"),
+        disposition=content_disposition(kind, served_name(row.filename, row.id)),
     )
 
 
