@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import httpx
@@ -294,6 +298,55 @@ def test_sessions_of_forked_processes_are_the_same() -> None:
     for sessions in (here, there):
         assert [sessions.read(cookie) is None for cookie in cookies] == [True, True, False]
     board.close()
+
+
+STRESS = """
+    import multiprocessing, os, sys, threading
+    from migrator.serve.web.sessions import Board, Sessions
+
+    sys.setswitchinterval(1e-6)
+    sessions = Sessions(board=Board())
+    opened = [sessions.open(1) for _ in range(4000)]
+    cookies = [sessions.write(one) for one in opened]
+    all_ended = multiprocessing.get_context("fork").Barrier(2)
+
+    def visit(first):
+        for number in range(first, len(opened), 8):
+            sessions.end(opened[number])
+            assert sessions.read(cookies[number]) is None
+            sessions.read(cookies[-1 - number])
+
+    def work(first):
+        threads = [threading.Thread(target=visit, args=(first + 2 * n,)) for n in range(4)]
+        for one in threads: one.start()
+        for one in threads: one.join()
+        all_ended.wait(60)
+
+    def fork(task):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                task()
+                os.write(1, b"%d\\n" % sum(sessions.read(one) is not None for one in cookies))
+            finally:
+                os._exit(0)
+        return pid
+
+    both = [fork(lambda: work(0)), fork(lambda: work(1))]
+    for pid in both: os.waitpid(pid, 0)
+    os.waitpid(fork(lambda: None), 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_no_sign_out_is_lost_among_workers_under_stress() -> None:
+    """4,000 sessions end in two processes with four threads each: none is admitted again.
+
+    Neither by the two, nor by one that takes the place of a worker that died.
+    """
+    script = [sys.executable, "-W", "error", "-c", textwrap.dedent(STRESS)]
+    ran = subprocess.run(script, capture_output=True, text=True, timeout=120, check=True)
+    assert (ran.stderr, ran.stdout.split()) == ("", ["0", "0", "0"])
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")

@@ -7,11 +7,13 @@ archive cannot be turned into sessions; people sign in again after a restart.
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import os
 import re
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -46,14 +48,18 @@ class Session:
 class Board:
     """The list of ended sessions that forked processes share.
 
-    A nameless file that all append to: the others read it at their next request.
+    A nameless file that all append to: the others read it at their next request. It is in memory
+    where the system has such files, so that a full disk keeps nobody signed in.
     """
 
     def __init__(self) -> None:
-        fd, path = tempfile.mkstemp(prefix="migrator-")
-        os.close(fd)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        Path(path).unlink()
+        if hasattr(os, "memfd_create"):
+            self._file = os.memfd_create("migrator-sessions")
+        else:
+            self._file, path = tempfile.mkstemp(prefix="migrator-")
+            Path(path).unlink()
+        flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
+        fcntl.fcntl(self._file, fcntl.F_SETFL, flags | os.O_APPEND)
         self._read = 0
 
     def close(self) -> None:
@@ -65,13 +71,12 @@ class Board:
         os.write(self._file, nonce.encode("ascii"))
 
     def news(self) -> list[str]:
-        """Return what was posted since the last call."""
-        size = os.fstat(self._file).st_size
-        if size == self._read:
-            return []
-        posted = os.pread(self._file, size - self._read, self._read).decode("ascii")
-        self._read = size
-        return re.findall(rf".{{{NONCE}}}", posted)
+        """Return what was posted since the last call; called by one thread at a time."""
+        # While another process writes, the end of the file may be the beginning of a nonce.
+        ready = (os.fstat(self._file).st_size - self._read) // NONCE * NONCE
+        posted = os.pread(self._file, ready, self._read).decode("ascii") if ready else ""
+        self._read += ready
+        return [posted[at : at + NONCE] for at in range(0, ready, NONCE)]
 
 
 class Sessions:
@@ -85,6 +90,7 @@ class Sessions:
     ) -> None:
         self._key = secrets.token_bytes(32)
         self._clock = clock
+        self._lock = threading.Lock()
         self.board = board
         self.ended: dict[str, int] = {}
         """Nonces of ended sessions, and when a copy of their cookie expires."""
@@ -107,10 +113,11 @@ class Sessions:
             return None
         session = Session(int(parts[1]), parts[4], int(parts[2]), int(parts[3]))
         now = self._clock()
-        if self.board is not None:
-            self.ended.update(dict.fromkeys(self.board.news(), int(now) + LONGEST))
         over = now >= session.seen + IDLE or now >= session.started + LONGEST
-        return None if over or session.nonce in self.ended else session
+        with self._lock:
+            if self.board is not None:
+                self.ended.update(dict.fromkeys(self.board.news(), int(now) + LONGEST))
+            return None if over or session.nonce in self.ended else session
 
     def renewed(self, session: Session) -> Session | None:
         """Return the session as seen now; None when its cookie need not change yet."""
@@ -120,10 +127,11 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Invalidate the session's cookie and all its copies."""
         now = int(self._clock())
-        self.ended = {nonce: until for nonce, until in self.ended.items() if until > now}
-        self.ended[session.nonce] = session.started + LONGEST
-        if self.board is not None:
-            self.board.post(session.nonce)
+        with self._lock:
+            self.ended = {nonce: until for nonce, until in self.ended.items() if until > now}
+            self.ended[session.nonce] = session.started + LONGEST
+            if self.board is not None:
+                self.board.post(session.nonce)
 
     def seal(self, purpose: str, *parts: object) -> str:
         """Return a text that only this process can create for these parts."""
