@@ -13,9 +13,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from errno import ENOSPC
+from errno import ENOSPC, EPIPE
 from importlib import import_module
-from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from migrator import __version__
+from migrator.cli import process
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, MigratorError
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ COMMANDS = {
     "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
 }
 """The commands in the order of the help, and what each does in a few words."""
+WORKS = COMMANDS.keys() - {
+    *("doctor", "plan", "schedule", "status", "report"),
+    *("token", "rule", "queue", "source"),
+}
+"""The commands that do more than to print: whether their text arrives does not change the code."""
 MODULES = {"token": "access", "rule": "access", "queue": "access"}
 """The module of a command that has none of its own."""
 
@@ -142,26 +147,24 @@ def _wanted_format(args: Sequence[str]) -> str:
     expose_value=False,  # it was found before: see _wanted_format()
 )
 @click.version_option(__version__, prog_name="migrator")
-@click.pass_obj
-def cli(app: App, config_path: Path | None) -> None:
+@click.pass_context
+def cli(ctx: click.Context, config_path: Path | None) -> None:
     """Leave Kayako Classic for Tickiti without losing a single file."""
-    app.config_path = config_path
+    ctx.obj.config_path = config_path
+    if ctx.invoked_subcommand in WORKS and (stdout := process.telling(sys.stdout)):
+        stdout.strict = stdout.needed = False
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with its exit code."""
-    # Like Ctrl-C; commands that do not end at once set their own handler.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(invoke(argv))
+    process.begin()
+    process.end(invoke(argv))
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process) and return its exit code."""
     from migrator.cli.common import App, LogLines
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character still runs
-            stream.reconfigure(errors="backslashreplace")
     app = App()
     log = LogLines(app)
     logging.getLogger().addHandler(log)
@@ -169,19 +172,31 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         args = list(sys.argv[1:] if argv is None else argv)
         app.log_format = _wanted_format(args)
         with cli.make_context("migrator", args, obj=app) as ctx:
-            code = cli.invoke(ctx)
+            code = int(cli.invoke(ctx) or 0)
         sys.stdout.flush()
+        return _with_what_was_lost(code)
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except BrokenPipeError:
-        return _pipe_closed()
+    except BrokenPipeError:  # quiet, as `| head` expects
+        return 128 + signal.SIGPIPE
     except (KeyboardInterrupt, click.Abort):
         return _tell(app, "Interrupted", "Interrupted.", 130)
     except Exception as exc:  # noqa: BLE001 - every error becomes a message here
         return _tell(app, type(exc).__name__, *_words(app, exc))
     finally:
         logging.getLogger().removeHandler(log)
-    return int(code or 0)
+
+
+def _with_what_was_lost(code: int) -> int:
+    """Return the exit code of a command whose results may have been lost."""
+    stdout = process.telling(sys.stdout)
+    if stdout is not None and stdout.lost is not None:
+        if stdout.needed and code == 0:
+            stdout.refuse()
+        if stdout.lost.errno != EPIPE:
+            why = process.reason(stdout.lost)
+            logging.getLogger(__name__).warning("stdout could not be written: %s.", why)
+    return code
 
 
 def _words(app: App, exc: Exception) -> tuple[str, int]:
@@ -244,10 +259,3 @@ def _tell(app: App, kind: str, text: str, code: int) -> int:
     else:
         click.echo("\n".join(map(shown, text.split("\n"))), err=True)
     return code
-
-
-def _pipe_closed() -> int:
-    """Exit quietly, as `| head` expects; 128 + SIGPIPE, like a tool that the signal ended."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or Python complains when it flushes
-    return 141

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from migrator.cli.common import ID, App, duration, note, now, open_beside, pass_app, print_table
-from migrator.errors import ConfigError
+from migrator.errors import ConfigError, MigratorError
 from migrator.text import extension_of, iso_time
 
 ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
@@ -57,7 +57,13 @@ def create(
         )
     until = f", until {iso_time(made.expires_at)}" if made.expires_at else ""
     note(f"Token {made.id} for {made.name}{until}. It is shown only now: only a hash is kept.")
-    click.echo(plaintext)
+    try:
+        click.echo(plaintext)
+    except (OSError, MigratorError):  # nobody has seen it, so nobody may use it
+        with open_beside(app)[1] as archive:
+            archive.access.revoke(made.id)
+        note(f"Token {made.id} could not be printed and is revoked.", level="warning")
+        raise
 
 
 @token.command("list")

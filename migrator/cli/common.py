@@ -8,18 +8,18 @@ import json
 import logging
 import os
 import re
-import signal
+import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from migrator.cli.process import telling
 from migrator.errors import ArchiveError, ArchiveUnwritable, user_file
 from migrator.text import iso_time, shown
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from migrator.config import Config
     from migrator.events import Event
     from migrator.sources.kayako.signing import KayakoSettings
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -317,7 +315,9 @@ def write(pieces: Iterable[str], output: Path | None) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a result as JSON on stdout."""
+    """Print a result as JSON on stdout, which somebody reads: without it the command failed."""
+    if stdout := telling(sys.stdout):
+        stdout.needed = True
     click.echo(json.dumps(value, indent=2))
 
 
@@ -353,19 +353,6 @@ def user_name(unnamed: str) -> str:
         return unnamed.format(os.getuid())
 
 
-@contextmanager
-def on_signals(
-    handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals
-) -> Iterator[None]:
-    """Handle signals with ``handler`` during the block."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
 # Of malloc.h:
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -373,13 +360,6 @@ _M_ARENA_MAX = -8
 
 _LARGE = 1 << 20
 _SPARE = 8 << 20
-
-
-def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine comes to, in an event loop of its own."""
-    import asyncio  # not for the commands that only print
-
-    return asyncio.run(main)
 
 
 def share_one_heap() -> None:

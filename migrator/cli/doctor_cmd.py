@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import App, pass_app, print_retry, run_loop, settings_from
+from migrator.cli.common import App, pass_app, print_retry, settings_from
 from migrator.cli.disk import Finding, check, fail, ok, warn
+from migrator.cli.process import run_loop
 from migrator.errors import (
     ArchiveMissing,
     ConfigError,

@@ -94,15 +94,15 @@ def make_plan(
             per_second=config.kayako.requests_per_second,
             free=_free(config.archive.path),
         )
+        if result.ended_by is None and save is not None and journal is not None:
+            write(_saved(archive, options, dry, plan), save)
+            journal.remove()
         write(
             {"html": html.render_plan, "json": text.to_json, "text": text.to_text}[form](plan),
             output,
         )
         if result.ended_by is not None:
             raise _ended(result.ended_by, journal)
-        if save is not None and journal is not None:
-            write(_saved(archive, options, dry, plan), save)
-            journal.remove()
     return 0 if result.proven else 3
 
 

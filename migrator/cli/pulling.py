@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from migrator.cli.common import App, run_loop, settings_from, share_one_heap
+from migrator.cli.common import App, settings_from, share_one_heap
+from migrator.cli.process import run_loop
 from migrator.cli.progress import progress
 from migrator.events import Listener, Notice
 from migrator.pull.fetch import Fetcher
@@ -29,18 +27,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def drive(work: Callable[[Stop], Awaitable[T]]) -> T:
+def drive(work: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
     """Run ``work``; Ctrl-C and SIGTERM ask it to stop, a second one stops it at once."""
-
-    async def main() -> T:
-        stop = Stop()
-        loop = asyncio.get_running_loop()
-        with suppress(RuntimeError, ValueError):  # only the main thread may catch signals
-            loop.add_signal_handler(signal.SIGINT, stop.ask)
-            loop.add_signal_handler(signal.SIGTERM, stop.ask)
-        return await work(stop)
-
-    return run_loop(main())
+    stop = Stop()
+    return run_loop(work(stop), stop.ask)
 
 
 def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
@@ -50,7 +40,9 @@ def threads(settings: KayakoSettings) -> ThreadPoolExecutor:
 
 
 def at_work(
-    app: App, settings: KayakoSettings, work: Callable[[Executor, Listener, Stop], Awaitable[T]]
+    app: App,
+    settings: KayakoSettings,
+    work: Callable[[Executor, Listener, Stop], Coroutine[Any, Any, T]],
 ) -> T:
     """Run work with threads, progress on stderr and a way to stop it."""
     with threads(settings) as pool, progress(app.log_format) as listener:

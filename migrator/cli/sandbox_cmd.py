@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import duration, note, on_signals, size, write
+from migrator.cli.common import duration, note, size, write
+from migrator.cli.process import STOP_SIGNALS, on_signals
 
 if TYPE_CHECKING:
     from migrator.sandbox.kayako import Helpdesk
@@ -99,7 +99,7 @@ def sandbox(
     ended = threading.Event()
     try:
         # From here on, so that a signal that comes meanwhile is not lost.
-        with on_signals(lambda *_: ended.set(), signal.SIGINT, signal.SIGTERM):
+        with on_signals(lambda *_: ended.set(), *STOP_SIGNALS):
             click.echo(server.config, nl=False)
             sys.stdout.flush()
             attachments = f"{len(helpdesk.truth):,} attachments"

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import click
 
-from migrator.cli.common import note, on_signals, print_table
+from migrator.cli.common import note, print_table
+from migrator.cli.process import STOP_SIGNALS, on_signals
 
 
 @click.command()
@@ -76,12 +77,11 @@ def selftest(*, kills: int, tickets: int, seed: int) -> int:
 @contextmanager
 def _first_signal_ends() -> Iterator[None]:
     """End the block by KeyboardInterrupt at the first signal; later ones don't stop the cleanup."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: object) -> NoReturn:
-        for number in numbers:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    with on_signals(end, *numbers):
+    with on_signals(end, *STOP_SIGNALS):
         yield

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,10 +20,10 @@ from migrator.cli.common import (
     pass_app,
     print_retry,
     print_table,
-    run_loop,
     settings_from,
 )
-from migrator.errors import ConfigError, NotFound, user_file
+from migrator.cli.process import STOP_SIGNALS, on_signals, run_loop
+from migrator.errors import ConfigError, Interrupted, NotFound, user_file
 from migrator.sources.base import HashSink
 from migrator.text import human_bytes, iso_time, shown
 
@@ -208,9 +208,14 @@ async def delete(kayako: Client, ticket: int, attachment: int, *, yes: bool) -> 
     note(f"Deleted {what}.")
 
 
+def _interrupted(*_: object) -> NoReturn:
+    raise Interrupted("Interrupted; nothing was deleted.")
+
+
 def _confirmed(what: str) -> bool:
     try:
-        return click.confirm(f"Delete {what}, at Kayako and for good?", err=True)
-    except click.Abort:  # no terminal, or Ctrl-C: neither is a yes
+        with on_signals(_interrupted, *STOP_SIGNALS):  # the loop cannot hear them meanwhile
+            return click.confirm(f"Delete {what}, at Kayako and for good?", err=True)
+    except click.Abort:  # no terminal is no yes
         click.echo(err=True)
         return False

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from migrator.errors import ConfigError, MigratorError
 from migrator.serve.guard import Connections, Limits, Shared, watched
 
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _LAST_WORDS: Final = 1.0
 """Seconds for a cancelled request to close its files."""
@@ -173,7 +173,7 @@ class _Server:
     def run(self) -> None:
         """Serve until the stop; in the main thread, a signal is one."""
         in_main = threading.current_thread() is threading.main_thread()
-        before = {each: signal.signal(each, self.stop) for each in STOP_SIGNALS if in_main}
+        before = {each: signal.signal(each, self.stop) for each in heard() if in_main}
         try:
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 runner.run(self._serve())
@@ -200,7 +200,7 @@ class _Server:
             if threading.current_thread() is threading.main_thread():
                 # uvicorn's handlers would raise the signals again after the stop, which would
                 # kill a process that has stopped as requested.
-                for each in STOP_SIGNALS:
+                for each in heard():
                     signal.signal(each, self.stop)
             self._on_ready(url_of(self._listener, "https" if self._options.tls else "http"))
         now = asyncio.get_running_loop().time()
@@ -221,6 +221,11 @@ class _Server:
             await asyncio.sleep(_LOOK_EVERY)
         for connection in self._connections:
             connection.abort()
+
+
+def heard() -> list[signal.Signals]:
+    """Return the signals that stop a server: not those that are ignored, as under nohup."""
+    return [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
 
 
 def trusted_proxies(text: str) -> str:

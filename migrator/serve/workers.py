@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from migrator.errors import MigratorError
-from migrator.serve.server import STOP_SIGNALS, listen, url_of
+from migrator.serve.server import STOP_SIGNALS, heard, listen, url_of
 
 Work = Callable[[socket.socket], None]
 """Serves on a socket until SIGTERM; called in a process of its own."""
@@ -44,7 +44,7 @@ def serve_workers(
     listeners = listen_together(host, port, workers)
     try:
         parent = _Parent(work, listeners, soon)
-        before = {each: signal.signal(each, parent.stop) for each in STOP_SIGNALS}
+        before = {each: signal.signal(each, parent.stop) for each in heard()}
         try:
             parent.start()
             (on_ready or (lambda _: None))(url_of(listeners[0], "https" if secure else "http"))
@@ -130,7 +130,7 @@ class _Parent:
         code = 1
         try:
             os.setpgid(0, 0)  # Ctrl-C at the terminal is for the parent, which passes it on once
-            for each in STOP_SIGNALS:
+            for each in heard():
                 signal.signal(each, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             for other, listener in enumerate(self._listeners):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import random
 import re
+import select
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +20,7 @@ import pytest
 
 from migrator.archive import ResponseFilter, Verdict, open_archive, open_beside
 from migrator.archive.records import State
+from migrator.errors import MigratorError
 from migrator.selftest.rig import CONCURRENCY, Rig
 from tests.faults.conftest import MakeRig, rig
 
@@ -114,6 +121,108 @@ def test_an_interrupted_run_saves_and_goes_on(rig: MakeRig, number: signal.Signa
     assert 0 < stored < len(one.helpdesk.truth)
     assert "Resuming run" in one.expect(0, "run").err
     assert max(one.fetches().values()) == 1
+
+
+def shell(rig: Rig, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash beside the configuration, which ends with the worst code of a pipe."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace("migrator", MIGRATOR)],
+        cwd=rig.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+MIGRATOR = f"{sys.executable} -m migrator"
+LOST = [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "| true", "2>&1 >/dev/full | true", ">/dev/full 2>&1"]
+
+
+@pytest.mark.parametrize("options", ["", "--log-format json"])
+def test_a_run_pulls_all_though_nobody_hears_of_it(rig: MakeRig, options: str) -> None:
+    """Closed, full or gone: a run without its streams stores the same and ends with the same."""
+    one = rig(tickets=4)
+    for lost in LOST:
+        shutil.rmtree(one.archive, ignore_errors=True)
+        done = shell(one, f"migrator {options} run {lost}")
+        assert (done.returncode, "bug" in done.stderr) == (0, False), (lost, done.stderr)
+        one.expect_truth()
+
+
+@pytest.mark.parametrize("lost", ["full", "gone"])
+def test_syncs_go_on_though_nobody_hears_of_them(rig: MakeRig, lost: str) -> None:
+    """Neither a log on a full disk nor a reader that has gone ends `sync --every`."""
+    one = rig(tickets=2)
+    read, write = os.pipe() if lost == "gone" else (-1, os.open("/dev/full", os.O_WRONLY))
+    process = subprocess.Popen(
+        [*MIGRATOR.split(), "sync", "--every", "1s"], cwd=one.folder, stdout=write, stderr=write
+    )
+    for fd in {read, write} - {-1}:
+        os.close(fd)
+    rounds = 0
+    while rounds < 3:
+        assert process.poll() is None
+        if (one.archive / "checkpoint.db").exists():
+            with contextlib.suppress(MigratorError), open_beside(one.archive) as archive:
+                rounds = sum(run.exit_code == 0 for run in archive.queries.runs())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() in (0, 130)
+
+
+def test_a_terminal_that_hangs_up_interrupts_a_run(rig: MakeRig) -> None:
+    """Closing the window in mid-run saves progress as Ctrl-C does."""
+    one = rig(tickets=40, latency=0.05)
+    reached = after(one, 50)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(one.folder)
+        os.execv(sys.executable, [*MIGRATOR.split(), "run"])
+    while not reached():
+        if select.select([terminal], [], [], 0.002)[0]:
+            os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert "Resuming run" in one.expect(0, "run").err
+    assert max(one.fetches().values()) == 1
+
+
+def test_a_run_under_nohup_outlives_its_terminal(rig: MakeRig) -> None:
+    """SIGHUP that was ignored from the start stays ignored."""
+    one = rig(tickets=10, latency=0.02)
+    process = subprocess.Popen(
+        ["nohup", *MIGRATOR.split(), "run"], cwd=one.folder, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    reached = after(one, 10)
+    while not reached():
+        assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    assert process.wait() == 0
+    one.expect_truth()
+
+
+COMMANDS = [
+    "doctor", "plan", "run", "sync", "sync --every 1s", "verify", "audit", "handover out",
+    "report", "serve --port 0", "serve --port 0 --workers 2", "sandbox --port 0",
+    "demo --tickets 8", "selftest --tickets 8 --kills 1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_at_any_moment_ends_any_command(rig: MakeRig, command: str) -> None:
+    """It ends with 130 and without a trace, or as it would have; servers end with 0."""
+    one = rig(tickets=8, latency=0.02)
+    one.finish("run")
+    dice = random.Random(command)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with one.start(*command.split()) as process:
+            # The first moments, in which Python itself starts, are not ours.
+            time.sleep(dice.uniform(0.3, 1.5))
+            process.send(number)
+            ended = process.wait()
+        assert ended.code in (0, 130), ended
+        assert "Traceback" not in ended.err
+        assert "Exception ignored" not in ended.err
 
 
 def test_a_large_attachment_fits_into_little_memory(rig: MakeRig) -> None:
