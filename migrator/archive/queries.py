@@ -258,9 +258,11 @@ class Queries:
         return [row[0] for row in self._db.execute(sql, (run_id,))]
 
     def ticket_id_for(self, number: str) -> int | None:
-        """Return the id of the ticket with that number: a mapped one, else the ticket's own id."""
+        """Return the id of the ticket with that number, or of the one that it was merged into."""
         values = Values()
-        sql = f"SELECT id FROM tickets WHERE id IN {values.tickets([number])}"
+        sql = f"""
+            SELECT id FROM tickets WHERE id IN {values.tickets([number])}
+            ORDER BY merged_into IS NOT NULL"""
         found = self._db.one(sql, values)
         return found[0] if found else None
 

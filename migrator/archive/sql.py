@@ -23,7 +23,9 @@ T = TypeVar("T")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 TICKET = tuple(field.name for field in fields(TicketRow))
 """Columns with the source's data of a ticket."""
-_PLAIN_NUMBER = re.compile("[0-9]{1,18}")
+_PLAIN_NUMBER = re.compile("#?0*([0-9]{1,18})")
+_MERGES = 20
+"""The most merges followed from one ticket."""
 
 
 class Values(dict[str, object]):
@@ -44,13 +46,30 @@ class Values(dict[str, object]):
         return f"(SELECT value FROM json_each({self(json.dumps(given))}))"
 
     def tickets(self, numbers: Collection[str]) -> str:
-        """Add ticket numbers, mapped ones or else Kayako's ids; return the ids' placeholder."""
-        plain = [int(one) for one in numbers if _PLAIN_NUMBER.fullmatch(one)]
+        """Add ticket numbers and return the placeholder of the ids of the tickets they mean.
+
+        A number means the ticket that it is mapped to as it stands; else, without zeros before
+        it or a #, the one that this is mapped to; else the one with this id, unless that has
+        another number. A ticket that was merged stands for all that it was merged into.
+        """
+        # SQLite reads a text up to a NUL only: one with a NUL is no number.
+        given = [(one, _plain(one)) for one in numbers if "\0" not in one]
+        number = "SELECT ticket_id FROM ticket_numbers WHERE number ="
         return f"""(
-            SELECT ticket_id FROM ticket_numbers WHERE number IN {self.each(numbers)}
-            UNION ALL SELECT value FROM json_each({self(json.dumps(plain))})
-                WHERE value NOT IN (SELECT ticket_id FROM ticket_numbers)
-                AND CAST(value AS TEXT) NOT IN (SELECT number FROM ticket_numbers))"""
+            WITH RECURSIVE given(text, plain) AS (
+                SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
+                FROM json_each({self(json.dumps(given))})
+            ), meant(id, merges) AS (
+                SELECT coalesce(
+                    ({number} text),
+                    ({number} plain),
+                    (SELECT id FROM tickets WHERE id = CAST(plain AS INTEGER)
+                        AND id NOT IN (SELECT ticket_id FROM ticket_numbers))
+                ), 0 FROM given
+                UNION SELECT merged_into, merges + 1 FROM meant JOIN tickets USING (id)
+                WHERE merged_into IS NOT NULL AND merges < {_MERGES}
+            )
+            SELECT id FROM meant WHERE id IS NOT NULL)"""
 
     def departments(self, queues: Collection[int]) -> str:
         """Add queues and return the placeholder of the departments they stand for.
@@ -65,6 +84,11 @@ class Values(dict[str, object]):
                     WHERE department_id = q.department_id AND origin = 'config'))
             UNION ALL SELECT value FROM {given} WHERE value NOT IN (
                 SELECT department_id FROM queues))"""
+
+
+def _plain(number: str) -> str | None:
+    found = _PLAIN_NUMBER.fullmatch(number)
+    return found and found[1]
 
 
 def fit(number: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.archive.records import PostRow, State, TicketRow
+from migrator.archive.records import Department, Listed, Outcome, PostRow, State, TicketRow
 from tests.serve.conftest import Desk, OpenDesk
 
 LIVE, DROPPED = TicketRow(1, 3, subject="live"), TicketRow(2, 3, subject="dropped")
@@ -87,3 +87,91 @@ def test_mapped_number_wins_over_an_id(open_desk: OpenDesk) -> None:
         desk.archive.access.apply_config({}, {12: "7", 7: "12"})
         assert desk.archive.access.clashes() == []
         assert desk.data("tickets/show", {"ticket_number": "12"})["ticket"]["id"] == "7"
+
+
+MEANT: dict[object, int | None] = {
+    "7": 7,
+    7: 7,
+    " 7": 7,
+    "7\n": 7,
+    "07": 7,
+    "0" * 30 + "7": 7,
+    "#7": 7,
+    "007": 13,
+    "0007": 7,
+    "220009": 12,
+    220009: 12,
+    "0220009": 12,
+    "12": None,
+    "A-7": 14,
+    "a-7": None,
+    "15": 7,
+    "015": 7,
+    "19": 20,
+    "019": 20,
+    "20": None,
+    "13": None,
+    "7.0": None,
+    "7e0": None,
+    "+7": None,
+    "-7": None,
+    -7: None,
+    "0": None,
+    "\uff17": None,
+    "\u0667": None,
+    "7\u0000": None,
+    "7 7": None,
+    "0x7": None,
+    "9" * 18: None,
+    "9" * 19: None,
+    "1" + "0" * 20: None,
+    str(2**64 + 7): None,
+    2**64 + 7: None,
+}
+
+
+@pytest.mark.parametrize(("number", "meant"), MEANT.items(), ids=ascii)
+def test_number_means_the_same_ticket_everywhere(
+    numbered: Desk, number: object, meant: int | None
+) -> None:
+    """However a number is written, every call finds the same ticket by it, or none does."""
+    for path in ("tickets/show", "tickets/responses"):
+        answer = numbered.call(path, {"ticket_number": number, "fields": []})
+        assert answer.status_code == (404 if meant is None else 200), answer.text
+        if meant is not None:
+            data = answer.json()["data"]
+            assert [one["id"] for one in data["responses"]] == [str(meant * 10)]
+    attachment = numbered.get(meant or 7, ticket=number)
+    assert attachment.status_code == (404 if meant is None else 200)
+    rows = numbered.data("tickets/responses/query", {"ticket_number": [number]})["responses"]
+    assert [row["ticket_id"] for row in rows] == ([] if meant is None else [str(meant)])
+    search = {"criteria": [{"mode": "ticket_number", "tokens": [number]}]}
+    found = numbered.data("tickets/query", {"search_object": search})
+    assert [row["id"] for row in found] == ([] if meant is None else [str(meant)])
+
+
+@pytest.fixture(scope="module")
+def numbered(desk: Desk) -> Desk:
+    """Fill a helpdesk whose numbers are easily confused; attachments have their ticket's id."""
+    ledger = desk.archive.ledger
+    with ledger.atomic():
+        run = ledger.begin_run("run", source="test", scope={})
+        ledger.put_departments([Department(3, "Support")])
+        for ticket in (7, 12, 13, 14, 19, 20):
+            row = TicketRow(ticket, 3)
+            listed = Listed(ticket, ticket, ticket * 10, "a.txt", "", 1, 0)
+            ledger.record_ticket(run.id, row, [listed])
+            desk.archive.threads.put(run.id, row, [PostRow(ticket * 10, ticket, text="x")])
+        ledger.record_ticket(run.id, TicketRow(15, 3), [])
+        ledger.mark_merged(15, 7)
+    for ticket in (7, 12, 13, 14, 19, 20):
+        with desk.archive.blobs.writer() as writer:
+            writer.write(b"x")
+            blob = writer.commit()
+        with ledger.atomic():
+            ledger.settle(
+                Outcome(ticket, State.STORED, sha256=blob.sha256, size=1, mime_type="text/plain")
+            )
+    numbers = {12: "220009", 13: "007", 14: "A-7", 20: "19"}
+    desk.archive.access.apply_config({}, numbers)
+    return desk

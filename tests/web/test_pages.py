@@ -197,6 +197,16 @@ def test_search_shows_a_page_and_says_that_there_is_more(desk: Desk, visitor: Vi
     assert visitor.get("/", params={"in": "nonsense", "q": "x" * 5000}).status_code == 200
 
 
+def test_search_takes_a_number_as_the_api_does(desk: Desk, visitor: Visitor) -> None:
+    """A number finds its ticket as it is printed, typed or filled up with zeros."""
+    desk.ticket(8100, subject="Found by its number")
+    for number in ("8100", " 8100 ", "#8100", "008100"):
+        for where in ("", "number"):
+            page = visitor.get("/", params={"q": number, "in": where}).text
+            assert page.count('href="/tickets/8100"') == 1, number
+    assert 'href="/tickets/8100"' not in visitor.get("/", params={"q": "810", "in": "number"}).text
+
+
 def test_thread_is_shown_oldest_first_page_by_page(desk: Desk, visitor: Visitor) -> None:
     """Every post once, in order, over as many pages as it takes."""
     posts = [PostRow(90_000 + i, NOON + i // 2, text=f"text-{i:03}") for i in range(120)]
