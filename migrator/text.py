@@ -1,5 +1,7 @@
 """Formatting of sizes, times and untrusted texts for people, and of names for file systems.
 
+Names that people type are compared in one place, :func:`find_id`.
+
 Names hold on Linux, macOS and Windows: no separators, control, invisible or direction characters,
 none of the names of DOS devices, no dots or spaces where Windows drops them, in Unicode's NFC,
 and short enough in bytes that ``tree/department/ticket/name`` stays below Windows' 260.
@@ -11,6 +13,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+
+from migrator.errors import ConfigError
 
 
 def shown(text: str) -> str:
@@ -26,6 +30,43 @@ def shown(text: str) -> str:
         if char.isprintable() or unicodedata.category(char) == "Zs"
         else char.encode("unicode_escape").decode("ascii")
         for char in text
+    )
+
+
+def _normal(name: str) -> str:
+    """Return the key by which names that people type are equal."""
+    return " ".join(_folded(name).split())
+
+
+NAMED = 50
+"""The most names of what exists in an error."""
+
+
+def find_id(what: str, wanted: str, known: Iterable[tuple[int, str]]) -> int:
+    """Return the id of the one ``what`` that a user means by its id or by its name.
+
+    Case, width and spaces of names do not matter; ``#3`` is always an id. Raises ConfigError when
+    none or more than one is meant, and names them.
+    """
+    pairs = sorted(set(known))
+    name = _normal(wanted)
+    number = re.fullmatch(r"(#?) ?0*([0-9]{1,19})", name, re.ASCII)
+    found = [
+        (key, title)
+        for key, title in pairs
+        if (number and str(key) == number[2])
+        or (_normal(title) == name and not (number and number[1]))
+    ]
+    if len({key for key, _ in found}) == 1:
+        return found[0][0]
+    names = [f"{key} ({title})" for key, title in found or pairs]
+    names[NAMED:] = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    listed = brief(", ".join(names), 20 * LONGEST) or "none"
+    if not found:
+        raise ConfigError(f"There is no {what} {brief(wanted)!r}; there are: {listed}.")
+    key = found[0][0]
+    raise ConfigError(
+        f"{brief(wanted)!r} means more than one {what}: {listed}. Give an id, such as '#{key}'."
     )
 
 

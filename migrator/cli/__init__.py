@@ -158,7 +158,11 @@ def cli(ctx: click.Context, config_path: Path | None) -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with its exit code."""
     process.begin()
-    process.end(invoke(argv))
+    try:
+        code = invoke(argv)
+    except KeyboardInterrupt:  # before anything was done, or in the midst of saying so
+        code = process.INTERRUPTED
+    process.end(code)
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:

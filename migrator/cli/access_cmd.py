@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from migrator.cli.common import ID, App, duration, note, now, open_beside, pass_app, print_table
 from migrator.errors import ConfigError, MigratorError
-from migrator.text import extension_of, iso_time
+from migrator.text import extension_of, find_id, iso_time
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
 
 ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
 
@@ -26,7 +31,9 @@ def token() -> None:
     required=True,
     help="tickets:write includes reading. May be given twice.",
 )
-@click.option("--queue", "queues", type=ID, multiple=True, help="Only these queues. [all]")
+@click.option(
+    "--queue", "queues", multiple=True, metavar="ID|NAME", help="Only these queues. [all]"
+)
 @click.option("--not-staff", is_flag=True, help="The owner is no member of the staff.")
 @click.option("--expires", callback=duration, metavar="DURATION", help="Such as 90d. [never]")
 @pass_app
@@ -35,7 +42,7 @@ def create(
     *,
     name: str,
     abilities: tuple[str, ...],
-    queues: tuple[int, ...],
+    queues: tuple[str, ...],
     not_staff: bool,
     expires: float | None,
 ) -> None:
@@ -48,10 +55,11 @@ def create(
     if not name.strip() or not name.isprintable():
         raise click.BadParameter("must be one line of text", param_hint="--name")
     with open_beside(app)[1] as archive:
+        known = [(one.queue_id, one.name) for one in archive.access.queues()]
         made, plaintext = archive.access.create_token(
             name.strip(),
             abilities=abilities,
-            queues=queues or None,
+            queues=[find_id("queue", one, known) for one in queues] or None,
             is_staff=not not_staff,
             expires_at=None if expires is None else now() + int(expires),
         )
@@ -89,13 +97,14 @@ def list_tokens(app: App) -> None:
 
 
 @token.command()
-@click.argument("token_id", metavar="ID", type=ID)
+@click.argument("which", metavar="ID|NAME")
 @pass_app
-def revoke(app: App, token_id: int) -> None:
-    """Revoke the token ID; its next request is refused."""
+def revoke(app: App, which: str) -> None:
+    """Revoke a token by its id or name; its next request is refused."""
     with open_beside(app)[1] as archive:
-        if not archive.access.revoke(token_id):
-            raise ConfigError(f"There is no token {token_id} that could be revoked.")
+        valid = [(one.id, one.name) for one in archive.access.tokens() if not one.revoked_at]
+        token_id = find_id("valid token", which, valid)
+        archive.access.revoke(token_id)
     note(f"Token {token_id} is revoked.")
 
 
@@ -176,12 +185,12 @@ def list_queues(app: App) -> None:
 
 
 @queue.command("map")
-@click.argument("department", type=ID)
+@click.argument("which", metavar="DEPARTMENT")
 @click.option("--id", "queue_id", type=ID, required=True, help="Id of the queue.")
 @click.option("--name", required=True, help="Name of the queue.")
 @pass_app
-def map_queue(app: App, department: int, queue_id: int, name: str) -> None:
-    """Map DEPARTMENT, a department id of Kayako, to a queue.
+def map_queue(app: App, which: str, queue_id: int, name: str) -> None:
+    """Map DEPARTMENT, an id or title of Kayako, to a queue.
 
     \b
     Example:
@@ -189,28 +198,33 @@ def map_queue(app: App, department: int, queue_id: int, name: str) -> None:
     """
     if not name.strip() or not name.isprintable():
         raise click.BadParameter("must be one line of text", param_hint="--name")
-    _refuse_configured(app, department)
     with open_beside(app)[1] as archive:
+        department = _department(app, archive, which)
         archive.access.map_queue(department, queue_id, name.strip())
     note(f"Department {department} is queue {queue_id}, {name.strip()}.")
 
 
 @queue.command("unmap")
-@click.argument("department", type=ID)
+@click.argument("which", metavar="DEPARTMENT")
 @pass_app
-def unmap_queue(app: App, department: int) -> None:
+def unmap_queue(app: App, which: str) -> None:
     """Remove the queue of DEPARTMENT: it gets its own id and title again."""
-    _refuse_configured(app, department)
     with open_beside(app)[1] as archive:
+        department = _department(app, archive, which)
         if not archive.access.unmap_queue(department):
             raise ConfigError(f"Department {department} has no queue; `migrator queue list`.")
     note(f"Department {department} keeps its own id and title.")
 
 
-def _refuse_configured(app: App, department: int) -> None:
+def _department(app: App, archive: Archive, which: str) -> int:
+    """Return the id of a department whose queue the configuration does not name."""
+    department = find_id(
+        "department", which, [(one.department_id, one.title) for one in archive.access.queues()]
+    )
     config = app.load(need_source=False)
     if department in config.tickiti.queues:
         raise ConfigError(
             f"{config.path} maps department {department} in [tickiti.queues], which comes first. "
             "Change it there."
         )
+    return department

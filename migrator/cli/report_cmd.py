@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import ID, App, open_beside, pass_app, write
+from migrator.cli.common import App, open_beside, pass_app, write
+from migrator.text import find_id
 
 if TYPE_CHECKING:
     from migrator.archive import Archive, RowFilter
@@ -33,7 +34,12 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
     help="Write to this file instead of stdout; it appears whole or not at all.",
 )
 @click.option("--state", type=click.Choice(STATES), multiple=True, help="csv: only this state.")
-@click.option("--department", type=ID, multiple=True, help="csv: only this one; 0 is the trash.")
+@click.option(
+    "--department",
+    multiple=True,
+    metavar="ID|TITLE",
+    help="csv: only this one; 0 is the trash.",
+)
 @click.option("--type", "kind", multiple=True, help="csv: only this MIME type, or none.")
 @click.option("--year", multiple=True, help="csv: only of this year (UTC), or none.")
 @click.option("--size", type=click.Choice(SIZES), multiple=True, help="csv: only of this step.")
@@ -86,9 +92,10 @@ def report(
       migrator report --format csv --state missing --state gone
       migrator report --compare report-of-may.json
     """
+    departments = tuple(map(str, filters["department"] or ()))  # type: ignore[arg-type]
     given = any(value not in (None, False, ()) for value in filters.values())
-    only = _only(**filters) if given or filters["accepted"] is False else None
-    if (only is not None or spreadsheet) and form != "csv":
+    filtered = given or filters["accepted"] is False
+    if (filtered or spreadsheet) and form != "csv":
         raise click.UsageError("Filters and --spreadsheet are for a CSV: add --format csv.")
     if later is not None and compare is None:
         raise click.UsageError("--with is the later of two: name the earlier one with --compare.")
@@ -98,6 +105,12 @@ def report(
     config, archive = open_beside(app)
     with archive:
         if form == "csv":
+            if departments:
+                known = [(one.department_id, one.title) for one in archive.access.queues()]
+                known.append((0, "Trash"))
+                ids = (find_id("department", name, known) for name in departments)
+                filters["department"] = tuple(ids)
+            only = _only(**filters) if filtered else None
             verdict, pieces = _csv(archive, only, spreadsheet=spreadsheet)
         else:
             verdict, pieces = _told(archive, form, posts=config.keeps_posts)

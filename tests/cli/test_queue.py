@@ -71,8 +71,20 @@ def test_a_broken_csv_closes_the_archive(cli: Cli, home: Path) -> None:
         assert archive.queries.ticket_count() == 1
 
 
-@pytest.mark.parametrize("department", ["x", "-1", "99999999999999999999"])
-def test_a_department_is_a_number(cli: Cli, home: Path, department: str) -> None:
-    """Anything else is a usage error."""
-    made = cli("queue", "map", "--id", "1", "--name", "x", "--", department)
-    assert made.refused("Invalid value for 'DEPARTMENT'")
+@pytest.mark.parametrize("department", ["x", "-1", "2", "99999999999999999999", "", "#Support"])
+def test_a_department_that_is_none_is_named_with_those_there_are(
+    cli: Cli, home: Path, department: str
+) -> None:
+    """Whoever mistypes an id or a title is told which there are."""
+    for argv in (["map", "--id", "1", "--name", "x"], ["unmap"]):
+        made = cli("queue", *argv, "--", department)
+        assert made.refused("There is no department")
+        assert "there are: 1 (Support), 3 (Sal\\u202ees)" in made.err
+
+
+@pytest.mark.parametrize("department", ["1", "01", "#1", "support", " SUPPORT ", "\uff53upport"])
+def test_a_department_is_an_id_or_a_title(cli: Cli, home: Path, department: str) -> None:
+    """Both are accepted alike, in any case, width and spacing."""
+    assert cli("queue", "map", department, "--id", "12", "--name", "Help")[0] == 0
+    assert cli("queue", "list")[1].splitlines()[1].split() == ["1", "Support", "12", "Help", "1"]
+    assert cli("queue", "unmap", department)[0] == 0

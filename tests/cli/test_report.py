@@ -96,6 +96,8 @@ def ids(cli: Cli, *options: str) -> list[int]:
         (("--state", "gone", "--state", "stored"), [1, 2]),
         (("--department", "1"), [1, 2, 3]),
         (("--department", "0"), []),
+        (("--department", " SUPPORT"), [1, 2, 3]),
+        (("--department", "trash"), []),
         (("--type", "text/plain", "--state", "pending"), [3]),
         (("--year", "none"), [1, 2, 3]),
         (("--year", "2014"), []),

@@ -416,8 +416,18 @@ def test_a_department_named_twice_is_asked_for_once() -> None:
 @pytest.mark.parametrize("name", ["Chat", "9", "Warehouse"])
 def test_an_unknown_department_names_the_known_ones(name: str) -> None:
     """Who mistypes a name is told which there are; a livechat department is none of them."""
-    with pytest.raises(ConfigError, match=r"1 \(Support\), 4 \(Sales & Orders\)$"):
+    with pytest.raises(ConfigError, match=r"1 \(Support\), 4 \(Sales & Orders\)\.$"):
         met(rooms(), Scope(departments=frozenset({name})))
+
+
+def test_a_title_that_two_departments_share_is_refused_with_both_ids() -> None:
+    """The first one alone would be half of what was asked for, and called complete."""
+    helpdesk = asyncio.run(look_around(rooms()))
+    twin = replace(helpdesk.departments[0], id=77, title="SUPPORT\u3000")
+    twins = replace(helpdesk, departments=[*helpdesk.departments, twin])
+    with pytest.raises(ConfigError, match=r"more than one department: 1 \(Support\), 77 "):
+        twins.areas(Scope(departments=frozenset({"Support"})))
+    assert twins.areas(Scope(departments=frozenset({"#77"})))[0].department_ids == (77,)
 
 
 def test_an_unknown_department_of_an_empty_helpdesk_is_told() -> None:

@@ -15,7 +15,6 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from migrator.errors import (
-    ConfigError,
     PartialReply,
     SourceError,
     SourceUnreachable,
@@ -24,7 +23,6 @@ from migrator.errors import (
 )
 from migrator.sources.base import (
     TRASH,
-    Department,
     Directory,
     Scope,
     Ticket,
@@ -32,6 +30,7 @@ from migrator.sources.base import (
     concurrently,
     raise_if_final,
 )
+from migrator.text import find_id
 
 MOST_LOST_ROWS = 20
 """Unreadable rows in a row that are requested singly; then the walk looks further down."""
@@ -102,7 +101,8 @@ class Helpdesk(Directory):
         """
         ids = [one.id for one in self.departments if one.app == "tickets"]
         if scope.departments is not None:
-            ids = sorted({self._department(name).id for name in scope.departments})
+            known = [(one.id, one.title) for one in self.departments if one.app == "tickets"]
+            ids = sorted({find_id("department", name, known) for name in scope.departments})
         parts = _parts(ids, DEPARTMENTS_LENGTH)
         areas = [Area(part, one) for part in parts for one in self._statuses(part, len(parts) == 1)]
         if scope.include_trash:
@@ -125,16 +125,6 @@ class Helpdesk(Directory):
             return whole
         known = [one.id for one in self.statuses if one.department_id in {0, *department_ids}]
         return _parts(known, STATUSES_LENGTH) or whole
-
-    def _department(self, name: str) -> Department:
-        """Return a department by its id or title; ConfigError names the existing ones."""
-        wanted = name.strip().casefold()
-        known = [one for one in self.departments if one.app == "tickets"]
-        for one in known:
-            if wanted in (str(one.id), one.title.strip().casefold()):
-                return one
-        names = ", ".join(f"{one.id} ({one.title})" for one in known)
-        raise ConfigError(f"there is no department {name!r}; there are: {names or 'none'}")
 
 
 def _parts(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
