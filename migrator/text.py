@@ -33,7 +33,7 @@ def shown(text: str) -> str:
     )
 
 
-def _normal(name: str) -> str:
+def name_key(name: str) -> str:
     """Return the key by which names that people type are equal."""
     return " ".join(_folded(name).split())
 
@@ -49,13 +49,13 @@ def find_id(what: str, wanted: str, known: Iterable[tuple[int, str]]) -> int:
     none or more than one is meant, and names them.
     """
     pairs = sorted(set(known))
-    name = _normal(wanted)
+    name = name_key(wanted)
     number = re.fullmatch(r"(#?) ?0*([0-9]{1,19})", name, re.ASCII)
     found = [
         (key, title)
         for key, title in pairs
         if (number and str(key) == number[2])
-        or (_normal(title) == name and not (number and number[1]))
+        or (name_key(title) == name and not (number and number[1]))
     ]
     if len({key for key, _ in found}) == 1:
         return found[0][0]
@@ -258,5 +258,4 @@ def _cut(text: str, limit: int) -> str:
 
 def _folded(name: str) -> str:
     """Return the key by which names are equal."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return unicodedata.normalize("NFKC", folded)
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -157,13 +157,15 @@ class Access:
             SELECT named.id AS department_id, named.title,
                 coalesce(c.queue_id, m.queue_id, named.id) AS queue_id,
                 coalesce(c.name, m.name, named.title) AS name,
-                coalesce(tallied.tickets, 0) AS tickets
+                coalesce(tallied.tickets, 0) AS tickets,
+                coalesce(c.queue_id, m.queue_id) IS NOT NULL AS mapped
             FROM named
             LEFT JOIN tallied ON tallied.id = named.id
             LEFT JOIN queues AS c ON c.department_id = named.id AND c.origin = 'config'
             LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
             ORDER BY named.id"""
-        return [Queue(*row) for row in self._db.execute(sql, (deleted,))]
+        rows = self._db.execute(sql, (deleted,))
+        return [Queue(*row, mapped=bool(mapped)) for *row, mapped in rows]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
         """Map a queue to a department; a queue named by the configuration takes precedence."""

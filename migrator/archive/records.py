@@ -418,10 +418,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A department of the source and its queue at the endpoint."""
+    """A department of the source and its queue at the endpoint.
+
+    ``mapped`` is False for a department that keeps its own id and title.
+    """
 
     department_id: int
     title: str
     queue_id: int
     name: str
     tickets: int = 0
+    mapped: bool = field(default=False, compare=False)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from migrator.cli.common import ID, App, duration, note, now, open_beside, pass_app, print_table
 from migrator.errors import ConfigError, MigratorError
-from migrator.text import extension_of, find_id, iso_time
+from migrator.text import extension_of, find_id, iso_time, name_key
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
+    from migrator.archive.records import Queue
 
 ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
 
@@ -55,15 +58,18 @@ def create(
     if not name.strip() or not name.isprintable():
         raise click.BadParameter("must be one line of text", param_hint="--name")
     with open_beside(app)[1] as archive:
-        known = [(one.queue_id, one.name) for one in archive.access.queues()]
+        known = archive.access.queues()
+        named = [(one.queue_id, one.name) for one in known]
+        only = [find_id("queue", one, named) for one in queues] or None
         made, plaintext = archive.access.create_token(
             name.strip(),
             abilities=abilities,
-            queues=[find_id("queue", one, known) for one in queues] or None,
+            queues=only,
             is_staff=not not_staff,
             expires_at=None if expires is None else now() + int(expires),
         )
     until = f", until {iso_time(made.expires_at)}" if made.expires_at else ""
+    warn_of_queues(known, only)
     note(f"Token {made.id} for {made.name}{until}. It is shown only now: only a hash is kept.")
     try:
         click.echo(plaintext)
@@ -72,6 +78,36 @@ def create(
             archive.access.revoke(made.id)
         note(f"Token {made.id} could not be printed and is revoked.", level="warning")
         raise
+
+
+def queue_doubts(queues: Iterable[Queue]) -> list[tuple[set[int], str]]:
+    """Return what may let somebody see more than its id or name says: the queues and a sentence."""
+    by_id, by_name = defaultdict(list), defaultdict(list)
+    for one in queues:
+        by_id[one.queue_id].append(one)
+        by_name[name_key(one.name)].append(one)
+    doubts = []
+    for queue_id, group in by_id.items():
+        if len(group) > 1:
+            named = " and ".join(f"{one.department_id} ({one.title})" for one in group)
+            text = f"Queue {queue_id} stands for the departments {named}: "
+            text += "whoever may see one of them may see all"
+            if own := [str(one.department_id) for one in group if not one.mapped]:
+                text += f". Nothing maps {' and '.join(own)}, whose own id this is: map it too"
+            doubts.append(({queue_id}, f"{text}."))
+    for group in by_name.values():
+        if len(ids := sorted({one.queue_id for one in group})) > 1:
+            named = " and ".join(map(str, ids))
+            text = f"Queues {named} have one name, {group[0].name}: who asks for it gets all."
+            doubts.append((set(ids), text))
+    return doubts
+
+
+def warn_of_queues(queues: Iterable[Queue], only: Collection[int] | None = None) -> None:
+    """Tell the doubts about queues, or about those of ``only``."""
+    for ids, sentence in queue_doubts(queues):
+        if only is None or not ids.isdisjoint(only):
+            note(sentence, level="warning")
 
 
 @token.command("list")
@@ -177,10 +213,11 @@ def queue() -> None:
 def list_queues(app: App) -> None:
     """List all departments with their queues."""
     with open_beside(app)[1] as archive:
-        rows = [
-            (str(q.department_id), q.title, str(q.queue_id), q.name, f"{q.tickets:,}")
-            for q in archive.access.queues()
-        ]
+        queues = archive.access.queues()
+    rows = [
+        (str(q.department_id), q.title, str(q.queue_id), q.name, f"{q.tickets:,}") for q in queues
+    ]
+    warn_of_queues(queues)
     print_table(("DEPARTMENT", "TITLE", "QUEUE", "NAME", "TICKETS"), rows)
 
 
@@ -201,6 +238,7 @@ def map_queue(app: App, which: str, queue_id: int, name: str) -> None:
     with open_beside(app)[1] as archive:
         department = _department(app, archive, which)
         archive.access.map_queue(department, queue_id, name.strip())
+        warn_of_queues(archive.access.queues(), {queue_id})
     note(f"Department {department} is queue {queue_id}, {name.strip()}.")
 
 
@@ -213,6 +251,7 @@ def unmap_queue(app: App, which: str) -> None:
         department = _department(app, archive, which)
         if not archive.access.unmap_queue(department):
             raise ConfigError(f"Department {department} has no queue; `migrator queue list`.")
+        warn_of_queues(archive.access.queues(), {department})
     note(f"Department {department} keeps its own id and title.")
 
 

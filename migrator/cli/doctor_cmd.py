@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrator.cli.access_cmd import queue_doubts
 from migrator.cli.common import App, pass_app, print_retry, settings_from
 from migrator.cli.disk import Finding, check, fail, ok, warn
 from migrator.cli.process import run_loop
+from migrator.cli.serve_cmd import doubts
 from migrator.errors import (
     ArchiveMissing,
     ConfigError,
@@ -26,8 +28,6 @@ from migrator.sources.kayako.signing import safe
 from migrator.text import human_bytes, shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from migrator.config import Config
     from migrator.sources.base import Attachment, Department
     from migrator.sources.kayako.client import Client
@@ -81,10 +81,12 @@ async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
     if working:
         async for finding in _source(connect(dataclasses.replace(settings, url_form=working))):
             yield finding
-    async for finding in _archive(config.archive.path, safe(settings.url)):
+    async for finding in _archive(config, safe(settings.url)):
         yield finding
     for finding in check(config.archive.path):
         yield finding
+    for doubt in doubts(config.tickiti):
+        yield warn(f"serve: {doubt}")
 
 
 async def _url_forms(
@@ -143,16 +145,25 @@ async def _source(client: Client) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _archive(path: Path, address: str) -> AsyncIterator[Finding]:
-    """Check which helpdesk the archive belongs to, if there is one."""
+async def _archive(config: Config, address: str) -> AsyncIterator[Finding]:
+    """Check which helpdesk the archive belongs to, if there is one, and who sees its queues."""
     from migrator.archive import open_beside
     from migrator.pull.identity import see_address
 
     try:
-        with open_beside(path) as archive:
+        with open_beside(config.archive.path) as archive:
             see_address(archive, address, moved=False)
             if (known := archive.queries.helpdesk()) is not None:
                 yield ok(f"archive: belongs to {known.address}")
+            mapped = config.tickiti.queues
+            queues = [
+                dataclasses.replace(one, queue_id=to.id, name=to.name, mapped=True)
+                if (to := mapped.get(one.department_id))
+                else one
+                for one in archive.access.queues()
+            ]
+            for _, doubt in queue_doubts(queues):
+                yield warn(f"queues: {doubt}")
     except ArchiveMissing:
         return
     except MigratorError as exc:

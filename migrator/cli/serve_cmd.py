@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from migrator.cli.access_cmd import warn_of_queues
 from migrator.cli.common import App, keep_blocks, note, open_beside, pass_app
 from migrator.errors import ConfigError
 
@@ -26,6 +30,13 @@ if TYPE_CHECKING:
     from migrator.serve.server import ServerOptions
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+
+_PLAIN = (
+    "Without TLS, anybody on the way can read the tokens and the files that are sent. Set "
+    "--tls-cert (tickiti.tls_cert), or listen on 127.0.0.1 behind a proxy that speaks TLS."
+)
+_MOST_PROXIES = 8
+"""Bits: a network of fewer is no network of proxies."""
 
 
 @click.command()
@@ -114,11 +125,20 @@ def serve(
         )
         if not any(token.revoked_at is None for token in archive.access.tokens()):
             note("There is no token yet; `migrator token create` makes one.", level="warning")
+        warn_of_queues(archive.access.queues())
         if clashes := archive.access.clashes():
             note(_clash(clashes), level="warning")
 
+    for doubt in doubts(tickiti):
+        note(doubt, level="warning")
+
     def ready(url: str) -> None:
-        note(f"Serving {served.path} at {url} until Ctrl-C.")
+        here, *others = server.urls_of(url) or [url]
+        note(f"Serving {served.path} at {here} until Ctrl-C.")
+        if others:
+            note(f"From other machines: {' or '.join(others)}")
+        if options.tls is None and server.is_exposed(url):
+            note(_PLAIN, level="warning")
 
     address: dict[str, Any] = {"host": tickiti.host, "port": tickiti.port}
     if workers == 1:
@@ -160,6 +180,24 @@ class _Served:
 
             application = join_faces(self.faces, opened, self.settings)
             yield application if self.log is None else Audited(application, self.log)
+
+
+def doubts(tickiti: TickitiConfig) -> Iterator[str]:
+    """Yield what the settings leave open to strangers, in a sentence each."""
+    for proxy in map(str.strip, (tickiti.forwarded_allow_ips or "").split(",")):
+        with suppress(ValueError):  # told as a mistake elsewhere
+            if proxy == "*" or (proxy and ip_network(proxy).prefixlen < _MOST_PROXIES):
+                yield (
+                    f"forwarded_allow_ips = {proxy!r} believes anybody who names another address: "
+                    "the bounds for one address bind nobody, and the audit log holds what clients "
+                    "claim. Name the addresses of your proxies."
+                )
+    key = tickiti.tls_key or tickiti.tls_cert
+    with suppress(OSError):
+        status = key.stat() if key else None
+        # A group may read the key where root says so, as of ssl-cert on Debian.
+        if status and stat.S_IMODE(status.st_mode) & (0o007 if status.st_uid == 0 else 0o077):
+            yield f"Other users may read the TLS key {key}. Run: chmod 600 {shlex.quote(str(key))}"
 
 
 def _clash(tickets: list[int]) -> str:

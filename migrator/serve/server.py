@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, NoReturn, Self
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -299,6 +300,39 @@ def url_of(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
     return f"{scheme}://{shown}:{port}"
+
+
+def urls_of(url: str) -> list[str]:
+    """Return the URLs under which a server is reached: of this machine, where it has any address.
+
+    Each was tried, the first one from here alone.
+    """
+    parts = urlsplit(url)
+    host, port = ip_address((parts.hostname or "").partition("%")[0]), parts.port or 0
+    if not host.is_unspecified:
+        return [url]
+    # Connecting a datagram socket sends nothing, but finds our own address on the way there.
+    ways = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "192.0.2.1")]
+    if host.version == 6:
+        ways += [(socket.AF_INET6, "::1"), (socket.AF_INET6, "2001:db8::1")]
+    found = dict.fromkeys(each for way in ways if (each := _own_address(*way, port)))
+    return [f"{parts.scheme}://{f'[{each}]' if ':' in each else each}:{port}" for each in found]
+
+
+def is_exposed(url: str) -> bool:
+    """Return whether other machines may reach a server at this URL, as of :func:`url_of`."""
+    return not ip_address((urlsplit(url).hostname or "").partition("%")[0]).is_loopback
+
+
+def _own_address(family: int, there: str, port: int) -> str | None:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((there, 9))
+            address = str(way.getsockname()[0])
+        with socket.create_connection((address, port), timeout=1):
+            return address
+    except OSError:
+        return None
 
 
 def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:

@@ -10,6 +10,8 @@ from typing import Any, Self, cast
 
 import pytest
 
+from migrator.archive import open_archive
+from migrator.archive import records as archive_records
 from migrator.cli import doctor_cmd
 from migrator.config import load
 from migrator.errors import MemoryExhausted, NotXml, ServerFailed, SourceError
@@ -123,3 +125,25 @@ def test_broken_files_do_not_keep_the_doctor_long(
     examine(fake)
     assert fake.listed == [40, 39, 38]
     assert examine(Fake(size=MemoryExhausted("no memory"), page=[Ticket(1)]))[0] == 4
+
+
+def test_what_serve_would_warn_of_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plain http, trust in everybody and a queue of two departments are told before they hurt."""
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        archive.ledger.put_departments(
+            [archive_records.Department(1, "Sales"), archive_records.Department(2, "Support")]
+        )
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[kayako]\nurl = "http://kayako.example"\n[tickiti]\nforwarded_allow_ips = "*"\n'
+        '[tickiti.queues]\n"1" = { id = 2, name = "Sales" }\n'
+    )
+    keys = {"KAYAKO_API_KEY": "k", "KAYAKO_SECRET_KEY": "s"}
+    asyncio.run(doctor_cmd.examine(load(path, keys), lambda _: cast("Any", Fake())))
+    said = capsys.readouterr().out
+    assert "address: without https anybody" in said
+    assert "serve: forwarded_allow_ips = '*' believes anybody" in said
+    assert "queues: Queue 2 stands for the departments 1 (Sales) and 2 (Support)" in said
+    assert "Nothing maps 2" in said

@@ -25,6 +25,23 @@ def test_queues_are_mapped_and_unmapped(cli: Cli, home: Path) -> None:
     assert cli("queue", "unmap", "3").refused("Department 3 has no queue")
 
 
+def test_two_departments_become_one_queue_on_purpose(cli: Cli, home: Path) -> None:
+    """Merging is possible and told; one that only keeps its own id is named as not meant."""
+    assert cli("queue", "map", "3", "--id", "12", "--name", "One")[2].count("Warning") == 0
+    err = cli("queue", "map", "1", "--id", "12", "--name", "One")[2]
+    assert "Queue 12 stands for the departments 1 (Support) and 3" in err
+    assert "Nothing maps" not in err
+    cli("queue", "unmap", "3")
+    assert "stands for" not in cli("queue", "list")[2]
+    err = cli("queue", "map", "1", "--id", "3", "--name", "One")[2]
+    assert "Nothing maps 3, whose own id this is: map it too." in err
+    cli("queue", "map", "1", "--id", "12", "--name", "One")
+    assert (
+        "Queues 12 and 13 have one name, One"
+        in cli("queue", "map", "3", "--id", "13", "--name", "ONE")[2]
+    )
+
+
 def test_a_queue_needs_a_name(cli: Cli, home: Path) -> None:
     """An empty or odd name is a usage error."""
     for name in ("", "a\nb"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,23 @@ import pytest
 from migrator import cli as frame
 from migrator.serve.catalog import EndpointSettings
 from tests.cli.conftest import Cli
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Make a certificate and its key, for one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    file = tmp_path_factory.mktemp("tls") / "key.pem"
+    made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    told = subprocess.run(
+        [openssl, *made, "-subj", "/CN=localhost", "-keyout", str(file)],
+        check=True,
+        capture_output=True,
+    )
+    return told.stdout + file.read_bytes()
+
 
 ROOT = Path(frame.__file__).parent.parent.parent
 
@@ -37,7 +55,7 @@ def test_what_the_configuration_says_is_served(
     assert (code, out) == (0, "")
     assert "there is no token" in err.lower()
     cli("token", "create", "--name", "n", "--ability", "tickets:read")
-    assert cli("serve", "--host", "0.0.0.0", "--port", "0")[2] == ""
+    assert cli("serve", "--port", "0", "--host", "0.0.0.0")[2] == ""
     assert [(call["host"], call["port"]) for call in calls] == [("::1", 81), ("0.0.0.0", 0)]
     assert settings[0] == EndpointSettings(1 << 20, serve_deleted=True, posts_follow=True)
 
@@ -70,6 +88,81 @@ def test_two_claims_to_a_number_are_told(
     code, _, err = cli("serve")
     assert code == 0
     assert "numbers of other tickets: 10, and perhaps more" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url", "warns"),
+    [
+        ([], "http://127.0.0.1:8480", False),
+        ([], "http://[::1]:8480", False),
+        (["--host", "0.0.0.0"], "http://0.0.0.0:8480", True),
+        (["--host", "::"], "http://[::]:8480", True),
+        (["--host", "192.0.2.7"], "http://192.0.2.7:8480", True),
+        (["--tls-cert", "both.pem"], "https://0.0.0.0:8480", False),
+    ],
+)
+def test_exposed_without_tls_is_warned_of(  # noqa: PLR0917
+    cli: Cli,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    certificate: bytes,
+    arguments: list[str],
+    url: str,
+    warns: bool,
+) -> None:
+    """Other machines get in without TLS only after a warning, and the address can be opened."""
+    monkeypatch.setattr(
+        "migrator.serve.server.serve", lambda _, **options: options["on_ready"](url)
+    )
+    (home / "both.pem").write_bytes(certificate)
+    code, _, err = cli("serve", *arguments)
+    assert code == 0
+    assert ("Without TLS, anybody on the way" in err) is warns
+    assert f"Serving {home / 'archive'} at http" in err
+
+
+@pytest.mark.parametrize("proxies", ["*", "0.0.0.0/0", "::/0", "10.0.0.1, 128.0.0.0/1"])
+def test_believing_everybody_is_warned_of(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, proxies: str
+) -> None:
+    """Who trusts the whole world to name addresses is told what that costs."""
+    monkeypatch.setattr("migrator.serve.server.serve", lambda _, **options: None)
+    assert "believes anybody" in cli("serve", "--forwarded-allow-ips", proxies)[2]
+    assert "believes anybody" not in cli("serve", "--forwarded-allow-ips", "10.0.0.0/8")[2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "warns"), [(0o600, False), (0o400, False), (0o644, True), (0o604, True)]
+)
+def test_key_that_others_may_read_is_warned_of(  # noqa: PLR0917
+    cli: Cli,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    certificate: bytes,
+    mode: int,
+    warns: bool,
+) -> None:
+    """Permissions of the key are looked at, wherever it is."""
+    monkeypatch.setattr("migrator.serve.server.serve", lambda _, **options: None)
+    (home / "both.pem").write_bytes(certificate)
+    (home / "both.pem").chmod(mode)
+    assert (
+        "Other users may read the TLS key" in cli("serve", "--tls-cert", "both.pem")[2]
+    ) is warns
+
+
+def test_queue_of_two_departments_is_told(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A department's own id that another one was mapped to is told wherever it matters."""
+    monkeypatch.setattr("migrator.serve.server.serve", lambda _, **options: None)
+    (home / "config.toml").write_text('[tickiti.queues]\n"1" = { id = 3, name = "Help" }\n')
+    create = ("token", "create", "--name", "n", "--ability", "tickets:read")
+    for argv in (("queue", "list"), ("serve",), create, (*create, "--queue", "3")):
+        code, _, err = cli(*argv)
+        assert code == 0
+        assert "Queue 3 stands for the departments 1 (Support) and 3 (Sal" in err
+        assert "Nothing maps 3" in err
 
 
 def test_pages_that_search_keep_no_call_of_the_api_waiting(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import threading
 import time
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -15,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from migrator.errors import ConfigError, MigratorError
 from migrator.serve.refusals import ErrorBorder, Refusal
-from migrator.serve.server import BackgroundServer, listen, serve
+from migrator.serve.server import BackgroundServer, listen, serve, url_of, urls_of
 from migrator.serve.tickiti.app import read_object
 
 
@@ -101,6 +104,19 @@ def test_impossible_addresses_are_told(host: str, port: int) -> None:
     """A name that does not resolve and a port that cannot be are mistakes of the configuration."""
     with pytest.raises(ConfigError, match="Cannot listen on"):
         serve(ErrorBorder(teapot), host=host, port=port)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.1"])
+def test_every_address_told_can_be_opened(host: str) -> None:
+    """A server on all addresses tells real ones, and this machine's first."""
+    with contextlib.closing(listen(host, 0)) as listener:
+        urls = urls_of(url_of(listener, "http"))
+        assert urls
+        assert urls[0].startswith("http://127.0.0.1:")
+        for url in urls:
+            parts = urlsplit(url)
+            assert not ip_address(parts.hostname or "").is_unspecified
+            socket.create_connection((parts.hostname, parts.port), timeout=10).close()
 
 
 def test_server_that_cannot_start_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
