@@ -165,7 +165,7 @@ class Access:
             LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
             ORDER BY named.id"""
         rows = self._db.execute(sql, (deleted,))
-        return [Queue(*row, mapped=bool(mapped)) for *row, mapped in rows]
+        return [Queue(*row[:-1], bool(row[-1])) for row in rows]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
         """Map a queue to a department; a queue named by the configuration takes precedence."""
