@@ -8,6 +8,7 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from migrator.archive.checkpoint import Checkpoint, damaged
@@ -165,7 +166,7 @@ class Access:
             LEFT JOIN queues AS m ON m.department_id = named.id AND m.origin = 'command'
             ORDER BY named.id"""
         rows = self._db.execute(sql, (deleted,))
-        return [Queue(*row[:-1], bool(row[-1])) for row in rows]
+        return [replace(Queue(*row[:-1]), mapped=bool(row[-1])) for row in rows]
 
     def map_queue(self, department_id: int, queue_id: int, name: str) -> None:
         """Map a queue to a department; a queue named by the configuration takes precedence."""
