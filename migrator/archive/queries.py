@@ -436,10 +436,10 @@ class Queries:
     def witnesses(self, limit: int) -> list[TicketRow]:
         """Return tickets that identify the helpdesk: the oldest and the newest in turn.
 
-        Leaves out those that were merged, deleted or never listed.
+        Leaves out those that were merged, deleted or never listed, and all details.
         """
         sql = f"""
-            SELECT {", ".join(TICKET)} FROM tickets
+            SELECT {", ".join(TICKET[:-1])} FROM tickets
             WHERE merged_into IS NULL AND deleted_at IS NULL AND listed_run IS NOT NULL
             ORDER BY id {{}} LIMIT ?"""
         sides = [self._db.execute(sql.format(way), (limit,)) for way in ("ASC", "DESC")]

@@ -7,6 +7,7 @@ fetching reports an :class:`Outcome`. Times are Unix seconds in UTC, sizes bytes
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -48,7 +49,8 @@ class TicketRow:
     """A ticket of the source; ``display_id`` is its mask (ABC-123-45678) or plain number.
 
     ``requester_name`` and ``requester_email`` name the customer, ``owner_name`` is the staff
-    member it is assigned to ("": nobody), ``status_id`` one of :class:`StatusRow`.
+    member it is assigned to ("": nobody). ``details`` is whatever else the source says of it, by
+    the source's own names and fit for JSON. ``status_id`` is one of :class:`StatusRow`.
     """
 
     id: int
@@ -61,6 +63,9 @@ class TicketRow:
     requester_name: str = ""
     requester_email: str = ""
     owner_name: str = ""
+    user_id: int = 0
+    organization_id: int = 0
+    details: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,10 @@ class StatusRow:
 class PostRow:
     """A post of a ticket as the source sent it.
 
-    ``staff`` marks a post of the staff, ``is_private`` one that users do not see. ``note`` holds
-    short codes of what happened to ``text``, joined by commas.
+    ``kind`` is ``post``, or ``note`` or ``timetrack`` for what only the staff sees; :func:`note_id`
+    gives the ids of those. ``staff`` marks a post of the staff, ``is_private`` one that users do
+    not see. ``facts`` is what else a note says, fit for JSON. ``note`` holds short codes of what
+    happened to ``text``, joined by commas.
     """
 
     id: int
@@ -90,6 +97,35 @@ class PostRow:
     is_html: bool = False
     text: str = ""
     note: str | None = None
+    kind: str = "post"
+    facts: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleNote:
+    """A note of the staff about a user or an organization, kept once for all their tickets.
+
+    ``about`` is ``user`` or ``organization``, and ``about_id`` says which. ``facts`` and ``note``
+    are as in :class:`PostRow`.
+    """
+
+    id: int
+    about: str
+    about_id: int
+    created_at: int = 0
+    author_name: str = ""
+    is_html: bool = False
+    text: str = ""
+    note: str | None = None
+    facts: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+_NOTES = {"note": 10**12, "timetrack": 2 * 10**12}
+
+
+def note_id(kind: str, number: int) -> int:
+    """Return the id of the response for a note: posts, notes and time tracks count separately."""
+    return _NOTES[kind] + number
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +134,8 @@ class TicketHeader:
 
     ``ticket_number`` is the mapped number or the Kayako id as text, ``queue_id`` and
     ``queue_name`` the mapped queue or the Kayako department. ``status`` is ``open``, ``on-hold``
-    or ``closed``. ``merged_into`` is the ticket that took its posts, ``deleted_at`` when we
+    or ``closed``, ``details`` a JSON object as in :class:`TicketRow`. ``merged_into`` is the
+    ticket that took its posts, ``deleted_at`` when we
     learned that the source deleted it.
     """
 
@@ -117,11 +154,17 @@ class TicketHeader:
     last_activity: int
     merged_into: int | None
     deleted_at: int | None = None
+    user_id: int = 0
+    organization_id: int = 0
+    details: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A post of a ticket as the endpoint and the pages show it.
+    """A post or a note of a ticket as the endpoint and the pages show it.
+
+    ``kind`` is ``post``, ``note`` or ``timetrack``; ``facts`` is a JSON object with what else is
+    known of a note, None for a post.
 
     ``note`` says what happened to ``text``: ``not_kept`` (the post is known only from
     attachments that name it), ``repaired_text``, ``cut_text``, joined by commas; None: nothing.
@@ -141,6 +184,27 @@ class Response:
     is_html: bool
     text: str
     note: str | None
+    kind: str = "post"
+    facts: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """Return what a note or a time track says beside its text, in a line; "" for a post."""
+        if self.kind == "post":
+            return ""
+        try:
+            facts = json.loads(self.facts or "{}")
+        except (ValueError, RecursionError):
+            facts = {}
+        return _heading(self.kind, facts if isinstance(facts, dict) else {})
+
+
+def _heading(kind: str, facts: Mapping[str, object]) -> str:
+    if kind == "timetrack":
+        worked, billable = facts.get("seconds_worked", 0), facts.get("seconds_billable", 0)
+        return f"Time track: {worked} seconds worked, {billable} billable."
+    only = facts.get("for_staff_id", 0)
+    return f"Note for staff member {only} only." if only else "Note."
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from migrator.errors import ArchiveDamaged, ArchiveTooNew
 if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
     from sqlite_utils.db import Database
 
-VERSION = 4
+VERSION = 5
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -382,6 +382,64 @@ LEFT JOIN blobs AS b ON b.sha256 = a.sha256
 LEFT JOIN accepted AS y ON y.attachment_id = a.id;
 """
 
+# Threads are read once more, because nobody kept their notes. What was read is shown meanwhile: -1
+# is no activity that a ticket can have, and NULL would say that it was never read.
+NOTES = """
+ALTER TABLE tickets ADD COLUMN user_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN organization_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
+UPDATE tickets SET posts_activity = -1 WHERE posts_activity IS NOT NULL;
+
+ALTER TABLE posts ADD COLUMN kind TEXT NOT NULL DEFAULT 'post'
+    CHECK (kind IN ('post', 'note', 'timetrack'));
+ALTER TABLE posts ADD COLUMN facts TEXT;
+CREATE INDEX posts_by_kind ON posts (kind) WHERE kind <> 'post';
+
+CREATE TABLE people_notes (
+    id INTEGER PRIMARY KEY,
+    about TEXT NOT NULL CHECK (about IN ('user', 'organization')),
+    about_id INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    author_name TEXT NOT NULL DEFAULT '',
+    is_html INTEGER NOT NULL DEFAULT 0 CHECK (is_html IN (0, 1)),
+    facts TEXT,
+    note TEXT,
+    text TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX people_notes_by_person ON people_notes (about, about_id, created_at, id);
+
+DROP VIEW headers;
+CREATE VIEW headers AS
+SELECT
+    t.id,
+    coalesce(n.number, CAST(t.id AS TEXT)) AS ticket_number,
+    t.display_id,
+    t.department_id,
+    coalesce(c.queue_id, m.queue_id, t.department_id) AS queue_id,
+    coalesce(
+        c.name, m.name, d.title, iif(t.department_id = 0, 'Trash', 'Department ' || t.department_id)
+    ) AS queue_name,
+    t.subject,
+    CASE WHEN s.resolved THEN 'closed' WHEN s.title LIKE '%hold%' THEN 'on-hold' ELSE 'open' END
+        AS status,
+    t.requester_name,
+    t.requester_email,
+    t.owner_name,
+    t.created_at,
+    t.last_activity,
+    t.merged_into,
+    t.deleted_at,
+    t.user_id,
+    t.organization_id,
+    t.details
+FROM tickets AS t
+LEFT JOIN ticket_numbers AS n ON n.ticket_id = t.id
+LEFT JOIN departments AS d ON d.id = t.department_id
+LEFT JOIN statuses AS s ON s.id = t.status_id
+LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'config'
+LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command';
+"""
+
 
 def version(checkpoint: Checkpoint) -> int:
     """Return the schema's version, 0 for an empty file.
@@ -427,7 +485,7 @@ def migrate(checkpoint: Checkpoint) -> None:
 def names() -> set[str]:
     """Return the names of all tables, indexes, triggers and views of VERSION."""
     found = set[str]()
-    for script in (SCHEMA, SYNC, THREADS, PROOF):
+    for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
             found = found | {name} if verb == "CREATE" else found - {name}
     return found
@@ -463,5 +521,6 @@ STEPS: Mapping[str, Callable[[Database], None]] = {
     "0002_sync": lambda db: _run(db, SYNC),
     "0003_threads": lambda db: _run(db, THREADS),
     "0004_proof": lambda db: _run(db, PROOF),
+    "0005_notes": lambda db: _run(db, NOTES),
 }
 """The migrations, by their names in the checkpoint."""

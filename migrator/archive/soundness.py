@@ -69,6 +69,9 @@ _RULES = {
         WHERE t.n IS NOT coalesce(c.n, 0) OR t.bytes IS NOT coalesce(c.bytes, 0)""",
 }
 _JSON = (
+    ("tickets", "id", "details", decoded),
+    ("posts", "id", "facts", decoded),
+    ("people_notes", "id", "facts", decoded),
     ("runs", "id", "scope", decoded),
     ("runs", "id", "summary", decoded),
     ("checks", "id", "summary", decoded),

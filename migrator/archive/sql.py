@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -122,7 +122,15 @@ def ticket_values(ticket: TicketRow) -> Tuple:
         clean(ticket.requester_name),
         clean(ticket.requester_email),
         clean(ticket.owner_name),
+        ticket.user_id,
+        ticket.organization_id,
+        as_json(ticket.details),
     )
+
+
+def as_json(facts: Mapping[str, object]) -> str:
+    """Return an object as JSON that SQLite can hold."""
+    return clean(json.dumps(facts, ensure_ascii=False)) if facts else "{}"
 
 
 def state_from(value: str) -> State:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import (
+    PeopleNote,
     PostRow,
     Response,
     ResponseFilter,
@@ -20,7 +21,18 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
 )
-from migrator.archive.sql import ROW, TICKET, Values, clean, fit, row_from, ticket_values, upsert
+from migrator.archive.sql import (
+    ROW,
+    TICKET,
+    Values,
+    as_json,
+    clean,
+    decoded,
+    fit,
+    row_from,
+    ticket_values,
+    upsert,
+)
 
 Range = tuple[int | None, int | None]
 """From and to in Unix seconds, both included; None is open."""
@@ -32,12 +44,13 @@ _HEADER = ", ".join(f"h.{field.name}" for field in fields(TicketHeader))
 _RESPONSE = ", ".join(
     f"h.{field.name}" if field.name in ("ticket_number", "queue_id") else f"p.{field.name}"
     for field in fields(Response)
-    if field.name not in ("text", "note")
+    if field.name not in ("text", "note", "kind", "facts")
 )
+_PEOPLE_NOTE = ", ".join(f"n.{field.name}" for field in fields(PeopleNote) if field.name != "facts")
 _FLAGS = [i for i, field in enumerate(fields(Response)) if field.type == "bool"]
 # CROSS JOIN keeps the order of the loops: posts by their index, never all posts of a queue sorted.
 _RESPONSES = f"""
-    SELECT {_RESPONSE}, substr(p.text, 1, :cut), p.note
+    SELECT {_RESPONSE}, substr(p.text, 1, :cut), p.note, p.kind, p.facts
     FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id
     WHERE """
 
@@ -63,8 +76,8 @@ _PUT_HEADER = upsert("tickets", *TICKET, "posts_activity", "posts_run").replace(
 _PUT_POST = """
     INSERT INTO posts
         (id, ticket_id, created_at, author_name, author_email, staff, is_private, is_html,
-         text, note)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         text, note, kind, facts)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         ticket_id = excluded.ticket_id,
         created_at = excluded.created_at,
@@ -72,13 +85,31 @@ _PUT_POST = """
         author_email = excluded.author_email,
         staff = excluded.staff,
         is_private = excluded.is_private,
+        kind = excluded.kind,
+        facts = excluded.facts,
         is_html = iif(excluded.text = '' AND text <> '', is_html, excluded.is_html),
         note = iif(excluded.text = '' AND text <> '', note, excluded.note),
         text = iif(excluded.text = '', text, excluded.text)
     WHERE (ticket_id, created_at, author_name, author_email, staff, is_private, is_html, note,
-        text) IS NOT (excluded.ticket_id, excluded.created_at, excluded.author_name,
+        text, kind, facts) IS NOT (excluded.ticket_id, excluded.created_at, excluded.author_name,
         excluded.author_email, excluded.staff, excluded.is_private, excluded.is_html,
-        excluded.note, excluded.text)"""
+        excluded.note, excluded.text, excluded.kind, excluded.facts)"""
+_PUT_PEOPLE_NOTE = """
+    INSERT INTO people_notes
+        (id, about, about_id, created_at, author_name, is_html, text, note, facts)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET
+        about = excluded.about,
+        about_id = excluded.about_id,
+        created_at = excluded.created_at,
+        author_name = excluded.author_name,
+        facts = excluded.facts,
+        is_html = iif(excluded.text = '' AND text <> '', is_html, excluded.is_html),
+        note = iif(excluded.text = '' AND text <> '', note, excluded.note),
+        text = iif(excluded.text = '', text, excluded.text)
+    WHERE (about, about_id, created_at, author_name, is_html, text, note, facts) IS NOT (
+        excluded.about, excluded.about_id, excluded.created_at, excluded.author_name,
+        excluded.is_html, excluded.text, excluded.note, excluded.facts)"""
 
 
 class Threads:
@@ -126,6 +157,34 @@ class Threads:
         values = Values()
         where = ["h.merged_into IS NULL", *_wanted(wanted, values)]
         return self._responses(where, values, after, limit, text_limit)
+
+    def people_notes(self, ticket: TicketHeader, *, limit: int = -1) -> list[PeopleNote]:
+        """Return the notes about a ticket's user and organization, oldest first."""
+        sql = f"""
+            SELECT {_PEOPLE_NOTE}, n.facts FROM people_notes AS n
+            WHERE (about = 'user' AND about_id = ? AND about_id > 0)
+                OR (about = 'organization' AND about_id = ? AND about_id > 0)
+            ORDER BY n.created_at, n.id LIMIT ?"""
+        found = self._db.execute(sql, (ticket.user_id, ticket.organization_id, limit))
+        return [_people_note_from(row) for row in found]
+
+    def all_people_notes(self) -> Iterator[PeopleNote]:
+        """Yield all notes about users and organizations by id."""
+        sql = f"""
+            SELECT {_PEOPLE_NOTE}, n.facts FROM people_notes AS n
+            WHERE n.id > :after ORDER BY n.id LIMIT :most"""
+        return map(_people_note_from, self._db.stream(sql, -1))
+
+    def count_texts(self) -> dict[str, int]:
+        """Return the numbers of kept texts: ``post``, ``note``, ``timetrack``, ``people``."""
+        counted = {"post": 0, "note": 0, "timetrack": 0}
+        sql = "SELECT kind, count(*) FROM posts WHERE kind <> 'post' GROUP BY kind"
+        counted |= dict(self._db.execute(sql))
+        sql = "SELECT count(*) FROM posts WHERE note IS NOT 'not_kept'"
+        ((texts,),) = self._db.execute(sql)
+        ((people,),) = self._db.execute("SELECT count(*) FROM people_notes")
+        counted["post"] = texts - counted["note"] - counted["timetrack"]
+        return counted | {"people": people}
 
     def attachments_of_ticket(self, ticket_id: int) -> list[Row]:
         """Return all attachments of a ticket, in any state, by id."""
@@ -196,9 +255,12 @@ class Threads:
         ticket: TicketRow,
         posts: Sequence[PostRow],
         *,
+        people: Sequence[PeopleNote] = (),
         activity: int | None = None,
     ) -> None:
-        """Record a ticket's header and posts as run ``run_id`` read them.
+        """Record a ticket's header, posts and notes as run ``run_id`` read them.
+
+        ``people`` are the notes about its user and the user's organization.
 
         ``activity`` is the last activity that the ledger knew when they were asked for (None: the
         one of ``ticket``). Posts that the source no longer sends stay, those of another ticket
@@ -208,6 +270,7 @@ class Threads:
         with self._db.atomic():
             self._db.execute(_PUT_HEADER, (*ticket_values(ticket), kept_for, run_id))
             self._db.execute_many(_PUT_POST, [_post(ticket.id, post) for post in posts])
+            self._db.execute_many(_PUT_PEOPLE_NOTE, [_people_note(note) for note in people])
 
     def skip(self, run_id: int, ticket_id: int, *, activity: int) -> None:
         """Record that the source has no posts of a ticket that had that last activity."""
@@ -335,7 +398,30 @@ def _post(ticket_id: int, post: PostRow) -> Tuple:
         post.is_html,
         clean(post.text),
         post.note,
+        post.kind,
+        as_json(post.facts) if post.facts else None,
     )
+
+
+def _people_note(note: PeopleNote) -> Tuple:
+    return (
+        note.id,
+        note.about,
+        note.about_id,
+        note.created_at,
+        clean(note.author_name),
+        note.is_html,
+        clean(note.text),
+        note.note,
+        as_json(note.facts) if note.facts else None,
+    )
+
+
+def _people_note_from(values: Tuple) -> PeopleNote:
+    *columns, facts = values
+    note = PeopleNote(*columns)
+    facts = decoded(facts, "people_notes.facts") if facts else {}
+    return replace(note, is_html=bool(note.is_html), facts=facts)
 
 
 def _response(values: Tuple) -> Response:

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from migrator import __version__
-from migrator.archive.records import Response, Row, TicketHeader
+from migrator.archive.records import PeopleNote, Response, Row, TicketHeader
+from migrator.archive.sql import decoded
 from migrator.blobs import durable
 from migrator.blobs.base import Examined, Store, Verdict
 from migrator.errors import ConfigError, Interrupted
@@ -163,19 +164,21 @@ def _is(path: Path, sha256: str, size: int) -> bool:
 
 
 MANIFEST, TICKETS, POSTS = "manifest.jsonl", "tickets.jsonl", "posts.jsonl"
+NOTES = "people_notes.jsonl"
+_Record = Row | TicketHeader | Response | PeopleNote
 _TIMES = ("created_at", "stored_at", "last_activity", "deleted_at")
 
 
-def _reader(kind: type[Row | TicketHeader | Response]) -> tuple[list[str], attrgetter[Any]]:
+def _reader(kind: type[_Record]) -> tuple[list[str], attrgetter[Any]]:
     names = [one.name for one in dataclasses.fields(kind)]
     return names, attrgetter(*names)
 
 
-_FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response)}
+_FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response, PeopleNote)}
 """Found once: there are millions of rows."""
 
 
-def _plain(record: Row | TicketHeader | Response) -> dict[str, object]:
+def _plain(record: _Record) -> dict[str, object]:
     """Return a record's fields, with times as ISO 8601 in UTC; null where there is none."""
     names, values = _FIELDS[type(record)]
     facts = dict(zip(names, values(record), strict=True))
@@ -342,6 +345,7 @@ class _Work:
             (MANIFEST, map(self._attachment, self._archive.queries.rows())),
             (TICKETS, map(self._ticket, threads.all_tickets())),
             (POSTS, map(self._post, threads.all_posts())),
+            (NOTES, map(self._people_note, threads.all_people_notes())),
         ):
             self._write(name, self._counted(name, lines))
         self._out.remove(TREE)
@@ -447,11 +451,17 @@ class _Work:
     def _ticket(self, ticket: TicketHeader) -> str:
         facts = _plain(ticket)
         facts = {"ticket_id": facts.pop("id"), **facts}
+        facts["details"] = decoded(ticket.details, "tickets.details")
         return _line(facts | {"department": self._room(ticket.department_id)[0]})
 
     def _post(self, post: Response) -> str:
         facts = _plain(post)
+        facts["facts"] = decoded(post.facts, "posts.facts") if post.facts else None
         return _line({"post_id": facts.pop("id"), **facts})
+
+    def _people_note(self, note: PeopleNote) -> str:
+        facts = _plain(note)
+        return _line({"note_id": facts.pop("id"), **facts, "facts": note.facts or None})
 
     def _room(self, department_id: int) -> tuple[str, str]:
         """Return the names of a department and of its queue."""

@@ -11,10 +11,25 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from migrator.archive.records import Listed, PostRow, StatusRow, TicketRow
+from migrator.archive.records import (
+    Listed,
+    PeopleNote,
+    PostRow,
+    StatusRow,
+    TicketRow,
+    note_id,
+)
 from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.sources.base import Attachment, Post, Ticket, TicketStatus, for_each, raise_if_final
+from migrator.sources.base import (
+    Attachment,
+    Note,
+    Post,
+    Ticket,
+    TicketStatus,
+    for_each,
+    raise_if_final,
+)
 
 if TYPE_CHECKING:
     from migrator.pull.workers import RunContext
@@ -31,6 +46,9 @@ MOST_FAILURES = 100
 
 STAFF = 1
 """Value of ``Post.creator`` for a post of the staff."""
+
+NOTES = {"ticket": "note", "timetrack": "timetrack"}
+"""The notes that belong to a ticket, and the kinds of responses that they become."""
 
 ODD = ("odd_row", "odd_number", "repaired_name")
 """Notes of a row in a list that the ledger keeps, most serious first."""
@@ -114,15 +132,18 @@ class ThreadReader:
             self._missed(ticket_id, error)
             return False
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
+        posts += [note_of(one) for one in ticket.staff_notes if one.kind in NOTES]
+        people = [people_note_of(one) for one in ticket.staff_notes if one.kind not in NOTES]
+        put = partial(threads.put, run_id, row, posts, people=people)
         if ticket.id != ticket_id:
             activity = ticket.last_activity
             await do(partial(context.archive.ledger.put_ticket, row))
             await do(partial(context.archive.ledger.mark_merged, ticket_id, ticket.id))
         if problem is not None:  # what could be read is kept, and asked for again by the next run
-            await do(partial(threads.put, run_id, row, posts, activity=UNREAD))
+            await do(partial(put, activity=UNREAD))
             self._missed(ticket_id, problem)
             return any(post.has_attachments for post in ticket.posts)
-        await do(partial(threads.put, run_id, row, posts, activity=activity))
+        await do(partial(put, activity=activity))
         context.result.threads += 1
         self._failures = 0
         return any(post.has_attachments for post in ticket.posts)
@@ -162,6 +183,9 @@ def row_of(ticket: Ticket) -> TicketRow:
         ticket.full_name,
         ticket.email,
         ticket.owner_name,
+        ticket.user_id,
+        ticket.organization_id,
+        ticket.details,
     )
 
 
@@ -178,3 +202,49 @@ def post_of(post: Post) -> PostRow:
         post.text,
         ",".join(post.notes) or None,
     )
+
+
+def note_of(note: Note) -> PostRow:
+    """Return a note of a ticket, or a time track, as the archive keeps it: in the thread."""
+    kind = NOTES[note.kind]
+    return PostRow(
+        note_id(kind, note.id),
+        note.created_at,
+        note.author_name,
+        staff=True,
+        is_private=True,
+        is_html=note.is_html,
+        text=note.text,
+        note=",".join(note.notes) or None,
+        kind=kind,
+        facts=_facts(note),
+    )
+
+
+def people_note_of(note: Note) -> PeopleNote:
+    """Return a note about a user or an organization as the archive keeps it."""
+    return PeopleNote(
+        note.id,
+        note.kind,
+        note.about,
+        note.created_at,
+        note.author_name,
+        note.is_html,
+        note.text,
+        ",".join(note.notes) or None,
+        _facts(note),
+    )
+
+
+def _facts(note: Note) -> dict[str, object]:
+    """Return what else a note says, without what it leaves open."""
+    told = {
+        "number": note.id,
+        "author_id": note.author_id,
+        "for_staff_id": note.for_staff_id,
+        "color": note.color,
+        "seconds_worked": note.worked,
+        "seconds_billable": note.billable,
+        "worked_at": note.worked_at,
+    }
+    return {name: value for name, value in told.items() if value}

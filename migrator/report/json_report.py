@@ -88,6 +88,7 @@ def to_json(report: Report) -> str:
         },
         **judged(seen, report.generated_at),
         "helpdesk": report.helpdesk,
+        "texts": dict(report.texts),
     }
     return json.dumps(document, indent=2) + "\n"
 

@@ -63,7 +63,8 @@ class Report:
     ``pace`` is what the last run stored, in equal steps. ``threads_missing`` counts tickets whose
     posts are not read, None where posts are not kept. ``attention`` holds the first failed,
     missing and gone ones, ``accepted`` the first of those whose loss somebody accepted.
-    ``tickets`` are those of the archive, ``with_attachments`` of them have any.
+    ``tickets`` are those of the archive, ``with_attachments`` of them have any. ``texts`` counts
+    kept ``post``, ``note`` and ``timetrack`` texts, and notes about ``people``.
 
     ``samples`` has the first rows behind figures, if they were asked for, by dimension and key:
     ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
@@ -79,6 +80,7 @@ class Report:
     tickets: Tickets
     with_attachments: int
     threads_missing: int | None
+    texts: Mapping[str, int]
     departments: tuple[Group, ...]
     types: tuple[Group, ...]
     years: tuple[Group, ...]
@@ -175,6 +177,7 @@ def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> R
         tickets=queries.tickets(),
         with_attachments=queries.tickets_with_attachments(),
         threads_missing=archive.threads.count_unread() if posts else None,
+        texts=archive.threads.count_texts(),
         departments=_kept(distinct_titles(figures.by_department()), listed),
         types=_kept(figures.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(figures.by_year()),

@@ -48,6 +48,8 @@ def _lines(report: Report) -> Iterator[str]:
     saved = report.duplicates
     if saved.n:
         yield f"Duplicates, kept once: {saved.n:,} attachments ({human_bytes(saved.bytes)} saved)."
+    if any(report.texts.values()):
+        yield f"{texts(report.texts)}."
     if report.threads_missing:
         yield f"Tickets whose posts have not been read yet: {report.threads_missing:,}."
     if report.last_run:
@@ -67,6 +69,14 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _losses("Accepted as lost", report.accepted, report.accepted_total)
     yield ""
     yield report.verdict.sentence
+
+
+def texts(counts: Mapping[str, int]) -> str:
+    """Return the numbers of kept texts in a line, without its full stop."""
+    return (
+        f"Posts: {counts['post']:,}; internal notes: {counts['note']:,}; time tracks: "
+        f"{counts['timetrack']:,}; notes about people: {counts['people']:,}"
+    )
 
 
 def tickets(report: Report) -> Iterator[str]:

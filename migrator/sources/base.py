@@ -16,7 +16,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -71,12 +79,42 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A note, which only the staff sees; it never has files.
+
+    ``kind`` is ``ticket``, ``timetrack``, ``user`` or ``organization``, and ``about`` the ticket,
+    user or organization of that id. Ids are unique among notes of tickets, among time tracks, and
+    among notes of users and organizations together. ``for_staff_id`` is the only staff member that
+    it is meant for, 0 for all. ``worked`` and ``billable`` are the seconds of a time track, which
+    is dated by when they are billed.
+    """
+
+    id: int
+    kind: str
+    about: int
+    created_at: int = 0
+    author_id: int = 0
+    author_name: str = ""
+    for_staff_id: int = 0
+    color: int = 0
+    worked: int = 0
+    billable: int = 0
+    worked_at: int = 0
+    is_html: bool = False
+    text: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """The header of a ticket, with its posts when they were asked for.
 
     ``id`` may differ from the requested one: then that ticket was merged into this one.
     ``department_id`` 0 is the trash, -1 is not a number. ``full_name`` and ``email`` are the
-    requester's, ``owner_name`` is the assigned staff member's, "" for nobody.
+    requester's, ``owner_name`` is the assigned staff member's, "" for nobody. ``user_id`` and
+    ``organization_id`` are the requester's, 0 for unknown. ``details`` is whatever else the source
+    says of the ticket, by the source's own names. ``staff_notes`` are those of the ticket, of its
+    user and of the user's organization.
     """
 
     id: int
@@ -90,6 +128,10 @@ class Ticket:
     last_activity: int = 0
     posts: tuple[Post, ...] = ()
     owner_name: str = ""
+    user_id: int = 0
+    organization_id: int = 0
+    details: Mapping[str, object] = field(default_factory=dict, hash=False)
+    staff_notes: tuple[Note, ...] = ()
 
     @property
     def in_trash(self) -> bool:

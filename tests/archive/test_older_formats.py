@@ -14,6 +14,7 @@ from migrator.errors import ArchiveBusy
 
 HERE = Path(__file__).parent
 Opener = Callable[[Path], Archive]
+OLDER = pytest.mark.parametrize("number", [1, 3, 4])
 EVERY = pytest.mark.parametrize(
     "opener", [lambda root: open_archive(root, command="test"), open_beside, open_dry]
 )
@@ -54,14 +55,17 @@ TABLES = (
 )
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@OLDER
 def test_nothing_is_lost_on_the_way_to_the_new_format(tmp_path: Path, number: int) -> None:
-    """Every value of every row is what it was; new columns are new."""
+    """Every value of every row is what it was, but that threads are to be read again."""
     old = made(tmp_path / "archive", number)
     before = rows(old, TABLES.split())
     assert before["attachments"]
     open_archive(old, command="test").close()
     after = rows(old, TABLES.split())
+    for row in before["tickets"]:
+        if row.get("posts_activity") is not None:  # their notes were not kept
+            row["posts_activity"] = -1
     for table, old_rows in before.items():
         same = [
             {name: row[name] for name in old_row}
@@ -107,19 +111,19 @@ def test_an_old_archive_is_not_migrated_under_a_run(old: Path) -> None:
     conn.close()
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@OLDER
 def test_an_older_archive_belongs_to_the_helpdesk_of_its_newest_run(
     tmp_path: Path, number: int
 ) -> None:
-    """The address of the newest run that listed something; nobody was told so far."""
+    """The address of the newest run that listed something; nobody was told before format 4."""
     with open_archive(made(tmp_path / "archive", number), command="test") as archive:
         helpdesk, runs = archive.queries.helpdesk(), archive.queries.runs()
         assert helpdesk is not None
-        assert (helpdesk.address, helpdesk.told) == (runs[0].source, False)
+        assert (helpdesk.address, helpdesk.told) == (runs[0].source, number == 4)
         archive.queries.self_check()
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@OLDER
 def test_an_opened_archive_has_the_schema_of_a_new_one(tmp_path: Path, number: int) -> None:
     """Migrated or made today: the same tables, columns, triggers and views."""
     old = made(tmp_path / "archive", number)

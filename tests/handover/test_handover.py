@@ -72,7 +72,8 @@ def test_everything_is_handed_over(archive: Archive, root: Path) -> None:
     """All lists, reports and contents are there, and sha256sum agrees with every one."""
     made = handed(archive, root)
     assert (made.files, made.exit_code, made.without_file, made.tree) == (9, OPEN, 2, 0)
-    assert made.rows == {"manifest.jsonl": 12, "tickets.jsonl": 3, "posts.jsonl": 3}
+    others = dict.fromkeys(("tickets.jsonl", "posts.jsonl", "people_notes.jsonl"), 3)
+    assert made.rows == {"manifest.jsonl": 12, **others}
     assert sums_agree(root)
     assert sorted(path.name for path in root.iterdir()) == [
         "README.md",
@@ -80,6 +81,7 @@ def test_everything_is_handed_over(archive: Archive, root: Path) -> None:
         "files",
         "handover.json",
         "manifest.jsonl",
+        "people_notes.jsonl",
         "posts.jsonl",
         "report.html",
         "report.json",
@@ -130,7 +132,7 @@ def test_tickets_and_posts_come_along(archive: Archive, root: Path) -> None:
 def test_every_key_is_explained(archive: Archive, root: Path) -> None:
     """The README of the format names every key of every line, and no other."""
     handed(archive, root, tree=True)
-    for name in ("manifest.jsonl", "tickets.jsonl", "posts.jsonl"):
+    for name in ("manifest.jsonl", "tickets.jsonl", "posts.jsonl", "people_notes.jsonl"):
         section = TEXT.split(f"### `{name}`")[1].split("\n#")[0]
         cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
         explained = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}

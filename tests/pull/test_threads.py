@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from migrator.archive import Archive, Response, ResponseFilter, open_archive
+from migrator.archive.records import note_id
 from migrator.errors import Interrupted, NotXml, ServerFailed, SourceError, SourceRefused
 from migrator.events import Notice
 from migrator.pull import threads
@@ -19,9 +20,10 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from migrator.sources.base import Attachment, Increment, Post, Ticket
+from migrator.sources.base import Attachment, Increment, Note, Post, Ticket
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import connect
+from tests.archive.test_older_formats import made
 from tests.pull.doubles import Desk, Ear, pull, states
 
 
@@ -337,6 +339,50 @@ def test_a_silent_attachment_brings_its_post(archive: Archive) -> None:
     assert texts(archive, 1) == ["<b>", "answer", "silent"]
 
 
+def test_notes_come_with_their_thread(archive: Archive) -> None:
+    """Notes and time tracks are internal responses in their place; others are kept once."""
+    desk = Talk(2)
+    ours = (
+        Note(11, "ticket", 1, 15, 4, "Eve", for_staff_id=9, text="careful"),
+        Note(11, "timetrack", 1, 15, 4, "Eve", worked=300, billable=60),
+    )
+    theirs = (Note(11, "user", 5, 3, text="rude"), Note(12, "organization", 6, 4, text="poor"))
+    for number, notes in ((1, (*ours, *theirs)), (2, theirs)):
+        desk.tickets[number] = replace(
+            desk.tickets[number], staff_notes=notes, user_id=5, organization_id=6
+        )
+    read(desk, archive)
+    first, note, track, second = archive.threads.responses(1)
+    assert (first.id, second.id) == (11, 12)
+    assert (note.text, note.author_name, note.kind) == ("careful", "Eve", "note")
+    assert note.heading == "Note for staff member 9 only."
+    assert track.heading == "Time track: 300 seconds worked, 60 billable."
+    assert note.is_private
+    assert track.staff
+    assert len({one.id for one in everything(archive)}) == 6
+    internal = archive.threads.query(ResponseFilter(is_internal=True), limit=10)
+    assert [one.kind for one in internal] == ["note", "timetrack", "post", "post"]
+    for number in (1, 2):
+        header = archive.threads.ticket(number)
+        assert header is not None
+        assert [one.text for one in archive.threads.people_notes(header)] == ["rude", "poor"]
+    assert archive.threads.count_texts() == {"post": 4, "note": 1, "timetrack": 1, "people": 2}
+
+
+def test_notes_move_with_a_merge(archive: Archive) -> None:
+    """A merged ticket hands its notes over; each stays one response."""
+    desk = Talk(2)
+    note = Note(11, "ticket", 1, 15, text="careful")
+    desk.tickets[1] = replace(desk.tickets[1], staff_notes=(note,))
+    read(desk, archive)
+    desk.merge(1, 2)
+    desk.tickets[2] = replace(desk.tickets[2], staff_notes=(replace(note, about=2),))
+    read(desk, archive)
+    assert [(one.ticket_id, one.text) for one in everything(archive) if one.kind == "note"] == [
+        (2, "careful")
+    ]
+
+
 def test_statuses_are_kept_without_posts(archive: Archive) -> None:
     """What the lists tell anyway is kept even if posts are not."""
     desk = Talk(1)
@@ -374,7 +420,19 @@ def test_the_sandbox_gives_all_its_posts(tmp_path: Path, faults: frozenset[str])
         assert result.ended_by is None
         assert result.threads_missing == {}
         here = {one.id for one in desk.posts.values() if desk.tickets[one.ticket_id].department_id}
-        kept = {one.id: one for one in everything(archive) if one.note is None}
+        read = [one for one in everything(archive) if one.note is None]
+        kept = {one.id: one for one in read if one.kind == "post"}
+        listed = [one for one in desk.tickets.values() if one.department_id]
+        notes = [note for ticket in listed for note in desk.notes_of(ticket)]
+        kinds = {"ticket": "note", "timetrack": "timetrack"}
+        of_tickets = {
+            note_id(kinds[note.kind], note.id): note.text for note in notes if note.kind in kinds
+        }
+        assert {one.id: one.text for one in read if one.kind != "post"} == of_tickets
+        about = {note.id: note.text for note in archive.threads.all_people_notes()}
+        assert about == {note.id: note.text for note in notes if note.kind not in kinds}
+        assert of_tickets
+        assert about
         assert set(kept) >= here
         for key, one in kept.items():
             post = desk.posts[key]
@@ -386,3 +444,34 @@ def test_the_sandbox_gives_all_its_posts(tmp_path: Path, faults: frozenset[str])
             assert (one.staff, one.is_html) == (post.creator == 1, post.is_html)
             assert one.is_private == post.is_private
         assert {one.is_private for one in kept.values()} == {False, True}
+
+
+def test_an_older_archive_is_completed_with_notes(tmp_path: Path) -> None:
+    """A run on an archive of format 4 reads its threads once more, and fetches no file again."""
+    desk = Helpdesk.build(SandboxOptions(seed=3, tickets=6))
+    root = made(tmp_path / "archive", 4)
+    for one in desk.attachments.values():
+        folder = root / "blobs" / one.sha256[:2] / one.sha256[2:4]
+        (folder / one.sha256).write_bytes(one.source.read())
+    with (
+        SandboxServer(desk) as server,
+        ThreadPoolExecutor(2) as pool,
+        open_archive(root, command="test") as archive,
+    ):
+        keys = Credentials(server.api_key, server.secret_key)
+        settings = KayakoSettings(server.url, keys, concurrency=2, timeout=20)
+        options = RunOptions(server.url, concurrency=2, posts=True, moved=True)
+        before = archive.threads.count_texts()
+
+        async def main() -> tuple[RunResult, int]:
+            async with connect(settings, pool=pool, sleep=quick) as source:
+                fetch = Fetcher(source, archive.blobs, pool)
+                result = await run(source, archive, fetch, options, listener=Ear())
+                return result, source.requests["fetches"]
+
+        result, fetched = asyncio.run(main())
+        assert (result.exit_code, result.threads_missing, fetched) == (0, {}, 0)
+        after = archive.threads.count_texts()
+        assert (before["note"], after["post"]) == (0, before["post"])
+        assert min(after.values()) > 0
+        assert asyncio.run(main())[0].threads == 0

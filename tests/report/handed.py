@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from migrator.archive import Archive, Department, Listed, Outcome, PostRow, State, TicketRow
+from migrator.archive import (
+    Archive,
+    Department,
+    Listed,
+    Outcome,
+    PostRow,
+    State,
+    TicketRow,
+)
+from migrator.archive.records import PeopleNote
 from migrator.handover.make import Handover, Options, hand_over
 from tests.blobs.layout import path_of
 
@@ -50,7 +59,8 @@ def fill(archive: Archive) -> None:
             row = TicketRow(ticket, 1 if ticket == 10 else 2, f"T-{ticket}", "<b>Subject</b>")
             ledger.record_ticket(run.id, row, listed)
             post = PostRow(ticket * 100, 1_400_000_000 + ticket, "Ann", text="Hello\u2028there")
-            archive.threads.put(run.id, row, [post], activity=0)
+            about = PeopleNote(ticket, "user", ticket, 1_400_000_000, "Bob", text="pays late")
+            archive.threads.put(run.id, row, [post], people=[about], activity=0)
         for number in [*range(1, 10), 12]:
             store(archive, number)
         ledger.settle(Outcome(10, State.MISSING, "source_lost_file", "it has no bytes"))

@@ -62,6 +62,7 @@ def report(text: str = "x", **values: Any) -> Report:
         "tickets": Tickets(12, 10, 1, 3),
         "with_attachments": 9,
         "threads_missing": 2,
+        "texts": {"post": 40, "note": 3, "timetrack": 2, "people": 1},
         "departments": groups(text, "Sales"),
         "types": groups(text, "image/png"),
         "years": (Group("", "unknown", 1, 5), Group("2012", "2012", 3, 9), *groups("2014")),

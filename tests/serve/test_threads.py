@@ -359,3 +359,34 @@ def test_merge_leaves_no_post_behind(open_desk: OpenDesk) -> None:
         rows = desk.data("tickets/responses/query")["responses"]
         assert {row["ticket_id"] for row in rows} == {"4"}
         assert sorted(row["response_id"] for row in rows) == ["-4", "41"]
+
+
+def test_a_note_is_an_internal_response(desk: Desk) -> None:
+    """Notes and time tracks come once, everywhere, as internal responses of the staff."""
+    desk.write(
+        TicketRow(301, 3),
+        PostRow(61, 10, "Ann", text="hello"),
+        PostRow(10**12 + 61, 20, "Bob", staff=True, is_private=True, kind="note", text="hm"),
+        PostRow(
+            2 * 10**12 + 61,
+            30,
+            "Bob",
+            staff=True,
+            is_private=True,
+            kind="timetrack",
+            text="<b>",
+            facts={"seconds_worked": 300},
+        ),
+    )
+    shown = desk.data("tickets/show", {"ticket_number": "301"})["responses"]
+    assert [(one["id"], one["is_internal"], one["staff_response"]) for one in shown] == [
+        ("61", False, False),
+        ("1000000000061", True, True),
+        ("2000000000061", True, True),
+    ]
+    assert shown[1]["plain_text"] == "hm"
+    assert shown[2]["plain_text"] == "Time track: 300 seconds worked, 0 billable.\n<b>"
+    assert shown[2]["html"] == ("Time track: 300 seconds worked, 0 billable.<br />\n&lt;b&gt;")
+    asked = {"ticket_number": ["301"], "is_internal": True}
+    found = desk.data("tickets/responses/query", asked)["responses"]
+    assert [one["id"] for one in found] == ["1000000000061", "2000000000061"]

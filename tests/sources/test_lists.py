@@ -15,7 +15,7 @@ from migrator.errors import (
     Truncated,
     UnexpectedReply,
 )
-from migrator.sources.base import Attachment, Department, Post, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Department, Note, Post, Ticket, TicketStatus
 from migrator.sources.kayako import lists
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -240,7 +240,7 @@ def test_tickets_with_posts() -> None:
         b"</displayid><departmentid>4</departmentid><statusid>1</statusid><ownerstaffname>B\tO</ownerstaffname>"
         b"<fullname>J\nD</fullname><email>j@example.com</email><subject>S</subject>"
         b"<creationtime>10</creationtime><lastactivity>20</lastactivity>"
-        b'<note type="ticket" id="1">text</note><posts><post><id>8</id><dateline>11</dateline>'
+        b"<posts><post><id>8</id><dateline>11</dateline>"
         b"<fullname>J</fullname><email>j@example.com</email><hasattachments>1</hasattachments>"
         b"<creator>2</creator><ishtml>1</ishtml><isprivate /><contents><![CDATA[a\n\x0bb]]>"
         b"</contents></post></posts></ticket>\n</tickets>"
@@ -249,6 +249,50 @@ def test_tickets_with_posts() -> None:
     assert lists.parse_tickets(body, what=WHAT) == [
         Ticket(2, "OLJ-171-16930", 4, 1, "S", "J D", "j@example.com", 10, 20, (post,), "B O")
     ]
+
+
+NOTES = b"""<tickets><ticket id="2"><userid>5</userid><userorganizationid>3</userorganizationid>
+<priorityid>2</priorityid><tags><![CDATA[a b]]></tags><isescalated>0</isescalated>
+<watcher staffid="1" name="J"/>
+<note type="ticket" id="7" ticketid="2" notecolor="3" creatorstaffid="4" forstaffid="9"
+  creatorstaffname="Jane &amp; D" creationdate="1297842417"><![CDATA[one
+<two>]]></note>
+<note type="user" id="7" userid="5" notecolor="1" creatorstaffid="0" forstaffid="0"
+  creatorstaffname="" creationdate="11"><![CDATA[<p>rude</p>]]></note>
+<note type="userorganization" id="8" userorganizationid="3" notecolor="1" creatorstaffid="1"
+  forstaffid="0" creatorstaffname="J" creationdate="n/a">pays late</note>
+<note type="timetrack" id="7" ticketid="2" timeworked="300" timebillable="60" billdate="12"
+  workdate="13" workerstaffid="1" workerstaffname="J" creatorstaffid="1" creatorstaffname="J"
+  notecolor="1" />
+<note id="9">old</note></ticket></tickets>"""
+
+
+def test_notes_of_every_type() -> None:
+    """Each note of a ticket's reply is read, told apart by its type, with all that it says."""
+    (ticket,) = lists.parse_tickets(NOTES, what=WHAT)
+    assert (ticket.user_id, ticket.organization_id) == (5, 3)
+    watchers = [{"staffid": "1", "name": "J"}]
+    assert ticket.details == {"priorityid": "2", "tags": "a b", "watcher": watchers}
+    assert ticket.staff_notes == (
+        Note(7, "ticket", 2, 1297842417, 4, "Jane & D", 9, 3, text="one\n<two>"),
+        Note(7, "user", 5, 11, color=1, is_html=True, text="<p>rude</p>"),
+        Note(8, "organization", 3, 0, 1, "J", color=1, text="pays late", notes=("odd_number",)),
+        Note(7, "timetrack", 2, 12, 1, "J", color=1, worked=300, billable=60, worked_at=13),
+        Note(9, "ticket", 2, text="old"),
+    )
+
+
+ODD_NOTES = [b"<note>a</note>", b'<note id="x"/>', b'<note type="new" id="1"/>']
+
+
+@pytest.mark.parametrize("note", ODD_NOTES)
+def test_a_note_that_is_not_understood_is_told(note: bytes) -> None:
+    """A note without id or of an unknown type costs itself only, and the reply is not whole."""
+    body = NOTES.replace(b"<note id=", note + b"<note id=")
+    with pytest.raises(PartialReply, match="a note without id, or of an unknown type") as caught:
+        lists.parse_tickets(body, what=WHAT)
+    (ticket,) = caught.value.rows
+    assert len(ticket.staff_notes) == 5
 
 
 @pytest.mark.parametrize(

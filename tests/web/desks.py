@@ -7,11 +7,13 @@ import itertools
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
 from migrator.archive import Archive, Department, Listed, Outcome, PostRow, State, TicketRow
+from migrator.archive.records import PeopleNote
 
 IDS = itertools.count(500)
 NOON = 1_790_000_000
@@ -55,8 +57,16 @@ class Desk:
             "Priya", abilities=abilities, queues=queues, is_staff=is_staff, expires_at=expires_at
         )[1]
 
-    def ticket(self, number: int, *posts: PostRow, subject: str = "", department: int = 3) -> None:
-        """Keep a ticket with its posts."""
+    def ticket(
+        self,
+        number: int,
+        *posts: PostRow,
+        subject: str = "",
+        department: int = 3,
+        user: int = 0,
+        people: Sequence[PeopleNote] = (),
+    ) -> None:
+        """Keep a ticket with its posts, and notes about its user."""
         self.archive.ledger.put_departments([Department(department, f"Queue {department}")])
         row = TicketRow(
             number,
@@ -67,10 +77,11 @@ class Desk:
             NOON + number,
             requester_name="Marcus Reed",
             requester_email="marcus@example.com",
+            user_id=user,
         )
         with self.archive.ledger.atomic():
             self.archive.ledger.record_ticket(self.run, row, [])
-            self.archive.threads.put(self.run, row, posts)
+            self.archive.threads.put(self.run, row, posts, people=people)
 
     def attach(  # noqa: PLR0917 - a test reads better without the names
         self,

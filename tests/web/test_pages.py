@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from migrator import events
 from migrator.archive import PostRow
-from migrator.archive.records import State
+from migrator.archive.records import PeopleNote, State
 from migrator.pull.progress import Progress
 from migrator.serve.markup import clean
 from migrator.serve.web.site import line, moment
@@ -241,6 +241,28 @@ def test_post_shows_who_wrote_it_and_for_whom(desk: Desk, visitor: Visitor) -> N
     assert "cleaned" in page
     assert "longer than what is kept" in page
     assert "2026-09-21 14:13" in page
+
+
+def test_notes_are_told_apart(desk: Desk, visitor: Visitor) -> None:
+    """Notes and time tracks stand in the thread, and those about people on their first page."""
+    text = "<p>always <i>rude</i></p>"
+    person = PeopleNote(63, "user", 7, NOON, "Priya", is_html=True, text=text)
+    facts = {"seconds_worked": 300, "seconds_billable": 60}
+    desk.ticket(
+        63,
+        PostRow(631, NOON, "Marcus", text="hello"),
+        PostRow(10**12, NOON + 1, "Priya", staff=True, is_private=True, kind="note", text="hm"),
+        PostRow(2 * 10**12, NOON + 2, is_private=True, kind="timetrack", facts=facts),
+        user=7,
+        people=[person],
+    )
+    page = visitor.get("/tickets/63").text
+    assert page.count("internal note") == 1
+    assert "Time track: 300 seconds worked, 60 billable." in page
+    assert page.index("hello") < page.index("hm")
+    assert "about the requester" in page
+    assert "always rude" in page
+    assert "always rude" not in visitor.get(f"/tickets/63?after={NOON}-631").text
 
 
 def test_very_long_post_is_cut_with_a_note(desk: Desk, visitor: Visitor) -> None:

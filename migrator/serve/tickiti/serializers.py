@@ -89,11 +89,14 @@ def response_object(
         "updated_at": created,
         "is_email_sourced": False,
     }
+    # Tickiti has no fields for what a time track says beside its text.
+    heading = f"{response.heading}\n" if response.kind == "timetrack" else ""
     if "html" in parts.heavy:
         body = response.text if response.is_html else as_html(response.text)
-        told |= _body("html", body, parts.max_body_chars)
+        told |= _body("html", as_html(heading) + body, parts.max_body_chars)
     if "plain_text" in parts.heavy:
         body = plain_text(response.text) if response.is_html else response.text
+        body = heading + body
         told |= _body("plain_text", body, parts.max_body_chars)
     if "attachments" in parts.heavy:
         told["attachments"] = attachments

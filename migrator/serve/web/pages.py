@@ -12,7 +12,7 @@ from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
 from migrator.archive.lock import Holder
-from migrator.archive.records import Count, Row, RowFilter, RunInfo, State, TicketHeader
+from migrator.archive.records import Count, PeopleNote, Row, RowFilter, RunInfo, State, TicketHeader
 from migrator.archive.records import Response as Post
 from migrator.report import verdict
 from migrator.report.text import MEANING, ORDER
@@ -166,8 +166,17 @@ def ticket(site: Site, visit: Visit) -> Response:
         ticket=header,
         entries=[_entry(site, post, rows.get(post.id, [])) for post in page],
         first=after is None,
+        people_notes=_people_notes(site, header) if after is None else [],
         next_page=f"{page[-1].created_at}-{page[-1].id}" if more else "",
     )
+
+
+def _people_notes(site: Site, header: TicketHeader) -> list[PeopleNote]:
+    """Return the notes about a ticket's requester, as plain text and not too long."""
+    return [
+        replace(note, text=(plain_text(note.text) if note.is_html else note.text)[:TEXT])
+        for note in site.archive.threads.people_notes(header, limit=POSTS)
+    ]
 
 
 def _posts(

@@ -15,13 +15,13 @@ import html
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Protocol, Self, TypeVar
 
 from lxml import etree
 
 from migrator.errors import NotXml, PartialReply, Truncated, UnexpectedReply
-from migrator.sources.base import Attachment, Department, Post, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Department, Note, Post, Ticket, TicketStatus
 from migrator.sources.kayako import cleaning, replies
 from migrator.sources.kayako.signing import scrub_query
 
@@ -39,6 +39,30 @@ _QUOTED = 80
 _ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]|\"[^<\"]*\"|'[^<']*')*)?"
 _CLOSED_BY = {b"<![CDATA[": b"]]>", b"<!--": b"-->", b"<?": b"?>"}
 _NESTED = etree.XPath("boolean(*/*/*)")
+_MOST_POSTS = 10**12 - 1
+"""The largest id of a post or a note: the ledger numbers notes above it."""
+_KINDS = {
+    "": "ticket",
+    "ticket": "ticket",
+    "timetrack": "timetrack",
+    "user": "user",
+    "userorganization": "organization",
+}
+"""The types of notes; old versions may leave the type out."""
+_DETAILS: tuple[str, ...] = (
+    *("priorityid", "typeid", "ownerstaffid", "userorganization", "lastreplier", "laststaffreply"),
+    *("lastuserreply", "slaplanid", "nextreplydue", "resolutiondue", "replies", "ipaddress"),
+    *("creator", "creationmode", "creationtype", "isescalated", "escalationruleid"),
+    *("templategroupid", "templategroupname", "tags"),
+)
+"""Elements of a ticket that are kept as they are."""
+_LISTED = ("watcher", "workflow")
+"""Elements that a ticket may have several of, with attributes only."""
+_MOST_LISTED = 1000
+_MARKUP = re.compile(
+    r"<br\s*/?>|</(?:p|div|span|a|b|i|u|em|strong|ul|ol|li|table|pre|h[1-6])\s*>", re.IGNORECASE
+)
+"""Only an editor writes these: no flag says whether a note is HTML."""
 _CONTAINERS = frozenset({"posts", "usergroups", "attachments"})
 _ID = re.compile(rb"<id>\s*+(?:<!\[CDATA\[)?\s*+([0-9]{1,19})\s*+(?:\]\]>|</)")
 _KEY = re.compile(rb"<\w+\s(?:[^<>]*\s)?id\s*=\s*[\"']\s*([0-9]{1,19})\s*[\"']")
@@ -281,7 +305,26 @@ def _ticket(row: _Row, doubt: Callable[[str], None]) -> Ticket | None:
         created_at=row.date("creationtime") or 0,
         last_activity=row.date("lastactivity") or 0,
         posts=tuple(_posts_of(row, ticket_id, doubt)),
+        user_id=row.number("userid") or 0,
+        organization_id=row.number("userorganizationid") or 0,
+        details=_details(row),
+        staff_notes=tuple(_notes_of(row, ticket_id, doubt)),
     )
+
+
+def _details(row: _Row) -> dict[str, object]:
+    """Return what else is said of a ticket; without what is empty or 0, which mean the same."""
+    found: dict[str, object] = {tag: row.line(tag) for tag in _DETAILS if tag in row.values}
+    if row.element is not None:
+        found["flagtype"] = cleaning.clean_name(row.element.get("flagtype", ""))[0]
+        for tag in _LISTED:
+            if tag in row.values:
+                found[tag] = [
+                    {str(name): cleaning.clean_name(str(value))[0] for name, value in attributes}
+                    for one in islice(row.element.iterfind(tag), _MOST_LISTED)
+                    if (attributes := one.attrib.items())
+                ]
+    return {tag: value for tag, value in found.items() if value not in ("", "0", [])}
 
 
 def _posts_of(row: _Row, ticket_id: int, doubt: Callable[[str], None]) -> Iterator[Post]:
@@ -295,7 +338,7 @@ def _posts_of(row: _Row, ticket_id: int, doubt: Callable[[str], None]) -> Iterat
 
 
 def _post(row: _Row, ticket_id: int = 0) -> Post | None:
-    number = row.number("id") or row.number("ticketpostid")
+    number = row.number("id", _MOST_POSTS) or row.number("ticketpostid", _MOST_POSTS)
     if not number:
         return None
     text, notes = row.text("contents")
@@ -315,6 +358,50 @@ def _post(row: _Row, ticket_id: int = 0) -> Post | None:
     )
 
 
+def _notes_of(row: _Row, ticket_id: int, doubt: Callable[[str], None]) -> Iterator[Note]:
+    if row.element is None or "note" not in row.values:
+        return
+    for element in row.element.iterfind("note"):
+        if (note := _note(element, ticket_id)) is not None:
+            yield note
+        else:
+            doubt(f"ticket {ticket_id} has a note without id, or of an unknown type")
+
+
+def _note(element: etree._Element, ticket_id: int) -> Note | None:
+    """Read a note: everything but its text is an attribute."""
+    odd: list[str] = []
+
+    def number(name: str, most: int = cleaning.MOST) -> int:
+        value = cleaning.number(element.get(name), most)
+        if value is None:
+            odd.append(cleaning.ODD_NUMBER)
+        return value or 0
+
+    key, said = number("id", _MOST_POSTS), element.get("type", "")
+    if not key or (kind := _KINDS.get(said)) is None:
+        return None
+    nested = cleaning.MARK if len(element) else ""
+    text, notes = cleaning.clean_text(nested + "".join(map(str, element.itertext())), TEXT_LIMIT)
+    dated = "billdate" if kind == "timetrack" else "creationdate"
+    return Note(
+        id=key,
+        kind=kind,
+        about=ticket_id if kind in ("ticket", "timetrack") else number(f"{said}id"),
+        created_at=number(dated, cleaning.LAST_SECOND),
+        author_id=number("creatorstaffid"),
+        author_name=cleaning.clean_name(element.get("creatorstaffname", ""))[0],
+        for_staff_id=number("forstaffid"),
+        color=number("notecolor"),
+        worked=number("timeworked"),
+        billable=number("timebillable"),
+        worked_at=number("workdate", cleaning.LAST_SECOND),
+        is_html=bool(_MARKUP.search(text)),
+        text=text,
+        notes=(*notes, *dict.fromkeys(odd)),
+    )
+
+
 def _attachment(row: _Row, noise: tuple[str, ...], ticket_id: int) -> Attachment | None:
     number = row.number("id")
     if not number:
@@ -330,7 +417,7 @@ def _attachment(row: _Row, noise: tuple[str, ...], ticket_id: int) -> Attachment
     return Attachment(
         id=number,
         ticket_id=row.number("ticketid") or ticket_id,
-        post_id=row.number("ticketpostid") or 0,
+        post_id=row.number("ticketpostid", _MOST_POSTS) or 0,
         filename=filename,
         filesize=filesize or 0,
         filetype=row.line("filetype"),
