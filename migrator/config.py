@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import errno
 import os
 import re
 import stat
@@ -45,6 +46,8 @@ _BYTES: Final = {
 }
 _QUANTITY: Final = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z%]+)\s*", re.IGNORECASE)
 _INT64: Final = 2**63 - 1
+_LARGEST: Final = 1 << 20
+"""Characters of a configuration at most."""
 
 
 # Types of values; every message completes the sentence "kayako.timeout: …".
@@ -128,13 +131,47 @@ def _path(value: object, info: ValidationInfo) -> Path:
     """Return an absolute path; a relative one is relative to the configuration file."""
     base: Path = (info.context or {}).get("base", Path())
     path = value if isinstance(value, Path) else Path(_text(value))
-    return (base / path.expanduser()).absolute()
+    if path.parts and path.parts[0].startswith("~"):
+        home = os.path.expanduser(path.parts[0])  # noqa: PTH111 - leaves what it does not know
+        if not os.path.isabs(home) or not os.path.isdir(home) or os.environ.get("HOME") == "":  # noqa: PTH112, PTH117
+            raise ValueError(f"begins with {path.parts[0]}, a home that is unknown or not there")
+        path = Path(home, *path.parts[1:])
+    path = base / path
+    _kind_of(path)
+    return path
+
+
+def _kind_of(path: Path) -> int:
+    """Return the kind of file at ``path``, as of ``stat.S_IFMT``; 0 if nothing can be seen there.
+
+    Raises ValueError for a path at which nothing can ever be.
+    """
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except UnicodeEncodeError:
+        raise ValueError(
+            "has characters that are none in this locale; set LC_ALL=C.UTF-8 in the environment"
+        ) from None
+    except OSError as exc:
+        if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+            raise ValueError(f"cannot be used: {exc.strerror}") from None
+        if path.is_symlink():
+            raise ValueError("is a link to nowhere; is its disk mounted?") from None
+        return 0
 
 
 def _existing_file(value: object, info: ValidationInfo) -> Path:
     path = _path(value, info)
-    if not path.is_file():
+    if _kind_of(path) != stat.S_IFREG:
         raise ValueError("names a file that does not exist (relative to the configuration file)")
+    return path
+
+
+def _directory(value: object, info: ValidationInfo) -> Path:
+    """Accept a directory, or where one can be made."""
+    path = _path(value, info)
+    if _kind_of(path) not in (0, stat.S_IFDIR):
+        raise ValueError("is a file, where the directory of the archive must be")
     return path
 
 
@@ -210,7 +247,9 @@ class KayakoConfig(_Section):
 class ArchiveConfig(_Section):
     """``[archive]``: the place of the archive."""
 
-    path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
+    path: Annotated[Path, BeforeValidator(_directory)] = Field(
+        Path("archive"), validate_default=True
+    )
 
 
 class SyncConfig(_Section):
@@ -286,7 +325,14 @@ def load(
     address and the keys of Kayako may be absent; what is there is checked all the same.
     Raises ConfigError that lists all mistakes.
     """
-    path = (path or DEFAULT_PATH).absolute()
+    path = path or DEFAULT_PATH
+    try:
+        path = path.absolute()
+    except OSError:
+        raise ConfigError(
+            "The current directory no longer exists: change into another, and name the "
+            "configuration with -c/--config."
+        ) from None
     tables = _read_toml(path)
     warnings = tuple(_warnings(path, tables))
     tables = {section: {} for section in _SECTIONS} | tables
@@ -308,8 +354,15 @@ def load(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        # Nothing waits for a pipe, and no device is read without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"Cannot read {path}: it is no file.")
         # Windows editors often write a byte order mark, which TOML forbids.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise ConfigError(f"{path} is too large for a configuration.")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no configuration at {path}. `migrator init` writes one to fill in; "
@@ -319,7 +372,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"Cannot read {path}: {exc.strerror}.") from exc
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text. Save it as UTF-8.") from None
-    except tomllib.TOMLDecodeError as exc:
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply.") from None
+    except ValueError as exc:
         raise ConfigError(f"{path} is not valid TOML: {exc}. Are all texts in quotes?") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -347,3 +348,84 @@ def test_a_file_of_ticket_numbers_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"\xe4\n")
     with pytest.raises(ConfigError, match="not a CSV file"):
         load_ticket_numbers(tmp_path / "latin.csv")
+
+
+def test_a_home_that_is_unknown_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``~`` is never taken for another place: without a home the path must be written in full."""
+    assert "home that is unknown" in mistake_in(tmp_path, "archive", 'path = "~nobody-at-all/x"')
+    for home in ("", "relative", str(tmp_path / "missing")):
+        monkeypatch.setenv("HOME", home)
+        said = mistake_in(tmp_path, "archive", 'path = "~/x"')
+        assert said == "archive.path: begins with ~, a home that is unknown or not there"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    loaded = config.load(written(tmp_path, '[archive]\npath = "~/x"'), NOTHING, need_source=False)
+    assert loaded.archive.path == tmp_path / "x"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user without a name
+    assert "home that is unknown" in mistake_in(tmp_path, "tickiti", 'audit_log = "~/x"')
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("", "must be a text"),
+        (r"a\u0000b", "control characters"),
+        ("x" * 300, "File name too long"),
+        ("x/" * 3000, "File name too long"),
+        ("loop", "symbolic links"),
+        ("loop/x", "symbolic links"),
+        ("nowhere", "link to nowhere"),
+        ("config.toml", "is a file, where the directory"),
+        ("pipe", "is a file, where the directory"),
+        ("/dev/null", "is a file, where the directory"),
+        ("config.toml/x", "Not a directory"),
+    ],
+)
+def test_a_path_at_which_no_archive_can_be(tmp_path: Path, value: str, words: str) -> None:
+    """It is told before anything else, whatever is wrong with it."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("missing")
+    os.mkfifo(tmp_path / "pipe")
+    assert words in mistake_in(tmp_path, "archive", f'path = "{value}"')
+
+
+@pytest.mark.parametrize("value", ["x" * 300, "loop", ".", "pipe", "/dev/zero"])
+def test_a_path_at_which_no_file_is(tmp_path: Path, value: str) -> None:
+    """Nothing waits for a pipe or reads a device."""
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    for section, key in (("kayako", "ca_file"), ("tickiti", "ticket_numbers")):
+        assert mistake_in(tmp_path, section, f'{key} = "{value}"').startswith(f"{section}.{key}: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a = " + b"[" * 100_000,
+        b"a = " + b"9" * 5000,
+        b"a = 1\n" * 400_000,
+        b"a = 2021-02-31",
+        "a = 1".encode("utf-16"),
+        "a = 1".encode("utf-16-be"),
+        b"\xff\xfe",
+        b"\x00" * 100,
+    ],
+    ids=range(8),
+)
+def test_a_file_that_is_no_configuration_is_told(tmp_path: Path, text: bytes) -> None:
+    """Whatever its bytes, the answer is one sentence that names the file."""
+    path = tmp_path / "config.toml"
+    path.write_bytes(text)
+    assert mistakes(path).startswith(str(path))
+
+
+@pytest.mark.parametrize("place", ["folder", "pipe", "loop", "nowhere", "/dev/zero", "x" * 300])
+def test_a_configuration_that_is_no_file_is_told(tmp_path: Path, place: str) -> None:
+    """Nothing waits for a pipe, and no device is read without end."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("missing")
+    assert str(tmp_path / place) in mistakes(tmp_path / place)

@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from errno import ENOSPC, EPIPE
+from errno import ENOENT, ENOSPC, EPIPE
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -213,12 +213,31 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
         ctx = exc.ctx if isinstance(exc, click.UsageError) else None
         hint = f"\nTry `{ctx.command_path} --help`." if ctx else ""
         return f"Error: {exc.format_message()}{hint}", 2
-    if isinstance(exc, OSError) and exc.errno == ENOSPC:
-        return "Error: The disk is full. Make room and try again.", ArchiveUnwritable.exit_code
+    if isinstance(exc, OSError) and (lacking := _lacking(exc)):
+        return lacking
     if isinstance(exc, ModuleNotFoundError) and (exc.name or "").startswith("migrator."):
         return f"Error: This installation lacks {exc.name}, which this command needs.", 2
     damage = _damage(app)
     return (f"Error: {damage}", damage.exit_code) if damage else (_bug(app, exc), 1)
+
+
+def _lacking(exc: OSError) -> tuple[str, int] | None:
+    """Return what this machine lacks where an error shows that, with the exit code."""
+    import tempfile
+
+    if exc.errno == ENOSPC:
+        return "Error: The disk is full. Make room and try again.", ArchiveUnwritable.exit_code
+    if exc.errno != ENOENT:
+        return None
+    for find, words in (
+        (Path.cwd, "The current directory no longer exists: change into another."),
+        (tempfile.gettempdir, "There is no directory for temporary files: set TMPDIR to one."),
+    ):
+        try:
+            find()
+        except FileNotFoundError:
+            return f"Error: {words}", 2
+    return None
 
 
 def _bug(app: App, exc: Exception) -> str:

@@ -311,3 +311,56 @@ def test_invoke_reads_the_command_line_of_the_process(monkeypatch: pytest.Monkey
     """Without arguments the process's own are used."""
     monkeypatch.setattr(sys, "argv", ["migrator", "--nope"])
     assert invoke() == 2
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TZ": "Nowhere/At all"},
+        {"LANG": "xx_YY.nonsense", "LC_ALL": "xx_YY.nonsense"},
+        {"COLUMNS": "0", "LINES": "0"},
+        {"COLUMNS": "x"},
+        {"COLUMNS": "-5"},
+        {"NO_COLOR": "1", "TERM": ""},
+        {"TMPDIR": "/nonexistent"},
+        {"HOME": "", "USER": "", "LOGNAME": ""},
+        {"PATH": ""},
+        {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=str,
+)
+def test_an_odd_environment_changes_nothing(home: Path, env: dict[str, str]) -> None:
+    """Commands end as ever, whatever the variables of the process hold."""
+    for argv, code in ((["status"], 0), (["report"], 3), (["verify"], 0), (["--help"], 0)):
+        done = migrator(*argv, cwd=home, **env)
+        assert (done.returncode, "bug" in done.stderr) == (code, False), done.stderr
+
+
+def test_a_path_of_another_locale_is_a_mistake(home: Path) -> None:
+    """A name that the locale cannot write is told as a mistake of the configuration."""
+    (home / "config.toml").write_text('[archive]\npath = "Übergabe"\n', encoding="utf-8")
+    done = migrator(
+        "status", cwd=home, LC_ALL="C", LANG="", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert done.returncode == 2
+    assert "archive.path: has characters that are none in this locale" in done.stderr
+
+
+@pytest.mark.parametrize("argv", ["status", "init", "plan --output x", "sandbox"])
+def test_a_directory_that_is_gone_is_told(tmp_path: Path, argv: str) -> None:
+    """Where the process stands no longer exists: exit 2, in words."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f"cd {gone}; rmdir {gone}; exec {sys.executable} -P -m migrator {argv} --port x"
+    line = line.removesuffix(" --port x") if argv != "sandbox" else line
+    done = subprocess.run(
+        ["bash", "-c", line],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
