@@ -17,7 +17,7 @@ from migrator.serve.auth import sees
 from migrator.serve.cache import TimedCache
 from migrator.serve.markup import cid_names
 from migrator.serve.refusals import Refusal
-from migrator.text import extension_of
+from migrator.text import extension_of, name_key
 
 _MERGES: Final = 20
 """The most merges followed from one ticket."""
@@ -129,13 +129,17 @@ class Catalog:
     ) -> frozenset[int] | None:
         """Return the queues to search: the named ones that the token sees; None for all.
 
-        A queue that the token does not see is treated like one that does not exist.
+        Names match in any case. A queue that the token does not see is treated like one that does
+        not exist.
         """
         found = token.queues
         if ids is not None:
             found = frozenset(ids) if found is None else found.intersection(ids)
         if names is not None:
-            named = frozenset(each.queue_id for each in self._queues() if each.name in names)
+            keys = set(map(name_key, names))
+            named = frozenset(
+                each.queue_id for each in self._queues() if name_key(each.name) in keys
+            )
             found = named if found is None else found & named
         return found
 

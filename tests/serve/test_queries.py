@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from migrator.archive.records import Listed, PostRow, TicketRow
+from migrator.serve.tickiti.queries import MODES
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk
@@ -68,7 +69,9 @@ FILTERS: list[tuple[dict[str, Any], set[int]]] = [
     ({"staff_response": False}, {10, 12, 20, 22, 30, 32}),
     ({"queue": ["Sales"]}, {10, 11, 12, 13}),
     ({"queue": ["Nowhere"]}, set()),
-    ({"queue": []}, set()),
+    ({"queue": ["sales ", "SUPPORT"]}, ALL),
+    ({"queue_id": [" 3", "004"]}, ALL),
+    ({"queue_id": [-3]}, set()),
     ({"queue": ["Sales"], "queue_id": [4]}, set()),
     ({"queue_id": [4, "3"]}, ALL),
     ({"queue_id": [4], "ticket_number": ["2", 1]}, {20, 21, 22, 23}),
@@ -77,6 +80,7 @@ FILTERS: list[tuple[dict[str, Any], set[int]]] = [
     ({"created_by_email": "priya@EXAMPLE.com"}, {11, 13, 21, 23, 31, 33}),
     ({"has_attachments": True}, {10, 20, 30}),
     ({"has_attachments": False, "ticket_number": [1]}, {11, 12, 13}),
+    ({"created_by_email": " priya@example.com\n"}, {11, 13, 21, 23, 31, 33}),
     ({"include_deleted": True, "is_internal": None}, ALL),
 ]
 
@@ -120,6 +124,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"is_internal": "yes"}, "is_internal"),
     ({"queue": {"a": 1}}, "queue"),
     ({"queue_id": [[1]]}, "queue_id"),
+    ({"queue_id": ["x"]}, "queue_id"),
+    ({"queue_id": ["3", "9" * 19]}, "queue_id"),
+    ({"queue_id": "Sales"}, "queue_id"),
+    ({"queue_id": 3.0}, "queue_id"),
+    ({"created_by_email": ["a@b"]}, "created_by_email"),
+    ({"created_by_email": False}, "created_by_email"),
     ({"response_id": ["x"]}, "response_id"),
     ({"ticket_number": ["1"] * 1001}, "ticket_number"),
     ({"created_by_email": 5}, "created_by_email"),
@@ -141,6 +151,64 @@ def test_wrong_filters_are_refused(full: Desk, body: dict[str, Any], field: str)
     answer = full.call(RESPONSES, body)
     assert (answer.status_code, answer.json()["error"]) == (422, "validation_failed")
     assert list(answer.json()["errors"]) == [field]
+
+
+FILTERED = (
+    "created_from",
+    "created_to",
+    "is_internal",
+    "staff_response",
+    "queue",
+    "queue_id",
+    "ticket_number",
+    "response_id",
+    "created_by_email",
+    "has_attachments",
+)
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "\t\n", None, [], [""], [" ", "3"], [None], {}], ids=repr
+)
+@pytest.mark.parametrize("field", FILTERED)
+def test_filter_that_says_nothing_finds_all_or_is_refused(
+    full: Desk, field: str, value: Any
+) -> None:
+    """A blank text or null is no filter, for every field alike; any other nothing is refused.
+
+    Never does a question that was not understood look like one to which nothing matches.
+    """
+    answer = full.call(RESPONSES, {field: value})
+    if value is None or isinstance(value, str):
+        assert len(answer.json()["data"]["responses"]) == len(ALL)
+    else:
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, [field])
+
+
+@pytest.mark.parametrize("value", ["", None, [], [""], ["2", " "], [None], {}, True, 1.5], ids=repr)
+@pytest.mark.parametrize("mode", MODES)
+def test_criterion_that_says_nothing_is_refused(full: Desk, mode: str, value: Any) -> None:
+    """Who sends a criterion wants less than everything, and not nothing."""
+    search = {"criteria": [{"mode": mode, "tokens": value}]}
+    answer = full.call(TICKETS, {"search_object": search})
+    assert answer.status_code == 422
+    assert "search_object.criteria.tokens" in answer.json()["errors"]
+
+
+NOTHING: list[dict[str, Any]] = [
+    {},
+    {"search_object": None},
+    {"search_object": ""},
+    {"search_object": {"criteria": []}},
+    {"search_object": {"search_perspective": " ", "criteria": None}},
+    {"perspective_id": "", "row_limit": ""},
+]
+
+
+@pytest.mark.parametrize("body", NOTHING, ids=repr)
+def test_query_without_criteria_lists_all(full: Desk, body: dict[str, Any]) -> None:
+    """What Laravel reads as nothing is nothing here as well."""
+    assert [row["id"] for row in full.data(TICKETS, body)] == ["3", "2", "1"]
 
 
 def export(desk: Desk, body: dict[str, Any], *, token: str | None = None) -> Iterator[list[str]]:

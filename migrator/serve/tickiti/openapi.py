@@ -55,7 +55,7 @@ _NUMBER: Final[Schema] = {
     "description": "A number; text only where a ticket was given a number that is none.",
 }
 _ID_SENT: Final[Schema] = {"type": ["string", "integer"]}
-_IDS_SENT: Final[Schema] = _array(_ID_SENT, maxItems=MAX_LIST)
+_IDS_SENT: Final[Schema] = _array(_ID_SENT, minItems=1, maxItems=MAX_LIST)
 _DAY_SENT: Final[Schema] = {
     "type": "string",
     "description": "YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, in UTC",
@@ -199,7 +199,7 @@ SCHEMAS: Final[Schema] = {
             "created_to": _DAY_SENT,
             "is_internal": _FLAG,
             "staff_response": _FLAG,
-            "queue": _array(_TEXT, maxItems=MAX_LIST),
+            "queue": _array({**_TEXT, "pattern": r"\S"}, minItems=1, maxItems=MAX_LIST),
             "queue_id": _IDS_SENT,
             "ticket_number": _IDS_SENT,
             "response_id": _IDS_SENT,

@@ -222,7 +222,7 @@ class Queries:
         responses = fields.integers("response_id")
         numbers = fields.identifiers("ticket_number")
         queues = self._catalog.queue_ids(
-            token, names=fields.identifiers("queue"), ids=fields.ids("queue_id")
+            token, names=fields.identifiers("queue"), ids=fields.integers("queue_id")
         )
         wanted = ResponseFilter(
             queues=queues,
@@ -297,10 +297,10 @@ def _criteria(fields: Fields) -> Criteria:
     _check_view(fields, search)
     for each in (search and search.mappings("criteria")) or ():
         mode = each.text("mode") or ""
-        tokens = [token for token in each.identifiers("tokens") or [] if token]
+        tokens = each.identifiers("tokens") or []
         if mode not in MODES:
             each.wrong("mode", f"The mode of a criterion must be one of {', '.join(MODES)}.")
-        elif not tokens:
+        elif not each.has("tokens"):
             each.wrong("tokens", f"The {mode} criterion needs tokens.")
         match = each.text("match") or "any"
         if match not in ("any", "all") or (match == "all" and len(tokens) > 1):

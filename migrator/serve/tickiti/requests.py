@@ -27,8 +27,9 @@ _DAY_SECONDS: Final = 86_400
 class Fields:
     """Reads the fields of a body and collects sentences about the wrong ones in ``errors``.
 
-    A field that is null counts as missing, as in Laravel. Unknown fields are ignored: a later
-    client may send them.
+    A field that is null or a blank text counts as missing, as in Laravel. A list that restricts
+    an answer must have entries, none of them blank: what is left of an empty one is no question.
+    Unknown fields are ignored: a later client may send them.
     """
 
     def __init__(self, body: Mapping[str, object]) -> None:
@@ -37,7 +38,12 @@ class Fields:
 
     def has(self, field: str) -> bool:
         """Return whether the field was sent."""
-        return self._body.get(field) is not None
+        return self._value(field) is not None
+
+    def _value(self, field: str) -> object:
+        """Return what was sent, texts without spaces around them; None for nothing."""
+        value = self._body.get(field)
+        return (value.strip() or None) if isinstance(value, str) else value
 
     def wrong(self, field: str, sentence: str) -> None:
         """Add an error about a field."""
@@ -55,8 +61,7 @@ class Fields:
         if isinstance(value, str):
             if value.isdigit() and value.isascii():  # nearly all are
                 return value
-            if not value.strip():
-                value = None
+            value = self._value(field)
         if value is None:
             self.wrong(field, f"The {field} field is required.")
             return ""
@@ -66,7 +71,7 @@ class Fields:
         return text or ""
 
     def _of(self, field: str, kind: type[T], name: str) -> T | None:
-        value = self._body.get(field)
+        value = self._value(field)
         if value is None or isinstance(value, kind):
             return value
         self.wrong(field, f"The {field} field must be {name}.")
@@ -83,7 +88,7 @@ class Fields:
 
     def integer(self, field: str, *, low: int, high: int | None = None) -> int | None:
         """Return an integer from ``low`` to ``high``, both included; None where there is none."""
-        value = self._body.get(field)
+        value = self._value(field)
         if value is None:
             return None
         if isinstance(value, int) and not isinstance(value, bool):
@@ -96,8 +101,11 @@ class Fields:
         return None
 
     def identifiers(self, field: str) -> list[str] | None:
-        """Return a list of ids, numbers or names as text; a single one counts as a list."""
-        value = self._body.get(field)
+        """Return a list of ids, numbers or names as text; a single one counts as a list.
+
+        None where there is none; never an empty one, nor an empty entry.
+        """
+        value = self._value(field)
         if value is None:
             return None
         entries = value if isinstance(value, list) else [value]
@@ -105,6 +113,8 @@ class Fields:
         found = [text for text in texts if text is not None]
         if len(found) != len(texts):
             self.wrong(field, f"The {field} field must be an array of strings or integers.")
+        elif not found or not all(found):
+            self.wrong(field, f"The {field} field must have entries, none of them blank.")
         if len(found) > MAX_LIST:
             self.wrong(field, f"The {field} field may have {MAX_LIST} entries at most.")
         return found
@@ -119,13 +129,6 @@ class Fields:
             self.wrong(field, f"The {field} field must be an array of integers.")
         return found
 
-    def ids(self, field: str) -> list[int] | None:
-        """Return a list of ids, without impossible ones; None where there is no list."""
-        texts = self.identifiers(field)
-        if texts is None:
-            return None
-        return [number for number in map(whole_number, texts) if number is not None]
-
     def mapping(self, field: str) -> Fields | None:
         """Return an object as its fields, None where there is none."""
         value = self._of(field, dict, "an object")
@@ -133,7 +136,7 @@ class Fields:
 
     def mappings(self, field: str) -> list[Fields]:
         """Return an array of objects; empty where there is none."""
-        value = self._body.get(field)
+        value = self._value(field)
         if value is None:
             return []
         if not isinstance(value, list) or len(value) > MAX_LIST:
@@ -152,7 +155,7 @@ class Fields:
 
     def choices(self, field: str, known: Collection[str]) -> frozenset[str] | None:
         """Return the entries of an array out of ``known``, None where there is none."""
-        value = self._body.get(field)
+        value = self._value(field)
         if value is None:
             return None
         if isinstance(value, list) and all(isinstance(one, str) and one in known for one in value):
