@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from migrator.sandbox.kayako import ATTACHMENT_FAULTS, HARMLESS_FAULTS, IN_ALL, TICKET_FAULTS
+from migrator.sandbox.kayako import FILE_FAULTS, HARMLESS_FAULTS, IN_ALL, TICKET_FAULTS
 from tests.sandbox.test_tickets import DEPARTMENTS, STATUSES, WALK, listed
 
 if TYPE_CHECKING:
@@ -279,11 +279,13 @@ def test_many_departments(serve: Serve) -> None:
 def test_harmless_faults_lose_nothing(serve: Serve) -> None:
     """With all of them on every attachment is stored and no ticket is a gap."""
     with serve(*HARMLESS_FAULTS) as client:
-        assert {one.state for one in client.desk.truth.values()} == {"stored"}
+        truths = client.desk.truths
+        assert {one.state for of in truths.values() for one in of.values()} == {"stored"}
         assert client.desk.gaps == {}
     rest = IN_ALL - HARMLESS_FAULTS
+    wrong = (name for name, fault in FILE_FAULTS.items() if fault.state != "stored")
     assert rest == {
-        *(name for name, fault in ATTACHMENT_FAULTS.items() if fault.state != "stored"),
+        *(IN_ALL & {*wrong}),
         *(name for name, fault in TICKET_FAULTS.items() if fault.gap),
     }
     assert {"foreign_list_always", "refused_row", "refused_ticket", "many_contents"} <= rest

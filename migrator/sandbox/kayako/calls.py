@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import base64
-import html
 import string
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from migrator.sandbox.kayako import faults
-from migrator.sandbox.kayako.files import Source, chance, filetype
+from migrator.sandbox.kayako.files import UNKNOWN_TYPE, Source, chance, filetype
 from migrator.sandbox.kayako.messages import (
-    HTML,
-    XML,
+    ODD,
     Body,
     Fields,
-    Keys,
     Reply,
     Request,
     XmlWriter,
-    page,
     php_error,
-    refusal,
     text,
     xml,
 )
@@ -83,7 +78,7 @@ def get_attachment(ask: Ask, ticket_id: str, attachment_id: str) -> Reply:
     row = _find(desk, ticket_id, attachment_id)
     if isinstance(row, Reply):
         return row
-    return _afflicted(desk, row, attachments_reply(desk, [row], whole=True))
+    return afflicted(desk, row, attachments_reply(desk, [row], whole=True))
 
 
 def _interfere(desk: Helpdesk, attachment_id: str) -> None:
@@ -112,9 +107,9 @@ def _find(desk: Helpdesk, ticket_id: str, attachment_id: str) -> Attachment | Re
     return row
 
 
-def _afflicted(desk: Helpdesk, row: Attachment, reply: Reply) -> Reply:
+def afflicted(desk: Helpdesk, row: Attachment, reply: Reply) -> Reply:
     """Return the reply as the row's fault changes it, counting the request."""
-    fault = desk.fault_of(row)
+    fault = desk.effect_on(row)
     return faults.afflict(reply, fault, desk.hit(row)) if fault else reply
 
 
@@ -189,8 +184,52 @@ def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
     else:
         reply = xml(_posts_document(desk, ticket, posts, rows))
     for row in rows:
-        reply = _afflicted(desk, row, reply)
+        reply = afflicted(desk, row, reply)
     return listing(desk, reply)
+
+
+def post_post(ask: Ask) -> Reply:
+    """Reply to a ticket, as staff or as its user, with files if there are any."""
+    desk, form = ask.desk, ask.request.form
+    if form.get("ticketid", "") in EMPTY:
+        return text(400, "No Ticket ID Specified")
+    ticket = desk.find_ticket(form["ticketid"])
+    if ticket is None:
+        return text(404, NO_TICKET)
+    wrong = _wrong_author(desk, form)
+    if wrong:
+        return text(400, wrong)
+    files = [(form[f"filename{n}"], form.get(f"filecontent{n}", "")) for n in _numbers(form)]
+    if any(filetype(name.encode(errors=ODD)) == UNKNOWN_TYPE for name, _ in files):
+        sentence = "Invalid File Extension"
+        return php_error(ask.request.path, "Uncaught Exception", sentence)
+    staff_id = number(form.get("staffid", "")) or 0
+    made = (0, ticket.id, int(time.time()), 1 if staff_id else 2, form["contents"])
+    private = staff_id > 0 and form.get("isprivate") == "1"
+    post = desk.add_post(ticket.id, Post(*made, is_private=private, staff_id=staff_id or 1))
+    for name, encoded in files:
+        source = Source("given", given=decode_leniently(encoded))
+        desk.insert(desk.posts[post.id], name, source, post.dateline)
+    return list_posts(ask, str(ticket.id), str(post.id))
+
+
+def _wrong_author(desk: Helpdesk, form: Mapping[str, str]) -> str | None:
+    """Say what is wrong with the contents and the author of a reply, in Kayako's order."""
+    staff_id, user_id = form.get("staffid", ""), form.get("userid", "")
+    if form.get("contents", "") == "":
+        return "No Contents Specified"
+    if staff_id in EMPTY and user_id in EMPTY:
+        return "Staff ID and User ID is empty"
+    if user_id not in EMPTY and (False, number(user_id)) not in desk.people:
+        return "User ID is Invalid"
+    if staff_id not in EMPTY and (True, number(staff_id)) not in desk.people:
+        return "Staff ID is Invalid"
+    return None
+
+
+def _numbers(form: Mapping[str, str]) -> list[str]:
+    """Return the numbers of the files in a form: the first has none."""
+    return [n for n in ("", *string.digits) if f"filename{n}" in form]
 
 
 def _posts_document(
@@ -201,7 +240,7 @@ def _posts_document(
     with writer.inside("posts"):
         for post in posts:
             with writer.inside("post"):
-                write_post_fields(writer, ticket, post)
+                write_post_fields(writer, desk, ticket, post)
                 if post.has_attachments:
                     with writer.inside("attachments"):
                         for row in rows:
@@ -407,13 +446,13 @@ def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = 
     writer = XmlWriter()
     with writer.inside("tickets"):
         for ticket in rows:
-            with writer.inside("ticket", id=ticket.id, flagtype=0):
+            with writer.inside("ticket", id=ticket.id, flagtype=ticket.flag):
                 _write_ticket_fields(writer, desk, ticket)
                 if with_posts:
                     with writer.inside("posts"):
                         for post in desk.posts_of(ticket.id):
                             with writer.inside("post"):
-                                write_post_fields(writer, ticket, post)
+                                write_post_fields(writer, desk, ticket, post)
     return writer
 
 
@@ -424,13 +463,13 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "displayid": ticket.mask,
         "departmentid": ticket.department_id,
         "statusid": ticket.status_id,
-        "priorityid": 1,
-        "typeid": 1,
+        "priorityid": ticket.priority_id,
+        "typeid": ticket.type_id,
         "userid": ticket.user_id,
         "userorganization": desk.organizations.get(organization, ""),
         "userorganizationid": organization or "",  # PHP 7 writes a true 0 as an empty element
         "ownerstaffid": ticket.owner_id,
-        "ownerstaffname": "Jane Staff" if ticket.owner_id else "",
+        "ownerstaffname": desk.name_of(ticket.owner_id),
         "fullname": ticket.user,
         "email": ticket.email,
         "lastreplier": ticket.user,
@@ -450,15 +489,17 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "isescalated": 0,
         "escalationruleid": 0,
         "templategroupid": 1,
-        "tags": "",
+        "tags": ticket.tags,
         "templategroupname": "Default",
         **faults.ticket_fields(ticket, desk.fault_of(ticket)),
     }
     writer.values(fields)
     if desk.statuses[ticket.status_id].resolved:
-        writer.value("watcher", "", staffid=1, name="Jane <Staff>")
+        writer.value("watcher", staffid=1, name="Jane <Staff>")
+    if ticket.tags:
+        writer.value("workflow", id=1, title="Ask & wait")
     for note in desk.notes_of(ticket):
-        write_note(writer, note)
+        writer.value("note", note.text, type=note.kind, **note_attributes(note))
 
 
 # Shared writers
@@ -477,27 +518,31 @@ def write_attachment(
     writer: XmlWriter, desk: Helpdesk, row: Attachment, *, whole: bool, with_ids: bool = True
 ) -> None:
     """Write one attachment; inside a post Kayako leaves out the ids of ticket and post."""
-    fault = desk.fault_of(row)
+    ids: Fields = {"ticketid": row.ticket_id, "ticketpostid": row.post_id} if with_ids else {}
+    with writer.inside("attachment"):
+        writer.values(file_fields(desk, row, ids, whole=whole))
+
+
+def file_fields(desk: Helpdesk, row: Attachment, ids: Fields, *, whole: bool) -> Fields:
+    """Return the fields of an attachment of any kind, with the ids of what has it."""
+    fault = desk.effect_on(row)
     fields: Fields = {
         "id": row.id,
-        "ticketid": row.ticket_id,
-        "ticketpostid": row.post_id,
+        **ids,
         "filename": row.name,
         "filesize": row.filesize,
         "filetype": filetype(row.name),
         "dateline": row.dateline,
-        **faults.attachment_fields(row, fault, whole=whole),
     }
-    if not with_ids:
-        del fields["ticketid"], fields["ticketpostid"]
+    changed = faults.attachment_fields(row, fault, whole=whole)
+    fields |= {tag: value for tag, value in changed.items() if tag in fields}
     if whole:
         plain = row.source.base64(row.size)
         fields["contents"] = faults.contents(row.source.read, plain, fault)
-    with writer.inside("attachment"):
-        writer.values(fields)
+    return fields
 
 
-def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
+def write_post_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket, post: Post) -> None:
     """Write the fields of a post, up to its attachments."""
     staff = post.creator == 1
     fields: Fields = {
@@ -506,7 +551,7 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
         "ticketid": post.ticket_id,
         "dateline": post.dateline,
         "userid": 0 if staff else ticket.user_id,
-        "fullname": "Jane Staff" if staff else ticket.user,
+        "fullname": desk.name_of(post.staff_id) if staff else ticket.user,
         "email": "staff@help.example.com" if staff else ticket.email,
         "emailto": "",
         "ipaddress": "192.0.2.7",
@@ -515,7 +560,7 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
         "isthirdparty": 0,
         "ishtml": int(post.is_html),
         "isemailed": 0,
-        "staffid": int(staff),
+        "staffid": post.staff_id if staff else 0,
         "issurveycomment": 0,
         "contents": post.text,
         "isprivate": int(post.is_private),
@@ -523,11 +568,11 @@ def write_post_fields(writer: XmlWriter, ticket: Ticket, post: Post) -> None:
     writer.values(fields)
 
 
-def write_note(writer: XmlWriter, note: Note) -> None:
-    """Write a note as in a ticket; each kind has its own attributes."""
-    about: dict[str, str | int]
+def note_attributes(note: Note) -> dict[str, str | int]:
+    """Return the attributes of a note; each kind has its own."""
     if note.kind == "timetrack":
-        about = {
+        return {
+            "id": note.id,
             "ticketid": note.of,
             "timeworked": note.seconds,
             "timebillable": note.seconds,
@@ -539,100 +584,17 @@ def write_note(writer: XmlWriter, note: Note) -> None:
             "creatorstaffname": note.staff_name,
             "notecolor": note.color,
         }
-    else:
-        about = {
-            f"{note.kind}id": note.of,
-            "notecolor": note.color,
-            "creatorstaffid": note.staff_id,
-            "forstaffid": note.for_staff_id,
-            "creatorstaffname": note.staff_name,
-            "creationdate": note.created_at,
-        }
-    writer.value("note", note.text, type=note.kind, id=note.id, **about)
+    return {
+        "id": note.id,
+        f"{note.kind}id": note.of,
+        "notecolor": note.color,
+        "creatorstaffid": note.staff_id,
+        "forstaffid": note.for_staff_id,
+        "creatorstaffname": note.staff_name,
+        "creationdate": note.created_at,
+    }
 
 
 def listing(desk: Helpdesk, reply: Reply) -> Reply:
     """Return a list as the server sends it: after a warning if that fault is on."""
     return reply.noisy(before=faults.WARNING_DIV) if "stray_warning" in desk.switches else reply
-
-
-# Routing
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A method of a controller; it takes at least ``least`` and looks at ``most`` arguments."""
-
-    run: Callable[..., Reply]
-    least: int = 0
-    most: int = 0
-
-
-def _not_implemented(name: str) -> Call:
-    sentence = f"Not Implemented, Call /Tickets/{name}/ListAll instead."
-    return Call(lambda _ask: text(400, sentence))
-
-
-def _test_api(ask: Ask, argument: str = "") -> Reply:
-    """Answer the connection test, which echoes the query with all that is in it."""
-    what = f"GET: {argument}" if argument else "GET List"
-    return text(200, f"{what}\nARGS: {argument}\nVARS: {ask.request.query_string}\n", HTML)
-
-
-CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
-    ("Tickets", "TicketAttachment"): {
-        "ListAll": Call(list_attachments, 1, 2),
-        "Get": Call(get_attachment, 2, 2),
-        "GetList": _not_implemented("TicketAttachment"),
-        "Post": Call(post_attachment),
-        "Delete": Call(delete_attachment, 2, 2),
-    },
-    ("Tickets", "TicketPost"): {
-        "ListAll": Call(list_posts, 1, 2),
-        "Get": Call(list_posts, 2, 2),
-        "GetList": _not_implemented("TicketPost"),
-    },
-    ("Tickets", "Ticket"): {
-        "ListAll": Call(list_tickets, 1, 8),
-        "GetTicketCount": Call(count_tickets, 1, 4),
-        "Get": Call(get_ticket, 1, 1),
-        "GetList": _not_implemented("Ticket"),
-    },
-    ("Tickets", "TicketStatus"): {
-        "Get": Call(statuses, 1, 1),
-        "GetList": Call(statuses),
-    },
-    ("Base", "Department"): {
-        "Get": Call(departments, 1, 1),
-        "GetList": Call(departments),
-    },
-    ("Core", "TestAPI"): {"Get": Call(_test_api, 1, 1), "GetList": Call(_test_api)},
-}
-"""All calls, by app and controller."""
-
-
-def answer(desk: Helpdesk, keys: Keys, request: Request) -> Reply:
-    """Answer one request; the body may still have to be made while it is sent."""
-    app, controller = (*request.segments, "", "")[:2]
-    methods = CONTROLLERS.get((app, controller))
-    if methods is None:
-        return page(404, "404", f'"{html.escape(app)}" SWIFT App does not exist')
-    refused = refusal(request, keys, desk.switches)
-    if refused:
-        return refused
-    absent = {"GetTicketCount"} if "no_count" in desk.switches else set()
-    action, args = _action(request.verb, request.segments[2:], methods.keys() - absent)
-    call = methods.get(action)
-    if call is None or len(args) < call.least:
-        return php_error(request.path, "Uncaught Exception", f"Too few arguments to {action}()")
-    with desk.lock:
-        reply = call.run(Ask(desk, request), *args[: call.most])
-    own = reply.content_type == XML  # not a page of some firewall before it
-    return faults.around_error(reply) if own and "noisy_errors" in desk.switches else reply
-
-
-def _action(verb: str, args: tuple[str, ...], public: set[str]) -> tuple[str, tuple[str, ...]]:
-    """Choose the method: a named public one whatever the verb, else the one of the verb."""
-    if args and args[0] in public:
-        return args[0], args[1:]
-    return ("GetList" if verb == "GET" and not args else verb.title()), args

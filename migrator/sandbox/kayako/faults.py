@@ -119,6 +119,20 @@ def contents(read: Callable[[], bytes], plain: Stream, fault: str | None) -> Raw
     return Raw(make(read())) if make else plain
 
 
+def field_contents(row: Attachment, effect: str | None, nth: int, *, twice: bool) -> Raw | Stream:
+    """Return the text of a file in a custom field on the ``nth`` request for it."""
+    if not twice and effect not in {"missing_file", "damaged", "short_once"}:
+        return row.source.base64(row.size)
+    if effect == "missing_file":
+        return Raw(b"")
+    data = row.source.read()
+    if effect == "short_once" and nth == 1:
+        data = shortened(data)
+    encoded = _base64(_base64(data)) if twice else _base64(data)
+    # Of four characters one is left over, which makes no byte.
+    return Raw(_cdata(encoded[:-3] if effect == "damaged" else encoded))
+
+
 def _base64(data: bytes) -> bytes:
     return binascii.b2a_base64(data, newline=False)
 
@@ -256,13 +270,19 @@ def _busy(status: int, title: str, seconds: int) -> Reply:
 
 
 _ALWAYS: Final = sys.maxsize
+_UNREADABLE: Final = (
+    "\nWarning\nRouter: /Tickets/TicketCustomField\nfile_get_contents(./__swift/files/file_9k): "
+    "failed to open stream: Permission denied in .../class.SWIFT_FileManager.php:388\n"
+)
 _EMPTY_500: Final = Reply(Body(b""), 500)
 _EXCEPTION: Final = php_error(
     "/Tickets/TicketAttachment",
     "Uncaught Exception",
     "Unable to load attachment chunk in .../class.SWIFT_Attachment.php:418",
 )
-_LOGIN: Final = page(200, "Login", '<form action="/staff/">Username <input name="username"></form>')
+SIGN_IN: Final = page(
+    200, "Login", '<form action="/staff/">Username <input name="username"></form>'
+)
 _REPLIES: Final[dict[str, tuple[int, Callable[[Reply], Reply]]]] = {
     "remote_sentence": (_ALWAYS, _noisy(before=REMOTE_SENTENCE)),
     "error_500": (_ALWAYS, _instead(_EMPTY_500)),
@@ -273,7 +293,12 @@ _REPLIES: Final[dict[str, tuple[int, Callable[[Reply], Reply]]]] = {
     "busy_503": (1, _instead(_busy(503, "Service Unavailable", 0))),
     "memory": (_ALWAYS, _instead(text(200, MEMORY))),
     "not_xml": (_ALWAYS, _instead(_EXCEPTION)),
-    "html_page": (_ALWAYS, _instead(_LOGIN)),
+    "html_page": (_ALWAYS, _instead(SIGN_IN)),
+    "unreadable": (_ALWAYS, _instead(text(200, _UNREADABLE))),
+    "refused": (_ALWAYS, _instead(FIREWALL)),
+    "not_found": (_ALWAYS, _instead(page(404, "404 Not Found", "<h1>Not Found</h1>"))),
+    "empty": (_ALWAYS, lambda reply: replace(reply, body=Body(b""))),
+    "drips": (_ALWAYS, _by(Delivery.DRIPS)),
     "cut_once": (1, _by(Delivery.CUT)),
     "cut_silent": (1, _by(Delivery.SILENT)),
     "cut_always": (_ALWAYS, _by(Delivery.SILENT)),

@@ -255,6 +255,7 @@ ODD_NAMES: Final = (
 )
 """Names that are dangerous if they are used unchanged."""
 
+UNKNOWN_TYPE: Final = "application/octet-stream"
 FILETYPES: Final[dict[str, str]] = {
     "gif": "image/gif",
     "jpg": "image/jpeg",
@@ -288,4 +289,4 @@ FILETYPES: Final[dict[str, str]] = {
 def filetype(name: bytes) -> str:
     """Return the type that Kayako derives from a name."""
     extension = name.rpartition(b".")[2] if b"." in name else b""
-    return FILETYPES.get(extension.lower().decode("latin-1"), "application/octet-stream")
+    return FILETYPES.get(extension.lower().decode("latin-1"), UNKNOWN_TYPE)

@@ -17,12 +17,12 @@ import html
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.parser import BytesParser
 from random import Random
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 HEADER = b'<?xml version="1.0" encoding="UTF-8"?>'
@@ -73,8 +73,15 @@ def clean(value: str | bytes | int) -> bytes:
     return _CONTROL.sub(b"", data).replace(b"]]>", b"]]]]><![CDATA[>")
 
 
-Fields = dict[str, "str | bytes | int | Raw | Stream"]
-"""The values of an element's children, by their tags."""
+Value = str | bytes | int | Raw | Stream
+Fields = dict[str, "Value | tuple[Value, ...] | list[Fields]"]
+"""An element's children by their tags: a value, several values, or children of their own."""
+
+
+def columns(order: str, **given: Any) -> dict[str, Any]:
+    """Return columns in this order; one that is not given is 0, or empty if a dash follows it."""
+    names = {name.rstrip("-"): "" if name.endswith("-") else 0 for name in order.split()}
+    return names | given
 
 
 class XmlWriter:
@@ -91,9 +98,7 @@ class XmlWriter:
         """End a container, on its own line."""
         self._parts.append(f"\n</{tag}>".encode())
 
-    def value(
-        self, tag: str, value: str | bytes | int | Raw | Stream, **attributes: str | int
-    ) -> None:
+    def value(self, tag: str, value: Value = "", **attributes: str | int) -> None:
         """Write one element with its value."""
         if isinstance(value, Stream):
             inner: tuple[bytes | Stream, ...] = (b"<![CDATA[", value, b"]]>")
@@ -112,7 +117,17 @@ class XmlWriter:
     def values(self, fields: Fields) -> None:
         """Write elements by their tags."""
         for tag, value in fields.items():
-            self.value(tag, value)
+            if isinstance(value, list):
+                with self.inside(tag):
+                    for children in value:
+                        self.values(children)
+            else:
+                for one in value if isinstance(value, tuple) else (value,):
+                    self.value(tag, one)
+
+    def comment(self, text: str) -> None:
+        """Write a comment, on its own line."""
+        self._parts.append(f"\n<!-- {text} -->".encode())
 
     @contextmanager
     def inside(self, tag: str, **attributes: str | int) -> Iterator[None]:
@@ -160,6 +175,7 @@ class Delivery(enum.Enum):
     SILENT = "half of it without Content-Length, then closed"
     CHUNKED = "chunked, in odd pieces"
     SLOW = "whole, in about a second"
+    DRIPS = "a byte a second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +221,13 @@ class Request:
 def xml(writer: XmlWriter) -> Reply:
     """Reply with a document."""
     return Reply(writer.body())
+
+
+def table(root: str, tag: str, rows: Iterable[Fields]) -> Reply:
+    """Reply with one element for each row."""
+    writer = XmlWriter()
+    writer.values({root: [{tag: [row]} for row in rows]})
+    return xml(writer)
 
 
 def text(status: int, message: str, content_type: str = XML) -> Reply:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from migrator.sandbox.kayako.files import Source
 from migrator.sandbox.kayako.options import (
     ALL_FAULTS,
-    ATTACHMENT_FAULTS,
+    FILE_FAULTS,
     GLOBAL_FAULTS,
     ROW_FAULTS,
     TICKET_FAULTS,
@@ -27,6 +27,8 @@ SHORTENING: Final = frozenset({"short_contents", "size_contradiction"})
 """The faults with which only a part of a file is sent."""
 _NOTES_OF_TICKETS: Final = ("ticket", "timetrack")
 """The kinds of notes that go where their ticket goes."""
+_NOTES_OF_PEOPLE: Final = ("user", "userorganization")
+"""The kinds of notes that share their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A post of a ticket; ``creator`` is 1 for staff and 2 for a user."""
+    """A post of a ticket; ``creator`` is 1 for staff, namely ``staff_id``, and 2 for a user."""
 
     id: int
     ticket_id: int
@@ -62,6 +64,7 @@ class Post:
     has_attachments: bool = False
     is_html: bool = False
     is_private: bool = False
+    staff_id: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,10 @@ class Ticket:
     user_id: int = 0
     owner_id: int = 0
     fault: str | None = None
+    priority_id: int = 1
+    type_id: int = 1
+    flag: int = 0
+    tags: str = ""
 
     @property
     def email(self) -> str:
@@ -124,11 +131,96 @@ class Attachment:
     sha256: str
     size: int
     fault: str | None = None
+    kind: str = "post"
+    """What ``post_id`` is the id of: post, customfield, article or step; linked has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user, or ``staff``; the first of the addresses need not be the main one."""
+
+    id: int
+    name: str
+    emails: tuple[str, ...]
+    staff: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FieldGroup:
+    """A group of custom fields; ``kind`` is Kayako's ``grouptype``, no departments mean all."""
+
+    id: int
+    title: str
+    kind: int
+    departments: frozenset[int] = frozenset()
+
+    @property
+    def of_tickets(self) -> bool:
+        """Whether its fields are those of tickets, not of users, articles or others."""
+        return self.kind in {3, 4, 9}
+
+
+FILE_FIELD: Final = 11
+"""The ``fieldtype`` of a field that holds a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomField:
+    """A custom field; ``kind`` is Kayako's ``fieldtype``."""
+
+    id: int
+    group_id: int
+    title: str
+    kind: int
+    name: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """An article of the knowledge base or a step of the troubleshooter, by its ``kind``.
+
+    ``status`` is 1 for what is published, 2 for a draft. ``parent_id`` is the step before it.
+    """
+
+    id: int
+    kind: str
+    category_id: int
+    subject: str
+    text: str
+    dateline: int
+    status: int = 1
+    parent_id: int = 0
+    has_attachments: bool = True
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A category of articles or steps; ``type`` is 1 global, 2 public, 3 private, 4 inherited."""
+
+    id: int
+    kind: str
+    title: str
+    parent_id: int = 0
+    type: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment of a user on an article or a step; ``status`` 1 is pending, 2 approved, 3 spam."""
+
+    id: int
+    kind: str
+    of: int
+    text: str
+    dateline: int
+    status: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The result of a perfect pull for one attachment.
+    """The result of a perfect pull for one file.
 
     ``state`` and ``problem`` are the words of the ledger; ``sha256`` and ``size`` are those of
     the bytes that the server is able to send, None when it sends none.
@@ -175,6 +267,21 @@ class Helpdesk:
     """The ticket whose list of attachments ``list_500`` and ``list_empty`` hit."""
     doubles: dict[int, Attachment] = field(default_factory=dict)
     """Second rows of ids that another ticket lists, too."""
+    people: dict[tuple[bool, int], User] = field(default_factory=dict)
+    """By whether they are staff, and their ids."""
+    field_groups: dict[int, FieldGroup] = field(default_factory=dict)
+    custom_fields: dict[int, CustomField] = field(default_factory=dict)
+    field_values: dict[int, dict[int, str | Attachment]] = field(default_factory=dict)
+    """Texts and files in custom fields, by the ticket that they were set on and the field."""
+    guides: dict[tuple[str, int], Guide] = field(default_factory=dict)
+    guide_files: dict[int, Attachment] = field(default_factory=dict)
+    categories: list[Category] = field(default_factory=list)
+    comments: list[Comment] = field(default_factory=list)
+    links: dict[str, Attachment] = field(default_factory=dict)
+    """Public files of the helpdesk's own host that texts link to, by their paths."""
+    portal: str = "http://help.example.com"
+    foreign: str = "http://images.example.net"
+    """Where texts say that the helpdesk is, and where another host is; see :meth:`locate`."""
     lock: RLock = field(default_factory=RLock, repr=False)
 
     def __post_init__(self) -> None:
@@ -182,7 +289,7 @@ class Helpdesk:
         self.switches = set(self.options.chosen & GLOBAL_FAULTS.keys())
         self._quiet: set[str] = set()
         self._vanished: dict[int, Attachment] = {}
-        self._hits: Counter[tuple[type, int]] = Counter()
+        self._hits: Counter[tuple[str, int]] = Counter()
         self._struck: set[tuple[str, object]] = set()
         self._post_id = 0
         self._posts_of: defaultdict[int, set[int]] = defaultdict(set)
@@ -216,6 +323,56 @@ class Helpdesk:
             return {r.id: self._truth(r) for r in self.attachments.values() if self._trashed(r)}
 
     @property
+    def truths(self) -> dict[str, dict[str, Truth]]:
+        """The outcome of every file of every kind, by kind and key.
+
+        Keys are the id of an attachment of a ``post``, an ``article`` or a ``step``, the ticket
+        and the field of a ``customfield`` (``7/1``; a merged ticket by its old id), and the path
+        of a ``linked`` file. Left out are files that no pull can learn of: those of tickets in
+        the trash, deleted, or hidden by a fault.
+        """
+        with self.lock:
+            truths = {"post": {str(key): true for key, true in self.truth.items()}}
+            truths["customfield"] = {
+                f"{ticket}/{field_id}": self._truth(row)
+                for ticket, values in sorted(self.field_values.items())
+                if self._seen(self.find_ticket(str(ticket)))
+                for field_id, row in values.items()
+                if isinstance(row, Attachment)
+            }
+            for kind in ("article", "step"):
+                rows = [row for row in self.guide_files.values() if row.kind == kind]
+                truths[kind] = {str(row.id): self._truth(row) for row in rows}
+            linked = {path: row for path, row in self.links.items() if self.texts_with(path)}
+            truths["linked"] = {path: self._truth(row) for path, row in linked.items()}
+            return truths
+
+    def texts_with(self, path: str) -> list[tuple[str, int]]:
+        """Return kind and id of every post, note, article and step that a pull sees with a link."""
+        with self.lock:
+            found = [
+                ("post", post.id)
+                for post in self.posts.values()
+                if path in post.text and self._seen(self.tickets.get(post.ticket_id))
+            ]
+            found += [
+                (f"{kind} note", note.id)
+                for (kind, of), notes in self.notes.items()
+                for note in notes
+                if path in note.text
+                and (kind not in _NOTES_OF_TICKETS or self._seen(self.tickets.get(of)))
+            ]
+            return found + [key for key, guide in self.guides.items() if path in guide.text]
+
+    def _seen(self, ticket: Ticket | None) -> bool:
+        """Return whether a pull sees a ticket."""
+        return (
+            ticket is not None
+            and ticket.department_id != TRASH
+            and not _hides(self.fault_of(ticket))
+        )
+
+    @property
     def gaps(self) -> dict[int, str]:
         """The tickets that a perfect pull reports as not seen, by id, with their fault.
 
@@ -245,10 +402,10 @@ class Helpdesk:
         name = self.fault_of(row)
         if name is None:
             return Truth("stored", None, row.sha256, row.size)
-        fault = ATTACHMENT_FAULTS[name]
+        fault = FILE_FAULTS[name]
         if fault.state != "stored":
             return Truth(fault.state, fault.problem, None, None, (name,))
-        if name in SHORTENING:
+        if self.effect_on(row) in SHORTENING:
             short = shortened(row.source.read())
             return Truth(
                 "stored", fault.problem, hashlib.sha256(short).hexdigest(), len(short), (name,)
@@ -274,15 +431,21 @@ class Helpdesk:
             else:
                 (self._quiet.discard if on else self._quiet.add)(name)
 
-    def fault_of(self, row: Attachment | Ticket) -> str | None:
-        """Return the fault of an attachment or a ticket, unless it is turned off."""
+    def fault_of(self, row: Attachment | Ticket | Guide) -> str | None:
+        """Return the fault of a row, unless it is turned off."""
         return None if row.fault in self._quiet else row.fault
 
-    def hit(self, row: Attachment | Ticket) -> int:
+    def effect_on(self, row: Attachment) -> str | None:
+        """Return the fault of a file without its kind: what it does is the same for all kinds."""
+        fault = self.fault_of(row)
+        return fault and fault.removeprefix(f"{row.kind}_")
+
+    def hit(self, row: Attachment | Ticket | Guide) -> int:
         """Count one more request that a row's fault may hit, and return its number, from 1."""
+        kind = type(row).__name__ if isinstance(row, Ticket) else f"{type(row).__name__} {row.kind}"
         with self.lock:
-            self._hits[type(row), row.id] += 1
-            return self._hits[type(row), row.id]
+            self._hits[kind, row.id] += 1
+            return self._hits[kind, row.id]
 
     def once(self, name: str, at: object = None) -> bool:
         """Return whether a fault of the helpdesk happens now: once for each ``at``."""
@@ -358,7 +521,35 @@ class Helpdesk:
         groups = (self.notes.get(key, []) for key in about.items())
         return [note for group in groups for note in sorted(group, key=lambda n: n.created_at)]
 
+    def find_guide(self, kind: str, text: str) -> Guide | None:
+        """Return an article or a step by id."""
+        return self.guides.get((kind, number(text) or 0))
+
+    def files_of(self, guide: Guide) -> list[Attachment]:
+        """Return the attachments of an article or a step by id."""
+        of = (guide.kind, guide.id)
+        return [row for row in self.guide_files.values() if (row.kind, row.post_id) == of]
+
+    def name_of(self, staff_id: int) -> str:
+        """Return the name of a member of staff; there is one even where no staff was made."""
+        found = self.people.get((True, staff_id))
+        return found.name if found else "Jane Staff" * bool(staff_id)
+
     # What people do
+
+    def locate(self, portal: str, foreign: str) -> None:
+        """Let all texts say that the helpdesk is there, and the other host here."""
+
+        def moved(text: str) -> str:
+            text = text.replace(_host(self.foreign), _host(foreign))
+            return text.replace(_host(self.portal), _host(portal))
+
+        with self.lock:
+            self.posts = {k: replace(p, text=moved(p.text)) for k, p in self.posts.items()}
+            self.guides = {k: replace(g, text=moved(g.text)) for k, g in self.guides.items()}
+            for key, notes in self.notes.items():
+                self.notes[key] = [replace(note, text=moved(note.text)) for note in notes]
+            self.portal, self.foreign = portal, foreign
 
     def add_ticket(self, ticket: Ticket, posts: Iterable[Post]) -> None:
         """Add a ticket with its posts, and set their ids and ticket ids."""
@@ -368,10 +559,62 @@ class Helpdesk:
                 self._post_id += 1
                 self._put(replace(post, id=self._post_id, ticket_id=ticket.id))
 
-    def add_note(self, note: Note) -> None:
-        """Add a note or a time track."""
+    def add_post(self, ticket: int, post: Post) -> Post:
+        """Add a reply to a ticket, which moves its ``last_activity``; return it with its id."""
         with self.lock:
+            self._post_id += 1
+            post = replace(post, id=self._post_id, ticket_id=ticket)
+            self._put(post)
+            self.touch(ticket)
+            return post
+
+    def touch(self, ticket: int) -> None:
+        """Set the ``last_activity`` of a ticket to now."""
+        with self.lock:
+            self.tickets[ticket] = replace(self.tickets[ticket], last_activity=int(time.time()))
+
+    def add_note(self, note: Note) -> Note:
+        """Add a note or a time track, and set its id unless it has one; touch no ticket."""
+        with self.lock:
+            if not note.id:
+                shared = _NOTES_OF_PEOPLE if note.kind in _NOTES_OF_PEOPLE else (note.kind,)
+                ids = [n.id for (kind, _), ns in self.notes.items() if kind in shared for n in ns]
+                note = replace(note, id=max(ids, default=0) + 1)
             self.notes.setdefault((note.kind, note.of), []).append(note)
+            return note
+
+    def delete_note(self, note: Note) -> None:
+        """Delete a note or a time track; no ticket's ``last_activity`` moves."""
+        with self.lock:
+            self.notes[note.kind, note.of].remove(note)
+
+    def set_field(self, ticket: int, field_id: int, name: str | bytes, data: bytes) -> Attachment:
+        """Put a file into a custom field of a ticket, whose ``last_activity`` does not move."""
+        with self.lock:
+            rows = (row for values in self.field_values.values() for row in values.values())
+            used = [row.id for row in rows if isinstance(row, Attachment)]
+            row = make_row(
+                *(max(used, default=0) + 1, "customfield", ticket, field_id, name),
+                *(Source("given", given=data), int(time.time())),
+            )
+            self.field_values.setdefault(ticket, {})[field_id] = row
+            return row
+
+    def attach(
+        self,
+        guide: Guide,
+        name: str | bytes,
+        source: Source,
+        dateline: int,
+        fault: str | None = None,
+    ) -> Attachment:
+        """Attach a file to an article or a step; ids are those of attachments of posts."""
+        with self.lock:
+            made = (self.next_attachment_id, guide.kind, 0, guide.id, name, source, dateline)
+            row = replace(make_row(*made), fault=fault)
+            self.next_attachment_id += 1
+            self.guide_files[row.id] = row
+            return row
 
     def merge(self, old: int, into: int) -> None:
         """Merge a ticket into another: posts, notes and attachments move and keep their ids.
@@ -517,6 +760,17 @@ _MADE: Final = (
     "members",
     "merges",
     "moves",
+    "people",
+    "field_groups",
+    "custom_fields",
+    "field_values",
+    "guides",
+    "guide_files",
+    "categories",
+    "comments",
+    "links",
+    "portal",
+    "foreign",
     "next_attachment_id",
     "_post_id",
     "_posts_of",
@@ -527,11 +781,19 @@ _MADE: Final = (
 
 
 def _row(key: int, post: Post, name: str | bytes, source: Source, dateline: int) -> Attachment:
+    return make_row(key, "post", post.ticket_id, post.id, name, source, dateline)
+
+
+def make_row(  # noqa: PLR0917 - the columns of a row
+    key: int, kind: str, ticket: int, of: int, name: str | bytes, source: Source, dateline: int
+) -> Attachment:
+    """Return the row of a file of any kind."""
     sha256, size = source.measure()
     return Attachment(
         id=key,
-        ticket_id=post.ticket_id,
-        post_id=post.id,
+        kind=kind,
+        ticket_id=ticket,
+        post_id=of,
         name=name if isinstance(name, bytes) else name.encode(errors="surrogateescape"),
         filesize=size,
         dateline=dateline,
@@ -539,6 +801,10 @@ def _row(key: int, post: Post, name: str | bytes, source: Source, dateline: int)
         sha256=sha256,
         size=size,
     )
+
+
+def _host(url: str) -> str:
+    return url.partition("//")[2]
 
 
 def _gap(fault: str | None) -> bool:

@@ -15,6 +15,7 @@ class Fault:
 
     ``state`` and ``problem`` are those of the attachment. With ``gap`` the pull reports the ticket
     or its row as not seen; with ``hidden`` it cannot learn of the ticket's attachments either.
+    A ``lasting`` one is left out of ``all``, as it takes minutes or many megabytes.
     """
 
     summary: str
@@ -22,6 +23,7 @@ class Fault:
     problem: str | None = None
     gap: bool = False
     hidden: bool = False
+    lasting: bool = False
 
     @property
     def harmless(self) -> bool:
@@ -106,10 +108,70 @@ TICKET_FAULTS: Final[dict[str, Fault]] = {
 }
 """Faults of single tickets that have attachments, those that leave gaps last."""
 
-ROW_FAULTS: Final = frozenset(
-    {"wrong_filesize", "empty_file", "odd_row"}
-    | {name for name in ATTACHMENT_FAULTS if name.endswith("_name")}
+_DRIPS: Final = Fault("a byte a second", "failed", "truncated", lasting=True)
+_FIREWALL: Final = Fault("a firewall refuses it, always", "failed", "refused")
+
+
+def _named(kind: str, *like: str, **own: Fault) -> dict[str, Fault]:
+    """Return the faults of a kind, some of them as those of attachments, named for the kind."""
+    faults = {**{name: ATTACHMENT_FAULTS[name] for name in like}, **own}
+    return {f"{kind}_{name}": fault for name, fault in faults.items()}
+
+
+_GUIDES: Final = (
+    *("missing_file", "remote_sentence", "short_contents", "error_500", "flaky_500", "memory"),
+    *("cut_once", "slow", "lenient_base64", "empty_file", "latin1_name"),
 )
+_FOREIGN: Final = Fault("the list of its attachments is another one's, once")
+
+KIND_FAULTS: Final[dict[str, dict[str, Fault]]] = {
+    "customfield": _named(
+        "customfield",
+        *("error_500", "flaky_500", "memory", "cut_once", "slow", "control_name"),
+        missing_file=Fault("a name without contents", "missing", "source_lost_file"),
+        nameless=Fault("contents without a name"),
+        unreadable=Fault("PHP's warning instead of all fields, always", "failed", "not_xml"),
+        damaged=Fault("base64 that ends within a byte, always", "failed", "bad_base64"),
+        short_once=Fault("two thirds of the file, once"),
+        foreign_reply=Fault("the fields of another ticket, once"),
+        encoded_file=Fault("a file that is base64 itself"),
+        refused=_FIREWALL,
+        drips=_DRIPS,
+        oversize=Fault("more than ten megabytes of base64", lasting=True),
+    ),
+    "article": _named("article", *_GUIDES, refused=_FIREWALL, foreign_list=_FOREIGN, drips=_DRIPS),
+    "step": _named("step", *_GUIDES, refused=_FIREWALL, foreign_list=_FOREIGN, drips=_DRIPS),
+    "linked": _named(
+        "linked",
+        *("error_500", "flaky_500", "cut_once", "slow"),
+        not_found=Fault("404 of the web server", "gone", "not_found"),
+        html_page=Fault("an HTML page, status 200", "missing", "source_lost_file"),
+        empty=Fault("no bytes, status 200", "missing", "source_lost_file"),
+        moved=Fault("301 to another path of the same host"),
+        moved_foreign=Fault("302 to another host", "failed", "unexpected_reply"),
+        login=Fault("302 to the page for signing in", "failed", "unexpected_reply"),
+        loop=Fault("302 to itself", "failed", "unexpected_reply"),
+        oversize=Fault("an image of 128 MiB", "failed", "too_large"),
+        damaged=Fault("bytes that its name does not fit", problem="hash_mismatch"),
+        refused=_FIREWALL,
+        drips=_DRIPS,
+    ),
+}
+"""Faults of other files than those of posts, by their kind: each makes a file of its own."""
+
+FILE_FAULTS: Final[dict[str, Fault]] = {
+    **ATTACHMENT_FAULTS,
+    **{name: fault for faults in KIND_FAULTS.values() for name, fault in faults.items()},
+}
+"""Faults of files of every kind."""
+
+ROW_FAULTS: Final = frozenset(
+    name
+    for name in FILE_FAULTS
+    if name.endswith(
+        ("_name", "wrong_filesize", "empty_file", "odd_row", "encoded_file", "_damaged", "oversize")
+    )
+) - {"customfield_damaged", "linked_oversize"}
 """Faults of the row itself, which cannot be switched off."""
 
 GLOBAL_FAULTS: Final[dict[str, str]] = {
@@ -133,6 +195,10 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
     "drift": "a ticket goes to the trash while the pages are walked",
     "list_empty": "the attachment list of one ticket is empty, once, though its post has some",
     "short_queries": "values of more than 512 bytes are dropped from queries, as by Suhosin",
+    "double_base64": "files in custom fields are encoded twice",
+    "old_fields": "an old version: custom fields with fewer attributes, encoded twice",
+    "no_fields": "an old version without calls for custom fields",
+    "no_guides": "an old version without calls for knowledge base and troubleshooter",
 }
 """Faults of the whole helpdesk."""
 
@@ -141,21 +207,25 @@ _GLOBAL_IN_ALL: Final = frozenset(
 )
 
 ALL_FAULTS: Final[dict[str, str]] = {
-    **{name: fault.summary for name, fault in {**ATTACHMENT_FAULTS, **TICKET_FAULTS}.items()},
+    **{name: fault.summary for name, fault in {**FILE_FAULTS, **TICKET_FAULTS}.items()},
     **GLOBAL_FAULTS,
 }
 """Every switch with one line about it."""
 
-IN_ALL: Final = frozenset({*ATTACHMENT_FAULTS, *TICKET_FAULTS, *_GLOBAL_IN_ALL})
+IN_ALL: Final = frozenset({*FILE_FAULTS, *TICKET_FAULTS, *_GLOBAL_IN_ALL}) - {
+    name for name, fault in FILE_FAULTS.items() if fault.lasting
+}
 """The faults in ``all``. Other faults of the whole helpdesk would hide some of these."""
 
 HARMLESS_FAULTS: Final = IN_ALL - {
-    name for name, fault in {**ATTACHMENT_FAULTS, **TICKET_FAULTS}.items() if not fault.harmless
+    name for name, fault in {**FILE_FAULTS, **TICKET_FAULTS}.items() if not fault.harmless
 }
 """The faults of ``all`` with which a perfect pull is complete."""
 
 FEWEST_DEPARTMENTS: Final = 4
 """The fewest departments with tickets of a helpdesk."""
+FEWEST_USERS: Final = 9
+"""The fewest users of a helpdesk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +235,14 @@ class SandboxOptions:
     ``tickets`` counts those alive or in the trash. ``faults`` are names of ``ALL_FAULTS``, or
     ``all`` for those of ``IN_ALL``; from 40 tickets on each hits at least one attachment or
     ticket. ``latency`` is waited before each reply, in seconds. ``big`` adds one attachment per
-    size, in bytes. ``departments`` counts those that have tickets. Raises ValueError for an
-    unknown fault, a negative number, ``big`` without tickets, or too few departments.
+    size, in bytes. ``departments`` counts those that have tickets.
+
+    ``notes`` counts those of each closed ticket, ``field_files`` the files in custom fields,
+    ``articles`` and ``steps`` those of the knowledge base and the troubleshooter, ``links`` the
+    files that texts link to. A chosen fault of such a kind adds one more, unless there are none.
+
+    Raises ValueError for an unknown fault, a negative number, ``big`` without tickets, or too few
+    departments or users.
     """
 
     seed: int = 1
@@ -175,18 +251,27 @@ class SandboxOptions:
     latency: float = 0.0
     big: tuple[int, ...] = ()
     departments: int = FEWEST_DEPARTMENTS
+    users: int = FEWEST_USERS
+    notes: int = 2
+    field_files: int = 6
+    articles: int = 6
+    steps: int = 4
+    links: int = 6
 
     def __post_init__(self) -> None:
         """Check that such a helpdesk can be built."""
         unknown = self.faults - ALL_FAULTS.keys() - {ALL}
         if unknown:
             raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")
-        if min(self.tickets, self.latency, *self.big) < 0:
-            raise ValueError("tickets, latency and big cannot be negative")
+        amounts = (self.notes, self.field_files, self.articles, self.steps, self.links)
+        if min(self.tickets, self.latency, *self.big, *amounts) < 0:
+            raise ValueError("tickets, latency, big and other amounts cannot be negative")
         if self.big and not self.tickets:
             raise ValueError("big attachments need at least one ticket")
         if self.departments < FEWEST_DEPARTMENTS:
             raise ValueError(f"there are at least {FEWEST_DEPARTMENTS} departments with tickets")
+        if self.users < FEWEST_USERS:
+            raise ValueError(f"there are at least {FEWEST_USERS} users")
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -197,6 +282,10 @@ class SandboxOptions:
     def attachment_faults(self) -> tuple[str, ...]:
         """The chosen attachment faults, in the order of the table."""
         return tuple(name for name in ATTACHMENT_FAULTS if name in self.chosen)
+
+    def faults_of(self, kind: str) -> tuple[str, ...]:
+        """Return the chosen faults of files of another kind, in the order of the table."""
+        return tuple(name for name in KIND_FAULTS[kind] if name in self.chosen)
 
     @property
     def ticket_faults(self) -> tuple[str, ...]:

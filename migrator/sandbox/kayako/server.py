@@ -7,11 +7,11 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Self
 
-from migrator.sandbox.kayako.calls import answer
 from migrator.sandbox.kayako.messages import (
     LONGEST_VALUE,
     POST_MAX,
@@ -24,11 +24,21 @@ from migrator.sandbox.kayako.messages import (
     parse,
 )
 from migrator.sandbox.kayako.model import Helpdesk
+from migrator.sandbox.kayako.routes import answer, public_file
 
 DRIBBLES: Final = 20
 """Pieces of a slow body, which takes about a second."""
 ODD_SIZES: Final = (1, 7, 64, 1000, 3, 4096)
 """Sizes of the pieces of a chunked body, in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request for anything but the API, with the names of its headers in lower case."""
+
+    host: str
+    target: str
+    headers: Mapping[str, str] = field(repr=False)
 
 
 class SandboxServer:
@@ -40,12 +50,39 @@ class SandboxServer:
     """
 
     def __init__(self, helpdesk: Helpdesk, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.helpdesk = helpdesk
+        self._helpdesk = helpdesk
         self.keys = Keys.from_seed(helpdesk.options.seed)
         self._address = (host, port)
         self._log: list[tuple[str, str]] = []
+        self._visits: list[Visit] = []
         self._http: _Http | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def helpdesk(self) -> Helpdesk:
+        """The helpdesk that answers."""
+        return self._helpdesk
+
+    @helpdesk.setter
+    def helpdesk(self, helpdesk: Helpdesk) -> None:
+        self._helpdesk = helpdesk
+        self._locate()
+
+    @property
+    def portal(self) -> str:
+        """The address of the helpdesk without any path. Raises RuntimeError before start."""
+        return self.url.removesuffix(SCRIPT)
+
+    @property
+    def visits(self) -> list[Visit]:
+        """Every request so far that was not for the API: for the files that texts link to."""
+        return list(self._visits)
+
+    @property
+    def strayed(self) -> list[Visit]:
+        """The visits under the name of the other host, to which nobody should be led."""
+        _, _, own = self.portal.partition("//")
+        return [visit for visit in self.visits if visit.host != own]
 
     @property
     def api_key(self) -> str:
@@ -85,8 +122,16 @@ class SandboxServer:
         self._thread = threading.Thread(
             target=http.serve_forever, args=(0.02,), name="sandbox", daemon=True
         )
+        self._locate()
         self._thread.start()
         return self
+
+    def _locate(self) -> None:
+        """Let the texts of the helpdesk link to this server, and to another name for it."""
+        if self._http is not None:
+            host, port = self._address[0], self._http.server_address[1]
+            other = "127.0.0.1" if host == "localhost" else "localhost"
+            self._helpdesk.locate(self.portal, f"http://{other}:{port}")
 
     def stop(self) -> None:
         """Stop at once, dropping open connections; harmless when not running."""
@@ -105,8 +150,11 @@ class SandboxServer:
         """Stop."""
         self.stop()
 
-    def _handle(self, verb: str, target: str, content_type: str, body: bytes) -> Reply:
-        desk = self.helpdesk
+    def _handle(self, verb: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        desk, named = self._helpdesk, {name.lower(): value for name, value in headers.items()}
+        content_type = named.get("content-type", "")
+        if not target.startswith(SCRIPT):
+            self._visits.append(Visit(named.get("host", ""), target, named))
         longest = LONGEST_VALUE if "short_queries" in desk.switches else None
         request = parse(verb, target, content_type, body, longest=longest)
         if isinstance(request, Request):
@@ -115,7 +163,7 @@ class SandboxServer:
             return page(503, "503", "Service Unavailable")
         if isinstance(request, Request):
             return answer(desk, self.keys, request)
-        return request
+        return public_file(desk, target) or request
 
 
 class _Http(socketserver.ThreadingTCPServer):
@@ -131,7 +179,7 @@ class _Http(socketserver.ThreadingTCPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        handle: Callable[[str, str, str, bytes], Reply],
+        handle: Callable[[str, str, Mapping[str, str], bytes], Reply],
         latency: float,
     ) -> None:
         self.handle = handle
@@ -182,8 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Serve one request of any verb that Kayako knows."""
         body = self._read_body()
         self.server.stopping.wait(self.server.latency)
-        content_type = self.headers.get("Content-Type", "")
-        self._send(self.server.handle(self.command, self.path, content_type, body))
+        self._send(self.server.handle(self.command, self.path, dict(self.headers), body))
 
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - named by http.server
 
@@ -248,6 +295,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[at : at + step])
             self.wfile.flush()
             self.server.stopping.wait(1 / DRIBBLES)
+
+    def send_drips(self, body: Body) -> None:
+        """Announce all, and send a byte a second for as long as anybody listens."""
+        self._head("Content-Length", str(len(body)))
+        for byte in b"".join(body.blocks()):
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if self.server.stopping.wait(1):
+                break
+        self.close_connection = True
 
     def _head(self, name: str, value: str) -> None:
         self.send_header(name, value)

@@ -1,0 +1,135 @@
+"""Knowledge base and troubleshooter: lists, attachments with contents, odd refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.sandbox.test_faults import decoded
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import Client, Serve
+
+KINDS = {
+    "article": ("Knowledgebase", "kbarticleid", "kbattachment", "Article not found"),
+    "step": (
+        *("Troubleshooter", "troubleshooterstepid", "troubleshooterattachment"),
+        "Troubleshooter step not found",
+    ),
+}
+ORDER = {
+    "article": "kbarticleid contents contentstext categories creator creatorid author email subject"
+    " seosubject isedited editeddateline editedstaffid views isfeatured allowcomments totalcomments"
+    " hasattachments attachments dateline articlestatus articlerating ratinghits ratingcount",
+    "step": "id categoryid staffid staffname subject edited editedstaffid editedstaffname"
+    " displayorder views allowcomments hasattachments attachments parentsteps childsteps"
+    " redirecttickets ticketsubject redirectdepartmentid tickettypeid priorityid contents",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_and_all(client: Client, kind: str) -> None:
+    """All come at once, drafts too, with Kayako's fields in its order; an unknown one is none."""
+    app, own, *_ = KINDS[kind]
+    guides = [one for (of, _), one in client.desk.guides.items() if of == kind]
+    rows = ElementTree.fromstring(client.get(f"/{app}/{kind.title()}").text)
+    assert [row.findtext("subject") for row in rows] == [one.subject for one in guides]
+    (row,) = ElementTree.fromstring(client.get(f"/{app}/{kind.title()}/4").text)
+    assert [child.tag for child in row] == ORDER[kind].split()
+    assert row.findtext(own if kind == "article" else "id") == "4"
+    none = client.get(f"/{app}/{kind.title()}/99")
+    assert (none.status, "CDATA" in none.text) == (200, False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attachments_come_with_their_contents(client: Client, kind: str) -> None:
+    """Already in the list; also where no flag says that there are any."""
+    app, own, tag, _ = KINDS[kind]
+    for (of, key), guide in client.desk.guides.items():
+        if of == kind:
+            answer, rows = (
+                client.get(f"/{app}/Attachment/ListAll/{key}"),
+                client.desk.files_of(guide),
+            )
+            assert answer.values("id") == [str(row.id) for row in rows]
+            assert {*answer.values(own)} <= {str(key)}
+            for row in rows:
+                one = client.get(f"/{app}/Attachment/{key}/{row.id}")
+                assert decoded(one.body) == row.source.read()
+                assert one.text.endswith(f"</{tag}>\n</{tag}s>")
+    unflagged = [g for g in client.desk.guides.values() if not g.has_attachments]
+    assert [len(client.desk.files_of(guide)) for guide in unflagged] == [2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refusals(serve: Serve, kind: str) -> None:
+    """The sentences and their odd statuses: not found is 400, and all speak of an article."""
+    app, own, _, absent = KINDS[kind]
+    path = f"/{app}/Attachment"
+    with serve() as client:
+        row = client.desk.files_of(client.desk.guides[kind, 1])[0]
+        wrong = "Attachment does not belong to the specified"
+        for verb, target, status, words in (
+            ("GET", f"{path}/ListAll/99", 400, absent),
+            ("GET", f"{path}/99/{row.id}", 400, absent),
+            ("GET", f"{path}/1/99999", 404, "Attachment not Found"),
+            ("GET", f"{path}/2/{row.id}", 404, f"{wrong} {kind}"),
+            ("DELETE", f"{path}/2/{row.id}", 400, f"{wrong} article"),
+            ("DELETE", f"{path}/1/{row.id}", 200, ""),
+            ("GET", f"{path}/1/{row.id}", 404, "Attachment not Found"),
+            ("GET", path, 400, "Not Implemented."),
+        ):
+            answer = client.send(verb, client.target(target))
+            assert (answer.status, answer.text) == (status, words)
+        flagged = client.desk.guides[kind, 2].has_attachments
+        added = client.post(path, **{own: "2"}, filename="a.txt", contents="QUI=")
+        assert added.values("filesize") == ["2"]
+        assert client.desk.guides[kind, 2].has_attachments is (flagged or kind == "step")
+        assert client.post(path, **{own: "99"}).text == absent
+        assert client.post(path, **{own: "2"}).text == "No file name specified"
+        assert client.post(path, **{own: "2"}, filename="a").text == "No contents specified"
+        assert client.post(path).text.endswith(" ID Specified")
+
+
+def test_the_kind_of_an_attachment_is_not_checked(client: Client) -> None:
+    """A ticket's attachment is handed out under the article that has its post's number."""
+    row = next(
+        r for r in client.desk.attachments.values() if ("article", r.post_id) in client.desk.guides
+    )
+    answer = client.get(f"/Knowledgebase/Attachment/{row.post_id}/{row.id}")
+    assert decoded(answer.body) == row.source.read()
+
+
+def test_names_in_articles_are_for_people(client: Client) -> None:
+    """There they are escaped, sizes are words, and links lead past the API."""
+    answer = client.get("/Troubleshooter/Step/3")
+    assert "&lt;img src=x onerror=alert(1)&gt;.html" in answer.values("filename")
+    assert all(size.endswith(" KB") for size in answer.values("filesize"))
+    (link, *_) = answer.values("link")
+    assert link.startswith(f"{client.server.portal}/api/index.php?/Troubleshooter/Step/Get")
+
+
+def test_lists_of_a_category(client: Client) -> None:
+    """Drafts are taken out of pages that were made before; counts know them."""
+    every = [one for one in client.desk.guides.values() if one.kind == "article"]
+    of = [one for one in every if one.category_id == 1]
+    drafts = [one for one in of if one.status == 2]
+    assert drafts
+    path = "/Knowledgebase/Article"
+    listed = client.get(f"{path}/ListAll/1/{len(of)}/0").values("kbarticleid")
+    assert listed == [str(one.id) for one in of if one not in drafts]
+    assert client.get(f"{path}/GetArticleCount/1").values("totalarticles") == [str(len(of))]
+
+
+def test_categories_and_comments(client: Client) -> None:
+    """Categories have their parents; the documented list of them finds nothing."""
+    path = "/Knowledgebase/Category"
+    assert client.get(path).values("parentkbcategoryid") == ["0", "1"]
+    assert client.get(f"{path}/GetList/1/1").values("id") == ["2"]
+    assert client.get(f"{path}/2").values("staffgroupid") == ["1"]
+    assert client.get(f"{path}/ListAll/10/0").values("id") == []
+    assert client.get("/Troubleshooter/Category").values("title") == ["It does not print"]
+    for path in ("/Knowledgebase/Comment/ListAll/1", "/Troubleshooter/Comment/ListAll/1"):
+        assert client.get(path).values("commentstatus") == ["1", "2", "3"]
