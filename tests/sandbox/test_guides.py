@@ -10,7 +10,7 @@ import pytest
 from tests.sandbox.test_faults import decoded
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Client, Serve
+    from tests.sandbox.conftest import Client
 
 KINDS = {
     "article": ("Knowledgebase", "kbarticleid", "kbattachment", "Article not found"),
@@ -64,33 +64,21 @@ def test_attachments_come_with_their_contents(client: Client, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_refusals(serve: Serve, kind: str) -> None:
-    """The sentences and their odd statuses: not found is 400, and all speak of an article."""
-    app, own, _, absent = KINDS[kind]
+def test_refusals(client: Client, kind: str) -> None:
+    """The sentences and their odd statuses: an unknown article is 400."""
+    app, *_, absent = KINDS[kind]
     path = f"/{app}/Attachment"
-    with serve() as client:
-        row = client.desk.files_of(client.desk.guides[kind, 1])[0]
-        wrong = "Attachment does not belong to the specified"
-        for verb, target, status, words in (
-            ("GET", f"{path}/ListAll/99", 400, absent),
-            ("GET", f"{path}/99/{row.id}", 400, absent),
-            ("GET", f"{path}/1/99999", 404, "Attachment not Found"),
-            ("GET", f"{path}/2/{row.id}", 404, f"{wrong} {kind}"),
-            ("DELETE", f"{path}/2/{row.id}", 400, f"{wrong} article"),
-            ("DELETE", f"{path}/1/{row.id}", 200, ""),
-            ("GET", f"{path}/1/{row.id}", 404, "Attachment not Found"),
-            ("GET", path, 400, "Not Implemented."),
-        ):
-            answer = client.send(verb, client.target(target))
-            assert (answer.status, answer.text) == (status, words)
-        flagged = client.desk.guides[kind, 2].has_attachments
-        added = client.post(path, **{own: "2"}, filename="a.txt", contents="QUI=")
-        assert added.values("filesize") == ["2"]
-        assert client.desk.guides[kind, 2].has_attachments is (flagged or kind == "step")
-        assert client.post(path, **{own: "99"}).text == absent
-        assert client.post(path, **{own: "2"}).text == "No file name specified"
-        assert client.post(path, **{own: "2"}, filename="a").text == "No contents specified"
-        assert client.post(path).text.endswith(" ID Specified")
+    row = client.desk.files_of(client.desk.guides[kind, 1])[0]
+    wrong = "Attachment does not belong to the specified"
+    for verb, target, status, words in (
+        ("GET", f"{path}/ListAll/99", 400, absent),
+        ("GET", f"{path}/99/{row.id}", 400, absent),
+        ("GET", f"{path}/1/99999", 404, "Attachment not Found"),
+        ("GET", f"{path}/2/{row.id}", 404, f"{wrong} {kind}"),
+        ("GET", path, 400, "Not Implemented."),
+    ):
+        answer = client.send(verb, client.target(target))
+        assert (answer.status, answer.text) == (status, words)
 
 
 def test_the_kind_of_an_attachment_is_not_checked(client: Client) -> None:
@@ -112,7 +100,7 @@ def test_names_in_articles_are_for_people(client: Client) -> None:
 
 
 def test_lists_of_a_category(client: Client) -> None:
-    """Drafts are taken out of pages that were made before; counts know them."""
+    """Drafts are taken out of pages that were made before."""
     every = [one for one in client.desk.guides.values() if one.kind == "article"]
     of = [one for one in every if one.category_id == 1]
     drafts = [one for one in of if one.status == 2]
@@ -120,14 +108,12 @@ def test_lists_of_a_category(client: Client) -> None:
     path = "/Knowledgebase/Article"
     listed = client.get(f"{path}/ListAll/1/{len(of)}/0").values("kbarticleid")
     assert listed == [str(one.id) for one in of if one not in drafts]
-    assert client.get(f"{path}/GetArticleCount/1").values("totalarticles") == [str(len(of))]
 
 
 def test_categories_and_comments(client: Client) -> None:
     """Categories have their parents; the documented list of them finds nothing."""
     path = "/Knowledgebase/Category"
     assert client.get(path).values("parentkbcategoryid") == ["0", "1"]
-    assert client.get(f"{path}/GetList/1/1").values("id") == ["2"]
     assert client.get(f"{path}/2").values("staffgroupid") == ["1"]
     assert client.get(f"{path}/ListAll/10/0").values("id") == []
     assert client.get("/Troubleshooter/Category").values("title") == ["It does not print"]

@@ -21,8 +21,6 @@ FIELDS = {
     " greeting mobilenumber isenabled timezone enabledst signature",
     "/Base/UserOrganization/3": "id name organizationtype address city state postalcode country"
     " phone fax website dateline lastupdate slaplanid slaplanexpiry",
-    "/Base/StaffGroup/1": "id title isadmin",
-    "/Base/UserGroup/2": "id title grouptype ismaster",
     "/Tickets/TicketPriority/2": "id title displayorder frcolorcode bgcolorcode type"
     " uservisibilitycustom usergroupid usergroupid",
     "/Tickets/TicketType/1": "id title displayorder departmentid displayicon type"
@@ -53,14 +51,6 @@ def test_users_by_pages(serve: Serve) -> None:
             "/Base/User/Filter/1/0": ids,
         }.items():
             assert client.get(path).values("id") == [str(key) for key in rows]
-
-
-def test_search_for_users(client: Client) -> None:
-    """By name or address, posted; anything else has its sentence."""
-    path = "/Base/UserSearch"
-    assert client.post(path, query="old3@").values("id") == ["3"]
-    assert client.post(path).text == "Query should not be empty"
-    assert client.get(path).text == "Not Implemented, Call POST /Base/UserSearch instead."
 
 
 def test_tickets_name_people_and_things_that_exist(client: Client) -> None:

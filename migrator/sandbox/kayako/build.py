@@ -16,7 +16,6 @@ from migrator.sandbox.kayako.model import (
     FILE_FIELD,
     Attachment,
     Category,
-    Comment,
     CustomField,
     Department,
     FieldGroup,
@@ -59,7 +58,7 @@ FIELD_GROUPS: Final = (
     FieldGroup(1, "Order & delivery", 4),
     FieldGroup(2, "Internal", 3),
     FieldGroup(3, "Person", 1),
-    FieldGroup(4, "Device", 9, frozenset({RETURNS, 5})),
+    FieldGroup(4, "Device", 9),
 )
 FIELDS: Final = (
     CustomField(1, 1, "Invoice", FILE_FIELD, "tqpx1"),
@@ -456,9 +455,6 @@ def _write_guides(desk: Helpdesk, rng: Random, kind: str, number: int) -> None:
                 name_ = fault.removeprefix(f"{kind}_")
                 row = replace(row, fault=fault, name=FAULTY_NAMES.get(name_, row.name))
                 desk.guide_files[row.id] = _with(row, Source("empty")) if "empty" in name_ else row
-    if number:
-        text, when = "Helped me & others ]]> thanks", EPOCH + 99
-        desk.comments += [Comment(n, kind, 1, text, when + n, status=n) for n in (1, 2, 3)]
 
 
 def _link(desk: Helpdesk, rng: Random) -> None:

@@ -8,9 +8,7 @@ from migrator.sandbox.kayako.messages import Reply, Value, XmlWriter, columns, t
 from migrator.sandbox.kayako.model import (
     Attachment,
     CustomField,
-    FieldGroup,
     Helpdesk,
-    Ticket,
     number,
 )
 
@@ -60,21 +58,20 @@ def list_options(ask: Ask, field_id: str = "") -> Reply:
     return xml(writer)
 
 
-def list_groups(ask: Ask, department_id: str = "") -> Reply:
-    """List the groups of fields, all or those of a department."""
-    writer, wanted = XmlWriter(), number(department_id)
+def list_groups(ask: Ask) -> Reply:
+    """List the groups of fields."""
+    writer = XmlWriter()
     with writer.inside("customfieldgroups"):
         for group in ask.desk.field_groups.values():
-            if wanted is None or not group.departments or wanted in group.departments:
-                named = columns(
-                    "customfieldgroupid title grouptype visibilitytype displayorder",
-                    customfieldgroupid=group.id,
-                    title=group.title,
-                    grouptype=group.kind,
-                    displayorder=group.id,
-                    visibilitytype=int(group.kind != 3),
-                )
-                writer.value("customfieldgroup", **named)
+            named = columns(
+                "customfieldgroupid title grouptype visibilitytype displayorder",
+                customfieldgroupid=group.id,
+                title=group.title,
+                grouptype=group.kind,
+                displayorder=group.id,
+                visibilitytype=int(group.kind != 3),
+            )
+            writer.value("customfieldgroup", **named)
     return listing(ask.desk, xml(writer))
 
 
@@ -91,7 +88,7 @@ def get_values(ask: Ask, ticket_id: str) -> Reply:
     files = {row: desk.hit(row) for row in values.values() if isinstance(row, Attachment)}
     if any(desk.effect_on(row) == "foreign_reply" and nth == 1 for row, nth in files.items()):
         values = next((v for key, v in desk.field_values.items() if v is not values), {})
-    reply = xml(_document(desk, ticket, values, files))
+    reply = xml(_document(desk, values, files))
     if "old_fields" in desk.switches:
         notices = (_NOTICE % key for key in desk.custom_fields if key not in values)
         reply = reply.noisy(before=b"".join(notices))
@@ -102,26 +99,19 @@ def get_values(ask: Ask, ticket_id: str) -> Reply:
 
 def _document(
     desk: Helpdesk,
-    ticket: Ticket,
     values: dict[int, str | Attachment],
     files: dict[Attachment, int],
 ) -> XmlWriter:
     writer, old = XmlWriter(), "old_fields" in desk.switches
     with writer.inside("customfields"):
         for group in desk.field_groups.values():
-            fields = [one for one in desk.custom_fields.values() if one.group_id == group.id]
-            if _shown(group, ticket) or (group.of_tickets and {f.id for f in fields} & {*values}):
+            if group.of_tickets:
                 order = {} if old else {"displayorder": group.id}
                 with writer.inside("group", id=group.id, title=group.title, **order):
-                    for one in fields:
-                        _write_field(writer, desk, one, values.get(one.id, ""), files)
+                    for one in desk.custom_fields.values():
+                        if one.group_id == group.id:
+                            _write_field(writer, desk, one, values.get(one.id, ""), files)
     return writer
-
-
-def _shown(group: FieldGroup, ticket: Ticket) -> bool:
-    """Return whether a ticket has the fields of the group in any case."""
-    everywhere = not group.departments or ticket.department_id in group.departments
-    return group.of_tickets and everywhere
 
 
 def _write_field(
@@ -146,15 +136,3 @@ def _write_field(
     else:
         inner = value
     writer.value("field", inner, **attributes)
-
-
-def post_values(ask: Ask, ticket_id: str) -> Reply:
-    """Set the fields that are in the form and hold no file; send all."""
-    desk, ticket = ask.desk, ask.desk.find_ticket(ticket_id)
-    if ticket is None:
-        return text(404, NO_TICKET)
-    for one in desk.custom_fields.values():
-        if one.name in ask.request.form and _shown(desk.field_groups[one.group_id], ticket):
-            values = desk.field_values.setdefault(ticket.id, {})
-            values[one.id] = ask.request.form[one.name]
-    return get_values(ask, ticket_id)

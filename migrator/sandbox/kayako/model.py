@@ -147,12 +147,11 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class FieldGroup:
-    """A group of custom fields; ``kind`` is Kayako's ``grouptype``, no departments mean all."""
+    """A group of custom fields; ``kind`` is Kayako's ``grouptype``."""
 
     id: int
     title: str
     kind: int
-    departments: frozenset[int] = frozenset()
 
     @property
     def of_tickets(self) -> bool:
@@ -204,18 +203,6 @@ class Category:
     title: str
     parent_id: int = 0
     type: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Comment:
-    """A comment of a user on an article or a step; ``status`` 1 is pending, 2 approved, 3 spam."""
-
-    id: int
-    kind: str
-    of: int
-    text: str
-    dateline: int
-    status: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +263,6 @@ class Helpdesk:
     guides: dict[tuple[str, int], Guide] = field(default_factory=dict)
     guide_files: dict[int, Attachment] = field(default_factory=dict)
     categories: list[Category] = field(default_factory=list)
-    comments: list[Comment] = field(default_factory=list)
     links: dict[str, Attachment] = field(default_factory=dict)
     """Public files of the helpdesk's own host that texts link to, by their paths."""
     portal: str = "http://help.example.com"
@@ -767,7 +753,6 @@ _MADE: Final = (
     "guides",
     "guide_files",
     "categories",
-    "comments",
     "links",
     "portal",
     "foreign",

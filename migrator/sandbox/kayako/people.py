@@ -7,10 +7,8 @@ from typing import Final
 
 from migrator.sandbox.kayako.build import EPOCH
 from migrator.sandbox.kayako.calls import Ask, listing
-from migrator.sandbox.kayako.messages import Fields, Reply, XmlWriter, columns, table, text, xml
+from migrator.sandbox.kayako.messages import Fields, Reply, XmlWriter, columns, table, xml
 from migrator.sandbox.kayako.model import TRASH, Ticket, User, number
-
-Rows = list[Fields]
 
 
 def chooser(root: str, tag: str, rows: Callable[[Ask], Iterable[Fields]]) -> Callable[..., Reply]:
@@ -59,15 +57,6 @@ def filter_users(ask: Ask, marker: str = "0", most: str = "1000") -> Reply:
     return listing(ask.desk, table("users", "user", [_user(ask, user) for user in rows]))
 
 
-def search_users(ask: Ask) -> Reply:
-    """List the users whose name or address holds the query."""
-    query = ask.request.form.get("query", "").casefold()
-    if not query:
-        return text(400, "Query should not be empty")
-    found = [u for u in _users(ask) if query in " ".join((u.name, *u.emails)).casefold()]
-    return listing(ask.desk, table("users", "user", [_user(ask, user) for user in found]))
-
-
 def _staff(ask: Ask) -> Iterable[Fields]:
     for (staff, key), user in ask.desk.people.items():
         if staff:
@@ -88,21 +77,6 @@ def _staff(ask: Ask) -> Iterable[Fields]:
 
 
 get_staff = chooser("staffusers", "staff", _staff)
-_STAFF_GROUPS: Final[Rows] = [
-    {"id": 1, "title": "Administrator", "isadmin": 1},
-    {"id": 2, "title": "Staff", "isadmin": 0},
-]
-get_staff_group = chooser("staffgroups", "staffgroup", lambda _: _STAFF_GROUPS)
-_USER_GROUPS: Final[Rows] = [
-    {"id": 1, "title": "Guest", "grouptype": "guest", "ismaster": 1},
-    {"id": 2, "title": "Registered", "grouptype": "registered", "ismaster": 1},
-]
-
-
-def get_user_group(ask: Ask, group_id: str = "") -> Reply:
-    """List the groups of users, or one; what is no number lists them all."""
-    wanted = group_id if number(group_id) is not None else ""
-    return chooser("usergroups", "usergroup", lambda _: _USER_GROUPS)(ask, wanted)
 
 
 def get_organization(ask: Ask, organization_id: str = "") -> Reply:

@@ -66,8 +66,6 @@ def _of_attachments(book: guides.Book) -> dict[str, Call]:
         "ListAll": Call(partial(guides.list_attachments, book), 1, 2),
         "Get": Call(partial(guides.get_attachment, book), 2, 2),
         "GetList": _not_implemented(),
-        "Post": Call(partial(guides.post_attachment, book)),
-        "Delete": Call(partial(guides.delete_attachment, book), 2, 2),
     }
 
 
@@ -104,7 +102,6 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     ("Tickets", "TicketCustomField"): {
         "Get": Call(fields.get_values, 1, 1),
         "GetList": _not_implemented("GET /Tickets/TicketCustomField/$ticketid$"),
-        "Post": Call(fields.post_values, 1, 1),
     },
     ("Tickets", "TicketStatus"): _choosing(calls.statuses),
     ("Tickets", "TicketPriority"): _choosing(people.get_priority),
@@ -116,14 +113,8 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
         "GetList": Call(people.filter_users),
         "Filter": Call(people.filter_users, 0, 2),
     },
-    ("Base", "UserSearch"): {
-        "GetList": _not_implemented("POST /Base/UserSearch"),
-        "Post": Call(people.search_users),
-    },
-    ("Base", "UserGroup"): _choosing(people.get_user_group),
     ("Base", "UserOrganization"): _choosing(people.get_organization),
     ("Base", "Staff"): _choosing(people.get_staff),
-    ("Base", "StaffGroup"): _choosing(people.get_staff_group),
     ("Base", "CustomField"): {
         "GetList": Call(fields.list_fields),
         "ListOptions": Call(fields.list_options, 0, 1),
@@ -132,13 +123,9 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     ("Knowledgebase", "Article"): {
         **_choosing(guides.get_article),
         "ListAll": Call(guides.list_articles, 0, 3),
-        "GetArticleCount": Call(guides.count_articles, 0, 1),
     },
     ("Knowledgebase", "Attachment"): _of_attachments(guides.ARTICLES),
-    ("Knowledgebase", "Category"): {
-        "Get": Call(guides.get_article_category, 1, 1),
-        "GetList": Call(guides.page_categories, 0, 2),
-    },
+    ("Knowledgebase", "Category"): _choosing(guides.get_article_category),
     ("Knowledgebase", "Comment"): {
         "ListAll": Call(partial(guides.list_comments, guides.ARTICLES), 1, 1)
     },
