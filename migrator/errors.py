@@ -26,7 +26,9 @@
     │   ├── ArchiveMissing         2    there is no archive at that path          (stop all)
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
     │   ├── ArchiveDamaged         6    checkpoint or blobs are damaged           (stop all)
-    │   └── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
+    │   ├── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
+    │   ├── ArchiveReplaced        6    a server's archive has gone or is another (stop all)
+    │   └── QueryStopped           5    a query took too long, or nobody waits    (again later)
     ├── SafetyLimit                8    too much deleted, orphaned or changed     (stop all)
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
@@ -251,6 +253,17 @@ class ArchiveUnwritable(ArchiveError):
     """The disk is full, read-only or gone, or permissions are missing."""
 
     exit_code = 7
+
+
+class ArchiveReplaced(ArchiveError):
+    """The archive that a server has served is gone, or another one is in its place."""
+
+
+class QueryStopped(ArchiveError):
+    """A query took longer than it may, or nobody waits for its answer any more."""
+
+    exit_code = 5
+    again = Again.LATER
 
 
 class SafetyLimit(MigratorError):

@@ -1,6 +1,7 @@
 """The archive: a ledger in SQLite and the blobs it refers to. FORMAT.md describes it."""
 
 from migrator.archive.access import Access
+from migrator.archive.checkpoint import Stop
 from migrator.archive.figures import DIMENSIONS, SIZES, Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.opening import Archive, open_archive, open_beside, open_dry, open_read_only
@@ -67,6 +68,7 @@ __all__ = [
     "RunInfo",
     "State",
     "StatusRow",
+    "Stop",
     "Store",
     "StoredBlob",
     "Threads",

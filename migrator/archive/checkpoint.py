@@ -1,19 +1,28 @@
-"""The checkpoint: one SQLite file, two ways to open it, one place that translates its errors."""
+"""The checkpoint: one SQLite file, the ways to open it, one place that translates its errors."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import itertools
+import os
 import shutil
 import sqlite3
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from migrator.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveUnwritable
+from migrator.errors import (
+    ArchiveBusy,
+    ArchiveDamaged,
+    ArchiveError,
+    ArchiveReplaced,
+    ArchiveUnwritable,
+    QueryStopped,
+)
 
 NAME = "checkpoint.db"
 BUSY_TIMEOUT = 10.0
@@ -47,6 +56,8 @@ def translate(error: Exception, path: Path) -> ArchiveError:
             return ArchiveBusy(
                 f"The checkpoint {name} is locked by another process. Try again in a moment."
             )
+        case sqlite3.SQLITE_INTERRUPT:
+            return QueryStopped("The query was stopped.")
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
             pass
         case sqlite3.SQLITE_IOERR if code in unreadable:
@@ -79,6 +90,17 @@ def damaged(what: str, path: Path | None = None) -> ArchiveDamaged:
 def _for_rows(sql: str, columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return sql.replace("{rows}", ", ".join([row] * rows))
+
+
+def folded(text: str) -> str:
+    """Return a text as searches compare it: composed and decomposed, wide, upper-case forms alike.
+
+    Case folds as in all languages at once: ß is ss, and the Turkish letters are an i.
+    """
+    if text.isascii():
+        return text.lower()
+    once = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return unicodedata.normalize("NFKC", once.replace("i\u0307", "i").replace("\u0131", "i"))
 
 
 class Border:
@@ -129,13 +151,7 @@ class Checkpoint:
                 f"Python was built with SQLite {sqlite3.sqlite_version}; 3.37 or newer is needed."
             )
         with Border(path):
-            conn = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                timeout=BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            conn = _connected(path, "mode=rw")
         self = cls(conn, path)
         try:
             self.execute("PRAGMA journal_mode = WAL")
@@ -502,10 +518,162 @@ def _look(path: Path) -> object:
 
 
 def _connected(path: Path, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    conn = sqlite3.connect(
         f"{path.absolute().as_uri()}?{how}",
         uri=True,
         timeout=BUSY_TIMEOUT,
         isolation_level=None,
         check_same_thread=False,
     )
+    conn.create_function("folded", 1, folded, deterministic=True)
+    return conn
+
+
+class Stop:
+    """Stops the queries of one task, from any thread, as soon as they are asked to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._conn: sqlite3.Connection | None = None
+        self._is_set = False
+
+    def set(self) -> None:
+        """Stop the query under way and all later ones.
+
+        A query that was about to begin is not met: call it again until the task has ended.
+        """
+        with self._lock:
+            self._is_set = True
+            if self._conn is not None:
+                self._conn.interrupt()
+
+    def check(self) -> None:
+        """Raise QueryStopped once stopped."""
+        if self._is_set:
+            raise QueryStopped("The query was stopped.")
+
+    def watch(self, conn: sqlite3.Connection | None) -> None:
+        """Stop what this connection does, or nothing any more."""
+        with self._lock:
+            self._conn = conn
+        self.check()
+
+
+class _Mine(threading.local):
+    """What one thread has open."""
+
+    db: Checkpoint | None = None
+    looks: object = None
+    opened: int = 0
+    stop: Stop | None = None
+
+
+class ServedCheckpoint(Checkpoint):
+    """The checkpoint of a server: a connection for each thread, so that no query delays another.
+
+    Every use looks whether the file is still the one that is open. Another one in its place is
+    opened and checked by ``check``, which raises for what must not be served. Every method raises
+    ArchiveReplaced, too.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[Path], Checkpoint],
+        check: Callable[[Checkpoint, bool], None],
+    ) -> None:
+        """Open nothing yet; ``check`` also gets whether it is the same file, only changed."""
+        self.path = path
+        self._name = str(path)
+        self._connect, self._check = connect, check
+        self._mine = _Mine()
+        self._opened: list[Checkpoint] = []
+        self._place = self._look()[:2]
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        while self._opened:
+            self._opened.pop().close()
+
+    @contextlib.contextmanager
+    def stopped_by(self, stop: Stop) -> Iterator[None]:
+        """Let ``stop`` stop the queries of this thread in the block."""
+        self._mine.stop = stop
+        try:
+            yield
+        finally:
+            self._mine.stop = None
+            with contextlib.suppress(QueryStopped):
+                stop.watch(None)
+
+    def _own(self) -> Checkpoint:
+        """Return this thread's connection to the file that is there now."""
+        mine = self._mine
+        if mine.db is not None and mine.db.conn.in_transaction:
+            return mine.db
+        db, looks = mine.db, self._look()
+        if db is None or looks != mine.looks:
+            # Also the same file: only a new connection surely sees a copy that was written over it.
+            db = self._open(mine, looks[:2])
+            mine.looks = looks
+        if mine.stop is not None:
+            mine.stop.watch(db.conn)
+        return db
+
+    def _look(self) -> tuple[int, int, int, int]:
+        try:
+            status = os.stat(self._name)  # noqa: PTH116 - on the way of every request
+        except OSError as error:
+            raise ArchiveReplaced(f"The checkpoint {self._name!r} has gone.") from error
+        return status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns
+
+    def _open(self, mine: _Mine, place: tuple[int, int]) -> Checkpoint:
+        before, mine.db = mine.db, None
+        if before is not None:
+            with contextlib.suppress(ValueError):  # the whole was closed meanwhile
+                self._opened.remove(before)
+            before.close()
+        try:
+            db = self._connect(self.path)
+            try:
+                self._check(db, place == self._place)
+            except BaseException:
+                db.close()
+                raise
+        except ArchiveBusy:
+            raise
+        except ArchiveError as error:
+            raise ArchiveReplaced(str(error)) from error
+        self._opened.append(db)
+        mine.db, self._place = db, place
+        mine.opened += 1
+        return db
+
+    def execute(self, sql: str, params: Params = ()) -> list[Tuple]:
+        """Run one statement and return its rows."""
+        return self._own().execute(sql, params)
+
+    def one(self, sql: str, params: Params = ()) -> Tuple | None:
+        """Return the first row of a query, or None."""
+        return self._own().one(sql, params)
+
+    def moment(self) -> object:
+        """Return a value that changes with every write, also when the files are replaced."""
+        own = self._own()
+        return self._mine.opened, own.moment()
+
+    def together(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` finds with several queries, all of the same moment."""
+        return self._own().together(read)
+
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Make all writes of the block durable, or none of them."""
+        with self._own().atomic():
+            yield
+
+    @contextlib.contextmanager
+    def in_passing(self) -> Iterator[None]:
+        """Write the block at once and without a flush."""
+        with self._own().in_passing():
+            yield

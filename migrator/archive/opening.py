@@ -12,14 +12,19 @@ from typing import Self
 
 from migrator.archive import checkpoint, lock, schema, soundness
 from migrator.archive.access import Access
-from migrator.archive.checkpoint import Checkpoint, ReadOnlyCheckpoint
+from migrator.archive.checkpoint import (
+    Checkpoint,
+    ReadOnlyCheckpoint,
+    ServedCheckpoint,
+    Stop,
+)
 from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.queries import Queries
 from migrator.archive.threads import Threads
 from migrator.blobs import DryStore, durable, store_of
 from migrator.blobs.base import Store
-from migrator.errors import ArchiveMissing, ArchiveUnwritable
+from migrator.errors import ArchiveError, ArchiveMissing, ArchiveUnwritable
 
 
 class Archive:
@@ -41,6 +46,30 @@ class Archive:
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db
         self._lock = run_lock
+        self._served: list[Archive] = []
+
+    def served(self) -> Archive:
+        """Return the same archive for a server, to be closed with this one.
+
+        It has a connection for each thread, and follows when the archive is replaced by another
+        one of the same helpdesk. Until then, and with another helpdesk's, every method raises
+        ArchiveReplaced.
+        """
+        db = ServedCheckpoint(
+            self._db.path,
+            ReadOnlyCheckpoint if self.read_only else Checkpoint.connect,
+            _SameHelpdesk(self.queries),
+        )
+        again = Archive(self.path, self.blobs, db)
+        again.read_only = self.read_only
+        self._served.append(again)
+        return again
+
+    @contextlib.contextmanager
+    def stopped_by(self, stop: Stop) -> Iterator[None]:
+        """Let ``stop`` stop the queries of this thread in the block; for a served archive."""
+        with self._db.stopped_by(stop) if isinstance(self._db, ServedCheckpoint) else _nothing():
+            yield
 
     def see_both_halves(self) -> None:
         """Check cheaply that checkpoint and files are there and belong together.
@@ -51,6 +80,8 @@ class Archive:
 
     def close(self) -> None:
         """Close the checkpoint and release the lock; harmless when called again."""
+        for served in self._served:
+            served.close()
         try:
             self._db.close()
         finally:
@@ -64,6 +95,28 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+_nothing = contextlib.nullcontext
+
+
+class _SameHelpdesk:
+    """Checks that a checkpoint is one of the current format, and of the same helpdesk as before."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._known = queries.helpdesk()
+
+    def __call__(self, db: Checkpoint, is_same_file: bool) -> None:
+        """Raise ArchiveError for another one."""
+        if schema.version(db) != schema.VERSION:
+            raise ArchiveError(f"{str(db.path)!r} has an older format. Restart the server.")
+        found = Queries(db).helpdesk()
+        if not is_same_file and self._known and found and found.address != self._known.address:
+            raise ArchiveError(
+                f"{str(db.path)!r} is now the archive of {found.address!r} and was that of "
+                f"{self._known.address!r}. Restart the server if that is meant."
+            )
+        self._known = found or self._known
 
 
 def open_archive(

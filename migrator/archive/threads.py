@@ -7,10 +7,11 @@ They are read by page, or all in order for an export.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import NamedTuple
 
-from migrator.archive.checkpoint import Checkpoint, Tuple
+from migrator.archive.checkpoint import Checkpoint, Tuple, folded
 from migrator.archive.records import (
     PeopleNote,
     PostRow,
@@ -36,6 +37,9 @@ from migrator.archive.sql import (
 
 Range = tuple[int | None, int | None]
 """From and to in Unix seconds, both included; None is open."""
+
+AnyOf = str | Collection[str]
+"""One text or several, of which one must match; empty ones mean nothing."""
 
 LONGEST = (1 << 31) - 1
 """Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
@@ -110,6 +114,25 @@ _PUT_PEOPLE_NOTE = """
     WHERE (about, about_id, created_at, author_name, is_html, text, note, facts) IS NOT (
         excluded.about, excluded.about_id, excluded.created_at, excluded.author_name,
         excluded.is_html, excluded.text, excluded.note, excluded.facts)"""
+
+
+_PAGE = 1000
+"""Tickets searched at once: other threads of Python wait while their texts are folded."""
+_SUBJECT = "h.subject"
+_PERSON = "h.requester_name || char(31) || h.requester_email"
+_FILES = """coalesce((
+    SELECT group_concat(filename, char(31)) FROM attachments WHERE ticket_id = h.id), '')"""
+
+
+class _Search(NamedTuple):
+    """A search for any of some parts in any of some columns; all folded."""
+
+    columns: tuple[str, ...]
+    parts: frozenset[str]
+
+    def meets(self, texts: Mapping[str, str]) -> bool:
+        """Return whether the texts of one or more tickets have one of the parts."""
+        return any(part in texts[column] for column in self.columns for part in self.parts)
 
 
 class Threads:
@@ -191,6 +214,18 @@ class Threads:
         sql = f"SELECT {ROW} FROM ledger WHERE ticket_id = ? ORDER BY 1"
         return [row_from(row) for row in self._db.execute(sql, (ticket_id,))]
 
+    def text(self, response_id: int) -> str:
+        """Return the whole text of a post."""
+        found = self._db.one("SELECT text FROM posts WHERE id = ?", (response_id,))
+        return str(found[0]) if found else ""
+
+    def unique_names(self, ticket_id: int) -> frozenset[str]:
+        """Return the file names that only one attachment of a ticket has."""
+        sql = """
+            SELECT filename FROM attachments WHERE ticket_id = ?
+            GROUP BY filename HAVING count(*) = 1"""
+        return frozenset(row[0] for row in self._db.execute(sql, (ticket_id,)))
+
     def attachments_of(self, response_ids: Collection[int]) -> dict[int, list[Row]]:
         """Return the attachments of responses, in any state, by id; none for those without."""
         values = Values()
@@ -209,10 +244,10 @@ class Threads:
         self,
         text: str = "",
         *,
-        number: str = "",
-        subject: str = "",
-        requester: str = "",
-        filename: str = "",
+        number: AnyOf = (),
+        subject: AnyOf = (),
+        requester: AnyOf = (),
+        filename: AnyOf = (),
         queues: frozenset[int] | None = None,
         created: Range = (None, None),
         updated: Range = (None, None),
@@ -223,25 +258,82 @@ class Threads:
 
         ``number`` is a whole ticket number, or the id shown by Kayako; ``subject``,
         ``requester`` (name or address) and ``filename`` are parts of such, ``text`` any of all
-        these. ASCII letters match in either case. ``queues`` is what the caller may see, None
-        for everything; with ``deleted`` that includes what the source has deleted.
+        these. Of several, one must match. Parts match in any case and form: see :func:`folded`.
+        ``queues`` is what the caller may see, None for everything; with ``deleted`` that includes
+        what the source has deleted.
         """
         values = Values()
-        where = ["h.merged_into IS NULL", *_visible(queues, deleted, values)]
-        where += _between("h.created_at", created, values)
+        visible = ["h.merged_into IS NULL", *_visible(queues, deleted, values)]
+        where = [*visible, *_between("h.created_at", created, values)]
         where += _between("h.last_activity", updated, values)
-        people = ("h.requester_name", "h.requester_email")
-        where += [_number_is(number, values)] if number else []
-        where += [_contains(subject, values, "h.subject")] if subject else []
-        where += [_contains(requester, values, *people)] if requester else []
-        where += [_has_file(filename, values)] if filename else []
-        if text:
-            parts = _contains(text, values, "h.subject", *people)
-            where.append(f"({_number_is(text, values)} OR {parts} OR {_has_file(text, values)})")
+        where += [_number_is(_each(number), values)] if _each(number) else []
+        wanted: list[tuple[tuple[str, ...], AnyOf]] = [
+            ((_SUBJECT,), subject),
+            ((_PERSON,), requester),
+            ((_FILES,), filename),
+            ((_SUBJECT, _PERSON, _FILES), text),
+        ]
+        searches = [
+            _Search(columns, frozenset(folded(clean(part)) for part in _each(parts)))
+            for columns, parts in wanted
+            if _each(parts)
+        ]
+        if searches:
+            direct = self._of_number(text) if text else set()
+            ids = self._searched(searches, direct, where, values, limit)
+            where = [*visible, f"h.id IN {values.each(ids)}"]
         sql = f"""
             SELECT {_HEADER} FROM headers AS h WHERE {" AND ".join(where)}
             ORDER BY h.last_activity DESC, h.id DESC LIMIT {values(limit)}"""
         return [TicketHeader(*row) for row in self._db.execute(sql, values)]
+
+    def _of_number(self, number: str) -> set[str]:
+        values = Values()
+        sql = f"SELECT h.id FROM tickets AS h WHERE {_number_is([number], values)}"
+        return {str(row[0]) for row in self._db.execute(sql, values)}
+
+    def _searched(
+        self,
+        searches: Sequence[_Search],
+        direct: set[str],
+        where: Sequence[str],
+        values: Values,
+        limit: int,
+    ) -> list[int]:
+        """Return the first tickets that pass all searches, or are ``direct`` ones.
+
+        SQLite cannot fold case, and asking Python for each row is slow beside other work. So it
+        joins the texts of many tickets, and most of such pages are passed over at one look.
+        """
+        columns = sorted({column for search in searches for column in search.columns})
+        joined = ", ".join(
+            f"group_concat(char(30) || replace(text_{n}, char(30), ' '), '')"
+            for n in range(len(columns))
+        )
+        texts = ", ".join(f"{column} AS text_{n}" for n, column in enumerate(columns))
+        sql = f"""
+            SELECT group_concat(id), group_concat(last_activity), {joined} FROM (
+                SELECT h.id, h.last_activity, {texts} FROM tickets AS h
+                WHERE {" AND ".join(where)} AND (h.last_activity, h.id) < (:time, :id)
+                ORDER BY h.last_activity DESC, h.id DESC LIMIT {_PAGE})"""
+        found: list[int] = []
+        time = last = fit(1 << 64)
+        while len(found) < limit:
+            ((ids, times, *pages),) = self._db.execute(sql, {**values, "time": time, "id": last})
+            if ids is None:
+                break
+            numbers = ids.split(",")
+            time, last = int(times.rpartition(",")[2]), int(numbers[-1])
+            page = dict(zip(columns, map(folded, pages), strict=True))
+            if all(search.meets(page) for search in searches) or not direct.isdisjoint(numbers):
+                split = zip(*(text.split("\x1e")[1:] for text in page.values()), strict=True)
+                for number, parts in zip(numbers, split, strict=True):
+                    each = dict(zip(columns, parts, strict=True))
+                    if number in direct or all(search.meets(each) for search in searches):
+                        found.append(int(number))
+            if len(numbers) < _PAGE:
+                break
+        return found[:limit]
 
     def put_statuses(self, statuses: Iterable[StatusRow]) -> None:
         """Add or change ticket statuses; keep those no longer listed, tickets may have them."""
@@ -352,7 +444,10 @@ def _wanted(wanted: ResponseFilter, values: Values) -> list[str]:
     if wanted.response_ids is not None:
         where.append(f"p.id IN {values.each(wanted.response_ids)}")
     if wanted.author_email is not None:
-        where.append(f"lower(p.author_email) = lower({values(clean(wanted.author_email))})")
+        # Nearly all addresses are ASCII, for which SQLite need not ask Python.
+        email = """iif(length(p.author_email) = length(CAST(p.author_email AS BLOB)),
+            lower(p.author_email), folded(p.author_email))"""
+        where.append(f"{email} = {values(folded(clean(wanted.author_email)))}")
     if not wanted.unread:
         where.append(_IS_READ)
     if wanted.has_attachments is not None:
@@ -371,19 +466,15 @@ def _between(column: str, given: Range, values: Values) -> list[str]:
     return [f"{column} {sign} {values(fit(end))}" for sign, end in ends if end is not None]
 
 
-def _number_is(number: str, values: Values) -> str:
-    """Return a filter for the ticket of that number, or with that id shown by Kayako."""
-    return f"(h.id IN {values.tickets([number])} OR h.display_id = {values(clean(number))})"
+def _each(parts: AnyOf) -> Collection[str]:
+    return [one for one in ([parts] if isinstance(parts, str) else parts) if one]
 
 
-def _contains(text: str, values: Values, *columns: str) -> str:
-    place = values(clean(text))
-    return f"({' OR '.join(f'instr(lower({column}), lower({place}))' for column in columns)})"
-
-
-def _has_file(text: str, values: Values) -> str:
-    inside = _contains(text, values, "a.filename")
-    return f"EXISTS (SELECT 1 FROM attachments AS a WHERE a.ticket_id = h.id AND {inside})"
+def _number_is(numbers: Collection[str], values: Values) -> str:
+    """Return a filter for the tickets of these numbers, or with these ids shown by Kayako."""
+    cleaned = set(map(clean, numbers))
+    shown = values.each(cleaned | {folded(one).upper() for one in cleaned})  # Kayako's are upper
+    return f"(h.id IN {values.tickets(numbers)} OR h.display_id IN {shown})"
 
 
 def _post(ticket_id: int, post: PostRow) -> Tuple:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -51,17 +51,27 @@ class VersionCache(Generic[K, V]):
 
     def __call__(self, key: K, find: Callable[[], V]) -> V:
         """Return the cached value, else what ``find`` returns; its errors are not cached."""
+        kept = self._current()
+        return kept[key] if key in kept else self._keep(kept, key, find())
+
+    async def wait(self, key: K, find: Callable[[], Awaitable[V]]) -> V:
+        """Return the cached value, else wait for what ``find`` returns."""
+        kept = self._current()
+        return kept[key] if key in kept else self._keep(kept, key, await find())
+
+    def _current(self) -> dict[K, V]:
+        """Return the values of the current version."""
         now = self._version()
         if now != self._seen:
             # Before reading: a value newer than its version is only dropped too early.
-            self._kept.clear()
+            self._kept = {}
             self._seen = now
-        if key in self._kept:
-            return self._kept[key]
-        found = find()
-        if len(self._kept) >= self._most:
-            del self._kept[next(iter(self._kept))]
-        self._kept[key] = found
+        return self._kept
+
+    def _keep(self, kept: dict[K, V], key: K, found: V) -> V:
+        if len(kept) >= self._most:
+            del kept[next(iter(kept))]
+        kept[key] = found
         return found
 
 

@@ -6,8 +6,9 @@ Every face uses this module, so a ticket number or a queue means the same in eac
 from __future__ import annotations
 
 import enum
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,12 @@ from migrator.text import extension_of, name_key
 
 _MERGES: Final = 20
 """The most merges followed from one ticket."""
+
+_TICKETS: Final = 16
+"""Tickets whose names are remembered; one may have 100,000."""
+
+Names = Callable[[int], frozenset[str]]
+"""Returns the names that one attachment of a ticket has alone."""
 
 _IMAGES: Final = {
     "png": {"image/png"},
@@ -149,13 +156,19 @@ class Catalog:
 
     def is_inline(self, row: Row) -> bool:
         """Return whether an attachment is an image inside the body of its post."""
-        if not _is_image(row) or row.post_id <= 0:
+        if not may_be_inline(row):
             return False
         wanted = ResponseFilter(response_ids=frozenset({row.post_id}))
         posts = self.archive.threads.query(wanted, limit=1)
         return any(self.inline_images(post, [row]) for post in posts)
 
-    def inline_images(self, post: Response, rows: Sequence[Row]) -> frozenset[int]:
+    def names(self) -> Names:
+        """Return a function for :meth:`inline_images` of many posts: it remembers a few tickets."""
+        return functools.lru_cache(_TICKETS)(self.archive.threads.unique_names)
+
+    def inline_images(
+        self, post: Response, rows: Sequence[Row], names: Names | None = None
+    ) -> frozenset[int]:
         """Return the ids of those attachments of a post that are images inside its body.
 
         Kayako keeps the content ids of mail parts, but its API does not return them; the HTML of a
@@ -173,9 +186,13 @@ class Catalog:
         found = [row for row in images if row.filename in shown]
         if not found:
             return frozenset()
-        others = self.archive.threads.attachments_of_ticket(post.ticket_id)
-        names = Counter(row.filename for row in others)
-        return frozenset(row.id for row in found if names[row.filename] == 1)
+        unique = (names or self.archive.threads.unique_names)(post.ticket_id)
+        return frozenset(row.id for row in found if row.filename in unique)
+
+
+def may_be_inline(row: Row) -> bool:
+    """Return whether an attachment may be an image inside the body of its post."""
+    return _is_image(row) and row.post_id > 0
 
 
 def _is_image(row: Row) -> bool:

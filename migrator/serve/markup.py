@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -23,12 +23,13 @@ _CID: Final = re.compile(r"\s*cid:([^@]*)@?", re.IGNORECASE)
 _HAS_CID: Final = re.compile("cid:", re.IGNORECASE)
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
 _SPACES: Final = re.compile(r" {2,}")
-_AROUND_BREAK: Final = re.compile(r" ?\n ?")
-_EMPTY_LINES: Final = re.compile(r"\n{3,}")
 _TAG: Final = re.compile(r"<[^<>]*>?")
 
 DEEPEST: Final = 300
 """The deepest nesting: beyond it HTML parsers take time quadratic in the depth."""
+
+_PIECE: Final = 64 * 1024
+"""Characters handled at once: other threads wait meanwhile."""
 
 _CHUNK: Final = 4096
 """Bytes between two checks of the depth: libxml2 always parses all it was given."""
@@ -47,9 +48,20 @@ def plain_text(markup: str) -> str:
     try:
         _read(markup, reader)
     except TooDeep:
-        reader.found = [html.unescape(_TAG.sub(" ", markup))]
-    text = _AROUND_BREAK.sub("\n", _SPACES.sub(" ", "".join(reader.found)))
-    return _EMPTY_LINES.sub("\n\n", text).strip()
+        reader = _Text()
+        for piece in _between_tags(markup):
+            reader.add(html.unescape(_TAG.sub(" ", piece)))
+    return reader.text()
+
+
+def _between_tags(markup: str) -> Iterator[str]:
+    """Yield a text in pieces that end before a ``<``, so that no step takes long."""
+    begin = 0
+    while begin < len(markup):
+        end = markup.find("<", begin + _PIECE)
+        end = len(markup) if end < 0 else end
+        yield markup[begin:end]
+        begin = end
 
 
 def as_html(text: str) -> str:
@@ -105,29 +117,60 @@ class _Reader:
 
 
 class _Text(_Reader):
+    """Collects text with single spaces, none beside a line end, and at most one empty line.
+
+    It does so bit by bit: a regular expression over megabytes would make all threads wait.
+    """
+
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self._found: list[str] = []
         self._unseen = 0
+        self._lines, self._space = 0, False
+        """The line ends that come before the next word, and whether a space does."""
+
+    def text(self) -> str:
+        """Return all that was found."""
+        return "".join(self._found).strip()
+
+    def add(self, text: str) -> None:
+        """Add text with spaces and line ends of its own."""
+        first, *others = text.split("\n")
+        self._add_line(first)
+        for one in others:
+            self._break(1)
+            self._add_line(one)
+
+    def _add_line(self, text: str) -> None:
+        words = _SPACES.sub(" ", text)
+        core = words.strip(" ")
+        self._space = self._space or (words[:1] == " " and not self._lines)
+        if core:
+            before = "\n" * min(self._lines, 2) or " " * self._space
+            self._found.append(before + core)
+            self._lines, self._space = 0, words[-1] == " "
+
+    def _break(self, lines: int) -> None:
+        self._lines, self._space = self._lines + lines, False
 
     def start(self, tag: str | bytes, attrib: Mapping[str | bytes, str | bytes]) -> None:
         super().start(tag, attrib)
         self._unseen += tag in _UNSEEN
         if _BREAKS.fullmatch(str(tag)):
-            self.found.append("\n")
+            self._break(1)
 
     def end(self, tag: str | bytes) -> None:
         super().end(tag)
         self._unseen -= tag in _UNSEEN
         if tag == "p":
-            self.found.append("\n\n")
+            self._break(2)
         elif tag != "br" and _BREAKS.fullmatch(str(tag)):
-            self.found.append("\n")
+            self._break(1)
         elif tag in _CELLS:
-            self.found.append(" ")
+            self._add_line(" ")
 
     def data(self, data: str | bytes) -> None:
         if not self._unseen:
-            self.found.append(_SPACE.sub(" ", str(data)))
+            self._add_line(_SPACE.sub(" ", str(data)))
 
 
 class _Images(_Reader):

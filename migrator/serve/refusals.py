@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from migrator.errors import ArchiveReplaced, QueryStopped
 from migrator.serve import audit_log
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,11 @@ def server_error() -> Refusal:
     return Refusal(500, "server_error", "The server could not answer. Its operator's log says why.")
 
 
+def too_slow() -> Refusal:
+    """Return the answer to a query that was stopped because it took too long."""
+    return Refusal(503, "query_timeout", "The query took too long and was stopped. Narrow it down.")
+
+
 class ErrorBorder:
     """An application that never raises, unless it is cancelled: clients get no traceback.
 
@@ -128,6 +134,7 @@ class ErrorBorder:
         self._app = app
         self._answer = answer or (lambda error, _: error if isinstance(error, Refusal) else None)
         self._bug = bug or server_error()
+        self._told = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -143,11 +150,22 @@ class ErrorBorder:
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - every error becomes an answer here
-            answer = self._answer(error, scope)
+            answer = self._answer(self._translated(error), scope)
             if answer is None:
                 # The message of an exception may quote a request: it goes to the log escaped.
                 where = "".join(traceback.format_tb(error.__traceback__))
                 _log.error("A request failed: %s: %a\n%s", type(error).__name__, str(error), where)
-                answer = None if started else self._bug
-            if answer is not None:
+                answer = self._bug
+            if not started:
                 await answer(scope, receive, send)
+
+    def _translated(self, error: Exception) -> Exception:
+        """Return the refusal that an error of the archive means, or the error itself."""
+        if isinstance(error, QueryStopped):
+            return too_slow()
+        if not isinstance(error, ArchiveReplaced):
+            return error
+        if str(error) != self._told:  # once, not for every request
+            self._told = str(error)
+            _log.error("Nothing can be served: %s", self._told)
+        return Refusal(503, "not_ready", "The archive cannot be read.")

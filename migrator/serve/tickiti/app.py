@@ -18,6 +18,8 @@ from migrator.errors import ArchiveError
 from migrator.serve.auth import Authenticator, CachedTokens
 from migrator.serve.cache import Version
 from migrator.serve.catalog import Catalog, EndpointSettings
+from migrator.serve.content import watch
+from migrator.serve.readers import Readers, Share
 from migrator.serve.refusals import ErrorBorder, Refusal, not_allowed, not_found, send_json
 from migrator.serve.tickiti.download import Download
 from migrator.serve.tickiti.openapi import document
@@ -33,15 +35,20 @@ Answer = Callable[[Token, Body, Receive, Send], Awaitable[None]]
 """Checks a body and sends the answer; raises Refusal for every answer but 200."""
 
 
-def build_app(archive: Archive, settings: EndpointSettings) -> ErrorBorder:
+def build_app(
+    archive: Archive, settings: EndpointSettings, share: Share | None = None
+) -> ErrorBorder:
     """Return the Tickiti-compatible endpoint over an archive, as an ASGI application.
 
-    The archive is read in the thread of the event loop; tokens, rules and queues may change
-    meanwhile, by this process or another. Every answer on every path is the JSON envelope.
+    The thread of the event loop reads single rows of the archive; :class:`Readers` do the rest.
+    Tokens, rules and queues may change meanwhile, by this process or another. Every answer on
+    every path is the JSON envelope.
     """
+    archive = archive.served()
+    readers = Readers(archive, share)
     catalog, version = Catalog(archive, settings), Version(archive.queries.moment)
     authenticator = Authenticator(CachedTokens(archive.access, version))
-    queries, download = Queries(catalog), Download(catalog, version)
+    queries, download = Queries(catalog, readers), Download(catalog, version, readers)
 
     def call(answer: Answer, ability: str = "tickets:read", *, staff: bool = True) -> Endpoint:
         return Endpoint(authenticator, answer, ability, staff)
@@ -60,7 +67,7 @@ def build_app(archive: Archive, settings: EndpointSettings) -> ErrorBorder:
     probes: dict[str, ASGIApp] = {
         "/openapi.json": Fixed(document()),
         "/healthz": Fixed({"ok": True}),
-        "/readyz": Readiness(archive),
+        "/readyz": Readiness(archive, readers),
     }
     routes = Routes(
         {f"/api/v1/{path}": ("POST", app) for path, app in calls.items()}
@@ -170,11 +177,17 @@ class Fixed:
 class Readiness:
     """``GET /readyz``: 200 while both halves of the archive can be read, else 503 ``not_ready``."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, readers: Readers) -> None:
         self._archive = archive
+        self._readers = readers
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Check both halves of the archive and answer."""
+        async with watch(receive) as gone:
+            await self._readers.run(Readiness, gone, self._check)
+        await send_json(send, {"ok": True})
+
+    def _check(self) -> None:
         lacking = Refusal(503, "not_ready", "The files of the archive cannot be reached.")
         try:
             self._archive.queries.runs(1)
@@ -187,4 +200,3 @@ class Readiness:
             raise lacking from error
         if self._archive.blobs.where in missing:  # there may be no file in it yet
             raise lacking
-        await send_json(send, {"ok": True})

@@ -15,8 +15,9 @@ from migrator.archive.records import Row, State, Token
 from migrator.blobs.base import Blob
 from migrator.serve import audit_log
 from migrator.serve.cache import Version, VersionCache
-from migrator.serve.catalog import Catalog, Gate
-from migrator.serve.content import Content, Damaged, Verdicts, file_missing, head_of
+from migrator.serve.catalog import Catalog, Gate, may_be_inline
+from migrator.serve.content import Content, Damaged, Verdicts, file_missing, head_of, watch
+from migrator.serve.readers import Readers
 from migrator.serve.refusals import Refusal
 from migrator.serve.tickiti.requests import TicketName, attachment_request
 from migrator.serve.tickiti.serializers import attachment_object
@@ -31,11 +32,16 @@ class _Known:
     head: bytes
 
 
+def _known(row: Row, *, is_inline: bool) -> _Known:
+    return _Known(row, is_inline, head_of(attachment_object(row, is_inline=is_inline)))
+
+
 class Download:
     """The call that sends attachments."""
 
-    def __init__(self, catalog: Catalog, version: Version) -> None:
+    def __init__(self, catalog: Catalog, version: Version, readers: Readers) -> None:
         self._catalog = catalog
+        self._readers = readers
         self._settings = catalog.settings
         self._tickets: VersionCache[tuple[TicketName, frozenset[int] | None], int]
         self._tickets = VersionCache(version)
@@ -49,12 +55,13 @@ class Download:
         request = attachment_request(body)
         name = request.ticket
         audit_log.tell(attachment=request.attachment_id)
+        # Single rows, so the loop reads them itself:
         ticket = self._tickets(
             (name, token.queues),
             lambda: self._catalog.ticket(token, id=name.id, number=name.number).id,
         )
         audit_log.tell(ticket=ticket)
-        known = self._attachment(ticket, request.attachment_id)
+        known = await self._attachment(token, ticket, request.attachment_id, receive)
         row = known.row
         audit_log.tell(filename=row.filename, size=row.size)
         if not known.is_inline:
@@ -75,20 +82,28 @@ class Download:
                     raise missing from damage
                 # Without its tail the answer is shorter than promised: the server hangs up on it.
 
-    def _attachment(self, ticket_id: int, attachment_id: int | None) -> _Known:
+    async def _attachment(
+        self, token: Token, ticket_id: int, attachment_id: int | None, receive: Receive
+    ) -> _Known:
         known = None
         if attachment_id is not None:
-            known = self._known(attachment_id, lambda: self._look_up(attachment_id))
+
+            async def look_up() -> _Known | None:
+                row = self._catalog.archive.queries.attachment(attachment_id)
+                if row is None:
+                    return None
+                if not may_be_inline(row):
+                    return _known(row, is_inline=False)
+                async with watch(receive) as gone:  # reads the post, and all names of the ticket
+                    is_inline = await self._readers.run(
+                        token.id, gone, lambda: self._catalog.is_inline(row)
+                    )
+                return _known(row, is_inline=is_inline)
+
+            known = await self._known.wait(attachment_id, look_up)
         if known is None or known.row.ticket_id != ticket_id:
             raise _no_such_attachment()
         return known
-
-    def _look_up(self, attachment_id: int) -> _Known | None:
-        row = self._catalog.archive.queries.attachment(attachment_id)
-        if row is None:
-            return None
-        is_inline = self._catalog.is_inline(row)
-        return _Known(row, is_inline, head_of(attachment_object(row, is_inline=is_inline)))
 
     def _check_rules(self, row: Row, *, confirmed: bool) -> None:
         verdict = self._catalog.gate(row)

@@ -288,6 +288,10 @@ _FORBIDDEN: Final = (
 _THROTTLED: Final = (
     "too_many_requests: too many wrong tokens came from this address; see Retry-After."
 )
+_UNAVAILABLE: Final = (
+    "query_timeout: the query took too long and was stopped; too_busy: too many are running; "
+    "not_ready: the archive cannot be read."
+)
 _INVALID: Final = "validation_failed: fields are missing or wrong; errors names each of them."
 _NO_TICKET: Final = "not_found: there is no such ticket."
 _LONG_BODY: Final = "payload_too_large: the request body is over 64 KiB."
@@ -368,6 +372,7 @@ def _post(call: _Call) -> Schema:
         "413": _answer(call.too_large, ref("Error")),
         "422": _answer(_INVALID, ref("Error")),
         "429": _answer(_THROTTLED, ref("Error")),
+        "503": _answer(_UNAVAILABLE, ref("Error")),
     }
     if call.missing:
         answers["404"] = _answer(call.missing, ref("Error"))

@@ -5,20 +5,24 @@ Long answers are sent in pieces while they are made, in constant memory.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import contextlib
+import dataclasses
 import json
 import re
+import tempfile
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import IO, Final, TypeVar
 
 from starlette.types import Receive, Send
 
-from migrator.archive.records import Response, ResponseFilter, TicketHeader, Token
-from migrator.serve.catalog import Catalog
+from migrator.archive.records import Response, ResponseFilter, Row, TicketHeader, Token
+from migrator.serve.catalog import Catalog, Names
 from migrator.serve.content import watch
-from migrator.serve.refusals import send_json, start
+from migrator.serve.readers import Readers
+from migrator.serve.refusals import start
 from migrator.serve.tickiti.requests import Fields, Parts, moment, parts, thread_request
 from migrator.serve.tickiti.serializers import (
     attachment_object,
@@ -43,8 +47,8 @@ MODES: Final = (
     "updated_from",
     "updated_to",
 )
-MAX_SEARCHES: Final = 50
-"""Combinations of alternative criteria in one request, each of which is a separate search."""
+MAX_TOKENS: Final = 50
+"""Tokens of all criteria of a request; all are searched in one pass."""
 
 LIGHT: Final = (
     "response_id",
@@ -67,10 +71,20 @@ REFUSED: Final = ("is_empty", "count_only", "group_by")
 """Options of later servers, refused here: a client must not take rows for counts."""
 
 PAGE: Final = 16
-"""Responses read at once: each may have megabytes of text."""
+"""Responses read at once, with their short texts."""
+
+_SHORT: Final = 4096
+"""Characters of a text that is read with others; longer ones are read one by one."""
+
+_ONE_LONG: Final[AbstractContextManager[object]] = threading.Lock()
+"""Held while JSON is made of a long text, which takes many times its size."""
+_NOTHING: Final[AbstractContextManager[object]] = contextlib.nullcontext()
 
 _BLOCK: Final = 64 * 1024
+"""Bytes sent at once, and kept of a long text: the rest waits on the disk for a slow client."""
 _SECONDS: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+T = TypeVar("T")
 
 Body = Mapping[str, object]
 Criteria = Mapping[str, list[str]]
@@ -85,8 +99,9 @@ Read = Callable[[After | None, int, int | None], Sequence[Response]]
 class Queries:
     """The calls of the API that read tickets, responses and queues."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, readers: Readers) -> None:
         self._catalog = catalog
+        self._readers = readers
         self._threads = catalog.archive.threads
         self._settings = catalog.settings
 
@@ -112,6 +127,9 @@ class Queries:
         The cursor is the time and the id of the last row. Rows that a sync adds behind it are not
         seen by this pass; all others come exactly once.
         """
+        await self._send(token, self._page_pieces(token, body), receive, send)
+
+    def _page_pieces(self, token: Token, body: Body) -> Iterator[str]:
         fields = Fields(body)
         wanted = self._filter(fields, token)
         chosen = parts(fields, LIGHT)
@@ -125,47 +143,55 @@ class Queries:
             return self._threads.query(wanted, after=after, limit=limit, text_limit=text_limit)
 
         # One more than is sent shows whether there is a next page.
-        found = self._told(read, chosen, after=after, most=limit + 1)
-        await _send_pieces(_page(found, limit), receive, send)
+        yield from _page(self._told(read, chosen, _which, after=after, most=limit + 1), limit)
 
-    async def query_tickets(self, token: Token, body: Body, _receive: Receive, send: Send) -> None:
+    async def query_tickets(self, token: Token, body: Body, receive: Receive, send: Send) -> None:
         """``tickets/query``: the headers of tickets by criteria, latest activity first.
 
         Tickiti runs saved views here. This server has one of them, the built-in All, filtered by
         the criteria that make sense in an archive.
         """
+        await self._send(token, self._tickets(token, body), receive, send)
+
+    def _tickets(self, token: Token, body: Body) -> Iterator[str]:
         fields = Fields(body)
         criteria = _criteria(fields)
         times = _times(fields, criteria)
         limit = fields.integer("row_limit", low=1, high=MAX_ROWS) or DEFAULT_ROWS
         fields.check()
-        queues = self._catalog.queue_ids(token, names=criteria.get("queue"))
-        found: dict[int, TicketHeader] = {}
         # Within a mode the tokens are alternatives, the modes restrict each other.
-        for number, subject, requester in _combinations(criteria):
-            tickets = self._threads.find(
-                number=number,
-                subject=subject,
-                requester=requester,
-                queues=queues,
-                created=(times.get("created_from"), times.get("created_to")),
-                updated=(times.get("updated_from"), times.get("updated_to")),
-                deleted=self._settings.serve_deleted,
-                limit=limit,
-            )
-            found |= {each.id: each for each in tickets}
-        newest = sorted(found.values(), key=lambda each: (-each.last_activity, -each.id))
-        await send_json(send, {"ok": True, "data": list(map(ticket_object, newest[:limit]))})
+        found = self._threads.find(
+            number=criteria.get("ticket_number", ()),
+            subject=criteria.get("subject", ()),
+            requester=criteria.get("raised", ()),
+            queues=self._catalog.queue_ids(token, names=criteria.get("queue")),
+            created=(times.get("created_from"), times.get("created_to")),
+            updated=(times.get("updated_from"), times.get("updated_to")),
+            deleted=self._settings.serve_deleted,
+            limit=limit,
+        )
+        yield '{"ok": true, "data": ['
+        for number, ticket in enumerate(found):
+            yield (", " if number else "") + json.dumps(ticket_object(ticket))
+        yield "]}"
 
-    async def queues(self, token: Token, _body: Body, _receive: Receive, send: Send) -> None:
+    async def queues(self, token: Token, _body: Body, receive: Receive, send: Send) -> None:
         """``tickets/queues``, which later clients call."""
-        await send_json(send, {"ok": True, "data": {"queues": self._queues(token)}})
+
+        def pieces() -> Iterator[str]:
+            yield json.dumps({"ok": True, "data": {"queues": self._queues(token)}})
+
+        await self._send(token, pieces(), receive, send)
 
     async def workflow_queues(
-        self, token: Token, _body: Body, _receive: Receive, send: Send
+        self, token: Token, _body: Body, receive: Receive, send: Send
     ) -> None:
         """``workflow/queues``, which the first clients call: bare, without an envelope."""
-        await send_json(send, {"queues": self._queues(token)})
+
+        def pieces() -> Iterator[str]:
+            yield json.dumps({"queues": self._queues(token)})
+
+        await self._send(token, pieces(), receive, send)
 
     def _queues(self, token: Token) -> list[dict[str, object]]:
         return [
@@ -181,6 +207,11 @@ class Queries:
         receive: Receive,
         send: Send,
     ) -> None:
+        await self._send(token, self._thread_pieces(token, body, head_of), receive, send)
+
+    def _thread_pieces(
+        self, token: Token, body: Body, head_of: Callable[[TicketHeader], dict[str, object]]
+    ) -> Iterator[str]:
         name, chosen = thread_request(body)
         ticket = self._catalog.ticket(token, id=name.id, number=name.number)
 
@@ -190,30 +221,85 @@ class Queries:
             )
 
         head = json.dumps({"ok": True, "data": {**head_of(ticket), "responses": []}})
-        told = (each for _, each in self._told(read, chosen))
-        pieces = itertools.chain([head.removesuffix("]}}")], _joined(told), ["]}}"])
-        await _send_pieces(pieces, receive, send)
+        yield head.removesuffix("]}}")
+        for number, (_, told) in enumerate(self._told(read, chosen)):
+            yield ", " if number else ""
+            yield from told
+        yield "]}}"
+
+    async def _send(
+        self, token: Token, pieces: Iterator[str], receive: Receive, send: Send
+    ) -> None:
+        """Send the pieces of a JSON document, all of them ASCII, which readers make.
+
+        A short answer has its length in its head and fails before it is begun; a long one is sent
+        in chunks and stays incomplete when making it fails. Stops when the client has gone.
+        """
+        blocks = _blocks(pieces)
+        async with watch(receive) as gone:
+
+            def run(work: Callable[[], T]) -> Awaitable[T]:
+                return self._readers.run(token.id, gone, work)
+
+            first, second = await run(lambda: (next(blocks, b""), next(blocks, None)))
+            if second is None:
+                await start(send, 200, len(first))
+                await send({"type": "http.response.body", "body": first})
+                return
+            await start(send, 200, None)
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            while second is not None and not gone.done():
+                await send({"type": "http.response.body", "body": second, "more_body": True})
+                second = await run(lambda: next(blocks, None))
+            if second is None:
+                await send({"type": "http.response.body", "body": b""})
 
     def _told(
-        self, read: Read, chosen: Parts, *, after: After | None = None, most: int | None = None
-    ) -> Iterator[tuple[Response, dict[str, object]]]:
-        """Yield responses from ``after`` on, ``most`` of them at most, each with its object."""
-        text_limit = None if chosen.heavy else 0
+        self,
+        read: Read,
+        chosen: Parts,
+        which: Callable[[Response], Mapping[str, object]] = lambda _: {},
+        *,
+        after: After | None = None,
+        most: int | None = None,
+    ) -> Iterator[tuple[Response, Iterable[str]]]:
+        """Yield responses from ``after`` on, ``most`` of them at most, each with its JSON.
+
+        ``which`` returns fields that come before the others.
+        """
+        text_limit = _SHORT + 1 if chosen.heavy else 0
+        names = self._catalog.names()
         while most is None or most > 0:
             wanted = PAGE if most is None else min(PAGE, most)
             page = read(after, wanted, text_limit)
-            files = {}
+            files: Mapping[int, list[Row]] = {}
             if page and "attachments" in chosen.heavy:
                 files = self._threads.attachments_of([one.id for one in page])
             for one in page:
                 rows = [row for row in files.get(one.id, []) if self._settings.serves(row)]
-                inline = self._catalog.inline_images(one, rows)
-                objects = [attachment_object(row, is_inline=row.id in inline) for row in rows]
-                yield one, response_object(one, chosen, objects)
+                with _ONE_LONG if len(one.text) > _SHORT else _NOTHING:
+                    told = self._json(one, chosen, rows, names, which(one))
+                yield one, told
             if len(page) < wanted:
                 return
             after = (page[-1].created_at, page[-1].id)
             most = None if most is None else most - wanted
+
+    def _json(
+        self,
+        one: Response,
+        chosen: Parts,
+        rows: Sequence[Row],
+        names: Names,
+        which: Mapping[str, object],
+    ) -> Iterable[str]:
+        is_long = len(one.text) > _SHORT
+        if is_long:
+            one = dataclasses.replace(one, text=self._threads.text(one.id))
+        inline = self._catalog.inline_images(one, rows, names)
+        objects = [attachment_object(row, is_inline=row.id in inline) for row in rows]
+        told = {**which, **response_object(one, chosen, objects)}
+        return _spooled(told) if is_long else [json.dumps(told)]
 
     def _filter(self, fields: Fields, token: Token) -> ResponseFilter:
         for name in REFUSED:
@@ -241,27 +327,58 @@ class Queries:
         return wanted
 
 
-def _page(found: Iterator[tuple[Response, dict[str, object]]], limit: int) -> Iterator[str]:
+def _page(found: Iterator[tuple[Response, Iterable[str]]], limit: int) -> Iterator[str]:
     cursor, last = None, None
     yield '{"ok": true, "data": {"responses": ['
     for number, (response, told) in enumerate(found):
         if number == limit:
             cursor = last and {"created_at": _cursor_time(last.created_at), "id": last.id}
             break
-        which = {
-            "response_id": str(response.id),
-            "ticket_number": number_of(response.ticket_number),
-            "ticket_id": str(response.ticket_id),
-            "queue_id": str(response.queue_id),
-        }
-        yield (", " if number else "") + json.dumps({**which, **told})
+        yield ", " if number else ""
+        yield from told
         last = response
     yield f'], "next_cursor": {json.dumps(cursor)}' + "}}"
 
 
-def _joined(objects: Iterator[dict[str, object]]) -> Iterator[str]:
-    for number, one in enumerate(objects):
-        yield (", " if number else "") + json.dumps(one)
+def _which(response: Response) -> Mapping[str, object]:
+    return {
+        "response_id": str(response.id),
+        "ticket_number": number_of(response.ticket_number),
+        "ticket_id": str(response.ticket_id),
+        "queue_id": str(response.queue_id),
+    }
+
+
+def _spooled(told: Mapping[str, object]) -> Iterator[str]:
+    """Return the JSON of an object in pieces; what is long waits on the disk meanwhile."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(
+            tempfile.SpooledTemporaryFile(_BLOCK, "w+", encoding="ascii", newline="")
+        )
+        file.writelines(_json_pieces(told))
+        file.seek(0)
+        kept = stack.pop_all()
+    return _read_back(file, kept)
+
+
+def _json_pieces(told: Mapping[str, object]) -> Iterator[str]:
+    # Bit by bit: all threads wait while json encodes a text.
+    for number, (name, value) in enumerate(told.items()):
+        yield f"{', ' if number else '{'}{json.dumps(name)}: "
+        if isinstance(value, str):
+            yield '"'
+            for at in range(0, len(value), _BLOCK):
+                yield json.dumps(value[at : at + _BLOCK])[1:-1]
+            yield '"'
+        else:
+            yield json.dumps(value)
+    yield "}"
+
+
+def _read_back(file: IO[str], kept: contextlib.ExitStack) -> Iterator[str]:
+    with kept:
+        while piece := file.read(_BLOCK):
+            yield piece
 
 
 def _cursor_time(seconds: int) -> str:
@@ -283,13 +400,6 @@ def _cursor(fields: Fields) -> After | None:
     return seconds, found[0]
 
 
-def _combinations(criteria: Criteria) -> list[tuple[str, str, str]]:
-    numbers, subjects, people = (
-        criteria.get(mode) or [""] for mode in ("ticket_number", "subject", "raised")
-    )
-    return list(itertools.product(numbers, subjects, people))
-
-
 def _criteria(fields: Fields) -> Criteria:
     """Read the criteria: mode → its tokens, for the modes that were sent."""
     search = fields.mapping("search_object")
@@ -309,8 +419,8 @@ def _criteria(fields: Fields) -> Criteria:
         fields.adopt("search_object.criteria", each)
     if search is not None:
         fields.adopt("search_object", search)
-    if len(_combinations(found)) > MAX_SEARCHES:
-        fields.wrong("search_object", f"These criteria are over {MAX_SEARCHES} alternatives.")
+    if sum(map(len, found.values())) > MAX_TOKENS:
+        fields.wrong("search_object", f"These criteria have over {MAX_TOKENS} tokens.")
     return found
 
 
@@ -340,30 +450,6 @@ def _times(fields: Fields, criteria: Criteria) -> dict[str, int]:
         elif known:
             found[mode] = max(known) if end else min(known)
     return found
-
-
-async def _send_pieces(pieces: Iterator[str], receive: Receive, send: Send) -> None:
-    """Send the pieces of a JSON document, all of them ASCII.
-
-    A short answer has its length in its head and fails before it is begun; a long one is sent
-    in chunks and stays incomplete when making it fails. Stops when the client has gone.
-    """
-    blocks = _blocks(pieces)
-    first = next(blocks, b"")
-    second = next(blocks, None)
-    if second is None:
-        await start(send, 200, len(first))
-        await send({"type": "http.response.body", "body": first})
-        return
-    await start(send, 200, None)
-    await send({"type": "http.response.body", "body": first, "more_body": True})
-    async with watch(receive) as gone:
-        while second is not None and not gone.done():
-            await send({"type": "http.response.body", "body": second, "more_body": True})
-            await asyncio.sleep(0)  # lets others run: building blocks never waits
-            second = next(blocks, None)
-        if second is None:
-            await send({"type": "http.response.body", "body": b""})
 
 
 def _blocks(pieces: Iterator[str]) -> Iterator[bytes]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -17,7 +17,10 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migrator.archive import Archive
+from migrator.serve.auth import origin_of
 from migrator.serve.catalog import Catalog, EndpointSettings
+from migrator.serve.content import watch
+from migrator.serve.readers import Readers
 from migrator.serve.refusals import ErrorBorder, Refusal, not_allowed, not_found
 from migrator.serve.web import pages
 from migrator.serve.web.sessions import IDLE, LONGEST, Session, Sessions, new_nonce
@@ -68,7 +71,8 @@ def build_pages(
     A run may fill the archive meanwhile; tokens, rules and queues may change, by this process or
     another. Visitors without a session see only the sign-in form.
     """
-    app = Pages(Site(Catalog(archive, settings), sessions or Sessions()))
+    archive = archive.served()
+    app = Pages(Site(Catalog(archive, settings), sessions or Sessions()), Readers(archive))
 
     async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
@@ -87,8 +91,9 @@ def build_pages(
 class Pages(ErrorBorder):
     """The pages, and the answers at unknown addresses."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, readers: Readers) -> None:
         self._site = site
+        self._readers = readers
         bug = PlainTextResponse("The server could not answer. Its operator's log says why.", 500)
         super().__init__(self._routes(), self._error, bug)
 
@@ -113,6 +118,8 @@ class Pages(ErrorBorder):
     def _error(self, error: Exception, scope: Scope) -> ASGIApp | None:
         if isinstance(error, Problem):
             return self._site.problem(error)
+        if isinstance(error, Refusal):
+            return self._site.problem(Problem(error.status, "Please try again", error.message))
         if not isinstance(error, HTTPException):
             return None
         if not any(name == b"accept" and b"text/html" in value for name, value in scope["headers"]):
@@ -138,16 +145,22 @@ class Pages(ErrorBorder):
     def _route(self, path: str, page: Page, method: str = "GET") -> Route:
         async def endpoint(request: Request) -> Response:
             form = await read_form(request) if method == "POST" else {}
-            return await run_in_threadpool(self._admit, page, request, form)
+            session = self._site.sessions.read(request.cookies.get(_name(request, "session"), ""))
+            if session is None:
+                return _to_sign_in(request)
+            # Hashing a file takes as long as the file is large.
+            bounded = page not in (pages.download, pages.view)
+            work = partial(self._admit, page, request, form, session)
+            async with watch(request.receive) as gone:
+                return await self._readers.run(session.token_id, gone, work, bounded=bounded)
 
         return Route(path, endpoint, methods=[method], name=page.__name__)
 
-    def _admit(self, page: Page, request: Request, form: dict[str, str]) -> Response:
-        """Answer a signed-in visitor, and ask all others to sign in."""
+    def _admit(
+        self, page: Page, request: Request, form: dict[str, str], session: Session
+    ) -> Response:
+        """Answer a signed-in visitor, and ask those whose token is over to sign in."""
         site = self._site
-        session = site.sessions.read(request.cookies.get(_name(request, "session"), ""))
-        if session is None:
-            return _to_sign_in(request)
         try:
             token = site.authenticator.readmit(session.token_id, ABILITY)
         except Refusal:
@@ -178,7 +191,10 @@ class Pages(ErrorBorder):
             text = "This form was too old, or your browser refuses cookies. Please try again."
             return self._form(request, back, text, status=403)
         try:
-            session = await run_in_threadpool(self._open, request, form.get("token", "").strip())
+            address = origin_of(request.client.host if request.client else "")
+            work = partial(self._open, request, form.get("token", "").strip())
+            async with watch(request.receive) as gone:
+                session = await self._readers.run(address, gone, work)
         except Refusal as refusal:
             text = (
                 refusal.message

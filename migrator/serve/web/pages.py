@@ -19,7 +19,7 @@ from migrator.report.text import MEANING, ORDER
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
-from migrator.serve.catalog import Gate
+from migrator.serve.catalog import Gate, Names
 from migrator.serve.markup import clean, is_deep, plain_text
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import content_disposition, send_file
@@ -160,11 +160,12 @@ def ticket(site: Site, visit: Visit) -> Response:
     after = (int(given[1]), int(given[2])) if given else None
     page, more = _posts(site, header, after)
     rows = site.archive.threads.attachments_of([post.id for post in page])
+    names = site.catalog.names()
     return site.page(
         "ticket.html",
         visit,
         ticket=header,
-        entries=[_entry(site, post, rows.get(post.id, [])) for post in page],
+        entries=[_entry(site, post, rows.get(post.id, []), names) for post in page],
         first=after is None,
         people_notes=_people_notes(site, header) if after is None else [],
         next_page=f"{page[-1].created_at}-{page[-1].id}" if more else "",
@@ -199,10 +200,10 @@ def _posts(
         after = (few[-1].created_at, few[-1].id)
 
 
-def _entry(site: Site, post: Post, rows: list[Row]) -> Entry:
+def _entry(site: Site, post: Post, rows: list[Row], names: Names) -> Entry:
     notes = [_NOTES.get(code, code) for code in (post.note or "").split(",") if code]
     served = [row for row in rows if site.settings.serves(row)]
-    inline = site.catalog.inline_images(post, served)
+    inline = site.catalog.inline_images(post, served, names)
     files = [_file(site, row) for row in rows if row.id not in inline]
     text = post.text
     if len(text) > TEXT:
