@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrator.archive import PostRow
+from migrator.archive import Department, Outcome, PostRow, TicketRow
 from migrator.archive.records import State
 from tests.web.desks import NOON, Desk, png
 
@@ -218,6 +218,104 @@ def test_pages_fit_a_phone(
             box = button.bounding_box()
             assert box is None or box["height"] >= 40, path
     context.close()
+
+
+RUN = "=" * 300
+WIDE = "\U0001f4ce" * 80
+OVERFLOWING = """() => [...document.querySelectorAll('body *')].filter(e => {
+    if (e.closest('.unseen, .skip, .who, .brand, .html, option')) return false;
+    const box = e.getBoundingClientRect();
+    if (!box.width || !box.height) return false;
+    const style = getComputedStyle(e);
+    const cut = style.overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1
+        && !['INPUT', 'SELECT', 'IFRAME'].includes(e.tagName);
+    return box.left < -1 || box.right > innerWidth + 1 || cut;
+}).map(e => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 30))"""
+
+
+@pytest.fixture(scope="module")
+def hostile(desk: Desk) -> list[str]:
+    """Fill a ticket with texts that have no place to break; return the addresses of its pages."""
+    html = (
+        f"<p>{RUN}</p><pre>{RUN}</pre><table width=4000><tr><td>{RUN}<td>{RUN}</table>"
+        f'<h1>{RUN}</h1><p style="width:5000px">x</p><a href="https://x.invalid/{RUN}">{RUN}</a>'
+    )
+    posts = [
+        PostRow(901, NOON, RUN, f"{RUN}@example.com", is_html=True, text=html),
+        PostRow(902, NOON + 1, WIDE, "a@b", True, True, text=f"{RUN}\n{WIDE}\n{RUN}"),
+    ]
+    desk.archive.ledger.put_departments([Department(9, RUN)])
+    row = TicketRow(900, 9, RUN, RUN, NOON, NOON + 9999, 0, RUN, f"{RUN}@example.com", WIDE)
+    with desk.archive.ledger.atomic():
+        desk.archive.ledger.record_ticket(desk.run, row, [])
+        desk.archive.threads.put(desk.run, row, posts)
+    names = [f"{RUN}.pdf", f"{WIDE}.log", "a." + "b" * 240, f"{RUN}.exe", f"{RUN}.txt"]
+    files = [desk.attach(name, RUN.encode(), 900, 901, department=9) for name in names]
+    for number in range(3):
+        lost = desk.attach(f"{number}{RUN}.docx", None, 900, 902, State.FAILED, department=9)
+        with desk.archive.ledger.atomic():
+            desk.archive.ledger.settle(
+                Outcome(lost, State.FAILED, detail=f"it said {RUN * 5} {RUN}")
+            )
+    files.append(lost)
+    desk.archive.access.apply_config({}, {900: RUN})
+    return [
+        "/",
+        f"/?q={RUN}",
+        f"/?q={'x' * 200}&in=subject",
+        "/tickets/900",
+        "/status",
+        "/nothing",
+        *(f"/attachments/{one}" for one in files),
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 375, 768, 1280])
+def test_no_text_breaks_a_page(
+    desk: Desk, browser: Browser, hostile: list[str], width: int, scheme: Any
+) -> None:
+    """Names, addresses and problems without a place to break stay inside their cards."""
+    size: Any = {"width": width, "height": 720}
+    context = browser.new_context(base_url=desk.url, viewport=size, color_scheme=scheme)
+    page = context.new_page()
+    sign_in(desk, page)
+    broken: dict[str, Any] = {}
+    for number, path in enumerate(hostile):
+        page.goto(path)
+        look(page, f"hostile-{width}-{scheme}-{number:02}")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > width or page.evaluate(OVERFLOWING):
+            broken[path] = (wide, page.evaluate(OVERFLOWING))
+    context.close()
+    assert broken == {}
+
+
+def test_focus_ring_covers_no_text(desk: Desk, browser: Browser) -> None:
+    """The ring around a field in use ends before the label above it and the hint below it."""
+    context = browser.new_context(base_url=desk.url)
+    page = context.new_page()
+    page.goto("/sign-in")
+    look(page, "focus")
+    field, label = page.locator("#token").bounding_box(), page.locator("label").bounding_box()
+    hint = page.locator(".hint").bounding_box()
+    ring = page.locator("#token:focus-visible").evaluate(
+        "e => parseFloat(getComputedStyle(e).outlineWidth)"
+        " + parseFloat(getComputedStyle(e).outlineOffset)"
+    )
+    assert field is not None
+    assert label is not None
+    assert hint is not None
+    assert label["y"] + label["height"] <= field["y"] - ring
+    assert field["y"] + field["height"] + ring <= hint["y"]
+    context.close()
+
+
+def test_name_of_a_visitor_is_no_part_of_the_button(desk: Desk, page: Page) -> None:
+    """Signing out is one button; whose session it is stands beside it."""
+    sign_in(desk, page)
+    assert page.get_by_role("button", name="Sign out", exact=True).count() == 1
+    assert "Signed in as Priya" in " ".join(page.locator(".who").inner_text().split())
 
 
 def test_screen_readers_find_their_way(desk: Desk, page: Page, files: dict[str, int]) -> None:

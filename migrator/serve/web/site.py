@@ -21,6 +21,7 @@ from migrator.serve.cache import TimedCache
 from migrator.serve.catalog import Catalog
 from migrator.serve.web.files import Files
 from migrator.serve.web.sessions import Session, Sessions
+from migrator.text import brief
 
 MAX_FORM: Final = 16 * 1024
 """Bytes of a form; real ones have two hundred."""
@@ -103,7 +104,12 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"line": line, "moment": moment, "commands": commands}
+        self._templates.filters |= {
+            "line": line,
+            "moment": moment,
+            "commands": commands,
+            "brief": brief,
+        }
         self._templates.globals["assets"] = {name: _asset(name).url for name in _TYPES}
 
     def page(
