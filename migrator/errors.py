@@ -41,9 +41,12 @@ to do next, and they never hold a key, a signature or a whole URL with its query
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
+
+_OF = re.compile(r"^((the [a-z]+|attachment \d+|post \d+) of )?ticket \d+: ", re.ASCII)
 
 
 class Again(enum.Enum):
@@ -94,6 +97,11 @@ class SourceError(MigratorError):
     again = Again.LATER
     problem = "source_error"
     attempts: int = 1
+
+    @property
+    def reason(self) -> str:
+        """The text without the ticket or attachment that it is of, for a line that names that."""
+        return _OF.sub("", str(self))
 
 
 class SourceUnreachable(SourceError):

@@ -26,6 +26,8 @@ from migrator.cli import process
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, MigratorError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from migrator.cli.common import App
 
 __all__ = ["cli", "invoke", "main"]
@@ -71,6 +73,9 @@ Exit codes:
   4  the source refuses or cannot be reached
 """
 
+COMPLETE = "_MIGRATOR_COMPLETE"
+"""The variable through which a shell asks for completions, as click names it."""
+
 
 class LazyGroup(click.Group):
     """Imports a command only when it is called.
@@ -96,11 +101,19 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for a mistyped one."""
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             ctx.fail(f"There is no command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands from the table, importing none; else options."""
+        from click.shell_completion import CompletionItem
+
+        found = [(name, told) for name, told in COMMANDS.items() if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=told) for name, told in found]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from the table, importing none."""
@@ -159,10 +172,21 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with its exit code."""
     process.begin()
     try:
-        code = invoke(argv)
+        instruction = os.environ.get(COMPLETE)
+        code = _complete(instruction) if instruction else invoke(argv)
     except KeyboardInterrupt:  # before anything was done, or in the midst of saying so
         code = process.INTERRUPTED
     process.end(code)
+
+
+def _complete(instruction: str) -> int:
+    """Print the script that makes a shell complete our command lines, or what completes one."""
+    from click.shell_completion import shell_complete
+
+    code = shell_complete(cli, {}, "migrator", COMPLETE, instruction)
+    if code:
+        click.echo(f"Error: {COMPLETE} must be bash_source, zsh_source or fish_source.", err=True)
+    return 2 if code else 0
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:
@@ -212,7 +236,8 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
             return exc.format_message(), 2
         ctx = exc.ctx if isinstance(exc, click.UsageError) else None
         hint = f"\nTry `{ctx.command_path} --help`." if ctx else ""
-        return f"Error: {exc.format_message()}{hint}", 2
+        choices = exc.format_message().replace("\n\t", "\n  ")  # as click lists them
+        return f"Error: {choices}{hint}", 2
     if isinstance(exc, OSError) and (lacking := _lacking(exc)):
         return lacking
     if isinstance(exc, ModuleNotFoundError) and (exc.name or "").startswith("migrator."):

@@ -17,6 +17,7 @@ from migrator.cli.common import (
     scope_options,
     settings_from,
 )
+from migrator.errors import SourceError
 from migrator.text import shown
 
 if TYPE_CHECKING:
@@ -97,17 +98,24 @@ def run(
 def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:
     """Print what the lists left open, then the closing ledger; return the exit code.
 
-    ``posts`` says whether the run kept posts. Raises what ended the run early, once the ledger is
-    printed.
+    ``posts`` says whether the run kept posts. Raises what ended the run early: at once if it did
+    nothing, else once the ledger is printed.
     """
     from migrator.report.model import build
     from migrator.report.text import render
 
+    if result.ended_by is not None and nothing_done(result):
+        raise result.ended_by
     print_gaps(result)
     click.echo(render(build(archive, posts=posts)), nl=False)
     if result.ended_by is not None:
         raise result.ended_by
     return result.exit_code
+
+
+def nothing_done(result: RunResult) -> bool:
+    """Return whether the source refused a run before it listed anything: the reason says it all."""
+    return isinstance(result.ended_by, SourceError) and not result.tickets
 
 
 def print_gaps(result: RunResult) -> None:

@@ -27,9 +27,10 @@ User={user}
 ExecStart={command}
 # The keys, unless they are in the configuration: KAYAKO_API_KEY=... and KAYAKO_SECRET_KEY=...
 # EnvironmentFile=/etc/migrator.env
-# 3: Kayako itself has lost files, or some failed and are tried again. 5: another run is at work.
-# Watch `migrator status --max-age` beside the state of this unit.
-SuccessExitStatus=3 5
+# What newly fails or is lost makes this unit fail, once; what is known already does not.
+Environment=MIGRATOR_KNOWN_OK=1
+# 5: another run is at work. Watch `migrator status --max-age` beside the state of this unit.
+SuccessExitStatus=5
 TimeoutStopSec=60
 UMask=0077
 NoNewPrivileges=yes
@@ -89,7 +90,9 @@ def schedule(app: App, form: str | None, every: float) -> None:
     # -P: a directory "migrator" where the job starts must not be imported.
     argv = [sys.executable, "-P", "-m", "migrator", "--config", str(config.path), "sync"]
     if form == "cron":
-        click.echo(f"{_cron_times(every)} {cron_command(argv)} 2>&1 | logger -t migrator")
+        # The code of a pipe is that of its last command, here the code of the sync.
+        logged = f"{{ {{ {cron_command(argv)} 2>&1; echo $? >&3; }} | logger -t migrator; }} 3>&1"
+        click.echo(f"{_cron_times(every)} {logged} | {{ read code; exit $code; }}")
         note("Add the line with `crontab -e`. Keys that are not in the configuration go above it.")
         return
     # ProtectSystem= makes /etc and /usr read-only, where the archive may be.

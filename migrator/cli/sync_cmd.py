@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator.cli.common import App, apply_config, duration, note, now, pass_app, pull_options
-from migrator.cli.run_cmd import print_gaps
+from migrator.cli.run_cmd import nothing_done, print_gaps
 from migrator.events import AttachmentSettled, Event, Listener
 from migrator.text import human_bytes, iso_time, shown
 
@@ -33,12 +33,20 @@ TROUBLES_SHOWN = 50
 @click.option(
     "--recheck", is_flag=True, help="Ask now for all that failed, and for missing and gone ones."
 )
+@click.option(
+    "--known-ok",
+    is_flag=True,
+    envvar="MIGRATOR_KNOWN_OK",
+    show_envvar=True,
+    help="End with 3 only for what newly fails or is lost, else with 0.",
+)
 @pass_app
 def sync(
     app: App,
     /,
     *,
     every: float | None,
+    known_ok: bool,
     **wishes: bool,
 ) -> int:
     """Pull what is new since the last sync.
@@ -64,21 +72,26 @@ def sync(
 
     async def work(stop: Stop) -> int:
         async def once(number: int) -> RunResult:
-            return await _sync(app, config, stop, wishes if number == 0 else {})
+            return (await _sync(app, config, stop, wishes if number == 0 else {}))[0]
 
         if every is not None:
             await repeat(once, every=every, stop=stop, tell=note)
             return 0
-        result = await once(0)
+        result, anything_new = await _sync(app, config, stop, wishes)
         if result.ended_by is not None:
             raise result.ended_by
-        return result.exit_code
+        return 0 if known_ok and result.exit_code == 3 and not anything_new else result.exit_code
 
     return drive(work)
 
 
-async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]) -> RunResult:
-    """Run one sync; the archive is released between two of them."""
+async def _sync(
+    app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
+) -> tuple[RunResult, bool]:
+    """Run one sync, and return whether it met anything that it must tell.
+
+    The archive is released between two of them.
+    """
     from migrator.archive import open_archive
     from migrator.cli.progress import progress
     from migrator.cli.pulling import sync_within
@@ -88,8 +101,10 @@ async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
         with progress(app.log_format) as listener:
             heard = _RoundListener(listener)
             result = await sync_within(config, archive, heard, stop, **wishes)
-        _tell(heard, result, archive)
-    return result
+        if not nothing_done(result):
+            _tell(heard, result, archive)
+    gaps = result.unlisted or result.unreadable or result.short or result.threads_missing
+    return result, bool(heard.new or gaps)
 
 
 class _RoundListener:

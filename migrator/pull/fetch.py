@@ -217,4 +217,4 @@ def _verdict(work: Work, error: SourceError) -> Outcome:
     """Return the outcome of a failure; raise it again if it stops the run."""
     raise_if_final(error)
     state = State.GONE if isinstance(error, NotFound) else State.FAILED
-    return Outcome(work.id, state, error.problem, str(error), attempts=error.attempts)
+    return Outcome(work.id, state, error.problem, error.reason, attempts=error.attempts)

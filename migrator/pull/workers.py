@@ -168,11 +168,11 @@ class Workers:
             attachments = await context.source.attachments(ticket)
         except NotFound as error:
             context.result.unlisted.pop(ticket.id, None)  # deleted since the walk met it?
-            self.listing.absent[ticket.id] = str(error)
+            self.listing.absent[ticket.id] = error.reason
             return None
         except SourceError as error:
             raise_if_final(error)
-            context.result.unlisted[ticket.id] = str(error)
+            context.result.unlisted[ticket.id] = error.reason
             return list(error.rows) if isinstance(error, PartialReply) else None
         context.result.unlisted.pop(ticket.id, None)
         return attachments

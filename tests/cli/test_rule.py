@@ -32,3 +32,10 @@ def test_an_extension_that_is_none(cli: Cli, home: Path, extension: str) -> None
     before = listed(cli)
     assert cli("rule", "set", extension, "allow").refused("must be one extension")
     assert listed(cli) == before
+
+
+def test_a_rule_without_its_verdict_is_told_what_there_is(cli: Cli, home: Path) -> None:
+    """The choices stand in lines of their own, without escapes."""
+    code, _, err = cli("rule", "set", "exe")
+    assert code == 2
+    assert "Choose from:\n  allow,\n  block\nTry `migrator rule set --help`.\n" in err

@@ -305,6 +305,7 @@ def test_wrong_keys_exit_with_4(cli: Cli, serve: Serve) -> None:
     refused = cli("run")
     assert refused.code == 4
     assert "secret_key" in refused.err
+    assert refused.out == "", "nothing was done, so there is no ledger to print"
     assert "Traceback" not in refused.err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,15 @@ import pytest
 
 from tests.cli.conftest import Cli
 
+ROOT = Path(__file__).parent.parent.parent
+DOWN = """
+[kayako]
+url = "http://127.0.0.1:9/api/index.php"
+api_key = "k"
+secret_key = "s"
+attempts = 1
+patience = "0s"
+"""
 HOSTILE = "we ird %n \"q\" 's' $HOME \\ 50%"
 
 
@@ -72,6 +82,40 @@ def test_cron_is_told_of_this_configuration(cli: Cli, config: Path) -> None:
     assert re.search(r"(?<!\\)%", command) is None
     words = shlex.split(command.replace("\\%", "%"))
     assert words[words.index("--config") + 1 :][:2] == [str(config), "sync"]
+
+
+@pytest.mark.skipif(shutil.which("dash") is None, reason="needs dash, as cron's /bin/sh")
+@pytest.mark.parametrize(("text", "code"), [("", 2), (DOWN, 4)])
+def test_the_line_for_cron_ends_with_the_code_of_the_sync(
+    cli: Cli, config: Path, text: str, code: int
+) -> None:
+    """In a shell without pipefail, and also where the logger fails; all words reach the logger."""
+    config.write_text(text)
+    config.chmod(0o600)
+    line = cli("--config", str(config), "schedule", "--cron", "--every", "1m")[1]
+    command = line.strip().removeprefix("* * * * * ").replace("\\%", "%")
+    logger = config.parent / "logger"
+    for script in ('#!/bin/sh\ncat > "$0.said"\n', "#!/bin/sh\nexit 1\n", None):
+        logger.unlink(missing_ok=True)
+        if script is not None:
+            logger.write_text(script)
+            logger.chmod(0o755)
+        path = f"{config.parent}{os.pathsep}/bin" if script else "/nowhere"
+        dash = shutil.which("dash") or ""
+        done = subprocess.run(
+            [dash, "-c", command], env={"PATH": path, "PYTHONPATH": str(ROOT)},
+            capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == code, done
+        assert b"Error" not in done.stdout
+    assert "Error: " in (config.parent / "logger.said").read_text()
+
+
+def test_the_unit_fails_for_what_is_new(cli: Cli, config: Path) -> None:
+    """3 is no success there, and the sync ends with 3 only for new failures and losses."""
+    _, unit, _ = cli("--config", str(config), "schedule", "--systemd")
+    assert values(unit, "SuccessExitStatus") == ["5"]
+    assert values(unit, "Environment") == ["MIGRATOR_KNOWN_OK=1"]
 
 
 @pytest.mark.parametrize("every", ["7m", "90s", "25h"])

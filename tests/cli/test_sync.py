@@ -105,6 +105,38 @@ def test_what_could_not_be_stored_is_named(cli: Cli, place: Place) -> None:
     assert "Tickets that could not be listed: 1" in result.out
 
 
+def test_a_line_names_its_ticket_once(cli: Cli, place: Place) -> None:
+    """What a failure or a gap is of stands before its reason, and not in it again."""
+    place.desk.set_fault("list_500", on=True)
+    rows, unlistable = place.desk.attachments, place.desk.unlistable_ticket
+    bad = next(key for key, row in rows.items() if row.ticket_id not in (unlistable, 0))
+    rows[bad] = replace(rows[bad], fault="error_500")
+    said = cli("sync").out
+    where = f"ticket {rows[bad].ticket_id}, attachment {bad}"
+    assert f"  failed    {where}: the server failed (HTTP 500).\n" in said
+    assert f"  ticket {unlistable}: the server failed (HTTP 500).\n" in said
+    report = cli("report").out
+    assert f"attachment {bad}, {rows[bad].name.decode()}: the server failed (HTTP 500).\n" in report
+
+
+def test_what_is_known_need_not_be_a_failure(
+    cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--known-ok, or its variable, makes 3 the code of what is new only."""
+    rows = place.desk.attachments
+    bad, later = [key for key, row in rows.items() if row.ticket_id][:2]
+    rows[bad] = replace(rows[bad], fault="missing_file")
+    assert cli("sync", "--known-ok").code == 3
+    assert cli("sync").code == 3
+    assert cli("sync", "--known-ok").code == 0
+    monkeypatch.setenv("MIGRATOR_KNOWN_OK", "1")
+    assert cli("sync").code == 0
+    new = place.desk.add_attachment(rows[later].ticket_id, "new.txt", b"new")
+    rows[new] = replace(rows[new], fault="missing_file")
+    assert cli("sync", "--full").code == 3
+    assert cli("sync", "--full").code == 0
+
+
 def test_a_sync_tells_what_is_new_and_counts_what_is_known(cli: Cli, place: Place) -> None:
     """A failure is named once; later syncs count it in a line, with when it is tried again."""
     rows = place.desk.attachments

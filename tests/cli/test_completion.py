@@ -1,0 +1,112 @@
+"""Completion in the shells themselves, as the README says to switch it on."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LINES = re.findall(
+    r"^(.*_MIGRATOR_COMPLETE=(\w+)_source.*?) *#", (ROOT / "README.md").read_text(), re.MULTILINE
+)
+SWITCH = {shell: line for line, shell in LINES}
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """Put ``migrator`` of this tree on the path of a user without settings of their own."""
+    program = tmp_path / "migrator"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m migrator "$@"\n')
+    program.chmod(0o755)
+    return {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "TERM": "dumb",
+    }
+
+
+def run(argv: list[str], env: dict[str, str]) -> str:
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def in_shell(shell: str, words: str, env: dict[str, str]) -> list[str]:
+    """Return what the shell offers to complete the last of some words with."""
+    if shell == "fish":
+        said = run(["fish", "-c", f"{SWITCH[shell]}\ncomplete -C {words!r}"], env)
+        return [line.partition("\t")[0] for line in said.splitlines()]
+    if shell == "bash":
+        asked = f"COMP_WORDS=({words} {chr(39) * 2 if words.endswith(' ') else ''})"
+        call = "COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); _migrator_completion migrator"
+        return run(
+            ["bash", "-c", f"{SWITCH[shell]}\n{asked}; {call}; echo ${{COMPREPLY[@]}}"], env
+        ).split()
+    return in_zsh(words, env)
+
+
+def in_zsh(words: str, env: dict[str, str]) -> list[str]:
+    """Type into a real zsh, whose completion works on a terminal only."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe("zsh", ["zsh", "-f", "-i"], env)
+    try:
+        lines = ["autoload -U compinit; compinit -u -d /dev/null", SWITCH["zsh"], "echo re''ady"]
+        os.write(terminal, ("\n".join(lines) + "\n").encode())
+        read_until(terminal, "ready")
+        os.write(terminal, f"{words}\t".encode())
+        os.write(terminal, b"\x01echo '<\x05>'\n")  # at the ends of the line: echo '…'
+        said = read_until(terminal, r"\n<(.*)>")
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    return str(re.findall(r"\n<(.*?)>", said)[-1]).split()[-1:]
+
+
+def read_until(terminal: int, pattern: str) -> str:
+    said = ""
+    while not re.search(pattern, said):
+        said += os.read(terminal, 4096).decode(errors="replace").replace("\r", "")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("migrator sched", "schedule"),
+        ("migrator report --dupl", "--duplicates"),
+        ("migrator token cre", "create"),
+        ("migrator rule set exe bl", "block"),
+        ("migrator --log-format js", "json"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_options_and_values(
+    shell: str, words: str, offered: str, env: dict[str, str]
+) -> None:
+    """The line of the README is all that is needed."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    assert in_shell(shell, words, env) == [offered]
+
+
+def test_what_cannot_be_completed_is_no_accident(env: dict[str, str]) -> None:
+    """Nonsense before the cursor completes to nothing; a wrong word in the variable is told."""
+    for words in ("migrator nonsense x", "migrator --config", "migrator -"):
+        asked = env | {
+            "COMP_WORDS": words,
+            "COMP_CWORD": "2",
+            "_MIGRATOR_COMPLETE": "bash_complete",
+        }
+        run([f"{env['HOME']}/migrator"], asked)
+    asked = env | {"_MIGRATOR_COMPLETE": "tcsh_source"}
+    done = subprocess.run([f"{env['HOME']}/migrator"], env=asked, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
