@@ -167,14 +167,6 @@ def _existing_file(value: object, info: ValidationInfo) -> Path:
     return path
 
 
-def _directory(value: object, info: ValidationInfo) -> Path:
-    """Accept a directory, or where one can be made."""
-    path = _path(value, info)
-    if _kind_of(path) not in (0, stat.S_IFDIR):
-        raise ValueError("is a file, where the directory of the archive must be")
-    return path
-
-
 def _api_url(value: object) -> str:
     """Accept the API URL, or the address of the helpdesk from which it follows."""
     text = _text(value)
@@ -247,9 +239,7 @@ class KayakoConfig(_Section):
 class ArchiveConfig(_Section):
     """``[archive]``: the place of the archive."""
 
-    path: Annotated[Path, BeforeValidator(_directory)] = Field(
-        Path("archive"), validate_default=True
-    )
+    path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
 
 
 class SyncConfig(_Section):

@@ -377,9 +377,6 @@ def test_a_home_that_is_unknown_is_a_mistake(
         ("loop", "symbolic links"),
         ("loop/x", "symbolic links"),
         ("nowhere", "link to nowhere"),
-        ("config.toml", "is a file, where the directory"),
-        ("pipe", "is a file, where the directory"),
-        ("/dev/null", "is a file, where the directory"),
         ("config.toml/x", "Not a directory"),
     ],
 )
@@ -387,7 +384,6 @@ def test_a_path_at_which_no_archive_can_be(tmp_path: Path, value: str, words: st
     """It is told before anything else, whatever is wrong with it."""
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "nowhere").symlink_to("missing")
-    os.mkfifo(tmp_path / "pipe")
     assert words in mistake_in(tmp_path, "archive", f'path = "{value}"')
 
 
