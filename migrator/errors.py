@@ -49,6 +49,11 @@ from typing import Any, ClassVar
 _OF = re.compile(r"^((the [a-z]+|attachment \d+|post \d+) of )?ticket \d+: ", re.ASCII)
 
 
+def reason_of(text: str) -> str:
+    """Return the text of an error without the ticket or attachment that it is of."""
+    return _OF.sub("", text)
+
+
 class Again(enum.Enum):
     """Whether to try again."""
 
@@ -100,8 +105,8 @@ class SourceError(MigratorError):
 
     @property
     def reason(self) -> str:
-        """The text without the ticket or attachment that it is of, for a line that names that."""
-        return _OF.sub("", str(self))
+        """The text, for a line that names the ticket or attachment itself."""
+        return reason_of(str(self))
 
 
 class SourceUnreachable(SourceError):

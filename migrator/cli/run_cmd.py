@@ -17,7 +17,7 @@ from migrator.cli.common import (
     scope_options,
     settings_from,
 )
-from migrator.errors import SourceError
+from migrator.errors import SourceError, reason_of
 from migrator.text import shown
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def print_gaps(result: RunResult) -> None:
             "Attachments are not affected."
         )
         for key, text in sorted(result.threads_missing.items())[:10]:
-            click.echo(f"  ticket {key}: {shown(text)}")
+            click.echo(f"  ticket {key}: {shown(reason_of(text))}")
     if result.short:
         click.echo(f"The source counts {result.short:,} tickets more than it lists.")
     if result.changed:

@@ -149,7 +149,7 @@ class ThreadReader:
         return any(post.has_attachments for post in ticket.posts)
 
     def _missed(self, ticket_id: int, error: SourceError) -> None:
-        self._context.result.threads_missing[ticket_id] = error.reason
+        self._context.result.threads_missing[ticket_id] = str(error)
         self._failures += 1
         if self._failures == MOST_FAILURES:
             text = f"no posts could be read of {MOST_FAILURES:,} tickets in a row: the next run may"
