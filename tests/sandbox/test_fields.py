@@ -124,6 +124,10 @@ def test_set_a_file(serve: Serve) -> None:
         before = client.desk.tickets[ticket]
         client.desk.set_field(ticket, 7, "signed.txt", b"yes")
         assert 'filename="signed.txt"><![CDATA[eWVz]]>' in client.get(f"{PATH}/{ticket}").text
+        names = {b'M\xfc"ller': "", b"a\x0b\n\"'.txt": "a\x0b\n&quot;'.txt"}
+        for name, written in names.items():  # Latin-1 is nothing; nothing else is cleaned
+            client.desk.set_field(ticket, 7, name, b"yes")
+            assert f'filename="{written}"><' in client.get(f"{PATH}/{ticket}").text
         assert client.desk.truths["customfield"][f"{ticket}/7"].size == 3
         assert client.desk.tickets[ticket] == before
 

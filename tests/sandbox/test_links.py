@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrator.sandbox.kayako import Helpdesk
+
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Client, Serve
 
@@ -33,6 +35,16 @@ def test_links_lead_to_the_server_wherever_it_is(serve: Serve) -> None:
             client.server.stop()
             client.server.start()
             client.address = (client.address[0], int(client.server.portal.rpartition(":")[2]))
+
+
+def test_a_restored_backup_links_to_where_it_is_served_now(serve: Serve) -> None:
+    """However old it is: here it was made before the server had an address."""
+    with serve() as client:
+        desk = client.desk
+        made = Helpdesk.build(desk.options).snapshot()
+        before = dict(desk.posts)
+        desk.restore(made)
+        assert desk.posts == before
 
 
 def test_no_credentials_are_needed(serve: Serve) -> None:

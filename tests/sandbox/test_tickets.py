@@ -49,6 +49,7 @@ def test_statuses(client: Client) -> None:
     assert answer.values("markasresolved") == ["0", "0", "1", "0", "1"]
     assert answer.values("departmentid") == ["0", "0", "0", "4", "4"]
     assert client.get("/Tickets/TicketStatus/3").values("title") == ["Closed"]
+    assert client.get("/Tickets/TicketStatus/4").values("staffgroupid") == ["1", "2"]
 
 
 def test_all_tickets(client: Client) -> None:

@@ -312,7 +312,8 @@ def statuses(ask: Ask, status_id: str = "") -> Reply:
                     "statusbgcolor": "#8bbd6b",
                     "resetduetime": 0,
                     "triggersurvey": 0,
-                    "staffvisibilitycustom": 0,
+                    "staffvisibilitycustom": int(row.department_id > 0),
+                    "staffgroupid": (1, 2) if row.department_id else (),
                 }
                 with writer.inside("ticketstatus"):
                     writer.values(fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from migrator.sandbox.kayako import faults
 from migrator.sandbox.kayako.calls import NO_TICKET, Ask, listing
-from migrator.sandbox.kayako.messages import Reply, Value, XmlWriter, columns, text, xml
+from migrator.sandbox.kayako.messages import Reply, Value, XmlWriter, columns, text, valid, xml
 from migrator.sandbox.kayako.model import (
     Attachment,
     CustomField,
@@ -129,8 +129,7 @@ def _write_field(
     if isinstance(value, Attachment):
         effect = desk.effect_on(value)
         if effect != "nameless":
-            # What is no UTF-8 is nothing as an attribute; control bytes stay.
-            attributes["filename"] = value.name.decode(errors="replace")
+            attributes["filename"] = valid(value.name)
         twice = old or "double_base64" in desk.switches
         inner = faults.field_contents(value, effect, files.get(value, 0), twice=twice)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,8 +19,10 @@ from migrator.sandbox.kayako.messages import (
     Fields,
     Reply,
     columns,
+    escaped,
     table,
     text,
+    valid,
 )
 from migrator.sandbox.kayako.model import Attachment, Guide, Helpdesk, number
 from migrator.sandbox.kayako.people import chooser
@@ -62,7 +63,7 @@ def _attachments(desk: Helpdesk, book: Book, guide: Guide) -> list[Fields]:
             "attachment": [
                 {
                     "id": row.id,
-                    "filename": html.escape(row.name.decode(errors="replace"), quote=False),
+                    "filename": escaped(valid(row.name)),
                     "filesize": f"{row.filesize / 1024:.1f} KB",
                     "link": f"{desk.portal}/api/index.php?/{link}/{row.id}",
                 }

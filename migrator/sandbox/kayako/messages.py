@@ -142,12 +142,20 @@ class XmlWriter:
 
 
 def _attributes(attributes: dict[str, str | int]) -> str:
-    return "".join(f' {name}="{_escaped(str(v))}"' for name, v in attributes.items())
+    return "".join(f' {name}="{escaped(str(v))}"' for name, v in attributes.items())
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
     """Escape as PHP does before 8.1, which leaves apostrophes."""
     return html.escape(value, quote=False).replace('"', "&quot;")
+
+
+def valid(data: bytes) -> str:
+    """Return a text as PHP escapes it: what is not UTF-8 is nothing, control bytes stay."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _joined(parts: list[bytes | Stream]) -> Iterator[bytes | Stream]:

@@ -712,8 +712,10 @@ class Helpdesk:
     def restore(self, backup: Snapshot) -> None:
         """Restore a backup: newer data is gone, and its ids are used again."""
         with self.lock:
+            here = self.portal, self.foreign
             for name, value in copy.deepcopy(backup.made).items():
                 setattr(self, name, value)
+            self.locate(*here)
 
     def _newest_post(self, ticket: int) -> Post:
         return self.posts[max(self._posts_of[self.tickets[ticket].id])]
