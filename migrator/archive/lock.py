@@ -71,6 +71,7 @@ class RunLock:
                 "since": int(time.time()),
             }
             os.fchmod(fd, durable.PRIVATE_FILE)
+            durable.give_to_owner(fd, root / NAME)
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(owner).encode(), 0)
             stack.pop_all()

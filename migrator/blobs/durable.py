@@ -61,7 +61,12 @@ def make_dir(path: AnyPath) -> bool:
         os.mkdir(path, PRIVATE_DIR)  # noqa: PTH102 - see AnyPath
     except FileExistsError:
         return False
-    os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(fd, PRIVATE_DIR)
+        give_to_owner(fd, path)
+    finally:
+        os.close(fd)
     return True
 
 
@@ -82,11 +87,27 @@ def create(path: AnyPath, mode: int = PRIVATE_FILE) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         os.fchmod(fd, mode)
+        give_to_owner(fd, path)
     except OSError:
         os.close(fd)
         Path(path).unlink(missing_ok=True)
         raise
     return fd
+
+
+def give_to_owner(fd: int, path: AnyPath) -> None:
+    """Give what root made at ``path`` to the owner of its directory, who must go on with it.
+
+    Otherwise one run as root would end all later ones of the archive's owner. Only a file of one
+    name is given: another one may be anybody's.
+    """
+    if os.geteuid() != 0:
+        return
+    above, made = os.stat(os.path.dirname(path) or "."), os.fstat(fd)  # noqa: PTH116, PTH120
+    sole = stat.S_ISDIR(made.st_mode) or made.st_nlink == 1
+    if above.st_uid != made.st_uid == 0 and sole:
+        with contextlib.suppress(OSError):  # a file system without owners
+            os.fchown(fd, above.st_uid, above.st_gid)
 
 
 class NewFile:

@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from migrator.archive.records import UNFINISHED, Count, Row, State
+from migrator.blobs import durable
 from migrator.errors import ConfigError, user_file
 from migrator.events import WorkExpected
 from migrator.report.compare import side_by_side
@@ -134,6 +135,7 @@ def _open(path: Path) -> FileIO:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        durable.give_to_owner(fd, path)
     except BlockingIOError:
         os.close(fd)
         raise ConfigError(f"Another dry run is writing {str(path)!r}; wait for it.") from None

@@ -6,6 +6,7 @@ JSON in ASCII escapes anything in a name.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from migrator.blobs import durable
 from migrator.errors import ConfigError
 
 DOWNLOAD: Final = "/api/v1/tickets/attachment"
@@ -63,8 +65,9 @@ class AuditLog:
             _log.error("A download is missing in the audit log: %s", error.strerror)
 
     def _append(self, line: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self._path, flags, 0o600)
+        with contextlib.suppress(FileExistsError):
+            os.close(durable.create(self._path))
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
             # One write: the lines of several servers never mix.
             os.write(fd, line)

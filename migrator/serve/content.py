@@ -13,14 +13,15 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 from typing import Final, TypeVar
 
 import pybase64
 from starlette.types import Receive, Send
 
 from migrator.archive.records import Row
-from migrator.blobs.base import Blob
+from migrator.blobs.base import Blob, Store
+from migrator.errors import ArchiveDamaged
 from migrator.serve.refusals import Refusal, start
 
 _log = logging.getLogger(__name__)
@@ -162,7 +163,10 @@ class Content:
 
     def _encoded(self, *, started: bool) -> bytes:
         size = min(BLOCK, self._end - self._at)
-        block = self._file.read(self._at, size)
+        try:
+            block = self._file.read(self._at, size)
+        except ArchiveDamaged as error:
+            raise Damaged("cannot be read", started=started) from error
         if len(block) != size:
             raise Damaged("ends too early", started=started)
         if self._hash is not None:
@@ -183,6 +187,24 @@ def head_of(metadata: Mapping[str, object]) -> bytes:
     """Return the answer with ``metadata`` up to the base64."""
     document = {"ok": True, "data": {**metadata, "content_base64": ""}}
     return json.dumps(document).encode("ascii")[: -len(_TAIL)]
+
+
+def opened(blobs: Store, row: Row) -> Blob:
+    """Open the stored file of an attachment; raises Refusal when it is lost or cannot be read."""
+    with readable(row):
+        file = blobs.open(row.sha256) if row.sha256 else None
+    if file is None:
+        raise file_missing(row, "is not in the archive")
+    return file
+
+
+@contextlib.contextmanager
+def readable(row: Row) -> Iterator[None]:
+    """Raise Refusal where the file of an attachment cannot be read in the block."""
+    try:
+        yield
+    except ArchiveDamaged as error:
+        raise file_missing(row, "cannot be read") from error
 
 
 def file_missing(row: Row, what: str) -> Refusal:

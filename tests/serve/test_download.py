@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -209,3 +211,25 @@ def test_refusals_are_ascii_json_with_all_parts(desk: Desk) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["content-length"] == str(len(answer.content))
     assert list(json.loads(answer.content)) == ["ok", "error", "message"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG])
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_a_file_that_cannot_be_read_is_missing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+) -> None:
+    """Another owner's file or a disk error: 404 as for a lost one, never 500."""
+    attachment = desk.attach("a.txt", f"text {code} {call}".encode())
+    real = getattr(os, call)
+
+    def refuse(first: object, *rest: object, **more: object) -> object:
+        if call == "pread" or "/blobs/" in str(first):
+            raise OSError(code, os.strerror(code))
+        return real(first, *rest, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, refuse)
+        answer = desk.get(str(attachment))
+    assert answer.status_code == 404, answer.text
+    assert answer.json()["error"] == "not_found"
+    assert desk.get(str(attachment)).status_code == 200

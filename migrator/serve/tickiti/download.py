@@ -16,7 +16,7 @@ from migrator.blobs.base import Blob
 from migrator.serve import audit_log
 from migrator.serve.cache import Version, VersionCache
 from migrator.serve.catalog import Catalog, Gate, may_be_inline
-from migrator.serve.content import Content, Damaged, Verdicts, file_missing, head_of, watch
+from migrator.serve.content import Content, Damaged, Verdicts, file_missing, head_of, opened, watch
 from migrator.serve.readers import Readers
 from migrator.serve.refusals import Refusal
 from migrator.serve.tickiti.requests import TicketName, attachment_request
@@ -125,10 +125,7 @@ class Download:
             raise _no_such_attachment()
         if not self._settings.serves(row) or row.sha256 is None:
             raise Refusal(404, "not_found", "The stored file of this attachment is missing.")
-        file = self._catalog.archive.blobs.open(row.sha256)
-        if file is None:
-            raise file_missing(row, "is not in the archive")
-        return file
+        return opened(self._catalog.archive.blobs, row)
 
     def _content(self, file: Blob, row: Row, span: tuple[int, int] | None) -> Content:
         content = Content(file, row.sha256 or "", row.size or 0, self._verdicts, span)

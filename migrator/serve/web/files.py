@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from migrator.archive import Archive
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob
-from migrator.serve.content import Verdicts, file_missing
+from migrator.serve.content import Verdicts, file_missing, opened, readable
 
 BLOCK: Final = 64 * 1024
 """Bytes per message."""
@@ -48,11 +48,10 @@ class Files:
 
     def open(self, row: Row) -> Blob:
         """Open the file of an attachment; raises Refusal when it is lost or damaged."""
-        file = self._blobs.open(row.sha256) if row.sha256 and row.size is not None else None
-        if file is None or row.sha256 is None:
-            raise file_missing(row, "is not in the archive")
+        file = opened(self._blobs, row)
         try:
-            whole = file.size == row.size and self._whole(file, row.sha256)
+            with readable(row):
+                whole = file.size == row.size and self._whole(file, row.sha256 or "")
         except BaseException:
             file.close()
             raise
