@@ -33,7 +33,8 @@
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
 The number is the exit code of the process when the error reaches the command line. ``again`` tells
-the pull what to do: try later, record and go on, or stop the run. ``problem`` is the short code
+the pull what to do: try later, record and go on, or stop the run. In a run that was answered before,
+a refusal stops nothing until it has lasted for the configured patience. ``problem`` is the short code
 that the ledger keeps beside a row. Texts of errors are for users: they say what happened and what
 to do next, and they never hold a key, a signature or a whole URL with its query.
 """
@@ -96,12 +97,18 @@ class OtherHelpdesk(ConfigError):
 
 
 class SourceError(MigratorError):
-    """Kayako did not send what was requested; ``attempts`` counts the requests."""
+    """Kayako did not send what was requested; ``attempts`` counts the requests.
+
+    ``number`` is that of the last one among all. ``shared`` means that others may get the same: the source is away, or turns all of us away.
+    Whether it does is seen by asking it something else.
+    """
 
     exit_code = 4
     again = Again.LATER
     problem = "source_error"
     attempts: int = 1
+    number: int = 0
+    shared: bool = False
 
     @property
     def reason(self) -> str:
@@ -113,6 +120,7 @@ class SourceUnreachable(SourceError):
     """No connection, or no answer in time."""
 
     problem = "unreachable"
+    shared = True
 
 
 class SourceDown(SourceUnreachable):
@@ -126,12 +134,14 @@ class SourceRefused(SourceError):
 
     again = Again.STOP
     problem = "refused"
+    shared = True
 
 
 class ServerFailed(SourceError):
     """A status of 500 or above, from PHP, the web server or a proxy."""
 
     problem = "server_error"
+    shared = True
 
 
 class Throttled(SourceError):
@@ -141,6 +151,7 @@ class Throttled(SourceError):
     """
 
     problem = "throttled"
+    shared = True
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -157,6 +168,7 @@ class NotXml(SourceError):
     """A reply with status 200 that is text, an HTML page or broken XML."""
 
     problem = "not_xml"
+    shared = True
 
 
 class BadBase64(SourceError):
@@ -224,6 +236,7 @@ class BadRequest(SourceError):
 
     again = Again.NEVER
     problem = "bad_request"
+    shared = True
 
 
 class TooLarge(SourceError):

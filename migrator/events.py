@@ -99,13 +99,20 @@ class Retrying(Event):
 class PaceChanged(Event):
     """From now on at most ``limit`` of the ``most`` allowed requests are in flight.
 
-    ``reason`` is overloaded (timeouts, 429, 502 to 504), slow (far slower than at its best) or
-    recovered.
+    ``reason`` is overloaded (timeouts, 429, 502 to 504, 508, a ban and more), slow (far slower than
+    at its best) or recovered.
     """
 
     limit: int
     most: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """No request is made for ``wait`` seconds; 0: the source answers again."""
+
+    wait: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, Self, TextIO
 from migrator import events
 from migrator.cli.common import remember_run
 from migrator.pull.progress import Progress
-from migrator.report.verdict import done
+from migrator.report.verdict import done, pause
 from migrator.text import human_bytes, human_duration, iso_time, shown
 
 LINE_EVERY = 60.0
@@ -98,6 +98,8 @@ def _figures(told: Progress) -> Iterator[str]:
     yield from (f"{count:,} {name}" for name, count in told.troubles().items())
     if told.pace:
         yield told.pace
+    if (left := told.paused()) is not None:
+        yield pause(left)
 
 
 def _estimate(told: Progress) -> list[str]:

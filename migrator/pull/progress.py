@@ -40,7 +40,8 @@ class Progress:
     ``tickets_total`` is the number of tickets in scope, None if unknown. ``found`` are
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
-    the beginning. ``pace`` says how many requests are made at once while those are fewer than
+    the beginning. ``paused_until`` is when the source is probed again, None unless it is waited for,
+    ``pace`` says how many requests are made at once while those are fewer than
     allowed.
     """
 
@@ -60,6 +61,7 @@ class Progress:
     states: Counter[str] = field(default_factory=Counter)
     opening: str = ""
     pace: str = ""
+    paused_until: float | None = None
     ended: bool = False
     cut: bool = False
     _best: float = 0.0
@@ -75,11 +77,13 @@ class Progress:
         """Count an event of one attachment or ticket."""
         match event:
             case events.AttachmentSettled():
+                self.paused_until = None
                 self.settled += 1
                 self.settled_bytes += event.declared
                 self.received += event.received
                 self.states[event.state] += 1
             case events.TicketListed():
+                self.paused_until = None
                 self.tickets += not event.again
                 self.found += event.attachments
                 self._queue(event.todo, event.todo_bytes)
@@ -108,7 +112,10 @@ class Progress:
             case events.PaceChanged():
                 slower = event.limit < event.most
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
+            case events.Paused():
+                self.paused_until = self.clock() + event.wait if event.wait else None
             case events.RunFinished():
+                self.paused_until = None
                 self.ended, self.cut = True, event.cut
             case _:
                 pass
@@ -222,6 +229,11 @@ class Progress:
             shares.append(min(1.0, done_bytes / todo_bytes))
         return sum(shares) / len(shares)
 
+    def paused(self) -> int | None:
+        """Return the seconds until the source is probed again; None when there is no pause."""
+        until = self.paused_until
+        return None if until is None else max(0, round(until - self.clock()))
+
     def troubles(self) -> dict[str, int]:
         """Return what went wrong so far, by state, and how often a request was tried again."""
         found = {name: self.states[name] for name in TROUBLES if self.states[name]}
@@ -240,5 +252,6 @@ class Progress:
             "share": None if share is None else int(share * 10_000) / 10_000,
             "seconds_left": None if left is None else round(left),
             "troubles": self.troubles(),
+            "paused": self.paused(),
             "ended": self.ended,
         }

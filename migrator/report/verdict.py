@@ -489,8 +489,15 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
     if size := _some(facts, "bytes"):
         parts[-1] += f" ({human_bytes(size)})"
     parts += done(facts.get("share"), facts.get("seconds_left"), ended=bool(facts.get("ended")))
+    if (left := _some(facts, "paused")) is not None:
+        parts.append(pause(left - (age or 0)))
     told = ", ".join(parts)
     return told if age is None else f"{told}; told {human_duration(max(age, 0))} ago"
+
+
+def pause(seconds: int) -> str:
+    """Return in words that a run waits for the source, which it probes in so many seconds."""
+    return f"paused, next look in {seconds} s" if seconds > 0 else "paused, looking now"
 
 
 def done(share: object, seconds_left: object, *, ended: bool = False) -> list[str]:
@@ -512,7 +519,7 @@ def progress_facts(seen: Seen, now: int) -> dict[str, object] | None:
         return None
     facts = dict(seen.progress)
     if not seen.at_work:
-        facts["seconds_left"] = None
+        facts["seconds_left"] = facts["paused"] = None
     return {
         "run": seen.last.id,
         "at_work": seen.at_work,

@@ -20,18 +20,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-
-from migrator.errors import (
-    Again,
-    NotXml,
-    ServerFailed,
-    SourceDown,
-    SourceError,
-    SourceUnreachable,
-    Throttled,
-)
-from migrator.events import Listener, Notice, PaceChanged, Retrying, ignore
+from migrator.errors import Again, SourceDown, SourceError, Throttled
+from migrator.events import Listener, Notice, PaceChanged, Paused, Retrying, ignore
 
 T = TypeVar("T")
 
@@ -51,21 +41,27 @@ def worth_another(error: BaseException) -> bool:
 def wait_before(attempt: int, error: BaseException | None, *, spread: float | None = None) -> float:
     """Return the seconds to wait after failed ``attempt``; the first is 1.
 
-    A time that the server named wins; otherwise the wait doubles from attempt to attempt and is
-    spread over its upper half, so that requests that failed together do not return together.
+    The wait doubles from attempt to attempt and is spread over its upper half, so that requests
+    that failed together do not return together. A time that the server named can make it longer,
+    never shorter.
     """
-    if isinstance(error, Throttled) and error.retry_after is not None:
-        return min(max(error.retry_after, 0.0), LONGEST_RETRY_AFTER)
     longest: float = min(FIRST_WAIT * 2.0 ** (attempt - 1), LONGEST_WAIT)
     share = random.random() if spread is None else spread  # noqa: S311 - jitter, not a secret
-    return longest * (0.5 + share / 2)
+    return max(longest * (0.5 + share / 2), asked_for(error))
+
+
+def asked_for(error: BaseException | None) -> float:
+    """Return the seconds of a pause that the server asks for, at most the longest allowed."""
+    named = error.retry_after if isinstance(error, Throttled) else None
+    return min(named or 0.0, LONGEST_RETRY_AFTER)
 
 
 class Retrier:
     """Makes a call up to ``attempts`` times, as long as another try may help.
 
     The error that is finally raised carries the number of tries in ``attempts``. With a
-    ``breaker``, a call that failed because the server was gone is made once more when it is back.
+    ``breaker``, a call that failed because the server was gone, or turned everybody away, is made
+    again when it is back; and one that was refused alone is made once more.
     """
 
     def __init__(
@@ -88,77 +84,51 @@ class Retrier:
 
         Raises the last SourceError when no try succeeded.
         """
-        if (breaker := self._breaker) is None:
-            return await self._try(what, call)
-        number, outages = 0, breaker.outages
+        tries, breaker = 0, self._breaker
+        for left in range(MOST_OUTAGES, -1, -1):
+            outages = breaker.outages if breaker else 0
+            try:
+                return await self._try(what, call, tries)
+            except SourceError as error:
+                if breaker is None or not left or not await breaker.explains(
+                    error, number=error.number, outages=outages
+                ):
+                    raise
+                tries = error.attempts
+        raise AssertionError  # the last round returns or raises
 
-        async def watched() -> T:
-            nonlocal number
-            number = breaker.begin()
+    async def _try(
+        self, what: str, call: Callable[[], Awaitable[T]], before: int
+    ) -> tuple[T, int]:
+        breaker, refused = self._breaker, False
+        for made in range(1, self._attempts + 1):
+            number, outages = (breaker.begin(), breaker.outages) if breaker else (0, 0)
             try:
                 result = await call()
             except SourceError as error:
-                await breaker.failed(error)
-                raise
-            breaker.answered(number)
-            return result
-
-        try:
-            return await self._try(what, watched)
-        except SourceError as error:
-            if not await breaker.explains(error, number=number, outages=outages):
-                raise
-            in_vain = error.attempts
-        return await self._try(what, watched, in_vain)
-
-    async def _try(
-        self, what: str, call: Callable[[], Awaitable[T]], tries: int = 0
-    ) -> tuple[T, int]:
-        tries += 1
-        try:
-            return await call(), tries  # the usual case: tenacity costs as much as a request
-        except SourceError as error:
-            failed: SourceError | None = error
-
-        async def counted() -> T:
-            nonlocal failed, tries
-            if failed is not None:
-                error, failed = failed, None
-                raise error
-            tries += 1
-            return await call()
-
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._attempts),
-            retry=retry_if_exception(worth_another),
-            wait=_wait,
-            before_sleep=lambda state: self._tell(what, state),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        try:
-            return await retrying(counted), tries
-        except SourceError as error:
-            error.attempts = tries
-            if isinstance(error, Throttled) and error.retry_after is not None:
-                self._pacer.hold(wait_before(1, error))  # it applies to the next calls, too
-            raise
-
-    def _tell(self, what: str, state: RetryCallState) -> None:
-        error = _error_of(state)
-        wait = state.next_action.sleep if state.next_action else 0.0
-        if isinstance(error, Throttled):
-            self._pacer.hold(wait)
-        problem = error.problem if isinstance(error, SourceError) else "unknown"
-        self._listener(Retrying(what, problem, state.attempt_number, wait))
-
-
-def _error_of(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _wait(state: RetryCallState) -> float:
-    return wait_before(state.attempt_number, _error_of(state))
+                error.attempts, error.number = before + made, number
+                if breaker:
+                    await breaker.failed(error)
+                again = made < self._attempts
+                if not worth_another(error):
+                    again = again and not refused and breaker is not None and breaker.doubts(error)
+                    refused = True
+                wait = wait_before(made, error)
+                if isinstance(error, Throttled) and (again or asked_for(error)):
+                    self._pacer.hold(wait)  # it applies to the next calls, too
+                if not again:
+                    raise
+                failure = error
+            else:
+                if breaker:
+                    breaker.answered(number)
+                return result, before + made
+            self._listener(Retrying(what, failure.problem, made, wait))
+            await self._sleep(wait)
+            last = refused or made + 1 == self._attempts
+            if breaker and last and breaker.outages == outages:
+                await breaker.suspect(failure, number)  # so that no outage takes the last try
+        raise AssertionError  # the last try returns or raises
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -233,6 +203,7 @@ class Pacer:
         if seconds >= TOLD and until - self._next_start >= TOLD:
             text = f"the source asks for a pause: no request for {seconds:.0f} s"
             self._listener(Notice(text, "warning"))
+            self._listener(Paused(seconds))
         self._next_start = max(self._next_start, until)
 
     def close_until(self, done: asyncio.Task[None]) -> None:
@@ -408,8 +379,8 @@ class Latency:
         self._mean = self.bound / 2
 
 
-MISSES: Final = (SourceUnreachable, Throttled, ServerFailed, NotXml)
-"""The errors of requests to a server that is down, or shows a maintenance page."""
+MOST_OUTAGES: Final = 5
+"""Outages after each of which one call is made again: it may be what brings the server down."""
 MISSES_IN_A_ROW: Final = 20
 """Failed requests in a row, without a proper answer, after which the server is probed."""
 LONGEST_TRUST: Final = 16 * MISSES_IN_A_ROW
@@ -432,8 +403,9 @@ def waits(patience: float) -> Iterator[float]:
 class Breaker:
     """Counts failures in a row over all calls; waits for the end of an outage for all of them.
 
-    ``probe`` makes one request that no gate holds back, and raises SourceError unless it gets a
-    proper answer. A server that never answered is not waited for: its address is wrong.
+    An outage is whatever the ``probe`` gets as well: silence, an overload, or a ban in any form.
+    The probe makes one request that no gate holds back, and raises SourceError unless it gets a
+    proper answer. A server that never answered is not waited for: its address or a key is wrong.
     ``answers`` and ``outages`` count the proper answers and the outages that are over.
     """
 
@@ -472,33 +444,47 @@ class Breaker:
         self._misses = self._trusted = 0
         self._trust = MISSES_IN_A_ROW
 
+    def doubts(self, error: SourceError) -> bool:
+        """Return whether an error may be an outage: others may get the same, which were answered."""
+        return error.shared and self.answers > 0
+
     async def failed(self, error: SourceError) -> None:
         """Count a failed request; return when the server is there, as far as we know.
 
         Raises SourceDown when it stays away, and what ends the wait, such as Interrupted.
         """
-        if not isinstance(error, MISSES):
+        if not error.shared:
             self.answered()
             return
         self._misses += 1
         if self._trusted:
             self._trusted -= 1
         elif self.answers and self._misses >= MISSES_IN_A_ROW:
-            await self._look()
+            await self._look(trust=True)
+
+    async def suspect(self, error: SourceError, number: int) -> None:
+        """Probe the server unless it is known to be there, and wait for it.
+
+        If a later try than ``number`` was answered, it is: an answer sent before it went away
+        proves nothing. A refusal is final, so it is never believed without a probe. Raises as
+        :meth:`failed` does.
+        """
+        if not self.doubts(error):
+            return
+        if not worth_another(error):
+            await self._look(trust=False)
+        elif self._newest < number and not self._trusted:
+            await self._look(trust=True)
 
     async def explains(self, error: SourceError, *, number: int, outages: int) -> bool:
         """Return whether an outage is why a call has failed.
 
-        ``outages`` were over when it began, ``number`` is that of its last try. If no later try
-        was answered, the server is probed and waited for: an answer sent before it went away
-        proves nothing. Raises as :meth:`failed` does.
+        ``outages`` were over when it began, ``number`` is that of its last try. Raises as
+        :meth:`failed` does.
         """
-        if not isinstance(error, MISSES):
-            return False
-        unanswered = self.answers > 0 and self._newest < number
-        if self.outages == outages and unanswered and not self._trusted:
-            await self._look()
-        return self.outages > outages
+        if error.shared and self.outages == outages:
+            await self.suspect(error, number)
+        return error.shared and self.outages > outages
 
     async def aclose(self) -> None:
         """Stop probing."""
@@ -506,57 +492,72 @@ class Breaker:
             self._looking.cancel()
             await asyncio.wait([self._looking])
 
-    async def _look(self) -> None:
-        """Probe the server; simultaneous callers wait for the same probe."""
+    async def _look(self, *, trust: bool) -> None:
+        """Probe the server; simultaneous callers wait for the same probe.
+
+        With ``trust``, a server that is there is probed more rarely from now on.
+        """
+        outages = self.outages
+        if self._looking is not None:  # it began before the failure, and proves only an outage
+            await self._heed(self._looking)
+        if self.outages > outages:
+            return
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_once())
+            self._looking = asyncio.create_task(self._look_once(trust=trust))
             self._looking.add_done_callback(_heeded)
             self._pacer.close_until(self._looking)
-        looking = self._looking
+        await self._heed(self._looking)
+
+    async def _heed(self, looking: asyncio.Task[None]) -> None:
         await asyncio.wait([looking])
         looking.result()
 
-    async def _look_once(self) -> None:
-        await self._look_until_there()
+    async def _look_once(self, *, trust: bool) -> None:
+        await self._look_until_there(trust=trust)
         self._looking = None  # after a failure it stays: the wait must not start again
 
-    async def _look_until_there(self) -> None:
-        error = await self._missing()
-        if error is None:
-            self._trust = min(2 * self._trust, LONGEST_TRUST)
-            self._trusted = self._trust
+    async def _look_until_there(self, *, trust: bool) -> None:
+        if (error := await self._missing()) is None:
+            if trust:
+                self._trust = min(2 * self._trust, LONGEST_TRUST)
+                self._trusted = self._trust
             return
+        self._pacer.overloaded(self._pacer.clock())
+        waited = 0.0
         for wait in waits(self._patience):
-            await self._wait(wait, error)
-            error = await self._missing()
-            if error is None:
+            waited += await self._wait(wait, error)
+            if (error := await self._missing()) is None:
+                self._listener(Paused(0.0))
                 self._listener(Notice("the source answers again; going on"))
                 self.outages += 1
                 self._misses = 0
                 return
+            if waited >= self._patience:
+                break
         patience = self._patience
-        waited = f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:.0f} s"
+        told = f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:.0f} s"
         raise SourceDown(
-            f"the source did not come back within {waited}: {error}. "
+            f"the source did not come back within {told}: {str(error).rstrip('.')}. "
             "Progress is saved; once the helpdesk answers, run the same command again; it resumes"
         )
 
-    async def _wait(self, wait: float, error: SourceError) -> None:
+    async def _wait(self, wait: float, error: SourceError) -> float:
         # Many clients that lost the same server must not come back together.
         wait *= 0.8 + 0.2 * random.random()  # noqa: S311 - jitter, not a secret
-        wait = max(wait, self._pacer.held)
+        wait = max(wait, self._pacer.held, asked_for(error))
         reason = error.problem.replace("_", " ")
-        text = f"the source does not answer ({reason}); asking again in {wait:.0f} s"
+        does = "does not answer" if worth_another(error) else "turns us away"
+        text = f"the source {does} ({reason}); asking again in {wait:.0f} s"
         self._listener(Notice(text, "warning"))
+        self._listener(Paused(wait))
         await self._sleep(wait)
+        return wait
 
     async def _missing(self) -> SourceError | None:
-        """Probe once; return the error if the server is not there."""
+        """Probe once; return the error if the server is not there, or not there for us."""
         try:
             await self._probe()
         except SourceError as error:
-            if error.again is Again.STOP:
-                raise
             return error
         return None
 

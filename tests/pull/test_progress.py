@@ -192,5 +192,6 @@ def test_facts_are_all_that_is_known() -> None:
         "share",
         "seconds_left",
         "troubles",
+        "paused",
         "ended",
     ]

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from migrator.errors import (
+    BadRequest,
     Interrupted,
     NotFound,
     NotXml,
@@ -22,7 +23,15 @@ from migrator.errors import (
     Truncated,
 )
 from migrator.events import Event, Notice
-from migrator.sources.pace import LONGEST_TRUST, MISSES_IN_A_ROW, Breaker, Pacer, Retrier, waits
+from migrator.sources.pace import (
+    LONGEST_TRUST,
+    MISSES_IN_A_ROW,
+    MOST_OUTAGES,
+    Breaker,
+    Pacer,
+    Retrier,
+    waits,
+)
 
 T = TypeVar("T")
 
@@ -236,15 +245,100 @@ def test_a_server_that_never_answered_is_not_waited_for() -> None:
     asyncio.run(story())
 
 
-def test_a_refusal_ends_the_waiting() -> None:
-    """A server that comes back and refuses us is not asked again."""
+REFUSALS = [SourceRefused("302"), BadRequest("403"), Throttled("429"), NotXml("a page")]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+def test_a_ban_is_sat_out(refusal: SourceError) -> None:
+    """Whoever was answered before and is refused now, the probe included, waits: it passes."""
 
     async def story(source: Source) -> None:
-        with pytest.raises(SourceRefused):
-            await source.fail(MISSES_IN_A_ROW)
-        assert source.looks == 2
+        made = [Call(source, refusal=refusal) for _ in range(8)]
+        found = await asyncio.gather(*(source.retrier("x", call) for call in made))
+        assert [result for result, _ in found] == ["done"] * 8
+        assert sum(call.tries - 1 for call in made) <= MISSES_IN_A_ROW + 8
+        assert source.breaker.outages == 1
+        assert source.pacer.limit < 8  # so that it is not provoked again
 
-    play(story, Source(SourceUnreachable("no"), SourceRefused("401"), None))
+    play(story, Source(*[refusal] * 3))
+
+
+@pytest.mark.parametrize("refusal", [SourceRefused("302"), BadRequest("403")], ids=str)
+def test_a_ban_that_stays_is_told(refusal: SourceError) -> None:
+    """After the patience the run ends with what the server said."""
+
+    async def story(source: Source) -> None:
+        with pytest.raises(SourceDown, match=f"within 10 min: {refusal}"):
+            await source.retrier("x", Call(source, refusal=refusal))
+        assert "turns us away" in source.told[0]
+
+    play(story, Source(*[refusal] * 99))
+
+
+@pytest.mark.parametrize("refusal", [SourceRefused("302"), BadRequest("403")], ids=str)
+def test_a_refusal_alone_is_the_calls(refusal: SourceError) -> None:
+    """While the probe is answered, a refused call is made once more, and then has failed."""
+
+    async def story(source: Source) -> None:
+        for _ in range(30):
+            call = Call(source, broken=True, refusal=refusal)
+            with pytest.raises(type(refusal)):
+                await source.retrier("x", call)
+            assert call.tries == 2
+        assert source.breaker.outages == 0
+        assert source.looks <= 2 * 30 + 2
+
+    play(story, Source())
+
+
+def test_a_refusal_at_the_start_is_told_at_once() -> None:
+    """A server that never answered is not asked again: a key or the address is wrong."""
+
+    async def story() -> None:
+        source = Source()
+        call = Call(source, broken=True, refusal=SourceRefused("401"))
+        with pytest.raises(SourceRefused):
+            await source.retrier("x", call)
+        assert (call.tries, source.looks) == (1, 0)
+
+    asyncio.run(story())
+
+
+def test_a_call_that_brings_the_server_down_ends() -> None:
+    """As after a firewall's ban for asking it: others go on, it is not asked for ever."""
+
+    class Fragile(Source):
+        def fall(self) -> None:
+            self.left = [BadRequest("403")]
+
+    async def story(source: Fragile) -> None:
+        tries = 0
+
+        async def call() -> None:
+            nonlocal tries
+            tries += 1
+            source.fall()
+            raise BadRequest("403")
+
+        with pytest.raises(BadRequest):
+            await source.retrier("x", call)
+        assert tries <= 2 * (MOST_OUTAGES + 1)
+
+    source = Fragile()
+    play(lambda _: story(source), source)
+
+
+def test_a_look_begun_before_a_refusal_proves_nothing() -> None:
+    """The server may have begun to refuse after the probe was answered."""
+
+    async def story(source: Source) -> None:
+        first = asyncio.create_task(source.breaker.suspect(BadRequest("403"), 1))
+        await source.looked.wait()
+        assert await source.breaker.explains(BadRequest("403"), number=1, outages=0)
+        await first
+        assert source.looks == 3
+
+    play(story, Source(None, BadRequest("403")))
 
 
 def test_a_stop_ends_the_waiting() -> None:
@@ -317,9 +411,12 @@ def test_an_error_nobody_waits_for_is_no_noise() -> None:
 class Call:
     """A call that fails as long as the server is away; ``broken`` ones fail for ever."""
 
-    def __init__(self, source: Source, *, broken: bool = False) -> None:
+    def __init__(
+        self, source: Source, *, broken: bool = False, refusal: SourceError | None = None
+    ) -> None:
         self.source = source
         self.broken = broken
+        self.refusal = refusal or SourceUnreachable("no answer")
         self.tries = 0
 
     async def __call__(self) -> str:
@@ -327,7 +424,7 @@ class Call:
         async with self.source.pacer.slot():
             await asyncio.sleep(0)
             if self.broken or self.source.left:
-                raise SourceUnreachable("no answer")
+                raise type(self.refusal)(str(self.refusal))
         return "done"
 
 
