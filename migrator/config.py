@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, two secrets that may come from the environment.
+"""The configuration: one TOML file, whose secrets may come from the environment.
 
 :func:`load` reads and checks the whole file and reports all its mistakes together, each
 with its dotted key. What it returns is frozen and in plain units: durations in seconds, sizes in
@@ -36,8 +36,14 @@ from pydantic_core import ErrorDetails
 from migrator.errors import ConfigError
 
 DEFAULT_PATH: Final = Path("config.toml")
-SECRETS: Final = {"api_key": "KAYAKO_API_KEY", "secret_key": "KAYAKO_SECRET_KEY"}
+SECRETS: Final = {
+    "api_key": "KAYAKO_API_KEY",
+    "secret_key": "KAYAKO_SECRET_KEY",
+    "http_user": "KAYAKO_HTTP_USER",
+    "http_password": "KAYAKO_HTTP_PASSWORD",
+}
 """The keys of ``[kayako]`` that an environment variable overrides, and its name."""
+_NEEDED: Final = ("api_key", "secret_key")
 
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES: Final = {
@@ -201,6 +207,14 @@ def _queues(value: object) -> dict[int, Any]:
     return queues
 
 
+def _http_user(value: object) -> str:
+    """Accept a name for basic authentication, which ends at the first colon."""
+    text = _text(value)
+    if ":" in text:
+        raise ValueError("must not hold a colon")
+    return text
+
+
 Text = Annotated[str, BeforeValidator(_text)]
 Secret = Annotated[SecretStr, BeforeValidator(_text)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -215,14 +229,17 @@ class KayakoConfig(_Section):
     """``[kayako]``: how to reach the source, and how gently.
 
     ``url``, ``api_key`` and ``secret_key`` are empty when a command that needs no source was
-    given a file without them. ``requests_per_second`` 0 means no limit. ``timeout`` (silence) and
-    ``patience`` (with a server that went away) are in seconds, ``max_body`` is the largest reply
-    in bytes, ``attempts`` how often one request is made before it counts as failed.
+    given a file without them. ``http_user`` and ``http_password`` are for a web server that wants
+    a log-in. ``requests_per_second`` 0 means no limit. ``timeout`` (silence) and ``patience`` (with
+    a server that went away) are in seconds, ``max_body`` is the largest reply in bytes,
+    ``attempts`` how often one request is made before it counts as failed.
     """
 
     url: Annotated[str, BeforeValidator(_api_url)] = ""
     api_key: Secret = SecretStr("")
     secret_key: Secret = SecretStr("")
+    http_user: Annotated[Text, BeforeValidator(_http_user)] = ""
+    http_password: Secret = SecretStr("")
     concurrency: Annotated[int, _whole(1, 64)] = 8
     requests_per_second: Annotated[float, BeforeValidator(_number)] = 0.0
     url_form: Literal["e", "standard"] = "e"
@@ -387,9 +404,12 @@ def _warnings(path: Path, tables: dict[str, Any]) -> Iterator[str]:
 def _absent(kayako: Mapping[str, object]) -> Iterator[str]:
     if "url" not in kayako:
         yield "kayako.url: is missing; see REST API, API Information in Kayako's Admin CP"
-    for key, name in SECRETS.items():
+    for key in _NEEDED:
         if key not in kayako:
+            name = SECRETS[key]
             yield f"kayako.{key}: is missing; set it in the file, or {name} in the environment"
+    if ("http_user" in kayako) != ("http_password" in kayako):
+        yield "kayako.http_user and kayako.http_password: one is missing; set both or neither"
 
 
 def _sentence(error: ErrorDetails) -> str:

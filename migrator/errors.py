@@ -33,8 +33,8 @@
     └── Interrupted              130    Ctrl-C or SIGTERM; progress is saved      (stop all)
 
 The number is the exit code of the process when the error reaches the command line. ``again`` tells
-the pull what to do: try later, record and go on, or stop the run. In a run that was answered before,
-a refusal stops nothing until it has lasted for the configured patience. ``problem`` is the short code
+the pull what to do: try later, record and go on, or stop the run. In a run that was answered
+before, a refusal stops it only after the configured patience. ``problem`` is the short code
 that the ledger keeps beside a row. Texts of errors are for users: they say what happened and what
 to do next, and they never hold a key, a signature or a whole URL with its query.
 """
@@ -99,8 +99,8 @@ class OtherHelpdesk(ConfigError):
 class SourceError(MigratorError):
     """Kayako did not send what was requested; ``attempts`` counts the requests.
 
-    ``number`` is that of the last one among all. ``shared`` means that others may get the same: the source is away, or turns all of us away.
-    Whether it does is seen by asking it something else.
+    ``number`` is that of the last one among all. ``shared`` means that others may get the same: the
+    source is away, or turns all of us away. A request for something else shows whether it does.
     """
 
     exit_code = 4

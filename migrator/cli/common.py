@@ -53,15 +53,14 @@ class App:
 
     def scrub(self, text: str) -> str:
         """Return a text without the secrets that this process knows."""
+        from migrator.config import SECRETS
         from migrator.sources.kayako.signing import Credentials
 
-        names = ("KAYAKO_API_KEY", "KAYAKO_SECRET_KEY")
-        pairs = [tuple(os.environ.get(name, "") for name in names)]
+        known = [Credentials(*(os.environ.get(name, "") for name in SECRETS.values()))]
         if self.config is not None:
-            kayako = self.config.kayako
-            pairs.append((kayako.api_key.get_secret_value(), kayako.secret_key.get_secret_value()))
-        for api_key, secret_key in pairs:
-            text = Credentials(api_key, secret_key).scrub(text)
+            known.append(settings_from(self.config).credentials)
+        for credentials in known:
+            text = credentials.scrub(text)
         return text
 
 
@@ -75,10 +74,14 @@ def settings_from(config: Config) -> KayakoSettings:
     from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
     kayako = config.kayako
-    others = {"api_key", "secret_key", "url_form", "include_trash", "posts"}
+    secrets = {"api_key", "secret_key", "http_user", "http_password"}
+    others = {*secrets, "url_form", "include_trash", "posts"}
     return KayakoSettings(
         credentials=Credentials(
-            kayako.api_key.get_secret_value(), kayako.secret_key.get_secret_value()
+            kayako.api_key.get_secret_value(),
+            kayako.secret_key.get_secret_value(),
+            kayako.http_user,
+            kayako.http_password.get_secret_value(),
         ),
         url_form=UrlForm(kayako.url_form),
         **kayako.model_dump(exclude=others),

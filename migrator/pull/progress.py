@@ -40,7 +40,7 @@ class Progress:
     ``tickets_total`` is the number of tickets in scope, None if unknown. ``found`` are
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
-    the beginning. ``paused_until`` is when the source is probed again, None unless it is waited for,
+    the beginning. ``paused_until`` is when the source is probed again, None without a pause.
     ``pace`` says how many requests are made at once while those are fewer than
     allowed.
     """

@@ -90,16 +90,16 @@ class Retrier:
             try:
                 return await self._try(what, call, tries)
             except SourceError as error:
-                if breaker is None or not left or not await breaker.explains(
-                    error, number=error.number, outages=outages
+                if (
+                    breaker is None
+                    or not left
+                    or not await breaker.explains(error, number=error.number, outages=outages)
                 ):
                     raise
                 tries = error.attempts
         raise AssertionError  # the last round returns or raises
 
-    async def _try(
-        self, what: str, call: Callable[[], Awaitable[T]], before: int
-    ) -> tuple[T, int]:
+    async def _try(self, what: str, call: Callable[[], Awaitable[T]], before: int) -> tuple[T, int]:
         breaker, refused = self._breaker, False
         for made in range(1, self._attempts + 1):
             number, outages = (breaker.begin(), breaker.outages) if breaker else (0, 0)
@@ -445,7 +445,7 @@ class Breaker:
         self._trust = MISSES_IN_A_ROW
 
     def doubts(self, error: SourceError) -> bool:
-        """Return whether an error may be an outage: others may get the same, which were answered."""
+        """Return whether an error may be an outage of a source that was there before."""
         return error.shared and self.answers > 0
 
     async def failed(self, error: SourceError) -> None:

@@ -302,7 +302,9 @@ def test_refused() -> None:
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/api/index.php"
         with pytest.raises(SourceUnreachable) as caught:
             get(using=settings(url))
-    assert str(caught.value) == f"no answer from {url} when asked for {WHAT} (ConnectError)"
+    assert str(caught.value).startswith(
+        f"no answer from {url} when asked for {WHAT}: it refuses connections"
+    )
 
 
 def test_reset() -> None:
@@ -313,7 +315,7 @@ def test_reset() -> None:
 
 def test_nothing_said() -> None:
     """A connection that is closed without a reply is a server that cannot be reached."""
-    with pytest.raises(SourceUnreachable, match="RemoteProtocolError"):
+    with pytest.raises(SourceUnreachable, match="hung up without a reply"):
         over_the_wire(b"")
 
 
@@ -821,7 +823,7 @@ def test_a_proxy_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as bound:  # and not listening
         bound.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{bound.getsockname()[1]}")
-        with pytest.raises(SourceUnreachable, match=r"no answer from https:.*\(ProxyError\)"):
+        with pytest.raises(SourceUnreachable, match=r"the proxy http://127.* refuses connections"):
             get(using=settings(HTTPS_URL))
 
 

@@ -10,6 +10,7 @@ address with its signature: none of them leaves this module.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache
@@ -31,6 +32,9 @@ IDLE = 5.0
 """Seconds after which an idle connection is not used again: servers close it about then."""
 PIECE = 1 << 16
 """Bytes of a request written at once."""
+
+NOT_HTTP = "not HTTP"
+"""The text of the error when what comes is no reply at all."""
 
 _FAULTS = (aiohttp.ClientError, OSError, RuntimeError, ValueError)
 """aiohttp's errors; a timeout is an OSError, an impossible host or header a ValueError."""
@@ -355,15 +359,28 @@ def _named(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
 def _translated(error: Exception) -> httpx.TransportError:
     """Return httpx's equivalent of an error, without its text, with an OSError as its cause."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return httpx.ProxyError(f"HTTP {error.status}")
+        offered = error.headers.get("Proxy-Authenticate", "") if error.headers else ""
+        return httpx.ProxyError(f"HTTP {error.status} {offered}".rstrip())
     kind, text = next(
         (word for known, word in _WORDS.items() if isinstance(error, known)),
         (httpx.LocalProtocolError, "a line break in a header"),
     )
     found = kind(text)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        found.__cause__ = getattr(error, "certificate_error", error.os_error)
+    if (cause := _cause(error)) is not None:
+        found.__cause__ = cause
+    elif isinstance(error, OSError) and error.errno:
+        found.__cause__ = OSError(error.errno, os.strerror(error.errno))
     return found
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """Return the error of the system or of TLS behind one of aiohttp's."""
+    while isinstance(error, aiohttp.ClientError):
+        if isinstance(error, aiohttp.ClientConnectorError):
+            error = getattr(error, "certificate_error", error.os_error)
+        else:
+            error = error.__cause__ or error.__context__
+    return error if isinstance(error, OSError) and not isinstance(error, TimeoutError) else None
 
 
 _WORDS: dict[type[Exception], tuple[type[httpx.TransportError], str]] = {
@@ -374,7 +391,7 @@ _WORDS: dict[type[Exception], tuple[type[httpx.TransportError], str]] = {
     UnicodeError: (httpx.ConnectError, "a name that no host can have"),
     aiohttp.ServerDisconnectedError: (httpx.RemoteProtocolError, "hung up without a reply"),
     aiohttp.ClientPayloadError: (httpx.RemoteProtocolError, "hung up during the reply"),
-    aiohttp.ClientResponseError: (httpx.RemoteProtocolError, "not HTTP"),
+    aiohttp.ClientResponseError: (httpx.RemoteProtocolError, NOT_HTTP),
     aiohttp.ClientError: (httpx.ReadError, "the connection was lost"),
     OSError: (httpx.ReadError, "the connection was lost"),
     RuntimeError: (httpx.ReadError, "the connection was closed"),

@@ -12,18 +12,26 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from urllib.parse import urljoin, urlsplit
 
 from migrator.errors import (
-    BadRequest,
     MemoryExhausted,
     NotFound,
     NotXml,
-    ServerFailed,
     SourceError,
     SourceRefused,
     Throttled,
-    UnexpectedReply,
     WrongTicket,
+)
+from migrator.sources.kayako.outages import (
+    API_OFF,
+    OVERLOADED,
+    STATUSES,
+    WRONG_SCHEME,
+    Asked,
+    locked,
+    meaning_of,
+    ways_in,
 )
 from migrator.sources.kayako.signing import safe, scrub_query
 
@@ -150,7 +158,8 @@ def out_of_memory(near: bytes | bytearray) -> bool:
 def excerpt(body: bytes | bytearray) -> str:
     """Return the beginning of a reply for people: one line, no tags, controls or signatures."""
     text = bytes(body[:8192]).decode("utf-8", "replace")
-    text = _TAG.sub(" ", text.replace("<![CDATA[", " ").replace("]]>", " "))
+    text = text.replace("]]]]><![CDATA[>", "]]>").replace("<![CDATA[", " ").replace("]]>", " ")
+    text = html.unescape(_TAG.sub(" ", text))
     text = "".join(char if char.isprintable() else " " for char in text)
     text = scrub_query(" ".join(text.split()))
     return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
@@ -248,70 +257,72 @@ def no_document(body: bytes | bytearray, *, what: str) -> SourceError:
     if out_of_memory(body):
         return exhausted(what)
     said = excerpt(body)
+    if OVERLOADED.search(body, 0, SEARCH_LIMIT):
+        return Throttled(f"{what}: the server is overloaded. It says: {said}")
     if not said:
         return NotXml(f"{what}: the reply is empty.")
     return NotXml(f"{what}: the reply is not the expected XML. It begins: {said}")
 
 
-def error_for(status: int, headers: Mapping[str, str], body: bytes, *, what: str) -> SourceError:
+def error_for(
+    status: int, headers: Mapping[str, str], body: bytes, *, what: str, asked: Asked | None = None
+) -> SourceError:
     """Return the error of a reply with any other status than 200.
 
-    Kayako itself sends 400, 401, 403 and 404; 429 and 5xx come from PHP, the web server or a
-    proxy. ``body`` may be cut: a few kilobytes are enough.
+    Kayako itself sends 400, 401, 403 and 404, with a sentence or nothing; all else is sorted by
+    :data:`outages.STATUSES`. ``body`` may be cut: a few kilobytes are enough.
     """
+    asked = asked or Asked()
     fields = {name.lower(): value for name, value in headers.items()}
     words = _Words(body)
-    said = excerpt("\n".join(words.lines).encode()) or excerpt(body)
-    quote = f" It says: {said}" if said else ""
-    if status >= 500:
-        return _failed(status, fields, body, what=what, quote=quote)
-    if status >= 400:
-        return _refused(status, fields, words, what=what, said=said)
-    if status >= 300:
-        target = safe(fields["location"]) if "location" in fields else "nowhere"
-        return SourceRefused(
-            f"{what}: the server redirects to {target} (HTTP {status}). "
-            "If that is the helpdesk's API, put that address into url."
-        )
-    return UnexpectedReply(f"{what}: an unexpected HTTP status {status}.{quote}")
-
-
-def _failed(
-    status: int, fields: Mapping[str, str], body: bytes, *, what: str, quote: str
-) -> SourceError:
-    if out_of_memory(body):
-        return exhausted(what)
-    if status == 503 and "retry-after" in fields:
-        return _throttled(status, fields, what=what)
-    return ServerFailed(f"{what}: the server failed (HTTP {status}).{quote}")
-
-
-def _refused(
-    status: int, fields: Mapping[str, str], words: _Words, *, what: str, said: str
-) -> SourceError:
-    quote = f" It says: {said}" if said else ""
-    if status == 401:
-        return _unauthorised(said, what=what)
-    if status == 429:
-        return _throttled(status, fields, what=what)
-    if status in {400, 404} and (error := _own_refusal(status, words, what=what, said=said)):
+    if error := _told_in_words(status, fields, body, words, asked, what=what):
         return error
-    kind: type[SourceError] = BadRequest
-    text = f"{what}: the server rejects the request (HTTP {status}).{quote}"
-    if status == 404:  # of a web server, which says nothing about a file
-        kind = UnexpectedReply
-        text = (
-            f"{what}: the address leads to no Kayako API (HTTP 404). Check url and url_form.{quote}"
-        )
-    elif status == 403 and words.is_empty:
-        kind = SourceRefused
-        text = (
-            f"{what}: the REST API is switched off (HTTP 403). "
-            "Enable it in Admin CP > REST API > Settings."
-        )
-    elif status in {408, 425}:
-        kind, text = ServerFailed, f"{what}: the server gave up (HTTP {status}).{quote}"
-    return kind(text)
+    meaning = meaning_of(status)
+    if status == 403 and words.is_empty:
+        meaning = API_OFF
+    elif WRONG_SCHEME.search(body) and not asked.url.lower().startswith("https:"):
+        meaning = STATUSES[497]
+    elif status >= 400 and ("retry-after" in fields or OVERLOADED.search(body)):
+        meaning = meaning._replace(kind=Throttled)
+    first, _, more = meaning.says.partition(". ")
+    text = f"{what}: {first} (HTTP {status})." + (f" {more}." if more else "")
+    if said := _said(words, body):
+        text += f" It says: {said}"
+    if asked.proxy:
+        text = f"{text.rstrip('.')}. The request went through the proxy {safe(asked.proxy)}."
+    if meaning.kind is Throttled:
+        return Throttled(text, retry_after=_retry_after(fields.get("retry-after", "")))
+    error = meaning.kind(text)
+    error.shared = True
+    return error
+
+
+def _told_in_words(
+    status: int,
+    fields: Mapping[str, str],
+    body: bytes,
+    words: _Words,
+    asked: Asked,
+    *,
+    what: str,
+) -> SourceError | None:
+    """Return the error where text or headers say more than the status; None elsewhere."""
+    said = _said(words, body)
+    if status >= 500 and out_of_memory(body):
+        return exhausted(what)
+    if status in {400, 404}:
+        return _own_refusal(status, words, what=what, said=said)
+    if status == 401:
+        return _unauthorised(said, fields.get("www-authenticate", ""), asked, what=what)
+    if status == 407:
+        return locked(fields.get("proxy-authenticate", ""), asked, what=what)
+    if 300 <= status < 400:
+        return _redirected(status, fields.get("location", ""), asked, what=what)
+    return None
+
+
+def _said(words: _Words, body: bytes) -> str:
+    return excerpt("\n".join(words.lines).encode()) or excerpt(body)
 
 
 def _own_refusal(status: int, words: _Words, *, what: str, said: str) -> SourceError | None:
@@ -321,26 +332,68 @@ def _own_refusal(status: int, words: _Words, *, what: str, said: str) -> SourceE
     if words.all_say(_NOT_FOUND):
         return NotFound(f"{what}: the helpdesk no longer has it. It says: {said}")
     if status == 404 and words.is_empty:
-        return NotFound(f"{what}: the helpdesk no longer has it (HTTP 404).")
+        error = NotFound(f"{what}: the helpdesk no longer has it (HTTP 404).")
+        error.shared = True  # a firewall may say as little
+        return error
     return None
 
 
-def _unauthorised(said: str, *, what: str) -> SourceRefused:
+def _unauthorised(said: str, offered: str, asked: Asked, *, what: str) -> SourceRefused:
+    """Return the error of a 401, which is Kayako's, or the web server's that offers a log-in."""
+    ways = ways_in(offered)
     if "NO SALT" in said.upper():
         advice = (
             "The salt did not arrive: a proxy may strip the query, the other url_form is needed, "
             "or an upload is larger than post_max_size in the helpdesk's php.ini."
         )
-    else:
+    elif not ways or "FAILED TO AUTHENTICATE" in said.upper():
         advice = "Check api_key and secret_key: Admin CP > REST API > API Information shows them."
+    elif "basic" not in map(str.lower, ways):
+        advice = (
+            f"It is the web server, not Kayako, and it wants a log-in with {', '.join(ways)}, "
+            "which is not supported: have it accept Basic for the API, or exempt this machine's "
+            "address."
+        )
+    elif asked.signed_in:
+        advice = (
+            "It is the web server, not Kayako, and it does not accept kayako.http_user and "
+            "kayako.http_password: check both."
+        )
+    else:
+        advice = (
+            "It is the web server, not Kayako, and it wants a name and a password: set "
+            "kayako.http_user and kayako.http_password, or KAYAKO_HTTP_USER and "
+            "KAYAKO_HTTP_PASSWORD in the environment."
+        )
     return SourceRefused(f"{what}: the server refuses us (HTTP 401): {said or 'no text'}. {advice}")
 
 
-def _throttled(status: int, fields: Mapping[str, str], *, what: str) -> Throttled:
-    return Throttled(
-        f"{what}: the server asks us to slow down (HTTP {status}).",
-        retry_after=_retry_after(fields.get("retry-after", "")),
-    )
+def _redirected(status: int, location: str, asked: Asked, *, what: str) -> SourceRefused:
+    """Return the error of a redirect, which is never followed: the keys are for one address."""
+    here, target = safe(asked.url), "nowhere"
+    if location:
+        try:
+            target = safe(urljoin(asked.url, location))
+        except ValueError:
+            target = safe(location)
+    new, old = urlsplit(target), urlsplit(here)
+    if not location:
+        advice = "No log-in and no other address is named: ask the host what blocks the API."
+    elif target == here:
+        advice = (
+            "That is the same address: a firewall, a log-in or a maintenance page may want a "
+            "browser. Have this machine's address exempted there."
+        )
+    elif new.path.endswith(old.path if old.path.endswith(".php") else ".php"):
+        advice = "If that is the helpdesk's API, put that address into url."
+    elif (old.scheme, new.scheme) == ("http", "https") and new.hostname == old.hostname:
+        advice = "It may serve https only: write https:// in url."
+    else:
+        advice = (
+            "That is not its API: it may want a log-in, or be closed for maintenance. Open that "
+            "address in a browser to see."
+        )
+    return SourceRefused(f"{what}: the server redirects to {target} (HTTP {status}). {advice}")
 
 
 def _retry_after(value: str) -> float | None:

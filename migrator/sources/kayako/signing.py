@@ -108,10 +108,20 @@ def _pattern(form: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The API key and the secret key of one helpdesk; ``repr`` shows neither."""
+    """The API key and the secret key of one helpdesk; ``repr`` shows neither.
+
+    ``http_user`` and ``http_password`` are for a web server that asks for them before Kayako does.
+    """
 
     api_key: str = field(repr=False)
     secret_key: str = field(repr=False)
+    http_user: str = field(default="", repr=False)
+    http_password: str = field(default="", repr=False)
+
+    def basic(self) -> bytes:
+        """Return the header value for basic authentication (RFC 7617); empty without a user."""
+        pair = f"{self.http_user}:{self.http_password}".encode()
+        return b"Basic " + base64.b64encode(pair) if self.http_user else b""
 
     def sign(self, salt: str | None = None) -> dict[str, str]:
         """Return the three parameters that authenticate one request, with a fresh salt."""
@@ -124,7 +134,9 @@ class Credentials:
 
     def scrub(self, text: str) -> str:
         """Return ``text`` without signatures and keys: plain, percent-encoded, or cut short."""
-        keys = [key for key in (self.api_key, self.secret_key) if key]
+        basic = self.basic().decode().rpartition(" ")[2]
+        secrets_ = (self.api_key, self.secret_key, self.http_password, basic)
+        keys = [key for key in secrets_ if key]
         forms = {form for key in keys for form in (key, quote(key, safe=""), quote_plus(key))}
         hidden = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
         # What is quoted may be cut in the middle of a key.

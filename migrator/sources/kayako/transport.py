@@ -21,18 +21,25 @@ from migrator import __version__
 from migrator.errors import (
     ConfigError,
     SourceError,
-    SourceRefused,
     SourceUnreachable,
+    Throttled,
     TooLarge,
-    Truncated,
 )
 from migrator.sources.kayako import replies, signing
-from migrator.sources.kayako.connections import Connections
+from migrator.sources.kayako.connections import NOT_HTTP, Connections
+from migrator.sources.kayako.outages import (
+    NEAREST,
+    PROXIES,
+    Asked,
+    Failure,
+    failed,
+    failure_of,
+    locked,
+    overloaded,
+)
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.pace import Pacer
 
-OVERLOADED = frozenset({429, 502, 503, 504})
-"""Statuses of an overloaded server, or of the proxy before it."""
 LARGE = 1 << 20
 """Announced bytes beyond which a reply is slow for its size: PHP builds all of it first."""
 CONNECT_TIMEOUT = 20.0
@@ -47,6 +54,7 @@ BLOCK = 256 * 1024
 
 Take = Callable[[bytes], Awaitable[None]]
 
+_PROXY_SAYS = re.compile(r"HTTP ([0-9]{3})\b ?(.*)", re.DOTALL)
 _CUT = (httpx.ReadError, httpx.RemoteProtocolError, httpx.CloseError)
 _NUMBERS = re.compile(r"/-?[0-9]")
 
@@ -67,6 +75,8 @@ class Transport:
         self._settings = settings
         self._pacer = pacer
         self._inner = _network(settings) if inner is None else inner
+        signed_in = bool(settings.credentials.http_user)
+        self._asked = Asked(settings.url, proxy_for(settings.url) or "", signed_in)
         self._whole_address = not isinstance(self._inner, Connections)
         self._address: httpx.URL | None = None
         self._headers: dict[str, httpx.Headers] = {}
@@ -120,7 +130,8 @@ class Transport:
             if self._address is None:
                 self._address = _address(url.partition("?")[0])
             if (headers := self._headers.get(encoding)) is None:
-                headers = self._headers[encoding] = _headers(self._address, encoding)
+                headers = _headers(self._address, encoding, settings.credentials)
+                self._headers[encoding] = headers
             query = url.partition("?")[2].encode("ascii")
             target = self._address.raw_path + b"?" + query
             address = httpx.URL(url) if self._whole_address else self._address
@@ -159,10 +170,11 @@ class Transport:
                 stream = response.stream
                 assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - so it is there
                 try:
-                    if response.status_code in OVERLOADED:
-                        slot.overloaded()
                     if response.status_code != 200:
-                        raise await self._refusal(response, what)
+                        refusal = await self._refusal(response, what)
+                        if overloaded(response.status_code) or isinstance(refusal, Throttled):
+                            slot.overloaded()
+                        raise refusal
                     fields = {name.lower(): value for name, value in response.headers.raw}
                     length = fields.get(b"content-length", b"")
                     announced = int(length) if length.isdigit() else 0
@@ -206,11 +218,11 @@ class Transport:
                     break
         except httpx.HTTPError:
             pass  # the status says enough; a cut page is not worth a second error
-        if response.status_code == 407:
-            return _locked(signing.safe(self._settings.url))
         text = self._settings.credentials.scrub(body[:ERROR_BODY].decode("utf-8", "replace"))
         headers = dict(response.headers)
-        return replies.error_for(response.status_code, headers, text.encode(), what=what)
+        return replies.error_for(
+            response.status_code, headers, text.encode(), what=what, asked=self._asked
+        )
 
     def _too_large(self, what: str) -> TooLarge:
         limit = self._settings.max_body
@@ -222,19 +234,45 @@ class Transport:
         _scrub(error, settings.credentials)
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
             return _no_address()
-        where = signing.safe(settings.url)
-        for link in _chain(error):
-            if isinstance(link, ssl.SSLCertVerificationError):
-                return SourceRefused(f"the certificate of {where} {_fault(link.verify_code)}")
-        if isinstance(error, httpx.ProxyError) and "407" in str(error):
-            return _locked(where)
-        if isinstance(error, httpx.TimeoutException):
-            waited = self._waits["connect" if isinstance(error, httpx.ConnectTimeout) else "read"]
-            return SourceUnreachable(f"{where} was silent for {waited:g} s while asked for {what}")
-        if isinstance(error, httpx.DecodingError) or (in_body and isinstance(error, _CUT)):
-            return Truncated(f"the reply for {what} broke off before its end")
-        reason = type(error).__name__
-        return SourceUnreachable(f"no answer from {where} when asked for {what} ({reason})")
+        if isinstance(error, httpx.ProxyError) and (status := _PROXY_SAYS.match(str(error))):
+            return _not_let_through(int(status[1]), status[2], self._asked, what)
+        failure, link = _named(error, in_body=in_body)
+        of_proxy = isinstance(error, httpx.ProxyError) or failure in NEAREST
+        connecting = failure is Failure.NO_CONNECTION
+        detail = getattr(link, "verify_message", None) or getattr(link, "reason", None) or ""
+        return failed(
+            failure,
+            self._asked,
+            what=what,
+            waited=self._waits["connect" if connecting else "read"] or 0.0,
+            detail=replies.excerpt(str(detail).encode()).replace("_", " ").lower(),
+            of_proxy=of_proxy and bool(self._asked.proxy),
+        )
+
+
+def _named(error: Exception, *, in_body: bool) -> tuple[Failure, BaseException]:
+    """Return how a failure is called, and the exception that tells it."""
+    if isinstance(error, httpx.TimeoutException):
+        connecting = isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+        return (Failure.NO_CONNECTION if connecting else Failure.SILENT), error
+    if isinstance(error, httpx.DecodingError) or (in_body and isinstance(error, _CUT)):
+        return Failure.CUT, error
+    for link in _chain(error):
+        if (failure := failure_of(link)) is not None:
+            # What is reset before a connection is made was agreeing on TLS.
+            early = failure is Failure.RESET and isinstance(error, httpx.ConnectError)
+            return (Failure.TLS_CUT if early else failure), link
+    if isinstance(error, httpx.RemoteProtocolError):
+        return (Failure.NOT_HTTP if str(error) == NOT_HTTP else Failure.HUNG_UP), error
+    return (Failure.PROXY_ODD if isinstance(error, httpx.ProxyError) else Failure.LOST), error
+
+
+def _not_let_through(status: int, offered: str, asked: Asked, what: str) -> SourceError:
+    """Return the error of a proxy that opens no tunnel."""
+    if status == 407:
+        return locked(offered, asked, what=what)
+    failure = Failure.PROXY_FAILS if status >= 500 or status == 429 else Failure.PROXY_REFUSES
+    return failed(failure, asked, what=what, detail=f"HTTP {status}")
 
 
 def _address(url: str) -> httpx.URL:
@@ -244,9 +282,11 @@ def _address(url: str) -> httpx.URL:
     return address
 
 
-def _headers(address: httpx.URL, encoding: str) -> httpx.Headers:
+def _headers(address: httpx.URL, encoding: str, credentials: Credentials) -> httpx.Headers:
+    basic = credentials.basic()
     return httpx.Headers(
         [
+            *([(b"Authorization", basic)] if basic else ()),
             (b"Host", address.netloc),
             (b"Accept", b"*/*"),
             (b"Accept-Encoding", encoding.encode()),
@@ -279,7 +319,7 @@ def _network(settings: KayakoSettings) -> Connections:
         return Connections(None if plain else _tls(settings), proxy=proxy)
     except (httpx.InvalidURL, ValueError) as error:
         raise ConfigError(
-            "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be "
+            f"the proxy that the environment names ({PROXIES}) cannot be "
             "used: give the address of an HTTP proxy, such as http://proxy.example.com:3128"
         ) from error
 
@@ -300,6 +340,8 @@ def _tls(settings: KayakoSettings) -> ssl.SSLContext:
             raise ConfigError(
                 f"kayako.ca_file: {settings.ca_file} holds no certificates in PEM form"
             ) from error
+        # Since Python 3.13 the rules of RFC 5280 are checked, which home-made authorities break.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
@@ -315,22 +357,6 @@ def proxy_for(url: str) -> str | None:
 
 def _no_address() -> ConfigError:
     return ConfigError("kayako.url is not an address; give the API URL of Kayako")
-
-
-def _locked(where: str) -> SourceRefused:
-    return SourceRefused(
-        f"the proxy before {where} wants a name and a password (HTTP 407); give them in the "
-        "environment, as in HTTPS_PROXY=http://name:password@proxy.example.com:3128"
-    )
-
-
-def _fault(code: int) -> str:
-    """Return what is wrong with a certificate, by OpenSSL's code, and what to do."""
-    if code in {9, 10}:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-        return "is not valid today; have it renewed there, or set the clock here"
-    if code in {62, 64}:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-        return "is for another host; give the name that it was made for in kayako.url"
-    return "is not trusted; if the helpdesk uses its own authority, name its file in kayako.ca_file"
 
 
 def _scrub(error: BaseException, credentials: Credentials) -> None:
