@@ -110,9 +110,13 @@ class PaceChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Paused(Event):
-    """No request is made for ``wait`` seconds; 0: the source answers again."""
+    """No request is made for ``wait`` seconds; 0: the source answers again.
+
+    ``asked`` means that the source asked for the pause, which ends by itself; else it is probed.
+    """
 
     wait: float
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,6 +201,20 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert loaded.kayako.secret_key.get_secret_value() == "from outside"
 
 
+def test_the_web_servers_password_is_a_secret_like_the_keys(tmp_path: Path) -> None:
+    """File or environment, both or neither, no colon in the name; never shown."""
+    text = COMPLETE + 'http_user = "me"\nhttp_password = "from the file"\n'
+    loaded = config.load(written(tmp_path, text), {"KAYAKO_HTTP_PASSWORD": "from outside"})
+    assert loaded.kayako.http_user == "me"
+    assert loaded.kayako.http_password.get_secret_value() == "from outside"
+    assert "from outside" not in repr(loaded)
+    outside = {"KAYAKO_HTTP_USER": "you", "KAYAKO_HTTP_PASSWORD": "from outside"}
+    assert config.load(written(tmp_path, COMPLETE), outside).kayako.http_user == "you"
+    alone = mistakes(written(tmp_path, COMPLETE + 'http_user = "me"\n'))
+    assert "set both or neither" in alone
+    assert "colon" in mistakes(written(tmp_path, text.replace('"me"', '"me:hunter2"')))
+
+
 def test_a_missing_key_names_both_ways(tmp_path: Path) -> None:
     """An empty key in the file is a missing one, and the text names the variable."""
     said = mistakes(written(tmp_path, COMPLETE.replace("the-secret-key", "")))

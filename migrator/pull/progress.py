@@ -40,9 +40,8 @@ class Progress:
     ``tickets_total`` is the number of tickets in scope, None if unknown. ``found`` are
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
-    the beginning. ``paused_until`` is when the source is probed again, None without a pause.
-    ``pace`` says how many requests are made at once while those are fewer than
-    allowed.
+    the beginning. ``pause`` is the last one, which began ``paused_at``. ``pace`` says how many
+    requests are made at once while those are fewer than allowed.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -61,7 +60,8 @@ class Progress:
     states: Counter[str] = field(default_factory=Counter)
     opening: str = ""
     pace: str = ""
-    paused_until: float | None = None
+    pause: events.Paused | None = None
+    paused_at: float = 0.0
     ended: bool = False
     cut: bool = False
     _best: float = 0.0
@@ -77,13 +77,11 @@ class Progress:
         """Count an event of one attachment or ticket."""
         match event:
             case events.AttachmentSettled():
-                self.paused_until = None
                 self.settled += 1
                 self.settled_bytes += event.declared
                 self.received += event.received
                 self.states[event.state] += 1
             case events.TicketListed():
-                self.paused_until = None
                 self.tickets += not event.again
                 self.found += event.attachments
                 self._queue(event.todo, event.todo_bytes)
@@ -113,9 +111,11 @@ class Progress:
                 slower = event.limit < event.most
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case events.Paused():
-                self.paused_until = self.clock() + event.wait if event.wait else None
+                # What the source asked for does not hide that it is away.
+                if not event.asked or self.paused() is None:
+                    self.pause, self.paused_at = event, self.clock()
             case events.RunFinished():
-                self.paused_until = None
+                self.pause = None
                 self.ended, self.cut = True, event.cut
             case _:
                 pass
@@ -231,8 +231,10 @@ class Progress:
 
     def paused(self) -> int | None:
         """Return the seconds until the source is probed again; None when there is no pause."""
-        until = self.paused_until
-        return None if until is None else max(0, round(until - self.clock()))
+        if self.pause is None or not self.pause.wait:
+            return None
+        left = self.paused_at + self.pause.wait - self.clock()
+        return None if self.pause.asked and left <= 0 else max(0, round(left))
 
     def troubles(self) -> dict[str, int]:
         """Return what went wrong so far, by state, and how often a request was tried again."""

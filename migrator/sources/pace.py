@@ -203,7 +203,7 @@ class Pacer:
         if seconds >= TOLD and until - self._next_start >= TOLD:
             text = f"the source asks for a pause: no request for {seconds:.0f} s"
             self._listener(Notice(text, "warning"))
-            self._listener(Paused(seconds))
+            self._listener(Paused(seconds, asked=True))
         self._next_start = max(self._next_start, until)
 
     def close_until(self, done: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
 from migrator.archive.records import Department
 from migrator.cli import invoke
+from migrator.config import SECRETS
 from migrator.pull.options import Stop
 
 MOMENT = 0.01
@@ -40,7 +41,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.chdir(tmp_path)
     sleep = Stop.sleep
     monkeypatch.setattr(Stop, "sleep", lambda stop, seconds: sleep(stop, min(seconds, MOMENT)))
-    for name in ("MIGRATOR_CONFIG", "MIGRATOR_DEBUG", "KAYAKO_API_KEY", "KAYAKO_SECRET_KEY"):
+    for name in ("MIGRATOR_CONFIG", "MIGRATOR_DEBUG", *SECRETS.values()):
         monkeypatch.delenv(name, raising=False)
 
     def call(*argv: str) -> Result:

@@ -234,7 +234,7 @@ def test_the_traceback_of_a_bug_shows_no_secret(
     @click.pass_obj
     def command(app: object) -> None:
         app.load()  # type: ignore[attr-defined]
-        raise ValueError("key fileSecret/1 and envKey&signature=abc")
+        raise ValueError("key fileSecret/1 and envKey&signature=abc and webPass")
 
     monkeypatch.setattr("migrator.cli.init_cmd.init", command)
     (tmp_path / "config.toml").write_text(
@@ -242,12 +242,14 @@ def test_the_traceback_of_a_bug_shows_no_secret(
     )
     (tmp_path / "config.toml").chmod(0o600)
     monkeypatch.setenv("KAYAKO_API_KEY", "envKey")
+    monkeypatch.setenv("KAYAKO_HTTP_USER", "web")
+    monkeypatch.setenv("KAYAKO_HTTP_PASSWORD", "webPass")
     monkeypatch.setenv("MIGRATOR_DEBUG", "1")
     code, _, err = cli("init")
     assert code == 1
     assert "Traceback" in err
     assert "ValueError: key ***" in err
-    assert not [word for word in ("fileSecret", "envKey", "abc") if word in err]
+    assert not [word for word in ("fileSecret", "envKey", "abc", "webPass") if word in err]
 
 
 def test_the_exit_code_reaches_the_process(tmp_path: Path) -> None:

@@ -349,3 +349,16 @@ def test_json_tells_how_far_it_is_once_a_minute() -> None:
     assert [line["event"] for line in lines] == ["progress", "progress"]
     assert (lines[0]["tickets"], lines[0]["tickets_total"], lines[0]["run"]) == (1, 4, 7)
     assert lines[0]["ended"] is False
+
+
+@pytest.mark.parametrize("kind", [Bars, Lines])
+def test_a_pause_is_shown_with_its_end(kind: type[Bars | Lines]) -> None:
+    """On a terminal and in a log: that the run waits, and when it looks again."""
+    stream, clock = Terminal(), Clock()
+    with kind(stream, clock) as tell:
+        tell(events.TicketsCounted(4))
+        tell(events.TicketListed(1, 1, 1))
+        tell(events.Paused(80.0))
+        clock.time += 61
+        tell(events.Tick())
+    assert "paused, next look in 19 s" in stream.getvalue()

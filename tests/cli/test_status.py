@@ -91,6 +91,15 @@ def test_status_before_the_first_run(cli: Cli, tmp_path: Path) -> None:
     assert "There has been no run yet." in cli("status")[1]
 
 
+def test_a_pause_is_told(cli: Cli, home: Path) -> None:
+    """While a run waits for its source, the status says so and when it looks again."""
+    with open_archive(home / "archive", command="run") as archive:
+        run = archive.ledger.begin_run("run", source="x", scope={}).id
+        archive.ledger.put_progress(run, {"tickets": 3, "paused": 3600})
+        assert re.search(r"paused, next look in 3\d\d\d s", cli("status")[1])
+        assert json.loads(cli("status", "--json")[1])["progress"]["paused"] == 3600
+
+
 def succeed(home: Path, seconds_ago: int) -> None:
     """Let a sync have succeeded so many seconds ago."""
     with open_archive(home / "archive", command="test") as archive:

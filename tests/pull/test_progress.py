@@ -195,3 +195,27 @@ def test_facts_are_all_that_is_known() -> None:
         "paused",
         "ended",
     ]
+
+
+def test_a_pause_is_told_until_it_is_over() -> None:
+    """A source that is away is probed until it answers; a pause it asked for ends by itself."""
+    clock = Clock(step=0.0)
+    told = Progress(clock)
+    assert told.paused() is None
+    told.take(events.Paused(20.0))
+    assert told.facts()["paused"] == 20
+    clock.now += 5
+    told.take(events.AttachmentSettled(1, 1, "stored"))  # was on its way
+    told.take(events.Paused(5.0, asked=True))
+    assert told.paused() == 15
+    clock.now += 30
+    assert told.paused() == 0
+    told.take(events.Paused(0.0))
+    assert told.paused() is None
+    told.take(events.Paused(10.0, asked=True))
+    assert told.paused() == 10
+    clock.now += 10
+    assert told.paused() is None
+    told.take(events.Paused(20.0))
+    told.take(events.RunFinished(1, 4))
+    assert told.facts()["paused"] is None

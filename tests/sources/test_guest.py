@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from migrator.errors import NotXml, SourceError, SourceUnreachable, UnexpectedReply
+from migrator.errors import NotXml, SourceError, SourceUnreachable, Throttled, UnexpectedReply
 from migrator.events import Event, Notice, PaceChanged
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
@@ -70,11 +70,36 @@ def told(handler: Handler, path: str = "/Base/Department") -> list[str | None]:
         (502, ["overloaded"]),
         (503, ["overloaded"]),
         (504, ["overloaded"]),
+        (408, ["overloaded"]),
+        (508, ["overloaded"]),
+        (509, ["overloaded"]),
+        (521, ["overloaded"]),
+        (530, ["overloaded"]),
+        (403, []),
+        (302, []),
     ],
 )
 def test_statuses_of_too_much_to_do(status: int, expected: list[str | None]) -> None:
     """A proxy's 502 or 504 tells of the load; a 500 tells of the one attachment, a 404 nothing."""
     assert told(lambda _: httpx.Response(status)) == expected
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_words_of_too_much_to_do(status: int) -> None:
+    """PHP that gets no connection to its database says so at any status: fewer requests at once."""
+    line = Line()
+    text = "Warning: mysqli::connect(): (HY000/1226): exceeded the 'max_user_connections' resource"
+
+    async def main() -> None:
+        inner = httpx.MockTransport(lambda _: httpx.Response(status, text=text))
+        async with Client(
+            SETTINGS, inner=inner, sleep=line.sleep, listener=line.heard.append
+        ) as source:
+            with pytest.raises(Throttled, match="max_user_connections"):
+                await source.attachments(3)
+
+    asyncio.run(main())
+    assert PaceChanged(2, 4, "overloaded") in line.heard
 
 
 def test_a_timeout_tells_of_the_load() -> None:

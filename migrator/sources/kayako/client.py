@@ -26,6 +26,7 @@ from migrator.errors import (
     PartialReply,
     SourceError,
     SourceRefused,
+    Throttled,
     UnexpectedReply,
 )
 from migrator.events import Listener, ignore
@@ -83,7 +84,9 @@ class Client:
             sleep=sleep,
             listener=listener,
         )
+        self._pacer = pacer
         self._transport = Transport(settings, pacer, inner=inner)
+        self._patient = patient
         self._breaker = Breaker(
             self._probe, pacer, patience=settings.patience, listener=listener, sleep=sleep
         )
@@ -260,7 +263,7 @@ class Client:
 
     async def _probe(self) -> None:
         """Make one light request, once, even while others are held back."""
-        what = "a sign of life"
+        what = "the ticket statuses"
         body = await self._transport.get(STATUSES, what=what, urgent=True)
         with suppress(PartialReply):  # an answer all the same
             lists.parse_statuses(body, what=what)
@@ -273,9 +276,10 @@ class Client:
 
         async def once() -> T:
             body = await self._transport.get(path, what=what)
-            if len(body) <= AT_ONCE:
-                return parse(body, what=what)
-            return await in_pool(self._pool, partial(parse, body, what=what))
+            with self._heeding():
+                if len(body) <= AT_ONCE:
+                    return parse(body, what=what)
+                return await in_pool(self._pool, partial(parse, body, what=what))
 
         return (await self._read(what, once, alone=alone))[0]
 
@@ -293,13 +297,23 @@ class Client:
         except SourceRefused as error:
             if not alone:
                 raise
-            try:
-                await self._probe()
-            except SourceError:
-                raise error from None
+            if not (self._patient and self._breaker.answers):  # else it was probed just now
+                try:
+                    await self._probe()
+                except SourceError:
+                    raise error from None
             refusal = BadRequest(f"{error}; other questions are answered")
             refusal.attempts = error.attempts
             raise refusal from error
+
+    @contextmanager
+    def _heeding(self) -> Iterator[None]:
+        """Slow down when a reply with status 200 turns out to tell of an overload."""
+        try:
+            yield
+        except Throttled:
+            self._pacer.overloaded(self._pacer.clock())
+            raise
 
     @contextmanager
     def _scrubbed(self) -> Iterator[None]:
@@ -348,7 +362,8 @@ class Client:
         try:
             rest = await self._transport.stream(path, what=what, take=take)
             # By now the next request may start.
-            return await in_pool(self._pool, partial(end, rest))
+            with self._heeding():
+                return await in_pool(self._pool, partial(end, rest))
         except BaseException:
             for sink in sinks:
                 sink.abort()

@@ -365,7 +365,7 @@ def failed(
 ) -> SourceError:
     """Return the error of a failure; with ``of_proxy`` it is the proxy that cannot be reached."""
     meaning = FAILURES[failure]
-    where, proxy = safe(asked.url), safe(asked.proxy)
+    where, proxy = safe(asked.url), safe(asked.proxy) if asked.proxy else "an unknown one"
     unanswered = meaning.kind is SourceUnreachable
     hint = ""
     if failure in {Failure.HUNG_UP, Failure.NOT_HTTP} and where.startswith("http:"):

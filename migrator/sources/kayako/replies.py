@@ -278,12 +278,12 @@ def error_for(
     if error := _told_in_words(status, fields, body, words, asked, what=what):
         return error
     meaning = meaning_of(status)
-    if status == 403 and words.is_empty:
+    if status >= 400 and ("retry-after" in fields or OVERLOADED.search(body)):
+        meaning = meaning._replace(kind=Throttled)
+    elif status == 403 and words.is_empty:
         meaning = API_OFF
     elif WRONG_SCHEME.search(body) and not asked.url.lower().startswith("https:"):
         meaning = STATUSES[497]
-    elif status >= 400 and ("retry-after" in fields or OVERLOADED.search(body)):
-        meaning = meaning._replace(kind=Throttled)
     first, _, more = meaning.says.partition(". ")
     text = f"{what}: {first} (HTTP {status})." + (f" {more}." if more else "")
     if said := _said(words, body):
