@@ -2,7 +2,8 @@
 
 ``source`` implements the contract of :mod:`migrator.sources.base`. ``client`` makes the calls, over
 ``transport`` and ``connections``; ``signing`` signs them and hides keys. ``replies`` classifies
-replies, ``outages`` sorts statuses and failed connections by what they mean for a run, ``lists`` and ``contents`` read them, ``cleaning`` cleans their texts. ``walk`` goes
-through pages, ``listing`` lists all tickets, the recent ones or those with files, and ``tickets``
-requests single ones.
+replies, ``outages`` sorts statuses and failed connections by what they mean for a run, ``lists``
+and ``contents`` read documents, ``cleaning`` cleans their texts. ``walk`` goes through pages,
+``listing`` lists all tickets, the recent ones or those with files, and ``tickets`` requests single
+ones.
 """
