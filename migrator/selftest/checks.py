@@ -170,7 +170,10 @@ def two_at_once(lab: Lab) -> str:
 
 
 def source_down(lab: Lab) -> str:
-    """Make the source fail during a run, by keys and by 503; in the end nothing is missing."""
+    """Make the source fail during a run, by keys and by 503; in the end nothing is missing.
+
+    Keys that are refused in mid-run may be a ban: they end the run only after the patience.
+    """
     with lab.rig("down", latency=0.01) as rig:
         goal = len(rig.helpdesk.truth) // 3
         with rig.start("run") as child:

@@ -127,6 +127,7 @@ class Rig:
         config.touch(0o600)
         config.write_text(
             f"{self.server.config}concurrency = {CONCURRENCY}\n"
+            'patience = "10s"\n'  # for refused keys, too
             "attempts = 3\n"  # as many as the slowest to recover of the faults needs
             f'[archive]\npath = "{self.archive}"\n',
             encoding="utf-8",
