@@ -78,11 +78,13 @@ class Blob(ABC):
     """A blob that is open for reading, by one thread at a time; a context manager.
 
     ``size`` is in bytes. ``version`` differs for other bytes: what is known about one version
-    holds for all that is read of it.
+    holds for all that is read of it, unless it is ``fresh``: a change that follows at once may
+    leave a fresh version as it is.
     """
 
     size: int
     version: Hashable
+    fresh: bool = False
 
     @abstractmethod
     def read(self, offset: int, length: int, /) -> bytes:
@@ -91,6 +93,10 @@ class Blob(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close it; harmless when called again."""
+
+    def untouched(self) -> bool:
+        """Return whether the bytes are still those of ``version``; False once one was written."""
+        return True
 
     def blocks(self) -> Iterator[bytes]:
         """Yield all bytes, a MiB at a time."""

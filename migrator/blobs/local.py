@@ -16,6 +16,7 @@ import re
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -31,7 +32,9 @@ _TEMP = re.compile(rf"{_FOLDER}/{_NEW}/[0-9a-f]{{32}}", re.ASCII)
 _BLOB = re.compile(rf"{_FOLDER}/([0-9a-f]{{2}})/([0-9a-f]{{2}})/(\1\2[0-9a-f]{{60}})", re.ASCII)
 _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EINVAL)
 """Nothing is there, or a link, or anything else but a regular file."""
-_Look = tuple[int, int, int]  # inode, mtime in ns, size
+_Look = tuple[int, ...]
+_FRESH = 2_000_000_000
+"""Nanoseconds: the coarsest clock of a file system. Two changes within it may look like one."""
 
 
 class LocalStore(base.Store):
@@ -195,7 +198,7 @@ class LocalStore(base.Store):
     def _holds(self, sha256: str, size: int) -> bool:
         """Return whether the blob is there and whole; read it only once per process."""
         look = _look(self._name(sha256))
-        if look is None or look[2] != size:
+        if look is None or look[0] != size:
             return False
         if self._verified.get(sha256) == look:
             return True
@@ -248,14 +251,29 @@ class _Writer(base.Writer):
 
 
 class _Blob(base.Blob):
-    """An open file; its version is device, inode, time of the last change in ns, and size."""
+    """An open file; its version is what identifies the file, and when it was last changed."""
 
     def __init__(self, name: str, fd: int) -> None:
         self._name = name
         self._file = FileIO(fd, "rb")
         status = os.fstat(fd)
         self.size = status.st_size
-        self.version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        self._status = status
+        self.version = _look_of(status)
+        self.fresh = time.time_ns() - status.st_ctime_ns < _FRESH
+
+    def untouched(self) -> bool:
+        try:
+            now = os.fstat(self._file.fileno())
+        except OSError as error:
+            raise _unreadable(self._name, error) from error
+        if _look_of(now) == self.version:
+            return True
+        # A new link or owner changes that time as well, as a handover or a backup may.
+        return (now.st_size, now.st_mtime_ns) == (
+            self._status.st_size,
+            self._status.st_mtime_ns,
+        ) and (_meta_of(now) != _meta_of(self._status))
 
     def read(self, offset: int, length: int, /) -> bytes:
         data, left = b"", min(length, self.size - offset)
@@ -279,7 +297,17 @@ def _look(name: str) -> _Look | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return _look_of(status)
+
+
+def _meta_of(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_mode, status.st_nlink, status.st_uid, status.st_gid)
+
+
+def _look_of(status: os.stat_result) -> _Look:
+    # Anybody can set the time of the last write, but not that of the last change.
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return (status.st_size, status.st_dev, status.st_ino, *times)
 
 
 def _unreadable(name: str, error: OSError) -> ArchiveDamaged:

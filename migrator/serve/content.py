@@ -2,8 +2,8 @@
 
 A download is a head (the metadata), the base64 of the file and a tail. The length is known
 before the first byte, the file is never in memory as a whole, and the tail is sent only after the
-bytes proved to be the stored ones: a damaged file is never a complete answer. A span of a file
-reads and sends that span alone; if spans are read in order, the last one is such a tail.
+bytes proved to be the stored ones: a damaged file is never a complete answer. A part of a file is
+sent only once the whole file was read and found to be the stored one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from typing import Final, TypeVar
 
 import pybase64
@@ -36,6 +38,12 @@ REMEMBERED: Final = 65_536
 """Verdicts kept."""
 
 _BEGUN: Final = 1024
+"""Files of which a part was read."""
+
+CHECK: Final = 20.0
+"""Seconds of reading before a request is told how far it is: clients wait 30 for an answer."""
+
+_READ: Final = 1 << 20
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,13 +61,16 @@ class Verdicts:
     """The files that were read in this process, and whether their SHA-256 was right.
 
     Hashing is the most expensive part of a download, so a file is hashed once and again only when
-    its version changes. A file that is read in ranges is hashed along with them: each range goes
-    on where the hash stands, and no byte is read for the hash alone. The oldest verdicts are
-    forgotten beyond ``most``, the oldest unfinished hashes beyond some 1,000.
+    its version changes. The oldest verdicts are forgotten beyond ``most``, the oldest unfinished
+    hashes beyond some 1,000. Used by any thread; ``clock`` returns seconds that never go back.
     """
 
-    def __init__(self, most: int = REMEMBERED) -> None:
+    def __init__(
+        self, most: int = REMEMBERED, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._most = most
+        self._clock = clock
+        self._lock = threading.Lock()
         self._seen: dict[str, tuple[Hashable, bool]] = {}
         self._begun: dict[tuple[str, Hashable], Hash] = {}
 
@@ -68,19 +79,44 @@ class Verdicts:
         seen = self._seen.get(sha256)
         return seen[1] if seen is not None and seen[0] == version else None
 
-    def put(self, sha256: str, version: Hashable, *, whole: bool) -> None:
-        """Save a verdict."""
-        self._begun.pop((sha256, version), None)
-        self._seen.pop(sha256, None)
-        _forget_oldest(self._seen, self._most)
-        self._seen[sha256] = (version, whole)
+    def put(self, sha256: str, file: Blob, *, whole: bool) -> None:
+        """Save a verdict, but none that is good about a file that is still fresh."""
+        with self._lock:
+            self._begun.pop((sha256, file.version), None)
+            self._seen.pop(sha256, None)
+            if not (whole and file.fresh):
+                _forget_oldest(self._seen, self._most)
+                self._seen[sha256] = (file.version, whole)
 
-    def begun(self, sha256: str, version: Hashable) -> Hash:
-        """Return the hash of this version of the file so far, for all readers to continue."""
-        begun = self._begun.pop((sha256, version), None) or Hash()
-        _forget_oldest(self._begun, _BEGUN)
-        self._begun[sha256, version] = begun
-        return begun
+    def check(self, sha256: str, file: Blob, *, seconds: float = CHECK) -> bool:
+        """Return whether a file is the stored one, after reading what nobody has read of it.
+
+        Raises Refusal 503 ``not_checked`` when that takes longer than ``seconds``: the next call
+        continues where this one ends. Only one thread reads a file at a time.
+        """
+        until = self._clock() + seconds
+        begun = self._hash_of(sha256, file.version)
+        if not begun.lock.acquire(timeout=seconds):
+            raise _not_checked(begun.position, file.size)
+        try:
+            seen = self.get(sha256, file.version)
+            while seen is None and (block := file.read(begun.position, _READ)):
+                begun.add(block)
+                if begun.position < file.size and self._clock() >= until:
+                    raise _not_checked(begun.position, file.size)
+            if seen is None:
+                seen = begun.hexdigest() == sha256 and file.untouched()
+                self.put(sha256, file, whole=seen)
+            return seen
+        finally:
+            begun.lock.release()
+
+    def _hash_of(self, sha256: str, version: Hashable) -> Hash:
+        with self._lock:
+            begun = self._begun.pop((sha256, version), None) or Hash()
+            _forget_oldest(self._begun, _BEGUN)
+            self._begun[sha256, version] = begun
+            return begun
 
 
 class Hash:
@@ -89,16 +125,26 @@ class Hash:
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
         self.position = 0
+        self.lock = threading.Lock()
 
-    def see(self, block: bytes, at: int) -> None:
-        """Hash the new part of a block that was read at offset ``at``, if it leaves no gap."""
-        if at <= self.position < at + len(block):
-            self._sha256.update(memoryview(block)[self.position - at :])
-            self.position = at + len(block)
+    def add(self, block: bytes) -> None:
+        """Hash the next bytes."""
+        self._sha256.update(block)
+        self.position += len(block)
 
     def hexdigest(self) -> str:
         """Return the hash so far."""
         return self._sha256.hexdigest()
+
+
+def _not_checked(read: int, size: int) -> Refusal:
+    return Refusal(
+        503,
+        "not_checked",
+        f"The file is read once before a part of it is sent: {read / max(size, 1):.0%} is done. "
+        "Try again in a moment.",
+        headers=[(b"retry-after", b"1")],
+    )
 
 
 class Content:
@@ -124,7 +170,9 @@ class Content:
         self._end = min(offset + length, size)
         self._verdicts = verdicts
         self._verdict = verdicts.get(sha256, file.version)
-        self._hash = verdicts.begun(sha256, file.version) if self._verdict is None else None
+        self.is_whole = self._at == 0 and self.ends
+        """True when this is all of the file; it is hashed on its way if nobody has read it yet."""
+        self._hash = Hash() if self._verdict is None and self.is_whole else None
 
     @property
     def ends(self) -> bool:
@@ -135,6 +183,13 @@ class Content:
     def damaged(self) -> bool:
         """True when the file is known not to be the stored one, without reading it."""
         return self._file.size != self.size or self._verdict is False
+
+    def check(self) -> bool:
+        """Return whether the file is the stored one, reading all of it if nobody has yet.
+
+        Raises Refusal as :meth:`Verdicts.check`.
+        """
+        return not self.damaged and self._verdicts.check(self._sha256, self._file)
 
     async def send(self, head: bytes, receive: Receive, send: Send) -> None:
         """Send the whole answer: ``head``, made by :func:`head_of`, and the bytes.
@@ -170,15 +225,17 @@ class Content:
         if len(block) != size:
             raise Damaged("ends too early", started=started)
         if self._hash is not None:
-            self._hash.see(block, self._at)
+            self._hash.add(block)
+        elif not self._file.untouched():
+            raise Damaged("was changed while it was sent", started=started)
         self._at += size
         return pybase64.b64encode(block)
 
     def _conclude(self, *, started: bool) -> None:
-        if self._hash is None or self._hash.position != self.size:
+        if self._hash is None:
             return
         whole = self._hash.hexdigest() == self._sha256
-        self._verdicts.put(self._sha256, self._file.version, whole=whole)
+        self._verdicts.put(self._sha256, self._file, whole=whole)
         if not whole:
             raise Damaged("has another SHA-256", started=started)
 

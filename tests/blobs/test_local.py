@@ -196,6 +196,40 @@ def test_a_blob_that_changes_while_it_is_open_is_read_as_it_was(archive: Archive
         assert blob.read(0, len(DATA)) == DATA
 
 
+def rewrite(path: Path, data: bytes) -> None:
+    """Write other bytes into a file, and put back the times that anybody can put back."""
+    before = path.stat()
+    path.chmod(0o600)
+    path.write_bytes(data)
+    path.chmod(before.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_an_open_blob_knows_whether_it_was_written_to(archive: Archive, put: Put) -> None:
+    """A new link is no new content; other bytes are, whatever the time of the last write."""
+    put(DATA)
+    blob, path = archive.blobs.open(SHA), path_of(archive, SHA)
+    assert blob is not None
+    with blob:
+        assert blob.untouched()
+        path.with_name("link").hardlink_to(path)
+        assert blob.untouched()
+    again = archive.blobs.open(SHA)
+    assert again is not None
+    with again:
+        rewrite(path, b"X" + DATA[1:])
+        assert not again.untouched()
+
+
+def test_equal_bytes_replace_a_blob_that_was_changed_in_secret(archive: Archive, put: Put) -> None:
+    """What was verified once is not taken for the same file because its size and time are."""
+    for _ in range(2):
+        put(DATA)
+    rewrite(path_of(archive, SHA), b"X" + DATA[1:])
+    put(DATA)
+    assert archive.blobs.examine(SHA, len(DATA)).verdict is Verdict.OK
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link to nowhere", "directory", "file above", "EACCES"])
 def test_what_cannot_be_read_is_damaged_with_its_reason(
     archive: Archive, put: Put, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
-import hashlib
+import itertools
 import os
-from typing import TYPE_CHECKING
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from migrator.serve.content import BLOCK, Hash, Verdicts
+from migrator.blobs.local import LocalStore
+from migrator.serve.content import BLOCK, Verdicts
+from migrator.serve.refusals import Refusal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import httpx
 
     from tests.serve.conftest import Desk, OpenDesk
@@ -127,17 +134,28 @@ def test_ranges_obey_the_rules(desk: Desk) -> None:
         assert (answer.status_code, answer.json()["error"]) == (403, code)
 
 
-def test_ranges_in_order_never_complete_a_damaged_file(desk: Desk) -> None:
-    """One wrong bit: the last range is refused, and from then on every other one."""
+def test_no_range_of_a_damaged_file_is_sent(desk: Desk) -> None:
+    """One wrong bit anywhere: no range leaves, in whatever order they are asked for."""
     stored = desk.attach("b.zip", DATA + b"b")
+    desk.blob(stored).write_bytes(b"x" + DATA[1:] + b"b")
+    for offset, length in ((len(DATA), 1), (BLOCK, 10), (0, len(DATA)), (len(DATA) + 9, 1)):
+        answer = desk.get(stored, offset=offset, length=length)
+        assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+
+
+def test_changed_file_is_not_sent_whatever_its_times_say(desk: Desk) -> None:
+    """Other bytes of the same size, with the time of the last write put back, are seen."""
+    stored = desk.attach("f.zip", DATA + b"f")
     path = desk.blob(stored)
-    path.write_bytes(b"x" + DATA[1:] + b"b")
-    half = len(DATA) // 2 // BLOCK * BLOCK
-    assert desk.get(stored, offset=0, length=half).status_code == 200
-    last = len(DATA) - half - 10
-    assert desk.get(stored, offset=half, length=last).status_code == 200
-    assert desk.get(stored, offset=half + last).status_code == 404
-    assert desk.get(stored, offset=0, length=1).status_code == 404
+    asked: list[dict[str, Any]] = [{}, {"offset": 0}, {"offset": 7, "length": 9}]
+    for fields in asked:
+        assert desk.get(stored, **fields).status_code == 200
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"changed")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for fields in asked[::-1]:
+        assert desk.get(stored, **fields).status_code == 404
 
 
 def test_range_of_a_shortened_file_is_not_found(desk: Desk) -> None:
@@ -147,8 +165,10 @@ def test_range_of_a_shortened_file_is_not_found(desk: Desk) -> None:
     assert desk.get(stored, offset=0, length=10).status_code == 404
 
 
-def test_a_range_reads_only_what_it_sends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither what comes before, nor anything for the hash, is read from the disk."""
+def test_range_of_a_known_file_reads_only_what_it_sends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first range costs a look at the whole file, the next ones only their own bytes."""
     stored, real, counts = desk.attach("d.zip", DATA + b"d"), os.pread, [0]
 
     def counted(fd: int, length: int, offset: int) -> bytes:
@@ -157,32 +177,83 @@ def test_a_range_reads_only_what_it_sends(desk: Desk, monkeypatch: pytest.Monkey
         return data
 
     monkeypatch.setattr(os, "pread", counted)
-    for offset, length in ((BLOCK, 5), (7, 2 * BLOCK)):
+    later = time.time_ns() + 10**10
+    monkeypatch.setattr(time, "time_ns", lambda: later)  # a file that was not changed just now
+    for offset, length, read in ((BLOCK, 5, len(DATA) + 1), (BLOCK, 5, 0), (7, 2 * BLOCK, 0)):
         assert desk.get(stored, offset=offset, length=length).status_code == 200
-        assert counts.pop() == length
+        assert counts.pop() == read + length
         counts.append(0)
 
 
-def test_hash_follows_ranges_that_overlap_and_ignores_gaps() -> None:
-    """Each byte is hashed once, in order, whatever the ranges."""
-    data = bytes(range(100))
-    begun = Hash()
-    for start, end in ((50, 60), (0, 20), (10, 30), (5, 9), (31, 40), (30, 100), (0, 100)):
-        begun.see(data[start:end], start)
-    assert begun.position == 100
-    assert begun.hexdigest() == hashlib.sha256(data).hexdigest()
+@pytest.fixture
+def stored_blob(tmp_path: Path) -> tuple[LocalStore, str, int]:
+    """Store a blob of some MiB; give its store, hash and size."""
+    store, data = LocalStore(tmp_path), bytes(5 * MIB) + b"x"
+    store.prepare()
+    with store.writer() as writer:
+        writer.write(data)
+        blob = writer.commit()
+    return store, blob.sha256, blob.size
 
 
-def test_readers_share_the_hash_of_a_file() -> None:
-    """What one reader has hashed no other hashes again, and few beginnings are kept."""
-    verdicts, fingerprint = Verdicts(), (1, 2, 3, 4)
-    begun = verdicts.begun("a", fingerprint)
-    assert verdicts.begun("a", fingerprint) is begun
-    assert verdicts.begun("a", (1, 2, 3, 5)) is not begun
-    for number in range(1500):
-        verdicts.begun(str(number), fingerprint).see(b"x", 0)
-    assert verdicts.begun("a", fingerprint) is not begun
-    assert verdicts.begun("1499", fingerprint).position == 1
+def test_check_takes_no_longer_than_its_time_and_goes_on_later(
+    stored_blob: tuple[LocalStore, str, int],
+) -> None:
+    """A file too large for one request is told to be read to so many percent, and then it is."""
+    store, sha256, _ = stored_blob
+    now = itertools.count()
+    verdicts, told = Verdicts(clock=lambda: float(next(now))), []
+    for _ in range(3):
+        file = store.open(sha256)
+        assert file is not None
+        with file:
+            try:
+                told.append(str(verdicts.check(sha256, file, seconds=2)))
+            except Refusal as refusal:
+                told += [refusal.code, *re.findall(r"\d+%", refusal.message)]
+    assert told == ["not_checked", "40%", "not_checked", "80%", "True"]
+
+
+def test_fresh_file_is_believed_only_when_it_has_aged(
+    stored_blob: tuple[LocalStore, str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock may be too coarse to show a second change, so what is new is read again."""
+    store, sha256, _ = stored_blob
+    verdicts, later = Verdicts(), time.time_ns() + 10**10
+    for aged in (False, True):
+        if aged:
+            monkeypatch.setattr(time, "time_ns", lambda: later)
+        file = store.open(sha256)
+        assert file is not None
+        with file:
+            assert verdicts.check(sha256, file)
+            assert verdicts.get(sha256, file.version) is (True if aged else None)
+
+
+def test_threads_read_a_file_only_once(
+    stored_blob: tuple[LocalStore, str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight that want the same file get one answer, from one reading."""
+    store, sha256, size = stored_blob
+    verdicts, real, read, later = Verdicts(), os.pread, [0], time.time_ns() + 10**10
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+
+    def counted(fd: int, length: int, offset: int) -> bytes:
+        data = real(fd, length, offset)
+        read[0] += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+
+    def check(_: int) -> bool:
+        file = store.open(sha256)
+        assert file is not None
+        with file:
+            return verdicts.check(sha256, file)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(check, range(8))) == [True] * 8
+    assert read[0] == size
 
 
 def test_ticket_id_stands_for_the_number(desk: Desk) -> None:

@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import pytest
@@ -26,6 +28,7 @@ from migrator.serve.content import Verdicts
 from migrator.serve.tickiti import build_app
 
 if TYPE_CHECKING:
+    from migrator.blobs.base import Blob
     from tests.serve.conftest import Desk, OpenDesk
 
 BIG = os.urandom(1_000_003)
@@ -186,6 +189,44 @@ def test_file_cut_while_it_is_read_is_never_complete(
     path.unlink()
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_file_changed_while_it_is_sent_is_never_complete(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """Other bytes of the same size under the reader end the answer, known to be whole or not."""
+    attachment = desk.attach("changed.zip", BIG + bytes([known]))
+    path = desk.blob(attachment)
+    before = path.stat()
+    monkeypatch.setattr(time, "time_ns", lambda: before.st_ctime_ns + 10**10)  # long ago
+    scope, request = ask(attachment, desk.staff)
+    app = build_app(desk.archive, EndpointSettings())
+
+    async def sent(*, change: bool) -> list[Message]:
+        incoming, sent = [{"type": "http.request"}, request], []
+
+        async def receive() -> Message:
+            return incoming.pop() if incoming else await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+            if change and len(sent) == 3:
+                with path.open("r+b") as file:
+                    file.seek(900_000)
+                    file.write(b"x")
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+        await app(scope, receive, send)
+        return sent
+
+    async def answers() -> list[Message]:
+        if known:
+            assert not (await sent(change=False))[-1].get("more_body")
+        return await sent(change=True)
+
+    assert asyncio.run(answers())[-1]["more_body"] is True
+    path.unlink()
+
+
 def test_client_that_leaves_before_its_body_ends_is_no_error(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,8 +247,9 @@ def test_client_that_leaves_before_its_body_ends_is_no_error(
 def test_old_verdicts_are_forgotten() -> None:
     """What is remembered of files read is bounded, however many there are."""
     verdicts = Verdicts(most=2)
+    blob = cast("Blob", SimpleNamespace(version=(1, 1, 1, 1), fresh=False))
     for name in "aabc":
-        verdicts.put(name, (1, 1, 1, 1), whole=True)
+        verdicts.put(name, blob, whole=True)
     assert [verdicts.get(name, (1, 1, 1, 1)) for name in "abc"] == [None, True, True]
 
 

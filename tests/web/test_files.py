@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +132,24 @@ def test_damaged_file_is_never_sent(desk: Desk, visitor: Visitor) -> None:
             assert b"other" not in answer.content
     blob.unlink()
     assert visitor.get(f"/attachments/{attachment}/download").status_code == 404
+
+
+def test_file_changed_in_secret_is_not_sent(desk: Desk, visitor: Visitor) -> None:
+    """Size and time of the last write are as before, yet no answer has the wrong bytes."""
+    attachment = desk.attach("quiet.txt", b"original")
+    address = f"/attachments/{attachment}/download"
+    tag = visitor.get(address).headers["etag"]
+    row = desk.archive.queries.attachment(attachment)
+    assert row is not None
+    blob = path_of(desk.archive, row.sha256 or "")
+    before = blob.stat()
+    blob.chmod(0o600)
+    blob.write_bytes(b"changed!")
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for headers in ({}, {"range": "bytes=0-1"}, {"range": "bytes=2-", "if-range": tag}):
+        assert visitor.get(address, headers=headers).status_code == 404
+        assert visitor.head(address, headers=headers).status_code == 404
+    assert visitor.get(address, headers={"if-none-match": tag}).status_code == 404
 
 
 def test_review_is_asked_for_and_counts_for_this_file_and_session(

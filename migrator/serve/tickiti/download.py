@@ -16,7 +16,16 @@ from migrator.blobs.base import Blob
 from migrator.serve import audit_log
 from migrator.serve.cache import Version, VersionCache
 from migrator.serve.catalog import Catalog, Gate, may_be_inline
-from migrator.serve.content import Content, Damaged, Verdicts, file_missing, head_of, opened, watch
+from migrator.serve.content import (
+    Content,
+    Damaged,
+    Verdicts,
+    file_missing,
+    head_of,
+    opened,
+    readable,
+    watch,
+)
 from migrator.serve.readers import Readers
 from migrator.serve.refusals import Refusal
 from migrator.serve.tickiti.requests import TicketName, attachment_request
@@ -70,6 +79,13 @@ class Download:
             content = self._content(file, row, request.span)
             if request.span is None and content.size > self._settings.max_download:
                 raise _too_large(content.size)
+            if not content.is_whole:
+                async with watch(receive) as gone:
+                    with readable(row):
+                        check = self._readers.run(token.id, gone, content.check, bounded=False)
+                        whole = await check
+                if not whole:
+                    raise file_missing(row, "is damaged")
             head = known.head
             if request.span is not None:
                 told = attachment_object(row, is_inline=known.is_inline)

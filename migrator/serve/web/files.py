@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -36,22 +35,21 @@ class Unsatisfiable(Exception):
 
 
 class Files:
-    """Opens stored files that were checked to be whole.
-
-    A file is read and hashed before its first byte is sent, once per process and again when it
-    changes.
-    """
+    """Opens stored files that were checked to be whole: before their first byte is sent."""
 
     def __init__(self, archive: Archive) -> None:
         self._blobs = archive.blobs
         self._verdicts = Verdicts()
 
     def open(self, row: Row) -> Blob:
-        """Open the file of an attachment; raises Refusal when it is lost or damaged."""
+        """Open the file of an attachment.
+
+        Raises Refusal when it is lost or damaged, and as :meth:`Verdicts.check`.
+        """
         file = opened(self._blobs, row)
         try:
             with readable(row):
-                whole = file.size == row.size and self._whole(file, row.sha256 or "")
+                whole = file.size == row.size and self._verdicts.check(row.sha256 or "", file)
         except BaseException:
             file.close()
             raise
@@ -59,16 +57,6 @@ class Files:
             file.close()
             raise file_missing(row, "is damaged")
         return file
-
-    def _whole(self, file: Blob, sha256: str) -> bool:
-        seen = self._verdicts.get(sha256, file.version)
-        if seen is None:
-            digest = hashlib.sha256()
-            for block in file.blocks():
-                digest.update(block)
-            seen = digest.hexdigest() == sha256
-            self._verdicts.put(sha256, file.version, whole=seen)
-        return seen
 
 
 def send_file(
@@ -128,9 +116,9 @@ class _Stream(StreamingResponse):
 async def _blocks(file: Blob, first: int, length: int) -> AsyncIterator[bytes]:
     while length:
         block = file.read(first, min(BLOCK, length))
-        if not block:
+        if not block or not file.untouched():
             # The answer stays shorter than promised, so that the server hangs up on it.
-            raise OSError("a stored file became shorter while it was being sent")
+            raise OSError("a stored file was changed while it was being sent")
         first, length = first + len(block), length - len(block)
         yield block
         # send() waits for slow clients only; this lets others in beside a fast one.

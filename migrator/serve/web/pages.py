@@ -275,7 +275,10 @@ def _send(site: Site, visit: Visit, row: Row, kind: str) -> Response:
     try:
         file = site.files.open(row)
     except Refusal as refusal:
-        raise Problem(404, "File missing", refusal.message) from None
+        if refusal.status == 404:
+            raise Problem(404, "File missing", refusal.message) from None
+        again = {"refresh": "1", "retry-after": "1"}  # until the browser gets the file
+        raise Problem(refusal.status, "Almost there", refusal.message, again) from None
     return send_file(
         visit.request,
         file,

@@ -33,8 +33,11 @@ _TYPES: Final = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+
 class Problem(Exception):
     """An answer that is a page with a heading, a sentence and a status other than 200."""
 
-    def __init__(self, status: int, title: str, text: str) -> None:
+    def __init__(
+        self, status: int, title: str, text: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(title)
+        self.headers = headers or {}
         self.status = status
         self.title = title
         self.text = text
@@ -122,7 +125,9 @@ class Site:
 
     def problem(self, problem: Problem, visit: Visit | None = None) -> Response:
         """Render a refusal."""
-        return self.page("message.html", visit, status=problem.status, problem=problem)
+        answer = self.page("message.html", visit, status=problem.status, problem=problem)
+        answer.headers.update(problem.headers)
+        return answer
 
 
 def line(text: str) -> str:
