@@ -289,7 +289,6 @@ class QueryStopped(ArchiveError):
     """A query took longer than it may, or nobody waits for its answer any more."""
 
     exit_code = 5
-    again = Again.LATER
 
 
 class SafetyLimit(MigratorError):

@@ -41,6 +41,15 @@ SIZES: Mapping[str, tuple[str, int | None]] = {
 }
 """The steps of the histogram of sizes: key, title, and largest size (None: any)."""
 
+KINDS = {
+    "post": "Attachments of posts",
+    "customfield": "Files in custom fields",
+    "article": "Knowledge base",
+    "step": "Troubleshooter",
+    "linked": "Linked images and files",
+}
+"""What holds a file."""
+
 _LAST_SECOND = 253_402_300_799  # of the year 9999: SQLite's calendar ends there
 
 
@@ -53,7 +62,8 @@ def _dimensions(a: str = "", t: str = "", b: str = "") -> dict[str, str]:
     )
     return {
         "state": f"{a}state",
-        "department": f"CAST({t}department_id AS TEXT)",
+        "department": f"CAST(coalesce({t}department_id, -1) AS TEXT)",
+        "kind": f"{a}kind",
         "type": f"coalesce({b}mime_type, {a}declared_type)",
         "year": f"iif({a}created_at BETWEEN 1 AND {_LAST_SECOND}, "
         f"strftime('%Y', {a}created_at, 'unixepoch'), '')",
@@ -71,7 +81,7 @@ DIMENSIONS = tuple(_dimensions())
 _OF_VIEW = _dimensions()
 _OF_TABLES = _dimensions("a.", "t.", "b.")
 # The view joins five tables, whether a query needs them or not: a million rows would take long.
-_TABLES = "attachments AS a JOIN tickets AS t ON t.id = a.ticket_id"
+_TABLES = "attachments AS a LEFT JOIN tickets AS t ON t.id = a.ticket_id"
 
 # By content first: both tables are read in the order of their index, each page once.
 _TYPES = """
@@ -91,6 +101,7 @@ def matches(only: RowFilter, values: Values) -> str:
         _OF_VIEW["year"]: only.years,
         _OF_VIEW["size"]: only.sizes,
         "coalesce(problem, '')": only.problems,
+        "kind": only.kinds,
     }
     numbers = {"department_id": only.departments, "queue_id": only.queues}
     where: list[str] = []
@@ -114,10 +125,10 @@ def _among(expression: str, some: Iterable[object], values: Values) -> str:
 # Grouped by department first: looking the queue up for a million rows would take seconds.
 _BY_QUEUE = """
     WITH tallied AS (
-        SELECT t.department_id AS department, a.state AS state, count(*) AS n,
+        SELECT coalesce(t.department_id, -1) AS department, a.state AS state, count(*) AS n,
             sum(coalesce(a.size, a.declared_size)) AS bytes
-        FROM attachments AS a JOIN tickets AS t ON t.id = a.ticket_id
-        GROUP BY t.department_id, a.state
+        FROM attachments AS a LEFT JOIN tickets AS t ON t.id = a.ticket_id
+        GROUP BY 1, a.state
     )
     SELECT coalesce(c.queue_id, m.queue_id, department) AS queue, state, sum(n), sum(bytes)
     FROM tallied
@@ -129,11 +140,13 @@ _STEPS = (0, 10 << 10, 1 << 20, 25 << 20)
 """The largest sizes of the steps, in bytes; the last step is open."""
 
 _STRATUM = f"""
-    t.department_id,
+    coalesce(t.department_id, -1),
     CAST(iif(a.created_at BETWEEN 1 AND {_LAST_SECOND},
         strftime('%Y', a.created_at, 'unixepoch'), 0) AS INTEGER),
     {" + ".join(f"(a.size > {top})" for top in _STEPS)}"""
-_STORED = "FROM attachments AS a JOIN tickets AS t ON t.id = a.ticket_id WHERE a.state = 'stored'"
+_STORED = (
+    "FROM attachments AS a LEFT JOIN tickets AS t ON t.id = a.ticket_id WHERE a.state = 'stored'"
+)
 
 
 class Stratum(NamedTuple):
@@ -192,7 +205,7 @@ class Figures:
     def by_department(self, states: Collection[State] | None = None) -> list[Group]:
         """Break the attachments in ``states`` (None: all) down by department, largest first."""
         where = "" if states is None else f"WHERE state IN ({state_list(states)})"
-        titles = {"0": "Trash"}
+        titles = {"0": "Trash", "-1": "No ticket"}
         titles |= self._db.execute("SELECT CAST(id AS TEXT), title FROM departments")
         return [
             Group(key, titles.get(key, f"Department {key}"), n, size)
@@ -215,6 +228,10 @@ class Figures:
         """Break all down by the steps of :data:`SIZES`, every one of them, in order."""
         found = {key: (n, size) for key, n, size in self._broken("size")}
         return [Group(key, title, *found.get(key, (0, 0))) for key, (title, _) in SIZES.items()]
+
+    def by_kind(self) -> list[Group]:
+        """Break all down by what holds the files, the largest group first."""
+        return [Group(key, KINDS.get(key, key), n, size) for key, n, size in self._broken("kind")]
 
     def by_queue(self) -> dict[int, dict[State, Count]]:
         """Return the ledger's sums for every queue; states that a queue lacks are left out.

@@ -55,7 +55,7 @@ _KNOW_TICKET = """
 _PUT_ATTACHMENT = """
     INSERT INTO attachments
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note,
-         problem, state, first_run, last_run)
+         problem, state, kind, place, first_run, last_run)
     VALUES {rows}
     ON CONFLICT (id) DO UPDATE SET
         ticket_id = excluded.ticket_id,
@@ -82,7 +82,7 @@ _PUT_ATTACHMENT = """
             ELSE detail END,
         next_try = iif({changed}, NULL, next_try),
         last_run = excluded.last_run
-    WHERE sha256 IS NULL OR NOT (ticket_id <> excluded.ticket_id OR {changed})
+    WHERE sha256 IS NULL OR NOT (ticket_id IS NOT excluded.ticket_id OR {changed})
     RETURNING id, state, attempts, note, failing_since, next_try, sha256"""
 
 # Unreadable values of a list contradict nothing.
@@ -100,14 +100,15 @@ _PUT_ATTACHMENTS = {
 _COPY = """
     INSERT INTO attachments
         (id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note, state,
-         problem, detail, sha256, size, stored_at, first_run, last_run, kind, original_id)
+         problem, detail, sha256, size, stored_at, first_run, last_run, kind, place,
+         original_id)
     SELECT (SELECT max(:first, coalesce(max(id), 0)) + 1 FROM attachments),
-        :ticket_id, post_id, :filename, declared_type, :declared_size, :created_at, :note,
-        'deleted', 'replaced_at_source', :detail, :sha256, :size, :stored_at, first_run, last_run,
-        kind, id
+        nullif(:ticket_id, 0), post_id, :filename, declared_type, :declared_size, :created_at,
+        :note, 'deleted', 'replaced_at_source', :detail, :sha256, :size, :stored_at, first_run,
+        last_run, kind, place, id
     FROM attachments WHERE id = :id AND NOT EXISTS (
         SELECT 1 FROM attachments AS c WHERE c.original_id = :id
-            AND (c.sha256, c.ticket_id, c.filename, c.declared_size, c.created_at)
+            AND (c.sha256, coalesce(c.ticket_id, 0), c.filename, c.declared_size, c.created_at)
                 = (:sha256, :ticket_id, :filename, :declared_size, :created_at))"""
 
 _REPLACE = """
@@ -119,8 +120,8 @@ _REPLACE = """
     WHERE id = ? RETURNING attempts"""
 
 _KNOWN = """
-    SELECT id, state, ticket_id, note, sha256, size, stored_at, failures, failing_since, filename,
-        declared_size, created_at
+    SELECT id, state, coalesce(ticket_id, 0), note, sha256, size, stored_at, failures,
+        failing_since, filename, declared_size, created_at
     FROM attachments WHERE id IN ({rows})"""
 
 _SETTLE = """
@@ -270,7 +271,6 @@ class Ledger:
     ) -> list[Recorded]:
         """Record many tickets as :meth:`record_ticket` does, at a fraction of the cost."""
         noted = [Recorded() for _ in lists]
-        now = self._now()
         with self.atomic():
             tickets = [(*ticket_values(ticket), run_id) for ticket, _ in lists]
             self._db.execute_many(_PUT_TICKET, tickets)
@@ -280,26 +280,50 @@ class Ledger:
                 for item in listed:
                     if item.ticket_id != ticket.id:
                         self._know_ticket(item.ticket_id, like=ticket.id)
-            for group in _apart(items, lambda one: one[0].id):
-                rows = [_listed(item, run_id) for item, _ in group]
-                found = self._db.execute_rows(_PUT_ATTACHMENTS[recheck], rows)
-                put = {row[0]: row for row in found}
-                for (item, recorded), row in zip(group, rows, strict=True):
-                    known = put.get(item.id) or self._contradicted(item, row, recorded, follow)
-                    if known is None:
-                        continue
-                    _, state, attempts, note, since, next_try, sha256 = known
-                    recorded.again += sha256 is not None
-                    due = recheck or next_try is None or next_try <= now
-                    if state == "pending" or (state == "failed" and due):
-                        work = (item.id, item.ticket_id, row[5], row[3], attempts, note)
-                        recorded.todo.append(Work(*work, item.created_at, since))
-                    else:
-                        state_from(state)
-        for recorded in noted:
+            self._record(run_id, items, recheck=recheck, follow=follow)
+        return noted
+
+    def record_files(
+        self, run_id: int, listed: Sequence[Listed], *, recheck: bool = False
+    ) -> Recorded:
+        """Record files that belong to no post, as :meth:`record_ticket` does for attachments.
+
+        Their tickets must be known.
+        """
+        recorded = Recorded()
+        with self.atomic():
+            self._record(run_id, [(one, recorded) for one in listed], recheck=recheck)
+        return recorded
+
+    def _record(
+        self,
+        run_id: int,
+        items: Sequence[tuple[Listed, Recorded]],
+        *,
+        recheck: bool,
+        follow: bool = False,
+    ) -> None:
+        now = self._now()
+        for group in _apart(items, lambda one: one[0].id):
+            rows = [_listed(item, run_id) for item, _ in group]
+            found = self._db.execute_rows(_PUT_ATTACHMENTS[recheck], rows)
+            put = {row[0]: row for row in found}
+            for (item, recorded), row in zip(group, rows, strict=True):
+                known = put.get(item.id) or self._contradicted(item, row, recorded, follow)
+                if known is None:
+                    continue
+                _, state, attempts, note, since, next_try, sha256 = known
+                recorded.again += sha256 is not None
+                due = recheck or next_try is None or next_try <= now
+                if state == "pending" or (state == "failed" and due):
+                    work = (item.id, item.ticket_id, row[5], row[3], attempts, note)
+                    what = (item.kind, item.place)
+                    recorded.todo.append(Work(*work, item.created_at, since, *what))
+                else:
+                    state_from(state)
+        for recorded in {id(one): one for _, one in items}.values():
             todo = {work.id: work for work in recorded.todo}
             recorded.todo = [todo[key] for key in sorted(todo)]
-        return noted
 
     def _contradicted(
         self, item: Listed, row: Tuple, recorded: Recorded, follow: bool
@@ -377,6 +401,25 @@ class Ledger:
             WHERE id = ? AND state = 'stored' RETURNING id"""
         with self.atomic():
             return bool(self._db.execute(sql, (clean(detail), attachment_id)))
+
+    def mark_unlisted(self, kinds: Collection[str], run_id: int, detail: str) -> int:
+        """Record that the source no longer lists files of these kinds which this run has not seen.
+
+        What is held is deleted, what is not is gone. Returns how many are deleted by that.
+        """
+        values = Values()
+        where = f"kind IN {values.each(kinds)} AND last_run <> {values(run_id)}"
+        why = values(clean(detail))
+        held = f"""
+            UPDATE attachments SET state = 'deleted', detail = {why}
+            WHERE {where} AND state = 'stored' RETURNING id"""
+        lost = f"""
+            UPDATE attachments SET state = 'gone', detail = {why}, next_try = NULL
+            WHERE {where} AND state IN ('pending', 'failed')"""
+        with self.atomic():
+            n = len(self._db.execute(held, values))
+            self._db.execute(lost, values)
+        return n
 
     def set_helpdesk(self, address: str, *, run_id: int | None) -> None:
         """Record the helpdesk's address, which stays until the helpdesk is declared to have moved.
@@ -584,10 +627,11 @@ def _alike(one: Sequence[Any], other: Sequence[Any], notes: str) -> bool:
 def _listed(item: Listed, run_id: int) -> Tuple:
     """Return the values of _PUT_ATTACHMENT."""
     size = min(max(item.declared_size, 0), _LARGEST)
-    figures = (item.id, item.ticket_id, item.post_id, clean(item.filename))
+    figures = (item.id, item.ticket_id or None, item.post_id, clean(item.filename))
     more = (clean(item.declared_type), size, item.created_at, item.problem)
     code = item.problem and item.problem.partition(",")[0]
-    return (*figures, *more, code, "pending", run_id, run_id)
+    what = (item.kind, clean(item.place))
+    return (*figures, *more, code, "pending", *what, run_id, run_id)
 
 
 def _apart(items: Iterable[T], key: Callable[[T], int]) -> Iterator[list[T]]:

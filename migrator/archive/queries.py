@@ -41,7 +41,11 @@ T = TypeVar("T")
 # Not through sqlite-utils: importing it takes half of the time of `migrator status`.
 _RUN_COLUMNS = [f.name for f in fields(RunInfo)]
 _RUN = ", ".join(_RUN_COLUMNS)
-_WORK = "id, ticket_id, declared_size, filename, attempts, note, created_at, failing_since"
+_WORK_COLUMNS = (
+    "{0}id, coalesce({0}ticket_id, 0), {0}declared_size, {0}filename, {0}attempts, {0}note, "
+    "{0}created_at, {0}failing_since, {0}kind, {0}place"
+)
+_WORK = _WORK_COLUMNS.format("")
 _SAYS_ALL = " AND ".join(
     f"coalesce(json_extract(scope, '$.{name}'), 0) = 0"
     for name in ("departments", "since", "limit_tickets", "fast")
@@ -54,6 +58,7 @@ _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # Must repeat the words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
+_IS_UNSEEN = "state = 'stored' AND kind = 'post' AND last_run <> ?"
 _CHECK = ", ".join(field.name for field in fields(Check))
 _TODO = f"{_IS_UNFINISHED} AND (last_run = :run OR :leftovers)"
 
@@ -73,7 +78,7 @@ _EQUALS = f"""
         iif(same_name <> id, same_name, same_size) AS twin
         FROM named WHERE sha256 IS NULL AND bytes > 0)"""
 
-_WORK_OF = "{0}." + _WORK.replace(", ", ", {0}.")
+_FIELDS_OF_WORK = len(fields(Work))
 
 
 class Tickets(NamedTuple):
@@ -250,7 +255,7 @@ class Queries:
 
     def tickets_with_attachments(self) -> int:
         """Return the number of tickets with attachments."""
-        return self._number("SELECT count(*) FROM (SELECT DISTINCT ticket_id FROM attachments)")
+        return self._number("SELECT count(DISTINCT ticket_id) FROM attachments")
 
     def not_listed_in(self, run_id: int) -> list[int]:
         """Return the tickets that this run has not listed, merged and deleted ones too."""
@@ -297,13 +302,25 @@ class Queries:
         return Failing(*self._db.execute(sql)[0])
 
     def count_unseen(self, run_id: int) -> tuple[int, int]:
-        """Return (stored attachments that this run has not seen listed, all stored ones)."""
-        sql = "SELECT count(*) FROM attachments WHERE state = 'stored' AND last_run <> ?"
+        """Return (stored attachments of posts that this run has not seen listed, all stored)."""
+        sql = f"SELECT count(*) FROM attachments WHERE {_IS_UNSEEN}"
         return self._number(sql, run_id), self.counts()[State.STORED].n
 
     def unseen(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[Work]:
-        """Return stored attachments that this run has not seen listed, by id above ``after``."""
-        return self._work("state = 'stored' AND last_run <> ?", run_id, after, limit)
+        """Return stored attachments of posts that this run has not seen listed.
+
+        By id above ``after``.
+        """
+        return self._work(_IS_UNSEEN, run_id, after, limit)
+
+    def count_unlisted(self, kinds: Collection[str], run_id: int) -> tuple[int, int]:
+        """Return (stored files of these kinds that this run has not seen, all stored ones)."""
+        values = Values()
+        sql = f"""
+            SELECT count(*) FILTER (WHERE last_run <> {values(run_id)}), count(*) FROM attachments
+            WHERE state = 'stored' AND kind IN {values.each(kinds)}"""
+        ((unseen, stored),) = self._db.execute(sql, values)
+        return unseen, stored
 
     def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
         """Return tickets that this run has not listed, by id above ``after``.
@@ -392,20 +409,22 @@ class Queries:
 
         Always the same ones, in an order that has nothing to do with their age.
         """
+        one, other = map(_WORK_COLUMNS.format, ("a.", "b."))
         sql = f"""{_EQUALS}
-            SELECT {_WORK_OF.format("a")}, {_WORK_OF.format("b")}, b.sha256 FROM judged AS j
+            SELECT {one}, {other}, b.sha256 FROM judged AS j
             JOIN attachments AS a ON a.id = j.id JOIN attachments AS b ON b.id = j.twin
             WHERE how = :how ORDER BY (j.id * 2654435761) % 4294967291 LIMIT :most"""
         asked = {"run": run_id, "leftovers": leftovers, "how": how, "most": limit}
         rows = self._db.execute(sql, asked)
-        return [Twins(Work(*row[:8]), Work(*row[8:16]), row[16]) for row in rows]
+        n = _FIELDS_OF_WORK
+        return [Twins(Work(*row[:n]), Work(*row[n : 2 * n]), row[2 * n]) for row in rows]
 
     def with_files(self, ticket_ids: Collection[int]) -> dict[int, int]:
         """Return the numbers of attachments of a few tickets; leave out those without."""
         values = Values()
         sql = f"""
             SELECT ticket_id, count(*) FROM attachments
-            WHERE ticket_id IN {values.each(ticket_ids)} GROUP BY ticket_id"""
+            WHERE kind = 'post' AND ticket_id IN {values.each(ticket_ids)} GROUP BY ticket_id"""
         return dict(self._db.execute(sql, values))
 
     def unnumbered(self, run_id: int, *, first: int = 10) -> tuple[int, tuple[int, ...]] | None:
@@ -417,7 +436,8 @@ class Queries:
             return None
         tickets = """
             SELECT DISTINCT ticket_id FROM attachments
-            WHERE last_run = ? AND ticket_id NOT IN (SELECT ticket_id FROM ticket_numbers)"""
+            WHERE last_run = ? AND ticket_id IS NOT NULL
+                AND ticket_id NOT IN (SELECT ticket_id FROM ticket_numbers)"""
         total = self._number(f"SELECT count(*) FROM ({tickets})", run_id)
         rows = self._db.execute(f"{tickets} ORDER BY 1 LIMIT ?", (run_id, first))
         return total, tuple(row[0] for row in rows)

@@ -82,10 +82,10 @@ class StatusRow:
 class PostRow:
     """A post of a ticket as the source sent it.
 
-    ``kind`` is ``post``, or ``note`` or ``timetrack`` for what only the staff sees; :func:`note_id`
-    gives the ids of those. ``staff`` marks a post of the staff, ``is_private`` one that users do
-    not see. ``facts`` is what else a note says, fit for JSON. ``note`` holds short codes of what
-    happened to ``text``, joined by commas.
+    ``kind`` is ``post``, or ``note``, ``timetrack`` or ``customfield`` for what only the staff
+    sees; :func:`note_id` gives the ids of those. ``staff`` marks a post of the staff,
+    ``is_private`` one that users do not see. ``facts`` is what else a note says, fit for JSON.
+    ``note`` holds short codes of what happened to ``text``, joined by commas.
     """
 
     id: int
@@ -120,12 +120,33 @@ class PeopleNote:
     facts: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
-_NOTES = {"note": 10**12, "timetrack": 2 * 10**12}
+_NOTES = {"note": 10**12, "timetrack": 2 * 10**12, "customfield": 3 * 10**12}
 
 
 def note_id(kind: str, number: int) -> int:
-    """Return the id of the response for a note: posts, notes and time tracks count separately."""
+    """Return the id of the response for a note, a time track, or the custom fields of a ticket.
+
+    Posts, notes, time tracks and tickets count separately.
+    """
     return _NOTES[kind] + number
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleRow:
+    """An article of the knowledge base (``article``) or a step of the troubleshooter (``step``).
+
+    ``details`` and ``note`` are as in :class:`TicketRow` and :class:`PostRow`.
+    """
+
+    kind: str
+    id: int
+    subject: str = ""
+    author_name: str = ""
+    created_at: int = 0
+    is_html: bool = True
+    text: str = ""
+    note: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +184,8 @@ class TicketHeader:
 class Response:
     """A post or a note of a ticket as the endpoint and the pages show it.
 
-    ``kind`` is ``post``, ``note`` or ``timetrack``; ``facts`` is a JSON object with what else is
-    known of a note, None for a post.
+    ``kind`` is ``post``, ``note``, ``timetrack`` or ``customfield``; ``facts`` is a JSON object
+    with what else is known of a note, None for a post.
 
     ``note`` says what happened to ``text``: ``not_kept`` (the post is known only from
     attachments that name it), ``repaired_text``, ``cut_text``, joined by commas; None: nothing.
@@ -203,6 +224,8 @@ def _heading(kind: str, facts: Mapping[str, object]) -> str:
     if kind == "timetrack":
         worked, billable = facts.get("seconds_worked", 0), facts.get("seconds_billable", 0)
         return f"Time track: {worked} seconds worked, {billable} billable."
+    if kind == "customfield":
+        return "Custom fields."
     only = facts.get("for_staff_id", 0)
     return f"Note for staff member {only} only." if only else "Note."
 
@@ -235,6 +258,9 @@ class Listed:
     """An attachment as a list of the source named it.
 
     ``problem`` are the codes of what was odd in its row, most serious first, joined by commas.
+    ``kind`` says what holds the file: ``post``, ``customfield``, ``article``, ``step`` or
+    ``linked``. For all but posts ``place`` says where the source has it, in the source's words;
+    ``ticket_id`` 0 is no ticket.
     """
 
     id: int
@@ -245,6 +271,8 @@ class Listed:
     declared_size: int
     created_at: int
     problem: str | None = None
+    kind: str = "post"
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +281,8 @@ class Work:
 
     ``problem`` are the notes of the list (``repaired_name``, ``changed_at_source``), joined by
     commas, kept when the fetch itself brings none. ``failing_since`` is when the first of the
-    failures in a row was, None where the last try did not fail.
+    failures in a row was, None where the last try did not fail. ``kind`` and ``place`` are as in
+    :class:`Listed`.
     """
 
     id: int
@@ -264,6 +293,8 @@ class Work:
     problem: str | None = None
     created_at: int = 0
     failing_since: int | None = None
+    kind: str = "post"
+    place: str = ""
 
 
 @dataclass(slots=True)
@@ -314,8 +345,9 @@ class Row:
     """One attachment with all that the ledger knows, as reports and the endpoint read it.
 
     ``ticket_number`` is the mapped number or the ticket's Kayako id, as text; ``queue_id`` the
-    mapped queue or the Kayako department id. ``kind`` says what holds the file. ``accepted``
-    says who accepted the loss, when and why; None where it is not an accepted loss.
+    mapped queue or the Kayako department id. ``kind`` and ``place`` are as in :class:`Listed`;
+    a file of no ticket has ticket 0, no number, and department and queue -1. ``accepted`` says
+    who accepted the loss, when and why; None where it is not an accepted loss.
     """
 
     id: int
@@ -338,6 +370,7 @@ class Row:
     stored_at: int | None
     kind: str = "post"
     accepted: str | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +379,8 @@ class RowFilter:
 
     The values are the keys of the figures that break the ledger down: a type as in ``by_type``, a
     year as in ``by_year`` ("": unknown), a size as in ``by_size``, a problem ("": none).
-    ``duplicates`` selects, of attachments with equal content, all but the first. ``accepted``
-    selects by whether somebody accepted the loss.
+    ``kinds`` selects by what holds the file. ``duplicates`` selects, of attachments with equal
+    content, all but the first. ``accepted`` selects by whether somebody accepted the loss.
     """
 
     states: frozenset[State] | None = None
@@ -357,6 +390,7 @@ class RowFilter:
     years: frozenset[str] | None = None
     sizes: frozenset[str] | None = None
     problems: frozenset[str] | None = None
+    kinds: frozenset[str] | None = None
     duplicates: bool = False
     accepted: bool | None = None
 

@@ -15,6 +15,7 @@ from migrator.errors import ArchiveDamaged, ArchiveTooNew
 
 if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is migrated
     from sqlite_utils.db import Database
+    from sqlite_utils.migrations import Migrations
 
 VERSION = 5
 APPLICATION_ID = 0x4D69_4B54
@@ -391,7 +392,7 @@ ALTER TABLE tickets ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
 UPDATE tickets SET posts_activity = -1 WHERE posts_activity IS NOT NULL;
 
 ALTER TABLE posts ADD COLUMN kind TEXT NOT NULL DEFAULT 'post'
-    CHECK (kind IN ('post', 'note', 'timetrack'));
+    CHECK (kind IN ('post', 'note', 'timetrack', 'customfield'));
 ALTER TABLE posts ADD COLUMN facts TEXT;
 CREATE INDEX posts_by_kind ON posts (kind) WHERE kind <> 'post';
 
@@ -407,6 +408,149 @@ CREATE TABLE people_notes (
     text TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX people_notes_by_person ON people_notes (about, about_id, created_at, id);
+
+CREATE TABLE articles (
+    kind TEXT NOT NULL CHECK (kind IN ('article', 'step')),
+    id INTEGER NOT NULL,
+    subject TEXT NOT NULL DEFAULT '',
+    author_name TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL DEFAULT 0,
+    is_html INTEGER NOT NULL DEFAULT 1 CHECK (is_html IN (0, 1)),
+    details TEXT NOT NULL DEFAULT '{}',
+    note TEXT,
+    text TEXT NOT NULL DEFAULT '',
+    listed_run INTEGER NOT NULL REFERENCES runs (id),
+    deleted_at INTEGER,
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
+
+-- Files of articles belong to no ticket: SQLite changes a column only with the whole table.
+CREATE TABLE attachments_5 (
+    id INTEGER PRIMARY KEY,
+    ticket_id INTEGER REFERENCES tickets (id),
+    post_id INTEGER NOT NULL,
+    filename TEXT NOT NULL,
+    declared_type TEXT NOT NULL,
+    declared_size INTEGER NOT NULL CHECK (declared_size >= 0),
+    created_at INTEGER NOT NULL,
+    note TEXT,
+    state TEXT NOT NULL
+        CHECK (state IN ('pending', 'stored', 'failed', 'missing', 'gone', 'deleted')),
+    problem TEXT,
+    detail TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT REFERENCES blobs (sha256),
+    size INTEGER,
+    stored_at INTEGER,
+    first_run INTEGER NOT NULL REFERENCES runs (id),
+    last_run INTEGER NOT NULL REFERENCES runs (id),
+    kind TEXT NOT NULL DEFAULT 'post'
+        CHECK (kind IN ('post', 'customfield', 'article', 'step', 'linked')),
+    failures INTEGER NOT NULL DEFAULT 0,
+    failing_since INTEGER,
+    next_try INTEGER,
+    original_id INTEGER REFERENCES attachments (id),
+    place TEXT NOT NULL DEFAULT '',
+    CHECK ((state IN ('stored', 'deleted')) = (sha256 IS NOT NULL)),
+    CHECK ((sha256 IS NULL) = (size IS NULL) AND (sha256 IS NULL) = (stored_at IS NULL)),
+    CHECK (ticket_id IS NOT NULL OR kind IN ('article', 'step', 'linked'))
+) STRICT;
+INSERT INTO attachments_5
+    SELECT id, ticket_id, post_id, filename, declared_type, declared_size, created_at, note, state,
+        problem, detail, attempts, sha256, size, stored_at, first_run, last_run, kind, failures,
+        failing_since, next_try, original_id, ''
+    FROM attachments;
+DROP VIEW ledger;
+DROP TABLE attachments;
+ALTER TABLE attachments_5 RENAME TO attachments;
+CREATE INDEX attachments_by_ticket ON attachments (ticket_id);
+CREATE INDEX attachments_by_blob ON attachments (sha256) WHERE sha256 IS NOT NULL;
+CREATE INDEX attachments_unfinished ON attachments (id) WHERE state IN ('pending', 'failed');
+CREATE INDEX attachments_by_response ON attachments (iif(post_id > 0, post_id, -ticket_id));
+CREATE INDEX attachments_replaced ON attachments (original_id) WHERE original_id IS NOT NULL;
+CREATE INDEX attachments_by_place ON attachments (kind, place) WHERE kind <> 'post';
+CREATE TRIGGER attachments_added AFTER INSERT ON attachments BEGIN
+    UPDATE tallies SET n = n + 1, bytes = bytes + coalesce(new.size, new.declared_size)
+        WHERE state = new.state;
+END;
+CREATE TRIGGER attachments_changed AFTER UPDATE OF state, size, declared_size ON attachments
+WHEN old.state <> new.state
+    OR coalesce(old.size, old.declared_size) <> coalesce(new.size, new.declared_size)
+BEGIN
+    UPDATE tallies SET n = n - 1, bytes = bytes - coalesce(old.size, old.declared_size)
+        WHERE state = old.state;
+    UPDATE tallies SET n = n + 1, bytes = bytes + coalesce(new.size, new.declared_size)
+        WHERE state = new.state;
+END;
+CREATE TRIGGER attachments_removed AFTER DELETE ON attachments BEGIN
+    UPDATE tallies SET n = n - 1, bytes = bytes - coalesce(old.size, old.declared_size)
+        WHERE state = old.state;
+END;
+CREATE TRIGGER attachments_name_a_post AFTER INSERT ON attachments
+WHEN new.ticket_id IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM posts WHERE id = iif(new.post_id > 0, new.post_id, -new.ticket_id))
+BEGIN
+    INSERT INTO posts (id, ticket_id, created_at, note) VALUES (
+        iif(new.post_id > 0, new.post_id, -new.ticket_id), new.ticket_id, new.created_at, 'not_kept'
+    );
+    UPDATE tickets SET posts_activity = NULL WHERE id = new.ticket_id;
+END;
+CREATE TRIGGER attachments_take_their_post_along AFTER UPDATE OF ticket_id, post_id ON attachments
+WHEN old.ticket_id <> new.ticket_id OR old.post_id <> new.post_id
+BEGIN
+    UPDATE posts SET ticket_id = new.ticket_id
+        WHERE id = new.post_id AND id > 0 AND ticket_id <> new.ticket_id;
+    INSERT INTO posts (id, ticket_id, created_at, note)
+        SELECT iif(new.post_id > 0, new.post_id, -new.ticket_id), new.ticket_id, new.created_at,
+            'not_kept'
+        WHERE NOT EXISTS (
+            SELECT 1 FROM posts WHERE id = iif(new.post_id > 0, new.post_id, -new.ticket_id)
+        );
+    UPDATE tickets SET posts_activity = NULL WHERE id = new.ticket_id;
+END;
+CREATE TRIGGER accepted_losses_are_of_one_file
+AFTER UPDATE OF filename, declared_size ON attachments
+WHEN (old.filename <> new.filename AND old.filename <> '')
+    OR old.declared_size <> new.declared_size
+BEGIN
+    DELETE FROM accepted WHERE attachment_id = new.id;
+END;
+
+CREATE VIEW ledger AS
+SELECT
+    a.id AS attachment_id,
+    coalesce(a.ticket_id, 0) AS ticket_id,
+    a.post_id,
+    coalesce(n.number, CAST(a.ticket_id AS TEXT), '') AS ticket_number,
+    coalesce(t.department_id, -1) AS department_id,
+    coalesce(c.queue_id, m.queue_id, t.department_id, -1) AS queue_id,
+    a.filename,
+    a.declared_type,
+    a.declared_size,
+    a.size,
+    a.sha256,
+    b.mime_type,
+    a.state,
+    a.problem,
+    a.detail,
+    a.attempts,
+    a.created_at,
+    a.stored_at,
+    a.kind,
+    iif(
+        y.attachment_id IS NOT NULL AND a.state IN ('failed', 'missing', 'gone'),
+        coalesce(strftime('%Y-%m-%dT%H:%M:%SZ', y.accepted_at, 'unixepoch'), '') || ' '
+            || y.accepted_by || ': ' || y.reason,
+        NULL
+    ) AS accepted,
+    a.place
+FROM attachments AS a
+LEFT JOIN tickets AS t ON t.id = a.ticket_id
+LEFT JOIN ticket_numbers AS n ON n.ticket_id = a.ticket_id
+LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'config'
+LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command'
+LEFT JOIN blobs AS b ON b.sha256 = a.sha256
+LEFT JOIN accepted AS y ON y.attachment_id = a.id;
 
 DROP VIEW headers;
 CREATE VIEW headers AS
@@ -470,16 +614,31 @@ def migrate(checkpoint: Checkpoint) -> None:
     """
     if version(checkpoint) == VERSION:
         return
-    from sqlite_utils.db import Database  # noqa: PLC0415 - see above
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - see above
 
     steps = Migrations("migrator")
     for name, step in STEPS.items():
         steps(name=name)(step)
+    # A table that others refer to can only be replaced while nobody looks; then all is checked.
+    checkpoint.execute("PRAGMA foreign_keys = OFF")
+    try:
+        _apply(checkpoint, steps)
+    finally:
+        checkpoint.execute("PRAGMA foreign_keys = ON")
+
+
+def _apply(checkpoint: Checkpoint, steps: Migrations) -> None:
+    from sqlite_utils.db import Database  # noqa: PLC0415 - see above
+
     with checkpoint.atomic(), Border(checkpoint.path):
         steps.apply(Database(checkpoint.conn, execute_plugins=False, recursive_triggers=False))
         checkpoint.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         checkpoint.execute(f"PRAGMA user_version = {VERSION}")
+        if checkpoint.execute("PRAGMA foreign_key_check"):
+            raise ArchiveDamaged(
+                f"{str(checkpoint.path)!r} has rows that refer to rows that are not there. It was "
+                "left as it is. Bring checkpoint.db and its -wal back from a backup."
+            )
 
 
 def names() -> set[str]:
@@ -488,6 +647,8 @@ def names() -> set[str]:
     for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
             found = found | {name} if verb == "CREATE" else found - {name}
+        for old, new in re.findall(r"^ALTER TABLE (\w+) RENAME TO (\w+)", script, re.MULTILINE):
+            found = found - {old} | {new}
     return found
 
 

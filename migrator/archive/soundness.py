@@ -72,6 +72,7 @@ _JSON = (
     ("tickets", "id", "details", decoded),
     ("posts", "id", "facts", decoded),
     ("people_notes", "id", "facts", decoded),
+    ("articles", "id", "details", decoded),
     ("runs", "id", "scope", decoded),
     ("runs", "id", "summary", decoded),
     ("checks", "id", "summary", decoded),

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from migrator.archive.checkpoint import Checkpoint, Tuple, folded
 from migrator.archive.records import (
+    ArticleRow,
     PeopleNote,
     PostRow,
     Response,
@@ -51,6 +52,7 @@ _RESPONSE = ", ".join(
     if field.name not in ("text", "note", "kind", "facts")
 )
 _PEOPLE_NOTE = ", ".join(f"n.{field.name}" for field in fields(PeopleNote) if field.name != "facts")
+_ARTICLE = ", ".join(f"n.{field.name}" for field in fields(ArticleRow))
 _FLAGS = [i for i, field in enumerate(fields(Response)) if field.type == "bool"]
 # CROSS JOIN keeps the order of the loops: posts by their index, never all posts of a queue sorted.
 _RESPONSES = f"""
@@ -98,6 +100,12 @@ _PUT_POST = """
         text, kind, facts) IS NOT (excluded.ticket_id, excluded.created_at, excluded.author_name,
         excluded.author_email, excluded.staff, excluded.is_private, excluded.is_html,
         excluded.note, excluded.text, excluded.kind, excluded.facts)"""
+_PUT_ARTICLE = upsert(
+    "articles",
+    *("kind", "id", "subject", "author_name", "created_at", "is_html", "details", "note", "text"),
+    *("listed_run", "deleted_at"),
+    keys=2,
+)
 _PUT_PEOPLE_NOTE = """
     INSERT INTO people_notes
         (id, about, about_id, created_at, author_name, is_html, text, note, facts)
@@ -198,14 +206,68 @@ class Threads:
             WHERE n.id > :after ORDER BY n.id LIMIT :most"""
         return map(_people_note_from, self._db.stream(sql, -1))
 
+    def put_articles(self, run_id: int, articles: Iterable[ArticleRow]) -> None:
+        """Record articles and steps as run ``run_id`` read them."""
+        rows = [
+            (
+                one.kind,
+                one.id,
+                clean(one.subject),
+                clean(one.author_name),
+                one.created_at,
+                one.is_html,
+                as_json(one.details),
+                one.note,
+                clean(one.text),
+                run_id,
+                None,
+            )
+            for one in articles
+        ]
+        with self._db.atomic():
+            self._db.execute_many(_PUT_ARTICLE, rows)
+
+    def mark_articles_deleted(self, kind: str, run_id: int, now: int) -> None:
+        """Record that the source no longer has the articles that run ``run_id`` did not see."""
+        sql = """
+            UPDATE articles SET deleted_at = ?
+            WHERE kind = ? AND listed_run <> ? AND deleted_at IS NULL"""
+        with self._db.atomic():
+            self._db.execute(sql, (now, kind, run_id))
+
+    def articles(self, *, after: tuple[str, int] = ("", 0), limit: int = 100) -> list[ArticleRow]:
+        """Return articles and steps by (kind, id) above ``after``."""
+        sql = f"""
+            SELECT {_ARTICLE} FROM articles AS n WHERE (n.kind, n.id) > (?, ?)
+            ORDER BY n.kind, n.id LIMIT ?"""
+        return [_article(row) for row in self._db.execute(sql, (after[0], fit(after[1]), limit))]
+
+    def article(self, kind: str, number: int) -> ArticleRow | None:
+        """Return an article or a step, None where there is none."""
+        sql = f"SELECT {_ARTICLE} FROM articles AS n WHERE kind = ? AND id = ?"
+        found = self._db.one(sql, (kind, fit(number)))
+        return _article(found) if found else None
+
+    def files_of_article(self, kind: str, number: int) -> list[Row]:
+        """Return the files of an article or a step, in any state, by id."""
+        sql = f"SELECT {ROW} FROM ledger WHERE kind = ? AND place = ? ORDER BY 1"
+        return [row_from(row) for row in self._db.execute(sql, (kind, str(number)))]
+
     def count_texts(self) -> dict[str, int]:
-        """Return the numbers of kept texts: ``post``, ``note``, ``timetrack``, ``people``."""
+        """Return the numbers of kept texts by kind.
+
+        The kinds are ``post``, ``note``, ``timetrack``, ``people``, ``article`` and ``step``.
+        """
         counted = {"post": 0, "note": 0, "timetrack": 0}
         sql = "SELECT kind, count(*) FROM posts WHERE kind <> 'post' GROUP BY kind"
         counted |= dict(self._db.execute(sql))
         sql = "SELECT count(*) FROM posts WHERE note IS NOT 'not_kept'"
         ((texts,),) = self._db.execute(sql)
         ((people,),) = self._db.execute("SELECT count(*) FROM people_notes")
+        for kind in ("article", "step"):
+            ((counted[kind],),) = self._db.execute(
+                "SELECT count(*) FROM articles WHERE kind = ?", (kind,)
+            )
         counted["post"] = texts - counted["note"] - counted["timetrack"]
         return counted | {"people": people}
 
@@ -513,6 +575,12 @@ def _people_note_from(values: Tuple) -> PeopleNote:
     note = PeopleNote(*columns)
     facts = decoded(facts, "people_notes.facts") if facts else {}
     return replace(note, is_html=bool(note.is_html), facts=facts)
+
+
+def _article(values: Tuple) -> ArticleRow:
+    *columns, details = values
+    row = ArticleRow(*columns)
+    return replace(row, is_html=bool(row.is_html), details=decoded(details, "articles.details"))
 
 
 def _response(values: Tuple) -> Response:

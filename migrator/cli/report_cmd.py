@@ -40,6 +40,13 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
     metavar="ID|TITLE",
     help="csv: only this one; 0 is the trash.",
 )
+@click.option(
+    "--kind",
+    "holder",
+    type=click.Choice(["post", "customfield", "article", "step", "linked"]),
+    multiple=True,
+    help="csv: only of this kind: what holds the file.",
+)
 @click.option("--type", "kind", multiple=True, help="csv: only this MIME type, or none.")
 @click.option("--year", multiple=True, help="csv: only of this year (UTC), or none.")
 @click.option("--size", type=click.Choice(SIZES), multiple=True, help="csv: only of this step.")
@@ -151,6 +158,7 @@ def _only(**filters: tuple[str | int, ...] | bool | None) -> RowFilter:
         "state": "states",
         "department": "departments",
         "kind": "types",
+        "holder": "kinds",
         "year": "years",
         "size": "sizes",
         "problem": "problems",

@@ -21,7 +21,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from io import FileIO
 from itertools import zip_longest
 from pathlib import Path
@@ -77,7 +77,7 @@ class Journal:
         _, then, files = json.loads(line)
         if then != activity:
             return None
-        return [Attachment(*[*row[:-1], tuple(row[-1])]) for row in files]
+        return [replace(one, notes=tuple(one.notes)) for one in (Attachment(*row) for row in files)]
 
     def add(self, ticket_id: int, activity: int, files: Sequence[Attachment]) -> None:
         """Add the attachments of a ticket that has that last activity."""

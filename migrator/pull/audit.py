@@ -274,5 +274,13 @@ class _Examiner:
         return Finding(row, DIFFER, ours, sha256, size, again, reason, received)
 
     async def _fetch(self, row: Row) -> Fetched[HashSink]:
-        work = Work(row.id, row.ticket_id, row.declared_size, row.filename, row.attempts)
+        work = Work(
+            row.id,
+            row.ticket_id,
+            row.declared_size,
+            row.filename,
+            row.attempts,
+            kind=row.kind,
+            place=row.place,
+        )
         return await fetch_anywhere(self._source, work, HashSink)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import TypeVar
 
 from migrator.archive.records import Outcome, State, Work
 from migrator.blobs.base import Store, StoredBlob, Writer
 from migrator.errors import NotFound, SourceError, WrongTicket
-from migrator.sources.base import Contents, Fetched, Source, in_pool, raise_if_final
+from migrator.sources.base import (
+    Contents,
+    Fetched,
+    FetchSink,
+    HoldsMore,
+    Source,
+    in_pool,
+    raise_if_final,
+)
+
+S = TypeVar("S", bound=FetchSink)
 
 NOTES = {
     "changed_at_source": "the source lists this id as another file than it did before",
@@ -75,9 +87,7 @@ class Fetcher:
             fetched.sink.abort()
 
     async def _ask(self, work: Work) -> Fetched[_BlobSink]:
-        return await self._source.fetch(
-            work.ticket_id, work.id, lambda: _BlobSink(self._blobs.writer(), work)
-        )
+        return await fetch_work(self._source, work, lambda: _BlobSink(self._blobs.writer(), work))
 
     async def _judge(self, work: Work, fetched: Fetched[_BlobSink]) -> Outcome:
         if not _is_lost(fetched.contents, work):
@@ -141,6 +151,15 @@ class Fetcher:
             received=fetched.contents.size + also_received,
             deduped=blob.deduped,
         )
+
+
+async def fetch_work(source: Source, work: Work, make_sink: Callable[[], S]) -> Fetched[S]:
+    """Fetch a file from where the ledger says that the source has it."""
+    if work.kind == "post":
+        return await source.fetch(work.ticket_id, work.id, make_sink)
+    if not isinstance(source, HoldsMore):
+        raise NotFound(f"this source has no files of the kind {work.kind}")
+    return await source.fetch_other(work.kind, work.place, work.id, make_sink)
 
 
 class _BlobSink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from migrator.archive.records import Work
 from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import ArchiveUnwritable, Interrupted, SafetyLimit, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
+from migrator.pull.fetch import fetch_work
 from migrator.pull.options import Stop
 from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool, raise_if_final
 
@@ -267,7 +268,7 @@ async def _restore(
 async def fetch_anywhere(source: Source, work: Work, make_sink: Callable[[], S]) -> Fetched[S]:
     """Fetch an attachment from its ticket, or from the one that ticket was merged into."""
     try:
-        return await source.fetch(work.ticket_id, work.id, make_sink)
+        return await fetch_work(source, work, make_sink)
     except WrongTicket:
         ticket = (await source.thread(work.ticket_id)).ticket
-        return await source.fetch(ticket.id, work.id, make_sink)
+        return await fetch_work(source, replace(work, ticket_id=ticket.id), make_sink)

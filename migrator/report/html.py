@@ -343,6 +343,7 @@ _NOUNS = {
     "type": "Type",
     "year": "Year",
     "size": "Size",
+    "kind": "Held by",
     "duplicate": "Duplicates",
 }
 _EXHIBITS = {"state": "balance", "problem": "problems", "duplicate": "duplicates"}
@@ -554,6 +555,8 @@ def _breakdowns(report: Report, links: Links) -> Iterator[Exhibit]:
     yield breakdown("type", "By type", report.types, links=links, intro=found)
     yield by_year("By year", report.years, links=links)
     yield breakdown("size", "By size", report.sizes, links=links, largest=False)
+    if report.many_kinds:
+        yield breakdown("kind", "By what holds the file", report.kinds, links=links)
 
 
 def _work(report: Report, links: Links) -> Iterator[Exhibit]:

@@ -89,6 +89,7 @@ def to_json(report: Report) -> str:
         **judged(seen, report.generated_at),
         "helpdesk": report.helpdesk,
         "texts": dict(report.texts),
+        "kinds": [dataclasses.asdict(group) for group in report.kinds],
     }
     return json.dumps(document, indent=2) + "\n"
 

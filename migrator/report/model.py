@@ -59,7 +59,7 @@ class Report:
     ``seen`` is what a verdict rests on. ``files`` counts the different contents that are stored,
     ``duplicates`` the attachments beyond the first of each content and the bytes saved by keeping
     it once. ``departments`` and ``types`` are sorted by bytes, ``years`` ("" is unknown) and
-    ``sizes`` in their order.
+    ``sizes`` in their order; ``kinds`` says what holds the files.
     ``pace`` is what the last run stored, in equal steps. ``threads_missing`` counts tickets whose
     posts are not read, None where posts are not kept. ``attention`` holds the first failed,
     missing and gone ones, ``accepted`` the first of those whose loss somebody accepted.
@@ -85,6 +85,7 @@ class Report:
     types: tuple[Group, ...]
     years: tuple[Group, ...]
     sizes: tuple[Group, ...]
+    kinds: tuple[Group, ...]
     problems: tuple[Problem, ...]
     attention: tuple[Row, ...]
     accepted: tuple[Row, ...]
@@ -103,13 +104,19 @@ class Report:
 
     @property
     def breakdowns(self) -> dict[str, tuple[Group, ...]]:
-        """The four lists of groups by their dimension."""
-        return {
+        """The lists of groups by their dimension."""
+        found = {
             "department": self.departments,
             "type": self.types,
             "year": self.years,
             "size": self.sizes,
         }
+        return found | ({"kind": self.kinds} if self.many_kinds else {})
+
+    @property
+    def many_kinds(self) -> bool:
+        """Whether there is any file that belongs to no post."""
+        return any(group.key != "post" for group in self.kinds)
 
     @property
     def listed(self) -> Count:
@@ -182,6 +189,7 @@ def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> R
         types=_kept(figures.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(figures.by_year()),
         sizes=tuple(figures.by_size()),
+        kinds=tuple(figures.by_kind()),
         problems=tuple(Problem(*problem) for problem in figures.problems()),
         attention=_losses(archive, accepted=False) if any_lost else (),
         accepted=_losses(archive, accepted=True) if seen.accepted else (),

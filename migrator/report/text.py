@@ -59,6 +59,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from group_lines("By type", report.types)
     yield from group_lines("By year", report.years)
     yield from group_lines("By size", [group for group in report.sizes if group.n])
+    if report.many_kinds:
+        yield from group_lines("By kind", report.kinds)
     problems = [problem for problem in report.problems if problem.problem]
     if problems:
         yield from ("", "Problems")
@@ -75,7 +77,8 @@ def texts(counts: Mapping[str, int]) -> str:
     """Return the numbers of kept texts in a line, without its full stop."""
     return (
         f"Posts: {counts['post']:,}; internal notes: {counts['note']:,}; time tracks: "
-        f"{counts['timetrack']:,}; notes about people: {counts['people']:,}"
+        f"{counts['timetrack']:,}; notes about people: {counts['people']:,}; knowledge base "
+        f"articles: {counts['article']:,}; troubleshooter steps: {counts['step']:,}"
     )
 
 

@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import (
+    AsyncIterator,
     Awaitable,
     Callable,
     Collection,
@@ -141,10 +142,14 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One attachment of a ticket post, without its bytes.
+    """One attachment of a ticket post, or another file, without its bytes.
 
     ``filetype`` is derived by Kayako from the name and is a weak hint. ``filesize`` is the
-    count of bytes at creation; rows made by old versions can be wrong.
+    count of bytes at creation; rows made by old versions can be wrong. ``kind`` says what holds
+    the file: ``post``, ``customfield`` (a custom field of the ticket), ``article`` (of the
+    knowledge base), ``step`` (of the troubleshooter) or ``linked`` (an address in a text). For all
+    but posts, ``place`` is how the source finds it again, and the id is one that no attachment of
+    a post can have; those of articles and steps have ticket 0.
     """
 
     id: int
@@ -155,6 +160,29 @@ class Attachment:
     filetype: str = ""
     created_at: int = 0
     notes: tuple[str, ...] = ()
+    kind: str = "post"
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """An article of the knowledge base (``article``), or a step of the troubleshooter (``step``).
+
+    ``details`` is as of :class:`Ticket`. ``files`` are its attachments; ``problem`` says why they
+    could not be listed.
+    """
+
+    kind: str
+    id: int
+    subject: str = ""
+    author_name: str = ""
+    created_at: int = 0
+    is_html: bool = True
+    text: str = ""
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict, hash=False)
+    files: tuple[Attachment, ...] = ()
+    problem: SourceError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +465,41 @@ class Receiver(Protocol):
 
     async def attachments(self, ticket: Ticket, /) -> list[Attachment]:
         """Return the readable attachments of a ticket, without queueing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomFields:
+    """The custom fields of a ticket: their values as a text for people, and their files.
+
+    ``values`` are (group, title, value) in the order of the helpdesk, without passwords and
+    empty ones; the value of a file is its name.
+    """
+
+    values: tuple[tuple[str, str, str], ...] = ()
+    files: tuple[Attachment, ...] = ()
+
+
+@runtime_checkable
+class HoldsMore(Protocol):
+    """A source that has more than tickets and their posts; it raises what :class:`Source` does."""
+
+    def articles(self) -> AsyncIterator[Article]:
+        """Yield all articles and troubleshooter steps, each with its files.
+
+        Raises SourceError when the list of either cannot be read; NotFound when the helpdesk
+        offers none.
+        """
+
+    async def custom_fields(self, ticket_id: int, /) -> CustomFields | None:
+        """Return the custom fields of a ticket; None where the helpdesk has none for tickets."""
+
+    async def fetch_other(
+        self, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S], /
+    ) -> Fetched[S]:
+        """Stream a file that belongs to no post into a sink, as :meth:`Source.fetch` does.
+
+        ``kind`` and ``place`` are those of its :class:`Attachment`.
+        """
 
 
 class Source(Protocol):

@@ -366,7 +366,8 @@ def test_notes_come_with_their_thread(archive: Archive) -> None:
         header = archive.threads.ticket(number)
         assert header is not None
         assert [one.text for one in archive.threads.people_notes(header)] == ["rude", "poor"]
-    assert archive.threads.count_texts() == {"post": 4, "note": 1, "timetrack": 1, "people": 2}
+    counts = archive.threads.count_texts()
+    assert [counts[kind] for kind in ("post", "note", "timetrack", "people")] == [4, 1, 1, 2]
 
 
 def test_notes_move_with_a_merge(archive: Archive) -> None:
@@ -473,5 +474,6 @@ def test_an_older_archive_is_completed_with_notes(tmp_path: Path) -> None:
         assert (result.exit_code, result.threads_missing, fetched) == (0, {}, 0)
         after = archive.threads.count_texts()
         assert (before["note"], after["post"]) == (0, before["post"])
-        assert min(after.values()) > 0
+        assert after["note"] > 0
+        assert after["people"] > 0
         assert asyncio.run(main())[0].threads == 0

@@ -168,6 +168,7 @@ def test_the_json_document(archive: Archive) -> None:
         "progress",
         "helpdesk",
         "texts",
+        "kinds",
     ]
     assert document["format"] == "migrator.report/1"
     assert document["generated_at"] == "2026-01-02T03:04:05Z"
