@@ -96,6 +96,12 @@ class Fetcher:
             return await self._second_opinion(work, fetched)
         declared = max(fetched.contents.attachment.filesize, work.declared_size)
         detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
+        if said := fetched.contents.said:
+            detail = (
+                f"Kayako lists {declared:,} bytes, sends none, and says: {said} So the file was "
+                "moved to a cloud storage, and its link there no longer works. It may come back: "
+                "ask again with --recheck"
+            )
         attempts = fetched.attempts
         return Outcome(work.id, State.MISSING, "source_lost_file", detail, attempts=attempts)
 
@@ -185,11 +191,11 @@ class _BlobSink:
 def _is_lost(contents: Contents, work: Work) -> bool:
     """Return whether a reply without contents means a lost file, not an empty one.
 
-    An unreadable size does not prove an empty file.
+    An unreadable size does not prove an empty file, nor does a size of 0 that the source explains.
     """
     unknown = "odd_number" in (*_codes(work), *contents.attachment.notes)
     size = max(contents.attachment.filesize, work.declared_size)
-    return not contents.present and (size > 0 or unknown)
+    return not contents.present and (size > 0 or unknown or bool(contents.said))
 
 
 def _contradictions(work: Work, contents: Contents) -> tuple[str, ...]:

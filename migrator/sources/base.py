@@ -191,13 +191,15 @@ class Contents:
 
     ``size`` counts the decoded bytes that the sink got. ``present`` is False when the reply held
     an empty ``<contents />``: an empty file if ``attachment.filesize`` is 0, else lost at the
-    source. The bytes are in the sink; its creator decides what becomes of them.
+    source. The bytes are in the sink; its creator decides what becomes of them. ``said`` is what
+    the source says about a file that it does not find.
     """
 
     attachment: Attachment
     size: int
     present: bool
     notes: tuple[str, ...] = ()
+    said: str = ""
 
 
 class Thread(NamedTuple):

@@ -525,7 +525,7 @@ class Breaker:
         self._pacer.overloaded(self._pacer.clock())
         waited = 0.0
         for wait in waits(self._patience):
-            waited += await self._wait(wait, error)
+            waited += await self._wait(wait, error, first=not waited)
             if (error := await self._missing()) is None:
                 self._listener(Paused(0.0))
                 self._listener(Notice("the source answers again; going on"))
@@ -541,13 +541,15 @@ class Breaker:
             "Progress is saved; once the helpdesk answers, run the same command again; it resumes"
         )
 
-    async def _wait(self, wait: float, error: SourceError) -> float:
+    async def _wait(self, wait: float, error: SourceError, *, first: bool) -> float:
         # Many clients that lost the same server must not come back together.
         wait *= 0.8 + 0.2 * random.random()  # noqa: S311 - jitter, not a secret
         wait = max(wait, self._pacer.held, asked_for(error))
         reason = error.problem.replace("_", " ")
-        does = "does not answer" if worth_another(error) else "turns us away"
-        text = f"the source {does} ({reason}); asking again in {wait:.0f} s"
+        text = f"the source does not answer ({reason}); asking again in {wait:.0f} s"
+        if not worth_another(error):
+            why = f" ({error})" if first else ""
+            text = f"the source turns us away{why}; asking again in {wait:.0f} s"
         self._listener(Notice(text, "warning"))
         self._listener(Paused(wait))
         await self._sleep(wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pytest
@@ -192,6 +192,27 @@ def test_empty_contents_of_a_file_with_a_size_are_missing(archive: Archive) -> N
     assert (outcome.state, outcome.problem) == (State.MISSING, "source_lost_file")
     assert outcome.attempts == 2
     assert outcome.detail == "Kayako lists 5 bytes but has lost the file: its reply is empty"
+    assert list(archive.blobs.scan()) == []
+
+
+@pytest.mark.parametrize("declared", [5, 0])
+def test_what_the_source_says_of_a_lost_file_is_quoted(archive: Archive, declared: int) -> None:
+    """A file in a cloud storage may come back: the sentence, and how to ask again."""
+    sentence = 'Unable to locate remote file "attach_x". Please contact QuickSupport support.'
+
+    class Remote(Scripted):
+        async def fetch(
+            self, ticket_id: int, attachment_id: int, make_sink: Callable[[], S]
+        ) -> Fetched[S]:
+            found = await super().fetch(ticket_id, attachment_id, make_sink)
+            return found._replace(contents=replace(found.contents, said=sentence))
+
+    source = Remote(*[Reply(None, declared)] * 2)
+    outcome = tried(archive, source, declared=declared)
+    assert (outcome.state, outcome.problem) == (State.MISSING, "source_lost_file")
+    assert sentence in (outcome.detail or "")
+    assert "--recheck" in (outcome.detail or "")
+    assert "has lost" not in (outcome.detail or "")
     assert list(archive.blobs.scan()) == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import (
+    Again,
     ArchiveUnwritable,
     BadBase64,
     MemoryExhausted,
@@ -125,6 +126,50 @@ def test_the_documented_samples(name: str) -> None:
 def test_a_reply_as_kayako_writes_it() -> None:
     """One attachment comes with its record, its bytes and no notes."""
     assert one(reply()) == (Contents(RECORD, len(BYTES), present=True), BYTES)
+
+
+REMOTE = b'Unable to locate remote file "attach_x1".'
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        REMOTE + b" Please contact Kayako support for help.",
+        REMOTE + b" Please contact QuickSupport support for help.",
+        b'Unable to open remote file "attach_x1", info: Array\n(\n    [url] => x\n)',
+        b"<b>Notice</b>: x in /a.php on line 3\n" + REMOTE.upper(),
+    ],
+)
+def test_what_is_said_of_a_remote_file_is_kept(sentence: bytes) -> None:
+    """Before the document or after it, by any vendor; only where there are no contents."""
+    empty = reply(attachment(b"<contents />"))
+    for body in (sentence + b"\n" + empty, empty + b"\n" + sentence):
+        contents, _ = one(body)
+        assert not contents.present
+        assert contents.said.lower().startswith("unable to ")
+        assert "attach_x1" in contents.said.lower()
+        assert contents.said.isprintable()
+    assert one(sentence + b"\n" + reply())[0].said == ""
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        b"Warning: mysqli_query(): MySQL server has gone away in /a.php on line 412\n",
+        b"PDO Prepare Failed: SELECT contents FROM swattachmentchunks\n",
+        b"<b>Warning</b>: Lost connection to MySQL server during query\n",
+        b"Table './kayako/swattachmentchunks' is marked as crashed\n",
+        b"User kayako already has more than 'max_user_connections' active connections\n",
+    ],
+)
+def test_a_failed_database_is_no_lost_file(warning: bytes) -> None:
+    """Contents that PHP could not read are asked for again; those that are there are good."""
+    empty = reply(attachment(b"<contents />"))
+    for body in (warning + empty, empty + warning):
+        error = failure(body)
+        assert error.again is Again.LATER
+        assert "database" in str(error)
+    assert one(warning + reply())[1] == BYTES
 
 
 ENCODED = base64.b64encode(BYTES)

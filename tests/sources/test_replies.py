@@ -293,12 +293,28 @@ def test_a_missing_salt_is_heard_through_noise() -> None:
     assert "url_form" in str(error)
 
 
-def test_text_in_cdata_is_shown() -> None:
-    """What an error says within CDATA is what it says."""
-    body = b"<error><message><![CDATA[Access denied by rule 12]]></message></error>"
-    assert excerpt(body) == "Access denied by rule 12"
-    assert "Access denied by rule 12" in str(no_document(body, what=WHAT))
-    assert "Access denied by rule 12" in str(error_for(403, {}, body, what=WHAT))
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 405, 500, 503])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"Access denied by rule 12 & more",
+        b"<![CDATA[Access denied by rule 12 & more]]>",
+        b"Access denied by rule 12 &amp; more",
+        b"Access&#32;denied by rule&#x20;12 &amp; more",
+        b"<![CDATA[Access denied]]> by rule <![CDATA[12 & more]]>",
+        b"<text><![CDATA[Access denied]]></text>\n<text>by <b>rule</b> 12 &amp; more</text>",
+        b"<![CDATA[<p>Access denied by rule 12</p> & more]]>",
+    ],
+)
+def test_the_text_of_an_error_is_shown(text: bytes, status: int) -> None:
+    """With CDATA or without, nested, with entities or tags: what is said is quoted."""
+    for body in (
+        b"<error><message>" + text + b"</message></error>",
+        b"<?xml version='1.0'?>\n<response>\n<error code='7'>" + text + b"</error>\n</response>",
+    ):
+        error = no_document(body, what=WHAT) if status == 200 else None
+        error = error or error_for(status, {}, body, what=WHAT)
+        assert "Access denied by rule 12 & more" in str(error)
 
 
 def test_endless_noise_is_judged_in_linear_time() -> None:

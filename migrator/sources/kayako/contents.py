@@ -213,6 +213,7 @@ class ContentsReader(Generic[S]):
         self._recent = b""  # the last bytes fed, to find what broke it
         self._failure: BaseException | None = None
         self._noise = False
+        self._around = b""  # the beginning of what stands around the document
         self._trailer = b""
         self._sanitiser = Sanitiser("utf-8")
         self._fed = 0  # bytes given to expat
@@ -254,6 +255,7 @@ class ContentsReader(Generic[S]):
             if replies.holds_root(self._trailer, _ROOTS):
                 raise NotXml(f"{self._what}: the reply holds two documents.")
             self._noise = self._noise or replies.is_noise(self._trailer)
+            self._around += b"\n" + self._trailer
             return [self._finish(found) for found in self._found]
 
     @contextmanager
@@ -277,7 +279,8 @@ class ContentsReader(Generic[S]):
             if len(self._held) > replies.SEARCH_LIMIT:
                 raise replies.no_document(self._held, what=self._what)
             return b""
-        document, self._noise = self._held[start:], replies.is_noise(self._held[:start])
+        document, before = self._held[start:], self._held[:start]
+        self._noise, self._around = replies.is_noise(before), before[:_TRAILER_LIMIT]
         self._held, self._begun = b"", document
         self._sanitiser = Sanitiser(codec_of(document, what=self._what))
         self._stage = self._markup
@@ -445,7 +448,12 @@ class ContentsReader(Generic[S]):
             if found.decoder.dangling:  # the right length, but shifted by six bits from somewhere
                 raise BadBase64(f"{self._what}: the contents are base64 with a character too many.")
             notes += (LENIENT_BASE64,)
-        contents = Contents(attachment, found.size, not found.decoder.empty, notes)
+        present, said = not found.decoder.empty, ""
+        if not present and self._around.strip():
+            if error := replies.unread(self._around, what=self._what):
+                raise error
+            said = replies.of_remote_file(self._around)
+        contents = Contents(attachment, found.size, present, notes, said)
         return contents, found.sink
 
     def _attachment(self, found: _Found[S]) -> Attachment:

@@ -18,6 +18,7 @@ from migrator.errors import (
     MemoryExhausted,
     NotFound,
     NotXml,
+    ServerFailed,
     SourceError,
     SourceRefused,
     Throttled,
@@ -46,6 +47,12 @@ _DECLARATION = re.compile(
     rb"<\?xml\s[^<>]*\?>(?:\s|<!--(?:(?!--).)*+-->|<\?xml-[^<>]*\?>)*", re.DOTALL
 )
 _PAGE = re.compile(rb"<!doctype|<html|<head|<body|<title", re.IGNORECASE)
+_REMOTE = re.compile(rb"Unable to (?:locate|open) remote file[^\r\n<]*", re.IGNORECASE)
+_DATABASE = re.compile(
+    rb"server has gone away|lost connection to|can't connect to|PDO Prepare Failed|SQLSTATE\[|"
+    rb"deadlock found|lock wait timeout|is marked as crashed|got error \d+ from storage engine",
+    re.IGNORECASE,
+)
 _OUT_OF_MEMORY = re.compile(rb"Allowed memory size", re.IGNORECASE)
 
 _TAG = re.compile(r"<[^<>]*>")
@@ -136,6 +143,21 @@ def is_noise(around: bytes | bytearray) -> bool:
     return bool(around.strip(_BLANK))
 
 
+def of_remote_file(around: bytes | bytearray) -> str:
+    """Return what Kayako says around a document of a file in a cloud storage; "" for nothing."""
+    found = _REMOTE.search(around)
+    return excerpt(found[0]) if found else ""
+
+
+def unread(around: bytes | bytearray, *, what: str) -> SourceError | None:
+    """Return the error of a reply without contents that tells of a failed database; else None."""
+    if not (found := _DATABASE.search(around) or OVERLOADED.search(around)):
+        return None
+    said = excerpt(around[max(0, found.start() - 80) : found.end() + 80])
+    kind = Throttled if OVERLOADED.search(around) else ServerFailed
+    return kind(f"{what}: the helpdesk could not read it from its database. It says: {said}")
+
+
 def more_than_noise(around: bytes | bytearray, roots: tuple[str, ...]) -> str:
     """Return a tag around a document that is not noise; "" for none.
 
@@ -158,7 +180,7 @@ def out_of_memory(near: bytes | bytearray) -> bool:
 def excerpt(body: bytes | bytearray) -> str:
     """Return the beginning of a reply for people: one line, no tags, controls or signatures."""
     text = bytes(body[:8192]).decode("utf-8", "replace")
-    text = text.replace("]]]]><![CDATA[>", "]]>").replace("<![CDATA[", " ").replace("]]>", " ")
+    text = text.replace("<![CDATA[", " ").replace("]]>", " ")
     text = html.unescape(_TAG.sub(" ", text))
     text = "".join(char if char.isprintable() else " " for char in text)
     text = scrub_query(" ".join(text.split()))
