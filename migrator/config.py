@@ -161,7 +161,7 @@ def _kind_of(path: Path) -> int:
     except OSError as exc:
         if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
             raise ValueError(f"cannot be used: {exc.strerror}") from None
-        if path.is_symlink():
+        if exc.errno == errno.ENOENT and path.is_symlink():
             raise ValueError("is a link to nowhere; is its disk mounted?") from None
         return 0
 

@@ -25,6 +25,7 @@
     │   ├── ArchiveBusy            5    another run holds the lock                (stop all)
     │   ├── ArchiveMissing         2    there is no archive at that path          (stop all)
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
+    │   ├── SqliteTooOld           2    Python's SQLite cannot hold an archive    (stop all)
     │   ├── ArchiveDamaged         6    checkpoint or blobs are damaged           (stop all)
     │   ├── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
     │   ├── ArchiveReplaced        6    a server's archive has gone or is another (stop all)
@@ -261,6 +262,12 @@ class ArchiveBusy(ArchiveError):
 
 class ArchiveMissing(ArchiveError):
     """There is no archive at the configured path."""
+
+    exit_code = 2
+
+
+class SqliteTooOld(ArchiveError):
+    """The SQLite that Python was built with is too old for an archive."""
 
     exit_code = 2
 

@@ -22,6 +22,7 @@ from migrator.errors import (
     ArchiveReplaced,
     ArchiveUnwritable,
     QueryStopped,
+    SqliteTooOld,
 )
 
 NAME = "checkpoint.db"
@@ -132,7 +133,16 @@ class Checkpoint:
     """Rows read at once while streaming: between pages other threads and processes may write."""
 
     def __init__(self, conn: sqlite3.Connection, path: Path) -> None:
-        """Use ``conn``, which must be in autocommit mode; ``path`` is for error texts."""
+        """Use ``conn``, which must be in autocommit mode; ``path`` is for error texts.
+
+        Raises SqliteTooOld.
+        """
+        if sqlite3.sqlite_version_info < _OLDEST:
+            conn.close()
+            raise SqliteTooOld(
+                f"Python was built with SQLite {sqlite3.sqlite_version}; 3.37 or newer is needed: "
+                "use a newer Python, or one built with a newer SQLite."
+            )
         self.conn = conn
         self.path = path
         self._border = Border(path)
@@ -146,10 +156,6 @@ class Checkpoint:
 
         Raises ArchiveDamaged, ArchiveBusy, ArchiveUnwritable.
         """
-        if sqlite3.sqlite_version_info < _OLDEST:
-            raise ArchiveError(
-                f"Python was built with SQLite {sqlite3.sqlite_version}; 3.37 or newer is needed."
-            )
         with Border(path):
             conn = _connected(path, "mode=rw")
         self = cls(conn, path)

@@ -240,7 +240,7 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
         return f"Error: {choices}{hint}", 2
     if isinstance(exc, OSError) and (lacking := _lacking(exc)):
         return lacking
-    if isinstance(exc, ModuleNotFoundError) and (exc.name or "").startswith("migrator."):
+    if isinstance(exc, ImportError) and exc.name:  # a part, a library, or a part of Python
         return f"Error: This installation lacks {exc.name}, which this command needs.", 2
     damage = _damage(app)
     return (f"Error: {damage}", damage.exit_code) if damage else (_bug(app, exc), 1)

@@ -7,13 +7,14 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from migrator.blobs import durable
+from migrator.blobs import durable, store_of
 from migrator.cli.common import note
-from migrator.errors import ArchiveUnwritable
+from migrator.errors import ArchiveUnwritable, ConfigError, MigratorError
 from migrator.text import human_bytes
 
 
@@ -48,6 +49,8 @@ NETWORK = re.compile(
 
 MOUNTS = Path("/proc/self/mounts")
 """The system's list of mounts: Linux only, elsewhere nothing is known."""
+EARLIEST = 2025
+"""The first year that a clock can truly say."""
 LITTLE_ROOM = 10 << 30
 FEW_FILES = 100_000
 
@@ -69,12 +72,25 @@ def check(
         advice = f"cannot reach {archive}: {exc.strerror}; run as its owner"
         yield fail(f"{advice} or choose another [archive] path", ArchiveUnwritable.exit_code)
         return
+    if not place.is_dir():
+        text = f"{place} is {durable.kind_of(place.stat().st_mode)}, where a directory must be"
+        yield fail(f"archive: {text}; choose another [archive] path", ConfigError.exit_code)
+        return
     yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
-    yield from _writable(place)
-    yield from _room(place, little_room, few_files)
-    yield from _kind(place, mounts or MOUNTS)
+    files = store_of(archive).where
+    for where in [place, *([Path(files)] if os.path.isdir(files) else [])]:  # noqa: PTH112 - never raises
+        yield from _writable(where)
+        yield from _room(where, little_room, few_files)
+        yield from _kind(where, mounts or MOUNTS)
+    yield from _trial(place)
     if place == archive:
+        yield from _ours(archive)
         yield from _modes(archive)
+
+
+def is_obstructed(archive: Path) -> bool:
+    """Return whether something that is no directory is at the archive's path."""
+    return os.path.exists(archive) and not os.path.isdir(archive)  # noqa: PTH110, PTH112 - never raise
 
 
 def warn_of_network(archive: Path) -> None:
@@ -86,8 +102,8 @@ def warn_of_network(archive: Path) -> None:
 
 
 def _place(archive: Path) -> Path:
-    """Return the archive's directory, or its nearest existing parent; raises OSError."""
-    return next(path for path in (archive, *archive.parents) if path.is_dir())
+    """Return what is at the archive's path, or its nearest existing parent; raises OSError."""
+    return next(path for path in (archive, *archive.parents) if path.exists())
 
 
 def _writable(place: Path) -> Iterator[Finding]:
@@ -99,6 +115,52 @@ def _writable(place: Path) -> Iterator[Finding]:
         yield fail(f"{advice}; choose another [archive] path", ArchiveUnwritable.exit_code)
     else:
         yield ok("disk: a file was written, synced and renamed")
+
+
+def _trial(place: Path) -> Iterator[Finding]:
+    """Make an archive with a file beside the real one: what a run needs of locks and SQLite."""
+    from migrator.archive import open_archive
+
+    try:
+        with (
+            tempfile.TemporaryDirectory(
+                prefix=".migrator-doctor-", dir=place, ignore_cleanup_errors=True
+            ) as folder,
+            open_archive(Path(folder, "archive"), command="doctor") as archive,
+            archive.blobs.writer() as writer,
+        ):
+            writer.write(b"migrator")
+            writer.commit()
+            archive.queries.self_check()
+    except MigratorError as exc:
+        yield fail(f"disk: {exc}", exc.exit_code)
+    except OSError:
+        return  # was told already
+    else:
+        yield ok("disk: an archive could be made, locked and written")
+
+
+def _ours(archive: Path) -> Iterator[Finding]:
+    """Check that what is in the archive can be written by whoever runs this."""
+    try:
+        files = Path(store_of(archive).where)
+        paths = [archive, *archive.glob("checkpoint.db*"), *archive.glob("lock")]
+        paths += [path for path in (files, *files.glob("*")) if path.is_dir()]
+        others = [path for path in paths if not os.access(path, os.W_OK)]
+    except OSError as exc:
+        yield fail(f"archive: cannot look into it: {exc.strerror}", ArchiveUnwritable.exit_code)
+        return
+    if others:
+        more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+        advice = f"cannot write {others[0]}{more}: run as the owner of the archive, or give it back"
+        yield fail(f"archive: {advice} with chown", ArchiveUnwritable.exit_code)
+
+
+def clock(moment: float) -> Iterator[Finding]:
+    """Check that a clock is not far off: certificates, ages and schedules go by it."""
+    year = time.gmtime(moment).tm_year
+    if not EARLIEST <= year < EARLIEST + 75:
+        yield warn(f"clock: it says that this is the year {year}; set it before a run")
 
 
 def _room(place: Path, little_room: int, few_files: int) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 
 from migrator.cli.access_cmd import queue_doubts
 from migrator.cli.common import App, pass_app, print_retry, settings_from
-from migrator.cli.disk import Finding, check, fail, ok, warn
+from migrator.cli.disk import Finding, check, clock, fail, is_obstructed, ok, warn
 from migrator.cli.process import run_loop
 from migrator.cli.serve_cmd import doubts
 from migrator.errors import (
@@ -85,6 +86,8 @@ async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
         yield finding
     for finding in check(config.archive.path):
         yield finding
+    for finding in clock(time.time()):
+        yield finding
     for doubt in doubts(config.tickiti):
         yield warn(f"serve: {doubt}")
 
@@ -150,6 +153,8 @@ async def _archive(config: Config, address: str) -> AsyncIterator[Finding]:
     from migrator.archive import open_beside
     from migrator.pull.identity import see_address
 
+    if is_obstructed(config.archive.path):
+        return  # is told with what else is wrong with the disk
     try:
         with open_beside(config.archive.path) as archive:
             see_address(archive, address, moved=False)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import os
+import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,3 +152,69 @@ def test_what_serve_would_warn_of_is_found(
     assert "serve: forwarded_allow_ips = '*' believes anybody" in said
     assert "queues: Queue 2 stands for the departments 1 (Sales) and 2 (Support)" in said
     assert "Nothing maps 2" in said
+
+
+def not_ready(examined: tuple[int, str], code: int, words: str) -> bool:
+    """Tell whether the doctor ended with a code, said why, and did not say that all is ready."""
+    return examined[0] == code and words in examined[1] and "Ready" not in examined[1]
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_an_archive_that_is_no_directory_is_not_ready(
+    examine: Callable[[Fake], tuple[int, str]], tmp_path: Path, kind: str
+) -> None:
+    """Nothing of it is looked past; the exit code is that of a wrong configuration."""
+    place = tmp_path / "archive"
+    place.write_text("") if kind == "file" else os.mkfifo(place)
+    assert not_ready(examine(Fake()), 2, "where a directory must be; choose another")
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] == "."] == []
+
+
+def test_a_sqlite_that_is_too_old_is_not_ready(
+    examine: Callable[[Fake], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run could make a checkpoint with it, and none says that the archive is damaged."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
+    assert not_ready(examine(Fake()), 2, "3.37 or newer is needed")
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        ((fcntl, "flock"), errno.ENOLCK),
+        ((fcntl, "flock"), errno.ENOTSUP),
+        ((os, "fsync"), errno.EIO),
+        ((os, "fsync"), errno.ENOSYS),
+        ((os, "write"), errno.ENOSPC),
+        ((os, "write"), errno.EFBIG),
+        ((os, "replace"), errno.EROFS),
+        ((os, "mkdir"), errno.EDQUOT),
+    ],
+)
+def test_a_disk_that_cannot_do_what_a_run_needs_is_not_ready(
+    examine: Callable[[Fake], tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: tuple[Any, str],
+    error: int,
+) -> None:
+    """The doctor makes a small archive for a moment, as a run does: exit 7 with the reason."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*broken, refuse)
+        examined = examine(Fake())
+    assert not_ready(examined, 7, "FAIL  ")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_clock_that_is_far_off_is_told(
+    examine: Callable[[Fake], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a battery believes that it is 1970."""
+    assert "warn  clock" not in examine(Fake())[1]
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    code, out = examine(Fake())
+    assert (code, "warn  clock: it says that this is the year 1970" in out) == (0, True)

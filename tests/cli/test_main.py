@@ -366,3 +366,15 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path, argv: str) -> None:
     )
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("lacking", ["sqlite3", "_ssl", "zlib", "lxml", "httpx", "pydantic"])
+def test_a_python_that_lacks_a_part_is_told(home: Path, tmp_path: Path, lacking: str) -> None:
+    """Built without SQLite, or installed without a library: exit 2 and its name, not a bug."""
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(f"import sys\nsys.modules[{lacking!r}] = None\n")
+    done = migrator("doctor", cwd=home, PYTHONPATH=f"{hook}{os.pathsep}{ROOT}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr

@@ -73,6 +73,7 @@ def test_a_read_only_disk_is_told_before_anything_is_asked(
         assert "read-only" in inline(7, command).err
     inline(7, "verify")
     assert len(one.server.requests) == requests, "the source was asked in vain"
+    assert "Ready" not in inline(7, "doctor").out
     subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
     inline(0, "verify")
     assert one.rows() == before

@@ -126,5 +126,8 @@ def test_what_belongs_to_another_ends_in_words(home: Path, migrator: Migrator) -
     done = migrator("run", by_owner=True)
     assert done.returncode == 7
     assert "owner" in done.stderr
+    doctor = migrator("doctor", by_owner=True)
+    assert doctor.returncode == 7
+    assert "Ready" not in doctor.stdout
     for command in ("status", "report", "verify"):
         assert migrator(command, by_owner=True).returncode in (0, 3, 7)
