@@ -21,6 +21,8 @@ FIELDS = {
     " greeting mobilenumber isenabled timezone enabledst signature",
     "/Base/UserOrganization/3": "id name organizationtype address city state postalcode country"
     " phone fax website dateline lastupdate slaplanid slaplanexpiry",
+    "/Base/StaffGroup/1": "id title isadmin",
+    "/Base/UserGroup/2": "id title grouptype ismaster",
     "/Tickets/TicketPriority/2": "id title displayorder frcolorcode bgcolorcode type"
     " uservisibilitycustom usergroupid usergroupid",
     "/Tickets/TicketType/1": "id title displayorder departmentid displayicon type"
@@ -44,6 +46,7 @@ def test_users_by_pages(serve: Serve) -> None:
         ids = [user for staff, user in client.desk.people if not staff]
         for path, rows in {
             "/Base/User": ids[:1000],
+            "/Base/User/0/1000/": ids[:1000],
             "/Base/User/Filter/3/5": ids[2:7],
             "/Base/User/Filter/1001/1000": ids[1000:],
             "/Base/User/Filter/1/5000": ids[:1000],

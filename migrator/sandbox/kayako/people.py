@@ -34,7 +34,7 @@ def _user(ask: Ask, user: User) -> Fields:
         id=user.id,
         usergroupid=2,
         userrole="user" if user.id % 4 else "manager",
-        userorganizationid=ask.desk.members.get(user.id, 0),
+        userorganizationid=ask.desk.members.get(user.id, 0) or "",  # a true 0, as in tickets
         fullname=user.name,
         email=user.emails,
         dateline=EPOCH,
@@ -46,7 +46,10 @@ def _users(ask: Ask) -> list[User]:
     return [user for (staff, _), user in ask.desk.people.items() if not staff]
 
 
-get_user = chooser("users", "user", lambda ask: (_user(ask, user) for user in _users(ask)))
+def get_user(ask: Ask, user_id: str) -> Reply:
+    """Send one user; PHP takes 0 for no id, so that it lists them."""
+    one = chooser("users", "user", lambda ask: (_user(ask, user) for user in _users(ask)))
+    return one(ask, user_id) if user_id != "0" else filter_users(ask)
 
 
 def filter_users(ask: Ask, marker: str = "0", most: str = "1000") -> Reply:
@@ -76,7 +79,17 @@ def _staff(ask: Ask) -> Iterable[Fields]:
             )
 
 
+_STAFF_GROUPS: Final[list[Fields]] = [
+    {"id": 1, "title": "Administrator", "isadmin": 1},
+    {"id": 2, "title": "Staff", "isadmin": 0},
+]
+_USER_GROUPS: Final[list[Fields]] = [
+    {"id": 1, "title": "Guest", "grouptype": "guest", "ismaster": 1},
+    {"id": 2, "title": "Registered", "grouptype": "registered", "ismaster": 1},
+]
 get_staff = chooser("staffusers", "staff", _staff)
+get_staff_group = chooser("staffgroups", "staffgroup", lambda _: _STAFF_GROUPS)
+get_user_group = chooser("usergroups", "usergroup", lambda _: _USER_GROUPS)
 
 
 def get_organization(ask: Ask, organization_id: str = "") -> Reply:

@@ -114,7 +114,9 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
         "Filter": Call(people.filter_users, 0, 2),
     },
     ("Base", "UserOrganization"): _choosing(people.get_organization),
+    ("Base", "UserGroup"): _choosing(people.get_user_group),
     ("Base", "Staff"): _choosing(people.get_staff),
+    ("Base", "StaffGroup"): _choosing(people.get_staff_group),
     ("Base", "CustomField"): {
         "GetList": Call(fields.list_fields),
         "ListOptions": Call(fields.list_options, 0, 1),
