@@ -1,7 +1,7 @@
 """The archive: a ledger in SQLite and the blobs it refers to. FORMAT.md describes it."""
 
 from migrator.archive.access import Access
-from migrator.archive.checkpoint import Stop
+from migrator.archive.checkpoint import Stop, folded
 from migrator.archive.figures import DIMENSIONS, SIZES, Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.opening import Archive, open_archive, open_beside, open_dry, open_read_only
@@ -78,6 +78,7 @@ __all__ = [
     "Verdict",
     "Work",
     "Writer",
+    "folded",
     "open_archive",
     "open_beside",
     "open_dry",

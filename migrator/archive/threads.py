@@ -349,6 +349,14 @@ class Threads:
             ORDER BY h.last_activity DESC, h.id DESC LIMIT {values(limit)}"""
         return [TicketHeader(*row) for row in self._db.execute(sql, values)]
 
+    def file_of(self, ticket_id: int, part: str) -> str | None:
+        """Return the first file name of a ticket that contains ``part``, as for :meth:`find`."""
+        sql = """
+            SELECT filename FROM attachments WHERE ticket_id = ? AND instr(folded(filename), ?) > 0
+            ORDER BY id LIMIT 1"""
+        found = self._db.one(sql, (ticket_id, folded(clean(part))))
+        return found[0] if found else None
+
     def _of_number(self, number: str) -> set[str]:
         values = Values()
         sql = f"SELECT h.id FROM tickets AS h WHERE {_number_is([number], values)}"

@@ -136,6 +136,7 @@ def test_a_visit(desk: Desk, page: Page, files: dict[str, int]) -> None:
     page.get_by_role("link", name="trace.log").click()
     assert page.get_by_role("link", name="Download").count() == 0
     look(page, "review")
+    assert page.frame_locator("iframe").locator("body").inner_text() == "line 1"
     page.get_by_role("button", name="I have reviewed it").click()
     with page.expect_download() as saved:
         page.get_by_role("link", name="Download").click()

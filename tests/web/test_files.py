@@ -179,6 +179,53 @@ def test_review_is_asked_for_and_counts_for_this_file_and_session(
     assert visitor.get(f"{file}?{query}").status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"line 1\r\nline\t2\n", "line 1\nline    2"),
+        ("Gr\u00f6\u00dfe \u202etxt".encode(), "Gr\u00f6\u00dfe \ufffdtxt"),
+        ("Gr\u00f6\u00dfe".encode("cp1252") + b" and more words", "Gr\u00f6\u00dfe and more words"),
+        ("Gr\u00f6\u00dfe, wide".encode("utf-16"), "Gr\u00f6\u00dfe, wide"),
+        (b"<script>alert(1)</script>\n", "<script>alert(1)</script>"),
+    ],
+)
+def test_text_is_shown_for_its_review(
+    desk: Desk, visitor: Visitor, data: bytes, shown: str
+) -> None:
+    """Who is asked to review a text can read it, as plain text that nothing can run in."""
+    attachment = desk.attach("notes.odd", data)
+    page = visitor.get(f"/attachments/{attachment}")
+    assert "I have reviewed it" in page.text
+    assert f'src="/attachments/{attachment}/text"' in page.text
+    answer = visitor.get(f"/attachments/{attachment}/text")
+    assert (answer.status_code, answer.text) == (200, shown)
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_long_text_is_shown_in_part_and_says_so(desk: Desk, visitor: Visitor) -> None:
+    """The beginning is enough to tell what it is; a character at the cut is not torn."""
+    attachment = desk.attach("long.log", b"x" + "\u00fc".encode() * 40_000)
+    shown = visitor.get(f"/attachments/{attachment}/text").text
+    assert shown.startswith("x\u00fc\u00fc")
+    assert shown.endswith("\u00fc\n\n[The first 65,536 of 80,001 bytes.]")
+
+
+def test_nobody_is_asked_to_review_what_is_not_shown(desk: Desk, visitor: Visitor) -> None:
+    """Of other types the page says that it cannot show them; blocked ones stay closed."""
+    attachment = desk.attach("data.dat", b"\0\1\2\3")
+    page = visitor.get(f"/attachments/{attachment}").text
+    assert "reviewed" not in page
+    assert "cannot show what is in it" in page
+    assert visitor.get(f"/attachments/{attachment}/text").status_code == 415
+    blocked = desk.attach("run.bat", b"echo off\n")
+    answer = visitor.get(f"/attachments/{blocked}/text")
+    assert answer.status_code == 403
+    assert "echo" not in answer.text
+    assert "/text" not in answer.text
+
+
 def test_blocked_file_is_refused_whatever_is_confirmed(desk: Desk, visitor: Visitor) -> None:
     """There is no button, and a review given before the rule changed is of no use."""
     one = desk.attach("tool.exe", b"MZ program")

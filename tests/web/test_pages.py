@@ -197,6 +197,34 @@ def test_search_shows_a_page_and_says_that_there_is_more(desk: Desk, visitor: Vi
     assert visitor.get("/", params={"in": "nonsense", "q": "x" * 5000}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("asked", "field", "reasons"),
+    [
+        ("8200", "", "number"),
+        ("abc-8200", "number", "number"),
+        ("Zebra", "", "subject"),
+        ("ZEBRA\u0308N", "", None),
+        ("marcus", "", "requester <b><bdi>Marcus Reed</bdi></b>, requester <b><bdi>marcus@"),
+        ("EXAMPLE.com", "requester", "requester <b><bdi>marcus@example.com</bdi></b>"),
+        ("stripes", "", "file <b><bdi>many stripes.png</bdi></b>"),
+        ("ZEBRA", "filename", "file <b><bdi>a zebra.png</bdi></b>"),
+        ("zebra", "subject", "subject</p>"),
+    ],
+)
+def test_search_says_why_a_ticket_was_found(
+    desk: Desk, visitor: Visitor, asked: str, field: str, reasons: str | None
+) -> None:
+    """A hit names the field that matched, and shows what cannot be seen otherwise."""
+    if desk.archive.threads.ticket(8200) is None:
+        desk.ticket(8200, subject="A zebra crossed")
+        for name in ("none.png", "many stripes.png", "a zebra.png"):
+            desk.attach(name, b"x", 8200, 82000)
+    page = visitor.get("/", params={"q": asked, "in": field}).text
+    hit = page.partition('href="/tickets/8200"')[2].partition("</li>")[0]
+    assert (f"Found in {reasons}" in hit) if reasons else not hit
+    assert "Found in" not in visitor.get("/").text
+
+
 def test_search_takes_a_number_as_the_api_does(desk: Desk, visitor: Visitor) -> None:
     """A number finds its ticket as it is printed, typed or filled up with zeros."""
     desk.ticket(8100, subject="Found by its number")

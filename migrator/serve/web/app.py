@@ -110,6 +110,7 @@ class Pages(ErrorBorder):
                 self._route("/attachments/{attachment:id}", pages.confirm, "POST"),
                 self._route("/attachments/{attachment:id}/download", pages.download),
                 self._route("/attachments/{attachment:id}/view", pages.view),
+                self._route("/attachments/{attachment:id}/text", pages.excerpt),
                 self._route("/status", pages.status),
             ],
             redirect_slashes=False,

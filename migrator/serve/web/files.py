@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import quote
@@ -143,6 +144,17 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     if first > last:
         raise Unsatisfiable
     return first, last
+
+
+def decoded(start: bytes) -> str:
+    """Return the beginning of a text file as text, in the likeliest of encodings."""
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return start.decode("utf-16", "replace")
+    try:
+        # A character at the end may be cut.
+        return getincrementaldecoder("utf-8-sig")().decode(start)
+    except UnicodeDecodeError:
+        return start.decode("cp1252", "replace")
 
 
 def content_disposition(kind: str, name: str) -> str:

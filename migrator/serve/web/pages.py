@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from markupsafe import Markup
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from migrator.archive import folded
 from migrator.archive.lock import Holder
 from migrator.archive.records import Count, PeopleNote, Row, RowFilter, RunInfo, State, TicketHeader
 from migrator.archive.records import Response as Post
+from migrator.blobs.base import Blob
 from migrator.report import verdict
 from migrator.report.text import MEANING, ORDER
 from migrator.report.verdict import Seen
@@ -22,8 +24,8 @@ from migrator.serve.auth import sees
 from migrator.serve.catalog import Gate, Names
 from migrator.serve.markup import clean, is_deep, plain_text
 from migrator.serve.refusals import Refusal
-from migrator.serve.web.files import content_disposition, send_file
-from migrator.serve.web.site import Problem, Site, Visit
+from migrator.serve.web.files import content_disposition, decoded, send_file
+from migrator.serve.web.site import Problem, Site, Visit, line
 from migrator.text import served_name
 
 TICKETS: Final = 50
@@ -73,6 +75,13 @@ _REASONS: Final = {
     State.STORED: "",
 }
 
+EXCERPT: Final = 64 * 1024
+"""Bytes of a text that are shown."""
+
+_LONGEST_TEXT: Final = 16 * 1024 * 1024
+"""Bytes: a text is shown after all of it was read."""
+
+_TEXT_POLICY: Final = "default-src 'none'; frame-ancestors 'self'; sandbox"
 _PDF_POLICY: Final = "default-src 'none'; frame-ancestors 'self'"
 """Browsers refuse to show a PDF in a sandbox; their own viewers run no script in our origin."""
 
@@ -96,9 +105,28 @@ def search(site: Site, visit: Visit) -> Response:
         text=text,
         field=where,
         fields=SEARCHED,
-        tickets=found[:TICKETS],
+        tickets=[(each, _reasons(site, each, where, text)) for each in found[:TICKETS]],
         more=len(found) > TICKETS,
     )
+
+
+def _reasons(site: Site, ticket: TicketHeader, where: str, text: str) -> list[tuple[str, str]]:
+    """Return what of a ticket a search found: the fields, and what to show of each."""
+    if not text:
+        return []
+    threads, part = site.archive.threads, folded(text)
+    is_number = where in ("", "number") and (
+        folded(ticket.display_id) == part or site.archive.queries.ticket_id_for(text) == ticket.id
+    )
+    found = [("number", "")] if is_number else []
+    if where in ("", "subject") and part in folded(ticket.subject):
+        found.append(("subject", ""))
+    if where in ("", "requester"):
+        people = (ticket.requester_name, ticket.requester_email)
+        found += [("requester", one) for one in people if part in folded(one)]
+    if (where == "filename" or not (where or found)) and (name := threads.file_of(ticket.id, text)):
+        found.append(("file", name))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +134,7 @@ class File:
     """An attachment as pages show it, by the current rules.
 
     ``verdict`` is what the rules say about its type; ``reason`` is why its bytes cannot be had,
-    "" when they can; ``preview`` is ``image``, ``pdf`` or "".
+    "" when they can; ``preview`` is ``image``, ``pdf``, ``text`` or "".
     """
 
     row: Row
@@ -132,6 +160,8 @@ def _file(site: Site, row: Row) -> File:
     reason = "" if site.settings.serves(row) else _REASONS[row.state]
     kind = row.mime_type or ""
     preview = "image" if kind in IMAGES else "pdf" if kind == "application/pdf" else ""
+    if kind.startswith("text/") and (row.size or 0) <= _LONGEST_TEXT:
+        preview = "text"
     return File(row, site.catalog.gate(row), reason, preview)
 
 
@@ -232,7 +262,7 @@ def attachment(site: Site, visit: Visit) -> Response:
         query=f"?ok={_seal(visit)}" if confirmed else "",
         ticket=site.archive.threads.ticket(found.row.ticket_id),
     )
-    if found.preview == "pdf":
+    if found.preview in ("pdf", "text"):
         answer.headers["content-security-policy"] = (
             "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; "
             "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -262,7 +292,7 @@ def view(site: Site, visit: Visit) -> Response:
     found = _handed_out(site, visit)
     if isinstance(found, Response):
         return found
-    if not found.preview:
+    if found.preview not in ("image", "pdf"):
         raise Problem(415, "No preview", "Files of this type can be downloaded, but not shown.")
     answer = _send(site, visit, found.row, "inline")
     if found.preview == "pdf":
@@ -271,17 +301,36 @@ def view(site: Site, visit: Visit) -> Response:
     return answer
 
 
-def _send(site: Site, visit: Visit, row: Row, kind: str) -> Response:
+def excerpt(site: Site, visit: Visit) -> Response:
+    """Send the beginning of a text as plain text, which a visitor reviews before the download."""
+    found = _found(site, visit)
+    if found.verdict is Gate.BLOCK:
+        return _refused(site, visit, found)
+    if found.preview != "text":
+        raise Problem(415, "No preview", "Only texts can be read here.")
+    with _open(site, found.row) as file:
+        start = file.read(0, EXCERPT)
+    shown = "\n".join(map(line, decoded(start).expandtabs(4).splitlines()))
+    if len(start) < file.size:
+        shown += f"\n\n[The first {EXCERPT:,} of {file.size:,} bytes.]"
+    headers = {"content-security-policy": _TEXT_POLICY, "x-frame-options": "SAMEORIGIN"}
+    return PlainTextResponse(shown, headers=headers)
+
+
+def _open(site: Site, row: Row) -> Blob:
     try:
-        file = site.files.open(row)
+        return site.files.open(row)
     except Refusal as refusal:
         if refusal.status == 404:
             raise Problem(404, "File missing", refusal.message) from None
         again = {"refresh": "1", "retry-after": "1"}  # until the browser gets the file
         raise Problem(refusal.status, "Almost there", refusal.message, again) from None
+
+
+def _send(site: Site, visit: Visit, row: Row, kind: str) -> Response:
     return send_file(
         visit.request,
-        file,
+        _open(site, row),
         row,
         media_type=row.mime_type or "application/octet-stream",
         disposition=content_disposition(kind, served_name(row.filename, row.id)),
@@ -307,16 +356,26 @@ def _find(site: Site, visit: Visit) -> File:
 
 def _handed_out(site: Site, visit: Visit) -> File | Response:
     """Return the file if it may be sent, else the page that asks or refuses."""
+    found = _found(site, visit)
+    if found.verdict is Gate.ALLOW:
+        return found
+    if found.verdict is Gate.REVIEW and _is_reviewed(site, visit, found.row):
+        return found
+    return _refused(site, visit, found)
+
+
+def _found(site: Site, visit: Visit) -> File:
+    """Return the file whose bytes are asked for, and tell the audit log."""
     audit_log.tell(attachment=visit.request.path_params["attachment"])
     found = _find(site, visit)
     row = found.row
     audit_log.tell(ticket=row.ticket_id, filename=row.filename, size=row.size)
     if found.reason:
         raise Problem(404, "File missing", found.reason)
-    if found.verdict is Gate.ALLOW:
-        return found
-    if found.verdict is Gate.REVIEW and _is_reviewed(site, visit, row):
-        return found
+    return found
+
+
+def _refused(site: Site, visit: Visit, found: File) -> Response:
     blocked = found.verdict is Gate.BLOCK
     audit_log.tell(code="attachment_blocked" if blocked else "attachment_review_required")
     return attachment(site, visit)
