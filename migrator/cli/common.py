@@ -366,8 +366,11 @@ _SPARE = 8 << 20
 
 
 def share_one_heap() -> None:
-    """Use one malloc arena: one for each thread would keep megabytes, while the GIL is shared."""
-    _mallopt((_M_ARENA_MAX, 1))
+    """Use one malloc arena: one for each thread would keep megabytes, while the GIL is shared.
+
+    Blocks of a megabyte, as large lists are, go back to the kernel as soon as they are free.
+    """
+    _mallopt((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _LARGE))
 
 
 def keep_blocks() -> None:

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.sources.kayako import connections as module
-from migrator.sources.kayako.connections import LINE, Connections
+from migrator.sources.kayako.connections import Connections
+from migrator.sources.kayako.limits import LINE
 
 TRUST = ssl.create_default_context()
 OK = b"HTTP/1.1 200 OK\r\n"

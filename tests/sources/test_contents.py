@@ -22,7 +22,8 @@ from migrator.errors import (
 )
 from migrator.sources.base import Attachment, Contents
 from migrator.sources.kayako import lists
-from migrator.sources.kayako.contents import MOST_ATTACHMENTS, ContentsReader
+from migrator.sources.kayako.contents import ContentsReader
+from migrator.sources.kayako.limits import ATTACHMENTS
 
 DATA = Path(__file__).parent / "data"
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -539,7 +540,7 @@ def test_a_reply_for_one_attachment_ends_at_the_second() -> None:
     assert count(attachment() * 3, 1) == (1, UnexpectedReply)
     assert count(attachment(b"<contents/>" * 20_000), 1) == (1, UnexpectedReply)
     assert count(attachment() * 3, 2) == (2, UnexpectedReply)
-    assert count(attachment() * 1001, MOST_ATTACHMENTS) == (1000, UnexpectedReply)
+    assert count(attachment() * 1001, ATTACHMENTS) == (1000, UnexpectedReply)
 
 
 def test_the_first_of_a_field_counts_here_and_in_lists() -> None:

@@ -16,7 +16,7 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.sources.base import Attachment, Department, Note, Post, Ticket, TicketStatus
-from migrator.sources.kayako import lists
+from migrator.sources.kayako import limits, lists
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 WHAT = "the list"
@@ -188,7 +188,7 @@ def test_a_large_text_node_is_read() -> None:
     posts = b"<posts><post><id>1</id><contents><![CDATA[" + text + b"]]></contents></post></posts>"
     body = b"<tickets><ticket id='7'>" + posts + b"</ticket></tickets>"
     ((post,),) = [ticket.posts for ticket in lists.parse_tickets(body, what=WHAT)]
-    assert (len(post.text), post.notes) == (lists.TEXT_LIMIT, ("cut_text",))
+    assert (len(post.text), post.notes) == (limits.TEXT, ("cut_text",))
 
 
 def test_damaged_text_is_kept_clean_with_a_note() -> None:

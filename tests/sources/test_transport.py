@@ -33,8 +33,9 @@ from migrator.errors import (
     Truncated,
 )
 from migrator.sources.kayako import transport as module
+from migrator.sources.kayako.limits import ERROR_BODY
 from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm, signature
-from migrator.sources.kayako.transport import BLOCK, ERROR_BODY, Transport
+from migrator.sources.kayako.transport import BLOCK, Transport
 from migrator.sources.pace import Pacer
 
 API_KEY = "5a1c8f0e-1d7b-4c5e-9f53-8d0d6f6b2a11"

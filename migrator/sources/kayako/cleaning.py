@@ -14,6 +14,7 @@ import re
 from html.entities import html5
 
 from migrator.errors import NotXml
+from migrator.sources.kayako.limits import REPAIRS
 
 REPAIRED_NAME = "repaired_name"
 REPAIRED_TEXT = "repaired_text"
@@ -110,6 +111,7 @@ class Sanitiser:
         self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
         self._held = b""
         self._in_cdata = False
+        self._repairs = 0
 
     @property
     def pending(self) -> bytes:
@@ -121,8 +123,13 @@ class Sanitiser:
         # Most replies are plain ASCII: nothing to decode, and rarely a control character.
         plain_ascii = data.isascii() and not self._decoder.getstate()[0]
         if not plain_ascii or len(data.translate(None, _FORBIDDEN_BYTES)) < len(data):
-            data = _FORBIDDEN.sub(MARK, self._decoder.decode(data, final)).encode()
-        return self._references(data, final=final)
+            text = _FORBIDDEN.sub(MARK, self._decoder.decode(data, final))
+            self._repairs += text.count(MARK)
+            data = text.encode()
+        clean = self._references(data, final=final)
+        if self._repairs > REPAIRS:
+            raise NotXml(f"the document is broken in more than {REPAIRS:,} places")
+        return clean
 
     def _references(self, text: bytes, *, final: bool) -> bytes:
         """Replace references that no XML parser understands."""
@@ -146,6 +153,7 @@ class Sanitiser:
         if token[1] or token[2]:
             code = int(token[1], 16) if token[1] else int(token[2])
             return token[0] if _allowed(code) else MARK.encode()
+        self._repairs += 1
         if token[3] and (known := html5.get(token[3].decode())):
             return html.escape(known).encode()
         return MARK.encode() + html.escape(token[0].decode()).encode()

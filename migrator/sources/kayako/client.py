@@ -41,7 +41,8 @@ from migrator.sources.base import (
     in_pool,
 )
 from migrator.sources.kayako import lists, replies
-from migrator.sources.kayako.contents import MOST_ATTACHMENTS, ContentsReader
+from migrator.sources.kayako.contents import ContentsReader
+from migrator.sources.kayako.limits import ATTACHMENTS
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.transport import Transport
 from migrator.sources.pace import Breaker, Clock, Pacer, Retrier, Sleep
@@ -98,6 +99,7 @@ class Client:
             breaker=self._breaker if patient else None,
         )
         self._pool = pool
+        self._parsing = asyncio.Lock()
         self.requests: Counter[str] = Counter()
         self._credentials = settings.credentials
 
@@ -275,11 +277,20 @@ class Client:
         self.requests[kind] += 1
 
         async def once() -> T:
-            body = await self._transport.get(path, what=what)
-            with self._heeding():
-                if len(body) <= AT_ONCE:
-                    return parse(body, what=what)
-                return await in_pool(self._pool, partial(parse, body, what=what))
+            try:
+                return await attempt()
+            except SourceError as error:
+                # Its frames would keep the reply while the next attempt waits.
+                error.__context__ = None
+                raise error.with_traceback(None)  # noqa: B904
+
+        async def attempt() -> T:
+            async with self._transport.listed(path, what=what) as body:
+                with self._heeding():
+                    if len(body) <= AT_ONCE:
+                        return parse(body, what=what)
+                    async with self._parsing:  # it needs a multiple of its size meanwhile
+                        return await in_pool(self._pool, partial(parse, body, what=what))
 
         return (await self._read(what, once, alone=alone))[0]
 
@@ -342,7 +353,7 @@ class Client:
         *,
         ticket_id: int,
         post_id: int = 0,
-        most: int = MOST_ATTACHMENTS,
+        most: int = ATTACHMENTS,
     ) -> T:
         sinks: list[S] = []
 

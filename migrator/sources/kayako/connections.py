@@ -24,8 +24,8 @@ import httpx
 from aiohttp import encode_basic_auth
 from yarl import URL
 
-LINE = 1 << 16
-"""Most bytes of one line of a reply's head."""
+from migrator.sources.kayako.limits import LINE
+
 UNREAD = 1 << 30
 """More bytes than ever wait for a reader: reading pauses while nothing is wanted."""
 IDLE = 5.0

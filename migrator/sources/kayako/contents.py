@@ -30,6 +30,14 @@ from migrator.sources.kayako.cleaning import (
     codec_of,
     number,
 )
+from migrator.sources.kayako.limits import (
+    ATTACHMENTS,
+    CONTENTS_ELEMENTS,
+    DEPTH,
+    FIELD,
+    PIECE,
+    TOKEN,
+)
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OTHERS = bytes(range(256)).translate(None, _ALPHABET)
@@ -105,8 +113,6 @@ class Base64Decoder:
 
 
 LENIENT_BASE64 = "lenient_base64"
-MOST_ATTACHMENTS = 1000
-"""Attachments in one reply, each of which gets a sink."""
 
 _ROOTS = ("attachments", "attachment", "posts", "post")
 _FIELDS = ("id", "ticketid", "ticketpostid", "filename", "filesize", "filetype", "dateline")
@@ -119,9 +125,6 @@ _WIKI_RUN_END = b"]]]]><![CDATA[></contents>"
 Read literally such a document is never well-formed, so no whole document is misread by this.
 """
 
-_FIELD_LIMIT = 1 << 20
-_TOKEN_LIMIT = 1 << 20
-_DEPTH_LIMIT = 64
 _NEAR = 2048
 _TRAILER_LIMIT = 1 << 16
 
@@ -201,7 +204,7 @@ class ContentsReader(Generic[S]):
         what: str,
         ticket_id: int = 0,
         post_id: int = 0,
-        most: int = MOST_ATTACHMENTS,
+        most: int = ATTACHMENTS,
     ) -> None:
         self._make_sink = make_sink
         self._what = what
@@ -223,6 +226,7 @@ class ContentsReader(Generic[S]):
         self._post: dict[str, str] = {}
         self._text: list[str] = []
         self._text_size = 0
+        self._elements = 0
         self._found: list[_Found[S]] = []
         self._parser = self._make_parser()
 
@@ -334,7 +338,7 @@ class ContentsReader(Generic[S]):
     # expat
 
     def _make_parser(self) -> expat.XMLParserType:
-        parser = expat.ParserCreate("utf-8")
+        parser = expat.ParserCreate("utf-8", intern=None)  # which would keep every name
         parser.buffer_text = True
         parser.buffer_size = 1 << 16
         if hasattr(parser, "SetReparseDeferralEnabled"):  # expat 2.6 and later
@@ -346,6 +350,16 @@ class ContentsReader(Generic[S]):
         return parser
 
     def _parse(self, data: bytes, *, final: bool = False) -> None:
+        """Parse in pieces, so that a tag beyond its bound never becomes attributes."""
+        for start in range(0, len(data), PIECE):
+            if self._closed_at is None:
+                self._parse_piece(data[start : start + PIECE])
+            else:
+                self._after(data[start : start + PIECE])
+        if final:
+            self._parse_piece(b"", final=True)
+
+    def _parse_piece(self, data: bytes, *, final: bool = False) -> None:
         text = self._sanitiser.feed(data, final=final)
         before = self._fed
         self._fed += len(text)
@@ -358,7 +372,7 @@ class ContentsReader(Generic[S]):
             self._stage = self._after
             rest = text[_end_of_tag(text, self._closed_at - before) :]
             self._after(rest + self._sanitiser.pending)
-        elif self._fed - self._parser.CurrentByteIndex > _TOKEN_LIMIT:
+        elif self._fed - self._parser.CurrentByteIndex > TOKEN:
             raise NotXml(f"{self._what}: the reply holds a tag that does not end.")
 
     def _broken(
@@ -375,11 +389,16 @@ class ContentsReader(Generic[S]):
             ) from None
         raise NotXml(f"{self._what}: the reply is broken XML: {error}.") from None
 
-    def _start(self, tag: str, attributes: dict[str, str]) -> None:  # noqa: ARG002 - expat's
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
         parent = self._kinds[-1]
+        self._elements += 1 + len(attributes)
+        if self._elements > CONTENTS_ELEMENTS:
+            raise UnexpectedReply(
+                f"{self._what}: the reply holds more than {CONTENTS_ELEMENTS:,} elements."
+            )
         if parent is _Kind.CONTENTS:
             raise NotXml(f"{self._what}: the contents hold the tag {tag[:40]!a}.")
-        if len(self._kinds) > _DEPTH_LIMIT:
+        if len(self._kinds) > DEPTH:
             raise NotXml(f"{self._what}: the reply is nested too deeply.")
         kind = _MEANING.get((parent, tag), _Kind.IGNORED)
         self._kinds.append(kind)
@@ -417,8 +436,8 @@ class ContentsReader(Generic[S]):
             self._decode(text.encode("ascii", "replace"))
         elif kind is _Kind.FIELD:
             self._text_size += len(text)
-            if self._text_size > _FIELD_LIMIT:
-                raise UnexpectedReply(f"{self._what}: a field is longer than {_FIELD_LIMIT} bytes.")
+            if self._text_size > FIELD:
+                raise UnexpectedReply(f"{self._what}: a field is longer than {FIELD:,} characters.")
             self._text.append(text)
 
     def _cdata(self) -> None:

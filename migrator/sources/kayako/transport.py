@@ -7,12 +7,14 @@ signed address, as a redirect does: it is scrubbed from every exception.
 
 from __future__ import annotations
 
+import asyncio
+import io
 import re
 import ssl
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pybase64
@@ -23,10 +25,10 @@ from migrator.errors import (
     SourceError,
     SourceUnreachable,
     Throttled,
-    TooLarge,
 )
 from migrator.sources.kayako import replies, signing
 from migrator.sources.kayako.connections import NOT_HTTP, Connections
+from migrator.sources.kayako.limits import ERROR_BODY, LIST_ALONE, LIST_BYTES, Body, Turn
 from migrator.sources.kayako.outages import (
     NEAREST,
     PROXIES,
@@ -46,8 +48,6 @@ CONNECT_TIMEOUT = 20.0
 """Longest wait for a connection, in seconds."""
 AGENT = f"migrator/{__version__}"
 """Our name for servers and proxies."""
-ERROR_BODY = 16 * 1024
-"""Bytes read of an error's body: its text is short, a page is cut."""
 
 BLOCK = 256 * 1024
 """Bytes of a body that are passed on at once: most attachments need one change of threads."""
@@ -80,6 +80,7 @@ class Transport:
         self._whole_address = not isinstance(self._inner, Connections)
         self._address: httpx.URL | None = None
         self._headers: dict[str, httpx.Headers] = {}
+        self._room = asyncio.Lock()
         self._api_key = urllib.parse.quote_plus(settings.credentials.api_key)
         connect = min(CONNECT_TIMEOUT, settings.timeout)
         self._waits = httpx.Timeout(settings.timeout, connect=connect, pool=None).as_dict()
@@ -90,7 +91,17 @@ class Transport:
 
     async def get(self, path: str, *, what: str, urgent: bool = False) -> bytes:
         """Return the whole body of a reply with status 200; an ``urgent`` one is let in first."""
-        return await self._send(self._request("GET", path), what, path, urgent=urgent)
+        async with self.listed(path, what=what, urgent=urgent) as body:
+            return body
+
+    @asynccontextmanager
+    async def listed(self, path: str, *, what: str, urgent: bool = False) -> AsyncIterator[bytes]:
+        """Yield what :meth:`get` returns; no other large list is received in the block."""
+        turn = Turn(self._room)
+        try:
+            yield await self._send(self._request("GET", path), what, path, urgent=urgent, turn=turn)
+        finally:
+            turn.leave()
 
     async def stream(self, path: str, *, what: str, take: Take) -> bytes:
         """Pass on the body of a reply with status 200 as it arrives; return its last block.
@@ -119,7 +130,7 @@ class Transport:
         return await self._send(self._request("POST", path, form=body), what)
 
     def _request(
-        self, method: str, path: str, *, form: bytes | None = None, encoding: str = "gzip, deflate"
+        self, method: str, path: str, *, form: bytes | None = None, encoding: str = "gzip"
     ) -> httpx.Request:
         settings = self._settings
         url = signing.build(settings.url, path, settings.url_form)
@@ -161,6 +172,7 @@ class Transport:
         *,
         urgent: bool = False,
         take: Take | None = None,
+        turn: Turn | None = None,
     ) -> bytes:
         """Send a request in its turn; return its body, or pass all but the end of it on."""
         pacer, in_body = self._pacer, False
@@ -177,56 +189,74 @@ class Transport:
                         raise refusal
                     fields = {name.lower(): value for name, value in response.headers.raw}
                     length = fields.get(b"content-length", b"")
-                    announced = int(length) if length.isdigit() else 0
+                    announced = int(length) if length.isdigit() and len(length) < 20 else 0
                     slot.answered(_kind(path) if path and announced <= LARGE else None)
-                    if announced > self._settings.max_body:
-                        raise self._too_large(what)
+                    body = self._body(response, what, contents=take is not None)
+                    body.expect(announced)
                     in_body = True
-                    packed = b"content-encoding" in fields
-                    blocks = response.aiter_bytes() if packed else stream
-                    return await self._receive(blocks, what, take)
+                    return await self._receive(stream, body, take, turn)
                 finally:
                     # By now the document has been judged, however the connection is hung up.
                     with suppress(httpx.HTTPError):
                         await stream.aclose()
+            except SourceUnreachable:
+                if in_body:  # it came too slowly
+                    slot.overloaded()
+                raise
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 failure = self._failure(error, what, in_body=in_body)
                 if isinstance(failure, SourceUnreachable):  # in mid-body, too
                     slot.overloaded()
                 raise failure from error
 
-    async def _receive(self, blocks: AsyncIterable[bytes], what: str, take: Take | None) -> bytes:
-        held: list[bytes] = []
-        size = got = 0
-        async for block in blocks:
-            held.append(block)
-            size += len(block)
-            got += len(block)
-            if got > self._settings.max_body:
-                raise self._too_large(what)
-            if take is not None and size >= BLOCK:
-                await take(b"".join(held))
-                held, size = [], 0
-        return b"".join(held)
+    def _body(self, response: httpx.Response, what: str, *, contents: bool) -> Body:
+        encoding = response.headers.get("content-encoding", "")
+        most, clock = self._settings.max_body, self._pacer.clock
+        if contents or most <= LIST_BYTES:
+            return Body(encoding, most=most, what=what, clock=clock, bound="kayako.max_body")
+        return Body(encoding, most=LIST_BYTES, what=what, clock=clock)
+
+    async def _receive(
+        self,
+        stream: httpx.AsyncByteStream,
+        body: Body,
+        take: Take | None,
+        turn: Turn | None,
+    ) -> bytes:
+        held = io.BytesIO()  # which gives its bytes without a copy
+        try:
+            body.wait()
+            async for block in stream:
+                for piece in body.pieces(block):
+                    held.write(piece)
+                    if take is not None and held.tell() >= BLOCK:
+                        await take(held.getvalue())
+                        held = io.BytesIO()
+                    elif turn is not None and held.tell() > LIST_ALONE:
+                        await turn.take()
+                body.wait()
+            return held.getvalue()
+        finally:
+            held.close()  # an error would keep it, and may live for long
 
     async def _refusal(self, response: httpx.Response, what: str) -> SourceError:
-        body = bytearray()
+        stream, text = response.stream, bytearray()
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - so it is there
         try:
-            async for block in response.aiter_bytes():
-                body += block
-                if len(body) >= ERROR_BODY:
+            body = self._body(response, what, contents=False)
+            async for block in stream:
+                for piece in body.pieces(block):
+                    text += piece[: ERROR_BODY - len(text)]
+                if len(text) >= ERROR_BODY:
                     break
-        except httpx.HTTPError:
+                body.wait()
+        except (httpx.HTTPError, SourceError):
             pass  # the status says enough; a cut page is not worth a second error
-        text = self._settings.credentials.scrub(body[:ERROR_BODY].decode("utf-8", "replace"))
+        said = self._settings.credentials.scrub(text.decode("utf-8", "replace"))
         headers = dict(response.headers)
         return replies.error_for(
-            response.status_code, headers, text.encode(), what=what, asked=self._asked
+            response.status_code, headers, said.encode(), what=what, asked=self._asked
         )
-
-    def _too_large(self, what: str) -> TooLarge:
-        limit = self._settings.max_body
-        return TooLarge(f"the reply for {what} is larger than {limit:,} bytes (kayako.max_body)")
 
     def _failure(self, error: Exception, what: str, *, in_body: bool) -> SourceError | ConfigError:
         """Return our error for one of httpx's, with secrets removed."""

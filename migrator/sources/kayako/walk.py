@@ -258,7 +258,9 @@ class Pages:
         """
         self._area += 1
         course = _Course(area, self._order, self._page_size)
+        page: _Page | None = None
         while True:
+            del page  # one in memory is enough
             page = await self._page(area, course.start, course.size)
             if page is None and not await self._pass_over(area, course, known=bool(met)):
                 return
