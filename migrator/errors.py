@@ -20,7 +20,7 @@
     │   ├── NotFound                    404 of Kayako itself                      (never again)
     │   ├── WrongTicket                 400: the attachment is another ticket's   (never again)
     │   ├── BadRequest                  any other 4xx                             (never again)
-    │   └── TooLarge                    over the configured max_body              (never again)
+    │   └── TooLarge                    over max_body, or a bound of our own      (never again)
     ├── ArchiveError               6
     │   ├── ArchiveBusy            5    another run holds the lock                (stop all)
     │   ├── ArchiveMissing         2    there is no archive at that path          (stop all)
@@ -241,7 +241,7 @@ class BadRequest(SourceError):
 
 
 class TooLarge(SourceError):
-    """The reply is larger than the configured ``max_body``."""
+    """The reply is larger than the configured ``max_body``, or than a bound of our own."""
 
     again = Again.NEVER
     problem = "too_large"

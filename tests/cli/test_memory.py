@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import hostile
+
 ALLOCATE = """
 import ctypes, os, sys, threading
 from migrator.cli.pulling import threads
@@ -77,3 +79,33 @@ def test_blocks_of_downloads_keep_their_memory() -> None:
     }
     assert faults["plain"] > 100
     assert faults["kept"] < 5
+
+
+MOST = 150
+"""Megabytes of resident memory that a run may need."""
+CHOSEN = [
+    "list: gzip of 2 GB",
+    "list: gzip twice",
+    "contents: gzip of 2 GB",
+    "error: gzip twice",
+    "page: 300 MB",
+    "list: attributes of one tag",
+    "list: distinct tags",
+    "list: a wide name of 11 MB",
+    "thread: 11 MB of posts",
+    "contents: distinct attributes",
+    "head: many fields",
+    "frame: trailers",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="of Linux alone")
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_run_is_small_whatever_the_helpdesk_sends(tmp_path: Path, name: str) -> None:
+    """A reply of any size or shape costs itself: little memory, words, and no trace of a bug."""
+    outcome = hostile.attack(hostile.BOMBS[name], tmp_path, attempts=1)
+    assert outcome.peak < MOST
+    assert outcome.code in {0, 3, 4}
+    assert "Traceback" not in outcome.said

@@ -582,7 +582,7 @@ class _Reader:
     that is not well-formed, and NotXml or TooLarge for one that is beyond a bound.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         what: str,
         root: str,
@@ -694,9 +694,8 @@ class _Reader:
                 opened.add(text)
             elif len(opened.row.own) < _QUOTED and not text.isspace():
                 opened.row.own += text[:_QUOTED]
-        elif self._depth == 1 and self._place and len(self._between) < _QUOTED:
-            if stray := text.strip(_WHITE):
-                self._between.append(stray[: 4 * _QUOTED])
+        elif self._depth == 1 and self._place and (stray := text.strip(_WHITE)):
+            self._between = [*self._between[:_QUOTED], stray[: 4 * _QUOTED]]
 
     def _flush(self) -> None:
         """Add the text between two rows as a problem."""
