@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import itertools
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -128,10 +130,8 @@ def test_what_follows_a_packed_body_is_little() -> None:
 @given(st.binary(min_size=3, max_size=2000))
 def test_broken_gzip_is_a_broken_reply(data: bytes) -> None:
     """Bytes that are no gzip are told as a reply that broke, or bring nothing."""
-    try:
+    with suppress(Truncated):
         list(received([data], "gzip"))
-    except Truncated:
-        pass
 
 
 # The lowest rate
@@ -145,7 +145,7 @@ def test_a_source_that_drips_is_given_up(pause: float, size: int) -> None:
     if size / pause >= 2 * limits.LOWEST_RATE:
         assert sum(map(len, blocks)) == size * count
     elif size / pause < limits.LOWEST_RATE / 2:
-        with pytest.raises(SourceUnreachable, match="came too slowly: .* bytes in"):
+        with pytest.raises(SourceUnreachable, match=r"came too slowly: .* bytes in"):
             list(blocks)
 
 
@@ -248,12 +248,12 @@ def test_numbers_of_any_length_are_read_at_once(tag: str, digits: int) -> None:
         if tag == "id"
         else rows(b"<%b>%b</%b>" % (tag.encode(), number, tag.encode()))
     )
-    try:
-        (found,) = lists.parse_attachments(body, what=WHAT)
-    except PartialReply as error:
-        assert (tag, error.lost) == ("id", (0,))
-    else:
-        assert (found.filesize, found.created_at) == (0, 0)
+    if tag == "id":
+        with pytest.raises(PartialReply, match="without id"):
+            lists.parse_attachments(body, what=WHAT)
+        return
+    (found,) = lists.parse_attachments(body, what=WHAT)
+    assert (found.filesize, found.created_at) == (0, 0)
 
 
 class Nothing:
@@ -284,8 +284,8 @@ def test_contents_beyond_a_bound_are_refused_in_words(name: str, size: int) -> N
     """Whatever a reply with contents holds beside them is bounded, however it is cut."""
     body = rows(CONTENTS[name]())
     reader = ContentsReader(Nothing, what=WHAT)
+    pieces = (body[start : start + size] for start in range(0, len(body), size))
     with pytest.raises(SourceError) as caught:
-        for start in range(0, len(body), size):
-            reader.feed(body[start : start + size])
+        deque(map(reader.feed, pieces), maxlen=0)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
