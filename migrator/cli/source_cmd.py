@@ -25,7 +25,7 @@ from migrator.cli.common import (
 from migrator.cli.process import STOP_SIGNALS, on_signals, run_loop
 from migrator.errors import ConfigError, Interrupted, NotFound, user_file
 from migrator.sources.base import HashSink
-from migrator.text import human_bytes, iso_time, shown
+from migrator.text import human_bytes, iso_time, served_name, shown
 
 if TYPE_CHECKING:
     from migrator.sources.kayako.client import Client
@@ -61,20 +61,6 @@ class FileSink(HashSink):
     def abort(self) -> None:
         """Remove what was not kept; harmless when called again."""
         self._file.close()
-
-
-_UNSAFE = frozenset('/\\:*?"<>|')
-_NAME_BYTES = 200
-
-
-def safe_name(name: str, attachment: int) -> str:
-    """Return a plain file name for an untrusted one; never a path, hidden or empty."""
-    plain = "".join(c if c.isprintable() and c not in _UNSAFE else "_" for c in name)
-    plain = plain.lstrip(".- ").rstrip(". ")
-    while len(plain.encode()) > _NAME_BYTES:
-        stem, dot, extension = plain.rpartition(".")
-        plain = f"{stem[:-1]}{dot}{extension}" if stem else plain[:-1]
-    return plain or f"attachment-{attachment}"
 
 
 def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -161,7 +147,7 @@ async def get(kayako: Client, ticket: int, attachment: int, output: Path | None)
             )
         if contents.size != declared:
             note(f"Kayako lists {declared:,} bytes, but sent {contents.size:,}.", level="warning")
-        target = output or Path(safe_name(contents.attachment.filename, attachment))
+        target = output or Path(served_name(contents.attachment.filename, attachment))
         sink.keep(target)
     click.echo(f"{sink.sha256}  {shown(str(target))}")
 

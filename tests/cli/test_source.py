@@ -12,7 +12,7 @@ import pytest
 
 from migrator.cli.disk import check, file_system
 from migrator.cli.doctor_cmd import examine
-from migrator.cli.source_cmd import FileSink, safe_name
+from migrator.cli.source_cmd import FileSink
 from migrator.config import load
 from migrator.errors import ConfigError, NotFound
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
@@ -148,27 +148,6 @@ def test_get_tells_what_is_odd(cli: Cli, tmp_path: Path, fault: str, code: int, 
     assert got[0] == code
     assert said in got[2]
     assert (tmp_path / "x").exists() == (code == 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [
-        ("icon chart.gif", "icon chart.gif"),
-        ("../../etc/passwd", "_.._etc_passwd"),
-        ("/abs", "_abs"),
-        (".bashrc", "bashrc"),
-        ("-rf", "rf"),
-        ("a\n\x1b\u202eb", "a___b"),
-        ("...", "attachment-7"),
-        ("", "attachment-7"),
-        ("ü" * 300 + ".pdf", "ü" * 98 + ".pdf"),
-        ("x" * 300, "x" * 200),
-        ("\udcff", "_"),
-    ],
-)
-def test_a_hostile_name_becomes_a_plain_one(name: str, safe: str) -> None:
-    """Whatever the helpdesk calls a file, it lands in the working directory, visible."""
-    assert safe_name(name, 7) == safe
 
 
 def test_a_full_disk_while_getting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
