@@ -79,6 +79,16 @@ class StatusRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelRow:
+    """A name that tickets and notes refer to by id: a ``priority``, ``type`` or ``staff``."""
+
+    kind: str
+    id: int
+    title: str
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PostRow:
     """A post of a ticket as the source sent it.
 
@@ -155,7 +165,8 @@ class TicketHeader:
 
     ``ticket_number`` is the mapped number or the Kayako id as text, ``queue_id`` and
     ``queue_name`` the mapped queue or the Kayako department. ``status`` is ``open``, ``on-hold``
-    or ``closed``, ``details`` a JSON object as in :class:`TicketRow`. ``merged_into`` is the
+    or ``closed``, ``details`` a JSON object as in :class:`TicketRow`,
+    ``priority`` and ``type`` titles ("": unknown). ``merged_into`` is the
     ticket that took its posts, ``deleted_at`` when we
     learned that the source deleted it.
     """
@@ -178,6 +189,9 @@ class TicketHeader:
     user_id: int = 0
     organization_id: int = 0
     details: str = "{}"
+    priority: str = ""
+    type: str = ""
+    owner_email: str = ""
 
 
 @dataclass(frozen=True, slots=True)

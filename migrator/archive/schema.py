@@ -396,6 +396,14 @@ ALTER TABLE posts ADD COLUMN kind TEXT NOT NULL DEFAULT 'post'
 ALTER TABLE posts ADD COLUMN facts TEXT;
 CREATE INDEX posts_by_kind ON posts (kind) WHERE kind <> 'post';
 
+CREATE TABLE labels (
+    kind TEXT NOT NULL CHECK (kind IN ('priority', 'type', 'staff')),
+    id INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    email TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE people_notes (
     id INTEGER PRIMARY KEY,
     about TEXT NOT NULL CHECK (about IN ('user', 'organization')),
@@ -575,8 +583,17 @@ SELECT
     t.deleted_at,
     t.user_id,
     t.organization_id,
-    t.details
+    t.details,
+    coalesce(p.title, '') AS priority,
+    coalesce(y.title, '') AS type,
+    coalesce(o.email, '') AS owner_email
 FROM tickets AS t
+LEFT JOIN labels AS p
+    ON p.kind = 'priority' AND p.id = CAST(json_extract(t.details, '$.priorityid') AS INTEGER)
+LEFT JOIN labels AS y
+    ON y.kind = 'type' AND y.id = CAST(json_extract(t.details, '$.typeid') AS INTEGER)
+LEFT JOIN labels AS o
+    ON o.kind = 'staff' AND o.id = CAST(json_extract(t.details, '$.ownerstaffid') AS INTEGER)
 LEFT JOIN ticket_numbers AS n ON n.ticket_id = t.id
 LEFT JOIN departments AS d ON d.id = t.department_id
 LEFT JOIN statuses AS s ON s.id = t.status_id

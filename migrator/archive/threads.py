@@ -14,6 +14,7 @@ from typing import NamedTuple
 from migrator.archive.checkpoint import Checkpoint, Tuple, folded
 from migrator.archive.records import (
     ArticleRow,
+    LabelRow,
     PeopleNote,
     PostRow,
     Response,
@@ -100,6 +101,7 @@ _PUT_POST = """
         text, kind, facts) IS NOT (excluded.ticket_id, excluded.created_at, excluded.author_name,
         excluded.author_email, excluded.staff, excluded.is_private, excluded.is_html,
         excluded.note, excluded.text, excluded.kind, excluded.facts)"""
+_PUT_LABEL = upsert("labels", "kind", "id", "title", "email", keys=2)
 _PUT_ARTICLE = upsert(
     "articles",
     *("kind", "id", "subject", "author_name", "created_at", "is_html", "details", "note", "text"),
@@ -410,6 +412,12 @@ class Threads:
         with self._db.atomic():
             rows = [(one.id, clean(one.title), one.department_id, one.resolved) for one in statuses]
             self._db.execute_many(_PUT_STATUS, rows)
+
+    def put_labels(self, labels: Iterable[LabelRow]) -> None:
+        """Add or change names; keep those no longer listed, tickets may refer to them."""
+        with self._db.atomic():
+            rows = [(one.kind, one.id, clean(one.title), clean(one.email)) for one in labels]
+            self._db.execute_many(_PUT_LABEL, rows)
 
     def put(
         self,

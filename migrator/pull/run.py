@@ -197,6 +197,7 @@ async def _pull(context: RunContext, workers: Workers) -> None:
     departments = [Department(one.id, one.title, one.app) for one in directory.departments]
     await context.recorder.do(lambda: context.archive.ledger.put_departments(departments))
     await workers.threads.put_statuses(directory.statuses)
+    await workers.threads.put_labels()
     options, everything = context.options, context.options.increment is None
     whole = options.scope.whole and not options.fast
     async with workers.at_work():

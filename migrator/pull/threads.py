@@ -7,11 +7,13 @@ them, and the next run tries again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.archive.records import (
+    LabelRow,
     Listed,
     PeopleNote,
     PostRow,
@@ -23,6 +25,7 @@ from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.sources.base import (
     Attachment,
+    HoldsMore,
     Note,
     Post,
     Ticket,
@@ -60,11 +63,23 @@ class ThreadReader:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._failures = 0
+        self._emails: dict[int, str] = {}
+        """The addresses of staff, by id."""
 
     async def put_statuses(self, statuses: list[TicketStatus]) -> None:
         """Record the statuses that headers refer to."""
         rows = [StatusRow(one.id, one.title, one.department_id, one.resolved) for one in statuses]
         await self._context.recorder.do(partial(self._context.archive.threads.put_statuses, rows))
+
+    async def put_labels(self) -> None:
+        """Record the names of priorities, types and staff, if posts are kept."""
+        context = self._context
+        if not context.options.posts or not isinstance(context.source, HoldsMore):
+            return
+        found = await context.source.labels()
+        self._emails = {one.id: one.email for one in found if one.kind == "staff"}
+        rows = [LabelRow(one.kind, one.id, one.title, one.email) for one in found]
+        await context.recorder.do(partial(context.archive.threads.put_labels, rows))
 
     async def read(self, ticket_id: int) -> bool:
         """Read the thread of a ticket whose attachments were just listed, if it is to be read.
@@ -132,7 +147,7 @@ class ThreadReader:
             self._missed(ticket_id, error)
             return False
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
-        posts += [note_of(one) for one in ticket.staff_notes if one.kind in NOTES]
+        posts += [note_of(one, self._emails) for one in ticket.staff_notes if one.kind in NOTES]
         people = [people_note_of(one) for one in ticket.staff_notes if one.kind not in NOTES]
         put = partial(threads.put, run_id, row, posts, people=people)
         if ticket.id != ticket_id:
@@ -204,13 +219,17 @@ def post_of(post: Post) -> PostRow:
     )
 
 
-def note_of(note: Note) -> PostRow:
-    """Return a note of a ticket, or a time track, as the archive keeps it: in the thread."""
+def note_of(note: Note, emails: Mapping[int, str]) -> PostRow:
+    """Return a note of a ticket, or a time track, as the archive keeps it: in the thread.
+
+    ``emails`` are the addresses of staff by id.
+    """
     kind = NOTES[note.kind]
     return PostRow(
         note_id(kind, note.id),
         note.created_at,
         note.author_name,
+        emails.get(note.author_id, ""),
         staff=True,
         is_private=True,
         is_html=note.is_html,

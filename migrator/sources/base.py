@@ -481,9 +481,25 @@ class CustomFields:
     files: tuple[Attachment, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name that tickets and notes refer to by id.
+
+    ``kind`` is ``priority``, ``type`` or ``staff``; only staff has an ``email``.
+    """
+
+    kind: str
+    id: int
+    title: str
+    email: str = ""
+
+
 @runtime_checkable
 class HoldsMore(Protocol):
     """A source that has more than tickets and their posts; it raises what :class:`Source` does."""
+
+    async def labels(self) -> list[Label]:
+        """Return the names of priorities, types and staff, as far as the helpdesk tells them."""
 
     def articles(self) -> AsyncIterator[Article]:
         """Yield all articles and troubleshooter steps, each with its files.

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
-from migrator.archive.records import PostRow, StatusRow, TicketRow
+from migrator.archive.records import LabelRow, PostRow, StatusRow, TicketRow
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.tickiti import build_app, serializers
 
@@ -76,6 +76,8 @@ def test_header_has_the_documented_fields(desk: Desk, ticket: int) -> None:
         ("originator_name", "Marcus Berg"),
         ("assigned_to_name", "Priya Sharma"),
         ("queue_name", header["queue_name"]),
+        ("priority_name", None),
+        ("type_name", None),
     ]
 
 
@@ -390,3 +392,27 @@ def test_a_note_is_an_internal_response(desk: Desk) -> None:
     asked = {"ticket_number": ["301"], "is_internal": True}
     found = desk.data("tickets/responses/query", asked)["responses"]
     assert [one["id"] for one in found] == ["1000000000061", "2000000000061"]
+
+
+def test_priority_type_and_owner_are_told_where_known(desk: Desk) -> None:
+    """Kayako's priority becomes Tickiti's; its title, its type and the owner's address come."""
+    details = {"priorityid": "4", "typeid": "2", "ownerstaffid": "9"}
+    desk.write(TicketRow(302, 3, owner_name="Bob", details=details))
+    labels = [
+        LabelRow("priority", 4, "Urgent!"),
+        LabelRow("type", 2, "Bug"),
+        LabelRow("staff", 9, "Bob", "bob@example.com"),
+    ]
+    desk.archive.threads.put_labels(labels)
+    header = desk.data("tickets/show", {"ticket_number": "302"})["ticket"]
+    told = ("priority", "priority_name", "type_name", "assigned_to_email", "assigned_to_name")
+    assert [header[name] for name in told] == ["40", "Urgent!", "Bug", "bob@example.com", "Bob"]
+
+
+@pytest.mark.parametrize(
+    ("title", "priority"),
+    [("Low", "10"), ("Medium", "20"), ("HIGH", "30"), ("P1 - Critical", "40"), ("Below", "20")],
+)
+def test_priorities_are_told_in_the_words_of_tickiti(title: str, priority: str) -> None:
+    """A known word decides; what is none is normal."""
+    assert serializers.priority_of(title) == priority

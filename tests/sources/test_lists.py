@@ -15,7 +15,7 @@ from migrator.errors import (
     Truncated,
     UnexpectedReply,
 )
-from migrator.sources.base import Attachment, Department, Note, Post, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Department, Label, Note, Post, Ticket, TicketStatus
 from migrator.sources.kayako import limits, lists
 
 HEAD = b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -635,3 +635,31 @@ def test_a_list_full_of_damage_is_read_in_linear_time() -> None:
         body = b"<attachments>" + piece * 10_000 + b"</attachments>"
         with pytest.raises(SourceError):
             lists.parse_attachments(body, what=WHAT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "label"),
+    [
+        (
+            "priority",
+            b"<ticketpriorities><ticketpriority><id>3</id><title><![CDATA[High]]></title>"
+            b"<usergroupid>1</usergroupid><usergroupid>2</usergroupid></ticketpriority>"
+            b"</ticketpriorities>",
+            Label("priority", 3, "High"),
+        ),
+        (
+            "type",
+            b"<tickettypes><tickettype><id>2</id><title>Bug</title></tickettype></tickettypes>",
+            Label("type", 2, "Bug"),
+        ),
+        (
+            "staff",
+            b"<staffusers><staff><id>1</id><firstname>J</firstname><lastname>D</lastname>"
+            b"<email>j@example.com</email></staff></staffusers>",
+            Label("staff", 1, "J D", "j@example.com"),
+        ),
+    ],
+)
+def test_names_that_tickets_refer_to(kind: str, body: bytes, label: Label) -> None:
+    """Priorities, types and staff are read with their names, and staff with its address."""
+    assert lists.parse_labels(HEAD + body, kind=kind, what=WHAT) == [label]

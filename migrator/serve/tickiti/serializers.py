@@ -7,6 +7,7 @@ strings, ticket numbers and sizes numbers, times ``2026-05-01T09:14:02+00:00``.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,6 +16,11 @@ from migrator.serve.markup import as_html, plain_text
 from migrator.serve.tickiti.requests import Parts
 from migrator.text import served_name
 
+_PRIORITIES: Final = {
+    "40": {"urgent", "critical", "emergency", "immediate", "blocker", "highest"},
+    "30": {"high", "important", "major"},
+    "10": {"low", "lowest", "minor", "trivial"},
+}
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -51,8 +57,8 @@ def iso_time(seconds: int) -> str:
 def ticket_object(ticket: TicketHeader) -> dict[str, object]:
     """Return the header of a ticket.
 
-    Kayako's priorities and resolutions are not stored: every ticket has normal priority (20). Nor
-    are the addresses of its staff: owners have only ``assigned_to_name``.
+    Tickiti has four priorities: see :func:`priority_of`. Kayako does not say how a ticket was
+    resolved, nor when.
     """
     created = ticket.created_at
     return {
@@ -60,10 +66,10 @@ def ticket_object(ticket: TicketHeader) -> dict[str, object]:
         "number": number_of(ticket.ticket_number),
         "subject": ticket.subject,
         "status": ticket.status,
-        "priority": "20",
+        "priority": priority_of(ticket.priority),
         "queue_id": str(ticket.queue_id),
         "originator_email": ticket.requester_email,
-        "assigned_to_email": None,
+        "assigned_to_email": ticket.owner_email or None,
         "resolved": None,
         "on_hold_until": None,
         "created_at": iso_time(created),
@@ -71,7 +77,21 @@ def ticket_object(ticket: TicketHeader) -> dict[str, object]:
         "originator_name": ticket.requester_name,
         "assigned_to_name": ticket.owner_name or None,
         "queue_name": ticket.queue_name,
+        "priority_name": ticket.priority or None,
+        "type_name": ticket.type or None,
     }
+
+
+def priority_of(title: str) -> str:
+    """Return Tickiti's priority (10 low, 20 normal, 30 high, 40 urgent) for Kayako's title.
+
+    Helpdesks name their own: what is no such word, in English, is normal.
+    """
+    words = set(re.findall(r"[a-z]+", title.casefold()))
+    for number, known in _PRIORITIES.items():
+        if words & known:
+            return number
+    return "20"
 
 
 def response_object(

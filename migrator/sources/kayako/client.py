@@ -36,9 +36,11 @@ from migrator.sources.base import (
     Department,
     Fetched,
     FetchSink,
+    Label,
     Ticket,
     TicketStatus,
     in_pool,
+    raise_if_final,
 )
 from migrator.sources.kayako import lists, replies
 from migrator.sources.kayako.contents import ContentsReader
@@ -129,6 +131,20 @@ class Client:
         """Return all ticket statuses; ListAll needs every id to show closed tickets too."""
         what = "the ticket statuses"
         return await self._ask("others", STATUSES, what, lists.parse_statuses, alone=False)
+
+    async def labels(self, kind: str) -> list[Label]:
+        """Return the names of a kind of :data:`lists.LABELS`, as far as they can be read.
+
+        Old servers lack the call, and a key may not be allowed to make it: then there are none.
+        """
+        path, what = lists.LABELS[kind][0], f"the names of each {kind}"
+        try:
+            return await self._ask("others", path, what, partial(lists.parse_labels, kind=kind))
+        except PartialReply as error:
+            return list(error.rows)
+        except SourceError as error:
+            raise_if_final(error)
+            return []
 
     async def tickets_page(
         self,

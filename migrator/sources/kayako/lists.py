@@ -15,12 +15,13 @@ import html
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, pairwise
 from typing import Generic, Protocol, Self, TypeVar
 from xml.parsers import expat
 
 from migrator.errors import NotXml, PartialReply, TooLarge, Truncated, UnexpectedReply
-from migrator.sources.base import Attachment, Department, Note, Post, Ticket, TicketStatus
+from migrator.sources.base import Attachment, Department, Label, Note, Post, Ticket, TicketStatus
 from migrator.sources.kayako import cleaning, replies
 from migrator.sources.kayako.limits import (
     DEPTH,
@@ -219,6 +220,31 @@ def parse_statuses(body: bytes, *, what: str) -> list[TicketStatus]:
     reply = _Reply(what, "ticketstatus", _status, most=DIRECTORY_ROWS)
     reply = _read(body, "ticketstatuses", reply)
     return reply.whole(reply.records)
+
+
+LABELS = {
+    "priority": ("/Tickets/TicketPriority", "ticketpriorities", "ticketpriority"),
+    "type": ("/Tickets/TicketType", "tickettypes", "tickettype"),
+    "staff": ("/Base/Staff", "staffusers", "staff"),
+}
+"""The calls for names that tickets refer to, and the elements of their replies."""
+
+
+def parse_labels(body: bytes, *, kind: str, what: str) -> list[Label]:
+    """Read the reply to one of the calls of LABELS."""
+    _, root, child = LABELS[kind]
+    reply = _Reply(what, child, partial(_label, kind=kind), most=DIRECTORY_ROWS)
+    reply = _read(body, root, reply)
+    return reply.whole(reply.records)
+
+
+def _label(row: _Row, _: _Reply[Label], *, kind: str) -> Label | None:
+    number = row.number("id", _MOST_POSTS)
+    if not number:
+        return None
+    names = (row.line("firstname"), row.line("lastname"))
+    title = row.line("title") or row.line("fullname") or " ".join(filter(None, names))
+    return Label(kind, number, title, row.line("email") if kind == "staff" else "")
 
 
 def parse_tickets(body: bytes, *, what: str) -> list[Ticket]:

@@ -16,6 +16,7 @@ from migrator.sources.base import (
     Fetched,
     FetchSink,
     Increment,
+    Label,
     Likeness,
     Receiver,
     Scope,
@@ -26,6 +27,7 @@ from migrator.sources.base import (
 from migrator.sources.kayako import tickets
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.listing import FastListing, RecentListing, WholeListing
+from migrator.sources.kayako.lists import LABELS
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.tickets import LOOKS, page_of_look
 from migrator.sources.kayako.walk import OVERLAP, Helpdesk, look_around
@@ -74,6 +76,11 @@ class KayakoSource:
         """
         self._helpdesk = await look_around(self._client)
         return self._helpdesk
+
+    async def labels(self) -> list[Label]:
+        """Return the names of priorities, types and staff."""
+        kinds = [await self._client.labels(kind) for kind in LABELS]
+        return [label for found in kinds for label in found]
 
     async def compare(self, known: Sequence[Ticket]) -> Likeness:
         """Return how well this helpdesk agrees with tickets that an archive knows."""
