@@ -102,6 +102,7 @@ class SourceError(MigratorError):
 
     ``number`` is that of the last one among all. ``shared`` means that others may get the same: the
     source is away, or turns all of us away. A request for something else shows whether it does.
+    ``overload`` means that it has too much to do, which nobody's own request is to blame for.
     """
 
     exit_code = 4
@@ -110,6 +111,7 @@ class SourceError(MigratorError):
     attempts: int = 1
     number: int = 0
     shared: bool = False
+    overload: bool = False
 
     @property
     def reason(self) -> str:
@@ -153,6 +155,7 @@ class Throttled(SourceError):
 
     problem = "throttled"
     shared = True
+    overload = True
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

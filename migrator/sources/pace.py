@@ -425,7 +425,7 @@ class Breaker:
         self._sleep = sleep
         self._misses = 0
         self._trust = MISSES_IN_A_ROW
-        self._trusted = 0
+        self._trusted: dict[str, int] = {}
         self.answers = 0
         self._tries = 0
         self._newest = 0  # of the answered tries
@@ -441,7 +441,8 @@ class Breaker:
         """Count a proper answer to a try, by default to the last one begun."""
         self.answers += 1
         self._newest = max(self._newest, number or self._tries)
-        self._misses = self._trusted = 0
+        self._misses = 0
+        self._trusted.clear()
         self._trust = MISSES_IN_A_ROW
 
     def doubts(self, error: SourceError) -> bool:
@@ -457,24 +458,25 @@ class Breaker:
             self.answered()
             return
         self._misses += 1
-        if self._trusted:
-            self._trusted -= 1
+        if self._trusted.get(error.problem):
+            self._trusted[error.problem] -= 1
         elif self.answers and self._misses >= MISSES_IN_A_ROW:
-            await self._look(trust=True)
+            await self._look(trust=error.problem)
 
-    async def suspect(self, error: SourceError, number: int) -> None:
+    async def suspect(self, error: SourceError, number: int, *, trust: bool = False) -> None:
         """Probe the server unless it is known to be there, and wait for it.
 
         If a later try than ``number`` was answered, it is: an answer sent before it went away
-        proves nothing. A refusal is final, so it is never believed without a probe. Raises as
-        :meth:`failed` does.
+        proves nothing. A refusal is final, so it is never believed without a probe. With
+        ``trust``, a server that is there is probed more rarely after the same problem, but for an
+        overload, which is nobody's own. Raises as :meth:`failed` does.
         """
         if not self.doubts(error):
             return
         if not worth_another(error):
-            await self._look(trust=False)
-        elif self._newest < number and not self._trusted:
-            await self._look(trust=True)
+            await self._look()
+        elif self._newest < number and (error.overload or not self._trusted.get(error.problem)):
+            await self._look(trust=error.problem if trust and not error.overload else "")
 
     async def explains(self, error: SourceError, *, number: int, outages: int) -> bool:
         """Return whether an outage is why a call has failed.
@@ -483,7 +485,7 @@ class Breaker:
         :meth:`failed` does.
         """
         if error.shared and self.outages == outages:
-            await self.suspect(error, number)
+            await self.suspect(error, number, trust=True)
         return error.shared and self.outages > outages
 
     async def aclose(self) -> None:
@@ -492,10 +494,10 @@ class Breaker:
             self._looking.cancel()
             await asyncio.wait([self._looking])
 
-    async def _look(self, *, trust: bool) -> None:
+    async def _look(self, *, trust: str = "") -> None:
         """Probe the server; simultaneous callers wait for the same probe.
 
-        With ``trust``, a server that is there is probed more rarely from now on.
+        A server that is there is probed more rarely from now on after the problem ``trust``.
         """
         outages = self.outages
         if self._looking is not None:  # it began before the failure, and proves only an outage
@@ -512,15 +514,15 @@ class Breaker:
         await asyncio.wait([looking])
         looking.result()
 
-    async def _look_once(self, *, trust: bool) -> None:
+    async def _look_once(self, *, trust: str) -> None:
         await self._look_until_there(trust=trust)
         self._looking = None  # after a failure it stays: the wait must not start again
 
-    async def _look_until_there(self, *, trust: bool) -> None:
+    async def _look_until_there(self, *, trust: str) -> None:
         if (error := await self._missing()) is None:
             if trust:
                 self._trust = min(2 * self._trust, LONGEST_TRUST)
-                self._trusted = self._trust
+                self._trusted[trust] = self._trust
             return
         self._pacer.overloaded(self._pacer.clock())
         waited = 0.0

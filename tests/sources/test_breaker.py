@@ -509,8 +509,8 @@ def test_an_answer_that_was_on_its_way_proves_nothing() -> None:
     play(story, Source(SourceUnreachable("no answer")))
 
 
-def test_a_broken_call_without_witnesses_costs_one_look() -> None:
-    """Nobody else was answered, so we look; the server is there, and the call has failed."""
+def test_broken_calls_without_witnesses_cost_two_looks() -> None:
+    """Nobody else was answered, so we look before and after the last try."""
 
     async def story(source: Source) -> None:
         for _ in range(3):
@@ -518,9 +518,25 @@ def test_a_broken_call_without_witnesses_costs_one_look() -> None:
             with pytest.raises(SourceUnreachable):
                 await source.retrier("x", broken)
             assert broken.tries == 4
-        assert source.looks == 1
+        assert source.looks == 2
+        other = Call(source, broken=True, refusal=ServerFailed("500"))
+        with pytest.raises(ServerFailed):
+            await source.retrier("x", other)
+        assert source.looks == 4  # what is believed of one problem says nothing of another
 
     play(story, Source())
+
+
+@pytest.mark.parametrize("error", [Throttled("429"), BadRequest("403"), ServerFailed("500")])
+def test_a_ban_that_lets_only_the_probe_through_is_sat_out(error: SourceError) -> None:
+    """As by a limit that allows one request a minute: what follows a probe proves nothing."""
+
+    async def story(source: Source) -> None:
+        call = Call(source, refusal=error)
+        assert (await source.retrier("x", call))[0] == "done"
+        assert source.breaker.outages == 1
+
+    play(story, Source(None, error, error))
 
 
 def test_a_call_that_is_answered_with_an_error_has_failed() -> None:
@@ -555,7 +571,7 @@ def test_an_outage_after_an_outage_is_noticed() -> None:
     async def story(source: Source) -> None:
         with pytest.raises(SourceUnreachable):
             await source.retrier("x", Call(source, broken=True))
-        assert source.looks == 3
+        assert source.looks == 4
 
     play(story, Source(SourceUnreachable("no answer"), attempts=30))
 

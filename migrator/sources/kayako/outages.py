@@ -157,11 +157,6 @@ def meaning_of(status: int) -> Meaning:
     return STATUSES.get(status) or STATUSES[599 if status > 599 else 100]
 
 
-def overloaded(status: int) -> bool:
-    """Return whether a status tells of too much load."""
-    return meaning_of(status).sense is Sense.SLOW
-
-
 class Failure(Enum):
     """How a request can fail without a whole reply."""
 

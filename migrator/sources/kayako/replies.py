@@ -30,6 +30,7 @@ from migrator.sources.kayako.outages import (
     STATUSES,
     WRONG_SCHEME,
     Asked,
+    Sense,
     locked,
     meaning_of,
     ways_in,
@@ -315,7 +316,7 @@ def error_for(
     if meaning.kind is Throttled:
         return Throttled(text, retry_after=_retry_after(fields.get("retry-after", "")))
     error = meaning.kind(text)
-    error.shared = True
+    error.shared, error.overload = True, meaning.sense is Sense.SLOW
     return error
 
 

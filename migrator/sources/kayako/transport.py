@@ -24,7 +24,6 @@ from migrator.errors import (
     ConfigError,
     SourceError,
     SourceUnreachable,
-    Throttled,
 )
 from migrator.sources.kayako import replies, signing
 from migrator.sources.kayako.connections import NOT_HTTP, Connections
@@ -37,7 +36,6 @@ from migrator.sources.kayako.outages import (
     failed,
     failure_of,
     locked,
-    overloaded,
 )
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.pace import Pacer
@@ -184,7 +182,7 @@ class Transport:
                 try:
                     if response.status_code != 200:
                         refusal = await self._refusal(response, what)
-                        if overloaded(response.status_code) or isinstance(refusal, Throttled):
+                        if refusal.overload:
                             slot.overloaded()
                         raise refusal
                     fields = {name.lower(): value for name, value in response.headers.raw}
