@@ -136,17 +136,19 @@ class Catalog:
     ) -> frozenset[int] | None:
         """Return the queues to search: the named ones that the token sees; None for all.
 
-        Names match in any case. A queue that the token does not see is treated like one that does
-        not exist.
+        Names match in any case; one that no queue has may be an id. A queue that the token does
+        not see is treated like one that does not exist.
         """
         found = token.queues
         if ids is not None:
             found = frozenset(ids) if found is None else found.intersection(ids)
         if names is not None:
-            keys = set(map(name_key, names))
-            named = frozenset(
-                each.queue_id for each in self._queues() if name_key(each.name) in keys
-            )
+            meant: dict[str, set[int]] = {}
+            for each in self._queues():
+                meant.setdefault(name_key(each.name), set()).add(each.queue_id)
+            for each in self._queues():
+                meant.setdefault(str(each.queue_id), {each.queue_id})
+            named = frozenset().union(*(meant.get(name_key(one), ()) for one in names))
             found = named if found is None else found & named
         return found
 

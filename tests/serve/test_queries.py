@@ -71,6 +71,8 @@ FILTERS: list[tuple[dict[str, Any], set[int]]] = [
     ({"queue": ["Nowhere"]}, set()),
     ({"queue": ["sales ", "SUPPORT"]}, ALL),
     ({"queue_id": [" 3", "004"]}, ALL),
+    ({"queue": ["3"]}, {10, 11, 12, 13}),
+    ({"queue": [4, "Sales"]}, ALL),
     ({"queue_id": [-3]}, set()),
     ({"queue": ["Sales"], "queue_id": [4]}, set()),
     ({"queue_id": [4, "3"]}, ALL),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from migrator.archive import open_archive, open_beside
-from migrator.serve.audit_log import Audited, AuditLog
+from migrator.serve import join_faces, load_faces
+from migrator.serve.audit_log import DOWNLOAD, Audited, AuditLog
 from migrator.serve.auth import FAILURES
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.web import build_pages
+from tests.blobs.layout import path_of
 from tests.web.desks import Desk, Visitor
 
 
@@ -53,6 +56,53 @@ def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
     codes = [line["code"] for line in lines]
     assert codes[3:] == ["attachment_blocked", "attachment_review_required", None]
     assert [line["sent"] for line in lines[:3]] == [19, 4, 19]
+
+
+def test_changed_file_is_in_the_audit_log_of_both_faces(tmp_path: Path) -> None:
+    """A file that is not the stored one any more leaves a line that says so, and no bytes."""
+    with (
+        open_archive(tmp_path / "archive", command="test") as archive,
+        open_beside(tmp_path / "archive") as beside,
+        BackgroundServer(
+            Audited(
+                join_faces(load_faces(), lambda: beside, EndpointSettings()),
+                AuditLog(tmp_path / "audit"),
+            )
+        ) as server,
+        Visitor(base_url=server.url, timeout=20) as visitor,
+    ):
+        desk = Desk(archive, server.url)
+        desk.ticket(1)
+        number, token = desk.attach("a.pdf", b"%PDF-1.4 0123456789"), desk.token()
+        row = archive.queries.attachment(number)
+        assert row is not None
+        blob = path_of(archive, row.sha256 or "")
+        visitor.sign_in(token)
+        bearer = {"Authorization": f"Bearer {token}"}
+        body = {"ticket_number": 1, "response_attachment_id": number}
+
+        def ask() -> list[int]:
+            address = f"/attachments/{number}/download"
+            ranged = {"Range": "bytes=1-2"}
+            part = {**body, "offset": 1, "length": 2}
+            return [
+                visitor.get(address).status_code,
+                visitor.get(address, headers=ranged).status_code,
+                *(
+                    visitor.post(DOWNLOAD, json=one, headers=bearer).status_code
+                    for one in (body, part)
+                ),
+            ]
+
+        assert ask() == [200, 206, 200, 200]
+        before = blob.stat()
+        blob.chmod(0o600)
+        blob.write_bytes(b"%PDF-1.4 other text")
+        os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert ask() == [404] * 4
+    found = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    facts = [(line["attachment"], line["status"], line["code"]) for line in found[4:]]
+    assert facts == [(number, 404, "not_found")] * 4
 
 
 def test_guessing_at_the_sign_in_is_bounded(tmp_path: Path) -> None:

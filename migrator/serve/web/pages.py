@@ -321,6 +321,7 @@ def _open(site: Site, row: Row) -> Blob:
     try:
         return site.files.open(row)
     except Refusal as refusal:
+        audit_log.tell(code=refusal.code)
         if refusal.status == 404:
             raise Problem(404, "File missing", refusal.message) from None
         again = {"refresh": "1", "retry-after": "1"}  # until the browser gets the file
