@@ -642,9 +642,11 @@ def test_a_list_full_of_damage_is_read_in_linear_time() -> None:
     [
         (
             "priority",
-            b"<ticketpriorities><ticketpriority><id>3</id><title><![CDATA[High]]></title>"
-            b"<usergroupid>1</usergroupid><usergroupid>2</usergroupid></ticketpriority>"
-            b"</ticketpriorities>",
+            (
+                b"<ticketpriorities><ticketpriority><id>3</id><title><![CDATA[High]]></title>"
+                b"<usergroupid>1</usergroupid><usergroupid>2</usergroupid></ticketpriority>"
+                b"</ticketpriorities>"
+            ),
             Label("priority", 3, "High"),
         ),
         (
@@ -654,8 +656,10 @@ def test_a_list_full_of_damage_is_read_in_linear_time() -> None:
         ),
         (
             "staff",
-            b"<staffusers><staff><id>1</id><firstname>J</firstname><lastname>D</lastname>"
-            b"<email>j@example.com</email></staff></staffusers>",
+            (
+                b"<staffusers><staff><id>1</id><firstname>J</firstname><lastname>D</lastname>"
+                b"<email>j@example.com</email></staff></staffusers>"
+            ),
             Label("staff", 1, "J D", "j@example.com"),
         ),
     ],
