@@ -40,6 +40,9 @@ _ADVICE = {
     errno.EACCES: "permission denied: run as the owner of the archive or change its permissions",
     errno.EPERM: "not permitted: run as the owner of the archive or change its permissions",
     errno.ENOENT: "it vanished meanwhile: check that the disk is still mounted",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`, then start again",
+    errno.EFBIG: "a file may not grow that large: raise `ulimit -f`, then start again",
+    errno.ENOLCK: "its file system has no locks: put the archive on a local disk",
     errno.EIO: "the disk reports an input/output error: check it (dmesg, smartctl) before going on",
 }
 
@@ -61,12 +64,13 @@ def make_dir(path: AnyPath) -> bool:
         os.mkdir(path, PRIVATE_DIR)  # noqa: PTH102 - see AnyPath
     except FileExistsError:
         return False
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        os.fchmod(fd, PRIVATE_DIR)
-        give_to_owner(fd, path)
-    finally:
-        os.close(fd)
+    os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
+    if os.geteuid() == 0:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            give_to_owner(fd, path)
+        finally:
+            os.close(fd)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import stat
 import tempfile
 import time
@@ -154,6 +155,17 @@ def _ours(archive: Path) -> Iterator[Finding]:
         more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
         advice = f"cannot write {others[0]}{more}: run as the owner of the archive, or give it back"
         yield fail(f"archive: {advice} with chown", ArchiveUnwritable.exit_code)
+
+
+def limits(concurrency: int) -> Iterator[Finding]:
+    """Check what the shell or the service manager lets a run have."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < (needed := 48 + 2 * concurrency):
+        text = f"limits: only {files:,} files may be open; raise `ulimit -n` to {needed:,} or more"
+        yield fail(text, ConfigError.exit_code)
+    largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if largest != resource.RLIM_INFINITY:
+        yield warn(f"limits: a file may not be larger than {human_bytes(largest)} (`ulimit -f`)")
 
 
 def clock(moment: float) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import click
 
 from migrator.cli.access_cmd import queue_doubts
 from migrator.cli.common import App, pass_app, print_retry, settings_from
-from migrator.cli.disk import Finding, check, clock, fail, is_obstructed, ok, warn
+from migrator.cli.disk import Finding, check, clock, fail, is_obstructed, limits, ok, warn
 from migrator.cli.process import run_loop
 from migrator.cli.serve_cmd import doubts
 from migrator.errors import (
@@ -86,7 +86,7 @@ async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
         yield finding
     for finding in check(config.archive.path):
         yield finding
-    for finding in clock(time.time()):
+    for finding in (*limits(config.kayako.concurrency), *clock(time.time())):
         yield finding
     for doubt in doubts(config.tickiti):
         yield warn(f"serve: {doubt}")

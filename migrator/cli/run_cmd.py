@@ -17,7 +17,7 @@ from migrator.cli.common import (
     scope_options,
     settings_from,
 )
-from migrator.errors import SourceError, reason_of
+from migrator.errors import ConfigError, SourceError, reason_of
 from migrator.text import shown
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:
 
 
 def nothing_done(result: RunResult) -> bool:
-    """Return whether the source refused a run before it listed anything: the reason says it all."""
-    return isinstance(result.ended_by, SourceError) and not result.tickets
+    """Return whether a run was refused before it listed anything: the reason says it all."""
+    return isinstance(result.ended_by, SourceError | ConfigError) and not result.tickets
 
 
 def print_gaps(result: RunResult) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Callable
@@ -218,3 +219,14 @@ def test_a_clock_that_is_far_off_is_told(
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     code, out = examine(Fake())
     assert (code, "warn  clock: it says that this is the year 1970" in out) == (0, True)
+
+
+def test_limits_of_the_shell_are_told(
+    examine: Callable[[Fake], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too few files a run would end in its midst."""
+    low = {resource.RLIMIT_NOFILE: (20, 20), resource.RLIMIT_FSIZE: (1 << 20, 1 << 20)}
+    monkeypatch.setattr(resource, "getrlimit", low.__getitem__)
+    examined = examine(Fake())
+    assert not_ready(examined, 2, "FAIL  limits: only 20 files may be open; raise `ulimit -n`")
+    assert "warn  limits: a file may not be larger than 1.0 MiB" in examined[1]

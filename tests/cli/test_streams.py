@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -87,3 +88,23 @@ def test_any_encoding_of_the_terminal_will_do(home: Path, encoding: str) -> None
         assert "Traceback" not in done.stderr
         assert "bug" not in done.stderr
     assert shell("migrator queue list", home, PYTHONIOENCODING=encoding).returncode == 0
+
+
+def test_a_pipe_that_does_not_block_loses_nothing(home: Path) -> None:
+    """A stream that another program switched to O_NONBLOCK is waited for while it is full."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [*MIGRATOR.split(), "report", "--format", "html"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=write,
+    )
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as told:
+        text = told.read()
+    assert process.wait() == 3
+    assert len(text) > 4096, "more than the pipe holds"
+    assert text.endswith("</html>\n")

@@ -106,6 +106,18 @@ def test_the_first_run_of_all_may_be_root(home: Path, migrator: Migrator) -> Non
     assert modes == {"0o0"}
 
 
+@pytest.mark.parametrize("mask", ["0077", "0777"])
+def test_no_umask_keeps_the_owner_out(home: Path, migrator: Migrator, mask: str) -> None:
+    """Modes are set as they must be, whatever the shell takes away."""
+    before = os.umask(int(mask, 8))
+    try:
+        for argv in (["run"], ["sync"], ["plan", "--save-plan", "p"], ["handover", "out"]):
+            done = migrator(*argv, by_owner=True)
+            assert done.returncode == 0, done.stderr
+    finally:
+        os.umask(before)
+
+
 def test_root_gives_nothing_away_that_was_there(home: Path, migrator: Migrator) -> None:
     """A file of root's under a second name, put where the lock must be, stays root's."""
     assert migrator("run", by_owner=True).returncode == 0
