@@ -42,7 +42,7 @@ _ADVICE = {
     errno.ENOENT: "it vanished meanwhile: check that the disk is still mounted",
     errno.EMFILE: "too many files are open: raise `ulimit -n`, then start again",
     errno.EFBIG: "a file may not grow that large: raise `ulimit -f`, then start again",
-    errno.ENOLCK: "its file system has no locks: put the archive on a local disk",
+    errno.ENOLCK: "No locks available: put the archive on a local disk",
     errno.EIO: "the disk reports an input/output error: check it (dmesg, smartctl) before going on",
 }
 
