@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -80,8 +80,19 @@ def create(
         raise
 
 
-def queue_doubts(queues: Iterable[Queue]) -> list[tuple[set[int], str]]:
-    """Return what may let somebody see more than its id or name says: the queues and a sentence."""
+class Doubt(NamedTuple):
+    """Something that may let people see more than a queue's id or name says.
+
+    ``meant`` is True where the operator has mapped all of it so.
+    """
+
+    queues: set[int]
+    sentence: str
+    meant: bool
+
+
+def queue_doubts(queues: Iterable[Queue]) -> list[Doubt]:
+    """Return the queues that stand for several departments, and names of several queues."""
     by_id, by_name = defaultdict(list), defaultdict(list)
     for one in queues:
         by_id[one.queue_id].append(one)
@@ -94,20 +105,20 @@ def queue_doubts(queues: Iterable[Queue]) -> list[tuple[set[int], str]]:
             text += "whoever may see one of them may see all"
             if own := [str(one.department_id) for one in group if not one.mapped]:
                 text += f". Nothing maps {' and '.join(own)}, whose own id this is: map it too"
-            doubts.append(({queue_id}, f"{text}."))
+            doubts.append(Doubt({queue_id}, f"{text}.", meant=not own))
     for group in by_name.values():
         if len(ids := sorted({one.queue_id for one in group})) > 1:
             named = " and ".join(map(str, ids))
             text = f"Queues {named} have one name, {group[0].name}: who asks for it gets all."
-            doubts.append((set(ids), text))
+            doubts.append(Doubt(set(ids), text, meant=all(one.mapped for one in group)))
     return doubts
 
 
 def warn_of_queues(queues: Iterable[Queue], only: Collection[int] | None = None) -> None:
-    """Tell the doubts about queues, or about those of ``only``."""
-    for ids, sentence in queue_doubts(queues):
-        if only is None or not ids.isdisjoint(only):
-            note(sentence, level="warning")
+    """Tell the doubts about queues, or about those of ``only``; warn of what nobody meant."""
+    for doubt in queue_doubts(queues):
+        if only is None or not doubt.queues.isdisjoint(only):
+            note(doubt.sentence, level="info" if doubt.meant else "warning")
 
 
 @token.command("list")

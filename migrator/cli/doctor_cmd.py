@@ -167,8 +167,8 @@ async def _archive(config: Config, address: str) -> AsyncIterator[Finding]:
                 else one
                 for one in archive.access.queues()
             ]
-            for _, doubt in queue_doubts(queues):
-                yield warn(f"queues: {doubt}")
+            for doubt in queue_doubts(queues):
+                yield (ok if doubt.meant else warn)(f"queues: {doubt.sentence}")
     except ArchiveMissing:
         return
     except MigratorError as exc:

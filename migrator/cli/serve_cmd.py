@@ -135,7 +135,7 @@ def serve(
     def ready(url: str) -> None:
         here, *others = server.urls_of(url) or [url]
         note(f"Serving {served.path} at {here} until Ctrl-C.")
-        if others:
+        if others := list(filter(server.is_exposed, others)):
             note(f"From other machines: {' or '.join(others)}")
         if options.tls is None and server.is_exposed(url):
             note(_PLAIN, level="warning")

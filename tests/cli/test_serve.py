@@ -119,6 +119,8 @@ def test_exposed_without_tls_is_warned_of(  # noqa: PLR0917
     assert code == 0
     assert ("Without TLS, anybody on the way" in err) is warns
     assert f"Serving {home / 'archive'} at http" in err
+    others = err.partition("From other machines: ")[2].partition("\n")[0]
+    assert not re.search(r"//(127\.|0\.0\.0\.0|\[::1?\])", others)
 
 
 @pytest.mark.parametrize("proxies", ["*", "0.0.0.0/0", "::/0", "10.0.0.1, 128.0.0.0/1"])
