@@ -33,6 +33,11 @@ BLOCK: Final = 144 * 1024
 concatenate. Smaller ones cost more turns of the loop, larger ones memory for each slow client.
 From 96 KiB on malloc may take each from the kernel anew, unless it is told to keep them."""
 
+FEW: Final = 48
+"""With more readers at once, each gets a smaller block, so that slow ones take less memory."""
+
+_SMALL: Final = BLOCK // 12
+
 _TAIL: Final = b'"}}'
 REMEMBERED: Final = 65_536
 """Verdicts kept."""
@@ -73,6 +78,8 @@ class Verdicts:
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[Hashable, bool]] = {}
         self._begun: dict[tuple[str, Hashable], Hash] = {}
+        self.readers = 0
+        """Answers of several blocks that are being sent."""
 
     def get(self, sha256: str, version: Hashable) -> bool | None:
         """Return the verdict on this version of the file; None when it has to be read."""
@@ -206,10 +213,20 @@ class Content:
             return
         await start(send, 200, length)
         await send({"type": "http.response.body", "body": head, "more_body": True})
+        self._verdicts.readers += 1
+        try:
+            await self._send_blocks(receive, send)
+        finally:
+            self._verdicts.readers -= 1
+
+    async def _send_blocks(self, receive: Receive, send: Send) -> None:
         async with watch(receive) as gone:
             while self._at < self._end and not gone.done():
                 block = self._encoded(started=True)
                 await send({"type": "http.response.body", "body": block, "more_body": True})
+                del block
+                # Waits for a slow client before the next block is made.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
                 # send() waits for slow clients only; this lets others in beside a fast one.
                 await asyncio.sleep(0)
             if self._at == self._end:
@@ -217,7 +234,8 @@ class Content:
                 await send({"type": "http.response.body", "body": _TAIL})
 
     def _encoded(self, *, started: bool) -> bytes:
-        size = min(BLOCK, self._end - self._at)
+        most = BLOCK if not started or self._verdicts.readers <= FEW else _SMALL
+        size = min(most, self._end - self._at)
         try:
             block = self._file.read(self._at, size)
         except ArchiveDamaged as error:

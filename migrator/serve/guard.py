@@ -45,6 +45,9 @@ _PIECE: Final = 4096
 _UNSENT: Final = 256 * 1024
 """Bytes that may wait for a client: a few blocks at hand save turns of the loop."""
 
+_UNSENT_IN_ALL: Final = 8 * 1024 * 1024
+"""Bytes by which so many clients share that: slow ones must not fill the memory."""
+
 _LAST_WORDS: Final = 1.0
 """Seconds to end a TLS connection properly."""
 
@@ -96,6 +99,10 @@ class Connections:
         """Yield the current connections."""
         return iter([*chain(*self._served.values()), *self._turned_away])
 
+    def __len__(self) -> int:
+        """Return the number of clients that have a place."""
+        return sum(map(len, self._served.values()))
+
     def admit(self, guard: Guard, host: str) -> bool | None:
         """Admit a new connection, for which another may have to go.
 
@@ -108,7 +115,7 @@ class Connections:
         rivals: Iterable[Guard] | None = None
         if len(same) >= share:
             rivals = same
-        elif sum(map(len, self._served.values())) >= most:
+        elif len(self) >= most:
             rivals = chain(*self._served.values())
         if rivals is None or self._make_room(rivals):
             self._served.setdefault(guard.origin, {})[guard] = None
@@ -266,7 +273,6 @@ class Guard(asyncio.Protocol):
 
     def _open(self) -> None:
         self._is_open = True
-        self._transport.set_write_buffer_limits(_UNSENT)
         self._http.connection_made(cast("asyncio.Transport", _ToClient(self, self._transport)))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -395,6 +401,8 @@ class Guard(asyncio.Protocol):
     def _take_next(self) -> None:
         self._current = self._waiting.popleft()
         self._is_answering = self.has_asked = True
+        share = _UNSENT_IN_ALL // (len(self.shared.connections) or 1)
+        self._transport.set_write_buffer_limits(min(_UNSENT, share))
         self._has_said = False
 
     def _hand_on(self) -> None:

@@ -31,6 +31,8 @@ DEEPEST: Final = 300
 _PIECE: Final = 64 * 1024
 """Characters handled at once: other threads wait meanwhile."""
 
+_WORDS: Final = 4096
+
 _CHUNK: Final = 4096
 """Bytes between two checks of the depth: libxml2 always parses all it was given."""
 
@@ -124,13 +126,15 @@ class _Text(_Reader):
 
     def __init__(self) -> None:
         self._found: list[str] = []
+        self._joined: list[str] = []
+        """What was found before, in few texts: many short ones take ten times their length."""
         self._unseen = 0
         self._lines, self._space = 0, False
         """The line ends that come before the next word, and whether a space does."""
 
     def text(self) -> str:
         """Return all that was found."""
-        return "".join(self._found).strip()
+        return "".join(self._joined + self._found).strip()
 
     def add(self, text: str) -> None:
         """Add text with spaces and line ends of its own."""
@@ -147,6 +151,9 @@ class _Text(_Reader):
         if core:
             before = "\n" * min(self._lines, 2) or " " * self._space
             self._found.append(before + core)
+            if len(self._found) > _WORDS:
+                self._joined.append("".join(self._found))
+                self._found.clear()
             self._lines, self._space = 0, words[-1] == " "
 
     def _break(self, lines: int) -> None:

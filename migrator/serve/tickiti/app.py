@@ -28,6 +28,9 @@ from migrator.serve.tickiti.queries import Queries
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request body; real ones have a hundred."""
 
+MAX_VALUES: Final = 6000
+"""Values in a request body, each of which takes twenty times the memory of its bytes."""
+
 _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
 
 Body = Mapping[str, object]
@@ -125,6 +128,8 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
     kind = headers.get(b"content-type", b"")
     if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind.strip()):
         _invalid("content_type", "The header Content-Type must be application/json.")
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        _invalid("body", f"The request body has over {MAX_VALUES} values.")
     try:
         parsed = json.loads(raw.removeprefix(BOM_UTF8).decode() or "{}")
     except (ValueError, RecursionError):

@@ -80,7 +80,7 @@ _ONE_LONG: Final[AbstractContextManager[object]] = threading.Lock()
 """Held while JSON is made of a long text, which takes many times its size."""
 _NOTHING: Final[AbstractContextManager[object]] = contextlib.nullcontext()
 
-_BLOCK: Final = 64 * 1024
+_BLOCK: Final = 32 * 1024
 """Bytes sent at once, and kept of a long text: the rest waits on the disk for a slow client."""
 _SECONDS: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
@@ -159,6 +159,13 @@ class Queries:
         times = _times(fields, criteria)
         limit = fields.integer("row_limit", low=1, high=MAX_ROWS) or DEFAULT_ROWS
         fields.check()
+        yield '{"ok": true, "data": ['
+        yield from _spooled(self._found(token, criteria, times, limit))
+        yield "]}"
+
+    def _found(
+        self, token: Token, criteria: Criteria, times: Mapping[str, int], limit: int
+    ) -> Iterator[str]:
         # Within a mode the tokens are alternatives, the modes restrict each other.
         found = self._threads.find(
             number=criteria.get("ticket_number", ()),
@@ -170,10 +177,8 @@ class Queries:
             deleted=self._settings.serve_deleted,
             limit=limit,
         )
-        yield '{"ok": true, "data": ['
         for number, ticket in enumerate(found):
             yield (", " if number else "") + json.dumps(ticket_object(ticket))
-        yield "]}"
 
     async def queues(self, token: Token, _body: Body, receive: Receive, send: Send) -> None:
         """``tickets/queues``, which later clients call."""
@@ -299,7 +304,7 @@ class Queries:
         inline = self._catalog.inline_images(one, rows, names)
         objects = [attachment_object(row, is_inline=row.id in inline) for row in rows]
         told = {**which, **response_object(one, chosen, objects)}
-        return _spooled(told) if is_long else [json.dumps(told)]
+        return _spooled(_json_pieces(told)) if is_long else [json.dumps(told)]
 
     def _filter(self, fields: Fields, token: Token) -> ResponseFilter:
         for name in REFUSED:
@@ -349,13 +354,11 @@ def _which(response: Response) -> Mapping[str, object]:
     }
 
 
-def _spooled(told: Mapping[str, object]) -> Iterator[str]:
-    """Return the JSON of an object in pieces; what is long waits on the disk meanwhile."""
+def _spooled(pieces: Iterable[str]) -> Iterator[str]:
+    """Return all pieces, made now; what is long waits on the disk for a slow client."""
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(
-            tempfile.SpooledTemporaryFile(_BLOCK, "w+", encoding="ascii", newline="")
-        )
-        file.writelines(_json_pieces(told))
+        file = stack.enter_context(tempfile.SpooledTemporaryFile(_BLOCK))
+        file.writelines(piece.encode("ascii") for piece in pieces)
         file.seek(0)
         kept = stack.pop_all()
     return _read_back(file, kept)
@@ -375,10 +378,10 @@ def _json_pieces(told: Mapping[str, object]) -> Iterator[str]:
     yield "}"
 
 
-def _read_back(file: IO[str], kept: contextlib.ExitStack) -> Iterator[str]:
+def _read_back(file: IO[bytes], kept: contextlib.ExitStack) -> Iterator[str]:
     with kept:
         while piece := file.read(_BLOCK):
-            yield piece
+            yield piece.decode("ascii")
 
 
 def _cursor_time(seconds: int) -> str:
