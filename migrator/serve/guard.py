@@ -20,9 +20,9 @@ import socket
 import ssl
 import struct
 import termios
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any, ClassVar, Final, cast
 
@@ -41,6 +41,10 @@ _FRAMING: Final = 16
 
 _PIECE: Final = 4096
 """Bytes parsed at once: no more than that is parsed behind a request before its turn."""
+
+_TAKEN: Final = 4
+"""Pieces parsed, and requests handed on, of one client in a turn of the loop."""
+_TAKEN_IN_ALL: Final = 32
 
 _UNSENT: Final = 256 * 1024
 """Bytes that may wait for a client: a few blocks at hand save turns of the loop."""
@@ -145,6 +149,51 @@ class Connections:
             self._served.pop(guard.origin, None)
 
 
+class Turns:
+    """Shares out the turns of the event loop: what many connections send must not delay others.
+
+    In each turn a client has a few pieces parsed and requests handed on; the rest waits.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._all = 0
+        self._taken: Counter[str] = Counter()
+        self._waiting: dict[str, dict[Guard, None]] = {}
+        """By client, the one whose turn it is first."""
+
+    def take(self, guard: Guard) -> bool:
+        """Return whether a connection may go on in this turn; if not, it is told when it may."""
+        if not self._is_set:
+            self._is_set = True
+            asyncio.get_running_loop().call_soon(self._next)
+        origin = guard.origin
+        if self._may(origin):
+            self._taken[origin] += 1
+            self._all += 1
+            return True
+        self._waiting.setdefault(origin, {})[guard] = None
+        return False
+
+    def _may(self, origin: str) -> bool:
+        return self._all < _TAKEN_IN_ALL and self._taken[origin] < _TAKEN
+
+    def _next(self) -> None:
+        self._is_set, self._all = False, 0
+        self._taken.clear()
+        for origin in list(self._waiting):
+            guards = self._waiting.pop(origin)
+            while guards and self._may(origin):
+                guard = next(iter(guards))
+                del guards[guard]
+                guard.go_on()
+            if later := guards | self._waiting.pop(origin, {}):
+                self._waiting[origin] = later  # behind all others
+        if self._waiting and not self._is_set:
+            self._is_set = True
+            asyncio.get_running_loop().call_soon(self._next)
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """The shared state of all connections of a server."""
@@ -153,6 +202,7 @@ class Shared:
     limits: Limits
     tls: ssl.SSLContext | None
     is_stopping: Callable[[], bool]
+    turns: Turns = field(default_factory=Turns)
 
     def protocol(self) -> type[Guard]:
         """Return the class of these connections, for ``uvicorn.Config(http=...)``."""
@@ -300,7 +350,7 @@ class Guard(asyncio.Protocol):
         for at in range(0, len(data), _PIECE):
             if self._ignores:
                 return
-            if self._waiting or self._is_full:
+            if self._waiting or self._is_full or not self.shared.turns.take(self):
                 self._held = data[at:]
                 self._transport.pause_reading()
                 return
@@ -411,11 +461,13 @@ class Guard(asyncio.Protocol):
             self._current.pieces.clear()
             self._http.data_received(data)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Parse the held bytes whose turn has come."""
         if not self._is_open or self._transport.is_closing():
             return
         if self._waiting and not self._is_answering:
+            if not self.shared.turns.take(self):
+                return
             self._take_next()
             self._hand_on()
         if self._refusal is not None and not self._is_answering:
@@ -433,7 +485,7 @@ class Guard(asyncio.Protocol):
         self._is_answering = False
         self._idle_since, self.turn = self._loop.time(), next(_turns)
         if self._held or self._waiting or self._refusal:
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self.go_on)
 
     def pause_body(self) -> None:
         """Stop reading from the client until the application has read what is there."""
@@ -443,7 +495,7 @@ class Guard(asyncio.Protocol):
         """Resume reading from the client."""
         self._is_full = False
         if self._held:
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self.go_on)
 
     def write(self, data: bytes) -> None:
         """Send a piece of an answer; its head goes with what follows in the same turn of the loop.

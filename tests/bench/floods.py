@@ -52,14 +52,19 @@ def make(root: Path) -> None:
         run = archive.ledger.begin_run("run", source="https://help.example.com", scope={})
         archive.ledger.put_departments([Department(1, "Support")])
         for number in range(1, 6001):
-            archive.ledger.put_ticket(TicketRow(number, 1, f"A-{number}", "s" * 200, number, number))
+            archive.ledger.put_ticket(
+                TicketRow(number, 1, f"A-{number}", "s" * 200, number, number)
+            )
         texts = {
             MANY: ["<p>word and words</p>" * 40] * 12_500,
             LONGEST: ["<p>word &amp; words</p>" * (LONG // 22)] * 4,
             EMOJI: ["<b>\N{GRINNING FACE}</b>" * (LONG // 11)] * 4,
         }
         for ticket, posts in texts.items():
-            rows = [PostRow(ticket * 20_000 + n, n, text=one, is_html=True) for n, one in enumerate(posts)]
+            rows = [
+                PostRow(ticket * 20_000 + n, n, text=one, is_html=True)
+                for n, one in enumerate(posts)
+            ]
             archive.threads.put(run.id, TicketRow(ticket, 1), rows)
         for number in range(1, 9):
             _store(archive, run.id, number)
@@ -208,8 +213,8 @@ def peak(pid: int) -> float:
 def _certificate(folder: Path) -> Path:
     file = folder / "tls.pem"
     if not file.exists():
-        ask = "openssl req -x509 -newkey rsa:2048 -nodes -days 9 -subj /CN=x".split()
         key = folder / "key.pem"
+        ask = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
         subprocess.run([*ask, "-keyout", key, "-out", file], check=True, capture_output=True)
         file.write_text(file.read_text() + key.read_text())
     return file

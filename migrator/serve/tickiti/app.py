@@ -128,13 +128,13 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
     kind = headers.get(b"content-type", b"")
     if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind.strip()):
         _invalid("content_type", "The header Content-Type must be application/json.")
-    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        _invalid("body", f"The request body has over {MAX_VALUES} values.")
     try:
         parsed = json.loads(raw.removeprefix(BOM_UTF8).decode() or "{}")
     except (ValueError, RecursionError):
         # ValueError: broken UTF-8, broken JSON, a number with thousands of digits.
         _invalid("body", "The request body is not valid JSON.")
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        _invalid("body", f"The request body has over {MAX_VALUES} values.")
     if parsed == []:
         parsed = {}
     if not isinstance(parsed, dict):
