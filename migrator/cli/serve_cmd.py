@@ -210,7 +210,7 @@ def _clash(tickets: list[int]) -> str:
 
 
 def _options(tickiti: TickitiConfig) -> ServerOptions:
-    from migrator.serve.guard import Limits
+    from migrator.serve.bounds import Limits
     from migrator.serve.server import ServerOptions, server_context, trusted_proxies
 
     if tickiti.tls_cert is None and tickiti.tls_key is not None:

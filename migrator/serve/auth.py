@@ -19,17 +19,9 @@ from starlette.types import Scope
 from migrator.archive.records import Token
 from migrator.errors import ArchiveError
 from migrator.serve import audit_log
+from migrator.serve.bounds import ADDRESSES, FAILURES, WINDOW
 from migrator.serve.cache import Version, VersionCache
 from migrator.serve.refusals import Refusal
-
-FAILURES: Final = 20
-"""Wrong tokens from one address within WINDOW before they are answered with 429."""
-
-WINDOW: Final = 60
-"""Seconds from the first wrong token until an address is forgiven."""
-
-ADDRESSES: Final = 10_000
-"""Addresses remembered; beyond that the one that failed first is forgotten."""
 
 
 class Throttle:

@@ -24,19 +24,10 @@ from starlette.types import Receive, Send
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob, Store
 from migrator.errors import ArchiveDamaged
+from migrator.serve.bounds import BLOCK, FEW, SMALL
 from migrator.serve.refusals import Refusal, start
 
 _log = logging.getLogger(__name__)
-
-BLOCK: Final = 144 * 1024
-"""Raw bytes per message: 192 KiB as base64, and a multiple of three, so that the pieces
-concatenate. Smaller ones cost more turns of the loop, larger ones memory for each slow client.
-From 96 KiB on malloc may take each from the kernel anew, unless it is told to keep them."""
-
-FEW: Final = 48
-"""With more readers at once, each gets a smaller block, so that slow ones take less memory."""
-
-_SMALL: Final = BLOCK // 12
 
 _TAIL: Final = b'"}}'
 REMEMBERED: Final = 65_536
@@ -234,7 +225,7 @@ class Content:
                 await send({"type": "http.response.body", "body": _TAIL})
 
     def _encoded(self, *, started: bool) -> bytes:
-        most = BLOCK if not started or self._verdicts.readers <= FEW else _SMALL
+        most = BLOCK if not started or self._verdicts.readers <= FEW else SMALL
         size = min(most, self._end - self._at)
         try:
             block = self._file.read(self._at, size)

@@ -31,26 +31,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from migrator.serve.auth import origin_of
+from migrator.serve.bounds import (
+    FRAMING,
+    MAX_HEAD,
+    PIECE,
+    TAKEN,
+    TAKEN_IN_ALL,
+    UNSENT,
+    UNSENT_IN_ALL,
+    Limits,
+)
 from migrator.serve.refusals import Refusal, response_headers
-
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request line with its headers, and of all that frames a body."""
-
-_FRAMING: Final = 16
-"""Bytes of framing, beyond MAX_HEAD, per byte of a body: a chunk of one byte has five."""
-
-_PIECE: Final = 4096
-"""Bytes parsed at once: no more than that is parsed behind a request before its turn."""
-
-_TAKEN: Final = 4
-"""Pieces parsed, and requests handed on, of one client in a turn of the loop."""
-_TAKEN_IN_ALL: Final = 32
-
-_UNSENT: Final = 256 * 1024
-"""Bytes that may wait for a client: a few blocks at hand save turns of the loop."""
-
-_UNSENT_IN_ALL: Final = 8 * 1024 * 1024
-"""Bytes by which so many clients share that: slow ones must not fill the memory."""
 
 _LAST_WORDS: Final = 1.0
 """Seconds to end a TLS connection properly."""
@@ -70,23 +61,6 @@ _TOO_BUSY: Final = Refusal(
 
 
 _turns = count()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of clients; all durations are in seconds.
-
-    ``request`` until a whole request is there, ``stall`` without any byte of an answer being
-    read, ``idle`` between two requests, ``grace`` for requests under way when the server stops.
-    Of ``connections`` one address gets half, a trusted proxy all. Clients without a place are
-    answered with 503, as many again; beyond that their connections are closed.
-    """
-
-    request: float = 30
-    stall: float = 60
-    idle: float = 30
-    grace: float = 10
-    connections: int = 256
 
 
 class Connections:
@@ -176,7 +150,7 @@ class Turns:
         return False
 
     def _may(self, origin: str) -> bool:
-        return self._all < _TAKEN_IN_ALL and self._taken[origin] < _TAKEN
+        return self._all < TAKEN_IN_ALL and self._taken[origin] < TAKEN
 
     def _next(self) -> None:
         self._is_set, self._all = False, 0
@@ -347,14 +321,14 @@ class Guard(asyncio.Protocol):
         if self._held:
             self._held += data
             return
-        for at in range(0, len(data), _PIECE):
+        for at in range(0, len(data), PIECE):
             if self._ignores:
                 return
             if self._waiting or self._is_full or not self.shared.turns.take(self):
                 self._held = data[at:]
                 self._transport.pause_reading()
                 return
-            self._parse(data[at : at + _PIECE])
+            self._parse(data[at : at + PIECE])
 
     def _parse(self, piece: bytes) -> None:
         self._size = len(piece)
@@ -431,7 +405,7 @@ class Guard(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Add a piece of a body."""
         if self._arriving is not None:
-            self._left += (1 + _FRAMING) * len(body)
+            self._left += (1 + FRAMING) * len(body)
             piece = b"%x\r\n%b\r\n" % (len(body), body) if self._is_chunked else body
             self._arriving.pieces.append(piece)
 
@@ -451,8 +425,8 @@ class Guard(asyncio.Protocol):
     def _take_next(self) -> None:
         self._current = self._waiting.popleft()
         self._is_answering = self.has_asked = True
-        share = _UNSENT_IN_ALL // (len(self.shared.connections) or 1)
-        self._transport.set_write_buffer_limits(min(_UNSENT, share))
+        share = UNSENT_IN_ALL // (len(self.shared.connections) or 1)
+        self._transport.set_write_buffer_limits(min(UNSENT, share))
         self._has_said = False
 
     def _hand_on(self) -> None:

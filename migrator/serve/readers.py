@@ -11,33 +11,18 @@ import contextvars
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect
 
 from migrator.archive import Archive, Stop
+from migrator.serve.bounds import Share
 from migrator.serve.refusals import Refusal, too_slow
 
 T = TypeVar("T")
 
 _AGAIN: Final = 0.05
 """Seconds until a query is told to stop once more: one that was about to begin was not met."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The bounds of readers: so many ``threads``, of which one client has ``each``.
-
-    ``waiting`` requests may wait for one, for ``patience`` seconds; a query takes at most
-    ``seconds``.
-    """
-
-    threads: int = 6
-    each: int = 2
-    waiting: int = 256
-    patience: float = 30
-    seconds: float = 10
 
 
 class Readers:

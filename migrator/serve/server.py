@@ -21,7 +21,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.serve.guard import Connections, Limits, Shared, watched
+from migrator.serve.bounds import Limits
+from migrator.serve.guard import Connections, Shared, watched
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -38,7 +38,7 @@ libc.fclose(stream)
 BLOCKS = """
 import resource, sys
 from migrator.cli.common import keep_blocks
-from migrator.serve.content import BLOCK
+from migrator.serve.bounds import BLOCK
 
 if sys.argv[1] == "kept":
     keep_blocks()

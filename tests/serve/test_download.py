@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrator.archive.records import State
+from migrator.serve.bounds import BLOCK
 from migrator.serve.catalog import EndpointSettings
-from migrator.serve.content import BLOCK
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk

@@ -11,7 +11,8 @@ import pytest
 from migrator.archive import Access, Archive, open_archive, open_beside
 from migrator.archive.checkpoint import BUSY_TIMEOUT, NAME, Checkpoint
 from migrator.errors import ArchiveBusy
-from migrator.serve.auth import FAILURES, Throttle
+from migrator.serve.auth import Throttle
+from migrator.serve.bounds import FAILURES
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.tickiti import build_app

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from migrator.blobs.local import LocalStore
-from migrator.serve.content import BLOCK, Verdicts
+from migrator.serve.bounds import BLOCK
+from migrator.serve.content import Verdicts
 from migrator.serve.refusals import Refusal
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from migrator.archive.checkpoint import Checkpoint, ServedCheckpoint
 from migrator.archive.records import Response
 from migrator.archive.threads import Threads
 from migrator.errors import QueryStopped
+from migrator.serve.bounds import Share
 from migrator.serve.catalog import Catalog, EndpointSettings
-from migrator.serve.readers import Readers, Share
+from migrator.serve.readers import Readers
 from migrator.serve.refusals import Refusal
 from migrator.serve.server import BackgroundServer
 from migrator.serve.tickiti import build_app

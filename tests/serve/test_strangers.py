@@ -23,7 +23,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from migrator.serve.guard import Limits
+from migrator.serve.bounds import Limits
 from migrator.serve.refusals import ErrorBorder, Refusal
 from migrator.serve.server import BackgroundServer, ServerOptions, server_context
 from migrator.serve.tickiti.app import read_object

@@ -9,7 +9,7 @@ from pathlib import Path
 from migrator.archive import open_archive, open_beside
 from migrator.serve import join_faces, load_faces
 from migrator.serve.audit_log import DOWNLOAD, Audited, AuditLog
-from migrator.serve.auth import FAILURES
+from migrator.serve.bounds import FAILURES
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.web import build_pages

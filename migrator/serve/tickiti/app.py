@@ -16,20 +16,15 @@ from migrator.archive import Archive
 from migrator.archive.records import Token
 from migrator.errors import ArchiveError
 from migrator.serve.auth import Authenticator, CachedTokens
+from migrator.serve.bounds import MAX_BODY, MAX_DEPTH, MAX_VALUES, Share
 from migrator.serve.cache import Version
 from migrator.serve.catalog import Catalog, EndpointSettings
 from migrator.serve.content import watch
-from migrator.serve.readers import Readers, Share
+from migrator.serve.readers import Readers
 from migrator.serve.refusals import ErrorBorder, Refusal, not_allowed, not_found, send_json
 from migrator.serve.tickiti.download import Download
 from migrator.serve.tickiti.openapi import document
 from migrator.serve.tickiti.queries import Queries
-
-MAX_BODY: Final = 64 * 1024
-"""Bytes of a request body; real ones have a hundred."""
-
-MAX_VALUES: Final = 6000
-"""Values in a request body, each of which takes twenty times the memory of its bytes."""
 
 _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
 
@@ -135,11 +130,25 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
         _invalid("body", "The request body is not valid JSON.")
     if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
         _invalid("body", f"The request body has over {MAX_VALUES} values.")
+    if not _is_flat(parsed):
+        _invalid("body", f"The request body has over {MAX_DEPTH} levels.")
     if parsed == []:
         parsed = {}
     if not isinstance(parsed, dict):
         _invalid("body", "The request body must be a JSON object.")
     return parsed
+
+
+def _is_flat(parsed: object) -> bool:
+    level = [parsed]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not level
 
 
 async def _read(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:

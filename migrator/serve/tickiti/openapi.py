@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from migrator import __version__
+from migrator.serve.bounds import MAX_LIMIT, MAX_LIST, MAX_RANGE, MAX_ROWS
 from migrator.serve.tickiti.queries import (
     DEFAULT_LIMIT,
     DEFAULT_ROWS,
     LIGHT,
-    MAX_LIMIT,
-    MAX_ROWS,
     MODES,
 )
-from migrator.serve.tickiti.requests import DEFAULT_RANGE, HEAVY, MAX_LIST, MAX_RANGE
+from migrator.serve.tickiti.requests import DEFAULT_RANGE, HEAVY
 
 Schema = dict[str, object]
 

@@ -19,6 +19,7 @@ from typing import IO, Final, TypeVar
 from starlette.types import Receive, Send
 
 from migrator.archive.records import Response, ResponseFilter, Row, TicketHeader, Token
+from migrator.serve.bounds import JSON_BLOCK, MAX_LIMIT, MAX_ROWS, MAX_TOKENS
 from migrator.serve.catalog import Catalog, Names
 from migrator.serve.content import watch
 from migrator.serve.readers import Readers
@@ -33,10 +34,7 @@ from migrator.serve.tickiti.serializers import (
 )
 
 DEFAULT_ROWS: Final = 100
-MAX_ROWS: Final = 5000
 DEFAULT_LIMIT: Final = 200
-MAX_LIMIT: Final = 1000
-
 MODES: Final = (
     "ticket_number",
     "queue",
@@ -47,9 +45,6 @@ MODES: Final = (
     "updated_from",
     "updated_to",
 )
-MAX_TOKENS: Final = 50
-"""Tokens of all criteria of a request; all are searched in one pass."""
-
 LIGHT: Final = (
     "response_id",
     "ticket_number",
@@ -80,8 +75,6 @@ _ONE_LONG: Final[AbstractContextManager[object]] = threading.Lock()
 """Held while JSON is made of a long text, which takes many times its size."""
 _NOTHING: Final[AbstractContextManager[object]] = contextlib.nullcontext()
 
-_BLOCK: Final = 32 * 1024
-"""Bytes sent at once, and kept of a long text: the rest waits on the disk for a slow client."""
 _SECONDS: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 T = TypeVar("T")
@@ -357,7 +350,7 @@ def _which(response: Response) -> Mapping[str, object]:
 def _spooled(pieces: Iterable[str]) -> Iterator[str]:
     """Return all pieces, made now; what is long waits on the disk for a slow client."""
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(tempfile.SpooledTemporaryFile(_BLOCK))
+        file = stack.enter_context(tempfile.SpooledTemporaryFile(JSON_BLOCK))
         file.writelines(piece.encode("ascii") for piece in pieces)
         file.seek(0)
         kept = stack.pop_all()
@@ -370,8 +363,8 @@ def _json_pieces(told: Mapping[str, object]) -> Iterator[str]:
         yield f"{', ' if number else '{'}{json.dumps(name)}: "
         if isinstance(value, str):
             yield '"'
-            for at in range(0, len(value), _BLOCK):
-                yield json.dumps(value[at : at + _BLOCK])[1:-1]
+            for at in range(0, len(value), JSON_BLOCK):
+                yield json.dumps(value[at : at + JSON_BLOCK])[1:-1]
             yield '"'
         else:
             yield json.dumps(value)
@@ -380,7 +373,7 @@ def _json_pieces(told: Mapping[str, object]) -> Iterator[str]:
 
 def _read_back(file: IO[bytes], kept: contextlib.ExitStack) -> Iterator[str]:
     with kept:
-        while piece := file.read(_BLOCK):
+        while piece := file.read(JSON_BLOCK):
             yield piece.decode("ascii")
 
 
@@ -459,7 +452,7 @@ def _blocks(pieces: Iterator[str]) -> Iterator[bytes]:
     block = bytearray()
     for piece in pieces:
         block += piece.encode("ascii")
-        if len(block) >= _BLOCK:
+        if len(block) >= JSON_BLOCK:
             yield bytes(block)
             block.clear()
     if block:

@@ -8,12 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from migrator.serve.bounds import MAX_LIST, MAX_RANGE
 from migrator.serve.refusals import Refusal
 
 T = TypeVar("T")
-
-MAX_LIST: Final = 1000
-"""Entries of a list in a request body."""
 
 # Bounded, as int() raises on thousands of digits:
 _ID: Final = re.compile(r"0*([0-9]{1,18})", re.ASCII)
@@ -209,9 +207,6 @@ def _sound(text: str) -> str:
 
 HEAVY: Final = ("html", "plain_text", "attachments")
 """The fields of a response that clients may leave out."""
-
-MAX_RANGE: Final = 25 * 1024 * 1024
-"""Bytes of one ranged read, Tickiti's limit."""
 
 DEFAULT_RANGE: Final = 8 * 1024 * 1024
 """Bytes of a ranged read without a ``length``, as Tickiti's own client requests."""

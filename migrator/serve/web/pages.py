@@ -21,6 +21,7 @@ from migrator.report.text import MEANING, ORDER
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
+from migrator.serve.bounds import LONGEST_SEARCH
 from migrator.serve.catalog import Gate, Names
 from migrator.serve.markup import clean, is_deep, plain_text
 from migrator.serve.refusals import Refusal
@@ -55,7 +56,6 @@ FAILURES: Final = 50
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Types, by the bytes, that a browser only decodes as pixels. SVG may contain scripts."""
 
-_LONGEST_SEARCH: Final = 200
 _READ: Final = 10
 """Posts read at once."""
 
@@ -89,7 +89,7 @@ _PDF_POLICY: Final = "default-src 'none'; frame-ancestors 'self'"
 def search(site: Site, visit: Visit) -> Response:
     """Show the first page: the form with the results below, or the latest tickets."""
     asked = visit.request.query_params
-    text = asked.get("q", "").strip()[:_LONGEST_SEARCH]
+    text = asked.get("q", "").strip()[:LONGEST_SEARCH]
     where = asked.get("in", "")
     where = where if where in SEARCHED else ""
     named: dict[str, Any] = {where or "text": text}

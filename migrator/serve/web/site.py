@@ -17,14 +17,12 @@ from starlette.responses import HTMLResponse, Response
 from migrator.archive.records import Token
 from migrator.report.html import commands
 from migrator.serve.auth import Authenticator
+from migrator.serve.bounds import MAX_FIELDS, MAX_FORM
 from migrator.serve.cache import TimedCache
 from migrator.serve.catalog import Catalog
 from migrator.serve.web.files import Files
 from migrator.serve.web.sessions import Session, Sessions
 from migrator.text import brief
-
-MAX_FORM: Final = 16 * 1024
-"""Bytes of a form; real ones have two hundred."""
 
 _FILES: Final = resources.files("migrator.serve.web") / "assets"
 _TYPES: Final = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
@@ -59,7 +57,7 @@ async def read_form(request: Request) -> dict[str, str]:
             raise Problem(413, "Too long", "This form is longer than any of our own.")
     text = body.decode("utf-8", "replace")
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
         raise Problem(400, "Not a form", "This form has more fields than any of our own.") from None
 
