@@ -1,0 +1,107 @@
+"""Every example of the help runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import click
+import pytest
+
+from migrator.archive import open_beside
+from migrator.archive.records import State
+from migrator.cli import COMMANDS, cli
+from migrator.selftest.rig import Rig
+from tests.faults.conftest import MakeRig, rig
+
+__all__ = ["rig"]
+
+STAYS = {"serve": "Serving", "sandbox": "Ctrl-C ends it", "sync --every": "the next sync begins"}
+"""Commands that stay until a signal, and what they say once they work."""
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    """Return all commands, those of groups too, with their names."""
+    found: list[tuple[str, click.Command]] = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {one}", inner) for one, inner in command.commands.items()]
+    return found
+
+
+def examples() -> list[str]:
+    lines = [line.strip() for _, one in commands() for line in (one.help or "").splitlines()]
+    longest = "migrator selftest"  # whose checks have tests of their own
+    return [line for line in lines if line.startswith("migrator ") and longest not in line]
+
+
+def adapted(line: str, rig: Rig) -> str:
+    """Return an example with the ids, places and sizes of this test."""
+    with open_beside(rig.archive) as archive:
+        lost = [str(row.id) for row in archive.queries.rows(states=[State.MISSING, State.GONE])]
+        held = next(iter(archive.queries.rows(states=[State.STORED])))
+    for pattern, other in {
+        r"\b88 239\b": " ".join(lost[:2]),
+        r"--undo 88\b": f"--undo {lost[0]}",
+        r"\b120 4711\b": f"{held.ticket_id} {held.id}",
+        r"--department Sales\b": "--department Hardware",
+        r"/etc/|/mnt/usb/": "",
+        r"map 3\b": "map 4",
+        r"8480": "0",
+        r"\| jq .*": "| cat",
+        r"> config.toml": "> other.toml",
+        r"--big 200MiB": "--big 1MiB",
+        r"--tickets \d+": "--tickets 10",
+        r"^migrator sandbox": "migrator sandbox --port 0",
+        r"^migrator": f"{sys.executable} -P -m migrator",
+    }.items():
+        line = re.sub(pattern, other, line)
+    return line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_example_of_the_help_runs(rig: MakeRig) -> None:
+    """Each ends with 0, or with 3 where something is open; those that stay start working."""
+    one = rig(tickets=12, faults=frozenset({"missing_file", "remote_sentence", "deleted_between"}))
+    one.finish("run")
+    one.finish("report", "--format", "json", "--output", "report-of-may.json")
+    seen = 0
+    for line in examples():
+        folder = one.folder
+        if line.startswith("migrator init"):  # never overwrites
+            folder = one.folder / "new"
+            folder.mkdir(exist_ok=True)
+        start = next((words for words in STAYS if words in line), None)
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {adapted(line, one)}" if start else adapted(line, one)],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        said = ""
+        if start:
+            while STAYS[start] not in said:
+                said += (words := process.stderr.readline())
+                assert words, f"{line}: {said}"
+            process.send_signal(signal.SIGTERM)
+        said += process.communicate()[1]
+        assert process.returncode in (0, 3), f"{line}: {said}"
+        seen += 1
+    assert seen > 40
+
+
+def test_no_help_shows_an_escape() -> None:
+    """What is meant as a line end, a tab or a mark of click is never printed as such."""
+    for name, command in commands():
+        context = click.Context(command, info_name=name, max_content_width=100)
+        shown = command.get_help(context)
+        assert not re.search(r"\\[btnx]|\x08", shown), name
