@@ -162,11 +162,14 @@ _FORBIDDEN = frozenset('<>:"/\\|?*')
 _DEVICE = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
 )
+_SAFE = re.compile(r"[0-9A-Za-z]([0-9A-Za-z _.,()+-]*[0-9A-Za-z_()+-])?", re.ASCII)
 _PLAIN = re.compile(r"[0-9A-Z][0-9A-Z-]{0,39}", re.ASCII)
 
 
 def safe_name(name: str, limit: int = NAME_BYTES) -> str:
     """Return a name that works on every file system, of 1 to ``limit`` bytes."""
+    if len(name) <= limit and _SAFE.fullmatch(name) and not _DEVICE.fullmatch(name):
+        return name  # as nearly all are
     text = "".join(map(_safe_char, unicodedata.normalize("NFC", name)))
     # At an end, what cannot be seen is dropped: readers and other systems drop it as well.
     text = unicodedata.normalize("NFC", text).strip(" \0").rstrip(". \0").replace("\0", "_")
