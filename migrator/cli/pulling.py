@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from migrator.cli.common import App, settings_from, share_one_heap
 from migrator.cli.process import run_loop
 from migrator.cli.progress import progress
-from migrator.events import Listener, Notice
+from migrator.events import Event, Listener, Notice
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import MOST_GAPS, ChangeLimit, DeletionLimit, RunOptions, RunResult, Stop
+from migrator.pull.progress import Progress
 from migrator.pull.run import run
 from migrator.pull.sync import SyncOptions, next_pass
 from migrator.sources import open_source
@@ -91,10 +92,18 @@ async def pull_within(
     stop: Stop,
 ) -> RunResult:
     """Run one run in an existing event loop."""
+    progress = Progress()
+
+    def tell(event: Event, /) -> None:
+        progress.take(event)
+        listener(event)
+
     with threads(settings) as pool:
-        async with open_source(settings, pool=pool, listener=listener, sleep=stop.sleep) as source:
+        async with open_source(settings, pool=pool, listener=tell, sleep=stop.sleep) as source:
             fetch = Fetcher(source, archive.blobs, pool)
-            return await run(source, archive, fetch, options, listener=listener, stop=stop)
+            return await run(
+                source, archive, fetch, options, listener=listener, stop=stop, progress=progress
+            )
 
 
 async def sync_within(

@@ -191,9 +191,9 @@ class Progress:
         return self._best if self._first is not None and not self._miscounted else None
 
     def seconds_left(self) -> float | None:
-        """Return the estimated seconds left at the pace so far; None when unknown."""
+        """Return the estimated seconds left at the pace so far; None when unknown or paused."""
         raw = self._estimate()
-        if self.over or raw is None or self._first is None:
+        if self.over or raw is None or self._first is None or self.paused() is not None:
             return None
         seconds, gained = self.clock() - self._first[0], raw - self._first[1]
         if seconds < LEAST_SECONDS or gained < LEAST_SHARE:

@@ -50,13 +50,15 @@ async def run(
     listener: Listener = ignore,
     stop: Stop | None = None,
     clock: Callable[[], float] = time.time,
+    progress: Progress | None = None,
 ) -> RunResult:
     """Run one pass over the helpdesk; the result also says what ended it early, if anything did.
 
     Every attachment is in the ledger before it is fetched and durable before it is ``stored``;
-    whatever ends the run, the next one resumes it.
+    whatever ends the run, the next one resumes it. ``progress`` is what `status` shows; whoever
+    opens the source lets it take the source's events, too.
     """
-    progress = Progress()
+    progress = progress or Progress()
 
     def tell(event: Event, /) -> None:
         progress.take(event)
