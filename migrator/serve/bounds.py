@@ -115,6 +115,10 @@ SMALL: Final = BLOCK // 12
 JSON_BLOCK: Final = 32 * 1024
 """Bytes of JSON per message, and kept of a long text: the rest waits on the disk."""
 
+CHECK: Final = 20.0
+"""Seconds of reading a file as a whole before a part of it is sent. Beyond, the answer is 503 with
+how far it is: clients wait 30 for an answer, and asking again goes on."""
+
 # Pages.
 
 MAX_FORM: Final = 16 * 1024
@@ -124,3 +128,8 @@ MAX_FIELDS: Final = 20
 
 LONGEST_SEARCH: Final = 200
 """Characters of a search that count."""
+
+EXCERPT: Final = 64 * 1024
+"""Bytes of a text that are shown, after all of it was read."""
+LONGEST_TEXT: Final = 16 * 1024 * 1024
+"""Bytes; longer texts are not shown."""

@@ -24,7 +24,7 @@ from starlette.types import Receive, Send
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob, Store
 from migrator.errors import ArchiveDamaged
-from migrator.serve.bounds import BLOCK, FEW, SMALL
+from migrator.serve.bounds import BLOCK, CHECK, FEW, SMALL
 from migrator.serve.refusals import Refusal, start
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,6 @@ REMEMBERED: Final = 65_536
 
 _BEGUN: Final = 1024
 """Files of which a part was read."""
-
-CHECK: Final = 20.0
-"""Seconds of reading before a request is told how far it is: clients wait 30 for an answer."""
 
 _READ: Final = 1 << 20
 

@@ -21,7 +21,7 @@ from migrator.report.text import MEANING, ORDER
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
-from migrator.serve.bounds import LONGEST_SEARCH
+from migrator.serve.bounds import EXCERPT, LONGEST_SEARCH, LONGEST_TEXT
 from migrator.serve.catalog import Gate, Names
 from migrator.serve.markup import clean, is_deep, plain_text
 from migrator.serve.refusals import Refusal
@@ -74,12 +74,6 @@ _REASONS: Final = {
     State.DELETED: "The old helpdesk no longer lists it, and such files are not handed out.",
     State.STORED: "",
 }
-
-EXCERPT: Final = 64 * 1024
-"""Bytes of a text that are shown."""
-
-_LONGEST_TEXT: Final = 16 * 1024 * 1024
-"""Bytes: a text is shown after all of it was read."""
 
 _TEXT_POLICY: Final = "default-src 'none'; frame-ancestors 'self'; sandbox"
 _PDF_POLICY: Final = "default-src 'none'; frame-ancestors 'self'"
@@ -160,7 +154,7 @@ def _file(site: Site, row: Row) -> File:
     reason = "" if site.settings.serves(row) else _REASONS[row.state]
     kind = row.mime_type or ""
     preview = "image" if kind in IMAGES else "pdf" if kind == "application/pdf" else ""
-    if kind.startswith("text/") and (row.size or 0) <= _LONGEST_TEXT:
+    if kind.startswith("text/") and (row.size or 0) <= LONGEST_TEXT:
         preview = "text"
     return File(row, site.catalog.gate(row), reason, preview)
 
