@@ -268,6 +268,8 @@ class Unreadable(dict[int, str]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.endless = False
+        """Whether a walk was given up because its list never ends."""
         self._spans: dict[int, int] = {}
         self._keys: dict[tuple[int, int], int] = {}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import itertools
 import os
 import re
 import subprocess
@@ -37,10 +38,14 @@ Parts = Iterable[bytes]
 
 @dataclass(frozen=True)
 class Bomb:
-    """An attack: the call that it answers, the bytes, and the seconds between two of them."""
+    """An attack: the calls that it answers, the bytes, and the seconds between two of them.
+
+    ``answer`` makes the reply from the path, where it is not the same for each.
+    """
 
     call: str
-    parts: Callable[[], Parts]
+    parts: Callable[[], Parts] = list
+    answer: Callable[[str], Parts] | None = None
     pause: float = 0.0
     timeout: str = "60s"
 
@@ -210,8 +215,35 @@ def big_contents(inside: Callable[[], Parts], close: bytes = ROW_END + END) -> C
     return lambda: chunked(parts())
 
 
+def endless_page(path: str) -> Parts:
+    """Return a page of a list that has a new ticket at every row."""
+    *_, size, start, _sort, _order = path.strip("/").split("/")
+    numbers = range(int(start) + 1, int(start) + int(size) + 1)
+    return [whole(rows("ticket", *map(ticket, numbers)))]
+
+
+def drops(body: bytes) -> Callable[[], Parts]:
+    """Return a reply of which the body comes byte by byte."""
+    return lambda: itertools.chain(
+        [OK + b"Content-Length: %d\r\n\r\n" % len(body)],
+        (body[n : n + 1] for n in range(len(body))),
+    )
+
+
 BOMBS: dict[str, Bomb] = {
     "quiet": Bomb("/nothing$", list),
+    # G6
+    "page: tickets without end": Bomb(PAGE, answer=endless_page),
+    "drip: list": Bomb(LISTS, drops(LIST + b" " * 2000 + END), pause=1.0),
+    "drip: contents": Bomb(CONTENTS, drops(CONTENT + b" " * 2000 + END), pause=1.0),
+    "drip: error": Bomb(
+        CONTENTS,
+        lambda: chunked((b"x" for _ in range(20_000)), status=b"500 Oh"),
+        pause=1.0,
+    ),
+    "drip: head": Bomb(
+        LISTS, lambda: (bytes([one]) for one in OK + b"X: " + b"x" * 2000), pause=1.0, timeout="20s"
+    ),
     # G1
     "list: gzip of 2 GB": Bomb(LISTS, lambda: coded(b"gzip", ONCE_PACKED)),
     "list: gzip twice": Bomb(LISTS, lambda: coded(b"gzip, gzip", TWICE_PACKED)),
@@ -492,7 +524,8 @@ class Server:
                     writer.write(quiet(path))
                     await writer.drain()
                     continue
-                for part in self._bomb.parts():
+                bomb = self._bomb
+                for part in bomb.parts() if bomb.answer is None else bomb.answer(path):
                     writer.write(part)
                     await writer.drain()
                     await asyncio.sleep(self._bomb.pause)

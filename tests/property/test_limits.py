@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import zlib
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator.errors import (
+    BadBase64,
     PartialReply,
     SourceError,
     SourceUnreachable,
@@ -289,3 +291,26 @@ def test_contents_beyond_a_bound_are_refused_in_words(name: str, size: int) -> N
         deque(map(reader.feed, pieces), maxlen=0)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("flood", [b" ", b" \n", b"=", b"!", b"\t\r\n "])
+@pytest.mark.parametrize("form", [b"<contents>QUJD%b", b"<contents><![CDATA[QUJD%b"])
+def test_contents_that_bring_nothing_end(flood: bytes, form: bytes) -> None:
+    """White space, padding or anything else without end between a few bytes is given up."""
+    reader = ContentsReader(Nothing, what=WHAT)
+    reader.feed(b"<attachments><attachment><id>1</id>" + form % flood)
+    pieces = itertools.repeat(flood * (100_000 // len(flood)), 1000)
+    with pytest.raises(BadBase64, match="next to nothing"):
+        deque(map(reader.feed, pieces), maxlen=0)
+
+
+def test_base64_in_short_lines_is_no_flood() -> None:
+    """The contents of a large file may be wrapped as narrowly as anybody does."""
+    data = bytes(range(256)) * 8192
+    lines = base64.b64encode(data)
+    wrapped = b"\r\n ".join(lines[at : at + 4] for at in range(0, len(lines), 4))
+    body = b"<contents>" + wrapped + b"</contents><filesize>%d</filesize>" % len(data)
+    reader = ContentsReader(Nothing, what=WHAT)
+    reader.feed(rows(body))
+    ((contents, _),) = reader.close()
+    assert (contents.size, contents.notes) == (len(data), ())

@@ -888,3 +888,57 @@ def test_small_helpdesks_are_one_list() -> None:
     states = [TicketStatus(1, "Open"), TicketStatus(2, "Lost", department_id=77)]
     helpdesk = Helpdesk([Department(1, "A"), Department(3, "B")], states)
     assert helpdesk.areas(Scope()) == [((1, 3), (1, 2))]
+
+
+class Endless(Desk):
+    """A list with a new ticket at every row, though few are counted."""
+
+    def __init__(self, counted: int | None) -> None:
+        super().__init__(0)
+        self._counted = counted
+
+    async def ticket_count(
+        self, department_ids: Collection[int], status_ids: Collection[int]
+    ) -> int | None:
+        await super().ticket_count(department_ids, status_ids)
+        return self._counted
+
+    def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+        return [Ticket(row + 1, "", 1, 1, last_activity=1) for row in range(start, start + count)]
+
+
+@pytest.mark.parametrize("counted", [None, 0, 3, 2000])
+def test_a_list_that_never_ends_is_given_up_with_a_reason(counted: int | None) -> None:
+    """A walk far beyond the source's own count stops, keeps what it met, and is not whole."""
+    desk, lost = Endless(counted), Unreadable()
+    found = met(desk, page_size=100, unreadable=lost)
+    assert found == list(range(1, len(found) + 1))
+    assert 2 * (counted or 0) + 1000 < len(found) < 2 * (counted or 0) + 1400
+    assert lost.endless
+    (text,) = lost.values()
+    assert "goes on and on" in text
+    assert ("counts" in text) == (counted is not None)
+
+
+class Miscounted(Desk):
+    """A helpdesk of which the count knows next to nothing."""
+
+    async def ticket_count(
+        self, department_ids: Collection[int], status_ids: Collection[int]
+    ) -> int | None:
+        await super().ticket_count(department_ids, status_ids)
+        return 3
+
+
+@pytest.mark.parametrize("sends_all", [False, True])
+def test_a_wrong_count_hides_no_ticket(sends_all: bool) -> None:
+    """A list that ends is walked to its end, however few tickets the source counts."""
+
+    class Wrong(Miscounted):
+        def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
+            return rows if sends_all else super().page(rows, count, start)
+
+    desk, lost = Wrong(5000, files=0), Unreadable()
+    assert met(desk, page_size=100, unreadable=lost) == list(range(1, 5001))
+    assert not lost
+    assert not lost.endless

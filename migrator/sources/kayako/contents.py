@@ -36,6 +36,7 @@ from migrator.sources.kayako.limits import (
     DEPTH,
     FIELD,
     PIECE,
+    SPARSE,
     TOKEN,
 )
 
@@ -127,6 +128,7 @@ Read literally such a document is never well-formed, so no whole document is mis
 
 _NEAR = 2048
 _TRAILER_LIMIT = 1 << 16
+_SPARSE_FROM = 1 << 20
 
 
 class Sink(Protocol):
@@ -177,6 +179,7 @@ class _Found(Generic[S]):
     sink: S | None = None
     decoder: Base64Decoder = field(default_factory=Base64Decoder)
     size: int = 0
+    read: int = 0
 
     def write(self, data: bytes) -> None:
         """Write decoded bytes to the sink."""
@@ -449,6 +452,9 @@ class ContentsReader(Generic[S]):
     def _decode(self, data: bytes) -> None:
         found = self._found[-1]
         found.write(found.decoder.feed(data))
+        found.read += len(data)
+        if found.read > SPARSE * found.size + _SPARSE_FROM:
+            raise BadBase64(f"{self._what}: the contents hold next to nothing but white space.")
 
     def _finish(self, found: _Found[S]) -> tuple[Contents, S]:
         """Return the records of one attachment, after the checks possible here."""

@@ -63,12 +63,22 @@ NAME = 512
 TEXT = 4 << 20
 """Bytes of UTF-8 kept of the text of one post."""
 
+SPARSE = 4
+"""Characters of contents for each byte that they bring, beyond the first MiB: base64 has 1.4."""
+
 # Walks
 
-TICKETS_SLACK = 10_000
-"""Tickets that a walk may meet beyond twice the source's own count."""
+SLACK = 1000
+"""Rows of a list beyond twice the source's own count, after which it is asked for a far row."""
+FAR = 1_000_000_000
+"""A row that no list has, unless it never ends."""
 MOST_TICKETS = 10_000_000
-"""Tickets of a walk, where the source does not count."""
+"""Rows of a list whose end nobody knows."""
+
+
+def most_rows(count: int | None) -> int:
+    """Return how far a list may go on that has no far row, but more rows than are counted."""
+    return MOST_TICKETS if count is None else min(100 * count + 100 * SLACK, MOST_TICKETS)
 
 
 class Body:

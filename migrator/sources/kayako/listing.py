@@ -187,7 +187,7 @@ class WholeListing(_Listing):
         met = 0
         for look in range(task.looks):
             met, moved = await self._look(look)
-            if self._receiver.stopping or not task.scope.whole:
+            if self._receiver.stopping or not task.scope.whole or listing.unreadable.endless:
                 return
             if look:
                 moved += await self._follow_vanished()
@@ -469,7 +469,7 @@ class RecentListing(_Listing):
             for look in range(self._task.looks):
                 rows = await self._look(self._task.page_of(look))
                 met = len(self._met) + self._listing.unreadable.rows
-                if self._receiver.stopping or met >= rows:
+                if self._receiver.stopping or met >= rows or self._listing.unreadable.endless:
                     return
             text = "the list by last activity leaves tickets out"
         except OutOfOrderError:

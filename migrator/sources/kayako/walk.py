@@ -30,6 +30,7 @@ from migrator.sources.base import (
     concurrently,
     raise_if_final,
 )
+from migrator.sources.kayako.limits import FAR, SLACK, most_rows
 from migrator.text import find_id
 
 MOST_LOST_ROWS = 20
@@ -248,6 +249,9 @@ class Pages:
         self._area = -1
         self._error: SourceError | None = None
         self._found: dict[int, Ticket] = {}
+        self._walked: list[Area] = []
+        self._most = SLACK
+        unreadable.endless = False
 
     async def walk(self, area: Area, met: set[int]) -> AsyncIterator[Ticket]:
         """Walk the next list to its end: far enough, or until nothing new comes.
@@ -257,6 +261,7 @@ class Pages:
         repeats a full page, and larger ones are requested until they are no longer full.
         """
         self._area += 1
+        self._walked.append(area)
         course = _Course(area, self._order, self._page_size)
         page: _Page | None = None
         while True:
@@ -273,10 +278,41 @@ class Pages:
                     yield ticket
             if page.tickets and self._order.far_enough(page.tickets[-1]):
                 return
+            reached = max(len(met), course.start)
+            if reached > self._most and await self._never_ends(area, reached, met):
+                return
             if course.takes(page) or not course.may_end(page, self._unreadable.rows):
                 course.go_on(page)
             elif not course.looks_again(page):
                 return
+
+    async def _never_ends(self, area: Area, reached: int, met: set[int]) -> bool:
+        """Return whether a list goes on far behind its own count, and note that.
+
+        A count may be wrong. But a list that ends has no far row, or repeats known ones there.
+        """
+        count = await self._count()
+        if count is not None and reached <= 2 * count + SLACK:
+            self._most = 2 * count + SLACK
+            return False
+        far = await self._ask(area, FAR, 1)
+        if reached < most_rows(count) and (far is None or not _ids(far.tickets) - met):
+            self._most = 2 * reached
+            return False
+        counted = "cannot count its tickets" if count is None else f"counts {count:,} tickets"
+        text = f"the list goes on and on: {reached:,} rows were met, but the source {counted}"
+        self._unreadable.note(-2 - self._area, FAR, text, rows=0)
+        self._unreadable.endless = True
+        return True
+
+    async def _count(self) -> int | None:
+        """Return how many tickets the lists walked so far should have, if the source says so."""
+        try:
+            counts = [await self._client.ticket_count(*area) for area in self._walked]
+        except SourceError as error:
+            raise_if_final(error, *OUTAGES)
+            return None
+        return None if None in counts else sum(one or 0 for one in counts)
 
     async def _page(self, area: Area, start: int, size: int) -> _Page | None:
         """Return the page at ``start``, or a piece of it; None for a row that cannot be read.
