@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from urllib.parse import quote
+import html
+import re
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
@@ -102,3 +105,60 @@ def test_a_short_key_hides_no_words_around_it() -> None:
     text = "check secret_key, kayako.url and the key; got k and secret&salt=1"
     told = "check secret_key, kayako.url and the key; got *** and ***&salt=***"
     assert keys.scrub(text) == told
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "plain": lambda text: text,
+    "of an address": lambda text: quote(text, safe=""),
+    "of an address, lower": lambda text: re.sub(
+        "%..", lambda found: found[0].lower(), quote(text, safe="")
+    ),
+    "of an address, twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "of a form": quote_plus,
+    "of HTML": lambda text: "".join(char if char.isalnum() else f"&#{ord(char)};" for char in text),
+    "of HTML, all": lambda text: "".join(f"&#x{ord(char):x};" for char in text),
+    "of JSON": lambda text: text.replace("/", "\\/"),
+    "of JSON, all": lambda text: "".join(f"\\u{ord(char):04x}" for char in text),
+    "of HTML in an address": lambda text: quote("".join(f"&#{ord(char)};" for char in text)),
+    "every character of an address": lambda text: "".join(f"%{ord(char):02X}" for char in text),
+}
+PLACES = ["{}", "/login/{}/x", "It says: '{}'", "a={}&b=1", "<td>{}</td>", "signature={}", "[{}]"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_secrets_are_hidden_however_they_are_spelled(spelling: str, place: str) -> None:
+    """Keys, passwords and signatures vanish behind any escapes, with and without their names."""
+    credentials = Credentials(KEY, SECRET, "web", "pass/word+with=signs")
+    signed = signature(SECRET, "x" * 32)
+    for secret in (KEY, SECRET, credentials.http_password, signed):
+        said = credentials.scrub(place.format(SPELLINGS[spelling](secret)))
+        assert "***" in said
+        for text in (said, html.unescape(unquote(unquote(said)))):
+            assert secret not in text
+            assert secret[:12] not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "100% of &amp; %41 \\u0041 \\/ stay",
+        "https://help.example.com/api/index.php?e=/Tickets/Ticket/ListAll/1,2/3/-1/-1/100/0",
+        "attachment 7 of ticket 3: the reply ends in the middle of its document.",
+    ],
+)
+def test_texts_without_secrets_stay(text: str) -> None:
+    """Nothing is unescaped, or hidden, where there is nothing to hide."""
+    assert Credentials(KEY, SECRET).scrub(text) == text
+
+
+def test_the_body_of_a_list_shows_no_secret() -> None:
+    """A server that writes our request into a subject writes it into no ledger."""
+    credentials = Credentials(KEY, SECRET)
+    signed = credentials.sign()
+    target = f"/api?e=/x&apikey={KEY}&salt={signed['salt']}&signature={quote(signed['signature'])}"
+    body = f"<subject>{target} {signed['signature']} {SECRET}</subject>".encode()
+    said = credentials.hide(body, target.encode())
+    for secret in (KEY, SECRET, *signed.values(), quote(signed["signature"])):
+        assert secret.encode() not in said
+    assert said.startswith(b"<subject>/api?e=/x&apikey=***&salt=***&signature=***")

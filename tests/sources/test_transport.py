@@ -835,3 +835,32 @@ def test_a_proxy_that_cannot_be_used(proxy: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY") as caught:
         get(using=settings())
     assert "hidden" not in everything_said(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 404, 429, 500, 503])
+@pytest.mark.parametrize("spell", [str, quote, lambda text: quote(text, safe="")])
+def test_a_server_that_echoes_our_request_leaks_nothing(
+    status: int, spell: Callable[[str], str]
+) -> None:
+    """What a server repeats of a request, in an address, a header or a page, is hidden."""
+    sent: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        signed = parse_qs(urlsplit(str(request.url)).query)
+        sent[:] = [signed["signature"][0], signed["apikey"][0]]
+        echo = "/".join(map(spell, sent)) + f" {request.url} "
+        headers = {
+            "Location": f"https://else.example.com/{spell(sent[0])}/{spell(sent[1])}",
+            "Retry-After": spell(sent[0]),
+            "WWW-Authenticate": f'Basic realm="{spell(sent[0])}"',
+        }
+        return httpx.Response(status, headers=headers, content=f"<html><p>{echo}</p>".encode())
+
+    try:
+        said = get(handler).decode()
+    except SourceError as error:
+        said = everything_said(error)
+    assert_clean(said)
+    for secret in sent:
+        for text in (secret, quote(secret), quote(secret, safe="")):
+            assert text not in said

@@ -7,7 +7,6 @@ without an answer it is unknown whether they happened.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -348,17 +347,11 @@ class Client:
         try:
             yield
         except SourceError as error:
-            error.args = (self._scrub(str(error)),)
+            scrub = self._credentials.scrub
+            error.args = (scrub(str(error)),)
             if isinstance(error, PartialReply):
-                error.problems = tuple(map(self._scrub, error.problems))
+                error.problems = tuple(map(scrub, error.problems))
             raise
-
-    def _scrub(self, text: str) -> str:
-        text = self._credentials.scrub(text)
-        # An excerpt may end in the middle of the key.
-        if start := re.escape(self._credentials.api_key[:8]):
-            text = re.sub(rf"{start}\S*", "***", text, flags=re.IGNORECASE)
-        return text
 
     async def _stream(
         self,

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import hmac
+import html
 import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes, urlsplit
 
 _UNREADABLE = "(an unreadable address)"
+_SHOWN = 300
+"""Characters shown of an address."""
 
 
 class UrlForm(StrEnum):
@@ -60,6 +63,8 @@ def safe(url: str) -> str:
     # Without a host, what reads as a path may hold a mistyped "user:password@".
     path = parts.path if host else parts.path.rpartition("@")[2]
     shown = f"{parts.scheme}://{host}{path}" if host else path
+    if len(shown) > _SHOWN:
+        shown = shown[:_SHOWN] + "…"
     return "".join(char if char.isprintable() else "?" for char in shown) or _UNREADABLE
 
 
@@ -72,6 +77,11 @@ _SIGNED_VALUE = re.compile(
 )
 _REST = r"""[^&\s"'<>]*"""
 _HIDDEN = "***"
+_BARE = re.compile(r"[A-Za-z0-9+/_-]{43}(?:=|%3D)", re.IGNORECASE)
+"""A signature without its name, as in a path: 32 bytes in base64."""
+_JSON = re.compile(r"\\(?:u00([0-9A-Fa-f]{2})|(/))")
+_NESTED = 4
+"""Escapes within escapes that are undone."""
 _LONG = 16
 _TELLING = 12
 """A part of a key of so many characters is hidden like the whole key."""
@@ -133,17 +143,71 @@ class Credentials:
         }
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` without signatures and keys: plain, percent-encoded, or cut short."""
+        """Return ``text`` without signatures, keys and passwords, however they are spelled.
+
+        This is the one place that hides them: in what a server says, in logs and in reports. A
+        text that hides one behind escapes (of addresses, HTML or JSON) is returned without those.
+        """
+        hidden = self._hide(text)
+        plain = _unescaped(hidden)
+        return hidden if self._hide(plain) == plain else self._hide(plain)
+
+    def hide(self, body: bytes, target: bytes) -> bytes:
+        """Return the body of a list without our keys, and the signature of its own request.
+
+        A server may show its request anywhere, as in a subject. ``target`` is of that request.
+        """
+        salt, _, signed = target.partition(b"&salt=")[2].partition(b"&signature=")
+        plain = unquote_to_bytes(signed)
+        for form in (*_forms(self), signed, plain, quote(plain).encode(), salt):
+            if len(form) >= _LONG and form in body:
+                body = body.replace(form, _HIDDEN.encode())
+        return body
+
+    def _hide(self, text: str) -> str:
+        if pattern := _hidden(self):
+            text = pattern.sub(_HIDDEN, text)
+        return scrub_query(_BARE.sub(_HIDDEN, text))
+
+    def keys(self) -> list[str]:
+        """Return all that must not be shown."""
         basic = self.basic().decode().rpartition(" ")[2]
         secrets_ = (self.api_key, self.secret_key, self.http_password, basic)
-        keys = [key for key in secrets_ if key]
-        forms = {form for key in keys for form in (key, quote(key, safe=""), quote_plus(key))}
-        hidden = [_pattern(form) for form in sorted(forms, key=len, reverse=True)]
-        # What is quoted may be cut in the middle of a key.
-        hidden += [re.escape(key[:_TELLING]) + _REST for key in keys if len(key) >= _LONG]
-        if hidden:
-            text = re.sub("|".join(hidden), _HIDDEN, text, flags=re.IGNORECASE)
-        return scrub_query(text)
+        return [key for key in secrets_ if key]
+
+
+@lru_cache(maxsize=8)
+def _forms(credentials: Credentials) -> tuple[bytes, ...]:
+    """Return all keys, plain and percent-encoded, the longest first."""
+    keys = credentials.keys()
+    forms = {
+        form for key in keys for form in (key, quote(key), quote(key, safe=""), quote_plus(key))
+    }
+    return tuple(form.encode() for form in sorted(forms, key=len, reverse=True))
+
+
+@lru_cache(maxsize=8)
+def _hidden(credentials: Credentials) -> re.Pattern[str] | None:
+    """Return the pattern of all keys, also where a quotation cuts them; None without a key."""
+    keys = credentials.keys()
+    hidden = [_pattern(form.decode()) for form in _forms(credentials)]
+    hidden += [_pattern(html.escape(key).replace("/", r"\/")) for key in keys]
+    hidden += [re.escape(key[:_TELLING]) + _REST for key in keys if len(key) >= _LONG]
+    return re.compile("|".join(hidden), re.IGNORECASE) if hidden else None
+
+
+def _unescaped(text: str) -> str:
+    """Return a text without the escapes of addresses, HTML and JSON, also where they are nested."""
+    for _ in range(_NESTED):
+        plain = _JSON.sub(_char, html.unescape(unquote(text)))
+        if plain == text:
+            break
+        text = plain
+    return text
+
+
+def _char(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else escape[2]
 
 
 @dataclass(frozen=True, slots=True)

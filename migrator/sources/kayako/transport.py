@@ -97,7 +97,9 @@ class Transport:
         """Yield what :meth:`get` returns; no other large list is received in the block."""
         turn = Turn(self._room)
         try:
-            yield await self._send(self._request("GET", path), what, path, urgent=urgent, turn=turn)
+            request = self._request("GET", path)
+            body = await self._send(request, what, path, urgent=urgent, turn=turn)
+            yield self._settings.credentials.hide(body, request.extensions["target"])
         finally:
             turn.leave()
 
@@ -252,9 +254,11 @@ class Transport:
             pass  # the status says enough; a cut page is not worth a second error
         said = self._settings.credentials.scrub(text.decode("utf-8", "replace"))
         headers = dict(response.headers)
-        return replies.error_for(
+        error = replies.error_for(
             response.status_code, headers, said.encode(), what=what, asked=self._asked
         )
+        _scrub(error, self._settings.credentials)  # headers are quoted, too
+        return error
 
     def _failure(self, error: Exception, what: str, *, in_body: bool) -> SourceError | ConfigError:
         """Return our error for one of httpx's, with secrets removed."""
