@@ -149,6 +149,15 @@ def test_a_run_pulls_all_though_nobody_hears_of_it(rig: MakeRig, options: str) -
         one.expect_truth()
 
 
+def test_a_plan_is_saved_though_nobody_reads_its_report(rig: MakeRig) -> None:
+    """Hours of listing are not lost with the output; that was asked for, so the code says it."""
+    one = rig(tickets=4)
+    for lost, code in ((">/dev/full", 2), (">&-", 2), ("| true", 141)):
+        (one.folder / "plan.jsonl").unlink(missing_ok=True)
+        assert shell(one, f"migrator plan --save-plan plan.jsonl {lost}").returncode == code
+        assert shell(one, "migrator run --plan plan.jsonl").returncode == 0
+
+
 @pytest.mark.parametrize("lost", ["full", "gone"])
 def test_syncs_go_on_though_nobody_hears_of_them(rig: MakeRig, lost: str) -> None:
     """Neither a log on a full disk nor a reader that has gone ends `sync --every`."""
