@@ -493,6 +493,12 @@ BOMBS: dict[str, Bomb] = {
     "error: page of 1 GB": Bomb(
         ANY, lambda: chunked(long(b"<html>", b"<b>no</b>", 1000, b""), status=b"500 Oh")
     ),
+    "list: white space behind the declaration": Bomb(
+        LISTS, lambda: [whole(XML + b" " * 1_000_000 + LIST[len(XML) :] + END)]
+    ),
+    "list: a comment behind the declaration": Bomb(
+        LISTS, lambda: [whole(XML + b"<!--" + b"-x" * 500_000 + b"-->" + LIST[len(XML) :] + END)]
+    ),
     # A number
     "list: numbers of a million digits": Bomb(
         LISTS,
@@ -552,6 +558,11 @@ class Server:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.close()
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ FIELDS = 1000
 """Different fields of one row: a ticket has 40."""
 POSTS = 10_000
 """Posts of one ticket; two mail robots that answer each other stop earlier."""
-REPAIRS = 1_000_000
+REPAIRS = 500_000
 """Repairs of one document: a long thread in an undeclared encoding needs one for each letter."""
 DIRECTORY_ROWS = 2_000
 """Departments or statuses: each part of them multiplies the walks."""

@@ -45,7 +45,7 @@ SEARCH_LIMIT = 1 << 20
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space are no noise
 _DECLARED = re.compile(rb"<\?xml\s")
 _DECLARATION = re.compile(
-    rb"<\?xml\s[^<>]*\?>(?:\s|<!--(?:(?!--).)*+-->|<\?xml-[^<>]*\?>)*", re.DOTALL
+    rb"<\?xml\s[^<>]*\?>(?:\s++|<!--(?:[^-]++|-(?!-))*+-->|<\?xml-[^<>]*\?>)*+", re.DOTALL
 )
 _PAGE = re.compile(rb"<!doctype|<html|<head|<body|<title", re.IGNORECASE)
 _REMOTE = re.compile(rb"Unable to (?:locate|open) remote file[^\r\n<]*", re.IGNORECASE)
