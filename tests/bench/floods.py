@@ -210,11 +210,13 @@ def peak(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def _certificate(folder: Path) -> Path:
+def certificate(folder: Path) -> Path:
+    """Return a certificate with its key."""
     file = folder / "tls.pem"
     if not file.exists():
         key = folder / "key.pem"
         ask = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
+        ask += ["-addext", "subjectAltName=IP:127.0.0.1"]
         subprocess.run([*ask, "-keyout", key, "-out", file], check=True, capture_output=True)
         file.write_text(file.read_text() + key.read_text())
     return file
@@ -277,7 +279,7 @@ def main() -> None:
         if given.only not in name:
             continue
         secure = floods("", "")[name].secure
-        more = ["--tls-cert", str(_certificate(root))] if secure else []
+        more = ["--tls-cert", str(certificate(root))] if secure else []
         with server(config, *more) as (url, pid):
             cookie = "" if secure else _sign_in(url, token)
             heard = run(floods(token, cookie)[name], url)

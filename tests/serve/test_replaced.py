@@ -6,8 +6,12 @@ helpdesk's, it is not ready. In each case a revoked token is refused at once.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -178,3 +182,32 @@ def test_server_without_its_archive_is_not_ready(
         assert client.asked(token) == (200, ""), "restored"
         assert client.is_ready == 200
         assert client.signed_in(token) == 303
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_all_workers_notice(tmp_path: Path) -> None:
+    """`serve --workers 2`: none accepts what was revoked, or is ready without an archive."""
+    path, new = tmp_path / "archive", tmp_path / "new"
+    token = made(path)
+    shutil.copytree(path, new)
+    with open_archive(new, command="test") as archive:
+        archive.access.revoke(1)
+    config = tmp_path / "config.toml"
+    config.write_text(f'[archive]\npath = "{path}"\n')
+    command = [sys.executable, "-m", "migrator", "-c", str(config), "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--workers", "2"], stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        url = None
+        while url is None:
+            url = re.search(r" at (http://\S+:\d+)", server.stderr.readline())
+        client = Served(url[1], url[1])
+        assert {client.asked(token) for _ in range(12)} == {(200, "")}
+        by_rename(new, path)
+        assert {client.asked(token) for _ in range(12)} == {(401, "unauthenticated")}
+        shutil.rmtree(path)
+        assert {client.asked(token)[0] for _ in range(12)} == {503}
+        assert {client.is_ready for _ in range(12)} == {503}
+        server.terminate()

@@ -23,7 +23,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from migrator.serve.bounds import Limits
+from migrator.serve.bounds import TAKEN, Limits
+from migrator.serve.guard import Turns
 from migrator.serve.refusals import ErrorBorder, Refusal
 from migrator.serve.server import BackgroundServer, ServerOptions, server_context
 from migrator.serve.tickiti.app import read_object
@@ -419,3 +420,41 @@ def test_stranger_with_thousands_of_connections_disturbs_nobody(
                     stranger.sendall(begun)
         others.wait_for(160)
     assert others.failed == []
+
+
+class Sender:
+    """A connection that has always more to handle."""
+
+    def __init__(self, turns: Turns, origin: str, log: list[str], pieces: int) -> None:
+        self.origin = origin
+        self._turns, self._log, self._left = turns, log, pieces
+
+    def go_on(self) -> None:
+        """Handle pieces as long as that is allowed."""
+        while self._left and self._turns.take(self):  # type: ignore[arg-type]
+            self._left -= 1
+            self._log.append(self.origin)
+
+
+def test_flood_of_one_address_leaves_turns_to_others() -> None:
+    """However many connections have something to handle: a newcomer's turn is the next one."""
+    log: list[str] = []
+
+    async def flood() -> None:
+        turns = Turns()
+        crowd = [Sender(turns, "crowd", log, 100) for _ in range(250)]
+        for each in crowd:
+            each.go_on()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        before = len(log)
+        assert before < 250
+        Sender(turns, "newcomer", log, 1).go_on()
+        await asyncio.sleep(0)
+        assert "newcomer" in log[before : before + 2 * TAKEN]
+        for _ in range(25_000 // TAKEN + 2):
+            await asyncio.sleep(0)
+
+    asyncio.run(flood())
+    assert log.count("newcomer") == 1
+    assert log.count("crowd") == 25_000
