@@ -14,7 +14,7 @@ from migrator.sources.base import (
     Contents,
     Fetched,
     FetchSink,
-    HoldsMore,
+    HoldsFiles,
     Source,
     in_pool,
     raise_if_final,
@@ -27,6 +27,7 @@ NOTES = {
     "other_reply": "the list names {listed}, the reply for it {named}, the same twice",
     "size_mismatch": "the list names {wanted} bytes, the reply {declared}, and {size} come, "
     "the same ones twice",
+    "hash_mismatch": "the SHA-1 in its name is that of other bytes; these came twice",
     "odd_row": "its row in the list could not be read whole",
     "odd_number": "a date or size in its row is no number, and is kept as 0",
     "lenient_base64": "the base64 held characters that PHP ignores",
@@ -34,6 +35,10 @@ NOTES = {
     "noise_around_xml": "text stood before or after the XML of the reply",
 }
 """The problem codes of a stored attachment, most serious first."""
+
+
+_UNSIZED = ("linked",)
+"""Kinds of files of which no list says how long they are."""
 
 
 class Fetcher:
@@ -96,7 +101,10 @@ class Fetcher:
             return await self._second_opinion(work, fetched)
         declared = max(fetched.contents.attachment.filesize, work.declared_size)
         detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
-        if said := fetched.contents.said:
+        said = fetched.contents.said
+        if said and work.kind == "linked":
+            detail = f"a text links to it, but {said}"
+        elif said:
             detail = (
                 f"Kayako lists {declared:,} bytes, sends none, and says: {said} So the file was "
                 "moved to a cloud storage, and its link there no longer works. It may come back: "
@@ -163,7 +171,7 @@ async def fetch_work(source: Source, work: Work, make_sink: Callable[[], S]) -> 
     """Fetch a file from where the ledger says that the source has it."""
     if work.kind == "post":
         return await source.fetch(work.ticket_id, work.id, make_sink)
-    if not isinstance(source, HoldsMore):
+    if not isinstance(source, HoldsFiles):
         raise NotFound(f"this source has no files of the kind {work.kind}")
     return await source.fetch_other(work.kind, work.place, work.id, make_sink)
 
@@ -209,7 +217,10 @@ def _contradictions(work: Work, contents: Contents) -> tuple[str, ...]:
         sizes.add(work.declared_size)
     if "odd_number" not in reply.notes:
         sizes.add(reply.filesize)
-    found = ("size_mismatch",) if len(sizes) > 1 else ()
+    known = work.kind not in _UNSIZED
+    found = ("size_mismatch",) if known and len(sizes) > 1 else ()
+    if "hash_mismatch" in contents.notes:
+        found = (*found, "hash_mismatch")
     read = not ({"odd_row", "repaired_name"} & {*listed, *reply.notes})
     other = read and "" not in (work.filename, reply.filename) and work.filename != reply.filename
     if other or (work.created_at and reply.created_at and work.created_at != reply.created_at):

@@ -497,7 +497,31 @@ class Label:
 
 
 @runtime_checkable
-class HoldsMore(Protocol):
+class HoldsFiles(Protocol):
+    """A source of files that belong to no post; it raises what :class:`Source` does."""
+
+    async def fetch_other(
+        self, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S], /
+    ) -> Fetched[S]:
+        """Stream a file that belongs to no post into a sink, as :meth:`Source.fetch` does.
+
+        ``kind`` and ``place`` are those of its :class:`Attachment`.
+        """
+
+
+@runtime_checkable
+class HoldsLinks(HoldsFiles, Protocol):
+    """A source whose texts may link to files of its own."""
+
+    def linked(self, text: str, ticket_id: int, post_id: int, /) -> list[Attachment]:
+        """Return the files that a text links to, as files of its post; without a request.
+
+        Texts of articles have ticket and post 0. Safe from any thread.
+        """
+
+
+@runtime_checkable
+class HoldsMore(HoldsFiles, Protocol):
     """A source that has more than tickets and their posts; it raises what :class:`Source` does."""
 
     async def labels(self) -> list[Label]:
@@ -512,14 +536,6 @@ class HoldsMore(Protocol):
 
     async def custom_fields(self, ticket_id: int, /) -> CustomFields | None:
         """Return the custom fields of a ticket; None where the helpdesk has none for tickets."""
-
-    async def fetch_other(
-        self, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S], /
-    ) -> Fetched[S]:
-        """Stream a file that belongs to no post into a sink, as :meth:`Source.fetch` does.
-
-        ``kind`` and ``place`` are those of its :class:`Attachment`.
-        """
 
 
 class Source(Protocol):

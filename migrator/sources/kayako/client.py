@@ -41,7 +41,7 @@ from migrator.sources.base import (
     in_pool,
     raise_if_final,
 )
-from migrator.sources.kayako import lists, replies
+from migrator.sources.kayako import links, lists, replies
 from migrator.sources.kayako.contents import ContentsReader
 from migrator.sources.kayako.limits import ATTACHMENTS
 from migrator.sources.kayako.signing import KayakoSettings
@@ -225,6 +225,15 @@ class Client:
             return await self._stream(path, what, make_sink, check, ticket_id=ticket_id, most=1)
 
         (contents, sink), attempts = await self._read(what, once)
+        return Fetched(contents, sink, attempts)
+
+    async def fetch_linked(
+        self, place: str, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream the public file at a path of the helpdesk's host into a sink."""
+        self.requests["fetches"] += 1
+        once = partial(links.receive, self._transport, place, attachment_id, make_sink, self._pool)
+        (contents, sink), attempts = await self._read(f"the linked file {place}", once)
         return Fetched(contents, sink, attempts)
 
     async def post_attachments(

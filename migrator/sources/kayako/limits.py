@@ -23,6 +23,8 @@ LIST_BYTES = 12 << 20
 """Bytes of one list: about 7,500 tickets, more than PHP has memory for. Pages are far smaller."""
 LIST_ALONE = 1 << 18
 """Bytes of a list beyond which it is received and read alone: larger ones wait for each other."""
+LINKED_BYTES = 64 << 20
+"""Bytes of a file that a text links to: it is an image, and PHP lets in a few MiB at most."""
 ERROR_BODY = 1 << 14
 """Bytes read of an error's body: its text is short, a page is cut."""
 LOWEST_RATE = 256

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from migrator.errors import NotFound
 from migrator.events import Listener, ignore
 from migrator.sources.base import (
     Attachment,
@@ -24,7 +25,7 @@ from migrator.sources.base import (
     Thread,
     Ticket,
 )
-from migrator.sources.kayako import tickets
+from migrator.sources.kayako import links, tickets
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.listing import FastListing, RecentListing, WholeListing
 from migrator.sources.kayako.lists import LABELS
@@ -40,17 +41,25 @@ class KayakoSource:
     """A helpdesk behind the calls of its REST API.
 
     A listing requests ``page_size`` tickets at once, and makes up to ``concurrency`` requests at
-    once for single tickets. It walks up to ``looks`` times until nothing moves any more.
+    once for single tickets. It walks up to ``looks`` times until nothing moves any more. Files
+    that texts link to are those of the host of ``url``; without it there are none.
     """
 
     def __init__(
-        self, client: Client, *, page_size: int = 100, concurrency: int = 8, looks: int = LOOKS
+        self,
+        client: Client,
+        *,
+        page_size: int = 100,
+        concurrency: int = 8,
+        looks: int = LOOKS,
+        url: str = "",
     ) -> None:
         self._client = client
         self._page_size = page_size
         self._concurrency = concurrency
         self._looks = looks
         self._helpdesk: Helpdesk | None = None
+        self._portal = links.Portal.of(url)
 
     @property
     def requests(self) -> Counter[str]:
@@ -131,6 +140,20 @@ class KayakoSource:
         """Stream one attachment into a sink."""
         return await self._client.fetch(ticket_id, attachment_id, make_sink)
 
+    def linked(self, text: str, ticket_id: int, post_id: int) -> list[Attachment]:
+        """Return the files of this helpdesk's own host that a text links to."""
+        if self._portal is None:
+            return []
+        return links.attachments(text, self._portal, ticket_id, post_id)
+
+    async def fetch_other(
+        self, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S]
+    ) -> Fetched[S]:
+        """Stream a file that belongs to no post into a sink."""
+        if kind == "linked":
+            return await self._client.fetch_linked(place, attachment_id, make_sink)
+        raise NotFound(f"this source has no files of the kind {kind}")
+
 
 @asynccontextmanager
 async def connect(
@@ -145,4 +168,9 @@ async def connect(
     async with Client(
         settings, pool=pool, listener=listener, sleep=sleep, patient=patient
     ) as client:
-        yield KayakoSource(client, page_size=settings.page_size, concurrency=settings.concurrency)
+        yield KayakoSource(
+            client,
+            page_size=settings.page_size,
+            concurrency=settings.concurrency,
+            url=settings.url,
+        )

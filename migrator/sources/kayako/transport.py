@@ -27,7 +27,14 @@ from migrator.errors import (
 )
 from migrator.sources.kayako import replies, signing
 from migrator.sources.kayako.connections import NOT_HTTP, Connections
-from migrator.sources.kayako.limits import ERROR_BODY, LIST_ALONE, LIST_BYTES, Body, Turn
+from migrator.sources.kayako.limits import (
+    ERROR_BODY,
+    LINKED_BYTES,
+    LIST_ALONE,
+    LIST_BYTES,
+    Body,
+    Turn,
+)
 from migrator.sources.kayako.outages import (
     NEAREST,
     PROXIES,
@@ -51,6 +58,7 @@ BLOCK = 256 * 1024
 """Bytes of a body that are passed on at once: most attachments need one change of threads."""
 
 Take = Callable[[bytes], Awaitable[None]]
+See = Callable[[httpx.Response], None]
 
 _PROXY_SAYS = re.compile(r"HTTP ([0-9]{3})\b ?(.*)", re.DOTALL)
 _CUT = (httpx.ReadError, httpx.RemoteProtocolError, httpx.CloseError)
@@ -111,6 +119,27 @@ class Transport:
         """
         request = self._request("GET", path, encoding="identity")
         return await self._send(request, what, path, take=take)
+
+    @property
+    def url(self) -> str:
+        """The address of the API."""
+        return self._settings.url
+
+    async def public(self, target: str, *, what: str, see: See, take: Take) -> bytes:
+        """Do as :meth:`stream` does with what anybody may get at a path of this server.
+
+        Nothing in the request says who asks. ``see`` is shown each head first.
+        """
+        address = httpx.URL(urllib.parse.urljoin(self._settings.url, "/"))
+        headers = _headers(address, "identity", None)
+        extensions = {"timeout": self._waits, "target": target.encode("ascii")}
+        if self._whole_address:
+            address = address.copy_with(raw_path=extensions["target"])
+        stream = httpx.ByteStream(b"")
+        request = httpx.Request(
+            "GET", address, headers=headers, stream=stream, extensions=extensions
+        )
+        return await self._send(request, what, take=take, see=see)
 
     async def delete(self, path: str, *, what: str) -> bytes:
         """Send a DELETE; return the body of the reply, which Kayako leaves empty."""
@@ -173,6 +202,7 @@ class Transport:
         urgent: bool = False,
         take: Take | None = None,
         turn: Turn | None = None,
+        see: See | None = None,
     ) -> bytes:
         """Send a request in its turn; return its body, or pass all but the end of it on."""
         pacer, in_body = self._pacer, False
@@ -182,6 +212,8 @@ class Transport:
                 stream = response.stream
                 assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - so it is there
                 try:
+                    if see is not None:
+                        see(response)
                     if response.status_code != 200:
                         refusal = await self._refusal(response, what)
                         if refusal.overload:
@@ -191,7 +223,8 @@ class Transport:
                     length = fields.get(b"content-length", b"")
                     announced = int(length) if length.isdigit() and len(length) < 20 else 0
                     slot.answered(_kind(path) if path and announced <= LARGE else None)
-                    body = self._body(response, what, contents=take is not None)
+                    most = LINKED_BYTES if see is not None else None
+                    body = self._body(response, what, contents=take is not None, most=most)
                     body.expect(announced)
                     in_body = True
                     return await self._receive(stream, body, take, turn)
@@ -209,9 +242,15 @@ class Transport:
                     slot.overloaded()
                 raise failure from error
 
-    def _body(self, response: httpx.Response, what: str, *, contents: bool) -> Body:
+    def _body(
+        self, response: httpx.Response, what: str, *, contents: bool, most: int | None = None
+    ) -> Body:
         encoding = response.headers.get("content-encoding", "")
-        most, clock = self._settings.max_body, self._pacer.clock
+        clock = self._pacer.clock
+        if most is not None and most < self._settings.max_body:
+            told = "the most that is read of a linked file"
+            return Body(encoding, most=most, what=what, clock=clock, bound=told)
+        most = self._settings.max_body
         if contents or most <= LIST_BYTES:
             return Body(encoding, most=most, what=what, clock=clock, bound="kayako.max_body")
         return Body(encoding, most=LIST_BYTES, what=what, clock=clock)
@@ -314,8 +353,8 @@ def _address(url: str) -> httpx.URL:
     return address
 
 
-def _headers(address: httpx.URL, encoding: str, credentials: Credentials) -> httpx.Headers:
-    basic = credentials.basic()
+def _headers(address: httpx.URL, encoding: str, credentials: Credentials | None) -> httpx.Headers:
+    basic = credentials.basic() if credentials is not None else b""
     return httpx.Headers(
         [
             *([(b"Authorization", basic)] if basic else ()),
