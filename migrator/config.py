@@ -251,6 +251,7 @@ class KayakoConfig(_Section):
     patience: Annotated[float, _seconds(0)] = 120.0
     include_trash: Flag = False
     posts: Flag = True
+    linked_files: Flag = True
 
 
 class ArchiveConfig(_Section):

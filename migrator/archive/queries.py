@@ -322,6 +322,15 @@ class Queries:
         ((unseen, stored),) = self._db.execute(sql, values)
         return unseen, stored
 
+    def linked(self, ticket_id: int, places: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Return id and response of a ticket's linked files at some places (0: of no ticket)."""
+        values = Values()
+        sql = f"""
+            SELECT place, id, post_id FROM attachments
+            WHERE kind = 'linked' AND place IN {values.each(places)}
+                AND coalesce(ticket_id, 0) = {values(ticket_id)}"""
+        return {place: (key, post_id) for place, key, post_id in self._db.execute(sql, values)}
+
     def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
         """Return tickets that this run has not listed, by id above ``after``.
 

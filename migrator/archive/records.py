@@ -473,9 +473,10 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far the syncs have come: ``watermark``, ``full_pass`` or ``success``, see FORMAT.md.
+    """How far runs have come: ``watermark``, ``full_pass``, ``success``, ``links``: see FORMAT.md.
 
     ``value`` is in Unix seconds: of the source's clock for ``watermark``, of ours for the others.
+    Of ``links`` it says what was looked for.
     ``run_id`` is the run that set it, ``at`` when it did.
     """
 

@@ -432,6 +432,17 @@ CREATE TABLE articles (
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE marks_5 (
+    name TEXT NOT NULL PRIMARY KEY
+        CHECK (name IN ('watermark', 'full_pass', 'success', 'links')),
+    value INTEGER NOT NULL,
+    run_id INTEGER NOT NULL REFERENCES runs (id),
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO marks_5 SELECT name, value, run_id, at FROM marks;
+DROP TABLE marks;
+ALTER TABLE marks_5 RENAME TO marks;
+
 -- Files of articles belong to no ticket: SQLite changes a column only with the whole table.
 CREATE TABLE attachments_5 (
     id INTEGER PRIMARY KEY,

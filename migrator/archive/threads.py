@@ -479,14 +479,19 @@ class Threads:
 
         ``page`` of them are read at once: each may hold some MiB of text.
         """
+        after = (-1, 0, 0)
+        while posts := self.texts(after=after, limit=page):
+            yield from posts
+            after = (posts[-1].ticket_id, posts[-1].created_at, posts[-1].id)
+
+    def texts(self, *, after: tuple[int, int, int] = (-1, 0, 0), limit: int = 50) -> list[Response]:
+        """Return posts as :meth:`all_posts` does, above a (ticket, time, post)."""
         sql = f"""
             {_RESPONSES} (p.ticket_id, p.created_at, p.id) > (:ticket, :time, :post)
             ORDER BY p.ticket_id, p.created_at, p.id LIMIT :page"""
-        values = {"cut": LONGEST, "page": page, "ticket": -1, "time": 0, "post": 0}
-        while rows := self._db.execute(sql, values):
-            for post in map(_response, rows):
-                values |= {"ticket": post.ticket_id, "time": post.created_at, "post": post.id}
-                yield post
+        ticket_id, time, post_id = after
+        values = {"cut": LONGEST, "page": limit, "ticket": ticket_id, "time": time, "post": post_id}
+        return [_response(row) for row in self._db.execute(sql, values)]
 
     def _responses(
         self,

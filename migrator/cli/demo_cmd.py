@@ -61,7 +61,9 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
             click.echo(f"   {tickets:,} tickets, {len(faults):,} ways to misbehave")
             _say("2. migrator run")
             # An earlier demo's look-alike had another port.
-            options = RunOptions(source_name=server.url, kind="demo", posts=True, moved=True)
+            options = RunOptions(
+                source_name=server.url, kind="demo", posts=True, linked=True, moved=True
+            )
             with open_archive(root, command="demo") as archive:
                 with progress(app.log_format) as listener:
                     result = pull(_settings(server), archive, options, listener)

@@ -73,6 +73,7 @@ def options_from(
         changes=ChangeLimit(accept=accept_changes),
         moved=moved,
         posts=config.keeps_posts,
+        linked=config.keeps_posts and kayako.linked_files,
         most_gaps=None if every_id else MOST_GAPS,
     )
 

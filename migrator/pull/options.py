@@ -151,9 +151,9 @@ class RunOptions:
     ``source_name`` is the address without credentials, for the records. ``drain`` is how long
     requests in flight may go on after the first request to stop, in seconds.
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
-    keeps the posts of the tickets, too. ``fast`` looks only at tickets that are marked as having
-    attachments: enough for an estimate, never for a pull. What is listed is compared with
-    ``baseline``.
+    keeps the posts of the tickets, too, and ``linked`` the files that texts link to.
+    ``fast`` looks only at tickets that are marked as having attachments: enough for an estimate,
+    never for a pull. What is listed is compared with ``baseline``.
     Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
     ``moved`` declares that the helpdesk of the archive has another address now.
     """
@@ -169,6 +169,7 @@ class RunOptions:
     drain: float = 30.0
     increment: Increment | None = None
     posts: bool = False
+    linked: bool = False
     fast: bool = False
     baseline: Baseline | None = None
     most_gaps: int | None = MOST_GAPS

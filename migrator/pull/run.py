@@ -200,6 +200,7 @@ async def _pull(context: RunContext, workers: Workers) -> None:
     await context.recorder.do(lambda: context.archive.ledger.put_departments(departments))
     await workers.threads.put_statuses(directory.statuses)
     await workers.threads.put_labels()
+    await workers.links.begin()
     options, everything = context.options, context.options.increment is None
     whole = options.scope.whole and not options.fast
     async with workers.at_work():
@@ -215,6 +216,8 @@ async def _pull(context: RunContext, workers: Workers) -> None:
         await workers.settle()
         if whole:
             await workers.threads.catch_up()
+            await workers.links.catch_up()
+            await workers.settle()
         if whole and everything and not context.stop.asked:
             await reconcile(context, workers)
 

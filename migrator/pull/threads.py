@@ -19,6 +19,7 @@ from migrator.archive.records import (
     PostRow,
     StatusRow,
     TicketRow,
+    Work,
     note_id,
 )
 from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
@@ -35,6 +36,7 @@ from migrator.sources.base import (
 )
 
 if TYPE_CHECKING:
+    from migrator.pull.links import LinkReader
     from migrator.pull.workers import RunContext
 
 BATCH = 500
@@ -60,8 +62,9 @@ ODD = ("odd_row", "odd_number", "repaired_name")
 class ThreadReader:
     """Reads threads for a run that is asked to keep posts."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, links: LinkReader) -> None:
         self._context = context
+        self._links = links
         self._failures = 0
         self._emails: dict[int, str] = {}
         """The addresses of staff, by id."""
@@ -149,19 +152,30 @@ class ThreadReader:
         row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
         posts += [note_of(one, self._emails) for one in ticket.staff_notes if one.kind in NOTES]
         people = [people_note_of(one) for one in ticket.staff_notes if one.kind not in NOTES]
-        put = partial(threads.put, run_id, row, posts, people=people)
+        put = partial(self._put, row, posts, people)
         if ticket.id != ticket_id:
             activity = ticket.last_activity
             await do(partial(context.archive.ledger.put_ticket, row))
             await do(partial(context.archive.ledger.mark_merged, ticket_id, ticket.id))
         if problem is not None:  # what could be read is kept, and asked for again by the next run
-            await do(partial(put, activity=UNREAD))
+            await self._links.fetch(await do(partial(put, activity=UNREAD)))
             self._missed(ticket_id, problem)
             return any(post.has_attachments for post in ticket.posts)
-        await do(partial(put, activity=activity))
+        await self._links.fetch(await do(partial(put, activity=activity)))
         context.result.threads += 1
         self._failures = 0
         return any(post.has_attachments for post in ticket.posts)
+
+    def _put(
+        self, ticket: TicketRow, posts: list[PostRow], people: list[PeopleNote], *, activity: int
+    ) -> list[Work]:
+        """Record a thread, and the files that it links to; return those to be fetched."""
+        archive, run_id = self._context.archive, self._context.result.run_id
+        texts = sorted(posts, key=lambda post: (post.created_at, post.id))
+        with archive.ledger.atomic():
+            archive.threads.put(run_id, ticket, posts, people=people, activity=activity)
+            todo = self._links.record(ticket.id, ((post.id, post.text) for post in texts))
+            return todo + self._links.record(0, ((0, note.text) for note in people))
 
     def _missed(self, ticket_id: int, error: SourceError) -> None:
         self._context.result.threads_missing[ticket_id] = str(error)

@@ -17,6 +17,7 @@ from migrator.archive import Archive
 from migrator.archive.records import Listed, Recorded, State, TicketRow, Work
 from migrator.errors import Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Event, Listener, TicketListed
+from migrator.pull.links import LinkReader
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.recorder import Recorder
 from migrator.pull.threads import ThreadReader, listed_of, row_of
@@ -53,7 +54,8 @@ class Workers:
         self._recording = cache(self._recording_of)
         self._in_part: set[int] = set()
         """Tickets whose lists were only partly readable in this run."""
-        self.threads = ThreadReader(context)
+        self.links = LinkReader(context, self.fetch)
+        self.threads = ThreadReader(context, self.links)
 
     @property
     def stopping(self) -> bool:

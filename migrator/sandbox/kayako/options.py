@@ -109,7 +109,7 @@ TICKET_FAULTS: Final[dict[str, Fault]] = {
 """Faults of single tickets that have attachments, those that leave gaps last."""
 
 _DRIPS: Final = Fault("a byte a second", "failed", "truncated", lasting=True)
-_FIREWALL: Final = Fault("a firewall refuses it, always", "failed", "refused")
+_FIREWALL: Final = Fault("a firewall refuses it, always", "failed", "bad_request")
 
 
 def _named(kind: str, *like: str, **own: Fault) -> dict[str, Fault]:

@@ -11,14 +11,12 @@ import hashlib
 import mimetypes
 import posixpath
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
-
-import httpx
 
 from migrator.errors import BadRequest, NotFound, UnexpectedReply
 from migrator.sources.base import Attachment, Contents, FetchSink, in_pool
@@ -43,8 +41,9 @@ _HEAD = 1024
 _NAME = r"(?:([0-9]{10})([0-9a-f]{40})\.(?:gif|jpe?g|png)|file_[a-z0-9]{15}\.[a-z0-9]{1,10})"
 _NAMED = re.compile(_NAME, re.IGNORECASE | re.ASCII)
 _FILE = re.compile(
-    rf"__swift/+files/+(?P<name>{_NAME})(?![\w.%-]*[\w%-])", re.IGNORECASE | re.ASCII
+    rf"__swift/+files/+(?P<name>{_NAME})(?!(?!__;)[\w.%-]*[\w%-])", re.IGNORECASE | re.ASCII
 )
+"""What may follow: the end of a sentence, or ``__;``, with which some mail filters end a link."""
 _OUTSIDE = re.compile(r"[\s\"'<>()\\`{}|^\x00-\x20\x7f]")
 """What ends an address in a text. Some readers, but not all, take a backslash for a slash."""
 _WEB = re.compile(r"(https?)://", re.IGNORECASE)
@@ -56,7 +55,7 @@ _ENTITY = re.compile(
 )
 _ENTITIES = {"amp": "&", "sol": "/", "lowbar": "_", "period": ".", "colon": ":", "quot": '"'}
 _PAGE = re.compile(
-    rb"\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+    rb"\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
 _PAGES = (".html", ".htm")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
@@ -228,20 +227,19 @@ def _feed(pool: Executor | None, reader: _Reader[S], block: bytes) -> Awaitable[
     return in_pool(pool, partial(reader.feed, block))
 
 
-def _see(reader: _Reader[S], what: str, reply: httpx.Response) -> None:
+def _see(reader: _Reader[S], what: str, status: int, fields: Mapping[str, str]) -> None:
     """Judge the head of a reply; what it leaves is sorted as all replies are."""
-    status = reply.status_code
     if status in {301, 302, 303, 307, 308}:
-        raise _MovedError(reply.headers.get("location", ""))
+        raise _MovedError(fields.get("location", ""))
     if status in {404, 410}:
         raise NotFound(f"{what}: the web server has no such file (HTTP {status})")
-    if 200 < status < 500 and status not in {408, 425, 429} and "retry-after" not in reply.headers:
+    if 200 < status < 500 and status not in {408, 425, 429} and "retry-after" not in fields:
         login = ": it wants a log-in, which is not sent to addresses from texts"
         told = login if status == 401 else ""
         error = BadRequest(f"{what}: the web server does not hand it out (HTTP {status}){told}")
         error.shared = False  # it says nothing of the API
         raise error
-    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = fields.get("content-type", "").partition(";")[0].strip().lower()
     reader.is_page = kind in {"text/html", "application/xhtml+xml"}
 
 

@@ -58,7 +58,7 @@ BLOCK = 256 * 1024
 """Bytes of a body that are passed on at once: most attachments need one change of threads."""
 
 Take = Callable[[bytes], Awaitable[None]]
-See = Callable[[httpx.Response], None]
+See = Callable[[int, Mapping[str, str]], None]
 
 _PROXY_SAYS = re.compile(r"HTTP ([0-9]{3})\b ?(.*)", re.DOTALL)
 _CUT = (httpx.ReadError, httpx.RemoteProtocolError, httpx.CloseError)
@@ -213,7 +213,7 @@ class Transport:
                 assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - so it is there
                 try:
                     if see is not None:
-                        see(response)
+                        see(response.status_code, response.headers)
                     if response.status_code != 200:
                         refusal = await self._refusal(response, what)
                         if refusal.overload:

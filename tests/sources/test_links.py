@@ -1,0 +1,205 @@
+"""Links to static files: found however they are written, and never one of another host."""
+
+from __future__ import annotations
+
+import html
+import time
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from migrator.sources.kayako.links import FIRST_LINKED, Portal, attachments, find
+
+SHA = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+PNG = f"1546300800{SHA}.png"
+FILE = "file_abcdefghij12345.pdf"
+PATH = f"/__swift/files/{PNG}"
+
+HELP = Portal("help.example.com", 443, "")
+DEEP = Portal("example.com", 80, "/support")
+
+
+def portal(url: str) -> Portal:
+    found = Portal.of(url)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://help.example.com/api/index.php", HELP),
+        ("http://EXAMPLE.com/support/api/index.php", DEEP),
+        ("http://example.com:8080/api/index.php", Portal("example.com", 8080, "")),
+        ("https://hilfe.müller.de./api/index.php", Portal("hilfe.xn--mller-kva.de", 443, "")),
+    ],
+)
+def test_the_portal_follows_from_the_api(url: str, place: Portal) -> None:
+    assert Portal.of(url) == place
+
+
+@pytest.mark.parametrize(
+    "url", ["", "help.example.com", "ftp://x/api/index.php", "http://x:99999/"]
+)
+def test_no_address_has_no_portal(url: str) -> None:
+    assert Portal.of(url) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://help.example.com{PATH}",
+        f"http://help.example.com{PATH}",
+        f"HTTPS://HELP.Example.COM.{PATH}",
+        f"https://www.help.example.com{PATH}",
+        f"https://help.example.com:443{PATH}",
+        f"http://help.example.com:80{PATH}",
+        f"https://help.example.com:{PATH}",
+        f"https://someone:secret@help.example.com{PATH}",
+        f"https://other.example@help.example.com{PATH}",
+        f"https://help.example.com/staff/..{PATH}",
+        f"https://help.example.com/{PATH}?x=1#y",
+        f"//help.example.com{PATH}",
+        PATH,
+        PATH[1:],
+        f"..{PATH}",
+        f"../..{PATH}",
+    ],
+)
+@pytest.mark.parametrize("how", [str, html.escape, lambda one: one.replace("/", "&#47;")])
+def test_an_address_in_html_is_found(address: str, how: object) -> None:
+    assert callable(how)
+    text = f'<p>Hi<img class=x src="{how(address)}" alt=""></p>'
+    assert list(find(text, HELP)) == [PATH]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"See https://help.example.com{PATH}.",
+        f"(https://help.example.com{PATH})",
+        f"[img]https://help.example.com{PATH}[/img]",
+        f"<https://help.example.com{PATH}>",
+        f"<img src=https://help.example.com{PATH}>",
+        f"<img src={PATH} />",
+        f"https://mail.example/?u={quote(f'https://help.example.com{PATH}', safe='')}&d=1",
+        f"https://mail.example/v3/__https://help.example.com{PATH}__;!!",
+        f"https://help.example.com{PATH.replace('__swift', '&#95;&#x5f;swift')}",
+        f"https://help.example.com{PATH.replace('__swift', '%5F%5Fswift')}",
+    ],
+)
+def test_an_address_in_any_text_is_found(text: str) -> None:
+    assert list(find(text, HELP)) == [PATH]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://other.example{PATH}",
+        f"https://help.example.com@other.example{PATH}",
+        f"https://help.example.com:443@other.example{PATH}",
+        f"https://help.example.com%40other.example{PATH}",
+        f"https://help.example.com\\@other.example{PATH}",
+        f"https://help.example.com\t@other.example{PATH}",
+        f"https://help.example.com.other.example{PATH}",
+        f"https://xhelp.example.com{PATH}",
+        f"https://help.example.com:8443{PATH}",
+        f"https://help.example.com:٤٤٣{PATH}",
+        f"https://h\N{CYRILLIC SMALL LETTER IE}lp.example.com{PATH}",
+        f"//other.example{PATH}",
+        f"//help.example.com@other.example{PATH}",
+        f"ftp://help.example.com{PATH}",
+        f"javascript://help.example.com{PATH}",
+        f"https://other.example/?{PATH}",
+        f"cid:{PNG}",
+        "data:image/png;base64,iVBORw0KGgo=",
+        "https://help.example.com/index.php?/Tickets/Ticket/GetAttachment/1/2",
+        "https://help.example.com/__swift/files/attach_0123456789abcdef",
+        "https://help.example.com/__swift/files/../config/config.php",
+        f"https://help.example.com/__swift/files/../{PNG}",
+        f"https://help.example.com{PATH}.exe",
+        f"https://help.example.com{PATH[:-4]}.php",
+        f"https://help.example.com{PATH[:-5]}.png",
+        f"https://help.example.com/?x={PATH}",
+    ],
+)
+@pytest.mark.parametrize("frame", ['<img src="{}">', "<img src={}>", " {} "])
+def test_another_address_is_not(address: str, frame: str) -> None:
+    assert list(find(frame.format(address), HELP)) == []
+
+
+def test_a_relative_address_is_below_the_portal() -> None:
+    text = f'<img src="__swift/files/{PNG}"><a href="/other/__swift/files/{FILE}">'
+    assert list(find(text, DEEP)) == [f"/support{PATH}", f"/other/__swift/files/{FILE}"]
+    assert list(find(f"see __swift/files/{PNG}", DEEP)) == []
+
+
+def test_another_port_is_another_server() -> None:
+    at = portal("http://example.com:8080/api/index.php")
+    assert list(find(f"http://example.com:8080{PATH}", at)) == [PATH]
+    assert list(find(f"http://example.com{PATH}", at)) == []
+
+
+def test_a_link_is_an_attachment_of_its_text() -> None:
+    text = f"https://help.example.com{PATH} https://help.example.com/__swift/files/{FILE} {PATH}"
+    one, other = attachments(text, HELP, 7, 70)
+    assert (one.kind, one.place, one.filename, one.filetype) == ("linked", PATH, PNG, "image/png")
+    assert (one.ticket_id, one.post_id, one.created_at) == (7, 70, 1546300800)
+    assert (other.filename, other.filetype, other.created_at) == (FILE, "application/pdf", 0)
+    ids = {each.id for ticket in (0, 7) for each in attachments(text, HELP, ticket, 0)}
+    assert len(ids) == 4
+    assert all(FIRST_LINKED <= key < FIRST_LINKED + 2**50 for key in ids)
+
+
+PARTS = st.sampled_from(
+    [
+        *("http://", "https://", "//", "/", "\\", "@", ":", ".", "..", "?", "#", "%2F", "%40"),
+        *("help.example.com", "other.example", "www.", "&#64;", "&#47;", '"', "src=", " ", "\t"),
+        *("__swift/files/", PNG, FILE, PATH, ":443", ":80", "user", "é", "\N{FULLWIDTH SOLIDUS}"),
+    ]
+)
+
+
+@given(st.lists(PARTS, max_size=24).map("".join))
+@example(f"https://help.example.com{PATH}")
+def test_only_paths_of_the_own_host_come_out(text: str) -> None:
+    """Whatever is found is a path, and without an attribute or the own host it is nothing."""
+    for place in find(text, HELP):
+        assert place.startswith("/")
+        assert not place.startswith("//")
+        assert not {"@", ":", "?", "#", "\\", "%"} & set(place)
+        assert ".." not in place.split("/")
+    foreign = text.replace("help.example.com", "other.example")
+    assert list(find(foreign.replace('"', "").replace("src=", ""), HELP)) == []
+
+
+@given(st.text())
+def test_any_text_can_be_read(text: str) -> None:
+    assert list(find(text, HELP)) == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("__swift/files/", "__swift/", "/", "a", "%", "&#", "&#9", "https://", "..", "%25", "&"),
+        *(f"__swift/files/{PNG}", f"https://help.example.com{PATH}", f"{PATH}a", "x.", "@", '"'),
+        f"https://help.example.com{PATH[:-1]}",
+        "__swift/files/file_abcdefghij12345.p",
+    ],
+)
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    """Four times the text takes about four times as long, not sixteen times."""
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        best = 60.0
+        for _ in range(3):
+            started = time.thread_time()
+            find(text, HELP)
+            best = min(best, time.thread_time() - started)
+        return best
+
+    small, large = seconds(1 << 16), seconds(1 << 18)
+    assert large < 9 * max(small, 0.002), (piece, small, large)
