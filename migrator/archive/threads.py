@@ -278,6 +278,16 @@ class Threads:
         sql = f"SELECT {ROW} FROM ledger WHERE ticket_id = ? ORDER BY 1"
         return [row_from(row) for row in self._db.execute(sql, (ticket_id,))]
 
+    def linked_files(self, ticket_id: int, *, limit: int = 1000) -> list[Row]:
+        """Return files that texts of a ticket link to, by id; of ticket 0 those of articles."""
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE attachment_id IN (
+                SELECT id FROM attachments
+                WHERE ticket_id IS ? AND kind = 'linked' ORDER BY id LIMIT ?
+            ) ORDER BY 1"""
+        found = self._db.execute(sql, (fit(ticket_id) or None, limit))
+        return [row_from(row) for row in found]
+
     def text(self, response_id: int) -> str:
         """Return the whole text of a post."""
         found = self._db.one("SELECT text FROM posts WHERE id = ?", (response_id,))

@@ -16,7 +16,7 @@ from migrator.archive import Archive
 from migrator.archive.records import Response, ResponseFilter, Row, Rule, State, TicketHeader, Token
 from migrator.serve.auth import sees
 from migrator.serve.cache import TimedCache
-from migrator.serve.markup import cid_names
+from migrator.serve.markup import cid_names, image_addresses, leads_to
 from migrator.serve.refusals import Refusal
 from migrator.text import extension_of, name_key
 
@@ -179,17 +179,26 @@ class Catalog:
         attachment of the ticket has that name, its bytes are those of a pixel image, and its name
         ends as such images' names do. The last condition keeps a script with the head of a GIF
         from slipping by the rules that inline images skip. SVG, which can hold scripts, is never
-        inline.
+        inline. A linked file is inline where an image's address is its own.
         """
         images = [row for row in rows if _is_image(row)]
         if not images or not post.is_html:
             return frozenset()
+        linked = frozenset(row.id for row in self.shown(post.text, images))
         shown = cid_names(post.text)
         found = [row for row in images if row.filename in shown]
         if not found:
-            return frozenset()
+            return linked
         unique = (names or self.archive.threads.unique_names)(post.ticket_id)
-        return frozenset(row.id for row in found if row.filename in unique)
+        return linked.union(row.id for row in found if row.filename in unique)
+
+    def shown(self, text: str, rows: Sequence[Row]) -> list[Row]:
+        """Return those linked files that an HTML text shows as images by their addresses."""
+        images = [row for row in rows if row.kind == "linked" and _is_image(row)]
+        if not images:
+            return []
+        shown = image_addresses(text)
+        return [row for row in images if any(leads_to(one, row.place) for one in shown)]
 
 
 def may_be_inline(row: Row) -> bool:

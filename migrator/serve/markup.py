@@ -21,6 +21,9 @@ _CELLS: Final = frozenset({"td", "th"})
 _UNSEEN: Final = frozenset({"head", "script", "style", "title", "template"})
 _CID: Final = re.compile(r"\s*cid:([^@]*)@?", re.IGNORECASE)
 _HAS_CID: Final = re.compile("cid:", re.IGNORECASE)
+_BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
+_SLASHES: Final = re.compile(r"/{2,}")
+_UP: Final = re.compile(r"(?:\.{0,2}/)*")
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
 _SPACES: Final = re.compile(r" {2,}")
 _TAG: Final = re.compile(r"<[^<>]*>?")
@@ -91,6 +94,20 @@ def cid_names(markup: str) -> frozenset[str]:
     with contextlib.suppress(TooDeep):
         _read(markup, reader)
     return frozenset(reader.found)
+
+
+def image_addresses(markup: str) -> frozenset[str]:
+    """Return the addresses of a body's ``<img>`` elements, of any scheme or of none."""
+    reader = _Images()
+    with contextlib.suppress(TooDeep):
+        _read(markup, reader)
+    return frozenset(reader.addresses)
+
+
+def leads_to(address: str, place: str) -> bool:
+    """Return whether an address, whole or relative, ends with the path of a linked file."""
+    path = _SLASHES.sub("/", unquote(_BEHIND.sub("", address.strip())))
+    return path.endswith(place) or place.endswith(f"/{_UP.sub('', path, count=1)}")
 
 
 class _Reader:
@@ -183,10 +200,14 @@ class _Text(_Reader):
 class _Images(_Reader):
     def __init__(self) -> None:
         self.found: list[str] = []
+        self.addresses: list[str] = []
 
     def start(self, tag: str | bytes, attrib: Mapping[str | bytes, str | bytes]) -> None:
         super().start(tag, attrib)
-        named = _CID.match(str(attrib.get("src", ""))) if tag == "img" else None
+        if tag != "img" or not (address := str(attrib.get("src", ""))):
+            return
+        self.addresses.append(address)
+        named = _CID.match(address)
         if named and named[1]:
             self.found.append(unquote(named[1]))
 
@@ -224,24 +245,31 @@ _LINKS: Final = ("http:", "https:", "mailto:", "tel:")
 _CONTENT_ID: Final = re.compile(r"cid:([^\s\"'<>()]{1,400})", re.IGNORECASE)
 
 
-def clean(text: str, images: Mapping[str, str]) -> Markup:
+def clean(text: str, images: Mapping[str, str], linked: Mapping[str, str] | None = None) -> Markup:
     """Return the harmless part of an HTML fragment, fit for a page.
 
     ammonia (nh3) parses as browsers do. It keeps structure and drops all else: scripts, styles,
     forms, frames, names and classes that could pose as our own, and every image that would be
     loaded from somewhere else.
 
-    ``images`` maps names of inline images, as their content ids begin, to addresses of our own.
+    ``images`` maps names of inline images, as their content ids begin, to addresses of our own,
+    ``linked`` the paths of files that the text shows by an address.
     All other images lose their address; links lose every scheme but http, https, mailto and tel.
     """
+    places = {place.rpartition("/")[2]: place for place in linked or {}}
+
+    def own(value: str) -> str | None:
+        if found := _CONTENT_ID.fullmatch(value.strip()):
+            return images.get(_name(found[1]))
+        place = places.get(unquote(_BEHIND.sub("", value.strip()).rpartition("/")[2]))
+        return linked[place] if place and linked and leads_to(value, place) else None
 
     # It sees every attribute with an address, before ammonia looks at the scheme.
     def address(_tag: str, attribute: str, value: str) -> str | None:
         if attribute == "href":
             return value if value.strip().lower().startswith(_LINKS) else None
         if attribute == "src":
-            found = _CONTENT_ID.fullmatch(value.strip())
-            return images.get(_name(found[1])) if found else None
+            return own(value)
         return value
 
     safe = nh3.clean(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.archive.records import PostRow, TicketRow
+from migrator.archive.records import Listed, Outcome, PostRow, State, TicketRow
 from migrator.serve.markup import as_html, cid_names, plain_text
 
 if TYPE_CHECKING:
@@ -52,6 +52,46 @@ def test_image_that_its_post_shows_is_inline(open_desk: OpenDesk, text: str) -> 
     """The name before the @ is the file's, however HTML spells it."""
     with open_desk() as desk:
         assert inline(desk, "image001.png", PNG, text)
+
+
+PLACE = "/help/__swift/files/1546300800da39a3ee5e6b4b0d3255bfef95601890afd80709.png"
+
+
+@pytest.mark.parametrize(
+    ("address", "inline"),
+    [
+        (f"https://help.example.com{PLACE}", True),
+        (f"http://help.example.com/{PLACE}?x=1", True),
+        (PLACE, True),
+        (f"..{PLACE[5:]}", True),
+        (PLACE[6:], True),
+        (PLACE.replace("__", "%5F%5F"), True),
+        (PLACE.replace("/__", "&#47;&#95;_"), True),
+        (f"https://help.example.com{PLACE[:-5]}.png", False),
+        ("https://help.example.com/", False),
+        ("", False),
+    ],
+)
+def test_an_image_by_its_address_is_inline(open_desk: OpenDesk, address: str, inline: bool) -> None:
+    """A linked file is told and sent as every attachment; inline where its text shows it."""
+    with open_desk() as desk:
+        desk.write(TicketRow(1, 3), PostRow(7, 1, text=f'<img src="{address}">', is_html=True))
+        key, name = 5 * 10**15 + 1, PLACE.rpartition("/")[2]
+        listed = Listed(key, 1, 7, name, "", 0, 1546300800, kind="linked", place=PLACE)
+        with desk.archive.ledger.atomic():
+            run = desk.archive.ledger.begin_run("run", source="test", scope={})
+            desk.archive.ledger.record_files(run.id, [listed])
+            with desk.archive.blobs.writer() as writer:
+                writer.write(PNG)
+                blob = writer.commit()
+            found = (blob.sha256, blob.size, blob.mime_type)
+            of = Outcome(key, State.STORED, None, None, *found)
+            desk.archive.ledger.settle(of)
+        (one,) = desk.data("tickets/show", {"ticket_number": "1"})["responses"]
+        (told,) = one["attachments"]
+        assert (told["id"], told["response_id"], told["is_inline"]) == (str(key), "7", inline)
+        data = desk.get(key, intent="review_ok").json()["data"]
+        assert (data["is_inline"], base64.b64decode(data["content_base64"])) == (inline, PNG)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from migrator import events
 from migrator.archive import PostRow
-from migrator.archive.records import PeopleNote, State
+from migrator.archive.records import Listed, Outcome, PeopleNote, State
 from migrator.pull.progress import Progress
 from migrator.serve.markup import clean
 from migrator.serve.web.site import line, moment
@@ -317,6 +317,32 @@ def test_chips_tell_what_stands_before_a_file(desk: Desk, visitor: Visitor) -> N
         ("c.exe", "blocked"),
         ("d.pdf", "not available"),
     ]
+
+
+def test_image_is_shown_where_the_text_links_to_it(desk: Desk, visitor: Visitor) -> None:
+    """In every post of its ticket that shows its address; a link and another address are none."""
+    name = "1546300800da39a3ee5e6b4b0d3255bfef95601890afd80709.png"
+    place, key = f"/__swift/files/{name}", 5 * 10**15 + 66
+    address = f"https://help.example.com{place}"
+    desk.ticket(
+        66,
+        PostRow(661, NOON, is_html=True, text=f'<a href="{address}">x</a><img src="{address}">'),
+        PostRow(662, NOON + 1, is_html=True, text=f'<p><img src="..{place}"></p>'),
+        PostRow(663, NOON + 2, is_html=True, text='<p><img src="https://x.test/p.png"></p>'),
+    )
+    listed = Listed(key, 66, 661, name, "", 0, NOON, kind="linked", place=place)
+    with desk.archive.ledger.atomic():
+        desk.archive.ledger.record_files(desk.run, [listed])
+    assert len(re.findall(rf"/attachments/{key}/view", visitor.get("/tickets/66").text)) == 0
+    with desk.archive.blobs.writer() as writer, desk.archive.ledger.atomic():
+        writer.write(png())
+        blob = writer.commit()
+        how = {"sha256": blob.sha256, "size": blob.size, "mime_type": blob.mime_type}
+        desk.archive.ledger.settle(Outcome(key, State.STORED, **how))  # type: ignore[arg-type]
+    page = visitor.get("/tickets/66").text
+    assert page.count(f'<img src="/attachments/{key}/view">') == 2
+    assert "x.test" not in page
+    assert visitor.get(f"/attachments/{key}/view").content == png()
 
 
 def test_image_is_shown_in_the_text_only_when_sure(desk: Desk, visitor: Visitor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -185,11 +186,14 @@ def ticket(site: Site, visit: Visit) -> Response:
     page, more = _posts(site, header, after)
     rows = site.archive.threads.attachments_of([post.id for post in page])
     names = site.catalog.names()
+    linked = [
+        one for one in site.archive.threads.linked_files(header.id) if site.settings.serves(one)
+    ]
     return site.page(
         "ticket.html",
         visit,
         ticket=header,
-        entries=[_entry(site, post, rows.get(post.id, []), names) for post in page],
+        entries=[_entry(site, post, rows.get(post.id, []), names, linked) for post in page],
         first=after is None,
         people_notes=_people_notes(site, header) if after is None else [],
         next_page=f"{page[-1].created_at}-{page[-1].id}" if more else "",
@@ -224,7 +228,7 @@ def _posts(
         after = (few[-1].created_at, few[-1].id)
 
 
-def _entry(site: Site, post: Post, rows: list[Row], names: Names) -> Entry:
+def _entry(site: Site, post: Post, rows: list[Row], names: Names, linked: Sequence[Row]) -> Entry:
     notes = [_NOTES.get(code, code) for code in (post.note or "").split(",") if code]
     served = [row for row in rows if site.settings.serves(row)]
     inline = site.catalog.inline_images(post, served, names)
@@ -239,7 +243,8 @@ def _entry(site: Site, post: Post, rows: list[Row], names: Names) -> Entry:
         notes.append("The layout of this text cannot be shown.")
         return Entry(post, None, plain_text(text), notes, files)
     images = {row.filename: f"/attachments/{row.id}/view" for row in rows if row.id in inline}
-    return Entry(post, clean(text, images), "", notes, files)
+    shown = {row.place: f"/attachments/{row.id}/view" for row in site.catalog.shown(text, linked)}
+    return Entry(post, clean(text, images, shown), "", notes, files)
 
 
 def attachment(site: Site, visit: Visit) -> Response:
