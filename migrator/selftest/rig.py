@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from migrator.archive import open_beside
 from migrator.archive.records import Row
-from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer, Truth
 
 CONCURRENCY = 4
 """Requests in flight of every run; a kill can cost at most as many fetches."""
@@ -177,13 +177,23 @@ class Rig:
         found = (self.archive / "blobs").glob("??/??/*")
         return sorted(path for path in found if path.stat().st_size)
 
+    @property
+    def truth(self) -> dict[int, Truth]:
+        """The outcome of every file that a run pulls, by its id in the archive."""
+        truths, rows = self.helpdesk.truths, self.rows().values()
+        linked = [row for row in rows if row.kind == "linked" and row.place in truths["linked"]]
+        lost = truths["linked"].keys() - {row.place for row in linked}
+        expect(not lost, f"{len(lost)} linked files were not found in texts: {sorted(lost)[:10]}")
+        posts = {int(key): true for key, true in truths["post"].items()}
+        return posts | {row.id: truths["linked"][row.place] for row in linked}
+
     def expect_truth(self) -> None:
         """Check that every attachment has the state, problem, bytes and size it must have.
 
         The last run must also name every ticket that it could not see, by id or by row, and no
         others. It need not name one that it found by its id.
         """
-        rows, truth = self.rows(), self.helpdesk.truth
+        rows, truth = self.rows(), self.truth
         wrong = [
             key
             for key in rows.keys() | truth.keys()

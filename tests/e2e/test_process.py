@@ -69,7 +69,7 @@ def test_killed_again_and_again_a_run_ends_as_an_undisturbed_one(rig: MakeRig) -
     with open_beside(one.archive) as archive:
         rows = {row.id: row for row in archive.queries.rows()}
         posts = {post.id: post for post in archive.threads.query(ResponseFilter(), limit=10_000)}
-    desk, truth = one.helpdesk, one.helpdesk.truth
+    desk, truth = one.helpdesk, one.truth
     assert rows.keys() == truth.keys()
     seen = {t.id for t in desk.tickets.values() if t.department_id} - desk.gaps.keys()
     for post in [one for one in desk.posts.values() if one.ticket_id in seen]:
@@ -249,7 +249,7 @@ def test_a_large_attachment_fits_into_little_memory(rig: MakeRig) -> None:
     assert 0 < max(peaks) < 100 * 1000
     with open_beside(one.archive) as archive:
         rows = {row.id: row.sha256 for row in archive.queries.rows()}
-    assert rows == {key: true.sha256 for key, true in one.helpdesk.truth.items()}
+    assert rows == {key: true.sha256 for key, true in one.truth.items()}
 
 
 def test_a_reader_that_goes_away_is_no_accident(rig: MakeRig) -> None:

@@ -96,7 +96,7 @@ def stored(home: Path, *contents: bytes) -> None:
 
 def test_run_fills_what_is_being_served(tmp_path: Path) -> None:
     """New files appear while the run is at work, and nobody hears of a locked database."""
-    helpdesk = Helpdesk.build(SandboxOptions(seed=5, tickets=40, latency=0.05))
+    helpdesk = Helpdesk.build(SandboxOptions(seed=5, tickets=40, latency=0.05, links=0))
     open_archive(tmp_path / "archive", command="test").close()
     with SandboxServer(helpdesk) as source:
         configure(tmp_path, source)
