@@ -252,6 +252,7 @@ class KayakoConfig(_Section):
     include_trash: Flag = False
     posts: Flag = True
     linked_files: Flag = True
+    knowledge_base: Flag = True
 
 
 class ArchiveConfig(_Section):

@@ -59,7 +59,7 @@ class TicketListed(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeftoversQueued(Event):
-    """Attachments of earlier runs, of tickets not met in this one, are to be fetched too."""
+    """More files are to be fetched: of no ticket, or left by earlier runs and not met again."""
 
     todo: int
     todo_bytes: int = 0

@@ -74,6 +74,7 @@ def options_from(
         moved=moved,
         posts=config.keeps_posts,
         linked=config.keeps_posts and kayako.linked_files,
+        articles=kayako.knowledge_base,
         most_gaps=None if every_id else MOST_GAPS,
     )
 

@@ -118,6 +118,13 @@ def nothing_done(result: RunResult) -> bool:
     return isinstance(result.ended_by, SourceError | ConfigError) and not result.tickets
 
 
+def _print_missing_articles(missing: dict[str, str]) -> None:
+    if missing:
+        click.echo(f"Parts of knowledge base and troubleshooter not read: {len(missing):,}")
+        for name, text in list(missing.items())[:50]:
+            click.echo(f"  {name}: {shown(text)}")
+
+
 def print_gaps(result: RunResult) -> None:
     """Print what the lists left open, and what the source changed or deleted."""
     gaps = [f"ticket {key}: {text}" for key, text in sorted(result.unlisted.items())]
@@ -137,6 +144,7 @@ def print_gaps(result: RunResult) -> None:
         )
         for key, text in sorted(result.threads_missing.items())[:10]:
             click.echo(f"  ticket {key}: {shown(reason_of(text))}")
+    _print_missing_articles(result.articles_missing)
     if result.short:
         click.echo(f"The source counts {result.short:,} tickets more than it lists.")
     if result.changed:
@@ -148,5 +156,6 @@ def print_gaps(result: RunResult) -> None:
         )
     if result.deleted:
         click.echo(f"Deleted at the source since: {result.deleted:,}; their bytes are kept.")
-    if gaps or result.threads_missing or result.short or result.deleted:
+    told = (gaps, result.threads_missing, result.articles_missing, result.short, result.deleted)
+    if any(told):
         click.echo()

@@ -22,7 +22,15 @@ from migrator.plan.plan_file import Journal
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.run import run
-from migrator.sources.base import Attachment, Fetched, FetchSink, Source, Ticket, for_each
+from migrator.sources.base import (
+    Attachment,
+    Fetched,
+    FetchSink,
+    HoldsMore,
+    Source,
+    Ticket,
+    for_each,
+)
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -93,6 +101,11 @@ class Remembering:
         self.list_tickets = source.list_tickets
         self.locate = source.locate
         self.thread = source.thread
+        if isinstance(source, HoldsMore):
+            self.labels = source.labels
+            self.articles = source.articles
+            self.custom_fields = source.custom_fields
+            self.fetch_other = source.fetch_other
         self.lists = Meter()
         self.remembered = 0
 

@@ -155,6 +155,8 @@ class RunOptions:
     ``fast`` looks only at tickets that are marked as having attachments: enough for an estimate,
     never for a pull. What is listed is compared with ``baseline``.
     Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
+    With ``articles`` a pass over the whole helpdesk reads what belongs to no ticket, too; None says
+    that nobody decided about it.
     ``moved`` declares that the helpdesk of the archive has another address now.
     """
 
@@ -170,6 +172,7 @@ class RunOptions:
     increment: Increment | None = None
     posts: bool = False
     linked: bool = False
+    articles: bool | None = None
     fast: bool = False
     baseline: Baseline | None = None
     most_gaps: int | None = MOST_GAPS
@@ -181,7 +184,9 @@ class RunResult(Listing):
 
     ``ended_by`` is what stopped the run early, if anything did. ``threads`` counts the
     tickets whose posts were read, and ``threads_missing`` maps those whose posts could not be
-    read to the reason: the next run tries again, and no attachment depends on it. ``drift`` is
+    read to the reason: the next run tries again, and no attachment depends on it. ``articles``
+    counts the articles and steps that were read, and ``articles_missing`` says by name what could
+    not be read of them. ``drift`` is
     what differs from the baseline of the run, if it has one. ``changed`` are attachments that were
     listed as other files than those that we hold, ``again`` counts those that were listed as they
     were; ``contradicted`` means that they were too many. ``verdict`` is the state of the archive
@@ -198,6 +203,8 @@ class RunResult(Listing):
     ended_by: MigratorError | None = None
     threads: int = 0
     threads_missing: dict[int, str] = field(default_factory=dict)
+    articles: int = 0
+    articles_missing: dict[str, str] = field(default_factory=dict)
     drift: Mapping[str, object] | None = None
     verdict: Verdict | None = None
     seconds: float = 0.0
@@ -222,6 +229,8 @@ class RunResult(Listing):
             "contradicted": self.contradicted,
             "threads": self.threads,
             "threads_missing": _first(self.threads_missing),
+            "articles": self.articles,
+            "articles_missing": dict(list(self.articles_missing.items())[:MOST_DEBTS]),
             "helpdesk_tickets": self.helpdesk_tickets,
             "unasked_ids": self.unasked,
             "ended_by": str(self.ended_by) if self.ended_by else None,

@@ -20,6 +20,7 @@ from migrator.events import (
     RunStarted,
     ignore,
 )
+from migrator.pull.articles import ArticleReader
 from migrator.pull.identity import (
     MOST_ASKED,
     compare,
@@ -129,6 +130,8 @@ async def _begin(context: RunContext) -> None:
         told["active_since"] = options.increment.floor
     if options.fast:
         told["fast"] = True
+    if options.articles is False:
+        told["articles"] = False
     unfinished = await do(archive.queries.unfinished_run)
     counts = await do(archive.queries.counts)
     info = await do(
@@ -211,7 +214,10 @@ async def _pull(context: RunContext, workers: Workers) -> None:
             fast=options.fast,
             most_gaps=options.most_gaps,
         )
+        articles = ArticleReader(context, workers)
         if whole:
+            if everything:
+                await articles.read()
             await _queue_leftovers(context, workers)
         await workers.settle()
         if whole:
@@ -220,6 +226,7 @@ async def _pull(context: RunContext, workers: Workers) -> None:
             await workers.settle()
         if whole and everything and not context.stop.asked:
             await reconcile(context, workers)
+            await articles.settle_deletions()
 
 
 def _see_earlier_contradiction(context: RunContext) -> None:

@@ -94,7 +94,7 @@ def _increment(queries: Queries, watermark: Mark, margin: int) -> Increment:
 
 def _gaps(run: RunInfo) -> bool:
     summary = run.summary or {}
-    return bool(_named(summary, "unlisted") or _named(summary, "unreadable"))
+    return any(_named(summary, name) for name in ("unlisted", "unreadable", "articles_missing"))
 
 
 def _named(summary: Mapping[str, object], kind: str) -> dict[str, str]:

@@ -196,6 +196,8 @@ def listed_of(attachment: Attachment) -> Listed:
         attachment.filesize,
         attachment.created_at,
         ",".join(note for note in ODD if note in attachment.notes) or None,
+        attachment.kind,
+        attachment.place,
     )
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from migrator.archive import Archive
 from migrator.archive.records import Listed, Recorded, State, TicketRow, Work
 from migrator.errors import Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
-from migrator.events import AttachmentSettled, Event, Listener, TicketListed
+from migrator.events import AttachmentSettled, Event, LeftoversQueued, Listener, TicketListed
 from migrator.pull.links import LinkReader
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.recorder import Recorder
@@ -92,6 +92,18 @@ class Workers:
     async def fetch(self, work: Work) -> None:
         """Queue an attachment."""
         await self._work.put(work)
+
+    async def take_files(self, listed: Sequence[Listed]) -> None:
+        """Record files that belong to no post, and queue what is to be fetched."""
+        context = self._context
+        record = partial(context.archive.ledger.record_files, context.result.run_id, listed)
+        recorded = await context.recorder.do(partial(record, recheck=context.options.recheck))
+        self._weigh(recorded)
+        todo = [work for work in recorded.todo if work.id not in self._tried]
+        if todo:
+            context.listener(LeftoversQueued(len(todo), sum(one.declared_size for one in todo)))
+        for work in todo:
+            await self._work.put(work)
 
     async def settle(self) -> None:
         """Wait until all that was queued is done."""

@@ -92,10 +92,12 @@ class Seen:
     def gaps(self) -> dict[str, int]:
         """What the lists of the last passes over the whole helpdesk left open, by kind.
 
-        Incremental syncs keep what could not be listed, not what was only counted.
+        Incremental syncs keep what could not be listed, not what was only counted, and read no
+        articles.
         """
-        short = gaps(self.whole).get("short", 0)
-        return gaps(self.covered) | ({"short": short} if short else {})
+        only = {"short", "articles_missing"}
+        kept = {name: count for name, count in gaps(self.whole).items() if name in only}
+        return gaps(self.covered) | kept
 
     @property
     def whole_seen(self) -> RunInfo | None:
@@ -240,6 +242,9 @@ _GAPS: Mapping[str, Callable[[int], str]] = {
     ),
     "unreadable": lambda n: f"{_n(n, 'row')} of the ticket list could not be read",
     "short": lambda n: f"the source counts {_n(n, 'ticket')} more than it lists",
+    "articles_missing": lambda n: (
+        f"{_n(n, 'part')} of knowledge base and troubleshooter could not be read"
+    ),
 }
 
 
@@ -315,6 +320,8 @@ def _complete(seen: Seen) -> Verdict:
     beside = ""
     if whole is not None and not whole.scope.get("include_trash"):
         beside = " The trash was not looked at."
+    if whole is not None and whole.scope.get("articles") is False:
+        beside += " Knowledge base and troubleshooter were not looked at (kayako.knowledge_base)."
     if unasked := _number(whole, "unasked_ids"):
         beside += (
             f" {unasked:,} ticket ids are in no list, of deleted tickets or of hidden ones: "

@@ -184,8 +184,12 @@ class Rig:
         linked = [row for row in rows if row.kind == "linked" and row.place in truths["linked"]]
         lost = truths["linked"].keys() - {row.place for row in linked}
         expect(not lost, f"{len(lost)} linked files were not found in texts: {sorted(lost)[:10]}")
-        posts = {int(key): true for key, true in truths["post"].items()}
-        return posts | {row.id: truths["linked"][row.place] for row in linked}
+        listed = {
+            base + int(key): true
+            for kind, base in (("post", 0), ("article", 10**15), ("step", 2 * 10**15))
+            for key, true in truths[kind].items()
+        }
+        return listed | {row.id: truths["linked"][row.place] for row in linked}
 
     def expect_truth(self) -> None:
         """Check that every attachment has the state, problem, bytes and size it must have.

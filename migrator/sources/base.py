@@ -527,11 +527,11 @@ class HoldsMore(HoldsFiles, Protocol):
     async def labels(self) -> list[Label]:
         """Return the names of priorities, types and staff, as far as the helpdesk tells them."""
 
-    def articles(self) -> AsyncIterator[Article]:
-        """Yield all articles and troubleshooter steps, each with its files.
+    def articles(self, kind: str, /) -> AsyncIterator[Article]:
+        """Yield all articles (``article``) or troubleshooter steps (``step``) with their files.
 
-        Raises SourceError when the list of either cannot be read; NotFound when the helpdesk
-        offers none.
+        One with the note ``odd_row`` has only its id and files. Raises NotFound when the helpdesk
+        offers none of the kind, another SourceError when not all of them could be read.
         """
 
     async def custom_fields(self, ticket_id: int, /) -> CustomFields | None:

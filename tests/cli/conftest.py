@@ -15,6 +15,8 @@ from migrator.config import SECRETS
 from migrator.pull.options import Stop
 
 MOMENT = 0.01
+NO_ARTICLES = {"articles": 0, "steps": 0}
+"""Options of a pretended helpdesk whose files are all on tickets."""
 
 
 class Result(NamedTuple):

@@ -17,7 +17,7 @@ import pytest
 from migrator.archive import open_beside
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.kayako.client import Client
-from tests.cli.conftest import Cli
+from tests.cli.conftest import NO_ARTICLES, Cli
 
 Serve = Callable[..., tuple[Helpdesk, SandboxServer]]
 
@@ -28,7 +28,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[SandboxServer] = []
 
     def start(more: str = "", **options: object) -> tuple[Helpdesk, SandboxServer]:
-        desk = Helpdesk.build(SandboxOptions(**options))  # type: ignore[arg-type]
+        desk = Helpdesk.build(SandboxOptions(**{**NO_ARTICLES, **options}))  # type: ignore[arg-type]
         server = SandboxServer(desk)
         server.start()
         servers.append(server)

@@ -14,7 +14,7 @@ import pytest
 
 from migrator.archive import open_archive, open_beside
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
-from tests.cli.conftest import Cli
+from tests.cli.conftest import NO_ARTICLES, Cli
 
 
 class Sandbox(SandboxServer):
@@ -34,7 +34,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[Sandbox] = []
 
     def start(more: str = "", **options: object) -> Sandbox:
-        helpdesk = Helpdesk.build(SandboxOptions(**options))  # type: ignore[arg-type]
+        helpdesk = Helpdesk.build(SandboxOptions(**{**NO_ARTICLES, **options}))  # type: ignore[arg-type]
         server = Sandbox(helpdesk)
         server.start()
         servers.append(server)

@@ -28,7 +28,7 @@ class Rig:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.desk = Helpdesk.build(SandboxOptions(tickets=TICKETS, links=0))
+        self.desk = Helpdesk.build(SandboxOptions(tickets=TICKETS, links=0, articles=0, steps=0))
         self.server = SandboxServer(self.desk)
         self.server.start()
         self.configure(self.server.url, self.server.api_key, self.server.secret_key)

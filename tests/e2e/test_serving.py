@@ -96,7 +96,9 @@ def stored(home: Path, *contents: bytes) -> None:
 
 def test_run_fills_what_is_being_served(tmp_path: Path) -> None:
     """New files appear while the run is at work, and nobody hears of a locked database."""
-    helpdesk = Helpdesk.build(SandboxOptions(seed=5, tickets=40, latency=0.05, links=0))
+    helpdesk = Helpdesk.build(
+        SandboxOptions(seed=5, tickets=40, latency=0.05, links=0, articles=0, steps=0)
+    )
     open_archive(tmp_path / "archive", command="test").close()
     with SandboxServer(helpdesk) as source:
         configure(tmp_path, source)
@@ -137,7 +139,7 @@ def test_run_fills_what_is_being_served(tmp_path: Path) -> None:
 
 def test_exporter_beside_a_run_meets_each_response_once(tmp_path: Path) -> None:
     """Whatever the run adds meanwhile: what was there when an export began comes exactly once."""
-    helpdesk = Helpdesk.build(SandboxOptions(seed=6, tickets=40, latency=0.02))
+    helpdesk = Helpdesk.build(SandboxOptions(seed=6, tickets=40, latency=0.02, articles=0, steps=0))
     open_archive(tmp_path / "archive", command="test").close()
     with SandboxServer(helpdesk) as source:
         configure(tmp_path, source)

@@ -23,7 +23,7 @@ class Staying:
     def __init__(self, root: Path, *, every: str, latency: float = 0.0) -> None:
         self.archive = root / "archive"
         self.said = root / "said"
-        self.desk = Helpdesk.build(SandboxOptions(tickets=20, latency=latency))
+        self.desk = Helpdesk.build(SandboxOptions(tickets=20, latency=latency, articles=0, steps=0))
         self.server = SandboxServer(self.desk)
         self.server.start()
         config = root / "config.toml"

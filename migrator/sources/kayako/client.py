@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import IO, Any, Protocol, Self, TypeVar
 
 import httpx
 
@@ -26,6 +27,7 @@ from migrator.errors import (
     SourceError,
     SourceRefused,
     Throttled,
+    TooLarge,
     UnexpectedReply,
 )
 from migrator.events import Listener, ignore
@@ -35,6 +37,7 @@ from migrator.sources.base import (
     Department,
     Fetched,
     FetchSink,
+    HashSink,
     Label,
     Ticket,
     TicketStatus,
@@ -42,19 +45,23 @@ from migrator.sources.base import (
     raise_if_final,
 )
 from migrator.sources.kayako import links, lists, replies
-from migrator.sources.kayako.contents import ContentsReader
-from migrator.sources.kayako.limits import ATTACHMENTS
+from migrator.sources.kayako.contents import ContentsReader, Shape
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.transport import Transport
 from migrator.sources.pace import Breaker, Clock, Pacer, Retrier, Sleep
 
 AT_ONCE = 16 * 1024
 """Bytes of a list up to which parsing is quicker than changing threads."""
+BLOCK = 1 << 20
+"""Bytes of a spooled list that are kept in memory."""
 STATUSES = "/Tickets/TicketStatus"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=FetchSink)
+
+
+_Choice = Callable[[list[tuple[Contents, S]]], tuple[Contents, S]]
 
 
 class Client:
@@ -212,17 +219,24 @@ class Client:
         """
         path = f"/Tickets/TicketAttachment/{ticket_id}/{attachment_id}"
         what = f"attachment {attachment_id} of ticket {ticket_id}"
+        only = partial(_only, ticket_id=ticket_id, attachment_id=attachment_id, what=what)
+        return await self.fetch_from(path, what, make_sink, only, ticket_id=ticket_id)
+
+    async def fetch_from(
+        self, path: str, what: str, make_sink: Callable[[], S], only: _Choice[S], **how: Any
+    ) -> Fetched[S]:
+        """Stream the one attachment at a path; ``only`` returns it from what the reply holds."""
         self.requests["fetches"] += 1
 
         def check(found: list[tuple[Contents, S]]) -> tuple[Contents, S]:
-            contents, sink = _only(found, ticket_id, attachment_id, what)
+            contents, sink = only(found)
             # Whether it is a ThoroughSink: isinstance would take as long as reading the reply.
             if (finish := getattr(sink, "finish", None)) is not None:
                 finish(contents)
             return contents, sink
 
         async def once() -> tuple[Contents, S]:
-            return await self._stream(path, what, make_sink, check, ticket_id=ticket_id, most=1)
+            return await self._stream(path, what, make_sink, check, most=1, **how)
 
         (contents, sink), attempts = await self._read(what, once)
         return Fetched(contents, sink, attempts)
@@ -235,6 +249,58 @@ class Client:
         once = partial(links.receive, self._transport, place, attachment_id, make_sink, self._pool)
         (contents, sink), attempts = await self._read(f"the linked file {place}", once)
         return Fetched(contents, sink, attempts)
+
+    async def rows_of(self, path: str, what: str, shape: Shape, owner: int) -> list[Attachment]:
+        """Return the attachments in a list that also holds their contents, which are passed over.
+
+        Raises UnexpectedReply when the list is of another ``owner``, PartialReply as all lists do.
+        """
+        self.requests["lists"] += 1
+
+        def check(found: list[tuple[Contents, HashSink]]) -> list[Attachment]:
+            if stranger := next((o for o, _ in found if o.attachment.post_id != owner), None):
+                raise UnexpectedReply(
+                    f"the reply for {what} names the owner {stranger.attachment.post_id} instead"
+                )
+            return [one.attachment for one, _ in found]
+
+        async def once() -> list[Attachment]:
+            how = {"post_id": owner, "shape": shape, "rows_only": True}
+            return await self._stream(path, what, HashSink, check, **how)
+
+        return (await self._read(what, once))[0]
+
+    async def spool(self, path: str, what: str, check: Callable[[IO[bytes]], None]) -> IO[bytes]:
+        """Return a temporary file with the reply to a list of any length, which ``check`` passed.
+
+        The caller closes it. Raises NotFound when the helpdesk has no such app.
+        """
+        self.requests["lists"] += 1
+
+        async def once() -> IO[bytes]:
+            file: IO[bytes] = SpooledTemporaryFile(max_size=BLOCK)  # noqa: SIM115 - the caller's
+
+            def take(block: bytes) -> Awaitable[None]:
+                return in_pool(self._pool, partial(_put, file, block))
+
+            def end(rest: bytes) -> None:
+                _put(file, rest)
+                check(file)
+
+            try:
+                rest = await self._transport.stream(path, what=what, take=take)
+                with self._heeding():
+                    await in_pool(self._pool, partial(end, rest))
+            except BaseException as error:
+                file.close()
+                if isinstance(error, OSError):
+                    raise TooLarge(f"{what}: no room for the reply: {error.strerror}.") from error
+                if isinstance(error, UnexpectedReply) and replies.offers_none(error):
+                    raise NotFound(f"this helpdesk does not offer {what}") from error
+                raise
+            return file
+
+        return (await self._read(what, once))[0]
 
     async def post_attachments(
         self, ticket_id: int, post_id: int, make_sink: Callable[[], S]
@@ -368,18 +434,16 @@ class Client:
         what: str,
         make_sink: Callable[[], S],
         check: Callable[[list[tuple[Contents, S]]], T],
-        *,
-        ticket_id: int,
-        post_id: int = 0,
-        most: int = ATTACHMENTS,
+        **how: Any,
     ) -> T:
+        """Stream a reply with contents through a reader, which is told ``how``."""
         sinks: list[S] = []
 
         def make() -> S:
             sinks.append(make_sink())
             return sinks[-1]
 
-        reader = ContentsReader(make, what=what, ticket_id=ticket_id, post_id=post_id, most=most)
+        reader = ContentsReader(make, what=what, **how)
 
         def take(block: bytes) -> Awaitable[None]:
             return in_pool(self._pool, partial(reader.feed, block))
@@ -403,12 +467,16 @@ class _Parse(Protocol[T_co]):
     def __call__(self, body: bytes, /, *, what: str) -> T_co: ...
 
 
+def _put(file: IO[bytes], block: bytes) -> None:
+    file.write(block)
+
+
 def _ids(ids: Iterable[int]) -> str:
     return ",".join(str(one) for one in ids)
 
 
 def _only(
-    found: Sequence[tuple[Contents, S]], ticket_id: int, attachment_id: int, what: str
+    found: Sequence[tuple[Contents, S]], /, *, ticket_id: int, attachment_id: int, what: str
 ) -> tuple[Contents, S]:
     # A cache or a confused server may answer for another id.
     ids = [contents.attachment.id for contents, _ in found]

@@ -12,12 +12,12 @@ import enum
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 from xml.parsers import expat
 
 import pybase64
 
-from migrator.errors import BadBase64, NotXml, Truncated, UnexpectedReply
+from migrator.errors import BadBase64, NotXml, PartialReply, Truncated, UnexpectedReply
 from migrator.sources.base import Attachment, Contents
 from migrator.sources.kayako import replies
 from migrator.sources.kayako.cleaning import (
@@ -115,8 +115,7 @@ class Base64Decoder:
 
 LENIENT_BASE64 = "lenient_base64"
 
-_ROOTS = ("attachments", "attachment", "posts", "post")
-_FIELDS = ("id", "ticketid", "ticketpostid", "filename", "filesize", "filetype", "dateline")
+_FIELDS = ("id", "ticketid", "filename", "filesize", "filetype", "dateline")
 _CDATA = b"<![CDATA["
 _RUN = b"<contents>" + _CDATA
 _RUN_END = b"]]></contents>"
@@ -155,19 +154,40 @@ class _Kind(enum.IntEnum):
 
 
 # A post has a child called contents too: its text, which is ignored like all that is not here.
-_MEANING = {
-    (_Kind.REPLY, "attachments"): _Kind.LIST,
-    (_Kind.REPLY, "attachment"): _Kind.ATTACHMENT,
+_POSTS = {
     (_Kind.REPLY, "posts"): _Kind.POSTS,
     (_Kind.REPLY, "post"): _Kind.POST,
     (_Kind.POSTS, "post"): _Kind.POST,
     (_Kind.POST, "id"): _Kind.FIELD,
     (_Kind.POST, "ticketid"): _Kind.FIELD,
     (_Kind.POST, "attachments"): _Kind.LIST,
-    (_Kind.LIST, "attachment"): _Kind.ATTACHMENT,
-    (_Kind.ATTACHMENT, "contents"): _Kind.CONTENTS,
-    **{(_Kind.ATTACHMENT, tag): _Kind.FIELD for tag in _FIELDS},
 }
+
+
+class Shape(NamedTuple):
+    """How a reply names attachments: its possible roots, its elements, and their owner's field."""
+
+    roots: tuple[str, ...]
+    meaning: dict[tuple[_Kind, str], _Kind]
+    owner: str
+
+    @classmethod
+    def of(cls, row: str, owner: str) -> Shape:
+        """Return the shape of a list whose rows have this tag."""
+        rows = f"{row}s"
+        meaning = {
+            (_Kind.REPLY, rows): _Kind.LIST,
+            (_Kind.REPLY, row): _Kind.ATTACHMENT,
+            (_Kind.LIST, row): _Kind.ATTACHMENT,
+            (_Kind.ATTACHMENT, "contents"): _Kind.CONTENTS,
+            **{(_Kind.ATTACHMENT, tag): _Kind.FIELD for tag in (*_FIELDS, owner)},
+        }
+        return cls((rows, row), meaning, owner)
+
+
+_OWN = Shape.of("attachment", "ticketpostid")
+TICKETS = Shape((*_OWN.roots, "posts", "post"), _OWN.meaning | _POSTS, _OWN.owner)
+"""The attachments of posts, alone or within posts."""
 
 
 @dataclass(slots=True)
@@ -195,7 +215,10 @@ class ContentsReader(Generic[S]):
     reply in errors; attachments that name none get ``ticket_id`` and ``post_id``. ``most`` is how
     many attachments the reply may hold: one more fails it at once. Understands the documented shape
     (``attachments``) and the one that servers send for TicketPost (``posts``, each with its
-    ``attachments``). The result does not depend on how the reply is cut into pieces. Used by one
+    ``attachments``), and by another ``shape`` those of articles. With ``rows_only`` contents are
+    passed over: an attachment then costs itself only where its row cannot be read, and what stands
+    around the document is not laid to any. The result does not depend on how the reply is cut into
+    pieces. Used by one
     thread at a time. After an error the reader raises the same error again; the caller drops the
     sinks made so far.
     """
@@ -208,11 +231,15 @@ class ContentsReader(Generic[S]):
         ticket_id: int = 0,
         post_id: int = 0,
         most: int = ATTACHMENTS,
+        shape: Shape = TICKETS,
+        rows_only: bool = False,
     ) -> None:
         self._make_sink = make_sink
+        self._shape = shape
+        self._rows_only = rows_only
         self._what = what
         self._most = most
-        self._ids = {"ticketid": ticket_id, "ticketpostid": post_id}
+        self._ids = {"ticketid": ticket_id, shape.owner: post_id}
         self._stage = self._seek
         self._held = b""  # bytes that a stage cannot judge before it sees more
         self._begun = b""  # the document, as far as it came with its beginning
@@ -259,11 +286,11 @@ class ContentsReader(Generic[S]):
                 self._parse(b"", final=True)
             else:
                 self._after(rest)
-            if replies.holds_root(self._trailer, _ROOTS):
+            if replies.holds_root(self._trailer, self._shape.roots):
                 raise NotXml(f"{self._what}: the reply holds two documents.")
             self._noise = self._noise or replies.is_noise(self._trailer)
             self._around += b"\n" + self._trailer
-            return [self._finish(found) for found in self._found]
+            return self._rows() if self._rows_only else [self._finish(one) for one in self._found]
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
@@ -281,7 +308,7 @@ class ContentsReader(Generic[S]):
     def _seek(self, data: bytes) -> bytes:
         """Find the beginning of the document."""
         self._held += data
-        start = replies.find_document(self._held, _ROOTS)
+        start = replies.find_document(self._held, self._shape.roots)
         if start is None:
             if len(self._held) > replies.SEARCH_LIMIT:
                 raise replies.no_document(self._held, what=self._what)
@@ -403,7 +430,7 @@ class ContentsReader(Generic[S]):
             raise NotXml(f"{self._what}: the contents hold the tag {tag[:40]!a}.")
         if len(self._kinds) > DEPTH:
             raise NotXml(f"{self._what}: the reply is nested too deeply.")
-        kind = _MEANING.get((parent, tag), _Kind.IGNORED)
+        kind = self._shape.meaning.get((parent, tag), _Kind.IGNORED)
         self._kinds.append(kind)
         if kind is _Kind.POST:
             self._post = {}
@@ -451,10 +478,27 @@ class ContentsReader(Generic[S]):
 
     def _decode(self, data: bytes) -> None:
         found = self._found[-1]
+        if self._rows_only:
+            return
         found.write(found.decoder.feed(data))
         found.read += len(data)
         if found.read > SPARSE * found.size + _SPARSE_FROM:
             raise BadBase64(f"{self._what}: the contents hold next to nothing but white space.")
+
+    def _rows(self) -> list[tuple[Contents, S]]:
+        """Return the attachments without their contents; raises PartialReply."""
+        rows: list[tuple[Contents, S]] = []
+        problems: list[str] = []
+        for found in self._found:
+            try:
+                attachment = self._attachment(found)
+            except UnexpectedReply as error:
+                problems.append(str(error))
+                continue
+            rows.append((Contents(attachment, 0, present=False), found.sink or self._make_sink()))
+        if problems:
+            raise PartialReply(problems[0], rows=[one.attachment for one, _ in rows])
+        return rows
 
     def _finish(self, found: _Found[S]) -> tuple[Contents, S]:
         """Return the records of one attachment, after the checks possible here."""
@@ -491,7 +535,7 @@ class ContentsReader(Generic[S]):
         return Attachment(
             id=attachment_id,
             ticket_id=self._number(found, "ticketid", of_post="ticketid")[0],
-            post_id=self._number(found, "ticketpostid", of_post="id")[0],
+            post_id=self._number(found, self._shape.owner, of_post="id")[0],
             filename=filename,
             filesize=filesize,
             filetype=clean_name(found.fields.get("filetype", ""))[0],
@@ -499,7 +543,7 @@ class ContentsReader(Generic[S]):
             notes=(
                 *((REPAIRED_NAME,) if repaired else ()),
                 *(() if is_size and is_date else (ODD_NUMBER,)),
-                *((replies.NOISE_AROUND_XML,) if self._noise else ()),
+                *((replies.NOISE_AROUND_XML,) if self._noise and not self._rows_only else ()),
             ),
         )
 

@@ -54,6 +54,7 @@ _DATABASE = re.compile(
     rb"deadlock found|lock wait timeout|is marked as crashed|got error \d+ from storage engine",
     re.IGNORECASE,
 )
+_NO_APP = re.compile(r"\bApp does not exist\b", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(rb"Allowed memory size", re.IGNORECASE)
 
 _TAG = re.compile(r"<[^<>]*>")
@@ -97,7 +98,9 @@ _ASIDE = re.compile(
 """Lines that are noise anywhere."""
 
 _NOT_FOUND = re.compile(
-    r"(?:ticket|attachment|ticket post|post|ticket note|note) not found[.!]*", re.IGNORECASE
+    r"(?:ticket|attachment|ticket post|post|ticket note|note|article|troubleshooter step) not found"
+    r"[.!]*|attachment does not belong to the specified (?:article|step)[.!]*",
+    re.IGNORECASE,
 )
 _WRONG_TICKET = re.compile(
     r"(?:attachment|ticket post|post|ticket note|note) does not belong to the specified ticket"
@@ -273,6 +276,11 @@ def _is_sentence(line: str) -> bool:
 
 def _begins_noise(line: str) -> bool:
     return bool(_PHP.match(line) or _OLD.match(line) or _ROUTER.match(line))
+
+
+def offers_none(error: SourceError) -> bool:
+    """Return whether an error says that the helpdesk has no such app at all."""
+    return _NO_APP.search(str(error)) is not None
 
 
 def no_document(body: bytes | bytearray, *, what: str) -> SourceError:

@@ -12,7 +12,9 @@ from typing import TypeVar
 from migrator.errors import NotFound
 from migrator.events import Listener, ignore
 from migrator.sources.base import (
+    Article,
     Attachment,
+    CustomFields,
     Directory,
     Fetched,
     FetchSink,
@@ -25,7 +27,7 @@ from migrator.sources.base import (
     Thread,
     Ticket,
 )
-from migrator.sources.kayako import links, tickets
+from migrator.sources.kayako import articles, links, tickets
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.listing import FastListing, RecentListing, WholeListing
 from migrator.sources.kayako.lists import LABELS
@@ -146,12 +148,22 @@ class KayakoSource:
             return []
         return links.attachments(text, self._portal, ticket_id, post_id)
 
+    def articles(self, kind: str) -> AsyncIterator[Article]:
+        """Yield all articles or troubleshooter steps, each with its files."""
+        return articles.articles(self._client, kind, self._concurrency)
+
+    async def custom_fields(self, ticket_id: int) -> CustomFields | None:  # noqa: ARG002
+        """Return None: they are not read."""
+        return None
+
     async def fetch_other(
         self, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S]
     ) -> Fetched[S]:
         """Stream a file that belongs to no post into a sink."""
         if kind == "linked":
             return await self._client.fetch_linked(place, attachment_id, make_sink)
+        if kind in articles.BASES:
+            return await articles.fetch(self._client, kind, place, attachment_id, make_sink)
         raise NotFound(f"this source has no files of the kind {kind}")
 
 

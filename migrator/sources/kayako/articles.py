@@ -1,0 +1,366 @@
+"""Articles of the knowledge base and steps of the troubleshooter, with their attachments.
+
+One reply has all of them, without pages: it is kept in a temporary file, cut into rows there, and
+each row is parsed by itself, so that a damaged one costs itself only. The mark that an article has
+attachments is often wrong, so the attachments of each are listed. Kayako sends their contents in
+that list; where it is too much for the server, they are asked for one by one, as far as the article
+names them.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import IO, NamedTuple, TypeVar
+from xml.parsers import expat
+
+from migrator.errors import NotFound, PartialReply, SourceError, Truncated, UnexpectedReply
+from migrator.sources.base import (
+    Article,
+    Attachment,
+    Contents,
+    Fetched,
+    FetchSink,
+    for_each,
+    in_pool,
+    raise_if_final,
+)
+from migrator.sources.kayako import cleaning, replies
+from migrator.sources.kayako.client import Client
+from migrator.sources.kayako.contents import Shape
+from migrator.sources.kayako.limits import ATTACHMENTS, DEPTH, TEXT
+
+S = TypeVar("S", bound=FetchSink)
+
+BASES = {"article": 10**15, "step": 2 * 10**15}
+"""What is added to Kayako's ids: those of attachments of posts are all below."""
+
+_MOST_IDS = 10**15 - 1
+_ROW = 16 << 20
+"""Bytes of one row; of a larger one only the head is read."""
+_BLOCK = 1 << 18
+_TAIL = 1 << 16
+_LONGEST_MARK = 64
+_LISTED = 1000
+"""The most values of a row, and of one of its lists."""
+_VALUE = 500
+_NOT_DETAILS = frozenset({"contents", "contentstext", "subject", "author", "staffname"})
+
+
+class _Book(NamedTuple):
+    """What articles, or steps, and their attachments are called in the API."""
+
+    kind: str
+    what: str
+    path: str
+    attachments: str
+    row: str
+    id: str
+    author: str
+    shape: Shape
+
+
+_BOOKS = {
+    "article": _Book(
+        *("article", "articles of the knowledge base", "/Knowledgebase/Article"),
+        *("/Knowledgebase/Attachment", "kbarticle", "kbarticleid", "author"),
+        Shape.of("kbattachment", "kbarticleid"),
+    ),
+    "step": _Book(
+        *("step", "steps of the troubleshooter", "/Troubleshooter/Step"),
+        *("/Troubleshooter/Attachment", "troubleshooterstep", "id", "staffname"),
+        Shape.of("troubleshooterattachment", "troubleshooterstepid"),
+    ),
+}
+
+
+async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Article]:
+    """Yield all articles or steps, as :meth:`HoldsMore.articles` says."""
+    book = _BOOKS[kind]
+    what = f"the {book.what}"
+    with await client.spool(book.path, what, partial(_check, book=book, what=what)) as file:
+        rows = _rows(file, book, what)
+        lost: list[str] = []
+        while batch := await in_pool(None, lambda: list(islice(rows, at_once))):
+            found: dict[int, Article] = {}
+
+            async def read(row: _Row, found: dict[int, Article] = found) -> None:
+                if row.article is None:
+                    lost.append(row.problem)
+                elif (one := await _with_files(client, book, row)) is not None:
+                    found[row.number] = one
+
+            await for_each(batch, read, workers=at_once)
+            for number in sorted(found):
+                yield found[number]
+    if lost:
+        raise PartialReply(f"{what}: the reply was only partly readable: {lost[0]}.", problems=lost)
+
+
+async def fetch(
+    client: Client, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S]
+) -> Fetched[S]:
+    """Stream one attachment of an article or a step into a sink."""
+    book, owner, key = _BOOKS[kind], int(place), attachment_id - BASES[kind]
+    what = f"attachment {key} of {kind} {owner}"
+
+    def only(found: Sequence[tuple[Contents, S]], /) -> tuple[Contents, S]:
+        ids = [(one.attachment.id, one.attachment.post_id) for one, _ in found]
+        if ids != [(key, owner)]:
+            raise UnexpectedReply(f"the reply for {what} holds {ids or 'no attachment'} instead")
+        contents, sink = found[0]
+        return replace(contents, attachment=_named(book, contents.attachment)), sink
+
+    path = f"{book.attachments}/{owner}/{key}"
+    return await client.fetch_from(path, what, make_sink, only, post_id=owner, shape=book.shape)
+
+
+def _named(book: _Book, row: Attachment) -> Attachment:
+    """Return an attachment as a run knows it: its owner is where it is."""
+    key, place = BASES[book.kind] + row.id, str(row.post_id)
+    return replace(row, id=key, ticket_id=0, post_id=0, kind=book.kind, place=place)
+
+
+async def _with_files(client: Client, book: _Book, row: _Row) -> Article | None:
+    """Return an article with its attachments; None when it was deleted meanwhile."""
+    assert row.article is not None  # noqa: S101 - for mypy: the caller looked
+    article, owner = row.article, row.article.id
+    path, what = f"{book.attachments}/ListAll/{owner}", f"the attachments of {book.kind} {owner}"
+    files: list[Attachment] = []
+    problem: SourceError | None = None
+    try:
+        files = await client.rows_of(path, what, book.shape, owner)
+    except NotFound:
+        return None
+    except SourceError as error:
+        raise_if_final(error)
+        if row.named:
+            files = await _one_by_one(client, book, owner, row.named)
+        else:
+            files = list(error.rows) if isinstance(error, PartialReply) else []
+            problem = error
+    known: dict[int, Attachment] = {}
+    for one in files:
+        if one.id > _MOST_IDS or known.setdefault(one.id, one) != one:
+            problem = UnexpectedReply(f"{what}: attachment {one.id} stands in the list twice.")
+    found = tuple(_named(book, known[key]) for key in sorted(known) if key <= _MOST_IDS)
+    return replace(article, files=found, problem=problem)
+
+
+async def _one_by_one(
+    client: Client, book: _Book, owner: int, named: dict[int, str]
+) -> list[Attachment]:
+    """Return the attachments that an article names, whose list cannot be had.
+
+    Of one that cannot be had either only the name is known: the article gives its size in words.
+    """
+    files: list[Attachment] = []
+    for key, name in named.items():
+        path, what = f"{book.attachments}/ListAll/{owner}/{key}", f"attachment {key} of {book.kind}"
+        try:
+            files += await client.rows_of(path, f"{what} {owner}", book.shape, owner)
+        except NotFound:
+            continue
+        except SourceError as error:
+            raise_if_final(error)
+            files.append(Attachment(key, 0, owner, name, notes=(cleaning.ODD_NUMBER,)))
+    return files
+
+
+# The list of all
+
+
+@dataclass(slots=True)
+class _Row:
+    """One row: its article, None with a ``problem``, and the attachments that it names itself."""
+
+    number: int
+    article: Article | None = None
+    named: dict[int, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def _check(file: IO[bytes], *, book: _Book, what: str) -> None:
+    """Raise the error of a reply that is no whole list."""
+    file.seek(0)
+    head = file.read(replies.SEARCH_LIMIT)
+    start = replies.find_document(head, (f"{book.row}s", book.row))
+    if start is None:
+        raise replies.no_document(head, what=what)
+    size = file.seek(0, 2)
+    file.seek(max(start, size - _TAIL))
+    tail = file.read()
+    end = re.compile(rb"</%ss\s*>|<%ss\s*/>" % (book.row.encode(), book.row.encode()))
+    if end.search(tail) is None:
+        if replies.out_of_memory(tail):
+            raise replies.exhausted(what)
+        raise Truncated(f"{what}: the reply ends in the middle of its document.")
+
+
+def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
+    """Yield the rows of a list, with the articles in them."""
+    file.seek(0)
+    head = file.read(replies.SEARCH_LIMIT)
+    start = replies.find_document(head, (f"{book.row}s", book.row)) or 0
+    codec = cleaning.codec_of(head[start:], what=what)
+    file.seek(start)
+    seen: set[int] = set()
+    for number, piece in enumerate(_pieces(file, book.row.encode()), 1):
+        row = _read(piece, number, codec, book)
+        if row.article is not None and row.article.id in seen:
+            yield _Row(number, problem=f"{book.kind} {row.article.id} stands in it twice")
+            continue
+        if row.article is not None:
+            seen.add(row.article.id)
+        yield row
+
+
+def _pieces(file: IO[bytes], tag: bytes) -> Iterator[bytes]:
+    """Yield the bytes of each row.
+
+    A row ends at its end tag outside of CDATA; one that has no such end before the bound, or at
+    all, ends where the next one seems to begin.
+    """
+    marks = re.compile(rb"<!\[CDATA\[|\]\]>|<%s(?=[\s/>])|</%s\s*>" % (tag, tag))
+    edge = re.compile(rb"</%s\s*>(?=\s*<(?:/%ss|%s[\s/>]))" % (tag, tag, tag))
+    buffer, at, begin, in_cdata, more = b"", 0, -1, False, True
+    while more:
+        block = file.read(_BLOCK)
+        more = bool(block)
+        buffer += block
+        for mark in marks.finditer(buffer, at):
+            at = mark.end()
+            if in_cdata:
+                in_cdata = mark[0] != b"]]>"
+            elif mark[0] == b"<![CDATA[":
+                in_cdata = True
+            elif mark[0].startswith(b"</") and begin >= 0:
+                yield buffer[begin:at]
+                begin = -1
+            elif mark[0].startswith(b"<") and begin < 0:
+                begin = mark.start()
+        at = max(at, len(buffer) - _LONGEST_MARK) if more else at
+        if begin >= 0 and (not more or len(buffer) - begin > _ROW):
+            cut = edge.search(buffer, begin)
+            at = cut.end() if cut else len(buffer)
+            yield buffer[begin : min(at, begin + _ROW)]
+            begin, in_cdata, more = -1, False, more or cut is not None
+        keep = begin if begin >= 0 else at
+        buffer, at, begin = buffer[keep:], at - keep, min(begin, 0)
+
+
+def _read(piece: bytes, number: int, codec: str, book: _Book) -> _Row:
+    found = _values(piece, codec)
+    if found is None:
+        return _guess(piece, number, book)
+    values, lists = found.values, found.lists
+    key = cleaning.number(values.get(book.id), _MOST_IDS)
+    if not key:
+        return _Row(number, problem=f"row {number} is a {book.kind} without id")
+    text, notes = cleaning.clean_text(values.get("contents", ""), TEXT)
+    dated = cleaning.number(values.get("dateline"), cleaning.LAST_SECOND)
+    details: dict[str, object] = {
+        tag: line
+        for tag, value in values.items()
+        if tag not in _NOT_DETAILS and tag != book.id and (line := _line(value)) not in ("", "0")
+    }
+    details |= {tag: [_line(one) for one in some] for tag, some in lists.items()}
+    return _Row(
+        number,
+        Article(
+            kind=book.kind,
+            id=key,
+            subject=_line(values.get("subject", "")),
+            author_name=_line(values.get(book.author, "")),
+            created_at=dated or 0,
+            text=text,
+            notes=notes if dated is not None else (*notes, cleaning.ODD_NUMBER),
+            details=details,
+        ),
+        found.named,
+    )
+
+
+def _values(piece: bytes, codec: str) -> _Values | None:
+    """Return what a row holds, sanitised if it must be; None for one that stays damaged."""
+    for clean in (False, True):
+        text = cleaning.Sanitiser(codec).feed(piece, final=True) if clean else piece
+        if not clean and codec != "utf-8":
+            continue
+        try:
+            (found := _Values()).read(text)
+        except expat.ExpatError:
+            continue
+        return found
+    return None
+
+
+def _guess(piece: bytes, number: int, book: _Book) -> _Row:
+    """Return what can be told of a damaged row: its id, if any; its files are listed all the same.
+
+    A row whose text is lost is a problem of the list, and replaces nothing that is known.
+    """
+    found = re.search(rb"<%s>\s*(?:<!\[CDATA\[)?\s*([0-9]{1,15})\s*[\]<]" % book.id.encode(), piece)
+    key = int(found[1]) if found else 0
+    if not key:
+        return _Row(number, problem=f"row {number} is a damaged {book.kind} without id")
+    return _Row(number, Article(book.kind, key, notes=(cleaning.ODD_ROW,)))
+
+
+def _line(text: str) -> str:
+    return cleaning.clean_name(text[: 2 * _VALUE])[0][:_VALUE].strip()
+
+
+@dataclass(slots=True)
+class _Values:
+    """What a row holds: values by tag, lists of values, and the attachments that it names."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    named: dict[int, str] = field(default_factory=dict)
+    _path: list[str] = field(default_factory=list)
+    _texts: list[list[str]] = field(default_factory=list)
+    _file: dict[str, str] = field(default_factory=dict)
+
+    def read(self, piece: bytes) -> None:
+        """Read a row; raises ExpatError for one that is not well-formed."""
+        parser = expat.ParserCreate("utf-8")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.Parse(piece, True)
+
+    def _start(self, tag: str, _attributes: dict[str, str]) -> None:
+        if len(self._path) > DEPTH:
+            raise expat.ExpatError("nested too deeply")
+        self._path.append(tag)
+        self._texts.append([])
+
+    def _text(self, text: str) -> None:
+        self._texts[-1].append(text)
+
+    def _end(self, _tag: str) -> None:
+        here, told = self._path[1:], "".join(self._texts.pop())
+        self._path.pop()
+        if len(here) == 1 and len(self.values) < _LISTED:
+            self.values.setdefault(here[0], told)
+        elif here == ["attachments", "attachment"]:
+            self._take_file()
+        elif here[:2] == ["attachments", "attachment"]:
+            self._file.setdefault(here[-1], told)
+        elif len(here) == 2 and told.strip():
+            some = self.lists.setdefault(here[0], [])
+            some += [told] if len(some) < _LISTED else []
+
+    def _take_file(self) -> None:
+        key = cleaning.number(self._file.get("id"), _MOST_IDS)
+        if key and len(self.named) < ATTACHMENTS:
+            # As pages show it: escaped, within CDATA.
+            name = html.unescape(self._file.get("filename", ""))
+            self.named[key] = cleaning.clean_name(name)[0]
+        self._file.clear()
