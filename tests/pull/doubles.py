@@ -20,6 +20,7 @@ from migrator.sources.base import (
     Department,
     Fetched,
     FetchSink,
+    Label,
     Ticket,
     TicketStatus,
 )
@@ -154,6 +155,9 @@ class Desk(Client):
     ) -> int | None:
         await self.turn("count")
         return len(self.rows(department_ids))
+
+    async def labels(self, kind: str) -> list[Label]:
+        return []
 
     async def ticket(self, ticket_id: int) -> Ticket:
         self.newest_id = max(self.newest_id, *self.tickets, *self.merged, 0)
