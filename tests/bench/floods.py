@@ -281,13 +281,14 @@ def main() -> None:
         secure = floods("", "")[name].secure
         more = ["--tls-cert", str(certificate(root))] if secure else []
         with server(config, *more) as (url, pid):
-            cookie = "" if secure else _sign_in(url, token)
+            cookie = "" if secure else sign_in(url, token)
             heard = run(floods(token, cookie)[name], url)
             print(f"{name:40}{peak(pid):8.0f} MB   {heard}", flush=True)
             assert os.path.exists(f"/proc/{pid}")  # noqa: PTH110
 
 
-def _sign_in(url: str, token: str) -> str:
+def sign_in(url: str, token: str) -> str:
+    """Sign in at the pages; return the session's cookie."""
     with httpx.Client(base_url=url) as client:
         form = client.get("/sign-in").text
         seal = form.partition('name="form" value="')[2].partition('"')[0]
