@@ -69,7 +69,7 @@ class Share:
     each: int = 2
     waiting: int = 256
     patience: float = 30
-    seconds: float = 10
+    seconds: float = 20
 
 
 # Requests of the API.
