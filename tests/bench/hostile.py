@@ -20,6 +20,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import repeat
@@ -521,48 +522,53 @@ class Server:
         self.requests = 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                self.requests += 1
-                target = head.split(b" ", 2)[1].decode("ascii")
-                path = target.partition("?")[2].partition("&")[0].removeprefix("e=")
-                if not re.search(self._bomb.call, path):
-                    writer.write(quiet(path))
-                    await writer.drain()
-                    continue
-                bomb = self._bomb
-                for part in bomb.parts() if bomb.answer is None else bomb.answer(path):
-                    writer.write(part)
-                    await writer.drain()
-                    await asyncio.sleep(self._bomb.pause)
-                    if writer.is_closing():
-                        break
-                if not self._bomb.pause:
-                    await writer.drain()
-        writer.close()
+        try:
+            await self._answer(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            self.requests += 1
+            target = head.split(b" ", 2)[1].decode("ascii")
+            path = target.partition("?")[2].partition("&")[0].removeprefix("e=")
+            if not re.search(self._bomb.call, path):
+                writer.write(quiet(path))
+                await writer.drain()
+                continue
+            bomb = self._bomb
+            for part in bomb.parts() if bomb.answer is None else bomb.answer(path):
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(self._bomb.pause)
+                if writer.is_closing():
+                    break
+            if not self._bomb.pause:
+                await writer.drain()
 
     @contextmanager
     def running(self) -> Iterator[int]:
         """Serve in a thread; yield the port."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
-        thread.start()
+        begun: Future[tuple[int, Callable[[], object]]] = Future()
 
-        async def begin() -> int:
+        async def serve() -> None:
+            end, loop = asyncio.Event(), asyncio.get_running_loop()
             server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
             port: int = server.sockets[0].getsockname()[1]
-            return port
+            begun.set_result((port, lambda: loop.call_soon_threadsafe(end.set)))
+            await end.wait()
+            server.close()
 
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        port, stop = begun.result(30)
         try:
-            yield asyncio.run_coroutine_threadsafe(begin(), loop).result()
+            yield port
         finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
-            left = asyncio.all_tasks(loop)
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            loop.close()
+            stop()
+            thread.join(30)
 
 
 @dataclass(frozen=True)
