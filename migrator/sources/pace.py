@@ -109,10 +109,8 @@ class Retrier:
                 error.attempts, error.number = before + made, number
                 if breaker:
                     await breaker.failed(error)
-                again = made < self._attempts
-                if not worth_another(error):
-                    again = again and not refused and breaker is not None and breaker.doubts(error)
-                    refused = True
+                again = self._helps(what, error, refused=refused) and made < self._attempts
+                refused = refused or not worth_another(error)
                 wait = wait_before(made, error)
                 if isinstance(error, Throttled) and (again or asked_for(error)):
                     self._pacer.hold(wait)  # it applies to the next calls, too
@@ -129,6 +127,16 @@ class Retrier:
             if breaker and last and breaker.outages == outages:
                 await breaker.suspect(failure, number)  # so that no outage takes the last try
         raise AssertionError  # the last try returns or raises
+
+    def _helps(self, what: str, error: SourceError, *, refused: bool) -> bool:
+        """Return whether another try may help; ``refused``: one was refused before."""
+        if worth_another(error):
+            return True
+        if self._breaker is None or not self._breaker.doubts(error):
+            return False
+        if crowded := self._breaker.crowded(what):
+            self._pacer.overloaded(self._pacer.clock())
+        return crowded or not refused
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -385,6 +393,8 @@ MISSES_IN_A_ROW: Final = 20
 """Failed requests in a row, without a proper answer, after which the server is probed."""
 LONGEST_TRUST: Final = 16 * MISSES_IN_A_ROW
 """Cap of the failures between two probes of a server that answers the probes."""
+CROWDED: Final = 4
+"""Answers between two refused requests below which there were too many at once."""
 FIRST_PROBE: Final = 5.0
 """Seconds before the second probe of a server that is gone; tripled each time."""
 LONGEST_PROBE: Final = 120.0
@@ -426,6 +436,7 @@ class Breaker:
         self._misses = 0
         self._trust = MISSES_IN_A_ROW
         self._trusted: dict[str, int] = {}
+        self._refused = "", 0  # what was, and the answers until then
         self.answers = 0
         self._tries = 0
         self._newest = 0  # of the answered tries
@@ -448,6 +459,15 @@ class Breaker:
     def doubts(self, error: SourceError) -> bool:
         """Return whether an error may be an outage of a source that was there before."""
         return error.shared and self.answers > 0
+
+    def crowded(self, what: str) -> bool:
+        """Count a refused request; return whether another one was refused just before.
+
+        Single requests are refused for what they ask; one in a few, for how many there are.
+        """
+        other, answers = self._refused
+        self._refused = what, self.answers
+        return other not in {"", what} and self.answers - answers < CROWDED
 
     async def failed(self, error: SourceError) -> None:
         """Count a failed request; return when the server is there, as far as we know.

@@ -291,6 +291,42 @@ def test_a_refusal_alone_is_the_calls(refusal: SourceError) -> None:
     play(story, Source())
 
 
+def test_many_refusals_at_once_lower_the_pace() -> None:
+    """A server that refuses what is too much at once refuses some of everything: less is asked.
+
+    Nobody is blamed for it. One refusal now and then is that request's, and slows nothing down.
+    """
+
+    async def story(source: Source) -> None:
+        running = 0
+
+        async def call() -> str:
+            nonlocal running
+            async with source.pacer.slot():
+                running += 1
+                try:
+                    await asyncio.sleep(0.001)
+                    if running > 4:
+                        raise BadRequest("403")
+                    return "done"
+                finally:
+                    running -= 1
+
+        for number in range(20):  # one in five is refused for itself
+            for _ in range(5):
+                await source.retrier(f"good {number}", Call(source))
+            with pytest.raises(BadRequest):
+                await source.retrier(
+                    f"bad {number}", Call(source, broken=True, refusal=BadRequest("403"))
+                )
+        assert source.pacer.limit == 8
+        found = await asyncio.gather(*(source.retrier(f"{n}", call) for n in range(200)))
+        assert len(found) == 200
+        assert source.pacer.limit < 8
+
+    play(story, Source())
+
+
 def test_a_refusal_at_the_start_is_told_at_once() -> None:
     """A server that never answered is not asked again: a key or the address is wrong."""
 
