@@ -23,6 +23,7 @@ from migrator.errors import (
     SourceError,
     SourceRefused,
     SourceUnreachable,
+    Throttled,
 )
 from migrator.sources.base import HashSink
 from migrator.sources.kayako.signing import safe
@@ -115,7 +116,7 @@ async def _url_forms(
         text = f'url_form "{configured}" does not work here, "{other}" does: change it ({error})'
         yield other, fail(text, ConfigError.exit_code)
     else:
-        known = isinstance(error, SourceRefused | ServerFailed)
+        known = isinstance(error, SourceRefused | ServerFailed | Throttled)
         hint = "" if known else ". Is kayako.url the API URL?"
         yield None, fail(str(error).rstrip(".") + hint, error.exit_code)
 
