@@ -215,7 +215,7 @@ FAILURES: Final[Mapping[Failure, Meaning]] = {
         "there is no host of the name {host}. Check {setting}, and the name service (DNS) here"
     ),
     Failure.NO_NAMES: _off(
-        "the name {host} cannot be looked up now. Check the name service (DNS) of this machine"
+        "the name {host} cannot be looked up now. Check the name service (DNS) here, and {setting}"
     ),
     Failure.REFUSED: _lost(
         "{peer} refuses connections: nothing listens there, or a firewall rejects us. Check host "
@@ -233,6 +233,7 @@ FAILURES: Final[Mapping[Failure, Meaning]] = {
     ),
     Failure.RESET: _lost(
         "{peer} reset the connection: it is overloaded, was restarted, or a firewall cuts us off"
+        "{hint}"
     ),
     Failure.HUNG_UP: _lost(
         "{peer} hung up without a reply: it is overloaded, was restarted, or a firewall cuts us off"
@@ -363,7 +364,8 @@ def failed(
     where, proxy = safe(asked.url), safe(asked.proxy) if asked.proxy else "an unknown one"
     unanswered = meaning.kind is SourceUnreachable
     hint = ""
-    if failure in {Failure.HUNG_UP, Failure.NOT_HTTP} and where.startswith("http:"):
+    unclear = failure in {Failure.HUNG_UP, Failure.NOT_HTTP, Failure.RESET}
+    if unclear and where.startswith("http:"):
         hint = "; if that port is for https, write https:// in kayako.url"
     elif failure is Failure.NO_CONNECTION and where.startswith("https:"):
         hint = "; if that port is not for https, write http:// in kayako.url"
