@@ -60,7 +60,7 @@ ATTACHMENTS = 1000
 """Attachments with contents in one reply, each of which gets a sink."""
 FIELD = 1 << 16
 """Characters of one field beside contents; MySQL keeps 255 of a name."""
-NAME = 512
+NAME = 300
 """Characters kept of a name, a subject or an address; MySQL keeps 255."""
 TEXT = 4 << 20
 """Bytes of UTF-8 kept of the text of one post."""
