@@ -253,6 +253,7 @@ class KayakoConfig(_Section):
     posts: Flag = True
     linked_files: Flag = True
     knowledge_base: Flag = True
+    custom_fields: Flag = True
 
 
 class ArchiveConfig(_Section):

@@ -89,7 +89,7 @@ _PUT_ATTACHMENT = """
 _CHANGED = """(
     (filename <> excluded.filename AND filename <> '' AND excluded.filename <> ''
         AND instr(coalesce(note, '') || coalesce(excluded.note, ''), 'repaired_name') = 0)
-    OR (declared_size <> excluded.declared_size
+    OR (declared_size <> excluded.declared_size AND excluded.kind <> 'customfield'
         AND instr(coalesce(note, '') || coalesce(excluded.note, ''), 'odd_number') = 0)
     OR (created_at <> excluded.created_at AND created_at > 0 AND excluded.created_at > 0))"""
 _PUT_ATTACHMENTS = {
@@ -309,7 +309,9 @@ class Ledger:
             found = self._db.execute_rows(_PUT_ATTACHMENTS[recheck], rows)
             put = {row[0]: row for row in found}
             for (item, recorded), row in zip(group, rows, strict=True):
-                known = put.get(item.id) or self._contradicted(item, row, recorded, follow)
+                known = put.get(item.id)
+                if known is None or (item.sha256 and (known[6] or item.sha256) != item.sha256):
+                    known = self._contradicted(item, row, recorded, follow)
                 if known is None:
                     continue
                 _, state, attempts, note, since, next_try, sha256 = known

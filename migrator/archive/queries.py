@@ -58,7 +58,7 @@ _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # Must repeat the words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
-_IS_UNSEEN = "state = 'stored' AND kind = 'post' AND last_run <> ?"
+_IS_UNSEEN = "state = 'stored' AND kind IN ('post', 'customfield') AND last_run <> ?"
 _CHECK = ", ".join(field.name for field in fields(Check))
 _TODO = f"{_IS_UNFINISHED} AND (last_run = :run OR :leftovers)"
 
@@ -279,8 +279,11 @@ class Queries:
         after: int = 0,
         limit: int = 500,
         recheck: bool = False,
+        fields: bool = False,
     ) -> list[Work]:
         """Return unfinished attachments that this run has not seen listed, by id above ``after``.
+
+        With ``fields`` those in custom fields, seen or not; without it all others.
 
         Failed ones only when their time has come at ``now`` (Unix seconds; None: whenever it
         comes). With ``recheck`` all of them, and those that are missing or gone as well.
@@ -290,7 +293,12 @@ class Queries:
         if now is not None:
             due += f" AND (next_try IS NULL OR next_try <= {int(now)})"
         where = f"state IN ({state_list(states)})" if recheck else due
-        return self._work(f"{where} AND last_run <> ?", run_id, after, limit)
+        seen = (
+            "kind = 'customfield' AND ? > 0"
+            if fields
+            else "kind <> 'customfield' AND last_run <> ?"
+        )
+        return self._work(f"{where} AND {seen}", run_id, after, limit)
 
     def failing(self) -> Failing:
         """Return a summary of the failed attachments whose loss nobody has accepted."""
@@ -302,12 +310,12 @@ class Queries:
         return Failing(*self._db.execute(sql)[0])
 
     def count_unseen(self, run_id: int) -> tuple[int, int]:
-        """Return (stored attachments of posts that this run has not seen listed, all stored)."""
+        """Return (stored attachments of tickets that this run has not seen listed, all stored)."""
         sql = f"SELECT count(*) FROM attachments WHERE {_IS_UNSEEN}"
         return self._number(sql, run_id), self.counts()[State.STORED].n
 
     def unseen(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[Work]:
-        """Return stored attachments of posts that this run has not seen listed.
+        """Return stored attachments of tickets that this run has not seen listed.
 
         By id above ``after``.
         """
@@ -330,6 +338,23 @@ class Queries:
             WHERE kind = 'linked' AND place IN {values.each(places)}
                 AND coalesce(ticket_id, 0) = {values(ticket_id)}"""
         return {place: (key, post_id) for place, key, post_id in self._db.execute(sql, values)}
+
+    def files_below(self, kind: str, place: str) -> list[Row]:
+        """Return the files of a kind whose place begins with this one, by place."""
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE kind = :kind AND place >= :place AND place < :end
+                AND attachment_id NOT IN (
+                    SELECT id FROM attachments WHERE original_id IS NOT NULL)
+            ORDER BY place LIMIT 10000"""
+        values = {"kind": kind, "place": place, "end": place[:-1] + chr(ord(place[-1]) + 1)}
+        return [row_from(row) for row in self._db.execute(sql, values)]
+
+    def largest(self, kind: str, limit: int) -> list[Row]:
+        """Return the largest stored files of a kind."""
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE kind = ? AND state = 'stored'
+            ORDER BY size DESC LIMIT ?"""
+        return [row_from(row) for row in self._db.execute(sql, (kind, limit))]
 
     def unmet(self, run_id: int, *, after: int = 0, limit: int = 500) -> list[int]:
         """Return tickets that this run has not listed, by id above ``after``.

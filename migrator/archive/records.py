@@ -274,7 +274,7 @@ class Listed:
     ``problem`` are the codes of what was odd in its row, most serious first, joined by commas.
     ``kind`` says what holds the file: ``post``, ``customfield``, ``article``, ``step`` or
     ``linked``. For all but posts ``place`` says where the source has it, in the source's words;
-    ``ticket_id`` 0 is no ticket.
+    ``ticket_id`` 0 is no ticket. ``sha256`` is the hash of its bytes where the list has them.
     """
 
     id: int
@@ -287,6 +287,7 @@ class Listed:
     problem: str | None = None
     kind: str = "post"
     place: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -389,6 +389,13 @@ NOTES = """
 ALTER TABLE tickets ADD COLUMN user_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tickets ADD COLUMN organization_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tickets ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE tickets ADD COLUMN fields_activity INTEGER;
+CREATE INDEX tickets_merged ON tickets (merged_into) WHERE merged_into IS NOT NULL;
+CREATE TRIGGER merged_tickets_have_fields_too AFTER UPDATE OF merged_into ON tickets
+WHEN new.merged_into IS NOT NULL AND new.merged_into IS NOT old.merged_into
+BEGIN
+    UPDATE tickets SET fields_activity = NULL WHERE id = new.merged_into;
+END;
 UPDATE tickets SET posts_activity = -1 WHERE posts_activity IS NOT NULL;
 
 ALTER TABLE posts ADD COLUMN kind TEXT NOT NULL DEFAULT 'post'

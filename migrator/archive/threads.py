@@ -72,6 +72,7 @@ _IS_READ = """NOT (p.note IS 'not_kept' AND p.id > 0
 
 _IS_UNREAD = "posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL"
 """Must repeat the words of the index."""
+_HAS_UNREAD_FIELDS = _IS_UNREAD.replace("posts_activity", "fields_activity")
 
 _PUT_STATUS = upsert("statuses", "id", "title", "department_id", "resolved")
 # A known ticket keeps what only the lists of tickets may change, such as its activity.
@@ -258,9 +259,10 @@ class Threads:
     def count_texts(self) -> dict[str, int]:
         """Return the numbers of kept texts by kind.
 
-        The kinds are ``post``, ``note``, ``timetrack``, ``people``, ``article`` and ``step``.
+        The kinds are ``post``, ``note``, ``timetrack``, ``customfield``, ``people``, ``article``
+        and ``step``.
         """
-        counted = {"post": 0, "note": 0, "timetrack": 0}
+        counted = {"post": 0, "note": 0, "timetrack": 0, "customfield": 0}
         sql = "SELECT kind, count(*) FROM posts WHERE kind <> 'post' GROUP BY kind"
         counted |= dict(self._db.execute(sql))
         sql = "SELECT count(*) FROM posts WHERE note IS NOT 'not_kept'"
@@ -270,7 +272,9 @@ class Threads:
             ((counted[kind],),) = self._db.execute(
                 "SELECT count(*) FROM articles WHERE kind = ?", (kind,)
             )
-        counted["post"] = texts - counted["note"] - counted["timetrack"]
+        counted["post"] = texts - sum(
+            counted[kind] for kind in ("note", "timetrack", "customfield")
+        )
         return counted | {"people": people}
 
     def attachments_of_ticket(self, ticket_id: int) -> list[Row]:
@@ -451,6 +455,43 @@ class Threads:
             self._db.execute(_PUT_HEADER, (*ticket_values(ticket), kept_for, run_id))
             self._db.execute_many(_PUT_POST, [_post(ticket.id, post) for post in posts])
             self._db.execute_many(_PUT_PEOPLE_NOTE, [_people_note(note) for note in people])
+
+    def put_fields(
+        self, ticket_id: int, responses: Sequence[PostRow], *, activity: int | None
+    ) -> None:
+        """Record the custom fields of a ticket, for the last activity that the ledger knew."""
+        with self._db.atomic():
+            self._db.execute_many(_PUT_POST, [_post(ticket_id, post) for post in responses])
+            self.skip_fields(ticket_id, activity=activity)
+
+    def skip_fields(self, ticket_id: int, *, activity: int | None) -> None:
+        """Record that there is nothing more to read of its custom fields; None: all of it."""
+        sql = "UPDATE tickets SET fields_activity = ? WHERE id = ?"
+        with self._db.atomic():
+            self._db.execute(sql, (activity, ticket_id))
+
+    def without_fields(self, *, after: int = 0, limit: int = 500) -> list[tuple[int, int]]:
+        """Return (ticket, last activity) where custom fields are to be read, as :meth:`unread`."""
+        sql = f"""
+            SELECT id, last_activity FROM tickets WHERE {_HAS_UNREAD_FIELDS} AND id > ?
+            ORDER BY id LIMIT ?"""
+        return [(row[0], row[1]) for row in self._db.execute(sql, (after, limit))]
+
+    def fields_activity(self, ticket_id: int, *, again: bool) -> int | None:
+        """Return the last activity for which custom fields are to be read, None if they were.
+
+        ``again`` says that it does not matter whether they were.
+        """
+        where = "true" if again else _HAS_UNREAD_FIELDS
+        found = self._db.one(
+            f"SELECT last_activity FROM tickets WHERE id = ? AND {where}", (ticket_id,)
+        )
+        return found[0] if found else None
+
+    def merged_into(self, ticket_id: int) -> list[int]:
+        """Return the tickets that were merged into a ticket, by id."""
+        sql = "SELECT id FROM tickets WHERE merged_into = ? ORDER BY id"
+        return [row[0] for row in self._db.execute(sql, (ticket_id,))]
 
     def skip(self, run_id: int, ticket_id: int, *, activity: int) -> None:
         """Record that the source has no posts of a ticket that had that last activity."""

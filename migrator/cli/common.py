@@ -75,7 +75,8 @@ def settings_from(config: Config) -> KayakoSettings:
 
     kayako = config.kayako
     secrets = {"api_key", "secret_key", "http_user", "http_password"}
-    others = {*secrets, "url_form", "include_trash", "posts", "linked_files", "knowledge_base"}
+    pulled = {"posts", "linked_files", "knowledge_base", "custom_fields"}
+    others = {*secrets, *pulled, "url_form", "include_trash"}
     return KayakoSettings(
         credentials=Credentials(
             kayako.api_key.get_secret_value(),

@@ -75,6 +75,7 @@ def options_from(
         posts=config.keeps_posts,
         linked=config.keeps_posts and kayako.linked_files,
         articles=kayako.knowledge_base,
+        custom_fields=kayako.custom_fields,
         most_gaps=None if every_id else MOST_GAPS,
     )
 

@@ -137,12 +137,13 @@ def print_gaps(result: RunResult) -> None:
         click.echo(f"Tickets that could not be listed: {max(number, 1):,}")
         for gap in gaps[:50]:
             click.echo(f"  {shown(gap)}")
-    if result.threads_missing:
-        click.echo(
-            f"Threads missing: {len(result.threads_missing):,}; the next run tries again. "
-            "Attachments are not affected."
-        )
-        for key, text in sorted(result.threads_missing.items())[:10]:
+    for what, missing, warning in (
+        ("Threads", result.threads_missing, "Attachments are not affected."),
+        ("Custom fields", result.fields_missing, "There may be files in them."),
+    ):
+        if missing:
+            click.echo(f"{what} missing: {len(missing):,}; the next run tries again. {warning}")
+        for key, text in sorted(missing.items())[:10]:
             click.echo(f"  ticket {key}: {shown(reason_of(text))}")
     _print_missing_articles(result.articles_missing)
     if result.short:
@@ -156,6 +157,6 @@ def print_gaps(result: RunResult) -> None:
         )
     if result.deleted:
         click.echo(f"Deleted at the source since: {result.deleted:,}; their bytes are kept.")
-    told = (gaps, result.threads_missing, result.articles_missing, result.short, result.deleted)
-    if any(told):
+    texts = (result.threads_missing, result.fields_missing, result.articles_missing)
+    if any((gaps, *texts, result.short, result.deleted)):
         click.echo()

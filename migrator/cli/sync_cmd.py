@@ -103,7 +103,8 @@ async def _sync(
             result = await sync_within(config, archive, heard, stop, **wishes)
         if not nothing_done(result):
             _tell(heard, result, archive)
-    gaps = result.unlisted or result.unreadable or result.short or result.threads_missing
+    missing = result.threads_missing or result.fields_missing
+    gaps = result.unlisted or result.unreadable or result.short or missing
     return result, bool(heard.new or gaps)
 
 

@@ -215,7 +215,7 @@ async def dry_run(
     before = source.requests.copy()
     watched = Remembering(source, journal)
     sampled = Sampled(Fetcher(watched, archive.blobs, pool))
-    lists_only = replace(options, posts=False)
+    lists_only = replace(options, posts=False, custom_fields=False)
     result = await run(watched, archive, sampled, lists_only, listener=listener, stop=stop)
     dry = Dry(
         result,

@@ -22,9 +22,14 @@ from migrator.sources.base import (
 
 S = TypeVar("S", bound=FetchSink)
 
+MOST_COMPARED = 3
+"""Further fetches of a file for which the source gives no size."""
+
 NOTES = {
     "changed_at_source": "the source lists this id as another file than it did before",
     "other_reply": "the list names {listed}, the reply for it {named}, the same twice",
+    "unsure_encoding": "the helpdesk encodes files in custom fields once or twice, and no other "
+    "file shows which: it was decoded as often as it can be",
     "size_mismatch": "the list names {wanted} bytes, the reply {declared}, and {size} come, "
     "the same ones twice",
     "hash_mismatch": "the SHA-1 in its name is that of other bytes; these came twice",
@@ -96,10 +101,21 @@ class Fetcher:
 
     async def _judge(self, work: Work, fetched: Fetched[_BlobSink]) -> Outcome:
         if not _is_lost(fetched.contents, work):
+            if work.kind == "customfield":
+                return await self._compare(work, fetched)
             if not _contradictions(work, fetched.contents):
                 return await self._store(work, fetched)
             return await self._second_opinion(work, fetched)
         declared = max(fetched.contents.attachment.filesize, work.declared_size)
+        if work.kind == "customfield":
+            detail = (
+                "Kayako names a file in this field and sends nothing: it is lost, empty, or moved "
+                "to a cloud storage. If the staff's pages still have it, move it back and ask "
+                "again with --recheck"
+            )
+            return Outcome(
+                work.id, State.MISSING, "source_lost_file", detail, attempts=fetched.attempts
+            )
         detail = f"Kayako lists {declared:,} bytes but has lost the file: its reply is empty"
         said = fetched.contents.said
         if said and work.kind == "linked":
@@ -112,6 +128,31 @@ class Fetcher:
             )
         attempts = fetched.attempts
         return Outcome(work.id, State.MISSING, "source_lost_file", detail, attempts=attempts)
+
+    async def _compare(self, work: Work, first: Fetched[_BlobSink]) -> Outcome:
+        """Fetch until the same bytes have come twice: nothing else shows that they are whole."""
+        seen = [first]
+        try:
+            while len(seen) <= MOST_COMPARED:
+                last = await self._ask(work)
+                seen.append(last)
+                if any(_same(one, last) for one in seen[:-1]):
+                    attempts = sum(one.attempts for one in seen)
+                    received = sum(one.contents.size for one in seen[:-1])
+                    best = last._replace(attempts=attempts)
+                    return await self._store(work, best, also_received=received)
+            sizes = ", ".join(f"{one.contents.size:,}" for one in seen)
+            return Outcome(
+                work.id,
+                State.FAILED,
+                "size_mismatch",
+                f"each fetch gave other bytes ({sizes} of them)",
+                attempts=sum(one.attempts for one in seen),
+                received=sum(one.contents.size for one in seen),
+            )
+        finally:
+            for one in seen[1:]:
+                one.sink.abort()
 
     async def _second_opinion(self, work: Work, first: Fetched[_BlobSink]) -> Outcome:
         """Fetch again what contradicts the list and the reply.
@@ -196,11 +237,22 @@ class _BlobSink:
             self.blob = self.commit()
 
 
+def _same(one: Fetched[_BlobSink], other: Fetched[_BlobSink]) -> bool:
+    """Return whether two replies have a file of the same name and bytes."""
+    return one.contents.present and (one.contents.attachment.filename, one.sink.sha256) == (
+        other.contents.attachment.filename,
+        other.sink.sha256,
+    )
+
+
 def _is_lost(contents: Contents, work: Work) -> bool:
     """Return whether a reply without contents means a lost file, not an empty one.
 
-    An unreadable size does not prove an empty file, nor does a size of 0 that the source explains.
+    An unreadable size does not prove an empty file, nor does a size of 0 that the source explains;
+    a file in a custom field has no size.
     """
+    if work.kind == "customfield":
+        return not contents.present
     unknown = "odd_number" in (*_codes(work), *contents.attachment.notes)
     size = max(contents.attachment.filesize, work.declared_size)
     return not contents.present and (size > 0 or unknown or bool(contents.said))

@@ -151,9 +151,10 @@ class RunOptions:
     ``source_name`` is the address without credentials, for the records. ``drain`` is how long
     requests in flight may go on after the first request to stop, in seconds.
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
-    keeps the posts of the tickets, too, and ``linked`` the files that texts link to.
-    ``fast`` looks only at tickets that are marked as having attachments: enough for an estimate,
-    never for a pull. What is listed is compared with ``baseline``.
+    keeps the posts of the tickets, too, ``linked`` the files that texts link to, and
+    ``custom_fields`` their custom fields. ``fast`` looks only at tickets that are marked as having
+    attachments: enough for an estimate, never for a pull. What is listed is compared with
+    ``baseline``.
     Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
     With ``articles`` a pass over the whole helpdesk reads what belongs to no ticket, too; None says
     that nobody decided about it.
@@ -173,6 +174,7 @@ class RunOptions:
     posts: bool = False
     linked: bool = False
     articles: bool | None = None
+    custom_fields: bool = False
     fast: bool = False
     baseline: Baseline | None = None
     most_gaps: int | None = MOST_GAPS
@@ -184,7 +186,8 @@ class RunResult(Listing):
 
     ``ended_by`` is what stopped the run early, if anything did. ``threads`` counts the
     tickets whose posts were read, and ``threads_missing`` maps those whose posts could not be
-    read to the reason: the next run tries again, and no attachment depends on it. ``articles``
+    read to the reason: the next run tries again, and no attachment depends on it.
+    ``fields_missing`` is the same for custom fields, in which there may be files. ``articles``
     counts the articles and steps that were read, and ``articles_missing`` says by name what could
     not be read of them. ``drift`` is
     what differs from the baseline of the run, if it has one. ``changed`` are attachments that were
@@ -205,6 +208,7 @@ class RunResult(Listing):
     threads_missing: dict[int, str] = field(default_factory=dict)
     articles: int = 0
     articles_missing: dict[str, str] = field(default_factory=dict)
+    fields_missing: dict[int, str] = field(default_factory=dict)
     drift: Mapping[str, object] | None = None
     verdict: Verdict | None = None
     seconds: float = 0.0
@@ -231,6 +235,7 @@ class RunResult(Listing):
             "threads_missing": _first(self.threads_missing),
             "articles": self.articles,
             "articles_missing": dict(list(self.articles_missing.items())[:MOST_DEBTS]),
+            "fields_missing": _first(self.fields_missing),
             "helpdesk_tickets": self.helpdesk_tickets,
             "unasked_ids": self.unasked,
             "ended_by": str(self.ended_by) if self.ended_by else None,

@@ -13,6 +13,7 @@ from functools import partial
 from migrator.archive.records import Work
 from migrator.errors import NotFound, SafetyLimit, SourceError, SourceUnreachable
 from migrator.events import Notice
+from migrator.pull.fetch import fetch_work
 from migrator.pull.threads import row_of
 from migrator.pull.workers import RunContext, Workers
 from migrator.sources.base import for_each, raise_if_final
@@ -126,7 +127,7 @@ async def _judge(context: RunContext, found: _Whereabouts) -> None:
 async def _deletion(context: RunContext, work: Work) -> str | None:
     """Return why an attachment counts as deleted, in the source's words, or None."""
     try:
-        await context.source.fetch(work.ticket_id, work.id, _Probe)
+        await fetch_work(context.source, work, _Probe)
     except NotFound as error:
         return f"the source deleted it: {error}"
     except SourceError as error:

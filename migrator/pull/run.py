@@ -204,6 +204,7 @@ async def _pull(context: RunContext, workers: Workers) -> None:
     await workers.threads.put_statuses(directory.statuses)
     await workers.threads.put_labels()
     await workers.links.begin()
+    await workers.fields.prepare()
     options, everything = context.options, context.options.increment is None
     whole = options.scope.whole and not options.fast
     async with workers.at_work():
@@ -218,14 +219,18 @@ async def _pull(context: RunContext, workers: Workers) -> None:
         if whole:
             if everything:
                 await articles.read()
-            await _queue_leftovers(context, workers)
+            await _queue_leftovers(context, workers, recheck=options.recheck)
         await workers.settle()
         if whole:
             await workers.threads.catch_up()
             await workers.links.catch_up()
+            await workers.fields.catch_up()
             await workers.settle()
+        await _fetch_fields(context, workers, recheck=options.recheck)
         if whole and everything and not context.stop.asked:
             await reconcile(context, workers)
+            await workers.fields.catch_up()
+            await _fetch_fields(context, workers, recheck=False)
             await articles.settle_deletions()
 
 
@@ -258,10 +263,19 @@ def _write_down_whose_it_is(context: RunContext) -> None:
         archive.ledger.set_helpdesk(address, run_id=context.result.run_id)
 
 
-async def _queue_leftovers(context: RunContext, workers: Workers) -> None:
+async def _fetch_fields(context: RunContext, workers: Workers, *, recheck: bool) -> None:
+    """Fetch the files in custom fields, now that the source has seen as many as it will."""
+    await _queue_leftovers(context, workers, fields=True, recheck=recheck)
+    await workers.settle()
+
+
+async def _queue_leftovers(
+    context: RunContext, workers: Workers, *, fields: bool = False, recheck: bool = False
+) -> None:
     """Queue what earlier runs left open and no list of this run named.
 
     Their tickets may be merged, deleted or in the trash; requesting the attachment will show.
+    With ``fields`` all that is open in custom fields, whoever named it.
     """
     after = 0
     while not context.stop.asked:
@@ -272,11 +286,14 @@ async def _queue_leftovers(context: RunContext, workers: Workers) -> None:
                 now=int(time.time()),
                 after=after,
                 limit=BATCH,
-                recheck=context.options.recheck,
+                recheck=recheck,
+                fields=fields,
             )
         )
         if not batch:
             return
+        if fields and not after:
+            await workers.fields.recall()
         context.listener(LeftoversQueued(len(batch), sum(work.declared_size for work in batch)))
         for work in batch:
             await workers.fetch(work)

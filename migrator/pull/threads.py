@@ -1,14 +1,15 @@
-"""Threads: the header and the posts of every ticket.
+"""Threads: the header, the posts and the custom fields of every ticket.
 
 One request for a ticket, made when its posts were never read, when it was active since, or when an
-attachment names a post that we do not have. Attachments come first: an error here fails none of
-them, and the next run tries again.
+attachment names a post that we do not have. Another one for its custom fields, where the helpdesk
+has any. Attachments come first: an error here fails none of them, and the next run tries again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from migrator.archive.records import (
     Listed,
     PeopleNote,
     PostRow,
+    Recorded,
+    Row,
+    State,
     StatusRow,
     TicketRow,
     Work,
@@ -26,6 +30,8 @@ from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.sources.base import (
     Attachment,
+    CustomFields,
+    HoldsFields,
     HoldsMore,
     Note,
     Post,
@@ -99,23 +105,14 @@ class ThreadReader:
 
     async def catch_up(self) -> None:
         """Read every thread that is still to be read: failed before, or never requested."""
-        context, after = self._context, 0
-        while not self._ended:
-            batch = await context.recorder.do(
-                partial(context.archive.threads.unread, after=after, limit=BATCH)
-            )
-            if not batch:
-                return
-            if not after and len(batch) == BATCH:
-                waiting = await context.recorder.do(context.archive.threads.count_unread)
-                context.listener(Notice(f"reading the posts of {waiting:,} tickets"))
-            await for_each(
-                [one for one in batch if one[0] not in context.result.threads_missing],
-                self._catch_up,
-                workers=context.options.concurrency,
-                stopping=lambda: self._ended,
-            )
-            after = batch[-1][0]
+        context = self._context
+        threads, missing = context.archive.threads, context.result.threads_missing
+
+        if self._ended:
+            return
+        if (waiting := await context.recorder.do(threads.count_unread)) >= BATCH:
+            context.listener(Notice(f"reading the posts of {waiting:,} tickets"))
+        await _each(context, threads.unread, missing, self._catch_up, ended=lambda: self._ended)
 
     @property
     def _ended(self) -> bool:
@@ -185,6 +182,207 @@ class ThreadReader:
             self._context.listener(Notice(text, "warning"))
 
 
+class FieldReader:
+    """Reads custom fields for a run that is asked to keep them.
+
+    They may change without any activity of their ticket. So a whole pass reads those of all
+    tickets where any field holds files, as it lists all attachments; where none does, those of
+    tickets that were active since. A file is fetched once all replies were read: by then the
+    source knows best how files are encoded.
+    """
+
+    def __init__(self, context: RunContext, weigh: Callable[[Recorded], None]) -> None:
+        self._context = context
+        self._weigh = weigh
+        self._source: HoldsFields | None = None
+        self._again = False
+        self._failures = 0
+
+    async def prepare(self) -> None:
+        """Find out what the helpdesk has; where it has no custom fields, none are read."""
+        context, source = self._context, self._context.source
+        if not (context.options.custom_fields and isinstance(source, HoldsFields)):
+            return
+        try:
+            fields, files = await source.count_fields()
+        except NotFound:
+            text = "this version of the helpdesk does not show custom fields: they are not kept"
+            context.listener(Notice(text))
+            return
+        except SourceError as error:
+            raise_if_final(error)
+            fields = files = 1  # the reply for a ticket shows what it has
+            text = f"which custom fields there are is not known, so all tickets are asked: {error}"
+            context.listener(Notice(text, "warning"))
+        self._source = source if fields else None
+        self._again = bool(files) and context.options.increment is None
+
+    async def read(self, ticket_id: int) -> None:
+        """Read the custom fields of a ticket whose attachments were just listed, if they may."""
+        if self._ended:
+            return
+        activity = await self._context.recorder.do(
+            partial(self._context.archive.threads.fields_activity, ticket_id, again=self._again)
+        )
+        if activity is not None:
+            await self._read(ticket_id, activity)
+
+    async def catch_up(self) -> None:
+        """Read the custom fields that are still to be read."""
+        waiting, missing = self._context.archive.threads.without_fields, self._missing
+        await _each(self._context, waiting, missing, self._catch_up, ended=lambda: self._ended)
+
+    async def recall(self) -> None:
+        """Look at files that we hold once more: they show how the helpdesk encodes files."""
+        if self._source is None or self._context.options.increment is None:
+            return
+        queries = self._context.archive.queries
+        for row in await self._context.recorder.do(partial(queries.largest, "customfield", 2)):
+            with suppress(NotFound):
+                try:
+                    await self._source.custom_fields(int(row.place.partition("/")[0]))
+                except SourceError as error:
+                    raise_if_final(error)
+
+    @property
+    def _missing(self) -> dict[int, str]:
+        return self._context.result.fields_missing
+
+    @property
+    def _ended(self) -> bool:
+        asked = self._context.stop.asked or self._source is None
+        return asked or self._failures >= MOST_FAILURES
+
+    async def _catch_up(self, waiting: tuple[int, int]) -> None:
+        with suppress(Interrupted):
+            await self._read(*waiting)
+
+    async def _read(self, ticket_id: int, activity: int) -> None:
+        """Read the fields of a ticket and of those merged into it, which keep their own."""
+        context, found = self._context, dict[int, CustomFields]()
+        do, threads = context.recorder.do, context.archive.threads
+        failed: SourceError | None = None
+        for asked in [ticket_id, *await do(partial(threads.merged_into, ticket_id))]:
+            try:
+                fields = await self._agreed(asked)
+            except NotFound:  # whether a ticket is deleted is decided elsewhere
+                continue
+            except SourceError as error:
+                raise_if_final(error)
+                failed = error
+                continue
+            if not any(_equal(fields, other) for other in found.values()):
+                found[asked] = fields
+        read_for = None if failed else activity
+        self._weigh(await do(partial(self._record, ticket_id, found, read_for)))
+        if failed is None:
+            self._missing.pop(ticket_id, None)
+            self._failures = 0
+            return
+        self._missing[ticket_id] = str(failed)
+        self._failures += 1
+        if self._failures == MOST_FAILURES:
+            text = f"no custom fields could be read of {MOST_FAILURES:,} tickets in a row"
+            context.listener(Notice(f"{text}: the next run tries again", "warning"))
+
+    async def _agreed(self, ticket_id: int) -> CustomFields:
+        """Return the fields of a ticket as two replies agree, or one and the ledger.
+
+        Nothing in a reply names the ticket, so a reply for another one is not recognised. Only
+        values without files are taken from one reply.
+        """
+        assert self._source is not None  # noqa: S101 - else nothing is read
+        queries = self._context.archive.queries
+        first = await self._source.custom_fields(ticket_id)
+        known = await self._context.recorder.do(
+            partial(queries.files_below, "customfield", f"{ticket_id}/")
+        )
+        if _agrees(first, known):
+            return first
+        second = await self._source.custom_fields(ticket_id)
+        if second == first:
+            return first
+        third = await self._source.custom_fields(ticket_id)
+        if third not in (first, second):
+            raise UnexpectedReply(
+                f"the custom fields of ticket {ticket_id}: three replies differ from each other"
+            )
+        return third
+
+    def _record(
+        self, ticket_id: int, found: dict[int, CustomFields], activity: int | None
+    ) -> Recorded:
+        archive, responses, listed = self._context.archive, list[PostRow](), list[Listed]()
+        for asked, fields in found.items():
+            ticket = archive.threads.ticket(asked) or archive.threads.ticket(ticket_id)
+            post = response_of(asked, ticket.created_at if ticket else 0, fields)
+            responses += [post] if fields.values else []
+            listed += [
+                replace(listed_of(one), ticket_id=ticket_id, post_id=post.id)
+                for one in fields.files
+            ]
+        with archive.ledger.atomic():
+            archive.threads.put_fields(ticket_id, responses, activity=activity)
+            return archive.ledger.record_files(self._context.result.run_id, listed)
+
+
+async def _each(
+    context: RunContext,
+    waiting: Callable[..., list[tuple[int, int]]],
+    missing: dict[int, str],
+    work: Callable[[tuple[int, int]], Awaitable[None]],
+    *,
+    ended: Callable[[], bool],
+) -> None:
+    """Work on all waiting tickets but the missing ones."""
+    after = 0
+    while not ended():
+        batch = await context.recorder.do(partial(waiting, after=after, limit=BATCH))
+        if not batch:
+            return
+        await for_each(
+            [one for one in batch if one[0] not in missing],
+            work,
+            workers=context.options.concurrency,
+            stopping=ended,
+        )
+        after = batch[-1][0]
+
+
+def _equal(one: CustomFields, other: CustomFields) -> bool:
+    """Return whether a merged ticket answers with the very fields of the other one."""
+    return one.values == other.values and [(a.filename, a.filesize) for a in one.files] == [
+        (b.filename, b.filesize) for b in other.files
+    ]
+
+
+def _agrees(fields: CustomFields, known: list[Row]) -> bool:
+    """Return whether the files are those that the ledger has."""
+    rows = {row.place: row for row in known if row.state not in (State.GONE, State.DELETED)}
+    return rows.keys() == {one.place for one in fields.files} and all(
+        rows[one.place].filename == one.filename
+        and rows[one.place].sha256 in (None, one.sha256 or rows[one.place].sha256)
+        for one in fields.files
+    )
+
+
+def response_of(ticket_id: int, created_at: int, fields: CustomFields) -> PostRow:
+    """Return the custom fields of a ticket as the archive keeps them: a line for each value."""
+    lines = [
+        f"{' / '.join(filter(None, (group, title)))}: {value}"
+        for group, title, value in fields.values
+    ]
+    return PostRow(
+        note_id("customfield", ticket_id),
+        created_at,
+        staff=True,
+        is_private=True,
+        text="\n".join(lines),
+        kind="customfield",
+        facts={"number": ticket_id},
+    )
+
+
 def listed_of(attachment: Attachment) -> Listed:
     """Return an attachment of a list as the archive keeps it."""
     return Listed(
@@ -198,6 +396,7 @@ def listed_of(attachment: Attachment) -> Listed:
         ",".join(note for note in ODD if note in attachment.notes) or None,
         attachment.kind,
         attachment.place,
+        attachment.sha256,
     )
 
 

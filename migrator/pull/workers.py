@@ -20,7 +20,7 @@ from migrator.events import AttachmentSettled, Event, LeftoversQueued, Listener,
 from migrator.pull.links import LinkReader
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
 from migrator.pull.recorder import Recorder
-from migrator.pull.threads import ThreadReader, listed_of, row_of
+from migrator.pull.threads import FieldReader, ThreadReader, listed_of, row_of
 from migrator.sources.base import Attachment, Listing, Source, Ticket, raise_if_final
 
 T = TypeVar("T")
@@ -56,6 +56,7 @@ class Workers:
         """Tickets whose lists were only partly readable in this run."""
         self.links = LinkReader(context, self.fetch)
         self.threads = ThreadReader(context, self.links)
+        self.fields = FieldReader(context, self._weigh)
 
     @property
     def stopping(self) -> bool:
@@ -171,6 +172,7 @@ class Workers:
         # A post's mark of attachments may be out of date, and so may an empty list.
         if claimed and not found and (found := await self._ask_list(ticket)):
             await self._record(ticket, found, first=first, again=True)
+        await self.fields.read(ticket.id)
 
     async def _ask_list(self, ticket: Ticket) -> list[Attachment] | None:
         """Return the attachments of a ticket; None where they cannot be listed, which is recorded.

@@ -245,6 +245,7 @@ _GAPS: Mapping[str, Callable[[int], str]] = {
     "articles_missing": lambda n: (
         f"{_n(n, 'part')} of knowledge base and troubleshooter could not be read"
     ),
+    "fields_missing": lambda n: f"the custom fields of {_n(n, 'ticket')} could not be read",
 }
 
 
@@ -382,6 +383,7 @@ def gaps(run: RunInfo | None) -> dict[str, int]:
 
     ``unlisted`` tickets did not name their attachments, ``unreadable`` rows of the ticket list
     could not be rendered, and ``short`` tickets were counted by the source but not listed.
+    ``fields_missing`` tickets may have files in custom fields that could not be read.
     """
     return {name: count for name in _GAPS if (count := _number(run, name))}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from migrator.archive import open_beside
-from migrator.archive.records import Row
+from migrator.archive.records import Row, State
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer, Truth
 
 CONCURRENCY = 4
@@ -184,11 +184,22 @@ class Rig:
         linked = [row for row in rows if row.kind == "linked" and row.place in truths["linked"]]
         lost = truths["linked"].keys() - {row.place for row in linked}
         expect(not lost, f"{len(lost)} linked files were not found in texts: {sorted(lost)[:10]}")
+        # What is in fields that could not be read cannot be known: then the run names the ticket.
+        hidden, fields = set(self._summary()["fields_missing"]), truths["customfield"]
+        unread = {
+            place
+            for place, true in fields.items()
+            if place.partition("/")[0] in hidden and true.state == State.FAILED
+        }
+        held = {row.place: row.id for row in rows if row.kind == "customfield"}
+        lost = fields.keys() - unread - held.keys()
+        expect(not lost, f"{len(lost)} files in custom fields were not found: {sorted(lost)[:10]}")
         listed = {
             base + int(key): true
             for kind, base in (("post", 0), ("article", 10**15), ("step", 2 * 10**15))
             for key, true in truths[kind].items()
         }
+        listed |= {held[place]: true for place, true in fields.items() if place not in unread}
         return listed | {row.id: truths["linked"][row.place] for row in linked}
 
     def expect_truth(self) -> None:
@@ -207,7 +218,8 @@ class Rig:
             != (truth[key].state, truth[key].problem, truth[key].sha256, truth[key].size)
         ]
         expect(not wrong, f"{len(wrong)} attachments are not what they should be: {wrong[:10]}")
-        named, unseen = self._told()
+        told = self._summary()
+        named, unseen = set(map(int, told["unlisted"])), len(told["unreadable"])
         gaps = self.helpdesk.gaps
         wrong = sorted(named - gaps.keys())
         expect(not wrong, f"tickets are reported as gaps and are none: {wrong[:10]}")
@@ -216,12 +228,11 @@ class Rig:
             len(silent) <= unseen, f"tickets could not be seen and are not reported: {silent[:10]}"
         )
 
-    def _told(self) -> tuple[set[int], int]:
-        """Return the tickets that the last run names as gaps, and its number of unread rows."""
+    def _summary(self) -> dict[str, Any]:
+        """Return what the last run recorded of itself."""
         with open_beside(self.archive) as archive:
             (last,) = archive.queries.runs(1)
-        told: dict[str, Any] = dict(last.summary or {})
-        return set(map(int, told["unlisted"])), len(told["unreadable"])
+        return dict(last.summary or {})
 
 
 @contextlib.contextmanager

@@ -149,7 +149,8 @@ class Attachment:
     the file: ``post``, ``customfield`` (a custom field of the ticket), ``article`` (of the
     knowledge base), ``step`` (of the troubleshooter) or ``linked`` (an address in a text). For all
     but posts, ``place`` is how the source finds it again, and the id is one that no attachment of
-    a post can have; those of articles and steps have ticket 0.
+    a post can have; those of articles and steps have ticket 0. ``sha256`` is the hash of its
+    bytes where the list itself has them, "" elsewhere.
     """
 
     id: int
@@ -162,6 +163,7 @@ class Attachment:
     notes: tuple[str, ...] = ()
     kind: str = "post"
     place: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,7 +523,24 @@ class HoldsLinks(HoldsFiles, Protocol):
 
 
 @runtime_checkable
-class HoldsMore(HoldsFiles, Protocol):
+class HoldsFields(HoldsFiles, Protocol):
+    """A source whose tickets may have custom fields; it raises what :class:`Source` does."""
+
+    async def count_fields(self) -> tuple[int, int]:
+        """Return the numbers of custom fields of tickets, and of those that hold files.
+
+        Raises NotFound when the helpdesk does not offer the call.
+        """
+
+    async def custom_fields(self, ticket_id: int, /) -> CustomFields:
+        """Return the custom fields of a ticket, also of one that was merged into another.
+
+        Raises NotFound when there is no such ticket.
+        """
+
+
+@runtime_checkable
+class HoldsMore(HoldsFields, Protocol):
     """A source that has more than tickets and their posts; it raises what :class:`Source` does."""
 
     async def labels(self) -> list[Label]:
@@ -533,9 +552,6 @@ class HoldsMore(HoldsFiles, Protocol):
         One with the note ``odd_row`` has only its id and files. Raises NotFound when the helpdesk
         offers none of the kind, another SourceError when not all of them could be read.
         """
-
-    async def custom_fields(self, ticket_id: int, /) -> CustomFields | None:
-        """Return the custom fields of a ticket; None where the helpdesk has none for tickets."""
 
 
 class Source(Protocol):

@@ -34,7 +34,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[Sandbox] = []
 
     def start(more: str = "", **options: object) -> Sandbox:
-        helpdesk = Helpdesk.build(SandboxOptions(**{**NO_ARTICLES, **options}))  # type: ignore[arg-type]
+        options = {**NO_ARTICLES, "field_files": 0, **options}
+        helpdesk = Helpdesk.build(SandboxOptions(**options))  # type: ignore[arg-type]
         server = Sandbox(helpdesk)
         server.start()
         servers.append(server)

@@ -23,7 +23,8 @@ class Place:
     """A helpdesk, its server, and the archive that a configuration names."""
 
     def __init__(self, root: Path) -> None:
-        self.desk = Helpdesk.build(SandboxOptions(seed=2, tickets=24, links=0, articles=0, steps=0))
+        bare = {"links": 0, "articles": 0, "steps": 0, "field_files": 0}
+        self.desk = Helpdesk.build(SandboxOptions(seed=2, tickets=24, **bare))  # type: ignore[arg-type]
         self.server = SandboxServer(self.desk)
         self.server.start()
         self.archive = root / "archive"

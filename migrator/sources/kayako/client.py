@@ -34,6 +34,7 @@ from migrator.events import Listener, ignore
 from migrator.sources.base import (
     Attachment,
     Contents,
+    CustomFields,
     Department,
     Fetched,
     FetchSink,
@@ -46,6 +47,14 @@ from migrator.sources.base import (
 )
 from migrator.sources.kayako import links, lists, replies
 from migrator.sources.kayako.contents import ContentsReader, Shape
+from migrator.sources.kayako.fields import (
+    Definitions,
+    Encoding,
+    FieldsReader,
+    fields_of,
+    file_of,
+    parts_of,
+)
 from migrator.sources.kayako.signing import KayakoSettings
 from migrator.sources.kayako.transport import Transport
 from migrator.sources.pace import Breaker, Clock, Pacer, Retrier, Sleep
@@ -55,6 +64,7 @@ AT_ONCE = 16 * 1024
 BLOCK = 1 << 20
 """Bytes of a spooled list that are kept in memory."""
 STATUSES = "/Tickets/TicketStatus"
+_FIELDS = "/Tickets/TicketCustomField"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -109,6 +119,7 @@ class Client:
         self._pool = pool
         self._parsing = asyncio.Lock()
         self.requests: Counter[str] = Counter()
+        self._encoding = Encoding()
         self._credentials = settings.credentials
 
     async def __aenter__(self) -> Self:
@@ -302,6 +313,75 @@ class Client:
 
         return (await self._read(what, once))[0]
 
+    async def field_definitions(self) -> Definitions:
+        """Return how many custom fields tickets have; NotFound where there is no such call."""
+        what = "the definitions of custom fields"
+
+        def close(reader: FieldsReader[HashSink]) -> Definitions:
+            reader.finish()
+            return reader.definitions
+
+        self.requests["others"] += 1
+        try:
+            return (await self._fields("/Base/CustomField", what, HashSink, close))[0]
+        except UnexpectedReply as error:
+            if replies.offers_none(error):
+                raise NotFound(f"{what}: the helpdesk does not offer them") from error
+            raise
+
+    async def custom_fields(self, ticket_id: int) -> CustomFields:
+        """Return the custom fields of a ticket; a merged one still answers with its own.
+
+        The reply holds all files, too, of which only the hashes are kept.
+        """
+        what = f"the custom fields of ticket {ticket_id}"
+
+        def close(reader: FieldsReader[HashSink]) -> CustomFields:
+            reader.finish()
+            return fields_of(ticket_id, reader.fields, self._encoding, what=what)
+
+        self.requests["lists"] += 1
+        return (await self._fields(f"{_FIELDS}/{ticket_id}", what, HashSink, close))[0]
+
+    async def fetch_field(self, place: str, make_sink: Callable[[], S]) -> Fetched[S]:
+        """Stream the file in a custom field into a sink, as :meth:`fetch` does.
+
+        Nothing in the reply shows that it is whole or the right one.
+        """
+        ticket_id, field_id = parts_of(place)
+        what = f"the file in field {field_id} of ticket {ticket_id}"
+
+        def close(reader: FieldsReader[S]) -> tuple[Contents, S]:
+            reader.finish()
+            return file_of(place, reader.fields, self._encoding, what=what)
+
+        self.requests["fetches"] += 1
+        (contents, sink), attempts = await self._fields(
+            f"{_FIELDS}/{ticket_id}", what, make_sink, close, wanted=field_id
+        )
+        return Fetched(contents, sink, attempts)
+
+    async def _fields(
+        self,
+        path: str,
+        what: str,
+        make_sink: Callable[[], S],
+        close: Callable[[FieldsReader[S]], T],
+        *,
+        wanted: int | None = None,
+    ) -> tuple[T, int]:
+        async def once() -> T:
+            sinks: list[S] = []
+
+            def make() -> S:
+                sinks.append(make_sink())
+                return sinks[-1]
+
+            reader = FieldsReader(make, what=what, wanted=wanted)
+            return await self._through(reader.feed, partial(close, reader), path, what, sinks)
+
+        return await self._read(what, once)
+
     async def post_attachments(
         self, ticket_id: int, post_id: int, make_sink: Callable[[], S]
     ) -> list[tuple[Contents, S]]:
@@ -444,13 +524,24 @@ class Client:
             return sinks[-1]
 
         reader = ContentsReader(make, what=what, **how)
+        return await self._through(reader.feed, lambda: check(reader.close()), path, what, sinks)
+
+    async def _through(
+        self,
+        feed: Callable[[bytes], None],
+        close: Callable[[], T],
+        path: str,
+        what: str,
+        sinks: Sequence[FetchSink],
+    ) -> T:
+        """Feed a reply as it comes, and return what closing gives; abort the sinks otherwise."""
 
         def take(block: bytes) -> Awaitable[None]:
-            return in_pool(self._pool, partial(reader.feed, block))
+            return in_pool(self._pool, partial(feed, block))
 
         def end(rest: bytes) -> T:
-            reader.feed(rest)
-            return check(reader.close())
+            feed(rest)
+            return close()
 
         try:
             rest = await self._transport.stream(path, what=what, take=take)

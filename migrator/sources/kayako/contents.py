@@ -165,11 +165,15 @@ _POSTS = {
 
 
 class Shape(NamedTuple):
-    """How a reply names attachments: its possible roots, its elements, and their owner's field."""
+    """How a reply names attachments: its possible roots, its elements, and their owner's field.
+
+    ``run`` is what may begin base64.
+    """
 
     roots: tuple[str, ...]
-    meaning: dict[tuple[_Kind, str], _Kind]
-    owner: str
+    meaning: dict[tuple[_Kind, str], _Kind] = {}  # noqa: RUF012 - never changed
+    owner: str = ""
+    run: bytes = _RUN
 
     @classmethod
     def of(cls, row: str, owner: str) -> Shape:
@@ -278,19 +282,23 @@ class ContentsReader(Generic[S]):
         that are not strict base64 do not even decode to the declared size.
         """
         with self._alive():
-            if self._stage == self._seek:
-                raise replies.no_document(self._held, what=self._what)
-            rest, self._held = self._held, b""
-            if self._closed_at is None:
-                self._parse(rest)
-                self._parse(b"", final=True)
-            else:
-                self._after(rest)
-            if replies.holds_root(self._trailer, self._shape.roots):
-                raise NotXml(f"{self._what}: the reply holds two documents.")
-            self._noise = self._noise or replies.is_noise(self._trailer)
-            self._around += b"\n" + self._trailer
+            self._end_document()
             return self._rows() if self._rows_only else [self._finish(one) for one in self._found]
+
+    def _end_document(self) -> None:
+        """See the document to its end."""
+        if self._stage == self._seek:
+            raise replies.no_document(self._held, what=self._what)
+        rest, self._held = self._held, b""
+        if self._closed_at is None:
+            self._parse(rest)
+            self._parse(b"", final=True)
+        else:
+            self._after(rest)
+        if replies.holds_root(self._trailer, self._shape.roots):
+            raise NotXml(f"{self._what}: the reply holds two documents.")
+        self._noise = self._noise or replies.is_noise(self._trailer)
+        self._around += b"\n" + self._trailer
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
@@ -323,15 +331,15 @@ class ContentsReader(Generic[S]):
     def _markup(self, data: bytes) -> bytes:
         """Pass all to expat, up to where a run of base64 begins."""
         data = self._held + data
-        begin = data.find(_RUN)
+        begin = data.find(self._shape.run)
         if begin < 0:
-            cut = len(data) - _overlap(data, _RUN)
+            cut = len(data) - _overlap(data, self._shape.run)
             self._held = b""
             self._parse(data[:cut])
             self._held = data[cut:]
             return b""
         self._held = b""
-        end = begin + len(_RUN)
+        end = begin + len(self._shape.run)
         self._parse(data[:end])
         # Only expat knows whether this is the tag or a file name that reads like it.
         if self._closed_at is None and self._cdata_at == self._fed - len(_CDATA):

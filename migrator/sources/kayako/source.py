@@ -142,6 +142,15 @@ class KayakoSource:
         """Stream one attachment into a sink."""
         return await self._client.fetch(ticket_id, attachment_id, make_sink)
 
+    async def count_fields(self) -> tuple[int, int]:
+        """Return the numbers of custom fields of tickets, and of those that hold files."""
+        found = await self._client.field_definitions()
+        return found.fields, found.files
+
+    async def custom_fields(self, ticket_id: int) -> CustomFields:
+        """Return the custom fields of a ticket, also of one that was merged into another."""
+        return await self._client.custom_fields(ticket_id)
+
     def linked(self, text: str, ticket_id: int, post_id: int) -> list[Attachment]:
         """Return the files of this helpdesk's own host that a text links to."""
         if self._portal is None:
@@ -152,10 +161,6 @@ class KayakoSource:
         """Yield all articles or troubleshooter steps, each with its files."""
         return articles.articles(self._client, kind, self._concurrency)
 
-    async def custom_fields(self, ticket_id: int) -> CustomFields | None:  # noqa: ARG002
-        """Return None: they are not read."""
-        return None
-
     async def fetch_other(
         self, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S]
     ) -> Fetched[S]:
@@ -164,6 +169,8 @@ class KayakoSource:
             return await self._client.fetch_linked(place, attachment_id, make_sink)
         if kind in articles.BASES:
             return await articles.fetch(self._client, kind, place, attachment_id, make_sink)
+        if kind == "customfield":
+            return await self._client.fetch_field(place, make_sink)
         raise NotFound(f"this source has no files of the kind {kind}")
 
 
