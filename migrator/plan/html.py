@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from migrator.archive.records import Count
 from migrator.plan.model import Plan
-from migrator.plan.text import partial
+from migrator.plan.text import NO_TEXTS, partial
 from migrator.report import charts, html
 from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
@@ -264,6 +264,9 @@ def _requests(plan: Plan) -> Exhibit:
         ("For", "Requests#"),
         tuple((Cell(name), number(n)) for name, n in lines.items()),
         foot=(Cell("All"), number(requests.total)),
-        notes=(f"The dry run itself made {requests.made:,}.",),
+        notes=(
+            f"The dry run itself made {requests.made:,}.",
+            *((NO_TEXTS,) if requests.threads else ()),
+        ),
     )
     return Exhibit("requests", "Requests", chart=chart, table=table)

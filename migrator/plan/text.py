@@ -109,6 +109,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield count_line(plan.listed, "attachments listed")
     yield count_line(plan.stored, "already stored")
     yield count_line(plan.todo, "to fetch")
+    if plan.requests.threads:
+        yield NO_TEXTS
     yield from ("", "What Tickiti will say to each file", *_verdicts(plan))
     yield from _gaps(plan)
     yield from group_lines("By department", plan.departments)
@@ -116,6 +118,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from group_lines("By year", plan.years)
     yield from group_lines("By size", [one for one in plan.sizes if one.n])
     yield from _measured(plan.pace)
+
+
+NO_TEXTS = "Files that texts link to are not counted: only a run reads the texts."
 
 
 def partial(plan: Plan) -> Iterator[str]:

@@ -175,12 +175,18 @@ async def _finish(context: RunContext, progress: Progress, now: int) -> None:
 
 
 async def _compare_with(baseline: Baseline, context: RunContext) -> None:
-    """Compare what was listed with the plan; a missing plan does not end the run."""
+    """Compare what was listed with the plan; a missing plan does not end the run.
+
+    Files that texts link to are in no plan: it reads no texts.
+    """
     result, queries = context.result, context.archive.queries
     whole = result.ended_by is None and result.proven
     try:
         result.drift = await context.recorder.do(
-            lambda: baseline.compare(queries.listed_in(result.run_id), whole=whole)
+            lambda: baseline.compare(
+                (row for row in queries.listed_in(result.run_id) if row.kind != "linked"),
+                whole=whole,
+            )
         )
     except MigratorError as error:
         context.listener(Notice(f"the plan cannot be compared: {error}", "warning"))

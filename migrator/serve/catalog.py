@@ -16,7 +16,13 @@ from migrator.archive import Archive
 from migrator.archive.records import Response, ResponseFilter, Row, Rule, State, TicketHeader, Token
 from migrator.serve.auth import sees
 from migrator.serve.cache import TimedCache
-from migrator.serve.markup import cid_names, image_addresses, leads_to
+from migrator.serve.markup import (
+    attachment_id,
+    attachment_ids,
+    cid_names,
+    image_addresses,
+    leads_to,
+)
 from migrator.serve.refusals import Refusal
 from migrator.text import extension_of, name_key
 
@@ -179,7 +185,7 @@ class Catalog:
         attachment of the ticket has that name, its bytes are those of a pixel image, and its name
         ends as such images' names do. The last condition keeps a script with the head of a GIF
         from slipping by the rules that inline images skip. SVG, which can hold scripts, is never
-        inline. A linked file is inline where an image's address is its own.
+        inline. An image that is shown by its address is inline, too: see :meth:`shown`.
         """
         images = [row for row in rows if _is_image(row)]
         if not images or not post.is_html:
@@ -193,12 +199,23 @@ class Catalog:
         return linked.union(row.id for row in found if row.filename in unique)
 
     def shown(self, text: str, rows: Sequence[Row]) -> list[Row]:
-        """Return those linked files that an HTML text shows as images by their addresses."""
-        images = [row for row in rows if row.kind == "linked" and _is_image(row)]
+        """Return those files that an HTML text shows as images by their addresses.
+
+        That of a linked file is its own; attachments of posts have one in the helpdesk's pages.
+        """
+        ids = set(attachment_ids(text))
+        images = [row for row in rows if _is_image(row)]
+        images = [row for row in images if row.kind == "linked" or row.id in ids]
         if not images:
             return []
         shown = image_addresses(text)
-        return [row for row in images if any(leads_to(one, row.place) for one in shown)]
+        named = set(map(attachment_id, shown))
+        return [
+            row
+            for row in images
+            if row.id in named
+            or (row.kind == "linked" and any(leads_to(one, row.place) for one in shown))
+        ]
 
 
 def may_be_inline(row: Row) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import html
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote
 
@@ -22,6 +23,8 @@ _UNSEEN: Final = frozenset({"head", "script", "style", "title", "template"})
 _CID: Final = re.compile(r"\s*cid:([^@]*)@?", re.IGNORECASE)
 _HAS_CID: Final = re.compile("cid:", re.IGNORECASE)
 _BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
+_ATTACHMENTS: Final = re.compile(r"/GetAttachment/[0-9]{1,15}/([0-9]{1,15})", re.ASCII)
+_ATTACHMENT: Final = re.compile(rf"{_ATTACHMENTS.pattern}/?$", re.ASCII)
 _SLASHES: Final = re.compile(r"/{2,}")
 _UP: Final = re.compile(r"(?:\.{0,2}/)*")
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
@@ -102,6 +105,20 @@ def image_addresses(markup: str) -> frozenset[str]:
     with contextlib.suppress(TooDeep):
         _read(markup, reader)
     return frozenset(reader.addresses)
+
+
+def attachment_id(address: str) -> int:
+    """Return which attachment an address of the helpdesk's own pages leads to; 0 for none.
+
+    The ticket in it may have been merged since: only the attachment counts.
+    """
+    found = _ATTACHMENT.search(address.strip())
+    return int(found[1]) if found else 0
+
+
+def attachment_ids(markup: str, limit: int = 100) -> list[int]:
+    """Return the first attachments that addresses in a body lead to."""
+    return [int(found[1]) for found in islice(_ATTACHMENTS.finditer(markup), limit)]
 
 
 def leads_to(address: str, place: str) -> bool:
@@ -245,7 +262,12 @@ _LINKS: Final = ("http:", "https:", "mailto:", "tel:")
 _CONTENT_ID: Final = re.compile(r"cid:([^\s\"'<>()]{1,400})", re.IGNORECASE)
 
 
-def clean(text: str, images: Mapping[str, str], linked: Mapping[str, str] | None = None) -> Markup:
+def clean(
+    text: str,
+    images: Mapping[str, str],
+    linked: Mapping[str, str] | None = None,
+    attachments: Mapping[int, str] | None = None,
+) -> Markup:
     """Return the harmless part of an HTML fragment, fit for a page.
 
     ammonia (nh3) parses as browsers do. It keeps structure and drops all else: scripts, styles,
@@ -253,7 +275,8 @@ def clean(text: str, images: Mapping[str, str], linked: Mapping[str, str] | None
     loaded from somewhere else.
 
     ``images`` maps names of inline images, as their content ids begin, to addresses of our own,
-    ``linked`` the paths of files that the text shows by an address.
+    ``linked`` the paths of files that the text shows by an address, and ``attachments`` the ids of
+    those that it shows by an address of the helpdesk's pages.
     All other images lose their address; links lose every scheme but http, https, mailto and tel.
     """
     places = {place.rpartition("/")[2]: place for place in linked or {}}
@@ -261,6 +284,8 @@ def clean(text: str, images: Mapping[str, str], linked: Mapping[str, str] | None
     def own(value: str) -> str | None:
         if found := _CONTENT_ID.fullmatch(value.strip()):
             return images.get(_name(found[1]))
+        if key := attachment_id(value):
+            return (attachments or {}).get(key)
         place = places.get(unquote(_BEHIND.sub("", value.strip()).rpartition("/")[2]))
         return linked[place] if place and linked and leads_to(value, place) else None
 

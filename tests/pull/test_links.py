@@ -109,6 +109,40 @@ def test_a_file_belongs_to_the_first_text_of_its_ticket(archive: Archive) -> Non
         assert first.id == row.post_id
 
 
+def test_a_merge_adds_no_row(archive: Archive) -> None:
+    """The survivor's texts name what the merged ticket linked to: it is not listed twice."""
+    desk = Helpdesk.build(SandboxOptions(seed=2, tickets=14))
+    with SandboxServer(desk) as server:
+        pull(server, archive)
+        before = {row.id: row.place for row in linked(archive)}
+        old = linked(archive)[0].ticket_id
+        into = next(t.id for t in desk.tickets.values() if t.department_id and t.id != old)
+        desk.merge(old, into)
+        desk.tickets[into] = replace(
+            desk.tickets[into], last_activity=desk.tickets[into].last_activity + 10
+        )
+        visits = len(server.visits)
+        pull(server, archive)
+        assert len(server.visits) == visits
+    assert {row.id: row.place for row in linked(archive)} == before
+    moved = [row for row in linked(archive) if row.ticket_id == into]
+    assert moved
+
+
+def test_notes_about_people_link_too(archive: Archive) -> None:
+    """They belong to no ticket, and so does what they link to."""
+    desk = Helpdesk.build(SandboxOptions(seed=2, tickets=14))
+    with SandboxServer(desk) as server:
+        path = next(iter(desk.links))
+        for (kind, _), notes in desk.notes.items():
+            if kind in ("user", "userorganization"):
+                notes[:] = [replace(one, text=f"{server.portal}{path}") for one in notes]
+        pull(server, archive)
+        rows = [row for row in linked(archive) if not row.ticket_id]
+    assert [(row.place, row.post_id, row.state) for row in rows] == [(path, 0, "stored")]
+    assert archive.threads.linked_files(0) == rows
+
+
 def test_an_archive_with_texts_is_completed_once(archive: Archive) -> None:
     """Texts that were read before are looked at, without a request for them."""
     desk = Helpdesk.build(SandboxOptions(seed=2, tickets=14))

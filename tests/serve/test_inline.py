@@ -97,6 +97,7 @@ def test_an_image_by_its_address_is_inline(open_desk: OpenDesk, address: str, in
 @pytest.mark.parametrize(
     ("name", "data", "text"),
     [
+        ("image001.png", PNG, '<img src="/x/Ticket/GetAttachment/1/1">'),
         ("image001.png", PNG, "<p>no image</p>"),
         ("image001.png", PNG, '<img src="cid:image002.png@x">'),
         ("image001.png", PNG, '<img src="cid:@image001.png">'),
@@ -183,3 +184,14 @@ def test_deep_and_endless_html_is_read() -> None:
     assert plain_text("<div>" * 50_000 + "hi") == "hi"
     assert plain_text("hi" + "<img " * 100_000) == "hi"
     assert cid_names("<img src=cid:a@b>" * 50_000) == {"a"}
+
+
+def test_an_image_by_the_address_of_its_attachment_is_inline(open_desk: OpenDesk) -> None:
+    """Whatever ticket the address names: a merge changes that, and never the attachment."""
+    with open_desk() as desk:
+        key = desk.attach("a.png", PNG, ticket=1, post=7)
+        where = "https://help.example.com/index.php?/Tickets/Ticket/GetAttachment/99"
+        for number, inline in ((key, True), (key + 1000, False)):
+            post = PostRow(7, 1, text=f'<img src="{where}/{number}">', is_html=True)
+            desk.write(TicketRow(1, 3), post)
+            assert desk.get(key, intent="review_ok").json()["data"]["is_inline"] is inline

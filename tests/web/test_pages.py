@@ -345,6 +345,19 @@ def test_image_is_shown_where_the_text_links_to_it(desk: Desk, visitor: Visitor)
     assert visitor.get(f"/attachments/{key}/view").content == png()
 
 
+def test_image_is_shown_by_the_address_of_an_attachment(desk: Desk, visitor: Visitor) -> None:
+    """That of the helpdesk's own pages, whatever ticket it names; of this ticket only."""
+    desk.ticket(67, PostRow(671, NOON))
+    desk.ticket(68, PostRow(681, NOON))
+    mine = desk.attach("a.png", png(), 67, 671)
+    other = desk.attach("b.png", png(), 68, 681)
+    call = "https://old.example.com/staff/index.php?/Tickets/Ticket/GetAttachment"
+    text = f'<img src="{call}/1/{mine}"><img src="{call}/1/{other}"><img src="{call}/1/9{mine}">'
+    desk.ticket(67, PostRow(671, NOON, is_html=True, text=text))
+    page = visitor.get("/tickets/67").text
+    assert re.findall(r'<img src="([^"]*)">', page) == [f"/attachments/{mine}/view"]
+
+
 def test_image_is_shown_in_the_text_only_when_sure(desk: Desk, visitor: Visitor) -> None:
     """One file of that name, and an image by its bytes: then it stands where the text says."""
     text = "".join(

@@ -24,7 +24,7 @@ from migrator.serve import audit_log
 from migrator.serve.auth import sees
 from migrator.serve.bounds import EXCERPT, LONGEST_SEARCH, LONGEST_TEXT
 from migrator.serve.catalog import Gate, Names
-from migrator.serve.markup import clean, is_deep, plain_text
+from migrator.serve.markup import attachment_ids, clean, is_deep, plain_text
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import content_disposition, decoded, send_file
 from migrator.serve.web.site import Problem, Site, Visit, line
@@ -243,8 +243,12 @@ def _entry(site: Site, post: Post, rows: list[Row], names: Names, linked: Sequen
         notes.append("The layout of this text cannot be shown.")
         return Entry(post, None, plain_text(text), notes, files)
     images = {row.filename: f"/attachments/{row.id}/view" for row in rows if row.id in inline}
-    shown = {row.place: f"/attachments/{row.id}/view" for row in site.catalog.shown(text, linked)}
-    return Entry(post, clean(text, images, shown), "", notes, files)
+    found = [site.archive.queries.attachment(key) for key in attachment_ids(text)]
+    named = [row for row in found if row is not None and row.ticket_id == post.ticket_id]
+    shown = site.catalog.shown(text, [*linked, *filter(site.settings.serves, named)])
+    by_id = {row.id: f"/attachments/{row.id}/view" for row in shown}
+    by_place = {row.place: by_id[row.id] for row in shown if row.kind == "linked"}
+    return Entry(post, clean(text, images, by_place, by_id), "", notes, files)
 
 
 def attachment(site: Site, visit: Visit) -> Response:
