@@ -38,7 +38,7 @@ FRAMING: Final = 16
 PIECE: Final = 4096
 """Bytes parsed at once: no more than that is parsed behind a request before its turn."""
 
-TAKEN: Final = 4
+TAKEN: Final = 16
 """Pieces parsed, and requests handed on, of one address in a turn of the loop; the rest waits."""
 TAKEN_IN_ALL: Final = 32
 
