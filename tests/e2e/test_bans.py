@@ -103,6 +103,18 @@ def gate(one: Rig, *bans: tuple[int, float, str]) -> Iterator[Gate]:
             serving.join()
 
 
+def whole(one: Rig) -> bool:
+    """Return whether every attachment is stored with the right bytes.
+
+    Texts link to files by the address behind the gate, which is another host's.
+    """
+    rows = one.rows()
+    return all(
+        (rows[key].state.value, rows[key].sha256) == (true.state, true.sha256)
+        for key, true in one.helpdesk.truth.items()
+    )
+
+
 def test_bans_at_random_cost_time_only(rig: MakeRig) -> None:
     """Every form once, for some seconds: exit 0, all stored, few requests into any ban.
 
@@ -122,7 +134,7 @@ def test_bans_at_random_cost_time_only(rig: MakeRig) -> None:
     assert "paused, " in paused
     assert len(guard.refused) == len(FORMS)
     assert max(guard.refused) <= MISSES_IN_A_ROW + 2 * CONCURRENCY + 8
-    one.expect_truth()
+    assert whole(one)
     assert {row.problem for row in one.rows().values()} == {None}
 
 
@@ -138,4 +150,4 @@ def test_a_ban_that_stays_is_told_and_the_run_resumes(rig: MakeRig) -> None:
         assert guard.refused[0] <= MISSES_IN_A_ROW + 2 * CONCURRENCY + 8
         guard.until = 0.0
         one.expect(0, "run")
-    one.expect_truth()
+    assert whole(one)
