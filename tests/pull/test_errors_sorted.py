@@ -53,6 +53,7 @@ FATES: dict[type[MigratorError], Fate] = {
     errors.ArchiveError: Fate(Again.STOP, None, exit_code=6),
     errors.ArchiveBusy: Fate(Again.STOP, None, exit_code=5),
     errors.ArchiveMissing: Fate(Again.STOP, None, exit_code=2),
+    errors.SqliteTooOld: Fate(Again.STOP, None, exit_code=2),
     errors.ArchiveTooNew: Fate(Again.STOP, None, exit_code=2),
     errors.ArchiveReplaced: Fate(Again.STOP, None, exit_code=6),
     errors.QueryStopped: Fate(Again.STOP, None, exit_code=5),
