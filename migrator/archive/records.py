@@ -145,7 +145,8 @@ def note_id(kind: str, number: int) -> int:
 class ArticleRow:
     """An article of the knowledge base (``article``) or a step of the troubleshooter (``step``).
 
-    ``details`` and ``note`` are as in :class:`TicketRow` and :class:`PostRow`.
+    ``details`` and ``note`` are as in :class:`TicketRow` and :class:`PostRow`. ``deleted_at`` is
+    when we learned that the source deleted it.
     """
 
     kind: str
@@ -156,6 +157,7 @@ class ArticleRow:
     is_html: bool = True
     text: str = ""
     note: str | None = None
+    deleted_at: int | None = None
     details: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 

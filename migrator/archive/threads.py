@@ -127,6 +127,9 @@ _PUT_PEOPLE_NOTE = """
         excluded.is_html, excluded.text, excluded.note, excluded.facts)"""
 
 
+_ARTICLES = 50
+"""Articles searched at once, each in so many characters of its text:"""
+_SEARCHED = 100_000
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
@@ -244,6 +247,36 @@ class Threads:
             SELECT {_ARTICLE} FROM articles AS n WHERE (n.kind, n.id) > (?, ?)
             ORDER BY n.kind, n.id LIMIT ?"""
         return [_article(row) for row in self._db.execute(sql, (after[0], fit(after[1]), limit))]
+
+    def all_articles(self, page: int = 20) -> Iterator[ArticleRow]:
+        """Yield all articles and steps by (kind, id); ``page`` of them are read at once."""
+        after = ("", 0)
+        while rows := self.articles(after=after, limit=page):
+            yield from rows
+            after = (rows[-1].kind, rows[-1].id)
+
+    def find_articles(
+        self, text: str = "", *, deleted: bool = True, limit: int = 100
+    ) -> list[ArticleRow]:
+        """Return articles and steps, by (kind, id) and without their texts, that hold a text.
+
+        It is found in subject, author, file names and the beginning of their own text, in any case
+        and form: see :func:`folded`. With ``deleted`` they include those that the source deleted.
+        """
+        shown = _ARTICLE.replace("n.text", "''")
+        searched = f"""n.subject || char(31) || n.author_name || char(31) || coalesce((
+            SELECT group_concat(filename, char(31)) FROM attachments
+            WHERE kind = n.kind AND place = CAST(n.id AS TEXT)), '')
+            || char(31) || substr(n.text, 1, {_SEARCHED})"""
+        visible = "" if deleted else "AND deleted_at IS NULL"
+        sql = f"""
+            SELECT {searched if text else "''"}, {shown} FROM articles AS n
+            WHERE (n.kind, n.id) > (?, ?) {visible} ORDER BY n.kind, n.id LIMIT {_ARTICLES}"""
+        part, found, after = folded(clean(text)), list[ArticleRow](), ("", 0)
+        while len(found) < limit and (rows := self._db.execute(sql, after)):
+            found += [_article(row[1:]) for row in rows if part in folded(row[0])]
+            after = (rows[-1][1], rows[-1][2])
+        return found[:limit]
 
     def article(self, kind: str, number: int) -> ArticleRow | None:
         """Return an article or a step, None where there is none."""

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from migrator import __version__
-from migrator.archive.records import PeopleNote, Response, Row, TicketHeader
+from migrator.archive.records import ArticleRow, PeopleNote, Response, Row, TicketHeader
 from migrator.archive.sql import decoded
 from migrator.blobs import durable
 from migrator.blobs.base import Examined, Store, Verdict
@@ -164,8 +164,8 @@ def _is(path: Path, sha256: str, size: int) -> bool:
 
 
 MANIFEST, TICKETS, POSTS = "manifest.jsonl", "tickets.jsonl", "posts.jsonl"
-NOTES = "people_notes.jsonl"
-_Record = Row | TicketHeader | Response | PeopleNote
+NOTES, ARTICLES = "people_notes.jsonl", "articles.jsonl"
+_Record = Row | TicketHeader | Response | PeopleNote | ArticleRow
 _TIMES = ("created_at", "stored_at", "last_activity", "deleted_at")
 
 
@@ -174,7 +174,7 @@ def _reader(kind: type[_Record]) -> tuple[list[str], attrgetter[Any]]:
     return names, attrgetter(*names)
 
 
-_FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response, PeopleNote)}
+_FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response, PeopleNote, ArticleRow)}
 """Found once: there are millions of rows."""
 
 
@@ -205,6 +205,10 @@ Tell = Callable[[str, int, Verdict, int], None]
 """A function called for every file: its SHA-256, size in bytes, verdict, and how many there are."""
 Documents = Callable[[], Mapping[str, Iterable[str]]]
 _Parts = tuple[str, str, str]
+_Key = tuple[int, str, str]
+"""A ticket, or kind and place of what belongs to none."""
+OUTSIDE = {"article": "knowledge-base", "step": "troubleshooter", "linked": "linked"}
+"""Where files of no ticket are in the tree, by kind."""
 
 
 @dataclass(slots=True)
@@ -231,6 +235,12 @@ class Handover:
     def exit_code(self) -> int:
         """6 when the archive had no good bytes of what it says it stored, else the verdict's."""
         return judge(self.seen).exit_code if self.seen is not None else DAMAGED
+
+
+def _key(row: Row) -> _Key:
+    if row.ticket_id:
+        return row.ticket_id, "", ""
+    return 0, row.kind, row.place if row.kind in ("article", "step") else ""
 
 
 def path_of(sha256: str) -> str:
@@ -346,6 +356,7 @@ class _Work:
             (TICKETS, map(self._ticket, threads.all_tickets())),
             (POSTS, map(self._post, threads.all_posts())),
             (NOTES, map(self._people_note, threads.all_people_notes())),
+            (ARTICLES, map(self._article, threads.all_articles())),
         ):
             self._write(name, self._counted(name, lines))
         self._out.remove(TREE)
@@ -463,8 +474,14 @@ class _Work:
         facts = _plain(note)
         return _line({"note_id": facts.pop("id"), **facts, "facts": note.facts or None})
 
+    def _article(self, article: ArticleRow) -> str:
+        facts = _plain(article)
+        return _line({"kind": facts.pop("kind"), "article_id": facts.pop("id"), **facts})
+
     def _room(self, department_id: int) -> tuple[str, str]:
         """Return the names of a department and of its queue."""
+        if department_id < 0:  # of no ticket
+            return "", ""
         queue = self._queues.get(department_id)
         if queue is None:  # known by a ticket that was merged into another one, and by no list
             return f"Department {department_id}", f"Department {department_id}"
@@ -485,7 +502,7 @@ class _Work:
             return None, None
         if not self._tree:
             return path_of(row.sha256), None
-        _, parts = self._named(row.ticket_id)[row.id]
+        _, parts = self._named(_key(row))[row.id]
         return path_of(row.sha256), "/".join((TREE, *parts))
 
     # Tree
@@ -494,38 +511,47 @@ class _Work:
     def _departments(self) -> dict[int, str]:
         """Return the directories of the departments."""
         groups = sorted(self._archive.figures.by_department(), key=lambda one: int(one.key))
-        return numbered(((int(one.key), one.title) for one in groups), DEPARTMENT_BYTES)
+        titles = [(int(one.key), one.title) for one in groups if int(one.key) >= 0]
+        # Not those of departments, whatever these are called.
+        return numbered([*enumerate(OUTSIDE.values(), -len(OUTSIDE)), *titles], DEPARTMENT_BYTES)
 
     @functools.cached_property
-    def _named(self) -> Callable[[int], dict[int, tuple[Row, _Parts]]]:
+    def _named(self) -> Callable[[_Key], dict[int, tuple[Row, _Parts]]]:
         """Return the places of a ticket's attachments; neighbours need the same ticket."""
         return functools.lru_cache(maxsize=256)(self._named_now)
 
-    def _named_now(self, ticket_id: int) -> dict[int, tuple[Row, _Parts]]:
-        rows = [
-            row
-            for row in self._archive.threads.attachments_of_ticket(ticket_id)
-            if row.sha256 is not None and row.sha256 not in self._bad
-        ]
+    def _named_now(self, key: _Key) -> dict[int, tuple[Row, _Parts]]:
+        ticket_id, kind, place = key
+        threads = self._archive.threads
+        if ticket_id:
+            found = threads.attachments_of_ticket(ticket_id)
+        elif kind == "linked":
+            found = threads.linked_files(0, limit=-1)
+        else:
+            found = threads.files_of_article(kind, int(place))
+        rows = [row for row in found if row.sha256 is not None and row.sha256 not in self._bad]
         names = numbered((row.id, row.filename) for row in rows)
-        return {
-            row.id: (
-                row,
-                (
-                    self._departments[row.department_id],
-                    ticket_folder(ticket_id, row.ticket_number),
-                    names[row.id],
-                ),
-            )
-            for row in rows
-        }
+        return {row.id: (row, (*self._folders(row), names[row.id])) for row in rows}
+
+    def _folders(self, row: Row) -> tuple[str, str]:
+        if row.ticket_id:
+            folder = ticket_folder(row.ticket_id, row.ticket_number)
+            return self._departments[row.department_id], folder
+        room = self._departments[list(OUTSIDE).index(row.kind) - len(OUTSIDE)]
+        return room, row.place if row.kind in ("article", "step") else "files"
+
+    def _keys(self) -> Iterator[_Key]:
+        threads = self._archive.threads
+        yield from ((ticket.id, "", "") for ticket in threads.all_tickets())
+        yield from ((0, one.kind, str(one.id)) for one in threads.all_articles())
+        yield 0, "linked", ""
 
     def _make_tree(self) -> None:
         departments = {self._out.folder(TREE)}
-        for ticket in self._archive.threads.all_tickets():
+        for key in self._keys():
             self._go_on()
             folder = None
-            for row, (*parts, name) in self._named_now(ticket.id).values():
+            for row, (*parts, name) in self._named_now(key).values():
                 folder = self._out.folder(TREE, *parts)
                 sha256 = str(row.sha256)
                 source = self._out.root / path_of(sha256)

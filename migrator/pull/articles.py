@@ -115,5 +115,5 @@ def row_of(article: Article) -> ArticleRow:
         article.is_html,
         article.text,
         ",".join(article.notes) or None,
-        article.details,
+        details=article.details,
     )

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import migrator.handover
-from migrator.archive import Archive, Verdict, open_archive
+from migrator.archive import Archive, Listed, Verdict, open_archive
+from migrator.archive.records import ArticleRow, Department
 from migrator.blobs import durable
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError, Interrupted
 from migrator.handover.check import check
@@ -73,11 +74,12 @@ def test_everything_is_handed_over(archive: Archive, root: Path) -> None:
     made = handed(archive, root)
     assert (made.files, made.exit_code, made.without_file, made.tree) == (9, OPEN, 2, 0)
     others = dict.fromkeys(("tickets.jsonl", "posts.jsonl", "people_notes.jsonl"), 3)
-    assert made.rows == {"manifest.jsonl": 12, **others}
+    assert made.rows == {"manifest.jsonl": 12, **others, "articles.jsonl": 0}
     assert sums_agree(root)
     assert sorted(path.name for path in root.iterdir()) == [
         "README.md",
         "SHA256SUMS",
+        "articles.jsonl",
         "files",
         "handover.json",
         "manifest.jsonl",
@@ -96,6 +98,31 @@ def test_everything_is_handed_over(archive: Archive, root: Path) -> None:
     said = json.loads((root / "handover.json").read_text())["verdict"]["sentence"]
     assert said.startswith("Not complete: 1 attachment is pending or failed.")
     assert readme[len(begin) :].startswith(f"**{said}**\n\nVerify: never. Audit: never.\n")
+    assert check(root).exit_code == 0
+
+
+def test_articles_are_handed_over_with_their_files(archive: Archive, root: Path) -> None:
+    """They are in a list of their own, and their files in the tree; a department cannot be both."""
+    run = archive.ledger.begin_run("run", source="https://help.example.com", scope={}).id
+    rooms = (("article", 10**15 + 7, "knowledge-base"), ("step", 2 * 10**15 + 7, "troubleshooter"))
+    with archive.ledger.atomic():
+        archive.ledger.put_departments([Department(3, "knowledge-base")])
+        for kind, number, _ in rooms:
+            archive.threads.put_articles(run, [ArticleRow(kind, 7, "How to", text="<p>So.</p>")])
+            file = Listed(number, 0, 0, "same.txt", "text/plain", 3, 0, kind=kind, place="7")
+            archive.ledger.record_files(run, [file])
+            store(archive, number, b"abc")
+    assert handed(archive, root, tree=True).exit_code == OPEN
+    told = lines(root, "articles.jsonl")
+    assert [(one["kind"], one["article_id"], one["text"]) for one in told] == [
+        ("article", 7, "<p>So.</p>"),
+        ("step", 7, "<p>So.</p>"),
+    ]
+    manifest = {one["attachment_id"]: one for one in lines(root, "manifest.jsonl")}
+    for _, number, room in rooms:
+        assert (manifest[number]["ticket_id"], manifest[number]["department"]) == (0, "")
+        assert manifest[number]["tree"] == f"tree/{room}/7/same.txt"
+        assert (root / manifest[number]["tree"]).read_bytes() == b"abc"
     assert check(root).exit_code == 0
 
 

@@ -111,6 +111,8 @@ class Pages(ErrorBorder):
                 self._route("/attachments/{attachment:id}/download", pages.download),
                 self._route("/attachments/{attachment:id}/view", pages.view),
                 self._route("/attachments/{attachment:id}/text", pages.excerpt),
+                self._route("/knowledge-base", pages.knowledge_base),
+                self._route("/knowledge-base/{kind}/{number:id}", pages.article),
                 self._route("/status", pages.status),
             ],
             redirect_slashes=False,

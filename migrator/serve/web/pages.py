@@ -14,7 +14,16 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from migrator.archive import folded
 from migrator.archive.lock import Holder
-from migrator.archive.records import Count, PeopleNote, Row, RowFilter, RunInfo, State, TicketHeader
+from migrator.archive.records import (
+    ArticleRow,
+    Count,
+    PeopleNote,
+    Row,
+    RowFilter,
+    RunInfo,
+    State,
+    TicketHeader,
+)
 from migrator.archive.records import Response as Post
 from migrator.blobs.base import Blob
 from migrator.report import verdict
@@ -41,6 +50,12 @@ SEARCHED: Final = {
     "filename": "File name",
 }
 """Fields of a search: the archive's name and the title."""
+
+ARTICLES: Final = 200
+"""The most articles on one page."""
+
+_DRAFTS: Final = {"2": "draft", "3": "pending"}
+"""Kayako's states of articles that were not published."""
 
 POSTS: Final = 50
 """Posts on one page."""
@@ -122,6 +137,73 @@ def _reasons(site: Site, ticket: TicketHeader, where: str, text: str) -> list[tu
     if (where == "filename" or not (where or found)) and (name := threads.file_of(ticket.id, text)):
         found.append(("file", name))
     return found
+
+
+def knowledge_base(site: Site, visit: Visit) -> Response:
+    """Show the articles and the troubleshooter's steps, all or those that a search finds.
+
+    They belong to no queue, so only those may see them who see all queues.
+    """
+    if visit.queues is not None:
+        raise _no_article()
+    text = visit.request.query_params.get("q", "").strip()[:LONGEST_SEARCH]
+    found = site.archive.threads.find_articles(
+        text, deleted=site.settings.serve_deleted, limit=ARTICLES + 1
+    )
+    return site.page(
+        "articles.html",
+        visit,
+        text=text,
+        articles=[(each, _label(each)) for each in found[:ARTICLES]],
+        more=len(found) > ARTICLES,
+    )
+
+
+def article(site: Site, visit: Visit) -> Response:
+    """Show an article or a step with its files."""
+    asked = visit.request.path_params
+    found = site.archive.threads.article(asked["kind"], asked["number"])
+    if found is None or not _shows_article(site, visit, found):
+        raise _no_article()
+    rows = site.archive.threads.files_of_article(found.kind, found.id)
+    linked = [one for one in site.archive.threads.linked_files(0) if site.settings.serves(one)]
+    notes = [_NOTES.get(code, code) for code in (found.note or "").split(",") if code]
+    text = found.text
+    if len(text) > TEXT:
+        text = text[:TEXT]
+        notes.append(f"Only the first {TEXT:,} characters are shown.")
+    safe: Markup | None = None
+    if found.is_html and is_deep(text):
+        notes.append("The layout of this text cannot be shown.")
+        text = plain_text(text)
+    elif found.is_html:
+        shown = site.catalog.shown(text, linked)
+        safe = clean(text, {}, {one.place: f"/attachments/{one.id}/view" for one in shown})
+    return site.page(
+        "article.html",
+        visit,
+        article=found,
+        label=_label(found),
+        html=safe,
+        text=text,
+        notes=notes,
+        files=[_file(site, row) for row in rows],
+    )
+
+
+def _shows_article(site: Site, visit: Visit, found: ArticleRow) -> bool:
+    return visit.queues is None and (found.deleted_at is None or site.settings.serve_deleted)
+
+
+def _no_article() -> Problem:
+    return Problem(404, "No such article", "It does not exist, or you may not see it.")
+
+
+def _label(found: ArticleRow) -> str:
+    """Return what is to be known of an article before it is read, in a few words."""
+    if found.deleted_at is not None:
+        return "deleted in the old helpdesk"
+    return _DRAFTS.get(str(found.details.get("articlestatus", "")), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,19 +425,25 @@ def _send(site: Site, visit: Visit, row: Row, kind: str) -> Response:
 
 def _find(site: Site, visit: Visit) -> File:
     row = site.archive.queries.attachment(visit.request.path_params["attachment"])
-    header = site.archive.threads.ticket(row.ticket_id) if row else None
-    if (
-        row is None
-        or header is None
-        or not sees(visit.token, row.queue_id)
-        or not site.settings.shows(header)
-    ):
+    if row is None or not _shows(site, visit, row):
         # One answer for all: it must not reveal which attachments exist in other queues.
         raise Problem(404, "No such attachment", "It does not exist, or you may not see it.")
     found = _file(site, row)
     if found.verdict is not Gate.ALLOW and site.catalog.is_inline(row):
         return replace(found, verdict=Gate.ALLOW)  # as the API: inline images skip the rules
     return found
+
+
+def _shows(site: Site, visit: Visit, row: Row) -> bool:
+    """Return whether the visitor may see what an attachment belongs to."""
+    if row.ticket_id:
+        header = site.archive.threads.ticket(row.ticket_id)
+        seen = header is not None and site.settings.shows(header)
+        return seen and sees(visit.token, row.queue_id)
+    if row.kind == "linked":  # of articles, and of notes about people
+        return visit.queues is None
+    found = site.archive.threads.article(row.kind, int(row.place)) if row.place.isdigit() else None
+    return found is not None and _shows_article(site, visit, found)
 
 
 def _handed_out(site: Site, visit: Visit) -> File | Response:
