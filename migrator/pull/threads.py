@@ -191,8 +191,11 @@ class FieldReader:
     source knows best how files are encoded.
     """
 
-    def __init__(self, context: RunContext, weigh: Callable[[Recorded], None]) -> None:
+    def __init__(
+        self, context: RunContext, links: LinkReader, weigh: Callable[[Recorded], None]
+    ) -> None:
         self._context = context
+        self._links = links
         self._weigh = weigh
         self._source: HoldsFields | None = None
         self._again = False
@@ -274,7 +277,9 @@ class FieldReader:
             if not any(_equal(fields, other) for other in found.values()):
                 found[asked] = fields
         read_for = None if failed else activity
-        self._weigh(await do(partial(self._record, ticket_id, found, read_for)))
+        recorded, linked = await do(partial(self._record, ticket_id, found, read_for))
+        self._weigh(recorded)
+        await self._links.fetch(linked)
         if failed is None:
             self._missing.pop(ticket_id, None)
             self._failures = 0
@@ -311,7 +316,8 @@ class FieldReader:
 
     def _record(
         self, ticket_id: int, found: dict[int, CustomFields], activity: int | None
-    ) -> Recorded:
+    ) -> tuple[Recorded, list[Work]]:
+        """Record the fields of a ticket; also return the files to fetch that they link to."""
         archive, responses, listed = self._context.archive, list[PostRow](), list[Listed]()
         for asked, fields in found.items():
             ticket = archive.threads.ticket(asked) or archive.threads.ticket(ticket_id)
@@ -323,7 +329,9 @@ class FieldReader:
             ]
         with archive.ledger.atomic():
             archive.threads.put_fields(ticket_id, responses, activity=activity)
-            return archive.ledger.record_files(self._context.result.run_id, listed)
+            recorded = archive.ledger.record_files(self._context.result.run_id, listed)
+            texts = ((post.id, post.text) for post in responses)
+            return recorded, self._links.record(ticket_id, texts)
 
 
 async def _each(

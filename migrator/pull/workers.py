@@ -56,7 +56,7 @@ class Workers:
         """Tickets whose lists were only partly readable in this run."""
         self.links = LinkReader(context, self.fetch)
         self.threads = ThreadReader(context, self.links)
-        self.fields = FieldReader(context, self._weigh)
+        self.fields = FieldReader(context, self.links, self._weigh)
 
     @property
     def stopping(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from migrator.archive import Archive
-from migrator.archive.records import Row
+from migrator.archive.records import Row, note_id
 from migrator.pull.audit import AuditReport, audit
 from migrator.pull.fetch import Fetcher
 from migrator.pull.links import MARK
@@ -31,10 +31,17 @@ def settings_for(server: SandboxServer, *, user: str = "") -> KayakoSettings:
 
 
 def pull(
-    server: SandboxServer, archive: Archive, *, linked: bool = True, user: str = ""
+    server: SandboxServer,
+    archive: Archive,
+    *,
+    linked: bool = True,
+    user: str = "",
+    custom_fields: bool = False,
 ) -> RunResult:
     """Do one run against the server, with its texts."""
-    options = RunOptions(server.url, posts=True, linked=linked, concurrency=4)
+    options = RunOptions(
+        server.url, posts=True, linked=linked, custom_fields=custom_fields, concurrency=4
+    )
 
     async def main(pool: ThreadPoolExecutor) -> RunResult:
         async with connect(settings_for(server, user=user), pool=pool, sleep=brief) as source:
@@ -141,6 +148,24 @@ def test_notes_about_people_link_too(archive: Archive) -> None:
         rows = [row for row in linked(archive) if not row.ticket_id]
     assert [(row.place, row.post_id, row.state) for row in rows] == [(path, 0, "stored")]
     assert archive.threads.linked_files(0) == rows
+
+
+def test_values_of_custom_fields_link_too(archive: Archive) -> None:
+    """What a value links to belongs to the response of the fields."""
+    desk = Helpdesk.build(SandboxOptions(seed=2, tickets=14))
+    with SandboxServer(desk) as server:
+        path = [*desk.links][-1]
+        ticket, values = next(
+            (key, one)
+            for key, one in desk.field_values.items()
+            if (of := desk.tickets.get(key)) is not None and of.department_id
+        )
+        field = next(key for key, one in values.items() if isinstance(one, str))
+        values[field] = f"{server.portal}{path}"
+        pull(server, archive, custom_fields=True)
+        rows = {(row.ticket_id, row.place): row for row in linked(archive)}
+    assert rows[ticket, path].state == "stored"
+    assert rows[ticket, path].post_id == note_id("customfield", ticket)
 
 
 def test_an_archive_with_texts_is_completed_once(archive: Archive) -> None:

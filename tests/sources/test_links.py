@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import time
 from urllib.parse import quote
 
+import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from migrator.errors import (
+    Again,
+    BadRequest,
+    NotFound,
+    ServerFailed,
+    SourceError,
+    Throttled,
+    UnexpectedReply,
+)
+from migrator.sources.base import Fetched, HashSink
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.links import FIRST_LINKED, Portal, attachments, find
+from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.source import KayakoSource
 
 SHA = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
 PNG = f"1546300800{SHA}.png"
@@ -184,6 +199,7 @@ def test_any_text_can_be_read(text: str) -> None:
     "piece",
     [
         *("__swift/files/", "__swift/", "/", "a", "%", "&#", "&#9", "https://", "..", "%25", "&"),
+        *("swift%41", "swift%e4é", "swift&#65;"),
         *(f"__swift/files/{PNG}", f"https://help.example.com{PATH}", f"{PATH}a", "x.", "@", '"'),
         f"https://help.example.com{PATH[:-1]}",
         "__swift/files/file_abcdefghij12345.p",
@@ -203,3 +219,121 @@ def test_hostile_texts_take_linear_time(piece: str) -> None:
 
     small, large = seconds(1 << 16), seconds(1 << 18)
     assert large < 9 * max(small, 0.002), (piece, small, large)
+
+
+def fetched(answers: dict[str, httpx.Response], asked: list[httpx.Request]) -> Fetched[HashSink]:
+    """Fetch the picture from a server with these answers, which notes what it is asked."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return answers.get(str(request.url), httpx.Response(404))
+
+    keys = Credentials("key", "secret", "someone", "password")
+    url = "https://help.example.com/support/api/index.php"
+    settings = KayakoSettings(url, keys, attempts=1)
+
+    async def main() -> Fetched[HashSink]:
+        async with Client(settings, inner=httpx.MockTransport(answer)) as client:
+            return await KayakoSource(client, url=url).fetch_other("linked", PATH, 5, HashSink)
+
+    return asyncio.run(main())
+
+
+OWN = f"https://help.example.com{PATH}"
+OK = httpx.Response(200, content=b"", headers={"content-type": "image/png"})
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"http://help.example.com{PATH}",
+        f"https://www.help.example.com{PATH}",
+        f"https://help.example.com:8443{PATH}",
+        f"https://other.example{PATH}",
+        f"//other.example{PATH}",
+        f"https://help.example.com@other.example{PATH}",
+        f"https://help.example.com\\@other.example{PATH}",
+        f"\\\\other.example{PATH}",
+        f"/\\other.example{PATH}",
+        "https://help.example.com/images/lost.png",
+        "/index.php?/Base/User/Login",
+        f"https://[other.example{PATH}",
+        f"file://{PATH}",
+        "",
+        PATH,
+    ],
+)
+def test_a_redirect_never_leaves_the_server(place: str) -> None:
+    """Not to another host, scheme, port or name, and not in circles."""
+    asked: list[httpx.Request] = []
+    with pytest.raises(UnexpectedReply):
+        fetched({OWN: httpx.Response(302, headers={"location": place})}, asked)
+    assert [str(one.url) for one in asked] == [OWN]
+
+
+def test_a_redirect_to_the_same_file_is_followed() -> None:
+    asked: list[httpx.Request] = []
+    there = f"https://help.example.com/files/{PNG}?v=1"
+    moved = httpx.Response(301, headers={"location": f"/files/{PNG}?v=1"})
+    found = fetched({OWN: moved, there: OK}, asked)
+    assert (found.contents.present, found.contents.notes) == (True, ())
+    assert [str(one.url) for one in asked] == [OWN, there]
+    for one in asked:
+        assert not {"authorization", "cookie", "referer"} & set(one.headers)
+        assert "apikey" not in str(one.url)
+
+
+def test_redirects_come_to_an_end() -> None:
+    asked: list[httpx.Request] = []
+    chain = {
+        f"https://help.example.com/{n}/{PNG}": httpx.Response(
+            302, headers={"location": f"/{n + 1}/{PNG}"}
+        )
+        for n in range(9)
+    }
+    moved = httpx.Response(302, headers={"location": f"/0/{PNG}"})
+    with pytest.raises(UnexpectedReply):
+        fetched({OWN: moved, **chain}, asked)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (401, BadRequest, "it wants a log-in, which is not sent"),
+        (403, BadRequest, "does not hand it out (HTTP 403)"),
+        (206, BadRequest, "does not hand it out (HTTP 206)"),
+        (404, NotFound, "no such file (HTTP 404)"),
+        (410, NotFound, "no such file (HTTP 410)"),
+        (429, Throttled, ""),
+        (500, ServerFailed, ""),
+        (503, ServerFailed, ""),
+    ],
+)
+def test_a_status_says_what_became_of_it(status: int, kind: type[SourceError], words: str) -> None:
+    """None of them ends a run, whatever the helpdesk's API says to us."""
+    with pytest.raises(SourceError) as error:
+        fetched({OWN: httpx.Response(status)}, [])
+    assert isinstance(error.value, kind)
+    assert words in str(error.value)
+    assert error.value.again is not Again.STOP
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "present", "notes"),
+    [
+        (b"", "image/png", True, ()),
+        (b"x", "image/png", True, ("hash_mismatch",)),
+        (b"<html>Sign in", "text/html; charset=UTF-8", False, ()),
+        (b"  <!DOCTYPE html><p>Not found", "image/png", False, ()),
+        (b"plain words", "Text/HTML", False, ()),
+    ],
+)
+def test_a_page_is_no_picture(
+    body: bytes, kind: str, present: bool, notes: tuple[str, ...]
+) -> None:
+    """Bytes that the name promises are right, whatever the server calls them."""
+    reply = httpx.Response(200, content=body, headers={"content-type": kind})
+    contents = fetched({OWN: reply}, []).contents
+    assert (contents.present, contents.notes) == (present, notes)
+    assert bool(contents.said) is not present

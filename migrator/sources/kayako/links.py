@@ -11,7 +11,7 @@ import hashlib
 import mimetypes
 import posixpath
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,15 +50,18 @@ _WEB = re.compile(r"(https?)://", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"(?:src|href|background)=", re.IGNORECASE)
 _UP = re.compile(r"(?:\.{1,2}/)*")
 _FOLDER = re.compile(r"/[\w.~/-]*", re.ASCII)
-_ENTITY = re.compile(
-    r"&(?:#0{0,9}([0-9]{2,3});?|#[xX]0{0,9}([0-9a-fA-F]{2});?|(amp|sol|lowbar|period|colon|quot);)"
+_CODED = re.compile(
+    r"%([2-7][0-9a-fA-F])|&(?:#0{0,9}([0-9]{2,3});?|#[xX]0{0,9}([0-9a-fA-F]{2});?"
+    r"|(amp|sol|lowbar|period|colon|quot);)"
 )
 _ENTITIES = {"amp": "&", "sol": "/", "lowbar": "_", "period": ".", "colon": ":", "quot": '"'}
+_NEAR = 4 * _LONGEST
+"""Characters around a name that are decoded: each may be written with several."""
 _PAGE = re.compile(
     rb"\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
 _PAGES = (".html", ".htm")
-_TARGET = re.compile(r"/[\x21-\x7e]*")
+_TARGET = re.compile(r"/[\x21-\x5b\x5d-\x7e]*")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -121,18 +124,31 @@ def find(text: str, portal: Portal) -> dict[str, None]:
     ``data:`` images are not among them.
     """
     found: dict[str, None] = {}
-    plain = unquote(_ENTITY.sub(_character, text), errors="replace")
-    for file in _FILE.finditer(plain):
-        if (path := _path(plain, file, portal)) is not None:
-            found[path] = None
+    for part in _parts(text):
+        plain = _CODED.sub(_character, part)
+        for file in _FILE.finditer(plain):
+            if (path := _path(plain, file, portal)) is not None:
+                found[path] = None
     return found
 
 
-def _character(entity: re.Match[str]) -> str:
-    if name := entity[3]:
+def _parts(text: str) -> Iterator[str]:
+    """Yield the parts of a text in which a file may be named."""
+    begin = end = 0
+    for name in re.finditer("swift", text):
+        if name.start() - _NEAR > end:
+            yield text[begin:end]
+            begin = name.start() - _NEAR
+        end = name.end() + _NEAR
+    yield text[begin:end]
+
+
+def _character(coded: re.Match[str]) -> str:
+    byte, decimal, hexadecimal, name = coded.groups()
+    if name:
         return _ENTITIES[name]
-    code = int(entity[1]) if entity[1] else int(entity[2], 16)
-    return chr(code) if code < 128 else entity[0]
+    code = int(decimal) if decimal else int(byte or hexadecimal, 16)
+    return chr(code) if code < 128 else coded[0]
 
 
 def _path(text: str, file: re.Match[str], portal: Portal) -> str | None:
