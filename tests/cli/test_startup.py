@@ -27,7 +27,6 @@ HEAVY = {
     "sqlite3",
     "sqlite_utils",
     "starlette",
-    "tenacity",
     "tqdm",
     "uvicorn",
     "uvloop",
@@ -36,6 +35,7 @@ OURS_FOR_HELP = {
     "migrator",
     "migrator.cli",
     "migrator.cli.common",
+    "migrator.cli.process",
     "migrator.errors",
     "migrator.report",
     "migrator.text",  # makes texts of others harmless on a terminal
