@@ -155,14 +155,17 @@ class Turns:
     def _next(self) -> None:
         self._is_set, self._all = False, 0
         self._taken.clear()
-        for origin in list(self._waiting):
-            guards = self._waiting.pop(origin)
+        waiting, self._waiting = self._waiting, {}
+        behind: dict[str, dict[Guard, None]] = {}
+        for origin, guards in waiting.items():
             while guards and self._may(origin):
                 guard = next(iter(guards))
                 del guards[guard]
                 guard.go_on()
             if later := guards | self._waiting.pop(origin, {}):
-                self._waiting[origin] = later  # behind all others
+                # Who had no turn comes first in the next one.
+                (behind if self._taken[origin] else self._waiting)[origin] = later
+        self._waiting |= behind
         if self._waiting and not self._is_set:
             self._is_set = True
             asyncio.get_running_loop().call_soon(self._next)
