@@ -315,15 +315,23 @@ class Threads:
         sql = f"SELECT {ROW} FROM ledger WHERE ticket_id = ? ORDER BY 1"
         return [row_from(row) for row in self._db.execute(sql, (ticket_id,))]
 
-    def linked_files(self, ticket_id: int, *, limit: int = 1000) -> list[Row]:
-        """Return files that texts of a ticket link to, by id; of ticket 0 those of articles."""
+    def linked_files(
+        self, ticket_id: int, *, names: Collection[str] | None = None, limit: int = 1000
+    ) -> list[Row]:
+        """Return files that texts of a ticket link to, by id; of ticket 0 those of articles.
+
+        ``names`` are the only ones wanted; None: all.
+        """
+        values = Values()
+        ticket = values(fit(ticket_id) or None)
+        named = "" if names is None else f"AND filename IN {values.each(names)}"
         sql = f"""
             SELECT {ROW} FROM ledger WHERE attachment_id IN (
                 SELECT id FROM attachments
-                WHERE ticket_id IS ? AND kind = 'linked' ORDER BY id LIMIT ?
+                WHERE ticket_id IS {ticket} AND kind = 'linked' {named}
+                ORDER BY id LIMIT {values(limit)}
             ) ORDER BY 1"""
-        found = self._db.execute(sql, (fit(ticket_id) or None, limit))
-        return [row_from(row) for row in found]
+        return [row_from(row) for row in self._db.execute(sql, values)]
 
     def text(self, response_id: int) -> str:
         """Return the whole text of a post."""

@@ -75,6 +75,30 @@ def test_no_article_does_anything(desk: Desk, visitor: Visitor, text: str) -> No
     assert f"<h1><bdi>{escape(line(text))}</bdi></h1>" in shown.text
 
 
+def test_what_an_article_links_to_is_shown_with_it(desk: Desk, visitor: Visitor) -> None:
+    """Images where its text shows them, all else below it, and nothing of other articles."""
+    folder = "/__swift/files"
+    kept = {}
+    for name, data in (("a.png", png()), ("b.pdf", b"%PDF-1.4"), ("c.pdf", b"%PDF-1.5")):
+        kept[name] = number = 5 * 10**15 + next(IDS)
+        with desk.archive.blobs.writer() as writer:
+            writer.write(data)
+            blob = writer.commit()
+        place = f"{folder}/{name}"
+        listed = Listed(number, 0, 0, name, "", 0, NOON, kind="linked", place=place)
+        stored = (blob.sha256, blob.size, blob.mime_type)
+        with desk.archive.ledger.atomic():
+            desk.archive.ledger.record_files(desk.run, [listed])
+            desk.archive.ledger.settle(Outcome(number, State.STORED, None, None, *stored))
+    text = f'<img src="https://x.test{folder}/a.png"><a href="https://x.test{folder}/b.pdf">b</a>'
+    keep(desk, "article", 9, text=text)
+    shown = visitor.get("/knowledge-base/article/9").text
+    assert shown.count(f'<img src="/attachments/{kept["a.png"]}/view">') == 1
+    assert f'href="/attachments/{kept["a.png"]}"' not in shown
+    assert f'href="/attachments/{kept["b.pdf"]}"' in shown
+    assert f"/attachments/{kept['c.pdf']}" not in shown
+
+
 def test_files_of_articles_follow_the_rules(desk: Desk, visitor: Visitor) -> None:
     """Allowed ones come, others after a confirmation, blocked ones never."""
     keep(desk, "article", 4)

@@ -75,6 +75,9 @@ IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 _READ: Final = 10
 """Posts read at once."""
 
+_NOT_NAMED: Final = re.compile(r"[^\w.-]+")
+"""What ends the name of a file that a text links to."""
+
 _AFTER: Final = re.compile(r"([0-9]{1,12})-(-?[0-9]{1,18})", re.ASCII)
 
 _NOTES: Final = {
@@ -166,7 +169,8 @@ def article(site: Site, visit: Visit) -> Response:
     if found is None or not _shows_article(site, visit, found):
         raise _no_article()
     rows = site.archive.threads.files_of_article(found.kind, found.id)
-    linked = [one for one in site.archive.threads.linked_files(0) if site.settings.serves(one)]
+    names = {one for one in _NOT_NAMED.split(found.text) if "." in one}
+    linked = site.archive.threads.linked_files(0, names=names)
     notes = [_NOTES.get(code, code) for code in (found.note or "").split(",") if code]
     text = found.text
     if len(text) > TEXT:
@@ -177,7 +181,8 @@ def article(site: Site, visit: Visit) -> Response:
         notes.append("The layout of this text cannot be shown.")
         text = plain_text(text)
     elif found.is_html:
-        shown = site.catalog.shown(text, linked)
+        shown = site.catalog.shown(text, list(filter(site.settings.serves, linked)))
+        linked = [one for one in linked if one not in shown]
         safe = clean(text, {}, {one.place: f"/attachments/{one.id}/view" for one in shown})
     return site.page(
         "article.html",
@@ -187,7 +192,7 @@ def article(site: Site, visit: Visit) -> Response:
         html=safe,
         text=text,
         notes=notes,
-        files=[_file(site, row) for row in rows],
+        files=[_file(site, row) for row in [*rows, *linked]],
     )
 
 
