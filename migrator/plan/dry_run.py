@@ -26,7 +26,7 @@ from migrator.sources.base import (
     Attachment,
     Fetched,
     FetchSink,
-    HoldsMore,
+    HoldsArticles,
     Source,
     Ticket,
     for_each,
@@ -101,10 +101,8 @@ class Remembering:
         self.list_tickets = source.list_tickets
         self.locate = source.locate
         self.thread = source.thread
-        if isinstance(source, HoldsMore):
-            self.labels = source.labels
+        if isinstance(source, HoldsArticles):
             self.articles = source.articles
-            self.custom_fields = source.custom_fields
             self.fetch_other = source.fetch_other
         self.lists = Meter()
         self.remembered = 0

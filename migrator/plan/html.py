@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from migrator.archive.records import Count
 from migrator.plan.model import Plan
-from migrator.plan.text import NO_TEXTS, partial
+from migrator.plan.text import NO_TEXTS, outside, partial
 from migrator.report import charts, html
 from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
@@ -196,6 +196,8 @@ def _breakdowns(plan: Plan) -> Iterator[Exhibit]:
         yield show("extension", "By extension", plan.extensions, links={})
     yield html.by_year("By year", plan.years, links={})
     yield show("size", "By size", plan.sizes, links={}, largest=False)
+    if any(group.key != "post" for group in plan.kinds):
+        yield show("kind", "By what holds the file", plan.kinds, links={})
 
 
 def _pace(plan: Plan) -> Exhibit:
@@ -252,6 +254,7 @@ def _requests(plan: Plan) -> Exhibit:
         "lists of attachments": requests.lists,
         "attachments": requests.fetches,
         "threads": requests.threads,
+        **({"knowledge base and troubleshooter": requests.articles} if requests.articles else {}),
     }
     chart = charts.bars(
         "Requests of a run by kind",
@@ -267,6 +270,7 @@ def _requests(plan: Plan) -> Exhibit:
         notes=(
             f"The dry run itself made {requests.made:,}.",
             *((NO_TEXTS,) if requests.threads else ()),
+            *outside(plan),
         ),
     )
     return Exhibit("requests", "Requests", chart=chart, table=table)

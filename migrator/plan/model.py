@@ -61,11 +61,12 @@ class Requests:
     fetches: int = 0
     threads: int = 0
     made: int = 0
+    articles: int = 0
 
     @property
     def total(self) -> int:
         """The number of requests of the run."""
-        return self.pages + self.lists + self.fetches + self.threads
+        return self.pages + self.lists + self.fetches + self.threads + self.articles
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class Survey:
     sizes: tuple[Group, ...]
     gaps: Gaps
     examples: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    kinds: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,8 @@ class Plan(Survey):
     ``unlisted`` tickets could not be listed, ``short`` are counted by the source but not shown.
     ``ended`` says what ended the dry run early, "" if nothing did: then it covers its whole scope,
     unless ``fast`` is set; ``limits`` says in words how that is less than the whole helpdesk.
+    ``articles`` of the knowledge base and steps of the troubleshooter were read, of which
+    ``articles_missing`` parts could not be.
     """
 
     source: str
@@ -163,11 +167,19 @@ class Plan(Survey):
     pace: Pace
     fast: FastLook | None = None
     limits: tuple[str, ...] = ()
+    articles: int = 0
+    articles_missing: int = 0
+
+    @property
+    def outside(self) -> Count:
+        """The files of articles and steps, which belong to no ticket."""
+        found = [group for group in self.kinds if group.key in OUTSIDE]
+        return Count(sum(one.n for one in found), sum(one.bytes for one in found))
 
     @property
     def complete(self) -> bool:
         """Whether everything in scope was listed."""
-        return not self.ended and not self.unlisted and not self.short
+        return not (self.ended or self.unlisted or self.short or self.articles_missing)
 
 
 def make_plan(
@@ -203,6 +215,8 @@ def make_plan(
         pace=_pace(options.concurrency, per_second, dry, requests, seen.todo),
         fast=result.preview,
         limits=tuple(limits(options.scope.told())),
+        articles=result.articles,
+        articles_missing=len(result.articles_missing),
     )
 
 
@@ -224,6 +238,8 @@ def _requests(
         lists=tickets,
         fetches=todo,
         threads=unread if options.posts else 0,
+        # Two lists, and one for each with its files.
+        articles=dry.result.articles + 2 if dry.result.articles else 0,
         made=dry.asked.total(),
     )
 
@@ -255,6 +271,8 @@ def _pace(concurrency: int, per_second: float, dry: Dry, requests: Requests, tod
     )
 
 
+OUTSIDE = ("article", "step")
+"""The kinds of files that belong to no ticket."""
 MOST_KEYS = 2000
 """The most separate groups; further ones are counted together."""
 OTHERS = "*"
@@ -304,7 +322,7 @@ def survey(
     """
     sums: dict[str, _Sums] = {
         name: _Sums()
-        for name in ("kind", "verdict", "department", "type", "extension", "year", "size")
+        for name in ("kind", "holder", "verdict", "department", "type", "extension", "year", "size")
     }
     examples: defaultdict[str, list[Row]] = defaultdict(list)
     answer = functools.lru_cache(MOST_KEYS)(gate)
@@ -313,7 +331,9 @@ def survey(
             continue
         size = row.declared_size if row.size is None else row.size
         _count(sums, row, size)
-        for trait in (answer(extension_of(row.filename)), *_traits(row, size, max_download)):
+        # The API hands out files of tickets only.
+        verdict = (answer(extension_of(row.filename)),) if row.kind not in OUTSIDE else ()
+        for trait in (*verdict, *_traits(row, size, max_download)):
             sums["verdict"].add(trait, size)
             if len(examples[trait]) < EXAMPLES:
                 examples[trait].append(row)
@@ -336,6 +356,7 @@ def survey(
             sorted(sums["year"].groups(lambda key: key or "unknown"), key=lambda group: group.key)
         ),
         sizes=tuple(_size_group(sums["size"], key) for key in SIZES),
+        kinds=sums["holder"].groups(),
         gaps=_gaps(archive, run_id, departments),
         examples={trait: tuple(rows) for trait, rows in examples.items()},
     )
@@ -361,6 +382,7 @@ def _count(sums: Mapping[str, _Sums], row: Row, size: int) -> None:
         sums["kind"].add("todo", size)
     elif row.state is State.STORED:
         sums["kind"].add("stored", size)
+    sums["holder"].add(row.kind, size)
     sums["department"].add(str(row.department_id), size)
     sums["type"].add(row.mime_type or row.declared_type, size)
     sums["extension"].add(extension_of(row.filename), size)
@@ -382,7 +404,7 @@ def _size_group(sums: _Sums, key: str) -> Group:
 
 
 def _department(titles: Mapping[str, str], key: str) -> str:
-    return titles.get(key) or ("Trash" if key == "0" else f"Department {key}")
+    return titles.get(key) or {"0": "Trash", "-1": "No ticket"}.get(key, f"Department {key}")
 
 
 def _gaps(archive: Archive, run_id: int, departments: tuple[Group, ...]) -> Gaps:
@@ -390,7 +412,7 @@ def _gaps(archive: Archive, run_id: int, departments: tuple[Group, ...]) -> Gaps
     if (numbers := archive.queries.unnumbered(run_id)) is not None:
         gaps = replace(gaps, numbers=numbers[0], first=numbers[1])
     if queued := archive.queries.queued():
-        known = {str(one) for one in queued}
+        known = {"-1", *map(str, queued)}
         gaps = replace(gaps, queues=tuple(one for one in departments if one.key not in known))
     return gaps
 

@@ -53,6 +53,9 @@ def document(plan: Plan) -> dict[str, object]:
         "extensions": _plain(plan.extensions),
         "years": _plain(plan.years),
         "sizes": _plain(plan.sizes),
+        "kinds": _plain(plan.kinds),
+        "articles": plan.articles,
+        "articles_missing": plan.articles_missing,
         "tickets_not_listed": plan.unlisted,
         "tickets_short_of_count": plan.short,
         "requests": {"total": plan.requests.total, **_plain(plan.requests)},
@@ -109,6 +112,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield count_line(plan.listed, "attachments listed")
     yield count_line(plan.stored, "already stored")
     yield count_line(plan.todo, "to fetch")
+    yield from outside(plan)
     if plan.requests.threads:
         yield NO_TEXTS
     yield from ("", "What Tickiti will say to each file", *_verdicts(plan))
@@ -135,8 +139,24 @@ def partial(plan: Plan) -> Iterator[str]:
             f"Not all could be seen: {plan.unlisted:,} tickets could not be listed, "
             f"{plan.short:,} are counted by the source but not shown."
         )
+    if plan.articles_missing:
+        yield (
+            f"Not all could be seen: {plan.articles_missing:,} parts of knowledge base and "
+            "troubleshooter could not be read."
+        )
     if plan.fast is not None:
         yield from _fast(plan.fast)
+
+
+def outside(plan: Plan) -> Iterator[str]:
+    """Yield what is to be known of the knowledge base and the troubleshooter."""
+    if plan.articles:
+        yield (
+            f"Knowledge base and troubleshooter: {plan.articles:,} articles and steps with "
+            f"{plan.outside.n:,} files ({human_bytes(plan.outside.bytes)}). Their lists hold the "
+            "files, too: each pass over the whole helpdesk receives them again. They belong to no "
+            "ticket: the pages and the handover have them, the API does not."
+        )
 
 
 def _fast(fast: FastLook) -> Iterator[str]:
@@ -185,7 +205,10 @@ def _disk(plan: Plan) -> str:
 
 def _requests(plan: Plan) -> str:
     asked = plan.requests
-    kinds = (("lists", asked.lists), ("attachments", asked.fetches), ("threads", asked.threads))
+    kinds = (
+        *(("lists", asked.lists), ("attachments", asked.fetches), ("threads", asked.threads)),
+        ("lists of articles", asked.articles),
+    )
     parts = ", ".join([f"{asked.pages:,} pages", *(f"{n:,} {name}" for name, n in kinds if n)])
     return f"{asked.total:,} ({parts}); this dry run made {asked.made:,}"
 

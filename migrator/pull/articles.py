@@ -15,7 +15,7 @@ from migrator.errors import NotFound, SafetyLimit, SourceError
 from migrator.events import Notice
 from migrator.pull.threads import listed_of
 from migrator.pull.workers import RunContext, Workers
-from migrator.sources.base import Article, HoldsMore, raise_if_final
+from migrator.sources.base import Article, HoldsArticles, raise_if_final
 
 KINDS = {"article": "the knowledge base", "step": "the troubleshooter"}
 _DAMAGED = "odd_row"
@@ -33,7 +33,7 @@ class ArticleReader:
     async def read(self) -> None:
         """Record all articles and steps, and queue their files."""
         source = self._context.source
-        if not (self._context.options.articles and isinstance(source, HoldsMore)):
+        if not (self._context.options.articles and isinstance(source, HoldsArticles)):
             return
         for kind, place in KINDS.items():
             if self._context.stop.asked:
@@ -48,7 +48,7 @@ class ArticleReader:
                 text = f"{place} could not be read whole: {error.reason}"
                 self._context.listener(Notice(text, "warning"))
 
-    async def _read(self, source: HoldsMore, kind: str) -> None:
+    async def _read(self, source: HoldsArticles, kind: str) -> None:
         missing = self._context.result.articles_missing
         before = len(missing)
         async for article in source.articles(kind):

@@ -29,7 +29,7 @@ from migrator.archive.records import Count, Group, PacePoint, Row, State
 from migrator.report import charts
 from migrator.report.charts import Chart, Tone
 from migrator.report.model import Key, Problem, Report
-from migrator.report.text import MEANING, ORDER, texts, ticket_figures
+from migrator.report.text import MEANING, NO_TICKET, ORDER, texts, ticket_figures
 from migrator.report.verdict import CHECKS, Mood, describe_check, limits
 from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
 
@@ -556,7 +556,9 @@ def _breakdowns(report: Report, links: Links) -> Iterator[Exhibit]:
     yield by_year("By year", report.years, links=links)
     yield breakdown("size", "By size", report.sizes, links=links, largest=False)
     if report.many_kinds:
-        yield breakdown("kind", "By what holds the file", report.kinds, links=links)
+        outside = any(group.key in ("article", "step") for group in report.kinds)
+        intro = NO_TICKET if outside else ""
+        yield breakdown("kind", "By what holds the file", report.kinds, links=links, intro=intro)
 
 
 def _work(report: Report, links: Links) -> Iterator[Exhibit]:

@@ -61,6 +61,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from group_lines("By size", [group for group in report.sizes if group.n])
     if report.many_kinds:
         yield from group_lines("By kind", report.kinds)
+    if any(group.key in ("article", "step") for group in report.kinds):
+        yield NO_TICKET
     problems = [problem for problem in report.problems if problem.problem]
     if problems:
         yield from ("", "Problems")
@@ -71,6 +73,12 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _losses("Accepted as lost", report.accepted, report.accepted_total)
     yield ""
     yield report.verdict.sentence
+
+
+NO_TICKET = (
+    "Files of articles and steps belong to no ticket: the pages and the handover have them, "
+    "the API does not."
+)
 
 
 def texts(counts: Mapping[str, int]) -> str:

@@ -540,11 +540,8 @@ class HoldsFields(HoldsFiles, Protocol):
 
 
 @runtime_checkable
-class HoldsMore(HoldsFields, Protocol):
-    """A source that has more than tickets and their posts; it raises what :class:`Source` does."""
-
-    async def labels(self) -> list[Label]:
-        """Return the names of priorities, types and staff, as far as the helpdesk tells them."""
+class HoldsArticles(HoldsFiles, Protocol):
+    """A source with a knowledge base, or a troubleshooter; it raises what :class:`Source` does."""
 
     def articles(self, kind: str, /) -> AsyncIterator[Article]:
         """Yield all articles (``article``) or troubleshooter steps (``step``) with their files.
@@ -552,6 +549,14 @@ class HoldsMore(HoldsFields, Protocol):
         One with the note ``odd_row`` has only its id and files. Raises NotFound when the helpdesk
         offers none of the kind, another SourceError when not all of them could be read.
         """
+
+
+@runtime_checkable
+class HoldsMore(HoldsFields, HoldsArticles, Protocol):
+    """A source that has more than tickets and their posts; it raises what :class:`Source` does."""
+
+    async def labels(self) -> list[Label]:
+        """Return the names of priorities, types and staff, as far as the helpdesk tells them."""
 
 
 class Source(Protocol):

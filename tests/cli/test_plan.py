@@ -346,3 +346,21 @@ def test_a_plan_of_a_part_says_so(cli: Cli, serve: Serve) -> None:
         "only the first 1 ticket"
     ]
     assert "Part of the helpdesk" not in cli("plan").out
+
+
+def test_a_plan_counts_articles_and_their_files(cli: Cli, serve: Serve) -> None:
+    """In text, JSON and HTML, with their requests; the API's verdicts leave them out."""
+    desk, _ = serve(tickets=5, articles=4, steps=3)
+    told = valid(cli("plan", "--json").out)
+    files = [true.size or 0 for kind in ("article", "step") for true in desk.truths[kind].values()]
+    assert (told["articles"], told["articles_missing"], told["complete"]) == (7, 0, True)
+    kinds = {one["key"]: one for one in told["kinds"]}  # type: ignore[attr-defined]
+    counted = sum(kinds[kind]["attachments"] for kind in ("article", "step"))
+    assert counted == len(files)
+    assert told["requests"]["articles"] == 9  # type: ignore[index]
+    verdicts = told["tickiti"]
+    judged = sum(verdicts[name]["attachments"] for name in ("allow", "review", "block"))  # type: ignore[index]
+    assert judged == told["listed"]["attachments"] - len(files)  # type: ignore[index]
+    text = cli("plan").out
+    assert f"7 articles and steps with {len(files)} files" in " ".join(text.split())
+    assert "the API does not" in text

@@ -79,7 +79,7 @@ _BOOKS = {
 
 
 async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Article]:
-    """Yield all articles or steps, as :meth:`HoldsMore.articles` says."""
+    """Yield all articles or steps, as :meth:`HoldsArticles.articles` says."""
     book = _BOOKS[kind]
     what = f"the {book.what}"
     with await client.spool(book.path, what, partial(_check, book=book, what=what)) as file:
