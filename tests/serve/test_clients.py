@@ -196,7 +196,8 @@ def pull(server: SandboxServer, archive: Archive) -> None:
     async def main(pool: ThreadPoolExecutor) -> None:
         async with connect(settings, pool=pool, sleep=brief) as source:
             fetcher = Fetcher(source, archive.blobs, pool)
-            await run(source, archive, fetcher, RunOptions(server.url))
+            options = RunOptions(server.url, posts=True, custom_fields=True)
+            await run(source, archive, fetcher, options)
 
     with ThreadPoolExecutor(4) as pool:
         asyncio.run(main(pool))
