@@ -198,7 +198,7 @@ class FieldReader:
         self._links = links
         self._weigh = weigh
         self._source: HoldsFields | None = None
-        self._again = False
+        self._files = self._again = False
         self._failures = 0
 
     async def prepare(self) -> None:
@@ -218,17 +218,20 @@ class FieldReader:
             text = f"which custom fields there are is not known, so all tickets are asked: {error}"
             context.listener(Notice(text, "warning"))
         self._source = source if fields else None
-        self._again = bool(files) and context.options.increment is None
+        self._files = bool(files)
+        self._again = self._files and context.options.increment is None
 
     async def read(self, ticket_id: int) -> None:
         """Read the custom fields of a ticket whose attachments were just listed, if they may."""
         if self._ended:
             return
-        activity = await self._context.recorder.do(
-            partial(self._context.archive.threads.fields_activity, ticket_id, again=self._again)
-        )
+        do, ask = self._context.recorder.do, self._context.archive.threads.fields_activity
+        activity = await do(partial(ask, ticket_id, again=False))
         if activity is not None:
             await self._read(ticket_id, activity)
+        elif self._again:
+            activity = await do(partial(ask, ticket_id, again=True))
+            await self._read(ticket_id, activity or 0, anew=False)
 
     async def catch_up(self) -> None:
         """Read the custom fields that are still to be read."""
@@ -260,14 +263,17 @@ class FieldReader:
         with suppress(Interrupted):
             await self._read(*waiting)
 
-    async def _read(self, ticket_id: int, activity: int) -> None:
-        """Read the fields of a ticket and of those merged into it, which keep their own."""
+    async def _read(self, ticket_id: int, activity: int, *, anew: bool = True) -> None:
+        """Read the fields of a ticket and of those merged into it, which keep their own.
+
+        ``anew`` says that they were never read, or for another activity.
+        """
         context, found = self._context, dict[int, CustomFields]()
         do, threads = context.recorder.do, context.archive.threads
         failed: SourceError | None = None
         for asked in [ticket_id, *await do(partial(threads.merged_into, ticket_id))]:
             try:
-                fields = await self._agreed(asked)
+                fields = await self._agreed(asked, anew=anew and self._files)
             except NotFound:  # whether a ticket is deleted is decided elsewhere
                 continue
             except SourceError as error:
@@ -290,19 +296,16 @@ class FieldReader:
             text = f"no custom fields could be read of {MOST_FAILURES:,} tickets in a row"
             context.listener(Notice(f"{text}: the next run tries again", "warning"))
 
-    async def _agreed(self, ticket_id: int) -> CustomFields:
+    async def _agreed(self, ticket_id: int, *, anew: bool) -> CustomFields:
         """Return the fields of a ticket as two replies agree, or one and the ledger.
 
-        Nothing in a reply names the ticket, so a reply for another one is not recognised. Only
-        values without files are taken from one reply.
+        Nothing in a reply names the ticket, so a reply for another one is not recognised. Where no
+        field holds files, one reply is enough; so is one that has the values and files of the
+        ledger, unless they are to be read ``anew``.
         """
         assert self._source is not None  # noqa: S101 - else nothing is read
-        queries = self._context.archive.queries
         first = await self._source.custom_fields(ticket_id)
-        known = await self._context.recorder.do(
-            partial(queries.files_below, "customfield", f"{ticket_id}/")
-        )
-        if _agrees(first, known):
+        if not anew and await self._context.recorder.do(partial(self._knows, ticket_id, first)):
             return first
         second = await self._source.custom_fields(ticket_id)
         if second == first:
@@ -313,6 +316,13 @@ class FieldReader:
                 f"the custom fields of ticket {ticket_id}: three replies differ from each other"
             )
         return third
+
+    def _knows(self, ticket_id: int, fields: CustomFields) -> bool:
+        """Return whether the ledger has these files, and these values where files may be."""
+        archive, post = self._context.archive, response_of(ticket_id, 0, fields)
+        if self._files and archive.threads.text(post.id) != post.text:
+            return False
+        return _agrees(fields, archive.queries.files_below("customfield", f"{ticket_id}/"))
 
     def _record(
         self, ticket_id: int, found: dict[int, CustomFields], activity: int | None
