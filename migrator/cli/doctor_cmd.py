@@ -19,6 +19,7 @@ from migrator.errors import (
     ArchiveMissing,
     ConfigError,
     MigratorError,
+    NotFound,
     ServerFailed,
     SourceError,
     SourceRefused,
@@ -147,6 +148,38 @@ async def _source(client: Client) -> AsyncIterator[Finding]:
             yield warn(f"{problem}; tickets of what is missing can be found only by id")
         async for finding in _tickets(source, helpdesk):
             yield finding
+        async for finding in _besides(source):
+            yield finding
+
+
+BEYOND = (
+    "beyond any API: recipients in CC and BCC, chat transcripts and their files, call recordings, "
+    "images of news, custom fields of users and articles, and the audit log. They are in the "
+    "helpdesk's database and in its folder __swift/files only: keep a copy of both"
+)
+
+
+async def _besides(source: Client) -> AsyncIterator[Finding]:
+    """Say what the helpdesk has beside tickets and their posts, and what no API gives."""
+    from migrator.sources.kayako import articles
+
+    for kind, name in (("article", "knowledge base"), ("step", "troubleshooter")):
+        try:
+            found = await articles.count(source, kind)
+            yield ok(f"{name}: {found:,} {'articles' if kind == 'article' else 'steps'}")
+        except NotFound:
+            yield ok(f"{name}: this helpdesk does not offer it")
+        except SourceError as exc:
+            yield warn(f"{name}: {exc}")
+    try:
+        fields = await source.field_definitions()
+        held = f"{fields.fields:,}, of which {fields.files:,} hold files"
+        yield ok(f"custom fields of tickets: {held}")
+    except NotFound:
+        yield ok("custom fields: this helpdesk does not offer them")
+    except SourceError as exc:
+        yield warn(f"custom fields: {exc}")
+    yield warn(BEYOND)
 
 
 async def _archive(config: Config, address: str) -> AsyncIterator[Finding]:

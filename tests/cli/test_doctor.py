@@ -20,7 +20,7 @@ from migrator.archive import open_archive
 from migrator.archive import records as archive_records
 from migrator.cli import doctor_cmd
 from migrator.config import load
-from migrator.errors import MemoryExhausted, NotXml, ServerFailed, SourceError
+from migrator.errors import MemoryExhausted, NotFound, NotXml, ServerFailed, SourceError
 from migrator.sources.base import Attachment, Contents, Department, Ticket, TicketStatus
 
 HEALTHY = Attachment(7, 1, 2, "a.txt", 3, "text/plain")
@@ -37,6 +37,14 @@ class Fake:
     size: Any = 3
     count: Any = None
     listed: list[int] = field(default_factory=list)
+    spooled: Any = field(default_factory=lambda: NotFound("no such app"))
+    fields: Any = field(default_factory=lambda: NotFound("no such app"))
+
+    async def spool(self, *_: object) -> Any:
+        return said(self.spooled)
+
+    async def field_definitions(self) -> Any:
+        return said(self.fields)
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,6 +112,11 @@ def examine(
         (Fake(count=ServerFailed("no count.")), 0, "warn  no count. A run cannot check"),
         (Fake(), 0, "warn  tickets: this server sends all in one page"),
         (Fake(attachments_=[]), 0, "warn  attachments: none in the latest 30 tickets"),
+        (Fake(), 0, "ok    knowledge base: this helpdesk does not offer it"),
+        (Fake(), 0, "ok    custom fields: this helpdesk does not offer them"),
+        (Fake(), 0, "warn  beyond any API: recipients in CC and BCC, chat transcripts"),
+        (Fake(spooled=NotXml("odd.")), 0, "warn  troubleshooter: odd."),
+        (Fake(fields=NotXml("odd.")), 0, "warn  custom fields: odd."),
         (Fake(size=2), 0, "warn  attachment 7 of ticket 40: 2 bytes came where 3 are listed"),
         (Fake(size=MemoryExhausted("no memory")), 4, "FAIL  attachments: no memory"),
         (

@@ -175,6 +175,9 @@ def test_a_healthy_helpdesk(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> Non
     assert "FAIL" not in out
     assert 'accepted (url_form "e")' in out
     assert "SHA-256" in out
+    assert "ok    knowledge base: 6 articles" in out
+    assert "ok    troubleshooter: 4 steps" in out
+    assert "ok    custom fields of tickets: " in out
     assert out.endswith("Ready: `migrator plan` comes next.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
 
@@ -186,6 +189,8 @@ def test_a_healthy_helpdesk(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) -> Non
         ("api_off", 4, "FAIL  the departments"),
         ("no_count", 0, "warn  tickets: this server cannot count"),
         ("no_paging", 0, "ok    attachment"),
+        ("no_guides", 0, "ok    troubleshooter: this helpdesk does not offer it"),
+        ("no_fields", 0, "ok    custom fields: this helpdesk does not offer them"),
     ],
 )
 def test_what_is_wrong_with_the_source(

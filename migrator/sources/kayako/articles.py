@@ -101,6 +101,14 @@ async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Art
         raise PartialReply(f"{what}: the reply was only partly readable: {lost[0]}.", problems=lost)
 
 
+async def count(client: Client, kind: str) -> int:
+    """Return the number of all articles or steps; NotFound when the helpdesk offers none."""
+    book = _BOOKS[kind]
+    what = f"the {book.what}"
+    with await client.spool(book.path, what, partial(_check, book=book, what=what)) as file:
+        return await in_pool(None, lambda: sum(1 for row in _rows(file, book, what) if row.article))
+
+
 async def fetch(
     client: Client, kind: str, place: str, attachment_id: int, make_sink: Callable[[], S]
 ) -> Fetched[S]:
