@@ -268,7 +268,7 @@ def _read(piece: bytes, number: int, codec: str, book: _Book) -> _Row:
     values, lists = found.values, found.lists
     key = cleaning.number(values.get(book.id), _MOST_IDS)
     if not key:
-        return _Row(number, problem=f"row {number} is a {book.kind} without id")
+        return _Row(number, problem=f"row {number} has no id")
     text, notes = cleaning.clean_text(values.get("contents", ""), TEXT)
     dated = cleaning.number(values.get("dateline"), cleaning.LAST_SECOND)
     details: dict[str, object] = {
@@ -315,7 +315,7 @@ def _guess(piece: bytes, number: int, book: _Book) -> _Row:
     found = re.search(rb"<%s>\s*(?:<!\[CDATA\[)?\s*([0-9]{1,15})\s*[\]<]" % book.id.encode(), piece)
     key = int(found[1]) if found else 0
     if not key:
-        return _Row(number, problem=f"row {number} is a damaged {book.kind} without id")
+        return _Row(number, problem=f"row {number} is damaged, its id too")
     return _Row(number, Article(book.kind, key, notes=(cleaning.ODD_ROW,)))
 
 

@@ -49,6 +49,8 @@ _ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]++|\"[^<\"]*+\"|'[^<']*+')*+)?"
 _CLOSED_BY = {b"<![CDATA[": b"]]>", b"<!--": b"-->", b"<?": b"?>"}
 _MOST_POSTS = 10**12 - 1
 """The largest id of a post or a note: the ledger numbers notes above it."""
+_MOST_ATTACHMENTS = 10**15 - 1
+"""The largest id of an attachment: files of other kinds have their numbers above it."""
 _KINDS = {
     "": "ticket",
     "ticket": "ticket",
@@ -443,7 +445,7 @@ def _note(attributes: dict[str, str], said: str, ticket_id: int) -> Note | None:
 
 
 def _attachment(row: _Row, noise: tuple[str, ...], ticket_id: int) -> Attachment | None:
-    number = row.number("id")
+    number = row.number("id", _MOST_ATTACHMENTS)
     if not number:
         return None
     filename, repaired = row.name("filename")
