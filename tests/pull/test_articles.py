@@ -22,7 +22,7 @@ from migrator.report.verdict import judge, look
 from migrator.sandbox.kayako import KIND_FAULTS, Helpdesk, SandboxOptions, SandboxServer, routes
 from migrator.sandbox.kayako.messages import text
 from migrator.sources.base import Scope
-from migrator.sources.kayako.articles import BASES
+from migrator.sources.kayako.articles import BASES, MISSES
 from migrator.sources.kayako.source import connect
 from tests.blobs.layout import path_of
 from tests.pull.doubles import Ear
@@ -253,3 +253,22 @@ def test_a_damaged_file_is_repaired_and_audited(archive: Archive) -> None:
         with ThreadPoolExecutor(4) as pool:
             asyncio.run(main(pool))
     assert report.repaired == [row.sha256]
+
+
+def test_a_list_that_is_too_much_is_asked_for_by_ids(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are found that have an id near another one; that more may exist stays said."""
+    desk = build()
+    calls = routes.CONTROLLERS["Knowledgebase", "Article"]
+    fatal = "<b>Fatal error</b>:  Allowed memory size of 134217728 bytes exhausted"
+    broken = replace(calls["GetList"], run=lambda _: text(200, fatal))
+    monkeypatch.setitem(calls, "GetList", broken)
+    with SandboxServer(desk) as server:
+        result = pull(server, archive)
+        asked = [path for path in paths(server) if re.search(r"Knowledgebase/Article/\d", path)]
+    assert found(archive, "article") == wanted(desk, "article")
+    assert (result.articles, [*result.articles_missing]) == (10, ["the knowledge base"])
+    assert "6 were found by their ids" in result.articles_missing["the knowledge base"]
+    assert len(asked) < MISSES + 50
+    assert result.exit_code == 3

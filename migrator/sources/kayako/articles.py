@@ -4,7 +4,7 @@ One reply has all of them, without pages: it is kept in a temporary file, cut in
 each row is parsed by itself, so that a damaged one costs itself only. The mark that an article has
 attachments is often wrong, so the attachments of each are listed. Kayako sends their contents in
 that list; where it is too much for the server, they are asked for one by one, as far as the article
-names them.
+names them. Where the list of all is too much, articles are asked for by their ids.
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count as count_from
 from itertools import islice
 from typing import IO, NamedTuple, TypeVar
 from xml.parsers import expat
 
-from migrator.errors import NotFound, PartialReply, SourceError, Truncated, UnexpectedReply
+from migrator.errors import (
+    MemoryExhausted,
+    NotFound,
+    PartialReply,
+    ServerFailed,
+    SourceError,
+    TooLarge,
+    Truncated,
+    UnexpectedReply,
+)
 from migrator.sources.base import (
     Article,
     Attachment,
@@ -39,6 +49,10 @@ S = TypeVar("S", bound=FetchSink)
 BASES = {"article": 10**15, "step": 2 * 10**15}
 """What is added to Kayako's ids: those of attachments of posts are all below."""
 
+MISSES = 200
+"""Ids in a row without an article, after which no other one is asked for."""
+_TOO_MUCH = (MemoryExhausted, ServerFailed, TooLarge, Truncated)
+"""Errors of a list that is too long for the server."""
 _MOST_IDS = 10**15 - 1
 _ROW = 16 << 20
 """Bytes of one row; of a larger one only the head is read."""
@@ -82,31 +96,85 @@ async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Art
     """Yield all articles or steps, as :meth:`HoldsArticles.articles` says."""
     book = _BOOKS[kind]
     what = f"the {book.what}"
-    with await client.spool(book.path, what, partial(_check, book=book, what=what)) as file:
+    lost: list[str] = []
+    try:
+        file = await _spooled(client, book)
+    except _TOO_MUCH as error:
+        met = 0
+        async for article in _by_id(client, book, at_once, lost):
+            met += 1
+            yield article
+        text = f"{error}; {met:,} were found by their ids, and there may be more"
+        raise PartialReply(text, problems=[text, *lost]) from error
+    with file:
         rows = _rows(file, book, what)
-        lost: list[str] = []
         while batch := await in_pool(None, lambda: list(islice(rows, at_once))):
-            found: dict[int, Article] = {}
-
-            async def read(row: _Row, found: dict[int, Article] = found) -> None:
-                if row.article is None:
-                    lost.append(row.problem)
-                elif (one := await _with_files(client, book, row)) is not None:
-                    found[row.number] = one
-
-            await for_each(batch, read, workers=at_once)
-            for number in sorted(found):
-                yield found[number]
+            for article in await _read_all(client, book, batch, lost):
+                yield article
     if lost:
         raise PartialReply(f"{what}: the reply was only partly readable: {lost[0]}.", problems=lost)
+
+
+async def _spooled(client: Client, book: _Book, number: int | None = None) -> IO[bytes]:
+    """Return the reply with all articles, or with the one of that id."""
+    what = f"the {book.what}" if number is None else f"{book.kind} {number}"
+    path = book.path if number is None else f"{book.path}/{number}"
+    return await client.spool(path, what, partial(_check, book=book, what=what))
+
+
+async def _read_all(
+    client: Client, book: _Book, batch: list[_Row], lost: list[str]
+) -> list[Article]:
+    """Return the articles of some rows with their attachments, and add to ``lost`` what is not."""
+    found: dict[int, Article] = {}
+
+    async def read(row: _Row) -> None:
+        if row.article is None:
+            lost.append(row.problem)
+        elif (one := await _with_files(client, book, row)) is not None:
+            found[row.number] = one
+
+    await for_each(batch, read, workers=len(batch))
+    return [found[number] for number in sorted(found)]
+
+
+async def _by_id(
+    client: Client, book: _Book, at_once: int, lost: list[str]
+) -> AsyncIterator[Article]:
+    """Yield the articles that answer under their ids, where the list is too much for the server.
+
+    It ends after many ids in a row that are of none, and where nothing is answered any more.
+    """
+    ids, missed = count_from(1), 0
+    while missed < MISSES:
+        batch: list[_Row] = []
+
+        async def ask(number: int, batch: list[_Row] = batch) -> None:
+            try:
+                with await _spooled(client, book, number) as file:
+                    rows = await in_pool(None, lambda: list(_rows(file, book, f"id {number}")))
+                # Each row is the first one of its reply.
+                batch.extend(replace(row, number=number) for row in rows)
+            except SourceError as error:
+                raise_if_final(error)
+                lost.append(f"{book.kind} {number}: {error.reason}")
+
+        before = len(lost)
+        await for_each(list(islice(ids, at_once)), ask, workers=at_once)
+        if len(lost) - before == at_once:
+            return  # the server answers none of them
+        missed = 0 if batch else missed + at_once
+        if batch:
+            for article in await _read_all(client, book, batch, lost):
+                yield article
 
 
 async def count(client: Client, kind: str) -> int:
     """Return the number of all articles or steps; NotFound when the helpdesk offers none."""
     book = _BOOKS[kind]
-    what = f"the {book.what}"
-    with await client.spool(book.path, what, partial(_check, book=book, what=what)) as file:
-        return await in_pool(None, lambda: sum(1 for row in _rows(file, book, what) if row.article))
+    with await _spooled(client, book) as file:
+        rows = _rows(file, book, f"the {book.what}")
+        return await in_pool(None, lambda: sum(1 for row in rows if row.article))
 
 
 async def fetch(
