@@ -16,7 +16,7 @@ from typing import TypeVar
 from migrator.archive import Archive
 from migrator.archive.queries import Twins
 from migrator.archive.records import Outcome, State, Work
-from migrator.errors import Interrupted, MigratorError
+from migrator.errors import Interrupted, MigratorError, NotFound, SourceError
 from migrator.events import Listener, Notice, ignore
 from migrator.plan.plan_file import Journal
 from migrator.pull.fetch import Fetcher
@@ -27,6 +27,7 @@ from migrator.sources.base import (
     Fetched,
     FetchSink,
     HoldsArticles,
+    HoldsFields,
     Source,
     Ticket,
     for_each,
@@ -193,6 +194,25 @@ class Dry:
     by_size: Likeness = field(default_factory=Likeness)
 
 
+async def _tell_fields(source: Source, listener: Listener) -> None:
+    """Say what a run asks for beside what it lists: only the reply for a ticket shows its files."""
+    if not isinstance(source, HoldsFields):
+        return
+    try:
+        fields, files = await source.count_fields()
+    except SourceError as error:
+        text = "" if isinstance(error, NotFound) else f"custom fields: {error}"
+    else:
+        text = (
+            f"tickets have {fields:,} custom fields, of which {files:,} hold files: a run asks "
+            "each ticket for them. Their files are not in this plan"
+            if fields
+            else ""
+        )
+    if text:
+        listener(Notice(text))
+
+
 async def dry_run(
     source: Source,
     archive: Archive,
@@ -215,6 +235,8 @@ async def dry_run(
     sampled = Sampled(Fetcher(watched, archive.blobs, pool))
     lists_only = replace(options, posts=False, custom_fields=False)
     result = await run(watched, archive, sampled, lists_only, listener=listener, stop=stop)
+    if options.custom_fields and result.ended_by is None:
+        await _tell_fields(source, listener)
     dry = Dry(
         result,
         source.requests - before,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -244,6 +246,46 @@ def test_files_follow_their_ticket_into_a_merge_and_stay_when_it_is_deleted(
     assert found[f"{deleted}/1"].state == "deleted"
     kinds = [one.id for one in archive.threads.responses(survivor) if one.kind == "customfield"]
     assert kinds == sorted(note_id("customfield", key) for key in (merged, survivor))
+
+
+def test_a_sync_reads_active_tickets_and_knows_how_files_are_encoded(archive: Archive) -> None:
+    """A file that is base64 itself is kept as it is, though no other one is read by the sync."""
+    desk = Helpdesk.build(DESK)
+    inner = base64.b64encode(b"a file that is base64 itself, and of some length") * 3
+    with SandboxServer(desk) as server:
+        pull(server, archive)
+        active = max(one.last_activity for one in archive.threads.all_tickets())
+        ticket, _ = with_file(desk)
+        desk.set_field(ticket, 7, "key.b64", inner)
+        desk.tickets[ticket] = replace(desk.tickets[ticket], last_activity=active + 100)
+        del desk.field_values[ticket][1]  # the only other file of this ticket
+        before = len(server.requests)
+        assert pull(server, archive, increment=Increment(active + 50)).exit_code == 0
+        assert ticket in asked_for(server, before)
+        assert len(set(asked_for(server, before))) <= 3
+    row = rows(archive)[f"{ticket}/7"]
+    assert (row.state, row.sha256, row.problem) == (
+        "stored",
+        hashlib.sha256(inner).hexdigest(),
+        None,
+    )
+
+
+def test_fields_that_fail_are_read_by_the_next_pass_of_any_kind(archive: Archive) -> None:
+    """A sync of nothing new asks for them again, and only for them."""
+    fault = "customfield_memory"
+    desk = Helpdesk.build(replace(DESK, faults=frozenset({fault})))
+    (place,) = [key for key, one in desk.truths["customfield"].items() if fault in one.faults]
+    ticket = int(place.partition("/")[0])
+    with SandboxServer(desk) as server:
+        result = pull(server, archive)
+        assert (result.exit_code, list(result.fields_missing)) == (3, [ticket])
+        active = max(one.last_activity for one in archive.threads.all_tickets())
+        desk.set_fault(fault, on=False)
+        before = len(server.requests)
+        assert pull(server, archive, increment=Increment(active + 1)).exit_code == 0
+        assert ticket in asked_for(server, before)
+    assert rows(archive)[place].sha256 == desk.truths["customfield"][place].sha256
 
 
 def test_a_lost_file_may_come_back(archive: Archive) -> None:
