@@ -59,7 +59,7 @@ class TicketListed(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeftoversQueued(Event):
-    """More files are to be fetched: of no ticket, or left by earlier runs and not met again."""
+    """Files that no list named are to be fetched, too: left by earlier runs, or found in texts."""
 
     todo: int
     todo_bytes: int = 0
