@@ -59,9 +59,10 @@ def in_zsh(words: str, env: dict[str, str]) -> list[str]:
     if pid == 0:
         os.execvpe("zsh", ["zsh", "-f", "-i"], env)
     try:
-        lines = ["autoload -U compinit; compinit -u -d /dev/null", SWITCH["zsh"], "echo re''ady"]
+        prompt = "PS1='rea''dy> '"  # a prompt stands where keys are read one by one
+        lines = ["autoload -U compinit; compinit -u -d /dev/null", SWITCH["zsh"], prompt]
         os.write(terminal, ("\n".join(lines) + "\n").encode())
-        read_until(terminal, "ready")
+        read_until(terminal, "ready> ")
         os.write(terminal, f"{words}\t".encode())
         os.write(terminal, b"\x01echo '<\x05>'\n")  # at the ends of the line: echo '…'
         said = read_until(terminal, r"\n<(.*)>")

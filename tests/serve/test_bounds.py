@@ -107,20 +107,20 @@ BEYOND: dict[str, tuple[int, Callable[[int], Asked]]] = {
     "id of a page": (404, lambda n: Asked("/tickets/" + "9" * (18 + n))),
     "ranges": (
         200,
-        lambda n: Asked("/attachments/500/download", headers={"range": "bytes=0-0" + ",1-1" * n}),
+        lambda n: Asked("/attachments/A/download", headers={"range": "bytes=0-0" + ",1-1" * n}),
     ),
     "place in a range": (
         200,
-        lambda n: Asked("/attachments/500/download", headers={"range": f"bytes={'9' * (18 + n)}-"}),
+        lambda n: Asked("/attachments/A/download", headers={"range": f"bytes={'9' * (18 + n)}-"}),
     ),
-    "seal": (200, lambda n: Asked("/attachments/500/download?ok=" + "a" * n)),
+    "seal": (200, lambda n: Asked("/attachments/A/download?ok=" + "a" * n)),
     "next page": (200, lambda n: Asked("/sign-in?next=/" + "/" * n)),
 }
 
 
 @pytest.fixture(scope="module")
-def visitor(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Serve a file, and give somebody who may have it by the API and by the pages."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Serve a file; give somebody who may have it by the API and by the pages, and its id."""
     with (
         open_archive(tmp_path_factory.mktemp("desk") / "archive", command="test") as archive,
         open_beside(archive.path) as beside,
@@ -129,10 +129,10 @@ def visitor(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ):
         desk = Desk(archive, server.url)
         token = desk.token()
-        assert desk.attach("a.pdf", b"%PDF-1.4 a") >= 500
+        attachment = desk.attach("a.pdf", b"%PDF-1.4 a")
         visitor.sign_in(token)
         visitor.headers["authorization"] = f"Bearer {token}"
-        yield visitor
+        yield visitor, attachment
 
 
 @pytest.mark.parametrize(("status", "asked"), BEYOND.values(), ids=BEYOND)
@@ -141,14 +141,15 @@ def visitor(tmp_path_factory: pytest.TempPathFactory) -> Any:
 )
 @given(extra=st.integers(1, 3000))
 def test_what_is_beyond_a_bound_is_told(
-    visitor: Visitor, status: int, asked: Callable[[int], Asked], extra: int
+    served: tuple[Visitor, int], status: int, asked: Callable[[int], Asked], extra: int
 ) -> None:
     """By one or by thousands: a status of its own, never an error of ours, and others go on."""
-    request = asked(extra)
+    (visitor, attachment), request = served, asked(extra)
+    path = request.path.replace("/attachments/A/", f"/attachments/{attachment}/")
     try:
         answer = visitor.request(
             "GET" if request.body is None else "POST",
-            request.path,
+            path,
             content=request.body,
             headers=request.headers,
         )
