@@ -99,7 +99,12 @@ async def _judge(context: RunContext, found: _Whereabouts) -> None:
         deleted |= dict.fromkeys(dropped, "the source deleted its ticket")
         known = found.deleted | found.trashed
         await for_each(
-            [one for one in batch if one.ticket_id not in known],
+            [
+                one
+                for one in batch
+                if one.ticket_id not in known
+                and (one.kind == "post" or context.options.custom_fields)
+            ],
             ask,
             workers=context.options.concurrency,
             stopping=lambda: context.stop.asked,

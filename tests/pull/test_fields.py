@@ -194,6 +194,17 @@ def test_nothing_is_asked_where_it_is_off_or_not_offered(
     assert len(told) == (0 if options else 1)
 
 
+def test_files_stay_when_they_are_no_longer_asked_for(archive: Archive) -> None:
+    """Without posts they come all the same; switched off, a whole pass asks for none of them."""
+    desk = Helpdesk.build(DESK)
+    with SandboxServer(desk) as server:
+        assert pull(server, archive, posts=False).exit_code == 0
+        before, held = len(server.requests), outcomes(archive)
+        assert held == truth(desk)
+        assert pull(server, archive, custom_fields=False).exit_code == 0
+        assert (asked_for(server, before), outcomes(archive)) == ([], held)
+
+
 def test_a_whole_pass_finds_what_changed_without_activity(archive: Archive) -> None:
     """A replaced file keeps its earlier bytes, a new one comes, one that is taken away stays."""
     desk = Helpdesk.build(DESK)
