@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 from urllib.parse import unquote
@@ -119,6 +119,11 @@ def attachment_id(address: str) -> int:
 def attachment_ids(markup: str, limit: int = 100) -> list[int]:
     """Return the first attachments that addresses in a body lead to."""
     return [int(found[1]) for found in islice(_ATTACHMENTS.finditer(markup), limit)]
+
+
+def file_name(address: str) -> str:
+    """Return the last part of an address."""
+    return unquote(_BEHIND.sub("", address.strip()).rpartition("/")[2])
 
 
 def leads_to(address: str, place: str) -> bool:
@@ -265,8 +270,7 @@ _CONTENT_ID: Final = re.compile(r"cid:([^\s\"'<>()]{1,400})", re.IGNORECASE)
 def clean(
     text: str,
     images: Mapping[str, str],
-    linked: Mapping[str, str] | None = None,
-    attachments: Mapping[int, str] | None = None,
+    own: Callable[[str, str], str | None] = lambda _attribute, _address: None,
 ) -> Markup:
     """Return the harmless part of an HTML fragment, fit for a page.
 
@@ -274,27 +278,19 @@ def clean(
     forms, frames, names and classes that could pose as our own, and every image that would be
     loaded from somewhere else.
 
-    ``images`` maps names of inline images, as their content ids begin, to addresses of our own,
-    ``linked`` the paths of files that the text shows by an address, and ``attachments`` the ids of
-    those that it shows by an address of the helpdesk's pages.
+    ``images`` maps names of inline images, as their content ids begin, to addresses of our own.
+    ``own`` returns ours for the address of an image (``src``) or a link (``href``), if we have one.
     All other images lose their address; links lose every scheme but http, https, mailto and tel.
     """
-    places = {place.rpartition("/")[2]: place for place in linked or {}}
-
-    def own(value: str) -> str | None:
-        if found := _CONTENT_ID.fullmatch(value.strip()):
-            return images.get(_name(found[1]))
-        if key := attachment_id(value):
-            return (attachments or {}).get(key)
-        place = places.get(unquote(_BEHIND.sub("", value.strip()).rpartition("/")[2]))
-        return linked[place] if place and linked and leads_to(value, place) else None
 
     # It sees every attribute with an address, before ammonia looks at the scheme.
     def address(_tag: str, attribute: str, value: str) -> str | None:
         if attribute == "href":
-            return value if value.strip().lower().startswith(_LINKS) else None
+            ours = own(attribute, value)
+            return ours or (value if value.strip().lower().startswith(_LINKS) else None)
         if attribute == "src":
-            return own(value)
+            found = _CONTENT_ID.fullmatch(value.strip())
+            return images.get(_name(found[1])) if found else own(attribute, value)
         return value
 
     safe = nh3.clean(

@@ -341,6 +341,7 @@ def test_image_is_shown_where_the_text_links_to_it(desk: Desk, visitor: Visitor)
         desk.archive.ledger.settle(Outcome(key, State.STORED, **how))  # type: ignore[arg-type]
     page = visitor.get("/tickets/66").text
     assert page.count(f'<img src="/attachments/{key}/view">') == 2
+    assert page.count(f'<a href="/attachments/{key}"') == 1
     assert "x.test" not in page
     assert visitor.get(f"/attachments/{key}/view").content == png()
 
@@ -352,10 +353,14 @@ def test_image_is_shown_by_the_address_of_an_attachment(desk: Desk, visitor: Vis
     mine = desk.attach("a.png", png(), 67, 671)
     other = desk.attach("b.png", png(), 68, 681)
     call = "https://old.example.com/staff/index.php?/Tickets/Ticket/GetAttachment"
-    text = f'<img src="{call}/1/{mine}"><img src="{call}/1/{other}"><img src="{call}/1/9{mine}">'
+    text = "".join(
+        f'<img src="{call}/1/{one}"><a href="{call}/1/{one}">x</a>' for one in (mine, other, 10**9)
+    )
     desk.ticket(67, PostRow(671, NOON, is_html=True, text=text))
     page = visitor.get("/tickets/67").text
     assert re.findall(r'<img src="([^"]*)">', page) == [f"/attachments/{mine}/view"]
+    leads = re.findall(r'<a href="([^"]*)"[^>]*>x</a>', page)
+    assert leads == [f"/attachments/{mine}", f"{call}/1/{other}", f"{call}/1/{10**9}"]
 
 
 def test_image_is_shown_in_the_text_only_when_sure(desk: Desk, visitor: Visitor) -> None:

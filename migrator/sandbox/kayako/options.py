@@ -108,7 +108,7 @@ TICKET_FAULTS: Final[dict[str, Fault]] = {
 }
 """Faults of single tickets that have attachments, those that leave gaps last."""
 
-_DRIPS: Final = Fault("a byte a second", "failed", "truncated", lasting=True)
+_DRIPS: Final = Fault("a byte a second", "failed", "unreachable", lasting=True)
 _FIREWALL: Final = Fault("a firewall refuses it, always", "failed", "bad_request")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -33,7 +33,15 @@ from migrator.serve import audit_log
 from migrator.serve.auth import sees
 from migrator.serve.bounds import EXCERPT, LONGEST_SEARCH, LONGEST_TEXT
 from migrator.serve.catalog import Gate, Names
-from migrator.serve.markup import attachment_ids, clean, is_deep, plain_text
+from migrator.serve.markup import (
+    attachment_id,
+    attachment_ids,
+    clean,
+    file_name,
+    is_deep,
+    leads_to,
+    plain_text,
+)
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import content_disposition, decoded, send_file
 from migrator.serve.web.site import Problem, Site, Visit, line
@@ -181,9 +189,10 @@ def article(site: Site, visit: Visit) -> Response:
         notes.append("The layout of this text cannot be shown.")
         text = plain_text(text)
     elif found.is_html:
-        shown = site.catalog.shown(text, list(filter(site.settings.serves, linked)))
+        served = list(filter(site.settings.serves, linked))
+        safe = clean(text, {}, _own(site, text, served))
+        shown = site.catalog.shown(text, served)
         linked = [one for one in linked if one not in shown]
-        safe = clean(text, {}, {one.place: f"/attachments/{one.id}/view" for one in shown})
     return site.page(
         "article.html",
         visit,
@@ -332,10 +341,27 @@ def _entry(site: Site, post: Post, rows: list[Row], names: Names, linked: Sequen
     images = {row.filename: f"/attachments/{row.id}/view" for row in rows if row.id in inline}
     found = [site.archive.queries.attachment(key) for key in attachment_ids(text)]
     named = [row for row in found if row is not None and row.ticket_id == post.ticket_id]
-    shown = site.catalog.shown(text, [*linked, *filter(site.settings.serves, named)])
-    by_id = {row.id: f"/attachments/{row.id}/view" for row in shown}
-    by_place = {row.place: by_id[row.id] for row in shown if row.kind == "linked"}
-    return Entry(post, clean(text, images, by_place, by_id), "", notes, files)
+    own = _own(site, text, [*linked, *filter(site.settings.serves, named)])
+    return Entry(post, clean(text, images, own), "", notes, files)
+
+
+def _own(site: Site, text: str, rows: Sequence[Row]) -> Callable[[str, str], str | None]:
+    """Return a function that tells where we have what an address in a text leads to."""
+    by_id = {row.id: row for row in rows}
+    by_name = {row.filename: row for row in rows if row.kind == "linked"}
+    shown = {row.id for row in site.catalog.shown(text, rows)}
+
+    def own(attribute: str, address: str) -> str | None:
+        row = by_id.get(attachment_id(address))
+        if row is None:
+            row = by_name.get(file_name(address))
+            if row is None or not leads_to(address, row.place):
+                return None
+        if attribute == "href":
+            return f"/attachments/{row.id}"
+        return f"/attachments/{row.id}/view" if row.id in shown else None
+
+    return own
 
 
 def attachment(site: Site, visit: Visit) -> Response:
