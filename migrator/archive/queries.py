@@ -58,6 +58,7 @@ _WAS_STOPPED = """exit_code = 8 AND json_valid(summary)
     AND json_extract(summary, '$.ended_by') IS NOT NULL"""
 # Must repeat the words of the partial index, or SQLite would not use it:
 _IS_UNFINISHED = "state IN ('pending', 'failed')"
+_IS_OTHER = "kind <> 'post'"
 _IS_UNSEEN = "state = 'stored' AND kind IN ('post', 'customfield') AND last_run <> ?"
 _CHECK = ", ".join(field.name for field in fields(Check))
 _TODO = f"{_IS_UNFINISHED} AND (last_run = :run OR :leftovers)"
@@ -335,14 +336,15 @@ class Queries:
         values = Values()
         sql = f"""
             SELECT place, id, post_id FROM attachments
-            WHERE kind = 'linked' AND place IN {values.each(places)}
+            WHERE {_IS_OTHER} AND kind = 'linked' AND place IN {values.each(places)}
                 AND coalesce(ticket_id, 0) = {values(ticket_id)}"""
         return {place: (key, post_id) for place, key, post_id in self._db.execute(sql, values)}
 
     def files_below(self, kind: str, place: str) -> list[Row]:
         """Return the files of a kind whose place begins with this one, by place."""
         sql = f"""
-            SELECT {ROW} FROM ledger WHERE kind = :kind AND place >= :place AND place < :end
+            SELECT {ROW} FROM ledger
+            WHERE {_IS_OTHER} AND kind = :kind AND place >= :place AND place < :end
                 AND attachment_id NOT IN (
                     SELECT id FROM attachments WHERE original_id IS NOT NULL)
             ORDER BY place LIMIT 10000"""
@@ -352,7 +354,7 @@ class Queries:
     def largest(self, kind: str, limit: int) -> list[Row]:
         """Return the largest stored files of a kind."""
         sql = f"""
-            SELECT {ROW} FROM ledger WHERE kind = ? AND state = 'stored'
+            SELECT {ROW} FROM ledger WHERE {_IS_OTHER} AND kind = ? AND state = 'stored'
             ORDER BY size DESC LIMIT ?"""
         return [row_from(row) for row in self._db.execute(sql, (kind, limit))]
 

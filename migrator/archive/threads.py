@@ -286,7 +286,9 @@ class Threads:
 
     def files_of_article(self, kind: str, number: int) -> list[Row]:
         """Return the files of an article or a step, in any state, by id."""
-        sql = f"SELECT {ROW} FROM ledger WHERE kind = ? AND place = ? ORDER BY 1"
+        # The partial index is used only where its own words are repeated.
+        sql = f"""
+            SELECT {ROW} FROM ledger WHERE kind <> 'post' AND kind = ? AND place = ? ORDER BY 1"""
         return [row_from(row) for row in self._db.execute(sql, (kind, str(number)))]
 
     def count_texts(self) -> dict[str, int]:

@@ -369,9 +369,8 @@ async def _each(
 
 def _equal(one: CustomFields, other: CustomFields) -> bool:
     """Return whether a merged ticket answers with the very fields of the other one."""
-    return one.values == other.values and [(a.filename, a.filesize) for a in one.files] == [
-        (b.filename, b.filesize) for b in other.files
-    ]
+    files = [[(a.filename, a.filesize, a.sha256) for a in two.files] for two in (one, other)]
+    return one.values == other.values and files[0] == files[1]
 
 
 def _agrees(fields: CustomFields, known: list[Row]) -> bool:

@@ -18,6 +18,7 @@ from migrator.archive import (
     TicketRow,
 )
 from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.threads import Threads
 from migrator.errors import ArchiveDamaged
 
 Explained = Callable[[Callable[[Checkpoint], object]], list[str]]
@@ -70,6 +71,24 @@ def test_what_is_left_is_found_by_its_index(explained: Explained) -> None:
     """The query for leftovers is written in the form that the partial index serves."""
     (plan,) = explained(lambda db: Queries(db).leftovers(1))
     assert "attachments_unfinished" in plan
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda db: Queries(db).files_below("customfield", "1/"),
+        lambda db: Queries(db).largest("customfield", 2),
+        lambda db: Queries(db).linked(1, ["/a"]),
+        lambda db: Threads(db).files_of_article("article", 1),
+    ],
+    ids=["files below", "largest", "linked", "article"],
+)
+def test_files_of_other_kinds_are_found_by_their_index(
+    explained: Explained, ask: Callable[[Checkpoint], object]
+) -> None:
+    """Each ticket or article asks: nobody reads all attachments for it."""
+    plan = " ".join(explained(ask))
+    assert "attachments_by_place (kind=?" in plan
 
 
 def test_unseen_are_stored_and_not_listed(
