@@ -70,7 +70,7 @@ def test_rows_are_cut_alike_from_any_pieces(monkeypatch: pytest.MonkeyPatch, siz
     """Tags within a text cut nothing."""
     monkeypatch.setattr(articles, "_BLOCK", size)
     rows = [row(1), row(2, "</kbarticle><kbarticle> ]]]]><![CDATA[> </kbarticles>"), row(3)]
-    assert list(_pieces(io.BytesIO(whole(rows)), b"kbarticle")) == rows
+    assert list(_pieces(io.BytesIO(whole(rows)), b"kbarticle", [])) == rows
     found, problems = read(whole(rows))
     assert ([one.id for one in found], problems) == ([1, 2, 3], [])
     assert found[1].text == "</kbarticle><kbarticle> ]]> </kbarticles>"
@@ -85,6 +85,9 @@ def test_rows_are_cut_alike_from_any_pieces(monkeypatch: pytest.MonkeyPatch, siz
         (row(""), [1, 3], "row 2 has no id"),
         (row("x").replace(b"</subject>", b""), [1, 3], "row 2 is damaged, its id too"),
         (row(1), [1, 3], "article 1 stands in it twice"),
+        (b"<kbar></kbar>", [1, 3], '"a tag" stands among the rows'),
+        (b"<kbar>secret</kbar>", [1, 3], '"secret" stands among the rows'),
+        (b"<!-- a remark -->", [1, 3], ""),
         (row(10**15), [1, 3], "row 2 has no id"),
     ],
 )

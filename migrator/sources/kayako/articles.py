@@ -42,7 +42,7 @@ from migrator.sources.base import (
 from migrator.sources.kayako import cleaning, replies
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.contents import Shape
-from migrator.sources.kayako.limits import ATTACHMENTS, DEPTH, TEXT
+from migrator.sources.kayako.limits import ATTACHMENTS, DEPTH, ROWS, TEXT
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -56,6 +56,7 @@ _TOO_MUCH = (MemoryExhausted, ServerFailed, TooLarge, Truncated)
 _MOST_IDS = 10**15 - 1
 _ROW = 16 << 20
 """Bytes of one row; of a larger one only the head is read."""
+_STRAYS = 100
 _BLOCK = 1 << 18
 _TAIL = 1 << 16
 _LONGEST_MARK = 64
@@ -285,7 +286,10 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
     codec = cleaning.codec_of(head[start:], what=what)
     file.seek(start)
     seen: set[int] = set()
-    for number, piece in enumerate(_pieces(file, book.row.encode()), 1):
+    tag, strays, number = book.row.encode(), list[str](), 0
+    for number, piece in enumerate(_pieces(file, tag, strays), 1):
+        if number > ROWS:
+            raise TooLarge(f"{what}: the reply holds more than {ROWS:,} rows.")
         row = _read(piece, number, codec, book)
         if row.article is not None and row.article.id in seen:
             yield _Row(number, problem=f"{book.kind} {row.article.id} stands in it twice")
@@ -293,17 +297,21 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
         if row.article is not None:
             seen.add(row.article.id)
         yield row
+    for stray in strays:
+        number += 1
+        yield _Row(number, problem=f'"{stray}" stands among the rows')
 
 
-def _pieces(file: IO[bytes], tag: bytes) -> Iterator[bytes]:
-    """Yield the bytes of each row.
+def _pieces(file: IO[bytes], tag: bytes, strays: list[str]) -> Iterator[bytes]:
+    """Yield the bytes of each row, and add to ``strays`` what is in the list beside them.
 
     A row ends at its end tag outside of CDATA; one that has no such end before the bound, or at
     all, ends where the next one seems to begin.
     """
     marks = re.compile(rb"<!\[CDATA\[|\]\]>|<%s(?=[\s/>])|</%s\s*>" % (tag, tag))
     edge = re.compile(rb"</%s\s*>(?=\s*<(?:/%ss|%s[\s/>]))" % (tag, tag, tag))
-    buffer, at, begin, in_cdata, more = b"", 0, -1, False, True
+    buffer, outside, at, begin, in_cdata, more = b"", b"", 0, -1, False, True
+    last = 0  # where the text outside of rows goes on
     while more:
         block = file.read(_BLOCK)
         more = bool(block)
@@ -316,17 +324,34 @@ def _pieces(file: IO[bytes], tag: bytes) -> Iterator[bytes]:
                 in_cdata = True
             elif mark[0].startswith(b"</") and begin >= 0:
                 yield buffer[begin:at]
-                begin = -1
+                begin, last = -1, at
             elif mark[0].startswith(b"<") and begin < 0:
                 begin = mark.start()
+                _note(outside + buffer[last:begin], tag, strays)
+                outside = b""
         at = max(at, len(buffer) - _LONGEST_MARK) if more else at
         if begin >= 0 and (not more or len(buffer) - begin > _ROW):
             cut = edge.search(buffer, begin)
-            at = cut.end() if cut else len(buffer)
+            last = at = cut.end() if cut else len(buffer)
             yield buffer[begin : min(at, begin + _ROW)]
             begin, in_cdata, more = -1, False, more or cut is not None
+        if begin < 0:
+            at = at if more else len(buffer)
+            outside = (outside + buffer[last:at])[:_TAIL]
         keep = begin if begin >= 0 else at
-        buffer, at, begin = buffer[keep:], at - keep, min(begin, 0)
+        buffer, at, last, begin = buffer[keep:], at - keep, 0, min(begin, 0)
+    _note(outside, tag, strays)
+
+
+def _note(text: bytes, tag: bytes, strays: list[str]) -> None:
+    """Add the beginning of what stands among rows and is none, if anything does."""
+    if not text.strip() or len(strays) >= _STRAYS:
+        return
+    inside = re.split(rb"</%ss\s*>" % tag, text, maxsplit=1)[0]
+    frame = rb"<\?[^<>]*\?>|<!--(?:(?!--).)*+-->|<%ss(?:\s[^<>]*)?>" % tag
+    rest = re.sub(frame, b"", inside, flags=re.DOTALL).strip()
+    if rest:
+        strays.append(replies.excerpt(rest) or "a tag")
 
 
 def _read(piece: bytes, number: int, codec: str, book: _Book) -> _Row:
