@@ -81,6 +81,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     """
     from migrator.cli.pulling import at_work
     from migrator.pull import audit as steps
+    from migrator.pull.fetch import SHOWN
     from migrator.pull.identity import see_address, see_helpdesk
     from migrator.sources import open_source
     from migrator.sources.kayako.signing import safe
@@ -105,6 +106,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
                     source,
                     archive.blobs,
                     concurrency=settings.concurrency,
+                    held=archive.queries.largest("customfield", SHOWN),
                     pool=pool,
                     listener=listener,
                     stop=stop,

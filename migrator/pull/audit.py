@@ -7,7 +7,7 @@ Contents are hashed and dropped: no file is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from migrator.archive.records import Row, Work
 from migrator.blobs.base import Store, Verdict
 from migrator.errors import Interrupted, MigratorError, NotFound, SourceError
 from migrator.events import AttachmentAudited, Listener, ignore
+from migrator.pull.fetch import recall
 from migrator.pull.options import Stop
 from migrator.pull.verify import fetch_anywhere
 from migrator.sources.base import Fetched, HashSink, Source, for_each, in_pool, raise_if_final
@@ -186,11 +187,14 @@ async def audit(
     blobs: Store,
     *,
     concurrency: int,
+    held: Iterable[Row] = (),
     pool: Executor | None = None,
     listener: Listener = ignore,
     stop: Stop | None = None,
 ) -> None:
     """Fetch ``rows`` again, compare them, and add the findings to ``report``.
+
+    ``held`` are some files in custom fields, for :func:`~migrator.pull.fetch.recall`.
 
     What ends an audit early (a source that refuses or is down, a request to stop) is in
     ``report.ended_by``, beside all that was found until then.
@@ -199,6 +203,7 @@ async def audit(
     examiner = _Examiner(source, blobs, pool)
     try:  # a source that is not there at all is one finding, not one for each attachment
         await source.probe()
+        await recall(source, held)
     except MigratorError as error:
         report.ended_by = error
         return

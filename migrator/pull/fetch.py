@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TypeVar
 
-from migrator.archive.records import Outcome, State, Work
+from migrator.archive.records import Outcome, Row, State, Work
 from migrator.blobs.base import Store, StoredBlob, Writer
 from migrator.errors import NotFound, SourceError, WrongTicket
 from migrator.sources.base import (
     Contents,
     Fetched,
     FetchSink,
+    HoldsFields,
     HoldsFiles,
     Source,
     in_pool,
@@ -24,6 +25,9 @@ S = TypeVar("S", bound=FetchSink)
 
 MOST_COMPARED = 3
 """Further fetches of a file for which the source gives no size."""
+
+SHOWN = 2
+"""Held files in custom fields that are looked at again to see how the source encodes files."""
 
 NOTES = {
     "changed_at_source": "the source lists this id as another file than it did before",
@@ -215,6 +219,17 @@ async def fetch_work(source: Source, work: Work, make_sink: Callable[[], S]) -> 
     if not isinstance(source, HoldsFiles):
         raise NotFound(f"this source has no files of the kind {work.kind}")
     return await source.fetch_other(work.kind, work.place, work.id, make_sink)
+
+
+async def recall(source: Source, held: Iterable[Row]) -> None:
+    """Look at files in custom fields once more: they show the source how it encodes files."""
+    if not isinstance(source, HoldsFields):
+        return
+    for row in held:
+        try:
+            await source.custom_fields(int(row.place.partition("/")[0]))
+        except SourceError as error:
+            raise_if_final(error)
 
 
 class _BlobSink:

@@ -28,6 +28,7 @@ from migrator.archive.records import (
 )
 from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
+from migrator.pull.fetch import SHOWN, recall
 from migrator.sources.base import (
     Attachment,
     CustomFields,
@@ -239,16 +240,12 @@ class FieldReader:
         await _each(self._context, waiting, missing, self._catch_up, ended=lambda: self._ended)
 
     async def recall(self) -> None:
-        """Look at files that we hold once more: they show how the helpdesk encodes files."""
-        if self._source is None or self._context.options.increment is None:
-            return
-        queries = self._context.archive.queries
-        for row in await self._context.recorder.do(partial(queries.largest, "customfield", 2)):
-            with suppress(NotFound):
-                try:
-                    await self._source.custom_fields(int(row.place.partition("/")[0]))
-                except SourceError as error:
-                    raise_if_final(error)
+        """Recall how files are encoded, where the pass does not read them all."""
+        context = self._context
+        if context.options.increment is not None:
+            queries = context.archive.queries
+            held = await context.recorder.do(partial(queries.largest, "customfield", SHOWN))
+            await recall(context.source, held)
 
     @property
     def _missing(self) -> dict[int, str]:

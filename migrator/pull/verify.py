@@ -14,7 +14,7 @@ from migrator.archive.records import Work
 from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import ArchiveUnwritable, Interrupted, SafetyLimit, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
-from migrator.pull.fetch import fetch_work
+from migrator.pull.fetch import SHOWN, fetch_work, recall
 from migrator.pull.options import Stop
 from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool, raise_if_final
 
@@ -228,6 +228,8 @@ async def repair(
     are reported. Raises SourceRefused and ArchiveUnwritable.
     """
     stop = stop or Stop()
+    if report.damaged or report.lost:
+        await recall(source, archive.queries.largest("customfield", SHOWN))
     for sha256 in [*report.damaged, *report.lost]:
         if stop.asked:
             raise Interrupted("interrupted; what was repaired stays, run it again for the rest")

@@ -15,7 +15,7 @@ from migrator.archive import Archive, open_archive
 from migrator.archive.records import Row, note_id
 from migrator.events import Notice
 from migrator.pull.audit import AuditReport, audit
-from migrator.pull.fetch import Fetcher
+from migrator.pull.fetch import SHOWN, Fetcher
 from migrator.pull.options import RunOptions, RunResult
 from migrator.pull.run import run
 from migrator.pull.verify import VerifyReport, repair, verify
@@ -262,7 +262,7 @@ def test_files_follow_their_ticket_into_a_merge_and_stay_when_it_is_deleted(
 def test_a_sync_reads_active_tickets_and_knows_how_files_are_encoded(archive: Archive) -> None:
     """A file that is base64 itself is kept as it is, though no other one is read by the sync."""
     desk = Helpdesk.build(DESK)
-    inner = base64.b64encode(b"a file that is base64 itself, and of some length") * 3
+    inner = base64.b64encode(b"a file that is base64 itself, and of some length" * 3)
     with SandboxServer(desk) as server:
         pull(server, archive)
         active = max(one.last_activity for one in archive.threads.all_tickets())
@@ -317,9 +317,11 @@ def test_a_lost_file_may_come_back(archive: Archive) -> None:
 def test_harmed_files_come_back_and_an_audit_agrees(tmp_path: Path) -> None:
     """Verify, repair and audit know where the file is."""
     desk = Helpdesk.build(DESK)
+    ticket, _ = with_file(desk)
+    desk.set_field(ticket, 7, "key.b64", base64.b64encode(b"base64 itself, " * 9))
     with SandboxServer(desk) as server, open_archive(tmp_path / "a", command="test") as archive:
         pull(server, archive)
-        row = next(iter(rows(archive).values()))
+        row = rows(archive)[f"{ticket}/7"]
         assert row.sha256 is not None
         path_of(archive, row.sha256).unlink()
 
@@ -329,8 +331,10 @@ def test_harmed_files_come_back_and_an_audit_agrees(tmp_path: Path) -> None:
                 await repair(archive, source, report)
                 files = list(rows(archive).values())
                 audited = AuditReport(len(files), len(files))
-                await audit(iter(files), audited, source, archive.blobs, concurrency=2)
-                return report, audited
+            async with connect(settings_for(server), sleep=brief, patient=False) as source:
+                held = archive.queries.largest("customfield", SHOWN)
+                await audit(iter(files), audited, source, archive.blobs, concurrency=2, held=held)
+            return report, audited
 
         report, audited = asyncio.run(mend())
     assert (report.lost, report.repaired) == ([row.sha256], [row.sha256])
