@@ -137,6 +137,13 @@ def test_memory_does_not_grow_with_the_list() -> None:
         tracemalloc.stop()
 
 
+def test_two_rows_in_one_are_a_damaged_one() -> None:
+    """What a lost end tag joins is not read as the first of them."""
+    joined = row(1).removesuffix(b"</kbarticle>") + row(2).removeprefix(b"<kbarticle>")
+    found, problems = read(whole([joined, row(3)]))
+    assert ([(one.id, one.notes) for one in found], problems) == ([(1, ("odd_row",)), (3, ())], [])
+
+
 def test_a_latin1_reply_is_read_as_one() -> None:
     """By its declaration."""
     body = whole([row(1, "Grüße")]).decode().replace("UTF-8", "ISO-8859-1").encode("latin-1")

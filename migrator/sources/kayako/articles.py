@@ -448,6 +448,8 @@ class _Values:
     def _end(self, _tag: str) -> None:
         here, told = self._path[1:], "".join(self._texts.pop())
         self._path.pop()
+        if here == ["contents"] and "contents" in self.values:
+            raise expat.ExpatError("two rows in one")  # an end tag is lost
         if len(here) == 1 and len(self.values) < _LISTED:
             self.values.setdefault(here[0], told)
         elif here == ["attachments", "attachment"]:
