@@ -287,6 +287,8 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
     file.seek(start)
     seen: set[int] = set()
     tag, strays, number = book.row.encode(), list[str](), 0
+    if odd := replies.more_than_noise(head[:start], (f"{book.row}s", book.row)):
+        strays.append(replies.excerpt(odd.strip("<>").encode()))
     for number, piece in enumerate(_pieces(file, tag, strays), 1):
         if number > ROWS:
             raise TooLarge(f"{what}: the reply holds more than {ROWS:,} rows.")
