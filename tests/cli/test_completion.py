@@ -64,6 +64,7 @@ def in_zsh(words: str, env: dict[str, str]) -> list[str]:
         os.write(terminal, ("\n".join(lines) + "\n").encode())
         read_until(terminal, "ready> ")
         os.write(terminal, f"{words}\t".encode())
+        read_until(terminal, re.escape(words) + r"\w")  # zsh completes nothing before typed keys
         os.write(terminal, b"\x01echo '<\x05>'\n")  # at the ends of the line: echo '…'
         said = read_until(terminal, r"\n<(.*)>")
     finally:

@@ -136,6 +136,7 @@ def test_every_event_is_one_documented_line(told: list[events.Event]) -> None:
         assert_documented(line)
 
 
+@pytest.mark.slow
 def test_a_run_tells_nothing_undocumented(cli: Cli, tmp_path: Path) -> None:
     """From the first line to the last, with the run's own number; so do all that read again."""
     options = SandboxOptions(tickets=12, faults=frozenset({ALL}), latency=0)

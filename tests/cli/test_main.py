@@ -315,6 +315,7 @@ def test_invoke_reads_the_command_line_of_the_process(monkeypatch: pytest.Monkey
     assert invoke() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "env",
     [

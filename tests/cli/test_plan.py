@@ -188,6 +188,7 @@ def test_a_plan_of_another_helpdesk_is_refused(cli: Cli, serve: Serve) -> None:
     assert "is a plan of http://127.0.0.1" in cli("run", "--plan", "plan.jsonl").err
 
 
+@pytest.mark.slow
 def test_fast_is_an_estimate_and_says_so(cli: Cli, serve: Serve) -> None:
     """--fast lists fewer tickets, tells so first, and its JSON has the facts."""
     desk, server = serve(tickets=300)

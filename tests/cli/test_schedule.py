@@ -84,6 +84,7 @@ def test_cron_is_told_of_this_configuration(cli: Cli, config: Path) -> None:
     assert words[words.index("--config") + 1 :][:2] == [str(config), "sync"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("dash") is None, reason="needs dash, as cron's /bin/sh")
 @pytest.mark.parametrize(("text", "code"), [("", 2), (DOWN, 4)])
 def test_the_line_for_cron_ends_with_the_code_of_the_sync(

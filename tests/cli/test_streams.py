@@ -34,6 +34,7 @@ LOST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", LOST)
 @pytest.mark.parametrize(
     "command",
@@ -66,6 +67,7 @@ def test_a_token_that_nobody_saw_opens_nothing(home: Path, lost: str) -> None:
     assert "revoked" in shell("migrator token list", home).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", ">/dev/full 2>&1"])
 def test_work_is_done_whatever_becomes_of_its_words(home: Path, closed: str) -> None:
     """`accept` accepts, and no file of ours gets the number of a closed stream."""
@@ -77,6 +79,7 @@ def test_work_is_done_whatever_becomes_of_its_words(home: Path, closed: str) -> 
     assert (home / "archive" / "checkpoint.db").read_bytes().startswith(b"SQLite format 3\0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16"])
 def test_any_encoding_of_the_terminal_will_do(home: Path, encoding: str) -> None:
     """Names of other scripts and half characters are shown as far as the terminal can."""

@@ -76,6 +76,7 @@ ATTACHMENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(ATTACHMENTS)
 def test_the_figures_are_those_of_a_count_by_hand(listed: list[Listed]) -> None:

@@ -121,6 +121,7 @@ def test_articles_are_kept_with_what_they_say(archive: Archive) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [
@@ -147,6 +148,7 @@ def test_a_fault_ends_in_its_truth(archive: Archive, kind: str, fault: str) -> N
     assert {path.rpartition("/")[2] for path in again} == failed
 
 
+@pytest.mark.slow
 def test_all_faults_at_once_end_in_their_truth(archive: Archive) -> None:
     """Those of all kinds of files, too."""
     desk = build("all")

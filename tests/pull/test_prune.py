@@ -190,6 +190,7 @@ def test_a_few_orphans_are_waste(archive: Archive, desk: Desk) -> None:
     assert len(pruned(archive).pruned) == 50
 
 
+@pytest.mark.slow
 def test_a_small_share_is_waste(archive: Archive) -> None:
     """Of a large archive 5 % may go, and not one more."""
     pull(Desk(440), archive)

@@ -93,6 +93,7 @@ def test_nothing_changed(tmp_path: Path, report: Write) -> None:
     assert "Nothing changed." in to_text(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(ATTACHMENTS, ATTACHMENTS)
 def test_a_comparison_is_the_difference(old: list[One], new: list[One]) -> None:

@@ -410,6 +410,7 @@ def happened(home: Path, case: Case) -> Iterator[None]:
     yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_no_output_says_more_than_was_seen(name: str, cli: Cli, home: Path) -> None:
     """All formats say the same sentence, and complete only what is; so do the exit codes."""

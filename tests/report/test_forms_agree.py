@@ -57,6 +57,7 @@ def groups(document: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(ATTACHMENTS, st.booleans())
 def test_numbers_are_equal_in_all_forms(attachments: list[One], finished: bool) -> None:
@@ -108,6 +109,7 @@ def told_in_html(report: Report) -> None:
     assert {f"{number:,}" for number in numbers} <= cells
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(ATTACHMENTS)
 def test_every_figure_has_its_rows(attachments: list[One]) -> None:

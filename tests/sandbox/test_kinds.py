@@ -144,6 +144,7 @@ def afflicted(client: Client, kind: str, fault: str) -> tuple[Attachment, Truth]
     return desk.guide_files[int(key)], true
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [n for n in QUICK if n != "linked_oversize" and not n.endswith("foreign_list")]
 )

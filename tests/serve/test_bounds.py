@@ -68,7 +68,7 @@ BEYOND: dict[str, tuple[int, Callable[[int], Asked]]] = {
     "header": (400, lambda n: Asked("/", headers={"x": "a" * (B.MAX_HEAD + n)})),
     "headers": (
         400,
-        lambda n: Asked("/", headers={f"x{i}": "" for i in range(B.MAX_HEAD // 4)}),
+        lambda n: Asked("/", headers={f"x{i}": "" for i in range(B.MAX_HEAD // 8)}),
     ),
     "cookies": (400, lambda n: Asked("/", headers={"cookie": "a=b;" * (B.MAX_HEAD // 4 + n)})),
     "body": (413, lambda n: raw(b" " * (B.MAX_BODY + n))),

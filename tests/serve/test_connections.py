@@ -182,6 +182,7 @@ def test_body_after_its_answer_is_cut_as_well() -> None:
     assert said.startswith(b"HTTP/1.1 418")
 
 
+@pytest.mark.slow
 def test_kept_connection_may_ask_again_after_the_time_for_one_request() -> None:
     """The time for a request begins with its first byte, not with the connection."""
     with (
@@ -218,6 +219,7 @@ def raise_unless_whole(client: socket.socket) -> None:
         raise OSError("reset: the answer ends early")
 
 
+@pytest.mark.slow
 def test_slow_but_moving_download_is_not_cut() -> None:
     """A client may take many times the bound as long as it takes something."""
     with (
@@ -454,6 +456,7 @@ def test_tls_is_served(certificates: Path, files: tuple[str, str | None]) -> Non
     assert " https " in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_download_over_tls_that_nobody_takes_is_cut(certificates: Path) -> None:
     """The bounds hold under TLS, where the bytes wait in other buffers."""
     context = server_context(certificates / "one.pem", certificates / "one.key")
@@ -477,6 +480,7 @@ def test_client_that_never_greets_is_cut_under_tls(certificates: Path) -> None:
         assert everything(client) == b""
 
 
+@pytest.mark.slow
 def test_handshake_and_request_share_the_time_from_the_accept(certificates: Path) -> None:
     """Who takes most of its time for the handshake has the rest for its request, and no more."""
     context = server_context(certificates / "one.pem", certificates / "one.key")

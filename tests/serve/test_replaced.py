@@ -109,6 +109,7 @@ def by_copy(new: Path, old: Path) -> None:
 WAYS = {"rename": by_rename, "file": by_file, "copy": by_copy}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", [open_beside, open_read_only])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_server_goes_on_with_the_archive_that_is_there(
@@ -162,6 +163,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", [open_beside, open_read_only])
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
 def test_server_without_its_archive_is_not_ready(

@@ -123,6 +123,7 @@ def test_a_whole_list_is_none(body: bytes) -> None:
     _check(io.BytesIO(body), book=_BOOKS["article"], what=WHAT)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_list() -> None:
     """Neither with its rows nor with one that has no end."""
     text = "x" * 100_000

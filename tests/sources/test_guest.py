@@ -84,6 +84,7 @@ def test_statuses_of_too_much_to_do(status: int, expected: list[str | None]) -> 
     assert told(lambda _: httpx.Response(status)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 403, 500])
 def test_words_of_too_much_to_do(status: int) -> None:
     """PHP that gets no connection to its database says so at any status: fewer requests at once."""

@@ -105,6 +105,7 @@ class Tied(Living):
         return sorted(rows, key=lambda one: (-one.last_activity, dice.random()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tickets", [15, 35, 400])
 def test_tickets_of_one_second_are_all_met(archive: Archive, tickets: int) -> None:
     """A mass change gives many tickets one time, and then pages repeat rows and skip others."""
@@ -132,6 +133,7 @@ def test_pages_of_one_row_do_not_hide_the_order(archive: Archive) -> None:
     assert desk.asked("page") == []
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), tickets=st.integers(1, 25), page_size=st.integers(10, 13))
 def test_all_that_is_active_is_stored_whatever_happens_between_the_requests(

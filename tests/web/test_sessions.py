@@ -338,6 +338,7 @@ STRESS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 def test_no_sign_out_is_lost_among_workers_under_stress() -> None:
     """4,000 sessions end in two processes with four threads each: none is admitted again.
