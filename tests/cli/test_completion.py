@@ -60,7 +60,7 @@ def in_zsh(words: str, env: dict[str, str]) -> list[str]:
         os.execvpe("zsh", ["zsh", "-f", "-i"], env)
     try:
         prompt = "PS1='rea''dy> '"  # a prompt stands where keys are read one by one
-        lines = ["autoload -U compinit; compinit -u -d /dev/null", SWITCH["zsh"], prompt]
+        lines = ["autoload -U compinit; compinit -u -D", SWITCH["zsh"], prompt]
         os.write(terminal, ("\n".join(lines) + "\n").encode())
         read_until(terminal, "ready> ")
         os.write(terminal, f"{words}\t".encode())
