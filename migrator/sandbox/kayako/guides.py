@@ -213,7 +213,7 @@ def _reply(ask: Ask, book: Book, rows: list[Attachment]) -> Reply:
     reply = table(f"{book.files}s", book.files, fields)
     for row in rows:
         reply = afflicted(ask.desk, row, reply)
-    return listing(ask.desk, reply)
+    return reply
 
 
 def list_attachments(book: Book, ask: Ask, guide_id: str, attachment_id: str = "") -> Reply:
@@ -227,7 +227,7 @@ def list_attachments(book: Book, ask: Ask, guide_id: str, attachment_id: str = "
         rows = next((found for other in others if (found := desk.files_of(other))), [])
     if attachment_id:
         rows = [row for row in rows if row.id == number(attachment_id)]
-    return _reply(ask, book, rows)
+    return listing(desk, _reply(ask, book, rows))
 
 
 def get_attachment(book: Book, ask: Ask, guide_id: str, attachment_id: str) -> Reply:
