@@ -63,6 +63,9 @@ def make_dir(path: AnyPath) -> bool:
     try:
         os.mkdir(path, PRIVATE_DIR)  # noqa: PTH102 - see AnyPath
     except FileExistsError:
+        # With a umask of 0777, another thread may have made it, and not opened it to us yet.
+        if not os.lstat(path).st_mode & 0o777:
+            os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
         return False
     os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
     if os.geteuid() == 0:

@@ -210,7 +210,7 @@ def test_an_archive_of_one_lost_file_is_repaired(
     rig: MakeRig, inline: Inline, verify: Verify
 ) -> None:
     """The directory for temporary files says that the disk is there."""
-    one = rig(tickets=4)
+    one = rig(tickets=4, articles=0, steps=0, field_files=0, links=0)
     desk = one.helpdesk
     for attachment in sorted(desk.attachments)[1:]:
         desk.delete_attachment(attachment)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from migrator.archive import open_archive
+from migrator.archive import RowFilter, open_archive
 from migrator.report.verdict import judge, look
 from tests.pull.test_outage import World
 
@@ -52,8 +52,8 @@ CALLS = {
 
 
 def kind_of(path: str) -> str:
-    """Name the call of a path."""
-    return next(name for name, start in CALLS.items() if path.startswith(start))
+    """Name the call of a path, "" for those that nobody lies about here."""
+    return next((name for name, start in CALLS.items() if path.startswith(start)), "")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ class Proxy(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         path = str(request.url.params["e"])
         kind = kind_of(path)
+        if not kind:
+            return await self.inner.handle_async_request(request)
         if path not in self.seen[kind]:
             self.seen[kind].append(path)
         true = await self.inner.handle_async_request(request)
@@ -202,7 +204,8 @@ def test_whatever_is_answered_nothing_untrue_comes_of_it(lies: list[Lie], runs: 
         for _ in range(runs):
             result = here.pull(between=between, posts=True)
             assert result.exit_code in (0, 3, 4, 8), result.ended_by
-            rows = {row.id: row for row in here.archive.queries.rows()}
+            of_posts = RowFilter(kinds=frozenset({"post"}))
+            rows = {row.id: row for row in here.archive.queries.rows(only=of_posts)}
             for row in rows.values():
                 if row.sha256 is not None:
                     assert row.sha256 == truth.get(row.id), f"{row.id} has foreign bytes: {lies}"
