@@ -1,6 +1,6 @@
 """How long the event loop of a server stands still while clients ask for the worst.
 
-    python -m tests.bench stalls DIR
+    python -m tests.bench.stalls DIR
 
 ``DIR`` is an archive of ``make_archive``; some tickets with many, long and illustrated posts are
 added. A task in the loop wakes up every two milliseconds and keeps the longest delay, and the

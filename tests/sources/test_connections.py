@@ -794,3 +794,16 @@ def test_a_proxy_that_is_none(proxy: str) -> None:
     """What is no HTTP proxy is refused at once."""
     with pytest.raises(ValueError, match="no HTTP proxy"):
         Connections(None, proxy=httpx.Proxy(proxy))
+
+
+async def _asks_after_the_end() -> None:
+    connections = Connections(TRUST)
+    await connections.aclose()
+    request = httpx.Request("GET", "http://127.0.0.1:9/")
+    with pytest.raises(httpx.ReadError, match="were closed"):
+        await connections.handle_async_request(request)
+
+
+def test_nobody_asks_through_closed_connections() -> None:
+    """A probe that comes late is refused, and opens nothing that nobody would close."""
+    asyncio.run(_asks_after_the_end())

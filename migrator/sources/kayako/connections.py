@@ -59,6 +59,7 @@ class Connections(httpx.AsyncBaseTransport):
             self._signed_in["Proxy-Authorization"] = encode_basic_auth(*proxy.auth)
         named = [] if proxy is None else proxy.headers.raw
         self._to_proxy = {name.decode(): value.decode() for name, value in named} | self._signed_in
+        self._closed = False
         self._pools: dict[bool, _Pool] = {}
         self._watch = _Watch()
 
@@ -74,13 +75,15 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._closed = True  # whoever still asks meanwhile must not open others
         self._watch.stop()
-        for pool in self._pools.values():
+        pools = list(self._pools.values())
+        for pool in pools:
             pool.abort()
         try:
             await asyncio.sleep(0)  # so that the waiter for a reply learns that there is none
         finally:
-            for pool in self._pools.values():
+            for pool in pools:
                 await pool.session.close()
 
     def _address(self, request: httpx.Request) -> URL:
@@ -94,6 +97,8 @@ class Connections(httpx.AsyncBaseTransport):
         return URL(f"{scheme}://{where}", encoded=True)
 
     async def _ask(self, request: httpx.Request, url: URL, *, keep: bool) -> httpx.Response:
+        if self._closed:
+            raise httpx.ReadError("the connections were closed", request=request)
         if (pool := self._pools.get(keep)) is None:  # which has to be made where a loop runs
             pool = self._pools[keep] = _Pool(self._context, keep=keep)
         call = _Call(pool, request, self._watch)
