@@ -185,7 +185,7 @@ def criteria(mode: str, tokens: int) -> dict[str, Any]:
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench stalls", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.stalls", description=__doc__)
     parser.add_argument("root", type=Path, metavar="DIR")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
