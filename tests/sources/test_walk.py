@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,46 @@ class Unpaged(Desk):
 
     def page(self, rows: list[Ticket], count: int, start: int) -> list[Ticket]:
         return rows
+
+
+class TooLong(Desk):
+    """An old version without pages, whose lists of more than ``most`` tickets are too long."""
+
+    most = 3
+
+    async def tickets_page(
+        self, department_ids: Iterable[int], status_ids: Iterable[int], **_: Any
+    ) -> list[Ticket]:
+        await self.turn("page")
+        rows = [one for one in self.rows(list(department_ids)) if one.status_id in set(status_ids)]
+        if len(rows) > self.most:
+            raise TooLarge("the list is larger than 12 MiB")
+        return rows
+
+
+def spread(most: int) -> TooLong:
+    """Give a helpdesk of two departments and two statuses, three tickets in each."""
+    desk = TooLong(0)
+    desk.most = most
+    desk.rooms = [Department(1, "Support"), Department(4, "Sales")]
+    for number in range(1, 13):
+        desk.open(number, department=(1, 4)[number % 2])
+        desk.tickets[number] = replace(desk.tickets[number], status_id=(1, 3)[number % 4 // 2])
+    return desk
+
+
+@pytest.mark.parametrize("most", [3, 6, 12])
+def test_a_list_that_is_too_long_as_a_whole_is_asked_for_in_shorter_ones(most: int) -> None:
+    """By department, then by status: every ticket comes once, and nothing is a gap."""
+    unreadable = Unreadable()
+    assert sorted(met(spread(most), unreadable=unreadable)) == list(range(1, 13))
+    assert not unreadable
+
+
+def test_a_shortest_list_that_is_too_long_is_told() -> None:
+    """If not even the list of one department and status fits, that is an error, never an end."""
+    with pytest.raises(TooLarge):
+        met(spread(2))
 
 
 class SamePage(Desk):

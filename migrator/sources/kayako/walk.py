@@ -19,6 +19,7 @@ from migrator.errors import (
     SourceError,
     SourceUnreachable,
     Throttled,
+    TooLarge,
     UnexpectedReply,
 )
 from migrator.sources.base import (
@@ -84,6 +85,15 @@ class Area(NamedTuple):
 
     department_ids: tuple[int, ...]
     status_ids: tuple[int, ...]
+
+    def halves(self) -> list[Area]:
+        """Return two lists that together hold the same; none for one department and one status."""
+        departments, statuses = self
+        if len(departments) > 1:
+            n = len(departments) // 2
+            return [Area(departments[:n], statuses), Area(departments[n:], statuses)]
+        n = len(statuses) // 2
+        return [Area(departments, statuses[:n]), Area(departments, statuses[n:])] if n else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +260,26 @@ class Pages:
         self._error: SourceError | None = None
         self._found: dict[int, Ticket] = {}
         self._walked: list[Area] = []
+        self._too_long = False
         self._most = SLACK
         unreadable.endless = False
 
     async def walk(self, area: Area, met: set[int]) -> AsyncIterator[Ticket]:
-        """Walk the next list to its end: far enough, or until nothing new comes.
+        """Walk the next list, in shorter ones if the source sends it whole and it is too long.
+
+        Versions before pages do that.
+        """
+        self._too_long = False
+        async for ticket in self._walk(area, met):
+            yield ticket
+        if self._too_long:
+            self._walked.remove(area)
+            for half in area.halves():
+                async for ticket in self.walk(half, met):
+                    yield ticket
+
+    async def _walk(self, area: Area, met: set[int]) -> AsyncIterator[Ticket]:
+        """Walk a list to its end: far enough, or until nothing new comes.
 
         A short page is not the end: a server may send less than requested. One that ignores pages
         altogether repeats itself and so ends the walk too; one that ignores only the offset
@@ -267,7 +292,7 @@ class Pages:
         while True:
             del page  # one in memory is enough
             page = await self._page(area, course.start, course.size)
-            if page is None and not await self._pass_over(area, course, known=bool(met)):
+            if page is None and await self._ends(area, course, known=bool(met)):
                 return
             if page is None or course.doubts(page):
                 continue
@@ -323,6 +348,10 @@ class Pages:
         """
         while (page := await self._ask(area, start, size)) is None:
             if size == 1:
+                self._too_long = start == 0 and isinstance(self._error, TooLarge)
+                if self._too_long and area.halves():
+                    return None
+                self._too_long = False
                 await self._must_answer()
                 self._unreadable.note(self._area, start, str(self._error))
                 return None
@@ -388,6 +417,10 @@ class Pages:
         text = f"ticket {ticket.id}: its row is damaged, and when it is asked for alone: {why}"
         self._unreadable.note(self._area, row, text, rows=0)
         return ticket
+
+    async def _ends(self, area: Area, course: _Course, *, known: bool) -> bool:
+        """Return whether a list ends at a row that cannot be read."""
+        return self._too_long or not await self._pass_over(area, course, known=known)
 
     async def _pass_over(self, area: Area, course: _Course, *, known: bool) -> bool:
         """Continue behind an unreadable row; return False when there is nothing more."""
