@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, TypeVar
 
 from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.records import (
     LOSSES,
+    DeliveredFile,
+    Delivery,
     Department,
     Listed,
     Outcome,
@@ -142,6 +144,13 @@ AGAIN_AFTER = (0, 900, 3600, 4 * 3600, DAY, 3 * DAY, 7 * DAY)
 """Seconds until a retry after one, two, three, … failed runs in a row; then always the last."""
 
 _SET_MARK = upsert("marks", "name", "value", "run_id", "at")
+
+_PUT_DELIVERED = upsert(
+    "delivered_files",
+    *("target", "attachment_id", "sha256", "ticket_id", "size", "state", "problem", "detail"),
+    *("delivery_id", "name", "there_id", "at"),
+    keys=3,
+)
 
 _PUT_BLOB = """
     INSERT INTO blobs (sha256, size, mime_type, stored_at) VALUES (?, ?, ?, ?)
@@ -502,6 +511,47 @@ class Ledger:
         with self._db.atomic():
             self._db.execute("DELETE FROM progress WHERE run_id <> ?", (run_id,))
             self._db.execute(sql, (run_id, self._now(), json.dumps(dict(facts))))
+
+    def put_delivery(self, delivery: Delivery, files: Iterable[DeliveredFile] = ()) -> Delivery:
+        """Record a delivery and its files before it is sent, or one that was found at the target.
+
+        Returns it with its id; the files get it, too.
+        """
+        sql = """
+            INSERT INTO deliveries (target, ticket_id, ticket_number, kind, state, marker,
+                idempotency_key, body, response_id, problem, detail, created_at, delivered_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
+        what = (delivery.target, delivery.ticket_id, delivery.ticket_number, delivery.kind)
+        sent = (delivery.state, delivery.marker, delivery.idempotency_key, delivery.body)
+        found = (delivery.response_id, delivery.problem, delivery.detail)
+        now = self._now()
+        at = now if delivery.state == "delivered" else None
+        with self._db.atomic():
+            ((number,),) = self._db.execute(sql, (*what, *sent, *found, now, at))
+            self.put_delivered(replace(one, delivery_id=number) for one in files)
+        return replace(delivery, id=number)
+
+    def settle_delivery(self, delivery: Delivery, files: Iterable[DeliveredFile] = ()) -> None:
+        """Record what became of a delivery and of files."""
+        sql = """
+            UPDATE deliveries SET state = ?, ticket_number = ?, response_id = ?, problem = ?,
+                detail = ?, delivered_at = iif(? = 'delivered', coalesce(delivered_at, ?), NULL)
+            WHERE id = ?"""
+        detail = None if delivery.detail is None else clean(delivery.detail)
+        values = (delivery.state, delivery.ticket_number, delivery.response_id, delivery.problem)
+        with self._db.atomic():
+            when = (delivery.state, self._now(), delivery.id)
+            self._db.execute(sql, (*values, detail, *when))
+            self.put_delivered(files)
+
+    def put_delivered(self, files: Iterable[DeliveredFile]) -> None:
+        """Record what became of files at a target."""
+        rows = [
+            tuple(clean(v) if isinstance(v, str) else v for v in (*astuple(one), self._now()))
+            for one in files
+        ]
+        with self._db.atomic():
+            self._db.execute_many(_PUT_DELIVERED, rows)
 
     def _settle(
         self, outcome: Outcome, known: _Known, blobs: list[Tuple], rows: list[Tuple]

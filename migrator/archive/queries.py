@@ -16,6 +16,8 @@ from migrator.archive.records import (
     UNFINISHED,
     Check,
     Count,
+    DeliveredFile,
+    Delivery,
     Helpdesk,
     Mark,
     Row,
@@ -80,6 +82,14 @@ _EQUALS = f"""
         FROM named WHERE sha256 IS NULL AND bytes > 0)"""
 
 _FIELDS_OF_WORK = len(fields(Work))
+
+_DELIVERY = ", ".join(field.name for field in fields(Delivery))
+_DELIVERED = ", ".join(f"d.{field.name}" for field in fields(DeliveredFile))
+# A file is settled once it is there, or once a note there tells why it is not.
+_IS_SETTLED = """EXISTS (
+    SELECT 1 FROM delivered_files AS d JOIN deliveries AS n ON n.id = d.delivery_id
+    WHERE d.target = :target AND d.attachment_id = a.id AND d.sha256 = a.sha256
+        AND n.state = 'delivered' AND (d.state = 'delivered' OR NOT :recheck))"""
 
 
 class Tickets(NamedTuple):
@@ -231,6 +241,85 @@ class Queries:
     def moment(self) -> object:
         """Return a value that changes with every write to the archive's tables, by any process."""
         return self._db.moment()
+
+    def tickets_to_deliver(
+        self, target: str, *, deleted: bool = False, recheck: bool = False, threads: bool = False
+    ) -> Iterator[int]:
+        """Yield the tickets with files that are not settled at a target, by id.
+
+        Those with deliveries that are pending are among them. ``deleted`` includes what the source
+        has deleted, ``recheck`` files whose refusal is told there already, ``threads`` all tickets
+        with posts.
+        """
+        held = "('stored', 'deleted')" if deleted else "('stored')"
+        shown = "" if deleted else "AND t.deleted_at IS NULL"
+        posts = "OR EXISTS (SELECT 1 FROM posts AS p WHERE p.ticket_id = t.id)" if threads else ""
+        sql = f"""
+            SELECT t.id FROM tickets AS t
+            WHERE t.id > :after AND (EXISTS (
+                    SELECT 1 FROM deliveries AS n WHERE n.target = :target
+                        AND n.ticket_id = t.id AND n.state = 'pending')
+                OR (t.merged_into IS NULL {shown} AND (EXISTS (
+                    SELECT 1 FROM attachments AS a WHERE a.ticket_id = t.id
+                        AND a.state IN {held} AND NOT {_IS_SETTLED}) {posts})))
+            ORDER BY t.id LIMIT :most"""
+        values = {"target": target, "recheck": recheck}
+        return (row[0] for row in self._db.stream(sql, -1, values))
+
+    def merged_tickets(self, ticket_id: int) -> list[int]:
+        """Return the tickets that were merged into a ticket, in however many steps."""
+        sql = """
+            WITH RECURSIVE merged(id) AS (
+                SELECT id FROM tickets WHERE merged_into = ?
+                UNION SELECT t.id FROM tickets AS t JOIN merged AS m ON t.merged_into = m.id)
+            SELECT id FROM merged ORDER BY id"""
+        return [row[0] for row in self._db.execute(sql, (ticket_id,))]
+
+    def mapped_number(self, ticket_id: int) -> str | None:
+        """Return the number that a ticket is mapped to, None where it is not."""
+        sql = "SELECT number FROM ticket_numbers WHERE ticket_id = ?"
+        found = self._db.one(sql, (ticket_id,))
+        return found[0] if found else None
+
+    def targets(self) -> list[str]:
+        """Return the targets that anything was delivered to."""
+        sql = "SELECT target FROM deliveries UNION SELECT target FROM delivered_files ORDER BY 1"
+        return [row[0] for row in self._db.execute(sql)]
+
+    def deliveries(self, target: str, ticket_id: int | None = None) -> list[Delivery]:
+        """Return the deliveries to a target, or those of one ticket, in the order of their ids."""
+        sql = f"""
+            SELECT {_DELIVERY} FROM deliveries
+            WHERE target = :target AND (:ticket IS NULL OR ticket_id = :ticket) ORDER BY id"""
+        rows = self._db.execute(sql, {"target": target, "ticket": ticket_id})
+        return [Delivery(*row) for row in rows]
+
+    def delivered(self, target: str, ids: Collection[int]) -> list[DeliveredFile]:
+        """Return the files of these attachments at a target."""
+        values = Values()
+        sql = f"""
+            SELECT {_DELIVERED} FROM delivered_files AS d
+            WHERE d.target = {values(target)} AND d.attachment_id IN {values.each(ids)}
+            ORDER BY d.attachment_id, d.at"""
+        return [DeliveredFile(*row) for row in self._db.execute(sql, values)]
+
+    def all_delivered(self, target: str) -> Iterator[DeliveredFile]:
+        """Yield all files at a target, by attachment."""
+        sql = f"""
+            SELECT {_DELIVERED} FROM delivered_files AS d
+            WHERE d.target = :target AND (d.attachment_id, d.sha256) > (:id, :sha256)
+            ORDER BY d.attachment_id, d.sha256 LIMIT 500"""
+        last: dict[str, object] = {"target": target, "id": -(1 << 63), "sha256": ""}
+        while rows := [DeliveredFile(*row) for row in self._db.execute(sql, last)]:
+            yield from rows
+            last |= {"id": rows[-1].attachment_id, "sha256": rows[-1].sha256}
+
+    def delivered_counts(self, target: str) -> dict[str, Count]:
+        """Return how many files are in which state at a target, and their bytes."""
+        sql = """
+            SELECT state, count(*), sum(size) FROM delivered_files WHERE target = ?
+            GROUP BY state"""
+        return {row[0]: Count(*row[1:]) for row in self._db.execute(sql, (target,))}
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""

@@ -521,6 +521,41 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """A note in a ticket of a target, or a ticket made there, as ``deliveries`` in FORMAT.md."""
+
+    target: str
+    ticket_id: int
+    ticket_number: str
+    marker: str
+    idempotency_key: str = ""
+    body: bytes = b""
+    kind: str = "note"
+    state: str = "pending"
+    response_id: str | None = None
+    problem: str | None = None
+    detail: str | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredFile:
+    """A file at a target, as ``delivered_files`` in FORMAT.md; one that has no row is pending."""
+
+    target: str
+    attachment_id: int
+    sha256: str
+    ticket_id: int
+    size: int
+    state: str = "pending"
+    problem: str | None = None
+    detail: str | None = None
+    delivery_id: int | None = None
+    name: str | None = None
+    there_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """The endpoint's rule for one file name extension; without a rule staff must review.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is
     from sqlite_utils.db import Database
     from sqlite_utils.migrations import Migrations
 
-VERSION = 5
+VERSION = 6
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -619,6 +619,45 @@ LEFT JOIN queues AS c ON c.department_id = t.department_id AND c.origin = 'confi
 LEFT JOIN queues AS m ON m.department_id = t.department_id AND m.origin = 'command';
 """
 
+# Files and notes of a target stay when their attachment goes, so they do not refer to it.
+DELIVERIES = """
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    target TEXT NOT NULL,
+    ticket_id INTEGER NOT NULL,
+    ticket_number TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('note', 'ticket')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed', 'undone')),
+    marker TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    body BLOB NOT NULL,
+    response_id TEXT,
+    problem TEXT,
+    detail TEXT,
+    created_at INTEGER NOT NULL,
+    delivered_at INTEGER
+) STRICT;
+CREATE INDEX deliveries_by_ticket ON deliveries (target, ticket_id);
+
+CREATE TABLE delivered_files (
+    target TEXT NOT NULL,
+    attachment_id INTEGER NOT NULL,
+    sha256 TEXT NOT NULL CHECK (length(sha256) = 64),
+    ticket_id INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    state TEXT NOT NULL
+        CHECK (state IN ('pending', 'delivered', 'refused', 'too_large', 'failed')),
+    problem TEXT,
+    detail TEXT,
+    delivery_id INTEGER REFERENCES deliveries (id),
+    name TEXT,
+    there_id TEXT,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (target, attachment_id, sha256)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivered_files_by_ticket ON delivered_files (target, ticket_id);
+"""
+
 
 def version(checkpoint: Checkpoint) -> int:
     """Return the schema's version, 0 for an empty file.
@@ -679,7 +718,7 @@ def _apply(checkpoint: Checkpoint, steps: Migrations) -> None:
 def names() -> set[str]:
     """Return the names of all tables, indexes, triggers and views of VERSION."""
     found = set[str]()
-    for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES):
+    for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES, DELIVERIES):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
             found = found | {name} if verb == "CREATE" else found - {name}
         for old, new in re.findall(r"^ALTER TABLE (\w+) RENAME TO (\w+)", script, re.MULTILINE):
@@ -718,5 +757,6 @@ STEPS: Mapping[str, Callable[[Database], None]] = {
     "0003_threads": lambda db: _run(db, THREADS),
     "0004_proof": lambda db: _run(db, PROOF),
     "0005_notes": lambda db: _run(db, NOTES),
+    "0006_deliveries": lambda db: _run(db, DELIVERIES),
 }
 """The migrations, by their names in the checkpoint."""

@@ -14,7 +14,7 @@ from migrator.errors import ArchiveBusy
 
 HERE = Path(__file__).parent
 Opener = Callable[[Path], Archive]
-OLDER = pytest.mark.parametrize("number", [1, 3, 4])
+OLDER = pytest.mark.parametrize("number", [1, 3, 4, 5])
 EVERY = pytest.mark.parametrize(
     "opener", [lambda root: open_archive(root, command="test"), open_beside, open_dry]
 )
@@ -64,7 +64,7 @@ def test_nothing_is_lost_on_the_way_to_the_new_format(tmp_path: Path, number: in
     open_archive(old, command="test").close()
     after = rows(old, TABLES.split())
     for row in before["tickets"]:
-        if row.get("posts_activity") is not None:  # their notes were not kept
+        if number < 5 and row.get("posts_activity") is not None:  # their notes were not kept
             row["posts_activity"] = -1
     for table, old_rows in before.items():
         same = [
@@ -119,7 +119,7 @@ def test_an_older_archive_belongs_to_the_helpdesk_of_its_newest_run(
     with open_archive(made(tmp_path / "archive", number), command="test") as archive:
         helpdesk, runs = archive.queries.helpdesk(), archive.queries.runs()
         assert helpdesk is not None
-        assert (helpdesk.address, helpdesk.told) == (runs[0].source, number == 4)
+        assert (helpdesk.address, helpdesk.told) == (runs[0].source, number >= 4)
         archive.queries.self_check()
 
 
