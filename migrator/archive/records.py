@@ -204,7 +204,8 @@ class Response:
     with what else is known of a note, None for a post.
 
     ``note`` says what happened to ``text``: ``not_kept`` (the post is known only from
-    attachments that name it), ``repaired_text``, ``cut_text``, joined by commas; None: nothing.
+    attachments that name it), ``repaired_text``, ``cut_text``, ``odd_number`` (no time) or
+    ``unknown_privacy`` (old versions do not say whether users see it), joined by commas.
     The ``id`` is the post's; attachments that name no post share a response with the negative
     id of their ticket.
     """
@@ -239,7 +240,8 @@ class Response:
 def _heading(kind: str, facts: Mapping[str, object]) -> str:
     if kind == "timetrack":
         worked, billable = facts.get("seconds_worked", 0), facts.get("seconds_billable", 0)
-        return f"Time track: {worked} seconds worked, {billable} billable."
+        by = f" by {name}" if (name := facts.get("worker_name", "")) else ""
+        return f"Time track: {worked} seconds worked{by}, {billable} billable."
     if kind == "customfield":
         return "Custom fields."
     only = facts.get("for_staff_id", 0)

@@ -494,5 +494,7 @@ def _facts(note: Note) -> dict[str, object]:
         "seconds_worked": note.worked,
         "seconds_billable": note.billable,
         "worked_at": note.worked_at,
+        "worker_id": note.worker_id if note.worker_id != note.author_id else 0,
+        "worker_name": note.worker_name if note.worker_name != note.author_name else "",
     }
     return {name: value for name, value in told.items() if value}

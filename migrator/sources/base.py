@@ -87,7 +87,7 @@ class Note:
     user or organization of that id. Ids are unique among notes of tickets, among time tracks, and
     among notes of users and organizations together. ``for_staff_id`` is the only staff member that
     it is meant for, 0 for all. ``worked`` and ``billable`` are the seconds of a time track, which
-    is dated by when they are billed.
+    is dated by when they are billed; its worker need not be its author.
     """
 
     id: int
@@ -101,6 +101,8 @@ class Note:
     worked: int = 0
     billable: int = 0
     worked_at: int = 0
+    worker_id: int = 0
+    worker_name: str = ""
     is_html: bool = False
     text: str = ""
     notes: tuple[str, ...] = ()

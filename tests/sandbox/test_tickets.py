@@ -367,6 +367,19 @@ def test_old_versions(serve: Serve) -> None:
         assert page.text.startswith('<div style="BACKGROUND: #f8ebeb;')
 
 
+def test_old_posts(serve: Serve) -> None:
+    """An old version numbers the posts of each ticket, and is silent on privacy and time tracks."""
+    with serve("old_posts") as client:
+        ticket = next(of for kind, of in client.desk.notes if kind == "timetrack")
+        posts = client.desk.posts_of(ticket)
+        answer = client.get(f"/Tickets/Ticket/{ticket}")
+        assert answer.values("id") == [str(n) for n, _ in enumerate(posts, 1)]
+        assert answer.values("ticketpostid") == [str(post.id) for post in posts]
+        assert "<isprivate" not in answer.text
+        assert '<note type="ticket"' in answer.text
+        assert re.search(r'<note id="\d+" ticketid="\d+" timeworked="300"', answer.text)
+
+
 def test_drift(serve: Serve) -> None:
     """While pages are walked one ticket leaves, and one behind it is skipped; the count tells."""
     with serve("drift") as client:

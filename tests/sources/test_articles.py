@@ -47,6 +47,14 @@ def whole(rows: Iterable[bytes]) -> bytes:
     return HEAD + b"\n".join(rows) + TAIL
 
 
+def test_a_row_with_a_plain_id() -> None:
+    """An article may be numbered as all else is; its own name for the id wins."""
+    plain = row(5).replace(b"kbarticleid>", b"id>")
+    both = row(6).replace(b"</kbarticleid>", b"</kbarticleid><id>1</id>")
+    found, problems = read(whole([plain, both]))
+    assert ([one.id for one in found], problems) == ([5, 6], [])
+
+
 def test_a_row_says_all_that_is_known() -> None:
     """Names are unescaped that Kayako escapes within CDATA; what is empty is left out."""
     more = (

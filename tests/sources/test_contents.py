@@ -260,6 +260,17 @@ def test_posts_with_attachments() -> None:
     ]
 
 
+def test_posts_that_are_numbered_by_ticket() -> None:
+    """Where a post has two ids, its attachments belong to the one that is its own everywhere."""
+    body = (
+        b"<posts><post><id>2</id><ticketpostid><![CDATA[1495]]></ticketpostid><ticketid>3</ticketid>"
+        b"<attachments><attachment><id>1</id>" + cdata(b"A") + b"</attachment></attachments>"
+        b"</post></posts>"
+    )
+    ((contents, _),) = read(body)
+    assert (contents.attachment.ticket_id, contents.attachment.post_id) == (3, 1495)
+
+
 def test_ids_of_the_caller_fill_in() -> None:
     """An attachment that names no ticket and post belongs to those that were asked for."""
     body = b"<attachment><id>7</id><contents>QUI=</contents></attachment>"

@@ -262,9 +262,10 @@ NOTES = b"""<tickets><ticket id="2"><userid>5</userid><userorganizationid>3</use
 <note type="userorganization" id="8" userorganizationid="3" notecolor="1" creatorstaffid="1"
   forstaffid="0" creatorstaffname="J" creationdate="n/a">pays late</note>
 <note type="timetrack" id="7" ticketid="2" timeworked="300" timebillable="60" billdate="12"
-  workdate="13" workerstaffid="1" workerstaffname="J" creatorstaffid="1" creatorstaffname="J"
+  workdate="13" workerstaffid="2" workerstaffname="W" creatorstaffid="1" creatorstaffname="J"
   notecolor="1" />
-<note id="9">old</note></ticket></tickets>"""
+<note id="9">old</note>
+<note id="9" timeworked="60" timebillable="0" billdate="14">old track</note></ticket></tickets>"""
 
 
 def test_notes_of_every_type() -> None:
@@ -277,8 +278,9 @@ def test_notes_of_every_type() -> None:
         Note(7, "ticket", 2, 1297842417, 4, "Jane & D", 9, 3, text="one\n<two>"),
         Note(7, "user", 5, 11, color=1, is_html=True, text="<p>rude</p>"),
         Note(8, "organization", 3, 0, 1, "J", color=1, text="pays late", notes=("odd_number",)),
-        Note(7, "timetrack", 2, 12, 1, "J", color=1, worked=300, billable=60, worked_at=13),
+        Note(7, "timetrack", 2, 12, 1, "J", 0, 1, 300, 60, 13, 2, "W"),
         Note(9, "ticket", 2, text="old"),
+        Note(9, "timetrack", 2, 14, worked=60, text="old track"),
     )
 
 
@@ -292,7 +294,7 @@ def test_a_note_that_is_not_understood_is_told(note: bytes) -> None:
     with pytest.raises(PartialReply, match="a note without id, or of an unknown type") as caught:
         lists.parse_tickets(body, what=WHAT)
     (ticket,) = caught.value.rows
-    assert len(ticket.staff_notes) == 5
+    assert len(ticket.staff_notes) == 6
 
 
 @pytest.mark.parametrize(
@@ -315,6 +317,32 @@ def test_a_ticket_without_id_is_unexpected(ticket: bytes) -> None:
     """A mask is not an id."""
     with pytest.raises(UnexpectedReply, match="ticket without id"):
         lists.parse_tickets(b"<tickets><ticket>" + ticket + b"</ticket></tickets>", what=WHAT)
+
+
+def test_posts_that_are_numbered_by_ticket() -> None:
+    """A post is known by the id that attachments name it by, wherever both are told."""
+    post = (
+        b"<post><id>%d</id><ticketpostid><![CDATA[%d]]></ticketpostid><creator>2</creator></post>"
+    )
+    posts = post % (2, 1495) + post % (1, 1488)
+    body = b"<tickets><ticket id='277'><posts>" + posts + b"</posts></ticket></tickets>"
+    (ticket,) = lists.parse_tickets(body, what=WHAT)
+    assert [one.id for one in ticket.posts] == [1495, 1488]
+
+
+def test_a_reply_of_staff_that_may_be_private() -> None:
+    """Old versions do not say whether a reply is private: that is told, of staff alone."""
+    post = b"<post><id>%d</id><creator>%d</creator>%s</post>"
+    posts = [(1, 1, b""), (2, 2, b""), (3, 1, b"<isprivate>1</isprivate>"), (4, 1, b"<isprivate/>")]
+    told = b"".join(post % one for one in posts)
+    body = b"<tickets><ticket id='2'><posts>" + told + b"</posts></ticket></tickets>"
+    (ticket,) = lists.parse_tickets(body, what=WHAT)
+    assert [(one.is_private, one.notes) for one in ticket.posts] == [
+        (False, ("unknown_privacy",)),
+        (False, ()),
+        (True, ()),
+        (False, ()),
+    ]
 
 
 def test_posts_ignore_their_attachments() -> None:

@@ -500,7 +500,9 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
     if ticket.tags:
         writer.value("workflow", id=1, title="Ask & wait")
     for note in desk.notes_of(ticket):
-        writer.value("note", note.text, type=note.kind, **note_attributes(note))
+        untyped = note.kind == "timetrack" and "old_posts" in desk.switches
+        kind = {} if untyped else {"type": note.kind}
+        writer.value("note", note.text, **kind, **note_attributes(note))
 
 
 # Shared writers
@@ -566,6 +568,9 @@ def write_post_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket, post: P
         "contents": post.text,
         "isprivate": int(post.is_private),
     }
+    if "old_posts" in desk.switches:
+        fields["id"] = sum(one.id <= post.id for one in desk.posts_of(post.ticket_id))
+        del fields["isprivate"]
     writer.values(fields)
 
 

@@ -188,6 +188,7 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
     "lying_marks": "one ticket in twenty is marked wrongly as having attachments, or as not",
     "random_order": "attachments are listed in no order",
     "posts_desc": "posts are listed newest first",
+    "old_posts": "an old version: posts numbered by ticket, no privacy, untyped time tracks",
     "doc_shape": "TicketPost/ListAll answers as documented, not as implemented",
     "down": "every request ends in 503",
     "stray_warning": "an HTML warning before every list",

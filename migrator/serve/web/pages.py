@@ -92,6 +92,8 @@ _NOTES: Final = {
     "not_kept": "The text of this post was not kept; only its files are.",
     "repaired_text": "Parts of the text arrived damaged and were cleaned.",
     "cut_text": "The text was longer than what is kept.",
+    "odd_number": "The old helpdesk does not say when it was written.",
+    "unknown_privacy": "The old helpdesk does not say whether this reply was private.",
 }
 _REASONS: Final = {
     State.PENDING: "It has not been fetched yet.",

@@ -361,7 +361,7 @@ def _read(piece: bytes, number: int, codec: str, book: _Book) -> _Row:
     if found is None:
         return _guess(piece, number, book)
     values, lists = found.values, found.lists
-    key = cleaning.number(values.get(book.id), _MOST_IDS)
+    key = cleaning.number(values.get(book.id) or values.get("id"), _MOST_IDS)
     if not key:
         return _Row(number, problem=f"row {number} has no id")
     text, notes = cleaning.clean_text(values.get("contents", ""), TEXT)

@@ -159,6 +159,7 @@ _POSTS = {
     (_Kind.REPLY, "post"): _Kind.POST,
     (_Kind.POSTS, "post"): _Kind.POST,
     (_Kind.POST, "id"): _Kind.FIELD,
+    (_Kind.POST, "ticketpostid"): _Kind.FIELD,
     (_Kind.POST, "ticketid"): _Kind.FIELD,
     (_Kind.POST, "attachments"): _Kind.LIST,
 }
@@ -542,8 +543,8 @@ class ContentsReader(Generic[S]):
         created_at, is_date = self._number(found, "dateline", most=LAST_SECOND)
         return Attachment(
             id=attachment_id,
-            ticket_id=self._number(found, "ticketid", of_post="ticketid")[0],
-            post_id=self._number(found, self._shape.owner, of_post="id")[0],
+            ticket_id=self._number(found, "ticketid", "ticketid")[0],
+            post_id=self._number(found, self._shape.owner, "ticketpostid", "id")[0],
             filename=filename,
             filesize=filesize,
             filetype=clean_name(found.fields.get("filetype", ""))[0],
@@ -556,14 +557,15 @@ class ContentsReader(Generic[S]):
         )
 
     def _number(
-        self, found: _Found[S], tag: str, *, of_post: str = "", most: int = MOST
+        self, found: _Found[S], tag: str, *of_post: str, most: int = MOST
     ) -> tuple[int, bool]:
         """Return a number of the attachment, else of its post, else what the caller knows.
 
         The second part says whether the attachment's own value is a number.
         """
-        own, posts = number(found.fields.get(tag), most), number(found.post.get(of_post), most)
-        return own or posts or self._ids.get(tag, 0), own is not None
+        own = number(found.fields.get(tag), most)
+        posts = (value for name in of_post if (value := number(found.post.get(name), most)))
+        return own or next(posts, 0) or self._ids.get(tag, 0), own is not None
 
 
 def _end_of_tag(text: bytes, at: int) -> int:

@@ -39,6 +39,8 @@ from migrator.sources.kayako.limits import (
 )
 from migrator.sources.kayako.signing import scrub_query
 
+UNKNOWN_PRIVACY = "unknown_privacy"
+"""A reply of staff, of which an old version does not say whether users see it."""
 MOST_PROBLEMS = 100
 """The most problems named of one list."""
 
@@ -58,7 +60,7 @@ _KINDS = {
     "user": "user",
     "userorganization": "organization",
 }
-"""The types of notes; old versions may leave the type out."""
+"""The types of notes; old versions may leave the type out, that of a time track too."""
 _DETAILS: tuple[str, ...] = (
     *("priorityid", "typeid", "ownerstaffid", "userorganization", "lastreplier", "laststaffreply"),
     *("lastuserreply", "slaplanid", "nextreplydue", "resolutiondue", "replies", "ipaddress"),
@@ -69,6 +71,8 @@ _DETAILS: tuple[str, ...] = (
 _LISTED = ("watcher", "workflow")
 """Elements that a ticket may have several of, with attributes only."""
 _MOST_LISTED = 1000
+_STAFF = 1
+"""The ``creator`` of a post by staff."""
 _TEXTS = frozenset({"contents", "note"})
 _SEVERAL = frozenset({"note", *_LISTED})
 _MARKUP = re.compile(
@@ -383,23 +387,28 @@ def _posts_of(row: _Row, ticket_id: int, doubt: Callable[[str], None]) -> Iterat
 
 
 def _post(row: _Row, ticket_id: int = 0) -> Post | None:
-    number = row.number("id", _MOST_POSTS) or row.number("ticketpostid", _MOST_POSTS)
+    # Some versions number the posts of each ticket in ``id``; attachments name the other one.
+    number = row.number("ticketpostid", _MOST_POSTS) or row.number("id", _MOST_POSTS)
     if not number:
         return None
     text, notes = row.text("contents")
-    created_at = row.date("dateline")
+    created_at, creator = row.date("dateline"), row.number("creator") or 0
+    if created_at is None:
+        notes += (cleaning.ODD_NUMBER,)
+    if creator == _STAFF and "isprivate" not in row.values:
+        notes += (UNKNOWN_PRIVACY,)
     return Post(
         id=number,
         ticket_id=row.number("ticketid") or ticket_id,
         created_at=created_at or 0,
-        creator=row.number("creator") or 0,
+        creator=creator,
         full_name=row.line("fullname"),
         email=row.line("email"),
         is_html=row.flag("ishtml"),
         is_private=row.flag("isprivate"),
         has_attachments=row.flag("hasattachments"),
         text=text,
-        notes=notes if created_at is not None else (*notes, cleaning.ODD_NUMBER),
+        notes=notes,
     )
 
 
@@ -422,6 +431,8 @@ def _note(attributes: dict[str, str], said: str, ticket_id: int) -> Note | None:
         return value or 0
 
     key, about = number("id", _MOST_POSTS), attributes.get("type", "")
+    if not about and "timeworked" in attributes:
+        about = "timetrack"
     if not key or (kind := _KINDS.get(about)) is None:
         return None
     text, notes = cleaning.clean_text(said, TEXT)
@@ -438,6 +449,8 @@ def _note(attributes: dict[str, str], said: str, ticket_id: int) -> Note | None:
         worked=number("timeworked"),
         billable=number("timebillable"),
         worked_at=number("workdate", cleaning.LAST_SECOND),
+        worker_id=number("workerstaffid"),
+        worker_name=cleaning.clean_name(attributes.get("workerstaffname", ""))[0],
         is_html=bool(_MARKUP.search(text)),
         text=text,
         notes=(*notes, *dict.fromkeys(odd)),
