@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import socketserver
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from migrator.sandbox.kayako.messages import (
     LONGEST_VALUE,
@@ -25,6 +20,7 @@ from migrator.sandbox.kayako.messages import (
 )
 from migrator.sandbox.kayako.model import Helpdesk
 from migrator.sandbox.kayako.routes import answer, public_file
+from migrator.sandbox.listener import Connection, Listener
 
 DRIBBLES: Final = 20
 """Pieces of a slow body, which takes about a second."""
@@ -166,15 +162,8 @@ class SandboxServer:
         return public_file(desk, target) or request
 
 
-class _Http(socketserver.ThreadingTCPServer):
-    """The listening socket; tracks its open connections, so that stopping does not wait for them.
-
-    Not http.server's own class: that one asks the name server for its name when it binds.
-    """
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 128
+class _Http(Listener):
+    """A listener that knows what answers."""
 
     def __init__(
         self,
@@ -184,64 +173,20 @@ class _Http(socketserver.ThreadingTCPServer):
     ) -> None:
         self.handle = handle
         self.latency = latency
-        self.stopping = threading.Event()
-        self._open: dict[socket.socket, threading.Thread] = {}
         super().__init__(address, _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in a tracked thread."""
-        thread = threading.Thread(
-            target=self.process_request_thread, args=(request, client_address), daemon=True
-        )
-        self._open[request] = thread
-        thread.start()
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection and forget it."""
-        super().shutdown_request(request)
-        self._open.pop(request, None)
-
-    def drop_connections(self) -> None:
-        """Wake every thread that still waits on its connection, and join it."""
-        self.stopping.set()
-        for connection, thread in self._open.copy().items():
-            with contextlib.suppress(OSError):  # it may have ended by itself meanwhile
-                connection.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Ignore errors of clients that go away, and no others."""
-        error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, OSError):
-            raise error
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Connection):
     """Reads requests of one connection and sends what the helpdesk answers."""
 
-    protocol_version = "HTTP/1.1"
     server_version = "Apache"
-    sys_version = ""
-    disable_nagle_algorithm = True
-    wbufsize = 1 << 16  # head and small bodies leave in one packet
     server: _Http
 
-    def do_GET(self) -> None:
-        """Serve one request of any verb that Kayako knows."""
+    def serve(self) -> None:
+        """Read a request and send what the helpdesk answers."""
         body = self._read_body()
         self.server.stopping.wait(self.server.latency)
         self._send(self.server.handle(self.command, self.path, dict(self.headers), body))
-
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - named by http.server
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
-        """Log nothing: the target would show credentials."""
-
-    def finish(self) -> None:
-        """Close the connection, even when the client is gone and the rest cannot be sent."""
-        with contextlib.suppress(OSError):
-            self.wfile.close()
-        self.rfile.close()
 
     def _read_body(self) -> bytes:
         """Read the body; of one over PHP's limit keep only the beginning."""
