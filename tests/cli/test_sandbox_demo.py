@@ -65,6 +65,39 @@ def test_sandbox_names_its_faults(cli: Cli) -> None:
     assert wrong.code == 2
     assert "--list-faults" in wrong.err
     assert cli("sandbox", "--big", "huge").refused("--big")
+    named = cli("sandbox", "--tickiti", "--list-faults")
+    assert "lost_answer" in named.out
+    wrong = cli("sandbox", "--tickiti", "--fault", "lost_answer@0")
+    assert wrong.code == 2
+    assert "--tickiti --list-faults" in wrong.err
+    assert cli("sandbox", "--mapping", "map.csv").refused("--tickiti")
+
+
+def test_sandbox_of_tickiti(tmp_path: Path) -> None:
+    """It prints what fits it, numbers the tickets, answers, and writes at the end what it holds."""
+    truth, mapping = tmp_path / "truth.json", tmp_path / "map.csv"
+    command = [sys.executable, "-m", "migrator", "sandbox", "--tickiti", "--port", "0"]
+    options = ["--tickets", "5", "--truth", str(truth), "--mapping", str(mapping)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        text = b"".join(process.stdout.readline() for _ in range(3)).decode()
+        config = tomllib.loads(text)["deliver"]
+        head, *rows = mapping.read_text().splitlines()
+        number = rows[0].partition(",")[2]
+        request = urllib.request.Request(
+            f"{config['url']}/api/v1/tickets/show",
+            json.dumps({"ticket_number": number}).encode(),
+            {"Authorization": f"Bearer {config['token']}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            shown = json.load(answer)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert head == "kayako_ticket_id,ticket_number"
+    assert str(shown["data"]["ticket"]["number"]) == number
+    told = json.loads(truth.read_text())
+    assert told["mails"] == []
+    assert number in told["tickets"]
 
 
 def test_sandbox_needs_a_free_port(cli: Cli) -> None:

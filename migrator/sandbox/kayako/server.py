@@ -48,7 +48,7 @@ class SandboxServer:
     def __init__(self, helpdesk: Helpdesk, host: str = "127.0.0.1", port: int = 0) -> None:
         self._helpdesk = helpdesk
         self.keys = Keys.from_seed(helpdesk.options.seed)
-        self._address = (host, port)
+        self.address = (host, port)
         self._log: list[tuple[str, str]] = []
         self._visits: list[Visit] = []
         self._http: _Http | None = None
@@ -95,7 +95,7 @@ class SandboxServer:
         """The API URL, as Kayako's Admin CP would show it. Raises RuntimeError before start."""
         if self._http is None:
             raise RuntimeError("the sandbox server is not running")
-        return f"http://{self._address[0]}:{self._http.server_address[1]}{SCRIPT}"
+        return f"http://{self.address[0]}:{self._http.server_address[1]}{SCRIPT}"
 
     @property
     def config(self) -> str:
@@ -114,7 +114,7 @@ class SandboxServer:
 
     def start(self) -> Self:
         """Bind and serve until :meth:`stop`."""
-        self._http = http = _Http(self._address, self._handle, self.helpdesk.options.latency)
+        self._http = http = _Http(self.address, self._handle, self.helpdesk.options.latency)
         self._thread = threading.Thread(
             target=http.serve_forever, args=(0.02,), name="sandbox", daemon=True
         )
@@ -125,7 +125,7 @@ class SandboxServer:
     def _locate(self) -> None:
         """Let the texts of the helpdesk link to this server, and to another name for it."""
         if self._http is not None:
-            host, port = self._address[0], self._http.server_address[1]
+            host, port = self.address[0], self._http.server_address[1]
             other = "127.0.0.1" if host == "localhost" else "localhost"
             self._helpdesk.locate(self.portal, f"http://{other}:{port}")
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -178,6 +179,8 @@ class Desk:
         self.generation = generation
         self.clock = clock
         self.folder = Path(tempfile.mkdtemp(prefix="tickiti-"))
+        self.close = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        """Deletes all files."""
         self.tickets: dict[int, Ticket] = {}
         """By number."""
         self.by_id: dict[int, Ticket] = {}
@@ -201,10 +204,6 @@ class Desk:
         """Name, SHA-256 and reason of each file that a call deleted."""
         self._random = random.Random(seed)  # noqa: S311 - opens nothing real
         self._last: Counter[str] = Counter()
-
-    def close(self) -> None:
-        """Delete all files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def now(self) -> int:
         """Return the time in whole seconds, as Tickiti keeps it."""

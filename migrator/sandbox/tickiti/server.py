@@ -151,7 +151,7 @@ class Tickiti:
         self.limits = limits or Limits()
         self.key = self.desk.add_key()
         self.latency, self.rate, self.key_window = latency, rate, key_window
-        self._address = (host, port)
+        self.address = (host, port)
         self._visits: list[Visit] = []
         self._stored: dict[str, _Stored] = {}
         self._turn = threading.Condition(threading.RLock())
@@ -166,7 +166,7 @@ class Tickiti:
         """The address of the install. Raises RuntimeError before start."""
         if self._http is None:
             raise RuntimeError("the sandbox server is not running")
-        return f"http://{self._address[0]}:{self._http.server_address[1]}"
+        return f"http://{self.address[0]}:{self._http.server_address[1]}"
 
     @property
     def token(self) -> str:
@@ -252,8 +252,8 @@ class Tickiti:
 
     def start(self) -> Self:
         """Bind and serve until :meth:`stop`."""
-        self._http = http = _Http(self._address, self)
-        self._address = (self._address[0], http.server_address[1])  # the same one when it restarts
+        self._http = http = _Http(self.address, self)
+        self.address = (self.address[0], http.server_address[1])  # the same one when it restarts
         self._thread = threading.Thread(
             target=http.serve_forever, args=(0.02,), name="sandbox", daemon=True
         )
