@@ -532,7 +532,14 @@ def _connected(path: Path, how: str) -> sqlite3.Connection:
         check_same_thread=False,
     )
     conn.create_function("folded", 1, folded, deterministic=True)
+    conn.create_function("is_blank", 2, _is_blank, deterministic=True)
     return conn
+
+
+def _is_blank(text: str, is_html: bool) -> bool:
+    from migrator.archive.bodies import is_blank  # noqa: PLC0415 - lxml costs start-up time
+
+    return is_blank(text, is_html)
 
 
 class Stop:

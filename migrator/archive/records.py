@@ -252,6 +252,8 @@ def _heading(kind: str, facts: Mapping[str, object]) -> str:
 class ResponseFilter:
     """A filter for responses; None is no restriction, an empty set matches nothing.
 
+    ``is_empty`` selects by whether there is neither text nor image in the body.
+
     ``queues`` is what the caller may see. Times are Unix seconds, both ends included. ``deleted``
     includes tickets that the source has deleted, ``unread`` includes posts known only from an
     attachment: their time is that of the attachment, and changes when they are read.
@@ -267,6 +269,7 @@ class ResponseFilter:
     response_ids: frozenset[int] | None = None
     author_email: str | None = None
     has_attachments: bool | None = None
+    is_empty: bool | None = None
     deleted: bool = True
     unread: bool = True
 

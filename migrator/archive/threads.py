@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from migrator.archive.checkpoint import Checkpoint, Tuple, folded
 from migrator.archive.records import (
@@ -43,6 +43,9 @@ Range = tuple[int | None, int | None]
 AnyOf = str | Collection[str]
 """One text or several, of which one must match; empty ones mean nothing."""
 
+Parts = str | Collection[Collection[str]]
+"""A part of a text, or groups of parts, of one of which all must be found; empty ones as above."""
+
 LONGEST = (1 << 31) - 1
 """Characters: more than SQLite holds in one value; its substr() counts in 32 bits."""
 
@@ -56,9 +59,10 @@ _PEOPLE_NOTE = ", ".join(f"n.{field.name}" for field in fields(PeopleNote) if fi
 _ARTICLE = ", ".join(f"n.{field.name}" for field in fields(ArticleRow))
 _FLAGS = [i for i, field in enumerate(fields(Response)) if field.type == "bool"]
 # CROSS JOIN keeps the order of the loops: posts by their index, never all posts of a queue sorted.
+_FROM = "FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id"
 _RESPONSES = f"""
     SELECT {_RESPONSE}, substr(p.text, 1, :cut), p.note, p.kind, p.facts
-    FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id
+    {_FROM}
     WHERE """
 
 _OF_RESPONSE = "iif(a.post_id > 0, a.post_id, -a.ticket_id)"
@@ -130,23 +134,27 @@ _PUT_PEOPLE_NOTE = """
 _ARTICLES = 50
 """Articles searched at once, each in so many characters of its text:"""
 _SEARCHED = 100_000
+_EMPTY = "p.text = '' OR is_blank(p.text, p.is_html)"
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
-_PERSON = "h.requester_name || char(31) || h.requester_email"
+_PERSON = "h.requester_name || char(31) || h.requester_email || char(31)"
 _FILES = """coalesce((
     SELECT group_concat(filename, char(31)) FROM attachments WHERE ticket_id = h.id), '')"""
 
 
 class _Search(NamedTuple):
-    """A search for any of some parts in any of some columns; all folded."""
+    """A search for all parts of any of some groups in any of some columns; all folded."""
 
     columns: tuple[str, ...]
-    parts: frozenset[str]
+    groups: tuple[tuple[str, ...], ...]
 
     def meets(self, texts: Mapping[str, str]) -> bool:
-        """Return whether the texts of one or more tickets have one of the parts."""
-        return any(part in texts[column] for column in self.columns for part in self.parts)
+        """Return whether the texts of one or more tickets have all parts of one of the groups."""
+        return any(
+            all(any(part in texts[column] for column in self.columns) for part in group)
+            for group in self.groups
+        )
 
 
 class Threads:
@@ -194,6 +202,30 @@ class Threads:
         values = Values()
         where = ["h.merged_into IS NULL", *_wanted(wanted, values)]
         return self._responses(where, values, after, limit, text_limit)
+
+    def tally(
+        self, wanted: ResponseFilter, by: str | None = None, *, limit: int = 1
+    ) -> tuple[int, int, list[tuple[Any, int]]]:
+        """Count the posts of :meth:`query`: how many there are, in how many groups, and the groups.
+
+        ``by`` is one of TALLIES, or None for one group. Of the groups, ``limit`` come, the largest
+        first, each as its value and its number of posts.
+        """
+        values = Values()
+        where = ["h.merged_into IS NULL", *_wanted(wanted, values)]
+        key = TALLIES[by] if by else "NULL"
+        sql = f"""
+            SELECT sum(count(*)) OVER (), count(*) OVER (), {key}, count(*)
+            {_FROM} WHERE {" AND ".join(where)}
+            GROUP BY 3 ORDER BY 4 DESC, 3 LIMIT {values(limit)}"""
+        rows = self._db.execute(sql, values)
+        total, groups = rows[0][:2] if rows else (0, 0)
+        return total, groups, [(value, number) for _, _, value, number in rows]
+
+    def titles(self, kind: str) -> list[str]:
+        """Return the titles of labels of a kind."""
+        sql = "SELECT DISTINCT title FROM labels WHERE kind = ? ORDER BY title"
+        return [row[0] for row in self._db.execute(sql, (kind,))]
 
     def people_notes(self, ticket: TicketHeader, *, limit: int = -1) -> list[PeopleNote]:
         """Return the notes about a ticket's user and organization, oldest first."""
@@ -366,9 +398,15 @@ class Threads:
         text: str = "",
         *,
         number: AnyOf = (),
-        subject: AnyOf = (),
-        requester: AnyOf = (),
-        filename: AnyOf = (),
+        subject: Parts = (),
+        requester: Parts = (),
+        filename: Parts = (),
+        raised: AnyOf = (),
+        participants: AnyOf = (),
+        assigned: AnyOf = (),
+        unassigned: bool = False,
+        statuses: AnyOf = (),
+        priorities: Collection[str] = (),
         queues: frozenset[int] | None = None,
         created: Range = (None, None),
         updated: Range = (None, None),
@@ -379,7 +417,14 @@ class Threads:
 
         ``number`` is a whole ticket number, or the id shown by Kayako; ``subject``,
         ``requester`` (name or address) and ``filename`` are parts of such, ``text`` any of all
-        these. Of several, one must match. Parts match in any case and form: see :func:`folded`.
+        these. Of several groups of parts, one must match. Parts match in any case and form: see
+        :func:`folded`.
+
+        Of several, one must match, too: ``raised`` are addresses of requesters, or parts of names
+        where there is no @; ``participants`` are addresses of requesters or of who wrote a post;
+        ``assigned`` are addresses or names of the staff, and ``unassigned`` allows nobody as well;
+        ``statuses`` are those of the headers, and ``priorities`` their titles, as they are.
+
         ``queues`` is what the caller may see, None for everything; with ``deleted`` that includes
         what the source has deleted.
         """
@@ -388,16 +433,22 @@ class Threads:
         where = [*visible, *_between("h.created_at", created, values)]
         where += _between("h.last_activity", updated, values)
         where += [_number_is(_each(number), values)] if _each(number) else []
-        wanted: list[tuple[tuple[str, ...], AnyOf]] = [
+        where += [_took_part(_each(participants), values)] if _each(participants) else []
+        if _each(assigned) or unassigned:
+            where.append(_owned(_each(assigned), unassigned, values))
+        where += [f"h.status IN {values.each(_each(statuses))}"] if _each(statuses) else []
+        where += [f"h.priority IN {values.each(priorities)}"] if priorities else []
+        # The whole address of a person ends where the column does:
+        people = [[f"\x1f{one}\x1f" if "@" in one[1:-1] else one] for one in _each(raised)]
+        wanted: list[tuple[tuple[str, ...], Parts]] = [
             ((_SUBJECT,), subject),
             ((_PERSON,), requester),
+            ((_PERSON,), people),
             ((_FILES,), filename),
             ((_SUBJECT, _PERSON, _FILES), text),
         ]
         searches = [
-            _Search(columns, frozenset(folded(clean(part)) for part in _each(parts)))
-            for columns, parts in wanted
-            if _each(parts)
+            _Search(columns, groups) for columns, parts in wanted if (groups := _groups(parts))
         ]
         if searches:
             direct = self._of_number(text) if text else set()
@@ -442,7 +493,7 @@ class Threads:
         texts = ", ".join(f"{column} AS text_{n}" for n, column in enumerate(columns))
         sql = f"""
             SELECT group_concat(id), group_concat(last_activity), {joined} FROM (
-                SELECT h.id, h.last_activity, {texts} FROM tickets AS h
+                SELECT h.id, h.last_activity, {texts} FROM headers AS h
                 WHERE {" AND ".join(where)} AND (h.last_activity, h.id) < (:time, :id)
                 ORDER BY h.last_activity DESC, h.id DESC LIMIT {_PAGE})"""
         found: list[int] = []
@@ -621,12 +672,12 @@ def _wanted(wanted: ResponseFilter, values: Values) -> list[str]:
     if wanted.response_ids is not None:
         where.append(f"p.id IN {values.each(wanted.response_ids)}")
     if wanted.author_email is not None:
-        # Nearly all addresses are ASCII, for which SQLite need not ask Python.
-        email = """iif(length(p.author_email) = length(CAST(p.author_email AS BLOB)),
-            lower(p.author_email), folded(p.author_email))"""
-        where.append(f"{email} = {values(folded(clean(wanted.author_email)))}")
+        author = values(folded(clean(wanted.author_email)))
+        where.append(f"{_address('p.author_email')} = {author}")
     if not wanted.unread:
         where.append(_IS_READ)
+    if wanted.is_empty is not None:
+        where.append(f"({_EMPTY})" if wanted.is_empty else f"NOT ({_EMPTY})")
     if wanted.has_attachments is not None:
         where.append(_HAS_ATTACHMENTS if wanted.has_attachments else f"NOT {_HAS_ATTACHMENTS}")
     return where
@@ -645,6 +696,61 @@ def _between(column: str, given: Range, values: Values) -> list[str]:
 
 def _each(parts: AnyOf) -> Collection[str]:
     return [one for one in ([parts] if isinstance(parts, str) else parts) if one]
+
+
+def _groups(parts: Parts) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of parts, folded, without empty ones."""
+    given = [[parts]] if isinstance(parts, str) else parts
+    groups = (tuple(folded(clean(part)) for part in group if part) for group in given)
+    return tuple(group for group in groups if group)
+
+
+def _address(column: str) -> str:
+    """Return SQL for an address as :func:`folded` has it; must repeat the words of the indexes."""
+    # Nearly all addresses are ASCII, for which SQLite need not ask Python.
+    return f"iif({_is_odd(column)}, folded({column}), lower({column}))"
+
+
+def _is_odd(column: str) -> str:
+    return f"length({column}) <> length(CAST({column} AS BLOB))"
+
+
+TALLIES = {
+    "ticket_number": "h.ticket_number",
+    "created_by_email": _address("p.author_email"),
+    "queue": "h.queue_name",
+    "is_internal": "p.is_private",
+    "staff_response": "p.staff",
+    "day": "coalesce(strftime('%Y-%m-%d', p.created_at, 'unixepoch'), '1970-01-01')",
+}
+"""What posts may be counted by, in SQL."""
+
+
+def _took_part(addresses: Collection[str], values: Values) -> str:
+    """Return a filter for the tickets that one of these people raised, or wrote in."""
+    given = values.each(folded(clean(one)) for one in addresses)
+    return f"""(
+        {_address("h.requester_email")} IN {given} OR h.id IN (
+            SELECT ticket_id FROM posts WHERE lower(author_email) IN {given}
+            UNION ALL SELECT ticket_id FROM posts
+            WHERE {_is_odd("author_email")} AND folded(author_email) IN {given}))"""
+
+
+def _owned(people: Collection[str], nobody: bool, values: Values) -> str:
+    """Return a filter for the tickets of these members of the staff, or of nobody."""
+    given = values.each(folded(clean(one)) for one in people)
+    named = f"""
+        CAST(json_extract(t.details, '$.ownerstaffid') AS INTEGER) IN (
+            SELECT id FROM labels WHERE kind = 'staff'
+                AND ({_address("email")} IN {given} OR folded(title) IN {given}))
+        OR (t.owner_name <> '' AND lower(t.owner_name) IN {given})"""
+    # A ticket that was listed has a status; of others nobody knows whose they are.
+    free = """
+        t.owner_name = '' AND json_extract(t.details, '$.ownerstaffid') IS NULL
+        AND (t.status_id <> 0 OR t.posts_activity IS NOT NULL)"""
+    return f"""EXISTS (
+        SELECT 1 FROM tickets AS t
+        WHERE t.id = h.id AND ({named} OR ({free if nobody else "0"})))"""
 
 
 def _number_is(numbers: Collection[str], values: Values) -> str:

@@ -101,6 +101,9 @@ MAX_LIMIT: Final = 1000
 MAX_RANGE: Final = 25 * 1024 * 1024
 """Bytes of one ranged read, Tickiti's limit."""
 
+MAX_GROUPS: Final = 5000
+"""Groups of an answer that counts."""
+
 # Answers.
 
 BLOCK: Final = 144 * 1024

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from migrator.archive.bodies import plain_text
 from migrator.archive.records import Listed, Outcome, PostRow, State, TicketRow
-from migrator.serve.markup import as_html, cid_names, plain_text
+from migrator.serve.markup import as_html, cid_names
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk

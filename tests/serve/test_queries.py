@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from migrator.archive.records import Listed, PostRow, TicketRow
-from migrator.serve.tickiti.queries import MODES
+from migrator.serve.tickiti.criteria import MODES
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk
@@ -84,6 +84,13 @@ FILTERS: list[tuple[dict[str, Any], set[int]]] = [
     ({"has_attachments": False, "ticket_number": [1]}, {11, 12, 13}),
     ({"created_by_email": " priya@example.com\n"}, {11, 13, 21, 23, 31, 33}),
     ({"include_deleted": True, "is_internal": None}, ALL),
+    ({"queue_id": {"0": 3, "2": "4"}}, ALL),
+    ({"ticket_number": 2.0, "limit": "5"}, {20, 21, 22, 23}),
+    ({"is_internal": "1", "staff_response": 1}, {13, 23, 33}),
+    ({"is_internal": "0", "staff_response": 0, "ticket_number": "1"}, {10, 12}),
+    ({"count_only": False, "metadata_only": 0, "group_by": ""}, ALL),
+    ({"is_empty": True}, set()),
+    ({"is_empty": False}, ALL),
 ]
 
 
@@ -109,8 +116,9 @@ def test_row_has_both_ids_and_the_response(full: Desk) -> None:
 
 
 def test_heavy_fields_of_rows(full: Desk) -> None:
-    """Fields chooses heavy ones; light ones may be named and always come."""
-    light: list[dict[str, Any]] = [{"fields": []}, {"metadata_only": True}, {"fields": ["id"]}]
+    """Fields chooses heavy ones; all light ones come while none of them is named."""
+    light: list[dict[str, Any]] = [{"fields": []}, {"fields": {}}, {"metadata_only": True}]
+    light.append({"fields": ["html", "attachments"], "metadata_only": "1"})
     for body in light:
         rows = full.data(RESPONSES, body)["responses"]
         assert len(rows) == 12
@@ -120,8 +128,79 @@ def test_heavy_fields_of_rows(full: Desk) -> None:
     assert (rows[0]["html"], rows[0]["html_truncated"]) == ("te", True)
 
 
+EXACTLY: list[tuple[dict[str, Any], set[str]]] = [
+    ({"fields": ["is_internal"]}, {"is_internal"}),
+    ({"fields": ["response_id"]}, set()),
+    ({"fields": [" created_at "]}, {"created_at"}),
+    ({"fields": {"1": "created_by_email", "3": "html"}}, {"created_by_email", "html"}),
+    ({"fields": ["id", "html"], "max_body_chars": "2"}, {"id", "html", "html_truncated"}),
+    ({"fields": ["id", "html"], "metadata_only": True}, {"id"}),
+]
+
+
+@pytest.mark.parametrize(("body", "names"), EXACTLY, ids=range(len(EXACTLY)))
+def test_fields_that_name_metadata_are_the_only_ones(
+    full: Desk, body: dict[str, Any], names: set[str]
+) -> None:
+    """The id of the response and the number of the ticket come with whatever is named."""
+    rows = full.data(RESPONSES, body)["responses"]
+    assert len(rows) == 12
+    assert all(row.keys() == names | {"response_id", "ticket_number"} for row in rows)
+
+
+TALLIES: list[tuple[str, list[tuple[Any, int]]]] = [
+    ("ticket_number", [(1, 4), (2, 4), (3, 4)]),
+    ("created_by_email", [("marcus@example.com", 6), ("priya@example.com", 6)]),
+    ("queue", [("Support", 8), ("Sales", 4)]),
+    ("is_internal", [(False, 9), (True, 3)]),
+    ("staff_response", [(False, 6), (True, 6)]),
+    ("day", [(f"2026-05-0{n}", 3) for n in range(1, 5)]),
+]
+
+
+@pytest.mark.parametrize(("by", "expected"), TALLIES)
+def test_responses_are_counted_by_what_they_can_be_filtered_by(
+    full: Desk, by: str, expected: list[tuple[Any, int]]
+) -> None:
+    """The largest group first; no rows come; a filter by a group's value has as many."""
+    data = full.data(RESPONSES, {"group_by": by, "limit": 1})
+    assert [(group[by], group["count"]) for group in data["groups"]] == expected
+    assert (data["count"], data["groups_left_out"]) == (12, 0)
+    assert "responses" not in data
+    for value, number in expected:
+        day = {"created_from": value, "created_to": value}
+        body = day if by == "day" else {by: value}
+        assert full.data(RESPONSES, {**body, "count_only": True}) == {"count": number}
+
+
+def test_count_is_that_of_the_filter(full: Desk) -> None:
+    """Neither limit nor cursor changes it, and a token counts what it sees."""
+    body = {"count_only": True, "is_internal": True, "limit": 1}
+    assert full.data(RESPONSES, body) == {"count": 3}
+    assert full.data(RESPONSES, body, token=full.token(queues=[3])) == {"count": 1}
+    assert full.data(RESPONSES, {"group_by": "day", "response_id": [7]}) == {
+        "count": 0,
+        "groups": [],
+        "groups_left_out": 0,
+    }
+
+
+EMPTY = [("", False), (" \n", False), ("<p> <br></p>", True), ("<div>&nbsp;</div>", True)]
+NOT_EMPTY = [("x", False), ("<br>", False), ("<p>x</p>", True), ('<img src="cid:a">', True)]
+
+
+def test_empty_responses_have_neither_text_nor_image(open_desk: OpenDesk) -> None:
+    """What a reader sees counts, not the tags."""
+    with open_desk() as desk:
+        for number, (text, is_html) in enumerate(EMPTY + NOT_EMPTY):
+            post = PostRow(number + 1, number, text=text, is_html=is_html)
+            desk.write(TicketRow(1, 3), post)
+        assert ids(desk, {"is_empty": True}) == {1, 2, 3, 4}
+        assert ids(desk, {"is_empty": False}) == {5, 6, 7, 8}
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
-    *[({"limit": value}, "limit") for value in (0, 1001, "5", 1.0, True)],
+    *[({"limit": value}, "limit") for value in (0, 1001, "5x", 1.5, True, [5])],
     *[({"created_from": value}, "created_from") for value in ("May", "2026-02-30", 5, "2026-5-1")],
     ({"is_internal": "yes"}, "is_internal"),
     ({"queue": {"a": 1}}, "queue"),
@@ -129,16 +208,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"queue_id": ["x"]}, "queue_id"),
     ({"queue_id": ["3", "9" * 19]}, "queue_id"),
     ({"queue_id": "Sales"}, "queue_id"),
-    ({"queue_id": 3.0}, "queue_id"),
+    ({"queue_id": 3.5}, "queue_id"),
     ({"created_by_email": ["a@b"]}, "created_by_email"),
     ({"created_by_email": False}, "created_by_email"),
     ({"response_id": ["x"]}, "response_id"),
     ({"ticket_number": ["1"] * 1001}, "ticket_number"),
     ({"created_by_email": 5}, "created_by_email"),
     ({"fields": ["nothing"]}, "fields"),
-    ({"count_only": True}, "count_only"),
-    ({"group_by": "day"}, "group_by"),
-    ({"is_empty": False}, "is_empty"),
+    ({"count_only": "yes"}, "count_only"),
+    ({"group_by": "month"}, "group_by"),
+    ({"group_by": ["day"]}, "group_by"),
+    ({"is_empty": "true"}, "is_empty"),
+    ({"is_internal": 2}, "is_internal"),
+    ({"fields": ["html", ""]}, "fields"),
+    ({"status": ["open"]}, "status"),
+    ({"search_object": {"criteria": []}}, "search_object"),
+    ({"ticket_id": 1}, "ticket_id"),
     ({"cursor": "x"}, "cursor"),
     ({"cursor": {}}, "cursor"),
     ({"cursor": {"created_at": "2026-05-01T00:00:00+00:00"}}, "cursor"),
@@ -166,6 +251,7 @@ FILTERED = (
     "response_id",
     "created_by_email",
     "has_attachments",
+    "is_empty",
 )
 
 
@@ -203,7 +289,9 @@ NOTHING: list[dict[str, Any]] = [
     {"search_object": ""},
     {"search_object": {"criteria": []}},
     {"search_object": {"search_perspective": " ", "criteria": None}},
-    {"perspective_id": "", "row_limit": ""},
+    {"search_object": []},
+    {"search_object": {"search_perspective": "ALL ", "criteria": {}}},
+    {"perspective_id": "", "row_limit": "", "perspective_name": "all"},
 ]
 
 
@@ -320,9 +408,26 @@ CRITERIA: list[tuple[list[tuple[str, list[Any]]], list[str]]] = [
     ([("queue", ["Support", "Sales"])], ["3", "2", "1"]),
     ([("queue", ["Nowhere"])], []),
     ([("subject", ["number 3"])], ["3"]),
-    ([("subject", ["number 3", "NUMBER 1"])], ["3", "1"]),
+    ([("subject", ["number 3", "NUMBER 1"])], []),
+    ([("subject", ["number 3", "PLATE"])], ["3"]),
+    ([("subject", ["number 3"]), ("subject", ["NUMBER 1", "plate"])], ["3", "1"]),
     ([("subject", ["plate"]), ("queue", ["Support"])], ["3", "2"]),
     ([("raised", ["user1@example.com"])], ["1"]),
+    ([("raised", ["ser1@example.com", "USER2@EXAMPLE.COM"])], ["2"]),
+    ([("raised", ["@example.com"])], ["3", "2", "1"]),
+    ([("participant", ["user1@example.com"])], ["1"]),
+    ([("participant", ["nobody@x", "PRIYA@example.com"])], ["3", "2", "1"]),
+    ([("participant", ["riya@example.com"])], []),
+    ([("assigned", ["Unassigned"])], ["3", "2", "1"]),
+    ([("assigned", ["priya@example.com"])], []),
+    ([("assigned", ["team:4", "team-and-members:4"])], []),
+    ([("assigned", ["team:4", "unassigned"])], ["3", "2", "1"]),
+    ([("watchlist", [1]), ("queue", ["Sales"])], []),
+    ([("hashtag", ["#vip"])], []),
+    ([("status", ["Open"])], ["3", "2", "1"]),
+    ([("status", ["closed", "on hold"])], []),
+    ([("priority", ["Normal"])], ["3", "2", "1"]),
+    ([("priority", [40, "Low"])], []),
     ([("created_from", ["2026-05-03"])], ["3", "2"]),
     ([("created_to", ["2026-05-03"]), ("created_from", ["2026-05-03"])], ["2"]),
     ([("created_to", ["2026-05-02", "2026-05-03"])], ["2", "1"]),
@@ -358,13 +463,17 @@ def test_tickets_of_other_queues_are_not_listed(full: Desk) -> None:
 WRONG_TICKETS: list[tuple[dict[str, Any], str]] = [
     ({"perspective_id": 3}, "perspective_id"),
     ({"row_limit": 5001}, "row_limit"),
-    ({"search_object": []}, "search_object"),
+    ({"search_object": [1]}, "search_object"),
+    ({"search_object": {"mode": "subject", "tokens": ["x"]}}, "search_object.criteria"),
+    ({"criteria": [{"mode": "subject", "tokens": ["x"]}]}, "criteria"),
+    ({"subject": "x"}, "subject"),
+    ({"perspective_name": "Mine"}, "perspective_name"),
     ({"search_object": {"search_perspective": "Mine"}}, "search_object.search_perspective"),
     ({"search_object": {"search_perspective_id": 1}}, "search_object.search_perspective_id"),
-    ({"search_object": {"criteria": {}}}, "search_object.criteria"),
+    ({"search_object": {"criteria": {"mode": "subject"}}}, "search_object.criteria"),
     ({"search_object": {"criteria": [1]}}, "search_object.criteria"),
     (
-        {"search_object": {"criteria": [{"mode": "content", "tokens": ["x"]}]}},
+        {"search_object": {"criteria": [{"mode": "body", "tokens": ["x"]}]}},
         "search_object.criteria.mode",
     ),
     (
@@ -372,17 +481,20 @@ WRONG_TICKETS: list[tuple[dict[str, Any], str]] = [
         "search_object.criteria.tokens",
     ),
     (
-        {
-            "search_object": {
-                "criteria": [{"mode": "subject", "tokens": ["a", "b"], "match": "all"}]
-            }
-        },
+        {"search_object": {"criteria": [{"mode": "raised", "tokens": ["a", "b"], "match": "all"}]}},
         "search_object.criteria.match",
     ),
     (
         {"search_object": {"criteria": [{"mode": "created_to", "tokens": ["May"]}]}},
         "search_object.criteria",
     ),
+    *[
+        (
+            {"search_object": {"criteria": [{"mode": mode, "tokens": ["nothing"]}]}},
+            "search_object.criteria",
+        )
+        for mode in ("status", "priority", "participant")
+    ],
     (
         {"search_object": {"criteria": [{"mode": "subject", "tokens": ["x"] * 51}]}},
         "search_object",
@@ -422,24 +534,11 @@ def test_lists_need_a_token(full: Desk, path: str) -> None:
     assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
 
 
-def test_queries_for_half_characters_find_nothing(full: Desk) -> None:
-    """JSON can spell what no database holds."""
-    half = b'"\\ud800"'
-    bodies = {
-        RESPONSES: [
-            b'{"created_by_email": %b}' % half,
-            b'{"ticket_number": [%b]}' % half,
-            b'{"queue": [%b]}' % half,
-        ],
-        TICKETS: [
-            b'{"search_object": {"criteria": [{"mode": "%b", "tokens": [%b]}]}}' % (mode, half)
-            for mode in (b"ticket_number", b"queue", b"subject", b"raised")
-        ],
-    }
+def test_queries_for_half_characters_are_refused(full: Desk) -> None:
+    """JSON can spell what PHP cannot read, and no text has."""
     headers = {"Authorization": f"Bearer {full.staff}", "Content-Type": "application/json"}
-    for path, contents in bodies.items():
-        for content in contents:
+    for content in (b'{"created_by_email": "\\ud800"}', b'{"queue": ["a\\uDFFFb"]}', b'{"x": NaN}'):
+        for path in (RESPONSES, TICKETS):
             url = f"{full.base}/api/v1/{path}"
             answer = full.client.post(url, content=content, headers=headers)
-            assert answer.status_code == 200
-            assert answer.json()["data"] in ([], {"responses": [], "next_cursor": None})
+            assert (answer.status_code, list(answer.json()["errors"])) == (422, ["body"])

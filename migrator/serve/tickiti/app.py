@@ -114,9 +114,9 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
     """Read the request body as one JSON object.
 
     Raises Refusal: 413 ``payload_too_large`` over MAX_BODY bytes, 422 ``validation_failed`` for
-    another content type, for bytes that are not JSON in UTF-8 and for JSON that is no object;
-    and ClientDisconnect. An empty body, and PHP's empty array, are an empty object: all fields
-    of a query are optional.
+    another content type, for what PHP cannot read as JSON (bytes that are not UTF-8, NaN, half a
+    surrogate pair) and for JSON that is no object; and ClientDisconnect. An empty body, and PHP's
+    empty array, are an empty object: all fields of a query are optional.
     """
     headers = dict(scope["headers"])
     raw = await _read(headers, receive)
@@ -124,9 +124,12 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
     if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind.strip()):
         _invalid("content_type", "The header Content-Type must be application/json.")
     try:
-        parsed = json.loads(raw.removeprefix(BOM_UTF8).decode() or "{}")
+        text = raw.removeprefix(BOM_UTF8).decode() or "{}"
+        parsed = json.loads(text, parse_constant=_no_constant)
+        if "\\u" in text:
+            json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        # ValueError: broken UTF-8, broken JSON, a number with thousands of digits.
+        # ValueError: broken UTF-8, broken JSON, a number with thousands of digits, a surrogate.
         _invalid("body", "The request body is not valid JSON.")
     if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
         _invalid("body", f"The request body has over {MAX_VALUES} values.")
@@ -137,6 +140,10 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
     if not isinstance(parsed, dict):
         _invalid("body", "The request body must be a JSON object.")
     return parsed
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _is_flat(parsed: object) -> bool:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from migrator import __version__
-from migrator.serve.bounds import MAX_LIMIT, MAX_LIST, MAX_RANGE, MAX_ROWS
+from migrator.serve.bounds import MAX_GROUPS, MAX_LIMIT, MAX_LIST, MAX_RANGE, MAX_ROWS
+from migrator.serve.tickiti.criteria import COMBINED, MODES
 from migrator.serve.tickiti.queries import (
+    ALWAYS,
     DEFAULT_LIMIT,
     DEFAULT_ROWS,
+    GROUPS,
     LIGHT,
-    MODES,
 )
 from migrator.serve.tickiti.requests import DEFAULT_RANGE, HEAVY
 
@@ -43,6 +45,7 @@ def _answer_object(data: Schema) -> Schema:
 
 _TEXT: Final[Schema] = {"type": "string"}
 _FLAG: Final[Schema] = {"type": "boolean"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _ID: Final[Schema] = {"type": "string", "pattern": "^-?[0-9]+$"}
 _TIME: Final[Schema] = {
     "type": "string",
@@ -115,12 +118,13 @@ _ROW: Final[Schema] = {
     "ticket_id": _ID,
     "queue_id": _ID,
 }
+_GROUPED: Final[Schema] = {name: {} for name in GROUPS}
 _CURSOR: Final[Schema] = _object({"created_at": _TEXT, "id": {"type": "integer"}})
 _CRITERION: Final[Schema] = _object(
     {
         "mode": {"enum": list(MODES)},
         "tokens": _array(_ID_SENT, minItems=1, maxItems=MAX_LIST),
-        "match": {"enum": ["any", "all"], "description": "all: with a single token only."},
+        "match": {"enum": ["any", "all"], "description": "How several tokens are meant."},
     },
     required=("mode", "tokens"),
 )
@@ -160,7 +164,10 @@ SCHEMAS: Final[Schema] = {
         }
     ),
     "Response": _object(_RESPONSE, required=_ALWAYS),
-    "ResponseRow": _object({**_ROW, **_RESPONSE}, required=(*_ROW, *_ALWAYS)),
+    "ResponseRow": {
+        **_object({**_ROW, **_RESPONSE}, required=tuple(sorted(ALWAYS))),
+        "description": "Every field comes, unless fields names the ones to send.",
+    },
     "Queue": _object({"id": _ID, "name": _TEXT, "tickets": {"type": "integer", "minimum": 0}}),
     "AnyBody": {"type": "object", "description": "Everything in it is ignored."},
     "ThreadRequest": {**_object({**_TICKET, **_PARTS}, required=()), **_ONE_OF_BOTH},
@@ -204,12 +211,23 @@ SCHEMAS: Final[Schema] = {
             "response_id": _IDS_SENT,
             "created_by_email": _TEXT,
             "has_attachments": _FLAG,
+            "is_empty": {**_FLAG, "description": "Whether a body has neither text nor image."},
+            "count_only": {**_FLAG, "description": "Only data.count comes."},
+            "group_by": {
+                "enum": [*GROUPS, None],
+                "description": "Only data.count and data.groups come, the largest group first, "
+                f"{MAX_GROUPS} of them at most; groups_left_out is how many more there are.",
+            },
             "include_deleted": {
                 **_FLAG,
                 "description": "Without effect: what the source deleted later is kept.",
             },
             "metadata_only": _FLAG,
-            "fields": _array({"enum": [*HEAVY, *LIGHT]}),
+            "fields": _array(
+                {"enum": [*HEAVY, *LIGHT]},
+                description=f"Of {', '.join(HEAVY)} alone: those, and all other fields. With any "
+                "other name: exactly the named ones, response_id and ticket_number.",
+            ),
             "max_body_chars": _PARTS["max_body_chars"],
             "limit": {
                 "type": "integer",
@@ -233,8 +251,9 @@ SCHEMAS: Final[Schema] = {
                     "criteria": _array(
                         _CRITERION,
                         maxItems=MAX_LIST,
-                        description="Tokens of one mode are alternatives, modes restrict each "
-                        "other. Other modes of Tickiti answer 422.",
+                        description=f"{COMBINED} Tokens match: "
+                        + "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items())
+                        + ". Other modes answer 422.",
                     ),
                 },
                 required=(),
@@ -265,12 +284,26 @@ SCHEMAS: Final[Schema] = {
         _object({"ticket_number": _NUMBER, "responses": _array(ref("Response"))})
     ),
     "ResponsesAnswer": _answer_object(
-        _object(
-            {
-                "responses": _array(ref("ResponseRow")),
-                "next_cursor": {"anyOf": [_CURSOR, {"type": "null"}]},
-            }
-        )
+        {
+            "anyOf": [
+                _object(
+                    {
+                        "responses": _array(ref("ResponseRow")),
+                        "next_cursor": {"anyOf": [_CURSOR, {"type": "null"}]},
+                    }
+                ),
+                _object(
+                    {
+                        "count": _COUNT,
+                        "groups": _array(
+                            _object({"count": _COUNT, **_GROUPED}, required=("count",))
+                        ),
+                        "groups_left_out": _COUNT,
+                    },
+                    required=("count",),
+                ),
+            ]
+        }
     ),
     "TicketsAnswer": _answer_object(_array(ref("Ticket"))),
     "QueuesAnswer": _answer_object(_object({"queues": _array(ref("Queue"))})),
@@ -354,7 +387,9 @@ def document() -> Schema:
             "version": __version__,
             "description": "Reads a helpdesk that left Kayako Classic the way Tickiti's public "
             "API v1 reads one. Every error is an Error with a code in its field error. Fields "
-            "that are not named here are ignored in requests.",
+            "that are not named here are ignored in requests, but filters in the wrong place are "
+            "refused. As in Laravel, null and blank texts are no value, numbers may be texts, and "
+            "flags 1 or 0. A list that restricts an answer is refused if it is empty.",
         },
         "paths": paths,
         "components": {

@@ -11,19 +11,20 @@ import json
 import re
 import tempfile
 import threading
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from starlette.types import Receive, Send
 
 from migrator.archive.records import Response, ResponseFilter, Row, TicketHeader, Token
-from migrator.serve.bounds import JSON_BLOCK, MAX_LIMIT, MAX_ROWS, MAX_TOKENS
+from migrator.archive.threads import TALLIES
+from migrator.serve.bounds import JSON_BLOCK, MAX_GROUPS, MAX_LIMIT, MAX_ROWS
 from migrator.serve.catalog import Catalog, Names
 from migrator.serve.content import watch
 from migrator.serve.readers import Readers
 from migrator.serve.refusals import start
+from migrator.serve.tickiti.criteria import Asked, find_arguments
 from migrator.serve.tickiti.requests import Fields, Parts, moment, parts, thread_request
 from migrator.serve.tickiti.serializers import (
     attachment_object,
@@ -35,16 +36,6 @@ from migrator.serve.tickiti.serializers import (
 
 DEFAULT_ROWS: Final = 100
 DEFAULT_LIMIT: Final = 200
-MODES: Final = (
-    "ticket_number",
-    "queue",
-    "subject",
-    "raised",
-    "created_from",
-    "created_to",
-    "updated_from",
-    "updated_to",
-)
 LIGHT: Final = (
     "response_id",
     "ticket_number",
@@ -60,10 +51,19 @@ LIGHT: Final = (
     "is_email_sourced",
     "created_by_name",
 )
-"""The fields that every row has; naming them in ``fields`` is allowed and changes nothing."""
+"""The fields of a row beside the heavy ones; who names one of them gets what is named only."""
 
-REFUSED: Final = ("is_empty", "count_only", "group_by")
-"""Options of later servers, refused here: a client must not take rows for counts."""
+ALWAYS: Final = frozenset(("response_id", "ticket_number"))
+"""The fields that come even so."""
+
+GROUPS: Final = tuple(TALLIES)
+
+NO_FILTERS: Final = (
+    *("search_object", "criteria", "ticket_id", "subject", "content", "subject_content", "raised"),
+    *("participant", "assigned", "status", "priority", "watchlist", "hashtag"),
+    *("updated_from", "updated_to"),
+)
+"""Filters of tickets: ignored here, they would leave an answer that was not asked for."""
 
 PAGE: Final = 16
 """Responses read at once, with their short texts."""
@@ -77,10 +77,15 @@ _NOTHING: Final[AbstractContextManager[object]] = contextlib.nullcontext()
 
 _SECONDS: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
+_TALLIED: Final[Mapping[str, Callable[[Any], object]]] = {
+    "ticket_number": number_of,
+    "is_internal": bool,
+    "staff_response": bool,
+}
+
 T = TypeVar("T")
 
 Body = Mapping[str, object]
-Criteria = Mapping[str, list[str]]
 
 After = tuple[int, int]
 """A place in a list of responses: the time and the id of the last one before it."""
@@ -127,16 +132,28 @@ class Queries:
         wanted = self._filter(fields, token)
         chosen = parts(fields, LIGHT)
         if fields.flag("metadata_only"):
-            chosen = Parts(frozenset(), None)
+            chosen = dataclasses.replace(chosen, heavy=frozenset())
         limit = fields.integer("limit", low=1, high=MAX_LIMIT) or DEFAULT_LIMIT
         after = _cursor(fields)
+        by = fields.choice("group_by", GROUPS)
+        count_only = fields.flag("count_only")
         fields.check()
+        if by or count_only:
+            yield json.dumps({"ok": True, "data": self._tally(wanted, by)})
+            return
 
         def read(after: After | None, limit: int, text_limit: int | None) -> list[Response]:
             return self._threads.query(wanted, after=after, limit=limit, text_limit=text_limit)
 
         # One more than is sent shows whether there is a next page.
         yield from _page(self._told(read, chosen, _which, after=after, most=limit + 1), limit)
+
+    def _tally(self, wanted: ResponseFilter, by: str | None) -> dict[str, object]:
+        count, groups, tallies = self._threads.tally(wanted, by, limit=MAX_GROUPS)
+        if by is None:
+            return {"count": count}
+        told = [{by: _TALLIED.get(by, str)(value), "count": number} for value, number in tallies]
+        return {"count": count, "groups": told, "groups_left_out": groups - len(told)}
 
     async def query_tickets(self, token: Token, body: Body, receive: Receive, send: Send) -> None:
         """``tickets/query``: the headers of tickets by criteria, latest activity first.
@@ -148,25 +165,20 @@ class Queries:
 
     def _tickets(self, token: Token, body: Body) -> Iterator[str]:
         fields = Fields(body)
-        criteria = _criteria(fields)
-        times = _times(fields, criteria)
+        asked = find_arguments(fields, lambda: self._threads.titles("priority"))
         limit = fields.integer("row_limit", low=1, high=MAX_ROWS) or DEFAULT_ROWS
         fields.check()
         yield '{"ok": true, "data": ['
-        yield from _spooled(self._found(token, criteria, times, limit))
+        yield from _spooled(self._found(token, asked, limit))
         yield "]}"
 
-    def _found(
-        self, token: Token, criteria: Criteria, times: Mapping[str, int], limit: int
-    ) -> Iterator[str]:
-        # Within a mode the tokens are alternatives, the modes restrict each other.
+    def _found(self, token: Token, asked: Asked | None, limit: int) -> Iterator[str]:
+        if asked is None:
+            return
+        arguments, names = asked
         found = self._threads.find(
-            number=criteria.get("ticket_number", ()),
-            subject=criteria.get("subject", ()),
-            requester=criteria.get("raised", ()),
-            queues=self._catalog.queue_ids(token, names=criteria.get("queue")),
-            created=(times.get("created_from"), times.get("created_to")),
-            updated=(times.get("updated_from"), times.get("updated_to")),
+            **arguments,
+            queues=self._catalog.queue_ids(token, names=names),
             deleted=self._settings.serve_deleted,
             limit=limit,
         )
@@ -297,12 +309,19 @@ class Queries:
         inline = self._catalog.inline_images(one, rows, names)
         objects = [attachment_object(row, is_inline=row.id in inline) for row in rows]
         told = {**which, **response_object(one, chosen, objects)}
+        if chosen.only is not None:
+            kept = chosen.only | ALWAYS
+            told = {
+                name: value
+                for name, value in told.items()
+                if name.removesuffix("_truncated") in kept
+            }
         return _spooled(_json_pieces(told)) if is_long else [json.dumps(told)]
 
     def _filter(self, fields: Fields, token: Token) -> ResponseFilter:
-        for name in REFUSED:
+        for name in NO_FILTERS:
             if fields.has(name):
-                fields.wrong(name, f"The {name} field is not supported by this server.")
+                fields.wrong(name, f"The {name} field is no filter of responses.")
         responses = fields.integers("response_id")
         numbers = fields.identifiers("ticket_number")
         queues = self._catalog.queue_ids(
@@ -318,6 +337,7 @@ class Queries:
             response_ids=None if responses is None else frozenset(responses),
             author_email=fields.text("created_by_email"),
             has_attachments=fields.flag("has_attachments"),
+            is_empty=fields.flag("is_empty"),
             deleted=self._settings.serve_deleted,
             unread=not self._settings.posts_follow,
         )
@@ -394,58 +414,6 @@ def _cursor(fields: Fields) -> After | None:
         fields.wrong("cursor", "The cursor field must be the next_cursor of an earlier page.")
         return None
     return seconds, found[0]
-
-
-def _criteria(fields: Fields) -> Criteria:
-    """Read the criteria: mode → its tokens, for the modes that were sent."""
-    search = fields.mapping("search_object")
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    _check_view(fields, search)
-    for each in (search and search.mappings("criteria")) or ():
-        mode = each.text("mode") or ""
-        tokens = each.identifiers("tokens") or []
-        if mode not in MODES:
-            each.wrong("mode", f"The mode of a criterion must be one of {', '.join(MODES)}.")
-        elif not each.has("tokens"):
-            each.wrong("tokens", f"The {mode} criterion needs tokens.")
-        match = each.text("match") or "any"
-        if match not in ("any", "all") or (match == "all" and len(tokens) > 1):
-            each.wrong("match", "A criterion with several tokens can match any of them only.")
-        found[mode] += tokens
-        fields.adopt("search_object.criteria", each)
-    if search is not None:
-        fields.adopt("search_object", search)
-    if sum(map(len, found.values())) > MAX_TOKENS:
-        fields.wrong("search_object", f"These criteria have over {MAX_TOKENS} tokens.")
-    return found
-
-
-def _check_view(fields: Fields, search: Fields | None) -> None:
-    """Refuse saved views: only the built-in All exists here, and no view has an id."""
-    refused = "Only the built-in view All is available; name it, or name no view."
-    if fields.has("perspective_id"):
-        fields.wrong("perspective_id", refused)
-    if search is None:
-        return
-    if search.has("search_perspective_id"):
-        search.wrong("search_perspective_id", refused)
-    name = search.text("search_perspective")
-    if name is not None and name.strip().lower() != "all":
-        search.wrong("search_perspective", refused)
-
-
-def _times(fields: Fields, criteria: Criteria) -> dict[str, int]:
-    """Return the widest bounds given: alternatives of a mode are joined by or."""
-    found: dict[str, int] = {}
-    for mode in MODES[4:]:
-        end = mode.endswith("_to")
-        bounds = [moment(text, end=end) for text in criteria.get(mode, ())]
-        known = [each for each in bounds if each is not None]
-        if len(known) != len(bounds):
-            fields.wrong("search_object.criteria", f"The tokens of {mode} must be YYYY-MM-DD.")
-        elif known:
-            found[mode] = max(known) if end else min(known)
-    return found
 
 
 def _blocks(pieces: Iterator[str]) -> Iterator[bytes]:

@@ -16,18 +16,46 @@ T = TypeVar("T")
 # Bounded, as int() raises on thousands of digits:
 _ID: Final = re.compile(r"0*([0-9]{1,18})", re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_BLANK: Final = "\x85\xa0\u1680\u2028\u2029\u200e\u202f\u205f\u3000\ufeff" + "".join(
+    map(chr, (*range(9, 14), *range(28, 33), *range(0x2000, 0x200C)))
+)
+"""Characters that Laravel removes around a text."""
+_FLAGS: Final[Mapping[object, bool]] = {True: True, False: False, "1": True, "0": False}
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:Z|\+00:00)?", re.ASCII)
 _DAY_SECONDS: Final = 86_400
 
 
+def plain(value: object) -> object:
+    """Return what a value that was sent means; None: nothing was sent.
+
+    The one place for the habits of PHP and Laravel. Laravel trims texts, and a text without
+    anything in it is null. PHP writes a whole number as ``5.0`` once it went through a division.
+    """
+    if isinstance(value, str):
+        return value.strip(_BLANK) or None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def entries(value: object) -> list[object] | None:
+    """Return the entries of a list, None for anything else.
+
+    PHP writes a list that it filtered as an object, whose names are the places in the list.
+    """
+    if isinstance(value, dict) and all(name.isdecimal() for name in value):
+        return list(value.values())
+    return value if isinstance(value, list) else None
+
+
 class Fields:
     """Reads the fields of a body and collects sentences about the wrong ones in ``errors``.
 
-    A field that is null or a blank text counts as missing, as in Laravel. A list that restricts
-    an answer must have entries, none of them blank: what is left of an empty one is no question.
-    Unknown fields are ignored: a later client may send them.
+    :func:`plain` and :func:`entries` say what is taken for what. Numbers may be texts, and flags
+    ``1`` and ``0``, as in Laravel's rules. A field that is null or a blank text counts as missing.
+    A list that restricts an answer must have entries, none of them blank: what is left of an
+    empty one is no question. Unknown fields are ignored: a later client may send them.
     """
 
     def __init__(self, body: Mapping[str, object]) -> None:
@@ -39,9 +67,8 @@ class Fields:
         return self._value(field) is not None
 
     def _value(self, field: str) -> object:
-        """Return what was sent, texts without spaces around them; None for nothing."""
-        value = self._body.get(field)
-        return (value.strip() or None) if isinstance(value, str) else value
+        """Return what was sent; None for nothing."""
+        return plain(self._body.get(field))
 
     def wrong(self, field: str, sentence: str) -> None:
         """Add an error about a field."""
@@ -56,10 +83,9 @@ class Fields:
     def identifier(self, field: str) -> str:
         """Return a required id or number as text; clients send strings or integers."""
         value = self._body.get(field)
-        if isinstance(value, str):
-            if value.isdigit() and value.isascii():  # nearly all are
-                return value
-            value = self._value(field)
+        if isinstance(value, str) and value.isdigit() and value.isascii():  # nearly all are
+            return value
+        value = plain(value)
         if value is None:
             self.wrong(field, f"The {field} field is required.")
             return ""
@@ -77,18 +103,25 @@ class Fields:
 
     def text(self, field: str) -> str | None:
         """Return a string, None where there is none."""
-        text = self._of(field, str, "a string")
-        return None if text is None else _sound(text)
+        return self._of(field, str, "a string")
 
     def flag(self, field: str) -> bool | None:
         """Return a boolean, None where there is none."""
-        return self._of(field, bool, "true or false")
+        value = self._value(field)
+        if value is None:
+            return None
+        found = _FLAGS.get(value) if isinstance(value, int | str) else None
+        if found is None:
+            self.wrong(field, f"The {field} field must be true or false.")
+        return found
 
     def integer(self, field: str, *, low: int, high: int | None = None) -> int | None:
         """Return an integer from ``low`` to ``high``, both included; None where there is none."""
         value = self._value(field)
         if value is None:
             return None
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            value = int(value)
         if isinstance(value, int) and not isinstance(value, bool):
             if value >= low and (high is None or value <= high):
                 return value
@@ -106,8 +139,8 @@ class Fields:
         value = self._value(field)
         if value is None:
             return None
-        entries = value if isinstance(value, list) else [value]
-        texts = [_identifier(entry) for entry in entries]
+        listed = entries(value)
+        texts = [_identifier(entry) for entry in ([value] if listed is None else listed)]
         found = [text for text in texts if text is not None]
         if len(found) != len(texts):
             self.wrong(field, f"The {field} field must be an array of strings or integers.")
@@ -129,6 +162,8 @@ class Fields:
 
     def mapping(self, field: str) -> Fields | None:
         """Return an object as its fields, None where there is none."""
+        if self._value(field) == []:  # PHP's empty object
+            return Fields({})
         value = self._of(field, dict, "an object")
         return None if value is None else Fields(value)
 
@@ -137,13 +172,14 @@ class Fields:
         value = self._value(field)
         if value is None:
             return []
-        if not isinstance(value, list) or len(value) > MAX_LIST:
+        listed = entries(value)
+        if listed is None or len(listed) > MAX_LIST:
             self.wrong(field, f"The {field} field must be an array of {MAX_LIST} objects at most.")
             return []
-        if not all(isinstance(one, dict) for one in value):
+        found = [Fields(one) for one in listed if isinstance(one, dict)]
+        if len(found) != len(listed):
             self.wrong(field, f"The {field} field must be an array of objects.")
-            return []
-        return [Fields(one) for one in value]
+        return found
 
     def adopt(self, field: str, inner: Fields) -> None:
         """Add the errors of a nested object, under the name of its field."""
@@ -156,9 +192,19 @@ class Fields:
         value = self._value(field)
         if value is None:
             return None
-        if isinstance(value, list) and all(isinstance(one, str) and one in known for one in value):
-            return frozenset(value)
+        listed = entries(value)
+        found = [plain(one) for one in listed or ()]
+        if listed is not None and all(isinstance(one, str) and one in known for one in found):
+            return frozenset(map(str, found))
         self.wrong(field, f"The {field} field must be an array out of {', '.join(known)}.")
+        return None
+
+    def choice(self, field: str, known: Collection[str]) -> str | None:
+        """Return one out of ``known``, None where there is none."""
+        value = self._value(field)
+        if value is None or (isinstance(value, str) and value in known):
+            return value
+        self.wrong(field, f"The {field} field must be one of {', '.join(known)}.")
         return None
 
     def moment(self, field: str, *, end: bool = False) -> int | None:
@@ -195,14 +241,11 @@ def whole_number(text: str) -> int | None:
 
 
 def _identifier(value: object) -> str | None:
+    """Return an id, a number or a name as text: "" for a blank one, None for what is none."""
+    value = "" if isinstance(value, str) and plain(value) is None else plain(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _sound(value.strip()) if isinstance(value, str) else None
-
-
-def _sound(text: str) -> str:
-    """Return the text without lone surrogates, which JSON can express and no database can hold."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    return value if isinstance(value, str) else None
 
 
 HEAVY: Final = ("html", "plain_text", "attachments")
@@ -242,10 +285,14 @@ class AttachmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The requested heavy fields of responses, and the most characters of a body."""
+    """The requested heavy fields of responses, and the most characters of a body.
+
+    ``only`` are the names of all requested fields, None for all light ones.
+    """
 
     heavy: frozenset[str]
     max_body_chars: int | None
+    only: frozenset[str] | None = None
 
 
 def attachment_request(body: Mapping[str, object]) -> AttachmentRequest:
@@ -276,10 +323,11 @@ def thread_request(body: Mapping[str, object]) -> tuple[TicketName, Parts]:
 
 
 def parts(fields: Fields, light: tuple[str, ...] = ()) -> Parts:
-    """Read ``fields`` and ``max_body_chars``; ``light`` names fields that always come anyway."""
+    """Read ``fields`` and ``max_body_chars``; ``light`` names fields that may be chosen, too."""
     chosen = fields.choices("fields", (*HEAVY, *light))
     heavy = frozenset(HEAVY) if chosen is None else chosen & frozenset(HEAVY)
-    return Parts(heavy, fields.integer("max_body_chars", low=0))
+    only = None if chosen is None or chosen == heavy else chosen
+    return Parts(heavy, fields.integer("max_body_chars", low=0), only)
 
 
 def _ticket(fields: Fields) -> TicketName:

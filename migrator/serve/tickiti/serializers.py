@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from migrator.archive.bodies import plain_text
 from migrator.archive.records import Response, Row, TicketHeader
-from migrator.serve.markup import as_html, plain_text
+from migrator.serve.markup import as_html
 from migrator.serve.tickiti.requests import Parts
 from migrator.text import served_name
 

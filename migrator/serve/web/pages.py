@@ -13,6 +13,7 @@ from markupsafe import Markup
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from migrator.archive import folded
+from migrator.archive.bodies import plain_text
 from migrator.archive.lock import Holder
 from migrator.archive.records import (
     ArticleRow,
@@ -40,7 +41,6 @@ from migrator.serve.markup import (
     file_name,
     is_deep,
     leads_to,
-    plain_text,
 )
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import content_disposition, decoded, send_file
