@@ -72,6 +72,12 @@ class Connection(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - named by http.server
 
+    def handle_expect_100(self) -> bool:
+        """Tell a client that waits for it, as cURL and .NET do, to send its body."""
+        accepted = super().handle_expect_100()
+        self.wfile.flush()
+        return accepted
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
         """Log nothing: the head may show credentials."""
 

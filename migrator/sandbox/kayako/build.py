@@ -166,7 +166,7 @@ def _ticket(desk: Helpdesk, rng: Random, ticket_id: int, created_at: int) -> Tic
     statuses = (3, 4, 5) if department.id == RETURNS else (3, 1, 2)
     return Ticket(
         id=ticket_id,
-        mask=_mask(rng),
+        mask=new_mask(rng),
         department_id=department.id,
         status_id=rng.choices(statuses, weights=(7, 2, 1))[0],
         subject=rng.choice(SUBJECTS),
@@ -182,7 +182,8 @@ def _ticket(desk: Helpdesk, rng: Random, ticket_id: int, created_at: int) -> Tic
     )
 
 
-def _mask(rng: Random) -> str:
+def new_mask(rng: Random) -> str:
+    """Return the mask of a ticket."""
     letters = "".join(rng.choices(string.ascii_uppercase, k=3))
     return f"{letters}-{rng.randrange(1000):03}-{rng.randrange(100_000):05}"
 

@@ -166,11 +166,9 @@ def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
         return text(404, NO_TICKET)
     posts = desk.posts_of(ticket.id)
     if post_id:
-        found = desk.posts.get(number(post_id) or 0)
-        if found is None:
-            return text(404, "Ticket Post not Found")
-        if found.ticket_id != number(ticket_id):
-            return text(400, "Post does not belong to the specified ticket")
+        found = _find_post(desk, ticket_id, post_id)
+        if isinstance(found, Reply):
+            return found
         posts = [found]
     wanted = {found.id for found in posts}
     rows = [row for row in desk.attachments_of(ticket.id) if row.post_id in wanted]
@@ -186,6 +184,27 @@ def list_posts(ask: Ask, ticket_id: str, post_id: str = "") -> Reply:
     for row in rows:
         reply = afflicted(desk, row, reply)
     return listing(desk, reply)
+
+
+def _find_post(desk: Helpdesk, ticket_id: str, post_id: str) -> Post | Reply:
+    """Find a post of a ticket that was found, with Kayako's checks in its order."""
+    found = desk.posts.get(number(post_id) or 0)
+    if found is None:
+        return text(404, "Ticket Post not Found")
+    if found.ticket_id != number(ticket_id):
+        return text(400, "Post does not belong to the specified ticket")
+    return found
+
+
+def delete_post(ask: Ask, ticket_id: str, post_id: str) -> Reply:
+    """Delete a post; success has an empty body."""
+    if ask.desk.find_ticket(ticket_id) is None:
+        return text(404, NO_TICKET)
+    found = _find_post(ask.desk, ticket_id, post_id)
+    if isinstance(found, Reply):
+        return found
+    ask.desk.delete_post(found)
+    return Reply(Body(b""))
 
 
 def post_post(ask: Ask) -> Reply:
@@ -341,7 +360,7 @@ def list_tickets(ask: Ask, *args: str) -> Reply:
         rows = rows[start : start + size]
     if any(desk.fault_of(ticket) in faults.REFUSED for ticket in rows):
         return faults.FIREWALL
-    reply = xml(_tickets_document(desk, rows))
+    reply = tickets_reply(desk, rows)
     if desk.once("page_namespace", order):
         reply = reply.rewritten(faults.namespaced)
     return listing(desk, reply)
@@ -392,7 +411,7 @@ def get_ticket(ask: Ask, ticket_id: str) -> Reply:
         return faults.FIREWALL
     if fault == "foreign_ticket" and ask.desk.hit(ticket) == 1:
         ticket = ask.desk.stranger(ticket)
-    return xml(_tickets_document(ask.desk, [ticket], with_posts=True))
+    return tickets_reply(ask.desk, [ticket], with_posts=True)
 
 
 def _integer(value: str, default: int) -> int:
@@ -443,7 +462,8 @@ def _matching(ask: Ask, args: tuple[str, ...]) -> list[Ticket]:
     ]
 
 
-def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = False) -> XmlWriter:
+def tickets_reply(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = False) -> Reply:
+    """Reply with tickets, and their posts if asked for."""
     writer = XmlWriter()
     with writer.inside("tickets"):
         for ticket in rows:
@@ -454,7 +474,7 @@ def _tickets_document(desk: Helpdesk, rows: list[Ticket], *, with_posts: bool = 
                         for post in desk.posts_of(ticket.id):
                             with writer.inside("post"):
                                 write_post_fields(writer, desk, ticket, post)
-    return writer
+    return xml(writer)
 
 
 def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> None:
@@ -484,9 +504,9 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
         "resolutiondue": 0,
         "replies": len(desk.posts_of(ticket.id)),
         "ipaddress": "192.0.2.7",
-        "creator": 2,
-        "creationmode": 3,
-        "creationtype": 1,
+        "creator": ticket.creator,
+        "creationmode": ticket.mode,
+        "creationtype": 1 + ticket.by_phone,
         "isescalated": 0,
         "escalationruleid": 0,
         "templategroupid": 1,

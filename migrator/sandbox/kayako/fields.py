@@ -5,12 +5,7 @@ from __future__ import annotations
 from migrator.sandbox.kayako import faults
 from migrator.sandbox.kayako.calls import NO_TICKET, Ask, listing
 from migrator.sandbox.kayako.messages import Reply, Value, XmlWriter, columns, text, valid, xml
-from migrator.sandbox.kayako.model import (
-    Attachment,
-    CustomField,
-    Helpdesk,
-    number,
-)
+from migrator.sandbox.kayako.model import FILE_FIELD, Attachment, CustomField, Helpdesk, number
 
 _NOTICE = b"[Notice]: Undefined offset: %d (api/class.Controller_TicketCustomField.php:151)<br />\n"
 
@@ -44,18 +39,24 @@ def list_options(ask: Ask, field_id: str = "") -> Reply:
     if field_id == "":
         return text(400, "No Custom Field ID Provided")
     found, writer = ask.desk.custom_fields.get(number(field_id) or 0), XmlWriter()
+    linked = found is not None and found.kind == 9
     with writer.inside("customfieldoptions"):
         for n, option in enumerate(found.options if found else (), 1):
             named = columns(
                 "customfieldoptionid customfieldid optionvalue displayorder isselected "
                 "parentcustomfieldoptionid",
-                customfieldoptionid=int(field_id) * 10 + n,
+                customfieldoptionid=_option_id(int(field_id), n),
                 customfieldid=field_id,
                 optionvalue=option,
                 displayorder=n,
+                parentcustomfieldoptionid=_option_id(int(field_id), 1) if linked and n > 1 else 0,
             )
             writer.value("option", **named)
     return xml(writer)
+
+
+def _option_id(field_id: int, n: int) -> int:
+    return field_id * 10 + n
 
 
 def list_groups(ask: Ask) -> Reply:
@@ -69,7 +70,7 @@ def list_groups(ask: Ask) -> Reply:
                 title=group.title,
                 grouptype=group.kind,
                 displayorder=group.id,
-                visibilitytype=int(group.kind != 3),
+                visibilitytype=int(group.is_public),
             )
             writer.value("customfieldgroup", **named)
     return listing(ask.desk, xml(writer))
@@ -95,6 +96,40 @@ def get_values(ask: Ask, ticket_id: str) -> Reply:
     for row, nth in files.items():
         reply = faults.afflict(reply, desk.effect_on(row), nth)
     return reply
+
+
+def post_values(ask: Ask, ticket_id: str) -> Reply:
+    """Set the fields of a ticket that a form has, and send all of them.
+
+    A file replaces the one before it only if the form has a text of that name, too: otherwise both
+    are lost.
+    """
+    desk, form, ticket = ask.desk, ask.request.form, ask.desk.find_ticket(ticket_id)
+    if ticket is None:
+        return text(404, NO_TICKET)
+    values = desk.field_values.setdefault(ticket.id, {})
+    for one in desk.custom_fields.values():
+        group = desk.field_groups[one.group_id]
+        given = {key: value for key, value in form.items() if key.partition("[")[0] == one.name}
+        upload = ask.request.files.get(one.name)
+        if not group.of_tickets or not group.is_public:
+            continue
+        if one.kind != FILE_FIELD and given:
+            values[one.id] = _chosen(one, given)
+        elif one.kind == FILE_FIELD and upload:
+            values.pop(one.id, None)
+            if given:
+                desk.set_field(ticket.id, one.id, upload.name, upload.data)
+    return get_values(ask, ticket_id)
+
+
+def _chosen(one: CustomField, given: dict[str, str]) -> str:
+    """Return what is kept of the values of a form: those of options are their ids."""
+    options = {str(_option_id(one.id, n)): option for n, option in enumerate(one.options, 1)}
+    chosen = [options.get(value, value) for value in given.values()]
+    if one.kind in {4, 7}:
+        return ", ".join(option.replace(",", "\\,") for option in chosen if option)
+    return " &gt; ".join(filter(None, chosen)) if one.kind == 9 else chosen[-1]
 
 
 def _document(

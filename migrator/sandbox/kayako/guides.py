@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from migrator.sandbox.kayako.build import EPOCH
 from migrator.sandbox.kayako.calls import (
+    EMPTY,
     NO_ATTACHMENT,
     Ask,
     afflicted,
+    decode_leniently,
     file_fields,
     listing,
 )
+from migrator.sandbox.kayako.files import Source
 from migrator.sandbox.kayako.messages import (
+    Body,
     Fields,
     Reply,
+    XmlWriter,
     columns,
     escaped,
     table,
     text,
     valid,
+    xml,
 )
 from migrator.sandbox.kayako.model import Attachment, Guide, Helpdesk, number
-from migrator.sandbox.kayako.people import chooser
+from migrator.sandbox.kayako.people import chooser, paged
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,7 @@ class Book:
     """What articles or steps are called."""
 
     kind: str
+    name: str
     element: str
     files: str
     id: str
@@ -41,11 +50,12 @@ class Book:
 
 
 ARTICLES: Final = Book(
-    *("article", "kbarticle", "kbattachment", "kbarticleid"),
+    *("article", "Knowledgebase Article", "kbarticle", "kbattachment", "kbarticleid"),
     *("Knowledgebase/Article/GetAttachment/{id}", "Article not found"),
 )
 STEPS: Final = Book(
-    *("step", "troubleshooterstep", "troubleshooterattachment", "troubleshooterstepid"),
+    *("step", "Troubleshooter Step", "troubleshooterstep"),
+    *("troubleshooterattachment", "troubleshooterstepid"),
     *("Troubleshooter/Step/GetAttachment/{category}/{id}", "Troubleshooter step not found"),
 )
 
@@ -134,6 +144,15 @@ def list_articles(ask: Ask, category: str = "", rows: str = "", offset: str = ""
     return listing(ask.desk, table("kbarticles", "kbarticle", published))
 
 
+def count_articles(ask: Ask, category: str = "") -> Reply:
+    """Count the articles of a category, drafts too."""
+    found = sum(r["categories"] == [{"categoryid": number(category)}] for r in _articles(ask))
+    writer = XmlWriter()
+    with writer.inside("kbarticles"):
+        writer.value("totalarticles", found)
+    return listing(ask.desk, xml(writer))
+
+
 def _categories(kind: str, order: str) -> Callable[[Ask], Iterable[Fields]]:
     """Return what yields the categories of articles or steps, with columns in this order."""
 
@@ -170,6 +189,7 @@ _article_categories = _categories(
     f"{_VISIBLE} allowrating ispublished",
 )
 get_article_category = chooser("kbcategories", "kbcategory", _article_categories)
+list_article_categories = paged("kbcategories", "kbcategory", _article_categories)
 get_step_category = chooser(
     "troubleshootercategories",
     "troubleshootercategory",
@@ -181,28 +201,31 @@ get_step_category = chooser(
 
 
 COMMENTS: Final = 3
-"""The comments on the first article and the first step: pending, approved, spam."""
+"""The comments on the first article, step and news: pending, approved, spam."""
 
 
-def list_comments(book: Book, ask: Ask, guide_id: str) -> Reply:
-    """List the comments on an article or a step."""
-    guide, tag = ask.desk.find_guide(book.kind, guide_id), f"{book.element}comment"
-    rows = [
-        columns(
-            f"id {book.id} creatortype creatorid fullname email ipaddress- dateline "
-            "parentcommentid commentstatus useragent- referrer- parenturl- contents",
-            **{book.id: guide.id, "fullname": "Jane Doe", "email": "user1@example.com"},
-            id=n,
-            creatortype=2,
-            creatorid=1,
-            commentstatus=n,
-            dateline=guide.dateline + n,
-            contents="Helped me & others ]]> thanks",
-        )
-        for n in range(1, COMMENTS + 1)
-        if guide and guide.id == 1
-    ]
-    return listing(ask.desk, table(f"{tag}s", tag, rows))
+def comment_calls(tag: str, owner: str) -> tuple[Callable[..., Reply], Callable[..., Reply]]:
+    """Return the calls that list the comments on something, and that send one of them."""
+
+    def rows(ask: Ask) -> Iterable[Fields]:
+        for n in range(1, COMMENTS + 1):
+            yield columns(
+                f"id {owner} creatortype creatorid fullname email ipaddress- dateline "
+                "parentcommentid commentstatus useragent- referrer- parenturl- contents",
+                **{owner: 1, "fullname": ask.desk.name_of(1), "email": "user1@example.com"},
+                id=n,
+                creatortype=2,
+                creatorid=1,
+                commentstatus=n,
+                dateline=EPOCH + n,
+                contents="Helped me & others ]]> thanks",
+            )
+
+    def list_all(ask: Ask, owner_id: str) -> Reply:
+        found = rows(ask) if number(owner_id) == 1 else ()
+        return listing(ask.desk, table(f"{tag}s", tag, found))
+
+    return list_all, chooser(f"{tag}s", tag, rows)
 
 
 # Attachments
@@ -228,6 +251,39 @@ def list_attachments(book: Book, ask: Ask, guide_id: str, attachment_id: str = "
     if attachment_id:
         rows = [row for row in rows if row.id == number(attachment_id)]
     return listing(desk, _reply(ask, book, rows))
+
+
+def post_attachment(book: Book, ask: Ask) -> Reply:
+    """Add an attachment; it marks a step, but not an article."""
+    form = ask.request.form
+    if form.get(book.id, "") in EMPTY:
+        return text(400, f"No {book.name} ID Specified")
+    guide = ask.desk.find_guide(book.kind, form[book.id])
+    if guide is None:
+        return text(400, book.absent)
+    if form.get("filename", "") in EMPTY:
+        return text(400, "No file name specified")
+    if "contents" not in form:
+        return text(400, "No contents specified")
+    source = Source("given", given=decode_leniently(form["contents"]))
+    row = ask.desk.attach(guide, form["filename"], source, int(time.time()))
+    if book is STEPS:
+        ask.desk.guides[guide.kind, guide.id] = replace(guide, has_attachments=True)
+    return _reply(ask, book, [row])
+
+
+def delete_attachment(book: Book, ask: Ask, guide_id: str, attachment_id: str) -> Reply:
+    """Delete an attachment; success has an empty body."""
+    desk, key = ask.desk, number(attachment_id) or 0
+    if desk.find_guide(book.kind, guide_id) is None:
+        return text(400, book.absent)
+    row = desk.guide_files.get(key)
+    if row is None:
+        return text(404, NO_ATTACHMENT)
+    if (row.kind, row.post_id) != (book.kind, number(guide_id)):
+        return text(400, "Attachment does not belong to the specified article")  # of steps, too
+    del desk.guide_files[key]
+    return Reply(Body(b""))
 
 
 def get_attachment(book: Book, ask: Ask, guide_id: str, attachment_id: str) -> Reply:

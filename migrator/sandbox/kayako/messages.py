@@ -17,6 +17,7 @@ import html
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -206,6 +207,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file in a multipart form."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request: the path in segments, and the parameters as PHP sorted them.
 
@@ -217,6 +226,7 @@ class Request:
     segments: tuple[str, ...]
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: Mapping[str, Upload] = field(default_factory=dict, repr=False)
     json: Mapping[str, str] | None = field(default=None, repr=False)
     query_string: str = field(default="", repr=False)
 
@@ -282,7 +292,7 @@ def parse(
     query = _pairs(url.query)
     if longest is not None:
         query = {k: v for k, v in query.items() if len(v.encode(errors=ODD)) <= longest}
-    form = _form(content_type, body) if verb in {"POST", "PUT"} else {}
+    form, files = _form(content_type, body) if verb in {"POST", "PUT"} else ({}, {})
     segments = _segments(_route(url.path.removeprefix(SCRIPT), url.query, query, form))
     if not all(_ALLOWED.fullmatch(segment) for segment in segments):
         return page(400, "400", "The URI you submitted has disallowed characters.")
@@ -292,6 +302,7 @@ def parse(
         segments=tuple(segment for segment in segments if "=" not in segment),
         query=query,
         form=form,
+        files=files,
         json=_json(body) if content_type.startswith("application/json") else None,
         query_string=url.query,
     )
@@ -313,32 +324,48 @@ def _segments(route: str) -> list[str]:
     return [segment for segment in route.split("/") if segment]
 
 
-def _form(content_type: str, body: bytes) -> dict[str, str]:
-    """Parse the body of a form as PHP fills ``$_POST``."""
+def _form(content_type: str, body: bytes) -> tuple[dict[str, str], dict[str, Upload]]:
+    """Parse the body of a form as PHP fills ``$_POST`` and ``$_FILES``."""
     if len(body) > POST_MAX:
-        return {}
+        return {}, {}
     if content_type.startswith("multipart/form-data"):
         return _multipart(content_type, body)
     if "application/x-www-form-urlencoded" in content_type:
-        return _pairs(body.decode(errors=ODD))
-    return {}
+        return _pairs(body.decode(errors=ODD)), {}
+    return {}, {}
 
 
 def _pairs(encoded: str) -> dict[str, str]:
-    return dict(parse_qsl(encoded, keep_blank_values=True, errors=ODD))
+    return _named(parse_qsl(encoded, keep_blank_values=True, errors=ODD))
 
 
-def _multipart(content_type: str, body: bytes) -> dict[str, str]:
+def _named(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return fields by their names; PHP numbers those of a list, as in ``email[]``."""
+    fields: dict[str, str] = {}
+    numbers: Counter[str] = Counter()
+    for name, value in pairs:
+        key = f"{name[:-1]}{numbers[name]}]" if name.endswith("[]") else name
+        numbers[name] += 1
+        fields[key] = value
+    return fields
+
+
+def _multipart(content_type: str, body: bytes) -> tuple[dict[str, str], dict[str, Upload]]:
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
     parser = BytesParser(email.message.EmailMessage, policy=email.policy.HTTP)
     parts = (p for p in parser.parsebytes(head + body).walk() if not p.is_multipart())
-    fields: dict[str, str] = {}
+    fields: list[tuple[str, str]] = []
+    files: dict[str, Upload] = {}
     for part in parts:
         name = part.get_param("name", header="content-disposition")
+        filename = part.get_param("filename", header="content-disposition")
         data = part.get_payload(decode=True)
         if isinstance(name, str) and isinstance(data, bytes):
-            fields[name] = data.decode(errors=ODD)
-    return fields
+            if isinstance(filename, str):
+                files[name] = Upload(filename, data)
+            else:
+                fields.append((name, data.decode(errors=ODD)))
+    return _named(fields), files
 
 
 def _json(body: bytes) -> dict[str, str]:

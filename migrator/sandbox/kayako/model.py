@@ -86,11 +86,16 @@ class Ticket:
     type_id: int = 1
     flag: int = 0
     tags: str = ""
+    address: str = ""
+    """That of the user, where it is another one than of the rest."""
+    creator: int = 2
+    mode: int = 3
+    by_phone: bool = False
 
     @property
     def email(self) -> str:
         """The address of the user."""
-        return f"user{self.user_id}@example.com"
+        return self.address or f"user{self.user_id}@example.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,11 @@ class FieldGroup:
     def of_tickets(self) -> bool:
         """Whether its fields are those of tickets, not of users, articles or others."""
         return self.kind in {3, 4, 9}
+
+    @property
+    def is_public(self) -> bool:
+        """Whether users see it, too."""
+        return self.kind != 3
 
 
 FILE_FIELD: Final = 11
@@ -553,6 +563,15 @@ class Helpdesk:
             self._put(post)
             self.touch(ticket)
             return post
+
+    def delete_post(self, post: Post) -> None:
+        """Delete a post with its attachments; the ticket's ``last_activity`` does not move."""
+        with self.lock:
+            for row in self.attachments_of(post.ticket_id):
+                if row.post_id == post.id:
+                    self.delete_attachment(row.id)
+            self._posts_of[post.ticket_id].discard(post.id)
+            del self.posts[post.id]
 
     def touch(self, ticket: int) -> None:
         """Set the ``last_activity`` of a ticket to now."""

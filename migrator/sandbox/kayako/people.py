@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 from migrator.sandbox.kayako.build import EPOCH
 from migrator.sandbox.kayako.calls import Ask, listing
-from migrator.sandbox.kayako.messages import Fields, Reply, XmlWriter, columns, table, xml
+from migrator.sandbox.kayako.messages import Fields, Reply, XmlWriter, columns, table, text, xml
 from migrator.sandbox.kayako.model import TRASH, Ticket, User, number
 
 
@@ -16,6 +17,17 @@ def chooser(root: str, tag: str, rows: Callable[[Ask], Iterable[Fields]]) -> Cal
 
     def call(ask: Ask, wanted: str = "") -> Reply:
         chosen = [r for r in rows(ask) if wanted == "" or next(iter(r.values())) == number(wanted)]
+        return listing(ask.desk, table(root, tag, chosen))
+
+    return call
+
+
+def paged(root: str, tag: str, rows: Callable[[Ask], Iterable[Fields]]) -> Callable[..., Reply]:
+    """Return the call that lists rows by pages, all of them without a size."""
+
+    def call(ask: Ask, size: str = "", start: str = "") -> Reply:
+        first, most = number(start) or 0, number(size)
+        chosen = islice(rows(ask), first, first + most if most else None)
         return listing(ask.desk, table(root, tag, chosen))
 
     return call
@@ -58,6 +70,20 @@ def filter_users(ask: Ask, marker: str = "0", most: str = "1000") -> Reply:
     users = [user for user in _users(ask) if user.id >= (number(marker) or 0)]
     rows = users[: min(limit, MOST_USERS)] if limit else users
     return listing(ask.desk, table("users", "user", [_user(ask, user) for user in rows]))
+
+
+def search_users(ask: Ask) -> Reply:
+    """Send the users with a text in their names, addresses or the names of organizations."""
+    desk, query = ask.desk, ask.request.form.get("query", "").casefold()
+    if not query:
+        return text(400, "Query should not be empty")
+    found = [
+        _user(ask, user)
+        for user in _users(ask)
+        for organization in (desk.organizations.get(desk.members.get(user.id, 0), ""),)
+        if any(query in one.casefold() for one in (user.name, *user.emails, organization))
+    ]
+    return listing(desk, table("users", "user", found))
 
 
 def _staff(ask: Ask) -> Iterable[Fields]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from migrator.sandbox.kayako import calls, faults, fields, guides, notes, people
+from migrator.sandbox.kayako import calls, faults, fields, guides, news, notes, people, tickets
 from migrator.sandbox.kayako.calls import Ask
 from migrator.sandbox.kayako.files import filetype
 from migrator.sandbox.kayako.messages import (
@@ -66,7 +66,14 @@ def _of_attachments(book: guides.Book) -> dict[str, Call]:
         "ListAll": Call(partial(guides.list_attachments, book), 1, 2),
         "Get": Call(partial(guides.get_attachment, book), 2, 2),
         "GetList": _not_implemented(),
+        "Post": Call(partial(guides.post_attachment, book)),
+        "Delete": Call(partial(guides.delete_attachment, book), 2, 2),
     }
+
+
+def _of_comments(tag: str, owner: str) -> dict[str, Call]:
+    list_all, get = guides.comment_calls(tag, owner)
+    return {"ListAll": Call(list_all, 1, 1), "Get": Call(get, 1, 1)}
 
 
 def _test_api(ask: Ask, argument: str = "") -> Reply:
@@ -88,12 +95,20 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
         "Get": Call(calls.list_posts, 2, 2),
         "GetList": _listed("TicketPost"),
         "Post": Call(calls.post_post),
+        "Delete": Call(calls.delete_post, 2, 2),
     },
     ("Tickets", "Ticket"): {
         "ListAll": Call(calls.list_tickets, 1, 8),
         "GetTicketCount": Call(calls.count_tickets, 1, 4),
         "Get": Call(calls.get_ticket, 1, 1),
         "GetList": _listed("Ticket"),
+        "Post": Call(tickets.post_ticket),
+        "Put": Call(tickets.put_ticket, 1, 1),
+        "Delete": Call(tickets.delete_ticket, 1, 1),
+    },
+    ("Tickets", "TicketSearch"): {
+        "GetList": _not_implemented("POST /Tickets/TicketSearch"),
+        "Post": Call(tickets.search),
     },
     ("Tickets", "TicketNote"): _of_notes(notes.NOTES, "TicketNote", notes.post_note),
     ("Tickets", "TicketTimeTrack"): _of_notes(
@@ -102,6 +117,7 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     ("Tickets", "TicketCustomField"): {
         "Get": Call(fields.get_values, 1, 1),
         "GetList": _not_implemented("GET /Tickets/TicketCustomField/$ticketid$"),
+        "Post": Call(fields.post_values, 1, 1),
     },
     ("Tickets", "TicketStatus"): _choosing(calls.statuses),
     ("Tickets", "TicketPriority"): _choosing(people.get_priority),
@@ -112,6 +128,10 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
         "Get": Call(people.get_user, 1, 1),
         "GetList": Call(people.filter_users),
         "Filter": Call(people.filter_users, 0, 2),
+    },
+    ("Base", "UserSearch"): {
+        "GetList": _not_implemented("POST /Base/UserSearch"),
+        "Post": Call(people.search_users),
     },
     ("Base", "UserOrganization"): _choosing(people.get_organization),
     ("Base", "UserGroup"): _choosing(people.get_user_group),
@@ -125,18 +145,27 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     ("Knowledgebase", "Article"): {
         **_choosing(guides.get_article),
         "ListAll": Call(guides.list_articles, 0, 3),
+        "GetArticleCount": Call(guides.count_articles, 0, 1),
     },
     ("Knowledgebase", "Attachment"): _of_attachments(guides.ARTICLES),
-    ("Knowledgebase", "Category"): _choosing(guides.get_article_category),
-    ("Knowledgebase", "Comment"): {
-        "ListAll": Call(partial(guides.list_comments, guides.ARTICLES), 1, 1)
+    ("Knowledgebase", "Category"): {
+        **_choosing(guides.get_article_category),
+        "GetList": Call(guides.list_article_categories, 0, 2),
     },
+    ("Knowledgebase", "Comment"): _of_comments("kbarticlecomment", "kbarticleid"),
     ("Troubleshooter", "Step"): _choosing(guides.get_step),
     ("Troubleshooter", "Attachment"): _of_attachments(guides.STEPS),
     ("Troubleshooter", "Category"): _choosing(guides.get_step_category),
-    ("Troubleshooter", "Comment"): {
-        "ListAll": Call(partial(guides.list_comments, guides.STEPS), 1, 1)
+    ("Troubleshooter", "Comment"): _of_comments(
+        "troubleshooterstepcomment", "troubleshooterstepid"
+    ),
+    ("News", "NewsItem"): {
+        **_choosing(news.get_item),
+        "ListAll": Call(news.list_items, 0, 1),
     },
+    ("News", "Category"): _choosing(news.get_category),
+    ("News", "Subscriber"): _choosing(news.get_subscriber),
+    ("News", "Comment"): _of_comments("newsitemcomment", "newsitemid"),
     ("Core", "TestAPI"): {"Get": Call(_test_api, 1, 1), "GetList": Call(_test_api)},
 }
 """All calls, by app and controller."""
