@@ -48,6 +48,8 @@ def test_definitions(client: Client) -> None:
     assert 'title="Device"' in groups.text
     options = client.get("/Base/CustomField/ListOptions/2").text
     assert re.findall(r'optionvalue="([^"]*)"', options) == ["red", "light, blue", "green"]
+    linked = client.get("/Base/CustomField/ListOptions/5").text
+    assert re.findall(r'parentcustomfieldoptionid="(\d+)"', linked) == ["0", "51"]
     none = client.get("/Base/CustomField/ListOptions")
     assert (none.status, none.text) == (400, "No Custom Field ID Provided")
     assert "<?xml" not in client.get("/Base/CustomField/5").text
@@ -139,3 +141,31 @@ def test_versions_without(serve: Serve) -> None:
             answer = client.get(path)
             assert (answer.status, answer.headers["Content-Type"][:9]) == (404, "text/html")
         assert client.get("/Tickets/TicketStatus").status == 200
+
+
+def test_values_are_set(serve: Serve) -> None:
+    """Options are given by their ids; fields that are private, or not in the form, stay."""
+    with serve() as client:
+        ticket, row = with_file(client)
+        before = dict(client.desk.field_values[ticket])
+        lists = {"wzk02[]": "21", "p5qr7[0]": "51", "p5qr7[1][51]": "52"}
+        texts = {
+            "d8ma4": "05/24/2011",
+            "r9cd6": "92",
+            "s6wx2": "secret",
+            "u8ab5": "x",
+            "other": "x",
+        }
+        answer = client.post(f"{PATH}/{ticket}", **lists, **texts)
+        assert answer.body == client.get(f"{PATH}/{ticket}").body
+        assert client.desk.field_values[ticket] == before | {
+            2: "red", 4: "05/24/2011", 5: "Printer &gt; Laser", 9: "no",
+            1: row,
+        }
+        many = "&".join(("wzk02[]=22", "wzk02[]=23", *map("=".join, client.credentials().items())))
+        target = f"{client.script}?e={PATH}/{ticket}"
+        form = "application/x-www-form-urlencoded"
+        client.send("POST", target, many.replace("+", "%2B").encode(), Content_Type=form)
+        assert client.desk.field_values[ticket][2] == "light\\, blue, green"
+        unknown = client.post(f"{PATH}/99999", **texts)
+        assert (unknown.status, unknown.text) == (404, "Ticket not Found")

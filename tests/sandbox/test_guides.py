@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -10,7 +11,7 @@ import pytest
 from tests.sandbox.test_faults import decoded
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Client
+    from tests.sandbox.conftest import Client, Serve
 
 KINDS = {
     "article": ("Knowledgebase", "kbarticleid", "kbattachment", "Article not found"),
@@ -116,6 +117,68 @@ def test_categories_and_comments(client: Client) -> None:
     assert client.get(path).values("parentkbcategoryid") == ["0", "1"]
     assert client.get(f"{path}/2").values("staffgroupid") == ["1"]
     assert client.get(f"{path}/ListAll/10/0").values("id") == []
+    assert client.get(f"{path}/GetList/1/1/title/ASC").values("id") == ["2"]
+    assert client.get(f"{path}/GetList").body == client.get(path).body
+    counted = client.get("/Knowledgebase/Article/GetArticleCount/1").values("totalarticles")
+    held = [
+        one for one in client.desk.guides.values() if (one.kind, one.category_id) == ("article", 1)
+    ]
+    assert counted == [str(len(held))]
     assert client.get("/Troubleshooter/Category").values("title") == ["It does not print"]
-    for path in ("/Knowledgebase/Comment/ListAll/1", "/Troubleshooter/Comment/ListAll/1"):
-        assert client.get(path).values("commentstatus") == ["1", "2", "3"]
+    for app in ("Knowledgebase", "Troubleshooter", "News"):
+        path = f"/{app}/Comment"
+        assert client.get(f"{path}/ListAll/1").values("commentstatus") == ["1", "2", "3"]
+        assert client.get(f"{path}/ListAll/2").values("id") == []
+        assert client.get(f"{path}/3").values("id") == ["3"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attachments_are_added_and_deleted(serve: Serve, kind: str) -> None:
+    """Each check has its words; a new file marks a step, but not an article."""
+    app, field, _, absent = KINDS[kind]
+    named = "Knowledgebase Article" if kind == "article" else "Troubleshooter Step"
+    path, form = f"/{app}/Attachment", {field: "1", "filename": "a.txt", "contents": "aGk="}
+    with serve() as client:
+        desk = client.desk
+        desk.guides[kind, 1] = replace(desk.guides[kind, 1], has_attachments=False)
+        for left_out, words in (
+            (field, f"No {named} ID Specified"),
+            ("filename", "No file name specified"),
+            ("contents", "No contents specified"),
+        ):
+            answer = client.post(path, **{k: v for k, v in form.items() if k != left_out})
+            assert (answer.status, answer.text) == (400, words)
+        answer = client.post(path, **form | {field: "99"})
+        assert (answer.status, answer.text) == (400, absent)
+        (key,) = client.post(path, **form).values("id")
+        assert client.get(f"{path}/1/{key}").values("contents") == ["aGk="]
+        assert desk.guides[kind, 1].has_attachments is (kind == "step")
+        for target, status, words in (
+            (f"{path}/99/{key}", 400, absent),
+            (f"{path}/1/99999", 404, "Attachment not Found"),
+            (f"{path}/2/{key}", 400, "Attachment does not belong to the specified article"),
+            (f"{path}/1/{key}", 200, ""),
+            (f"{path}/1/{key}", 404, "Attachment not Found"),
+        ):
+            answer = client.delete(target)
+            assert (answer.status, answer.text) == (status, words)
+
+
+def test_news(client: Client) -> None:
+    """All news come whole; the list of a category is cut, without drafts, newest first."""
+    path = "/News/NewsItem"
+    (row, *_) = ElementTree.fromstring(client.get(path).text)
+    assert [child.tag for child in row] == [
+        *("id", "staffid", "newstype", "newsstatus", "author", "email", "subject", "emailsubject"),
+        *("dateline", "start", "expiry", "issynced", "totalcomments", "uservisibilitycustom"),
+        *("usergroupidlist", "staffvisibilitycustom", "staffgroupidlist", "allowcomments"),
+        *("contents", "categories"),
+    ]
+    assert client.get(path).values("id") == ["1", "2", "3"]
+    assert len(client.get(f"{path}/3").values("contents")[0]) > 500
+    listed = client.get(f"{path}/ListAll/1")
+    assert listed.values("id") == ["2", "1"]
+    assert {len(text) for text in listed.values("contents")} == {500}
+    assert client.get(f"{path}/ListAll/2").values("id") == []
+    assert client.get("/News/Category").values("visibilitytype") == ["public", "private"]
+    assert client.get("/News/Subscriber/2").values("email") == ["reader2@example.com"]

@@ -89,3 +89,21 @@ def test_counts(client: Client) -> None:
     assert sum(int(one.findtext("totalitems") or 0) for one in root[0]) == total
     for group in root[1:3]:
         assert sum(int(one.attrib["totalitems"]) for one in group) == total
+
+
+def test_user_search(client: Client) -> None:
+    """Names, addresses and organizations are searched; no query and a GET are refused."""
+    path = "/Base/UserSearch"
+    for query, found in {"USER3@": ["3"], "Söhne": ["2", "5", "8"], "nobody": []}.items():
+        rows = ElementTree.fromstring(client.post(path, query=query).text)
+        assert [row.findtext("id") for row in rows] == found
+    for answer, words in (
+        (client.post(path), "Query should not be empty"),
+        (client.get(path), "Not Implemented, Call POST /Base/UserSearch instead."),
+    ):
+        assert (answer.status, answer.text) == (400, words)
+
+
+def test_a_group_of_users_by_no_number(client: Client) -> None:
+    """A text that is no number lists all groups."""
+    assert client.get("/Base/UserGroup/abc").values("id") == ["1", "2"]

@@ -393,3 +393,115 @@ def test_drift(serve: Serve) -> None:
         assert third == every[21:31]
         assert len(listed(client)) == len(every) - 1
         assert client.desk.truth == before
+
+
+NEW = {
+    "subject": "S", "fullname": "Jane", "email": "a@b.example", "contents": "x",
+    "departmentid": "1", "ticketstatusid": "1", "ticketpriorityid": "1", "tickettypeid": "1",
+}
+EMPTY = {
+    "subject": "Subject", "fullname": "Fullname", "email": "Email", "contents": "Contents",
+    "departmentid": "Department ID", "ticketstatusid": "Ticket Status ID",
+    "ticketpriorityid": "Ticket Priority ID", "tickettypeid": "Ticket Type ID",
+}
+REFUSED = [
+    *(({key: ""}, f"{name} is empty") for key, name in EMPTY.items()),
+    ({"staffid": "0"}, "Staff ID, User ID and Auto User ID values are empty or not provided"),
+    ({"departmentid": "99"}, "Department ID is Invalid"),
+    ({"departmentid": "3"}, "Department App is not Tickets"),
+    ({"ticketstatusid": "99"}, "Ticket Status ID is Invalid"),
+    ({"ticketpriorityid": "x"}, "Ticket Priority ID is Invalid"),
+    ({"tickettypeid": "99"}, "Ticket Type ID is Invalid"),
+    ({"staffid": "99"}, "Staff ID is Invalid"),
+    ({"email": "nobody"}, "User Email is Invalid"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), REFUSED)
+def test_a_new_ticket_is_checked(client: Client, wrong: dict[str, str], words: str) -> None:
+    """Each check comes before those behind it."""
+    wrongs = [change for change, _ in REFUSED]
+    behind = {
+        k: v for change in reversed(wrongs[wrongs.index(wrong) + 1 :]) for k, v in change.items()
+    }
+    for form in (NEW | {"staffid": "1"} | wrong, NEW | {"staffid": "1"} | behind | wrong):
+        answer = client.post("/Tickets/Ticket", **form)
+        assert (answer.status, answer.text) == (400, words)
+
+
+def test_a_ticket_of_staff(serve: Serve) -> None:
+    """A new ticket comes back with its post, by the API, under the next number."""
+    with serve(tickets=2) as client:
+        known = max([*client.desk.tickets, *client.desk.merges])
+        answer = client.post("/Tickets/Ticket", **NEW, staffid="2", ownerstaffid="3")
+        assert answer.ids() == [known + 1]
+        for tag, value in {
+            "creator": ["1", "1"],
+            "creationmode": ["4"],
+            "creationtype": ["1"],
+            "ownerstaffid": ["3"],
+            "staffid": ["2"],
+            "contents": ["x"],
+            "email": ["a@b.example", "staff@help.example.com"],
+        }.items():
+            assert answer.values(tag) == value
+        assert client.get(f"/Tickets/Ticket/{known + 1}").body == answer.body
+
+
+def test_deleting_by_another_name(serve: Serve) -> None:
+    """A mask or a merged id deletes nothing, and says 200 all the same."""
+    with serve() as client:
+        old, into = next(iter(client.desk.merges.items()))
+        mask = client.desk.tickets[into].mask
+        for name, status in ((mask, 200), (str(old), 200), ("99999", 404)):
+            assert client.delete(f"/Tickets/Ticket/{name}").status == status
+            assert into in client.desk.tickets
+        for name in (mask, str(old)):
+            assert client.send("PUT", client.target(f"/Tickets/Ticket/{name}")).ids() == [into]
+
+
+def test_deleting_a_post(serve: Serve) -> None:
+    """A post is deleted with its files, after the checks of a single one."""
+    with serve() as client:
+        row = next(iter(client.desk.attachments.values()))
+        other = next(key for key in client.desk.tickets if key != row.ticket_id)
+        path = "/Tickets/TicketPost"
+        for target, status, words in (
+            (f"{path}/99999/{row.post_id}", 404, "Ticket not Found"),
+            (f"{path}/{row.ticket_id}/99999", 404, "Ticket Post not Found"),
+            (f"{path}/{other}/{row.post_id}", 400, "Post does not belong to the specified ticket"),
+            (f"{path}/{row.ticket_id}/{row.post_id}", 200, ""),
+        ):
+            answer = client.delete(target)
+            assert (answer.status, answer.text) == (status, words)
+        assert row.id not in client.desk.attachments
+        assert row.post_id not in client.desk.posts
+
+
+def test_search(client: Client) -> None:
+    """Only the chosen areas are searched, and the tickets come with their posts."""
+    path, desk = "/Tickets/TicketSearch", client.desk
+    shown = {key: desk.tickets[key] for key in listed(client)}
+    tagged = [key for key, one in shown.items() if "vip" in one.tags]
+    noted = [of for kind, of in desk.notes if kind == "ticket" and of in shown]
+    mask = next(iter(shown.values())).mask
+    for query, area, found in (
+        ("VIP", "tags", tagged),
+        ("vip", "contents", []),
+        (SEEN, "notes", sorted(noted)),
+        (mask, "ticketid", [next(iter(shown))]),
+        (
+            "broken",
+            "contents",
+            [k for k in shown if any("broken" in p.text for p in desk.posts_of(k))],
+        ),
+        ("Söhne", "userorganization", [k for k, t in shown.items() if t.user_id in desk.members]),
+        ("", "contents", []),
+    ):
+        answer = client.post(path, query=query, **{area: "1"})
+        assert (answer.status, sorted(answer.ids())) == (200, found)
+        assert answer.text.count("<posts>") == len(found)
+    refused = client.get(path)
+    assert (refused.status, refused.text) == (
+        *(400, "Not Implemented, Call POST /Tickets/TicketSearch instead."),
+    )

@@ -567,9 +567,9 @@ class Helpdesk:
     def delete_post(self, post: Post) -> None:
         """Delete a post with its attachments; the ticket's ``last_activity`` does not move."""
         with self.lock:
-            for row in self.attachments_of(post.ticket_id):
-                if row.post_id == post.id:
-                    self.delete_attachment(row.id)
+            for key in sorted(self._attachments_of[post.ticket_id]):
+                if self.attachments[key].post_id == post.id:
+                    self.delete_attachment(key)
             self._posts_of[post.ticket_id].discard(post.id)
             del self.posts[post.id]
 

@@ -115,7 +115,12 @@ _USER_GROUPS: Final[list[Fields]] = [
 ]
 get_staff = chooser("staffusers", "staff", _staff)
 get_staff_group = chooser("staffgroups", "staffgroup", lambda _: _STAFF_GROUPS)
-get_user_group = chooser("usergroups", "usergroup", lambda _: _USER_GROUPS)
+_one_user_group = chooser("usergroups", "usergroup", lambda _: _USER_GROUPS)
+
+
+def get_user_group(ask: Ask, group_id: str = "") -> Reply:
+    """List the groups of users, or one; what is no number lists them."""
+    return _one_user_group(ask, group_id if number(group_id) else "")
 
 
 def get_organization(ask: Ask, organization_id: str = "") -> Reply:

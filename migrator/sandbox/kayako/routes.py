@@ -200,7 +200,7 @@ def _action(verb: str, args: tuple[str, ...], public: set[str]) -> tuple[str, tu
 
 def _absent(desk: Helpdesk, app: str, controller: str) -> bool:
     """Return whether the version that the helpdesk pretends to be lacks a controller."""
-    if app in {"Knowledgebase", "Troubleshooter"}:
+    if app in {"Knowledgebase", "Troubleshooter", "News"}:
         return "no_guides" in desk.switches
     return "CustomField" in controller and "no_fields" in desk.switches
 
