@@ -159,7 +159,10 @@ def test_values_are_set(serve: Serve) -> None:
         answer = client.post(f"{PATH}/{ticket}", **lists, **texts)
         assert answer.body == client.get(f"{PATH}/{ticket}").body
         assert client.desk.field_values[ticket] == before | {
-            2: "red", 4: "05/24/2011", 5: "Printer &gt; Laser", 9: "no",
+            2: "red",
+            4: "05/24/2011",
+            5: "Printer &gt; Laser",
+            9: "no",
             1: row,
         }
         many = "&".join(("wzk02[]=22", "wzk02[]=23", *map("=".join, client.credentials().items())))

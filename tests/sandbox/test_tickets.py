@@ -396,13 +396,24 @@ def test_drift(serve: Serve) -> None:
 
 
 NEW = {
-    "subject": "S", "fullname": "Jane", "email": "a@b.example", "contents": "x",
-    "departmentid": "1", "ticketstatusid": "1", "ticketpriorityid": "1", "tickettypeid": "1",
+    "subject": "S",
+    "fullname": "Jane",
+    "email": "a@b.example",
+    "contents": "x",
+    "departmentid": "1",
+    "ticketstatusid": "1",
+    "ticketpriorityid": "1",
+    "tickettypeid": "1",
 }
 EMPTY = {
-    "subject": "Subject", "fullname": "Fullname", "email": "Email", "contents": "Contents",
-    "departmentid": "Department ID", "ticketstatusid": "Ticket Status ID",
-    "ticketpriorityid": "Ticket Priority ID", "tickettypeid": "Ticket Type ID",
+    "subject": "Subject",
+    "fullname": "Fullname",
+    "email": "Email",
+    "contents": "Contents",
+    "departmentid": "Department ID",
+    "ticketstatusid": "Ticket Status ID",
+    "ticketpriorityid": "Ticket Priority ID",
+    "tickettypeid": "Ticket Type ID",
 }
 REFUSED = [
     *(({key: ""}, f"{name} is empty") for key, name in EMPTY.items()),
