@@ -29,6 +29,13 @@ class Limits:
     connections: int = 256
 
 
+ACCEPTED: Final = 16
+"""Connections accepted in a turn of the event loop."""
+
+PRESSING: Final = 32
+"""Connections a second of an address that has its share already: each needs the place of another.
+Beyond, they are closed without an answer, which costs the least."""
+
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request line with its headers, and of all that frames a body; 400 beyond."""
 

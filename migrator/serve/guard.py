@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import os
 import socket
 import ssl
 import struct
@@ -35,6 +34,7 @@ from migrator.serve.bounds import (
     FRAMING,
     MAX_HEAD,
     PIECE,
+    PRESSING,
     TAKEN,
     TAKEN_IN_ALL,
     UNSENT,
@@ -72,6 +72,8 @@ class Connections:
         self._served: dict[str, dict[Guard, None]] = {}
         """By client, in the order of their accepts."""
         self._turned_away: set[Guard] = set()
+        self._pressed: Counter[str] = Counter()
+        """By client, the connections of this second for which there was no place."""
 
     def __iter__(self) -> Iterator[Guard]:
         """Yield the current connections."""
@@ -87,21 +89,37 @@ class Connections:
         Returns False if it only gets an answer that there is no place, None if not even that.
         """
         guard.origin = origin_of(host)
-        most = self._limits.connections
-        same = self._served.setdefault(guard.origin, {})
-        share = most if self._is_proxy(host) else max(1, most // 2)
-        rivals: Iterable[Guard] | None = None
-        if len(same) >= share:
-            rivals = same
-        elif len(self) >= most:
-            rivals = chain(*self._served.values())
+        rivals = self._rivals(guard.origin, host)
         if rivals is None or self._make_room(rivals):
             self._served.setdefault(guard.origin, {})[guard] = None
             return True
-        if len(self._turned_away) >= most:
+        if len(self._turned_away) >= self._limits.connections:
             return None
         self._turned_away.add(guard)
         return False
+
+    def is_flood(self, host: str) -> bool:
+        """Return whether a client without a place has opened too many connections this second.
+
+        To refuse them costs time that belongs to the others.
+        """
+        origin = origin_of(host)
+        if self._rivals(origin, host) is None:
+            return False
+        self._pressed[origin] += 1
+        return self._pressed[origin] > PRESSING
+
+    def every_second(self) -> None:
+        """Begin a new second."""
+        self._pressed.clear()
+
+    def _rivals(self, origin: str, host: str) -> Iterable[Guard] | None:
+        """Return those of whom one must go before this client gets a place; None if none must."""
+        most = self._limits.connections
+        same = self._served.get(origin, {})
+        if len(same) >= (most if self._is_proxy(host) else max(1, most // 2)):
+            return same
+        return chain(*self._served.values()) if len(self) >= most else None
 
     def _make_room(self, rivals: Iterable[Guard]) -> bool:
         idle = [each for each in rivals if not each.is_busy]
@@ -178,7 +196,6 @@ class Shared:
     connections: Connections
     limits: Limits
     tls: ssl.SSLContext | None
-    is_stopping: Callable[[], bool]
     turns: Turns = field(default_factory=Turns)
 
     def protocol(self) -> type[Guard]:
@@ -208,13 +225,13 @@ class Guard(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._http = HttpToolsProtocol(app_state={**app_state, "guard": self}, **options)
         self._transport = cast("asyncio.Transport", None)
-        self._handshake: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
-        """What the handshake runs over."""
-        self._has_begun_handshake = False
-        self._is_open = False
-        """The connection carries HTTP: its TLS handshake is over, its end is not."""
-        self._is_turned_away = False
+        """What a TLS handshake runs over."""
+        self._has_begun = False
+        """The event loop owns the socket."""
+        self._is_open = self._is_turned_away = False
+        """It carries HTTP: its TLS handshake is over, its end is not. And: it has no place."""
 
         self.origin = ""
         """The key of the client: connections of the same origin share limits."""
@@ -260,45 +277,36 @@ class Guard(asyncio.Protocol):
         """The head of an answer, sent together with what follows."""
         self._unsent, self._moved_at = 0, self._idle_since
 
-    # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accept the connection, unless there are too many or the server is stopping."""
-        self._transport = cast("asyncio.Transport", transport)
-        tls = self.shared.tls
-        if self._handshake is not None:  # which is over
-            self._open()
-            return
-        host = (transport.get_extra_info("peername") or ("",))[0]
-        place = None if self.shared.is_stopping() else self.shared.connections.admit(self, host)
-        self._is_turned_away = not place
+    def accept(self, sock: socket.socket, host: str) -> None:
+        """Take an accepted socket, if there is a place for it, and begin its TLS handshake."""
+        place = self.shared.connections.admit(self, host)
         if place is None:
-            self._transport.abort()
-        elif tls is None:
-            self._open()
-        else:
-            # A connection that was reported at its accept, and not after its handshake, has to be
-            # begun anew for TLS, with the same socket: not every loop can hold its bytes back.
-            fileno = os.dup(transport.get_extra_info("socket").fileno())
-            self._socket = socket.socket(fileno=fileno)
-            self._transport.set_protocol(asyncio.Protocol())
-            self._transport.abort()
-            self._handshake = self._loop.create_task(self._secure(tls))
+            sock.close()
+            return
+        self._is_turned_away = not place
+        self._socket = sock
+        self._opening = self._loop.create_task(self._begin(sock))
 
-    async def _secure(self, tls: ssl.SSLContext) -> None:
-        self._has_begun_handshake = True
+    async def _begin(self, sock: socket.socket) -> None:
+        self._has_begun = True
+        tls = self.shared.tls
+        seconds = (self.shared.limits.request, _LAST_WORDS) if tls else (None, None)
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self,
-                cast("socket.socket", self._socket),
+                sock,
                 ssl=tls,
-                ssl_handshake_timeout=self.shared.limits.request,
-                ssl_shutdown_timeout=_LAST_WORDS,
+                ssl_handshake_timeout=seconds[0],
+                ssl_shutdown_timeout=seconds[1],
             )
         except OSError:
             self.shared.connections.leave(self)
 
-    def _open(self) -> None:
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve."""
+        self._transport = cast("asyncio.Transport", transport)
         self._is_open = True
         self._http.connection_made(cast("asyncio.Transport", _ToClient(self, self._transport)))
 
@@ -506,7 +514,9 @@ class Guard(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """True while it waits for an answer, or reads one."""
-        return self._is_answering or bool(self._waiting or self._transport.get_write_buffer_size())
+        return self._is_open and (
+            self._is_answering or bool(self._waiting or self._transport.get_write_buffer_size())
+        )
 
     def look(self, now: float) -> None:
         """Close if the client made no progress for too long; ``now`` is the loop's time."""
@@ -553,16 +563,17 @@ class Guard(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self._handshake is not None:
-            self._handshake.cancel()
+        self.shared.connections.leave(self)
+        if self._is_open:
+            self._transport.abort()
+        elif self._opening is not None:
+            self._opening.cancel()
             # asyncio closes no socket whose handshake is only about to begin.
             sock = cast("socket.socket", self._socket)
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            if not self._has_begun_handshake:
+            if not self._has_begun:
                 sock.close()
-        self.shared.connections.leave(self)
-        self._transport.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer an invalid request, after the answers to earlier ones, and close."""

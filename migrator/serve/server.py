@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.serve.bounds import Limits
+from migrator.serve.bounds import ACCEPTED, Limits
 from migrator.serve.guard import Connections, Shared, watched
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,6 +31,9 @@ _LAST_WORDS: Final = 1.0
 
 _LOOK_EVERY: Final = 0.1
 """Seconds between two checks of a stop."""
+
+_ACCEPT_AGAIN: Final = 0.1
+"""Seconds until the next accept when the process has no file left for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +148,10 @@ class _Server:
     ) -> None:
         limits = options.limits
         self._connections = Connections(limits, _Proxies(options.trusted_proxies).trusts)
-        shared = Shared(self._connections, limits, options.tls, lambda: self._uvicorn.should_exit)
+        self._protocol = Shared(self._connections, limits, options.tls).protocol()
         config = uvicorn.Config(
             watched(app),
-            http=shared.protocol(),
+            http=self._protocol,
             ws="none",
             loop="auto",
             lifespan="off",
@@ -191,7 +194,7 @@ class _Server:
 
     async def _serve(self) -> None:
         ending = asyncio.create_task(self._end_in_time())
-        await self._uvicorn.serve(sockets=[self._listener])
+        await self._uvicorn.serve(sockets=[])
         for connection in self._connections:
             connection.abort()
         ending.cancel()
@@ -204,16 +207,48 @@ class _Server:
                 # kill a process that has stopped as requested.
                 for each in heard():
                     signal.signal(each, self.stop)
+            self._listen()
             self._on_ready(url_of(self._listener, "https" if self._options.tls else "http"))
         now = asyncio.get_running_loop().time()
+        self._connections.every_second()
         for connection in self._connections:
             connection.look(now)
         if self._options.parent not in (None, os.getppid()):
             self._uvicorn.should_exit = True  # the parent was killed
 
+    def _listen(self) -> None:
+        # Instead of uvicorn, which would accept all that wait in one turn of the loop, and report
+        # a connection only after its TLS handshake.
+        if not self._uvicorn.should_exit:
+            self._listener.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED):
+            try:
+                sock, (host, *_) = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._listener)
+                loop.call_later(_ACCEPT_AGAIN, self._listen)
+                return
+            if self._uvicorn.should_exit or self._connections.is_flood(host):
+                sock.close()
+                continue
+            sock.setblocking(False)
+            self._protocol(
+                config=self._uvicorn.config,
+                server_state=self._uvicorn.server_state,
+                app_state=self._uvicorn.lifespan.state,
+            ).accept(sock, host)
+
     async def _end_in_time(self) -> None:
         while not self._uvicorn.should_exit:  # noqa: ASYNC110 - as uvicorn, which a signal tells
             await asyncio.sleep(_LOOK_EVERY)
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
         clock = asyncio.get_running_loop().time
         until = clock() + self._options.limits.grace
         while clock() < until and not self._uvicorn.force_exit:

@@ -23,7 +23,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from migrator.serve.bounds import TAKEN, TAKEN_IN_ALL, Limits
+from migrator.serve.bounds import PRESSING, TAKEN, TAKEN_IN_ALL, Limits
 from migrator.serve.guard import Turns
 from migrator.serve.refusals import ErrorBorder, Refusal
 from migrator.serve.server import BackgroundServer, ServerOptions, server_context
@@ -121,14 +121,21 @@ UNREAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[tuple[int, str]]:
+@contextlib.contextmanager
+def serving(*before: str) -> Iterator[tuple[int, str]]:
     """Run a server in a process of its own; give its id and URL."""
-    command = [sys.executable, "-c", textwrap.dedent(SERVER)]
+    command = [*before, sys.executable, "-c", textwrap.dedent(SERVER)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         yield started.pid, started.stdout.readline().strip()
         started.kill()
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[tuple[int, str]]:
+    """Run a server in a process of its own."""
+    with serving() as started:
+        yield started
 
 
 def peak(pid: int) -> int:
@@ -247,6 +254,29 @@ def test_one_address_cannot_take_all_places() -> None:
         assert asks(crowd.connect("127.0.0.2")) == b"503"
         for source in ("127.0.0.1", "127.0.0.3"):
             assert asks(crowd.connect(source)) == b"418"
+
+
+def test_who_has_a_share_and_presses_on_is_closed_unanswered() -> None:
+    """Connections beyond the share are answered a few times a second, which spares the others."""
+    with crowded(160) as (crowd, _):
+        for _ in range(80):
+            crowd.busy("127.0.0.2")
+        pressing = [crowd.connect("127.0.0.2") for _ in range(7 * PRESSING)]
+        answers = [asks(each) for each in pressing]
+        assert set(answers) == {b"503", b""}
+        assert answers.count(b"503") <= 4 * PRESSING  # the second may change in between
+        assert asks(crowd.connect()) == b"418"
+
+
+def test_server_without_files_accepts_again_when_it_has_some() -> None:
+    """A process that may open no more files waits, and goes on once clients have left."""
+    with serving("sh", "-c", 'ulimit -n 40; exec "$@"', "sh") as (_, url):
+        held: list[socket.socket] = []
+        with contextlib.suppress(OSError):
+            held += (connection(url) for _ in range(200))
+        for each in held:
+            each.close()
+        assert httpx.get(url, timeout=30).status_code == 422
 
 
 def test_trusted_proxy_stands_for_many_clients() -> None:
