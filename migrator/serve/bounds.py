@@ -29,6 +29,9 @@ class Limits:
     connections: int = 256
 
 
+WAITING: Final = 2048
+"""Connections that wait in the kernel to be accepted; clients beyond try again after a second."""
+
 ACCEPTED: Final = 16
 """Connections accepted in a turn of the event loop."""
 

@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from migrator.errors import ConfigError, MigratorError
-from migrator.serve.bounds import ACCEPTED, Limits
+from migrator.serve.bounds import ACCEPTED, WAITING, Limits
 from migrator.serve.guard import Connections, Shared, watched
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -319,7 +319,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen()
+        listener.listen(WAITING)
     except OSError as error:
         listener.close()
         raise _unusable(host, port, error, advice) from error
