@@ -87,6 +87,11 @@ class Access:
         row = self._db.one(_TOKENS + "WHERE id = ?", (token_id,))
         return (_token(*row), row[-1]) if row else None
 
+    def id_of(self, secret_sha256: str) -> int | None:
+        """Return the id of the token whose secret has this SHA-256 in hex; None for no token."""
+        found = self._db.one("SELECT id FROM tokens WHERE secret_sha256 = ?", (secret_sha256,))
+        return int(found[0]) if found else None
+
     def touch(self, token_id: int, at: int) -> None:
         """Record that a token was used at ``at``, to the minute, if the checkpoint is free.
 

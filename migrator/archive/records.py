@@ -94,7 +94,8 @@ class PostRow:
 
     ``kind`` is ``post``, or ``note``, ``timetrack`` or ``customfield`` for what only the staff
     sees; :func:`note_id` gives the ids of those. ``staff`` marks a post of the staff,
-    ``is_private`` one that users do not see. ``facts`` is what else a note says, fit for JSON.
+    ``is_private`` one that users do not see. ``facts`` is what else it says, fit for JSON: a post,
+    that it came by e-mail (``is_emailed``).
     ``note`` holds short codes of what happened to ``text``, joined by commas.
     """
 
@@ -201,13 +202,14 @@ class Response:
     """A post or a note of a ticket as the endpoint and the pages show it.
 
     ``kind`` is ``post``, ``note``, ``timetrack`` or ``customfield``; ``facts`` is a JSON object
-    with what else is known of a note, None for a post.
+    with what else is known of it: of a post, whether it came by e-mail.
 
     ``note`` says what happened to ``text``: ``not_kept`` (the post is known only from
     attachments that name it), ``repaired_text``, ``cut_text``, ``odd_number`` (no time) or
     ``unknown_privacy`` (old versions do not say whether users see it), joined by commas.
     The ``id`` is the post's; attachments that name no post share a response with the negative
-    id of their ticket.
+    id of their ticket. ``length`` is that of the whole text in characters, also where ``text`` is
+    cut.
     """
 
     id: int
@@ -224,17 +226,24 @@ class Response:
     note: str | None
     kind: str = "post"
     facts: str | None = None
+    length: int = field(default=0, compare=False)
 
     @property
     def heading(self) -> str:
         """Return what a note or a time track says beside its text, in a line; "" for a post."""
-        if self.kind == "post":
-            return ""
+        return "" if self.kind == "post" else _heading(self.kind, self._facts())
+
+    @property
+    def is_emailed(self) -> bool:
+        """Return whether the source says that this post came by e-mail."""
+        return self.kind == "post" and self._facts().get("is_emailed") is True
+
+    def _facts(self) -> Mapping[str, object]:
         try:
             facts = json.loads(self.facts or "{}")
         except (ValueError, RecursionError):
             facts = {}
-        return _heading(self.kind, facts if isinstance(facts, dict) else {})
+        return facts if isinstance(facts, dict) else {}
 
 
 def _heading(kind: str, facts: Mapping[str, object]) -> str:

@@ -53,7 +53,7 @@ _HEADER = ", ".join(f"h.{field.name}" for field in fields(TicketHeader))
 _RESPONSE = ", ".join(
     f"h.{field.name}" if field.name in ("ticket_number", "queue_id") else f"p.{field.name}"
     for field in fields(Response)
-    if field.name not in ("text", "note", "kind", "facts")
+    if field.name not in ("text", "note", "kind", "facts", "length")
 )
 _PEOPLE_NOTE = ", ".join(f"n.{field.name}" for field in fields(PeopleNote) if field.name != "facts")
 _ARTICLE = ", ".join(f"n.{field.name}" for field in fields(ArticleRow))
@@ -61,7 +61,7 @@ _FLAGS = [i for i, field in enumerate(fields(Response)) if field.type == "bool"]
 # CROSS JOIN keeps the order of the loops: posts by their index, never all posts of a queue sorted.
 _FROM = "FROM posts AS p CROSS JOIN headers AS h ON h.id = p.ticket_id"
 _RESPONSES = f"""
-    SELECT {_RESPONSE}, substr(p.text, 1, :cut), p.note, p.kind, p.facts
+    SELECT {_RESPONSE}, substr(p.text, 1, :cut), p.note, p.kind, p.facts, length(p.text)
     {_FROM}
     WHERE """
 
@@ -366,6 +366,53 @@ class Threads:
                 ORDER BY id LIMIT {values(limit)}
             ) ORDER BY 1"""
         return [row_from(row) for row in self._db.execute(sql, values)]
+
+    def response(self, response_id: int, *, text_limit: int | None = None) -> Response | None:
+        """Return a post, None where there is none; ``text_limit`` as for :meth:`responses`."""
+        values = Values()
+        where = [f"p.id = {values(fit(response_id))}"]
+        found = self._responses(where, values, None, 1, text_limit)
+        return found[0] if found else None
+
+    def authors(self, ticket_id: int, *, limit: int = 1000) -> list[tuple[str, str, bool]]:
+        """Return who wrote in a thread, the first one first: name, address, whether of the staff.
+
+        The same person may come under several names.
+        """
+        sql = """
+            SELECT author_name, author_email, staff FROM posts
+            WHERE ticket_id = ? AND (author_name <> '' OR author_email <> '')
+            GROUP BY author_name, author_email, staff ORDER BY min(created_at), min(id) LIMIT ?"""
+        return [(row[0], row[1], bool(row[2])) for row in self._db.execute(sql, (ticket_id, limit))]
+
+    def staff(self, *, limit: int = 10_000) -> list[LabelRow]:
+        """Return the staff that the source has, by id, and then by name who else wrote as such.
+
+        Those, and owners of tickets, who are not on the source's list any more have id 0.
+        """
+        known = "SELECT id, title, email FROM labels WHERE kind = 'staff' ORDER BY id LIMIT ?"
+        found = [LabelRow("staff", *row) for row in self._db.execute(known, (limit,))]
+        seen = {folded(text) for one in found for text in (one.title, one.email) if text}
+        written = """
+            SELECT author_name AS name, author_email AS email FROM posts
+            WHERE staff AND (author_name <> '' OR author_email <> '')
+            UNION SELECT owner_name, '' FROM tickets WHERE owner_name <> ''
+            ORDER BY name, email DESC LIMIT ?"""
+        for name, email in self._db.execute(written, (limit,)):
+            if folded(email or name) not in seen:
+                found.append(LabelRow("staff", 0, name, email))
+            seen.update(folded(text) for text in (name, email) if text)
+        return found
+
+    def merged(self, ticket_id: int, *, limit: int = 1000) -> list[TicketHeader]:
+        """Return the tickets that were merged into a ticket, directly or not, by id."""
+        sql = f"""
+            WITH RECURSIVE merged (id) AS (
+                SELECT id FROM tickets WHERE merged_into = ?1
+                UNION SELECT t.id FROM tickets AS t JOIN merged ON t.merged_into = merged.id)
+            SELECT {_HEADER} FROM headers AS h
+            WHERE h.id IN (SELECT id FROM merged WHERE id <> ?1) ORDER BY h.id LIMIT ?2"""
+        return [TicketHeader(*row) for row in self._db.execute(sql, (ticket_id, limit))]
 
     def text(self, response_id: int) -> str:
         """Return the whole text of a post."""

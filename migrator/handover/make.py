@@ -467,6 +467,7 @@ class _Work:
 
     def _post(self, post: Response) -> str:
         facts = _plain(post)
+        del facts["length"]  # the text is there
         facts["facts"] = decoded(post.facts, "posts.facts") if post.facts else None
         return _line({"post_id": facts.pop("id"), **facts})
 

@@ -445,6 +445,7 @@ def post_of(post: Post) -> PostRow:
         post.is_html,
         post.text,
         ",".join(post.notes) or None,
+        facts={"is_emailed": True} if post.is_emailed else {},
     )
 
 

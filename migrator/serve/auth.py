@@ -1,7 +1,7 @@
 """Authentication: tokens, their abilities, the staff flag and the queues they see.
 
-A token is ``14|secret``: its number and a secret of which only the SHA-256 is kept. Guessing is
-bounded: after some wrong tokens an address is answered with 429.
+A token is ``14|secret``: its number and a secret of which only the SHA-256 is kept; clients may
+leave the number out. Guessing is bounded: after some wrong tokens an address is answered with 429.
 """
 
 from __future__ import annotations
@@ -88,6 +88,9 @@ class TokenStore(Protocol):
     def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
         """Return the token and the SHA-256 hex of its secret; None where there is none."""
 
+    def id_of(self, secret_sha256: str, /) -> int | None:
+        """Return the id of the token with this hash of its secret; None where there is none."""
+
     def touch(self, token_id: int, at: int, /) -> None:
         """Record the last use without waiting for others; may raise ArchiveError."""
 
@@ -97,12 +100,17 @@ class CachedTokens:
 
     def __init__(self, tokens: TokenStore, version: Version) -> None:
         self._cache: VersionCache[int, tuple[Token, str] | None] = VersionCache(version)
+        self._ids: VersionCache[str, int | None] = VersionCache(version)
         self._tokens = tokens
         self.touch = tokens.touch
 
     def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
         """Return the token and the SHA-256 hex of its secret; None where there is none."""
         return self._cache(token_id, lambda: self._tokens.secret_hash(token_id))
+
+    def id_of(self, secret_sha256: str, /) -> int | None:
+        """Return the id of the token with this hash of its secret; None where there is none."""
+        return self._ids(secret_sha256, lambda: self._tokens.id_of(secret_sha256))
 
 
 class Authenticator:
@@ -123,8 +131,10 @@ class Authenticator:
         self._throttle = throttle or Throttle()
         self._touched: dict[int, int] = {}
 
-    def admit(self, scope: Scope, ability: str, *, staff: bool = True) -> Token:
+    def admit(self, scope: Scope, ability: str | None, *, staff: bool = True) -> Token:
         """Return the token of a staff member that holds ``ability``, such as ``tickets:read``.
+
+        None as ability admits any token.
 
         Raises Refusal: 401 ``unauthenticated`` for a missing, unknown, revoked or expired token,
         429 ``too_many_requests`` instead when too many wrong ones came from the address, and
@@ -148,10 +158,13 @@ class Authenticator:
     def _authenticate(self, scope: Scope) -> Token:
         now = int(self._clock())
         token_id, secret = _credentials(scope)
+        hashed = hashlib.sha256(secret).hexdigest()
+        if token_id is None and secret:
+            token_id = self._tokens.id_of(hashed)
         found = self._tokens.secret_hash(token_id) if token_id is not None else None
         expected = found[1] if found else _NOBODY
         # The comparison runs for unknown tokens too: its time must not reveal which ids exist.
-        matches = hmac.compare_digest(hashlib.sha256(secret).hexdigest(), expected)
+        matches = hmac.compare_digest(hashed, expected)
         if found is None or not matches:
             raise self._refused(scope)
         if not _alive(found[0], now):  # a token that was good once is no guess
@@ -190,8 +203,8 @@ def sees(token: Token, queue_id: int) -> bool:
     return token.queues is None or queue_id in token.queues
 
 
-def _entitled(token: Token, ability: str, *, staff: bool = True) -> Token:
-    if not holds(token, ability):
+def _entitled(token: Token, ability: str | None, *, staff: bool = True) -> Token:
+    if ability is not None and not holds(token, ability):
         raise Refusal(403, "forbidden", f"This token lacks the ability {ability}.")
     if staff and not token.is_staff:
         raise Refusal(403, "forbidden", "The owner of this token is not a staff account.")
@@ -222,13 +235,18 @@ def _alive(token: Token, now: int) -> bool:
 
 
 def _credentials(scope: Scope) -> tuple[int | None, bytes]:
-    """Return the number and the secret of the bearer token; (None, b"") for an unreadable one."""
+    """Return the number and the secret of the bearer token; (None, b"") for an unreadable one.
+
+    As Laravel does: it is what follows the last ``Bearer``, in any case, up to a comma, and the
+    secret alone, without number and bar, is enough.
+    """
     sent = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(sent) != 1:
         return None, b""
-    scheme, _, token = sent[0].strip().partition(b" ")
-    number, bar, secret = token.strip().partition(b"|")
+    at = sent[0].lower().rfind(b"bearer ")
+    token = sent[0][at:].partition(b" ")[2].partition(b",")[0].strip() if at >= 0 else b""
+    number, bar, secret = token.partition(b"|")
+    if not bar:
+        return None, token
     # bytes.isdigit() knows ASCII digits only; int() raises on thousands of them.
-    if scheme.lower() != b"bearer" or not bar or not number.isdigit() or len(number) > 18:
-        return None, b""
-    return int(number), secret
+    return (int(number), secret) if number.isdigit() and len(number) <= 18 else (None, b"")

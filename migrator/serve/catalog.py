@@ -120,6 +120,11 @@ class Catalog:
             ticket_id = ticket.merged_into
         return None
 
+    def merged(self, token: Token, ticket: TicketHeader) -> list[TicketHeader]:
+        """Return the tickets that were merged into one, as far as the token sees their queues."""
+        found = self.archive.threads.merged(ticket.id)
+        return [one for one in found if sees(token, one.queue_id)]
+
     def queues(self, token: Token) -> list[tuple[int, str, int]]:
         """Return the queues that a token sees: id, name and number of tickets, by id.
 

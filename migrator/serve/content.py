@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import logging
 import threading
 import time
@@ -25,7 +24,7 @@ from migrator.archive.records import Row
 from migrator.blobs.base import Blob, Store
 from migrator.errors import ArchiveDamaged
 from migrator.serve.bounds import BLOCK, CHECK, FEW, SMALL
-from migrator.serve.refusals import Refusal, start
+from migrator.serve.refusals import Refusal, as_json, start
 
 _log = logging.getLogger(__name__)
 
@@ -249,7 +248,7 @@ class Content:
 def head_of(metadata: Mapping[str, object]) -> bytes:
     """Return the answer with ``metadata`` up to the base64."""
     document = {"ok": True, "data": {**metadata, "content_base64": ""}}
-    return json.dumps(document).encode("ascii")[: -len(_TAIL)]
+    return as_json(document).encode("ascii")[: -len(_TAIL)]
 
 
 def opened(blobs: Store, row: Row) -> Blob:

@@ -15,9 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import re
 import socket
 import ssl
 import struct
+import tempfile
 import termios
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,12 +28,13 @@ from itertools import chain, count
 from typing import Any, ClassVar, Final, cast
 
 import httptools
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from migrator.serve.auth import origin_of
 from migrator.serve.bounds import (
     FRAMING,
+    JSON_BLOCK,
     MAX_HEAD,
     PIECE,
     PRESSING,
@@ -41,7 +44,7 @@ from migrator.serve.bounds import (
     UNSENT_IN_ALL,
     Limits,
 )
-from migrator.serve.refusals import Refusal, response_headers
+from migrator.serve.refusals import Refusal, response_headers, server_error
 
 _LAST_WORDS: Final = 1.0
 """Seconds to end a TLS connection properly."""
@@ -393,6 +396,10 @@ class Guard(asyncio.Protocol):
         # RFC 9112 (3.2.2): every server takes http://host/path for /path, as proxies are sent it.
         if url[:8].lower().startswith((b"http://", b"https://")):
             url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
+        if b"//" in url or b"/?" in url or url[-1:] == b"/":
+            path, mark, query = url.partition(b"?")
+            # As Laravel and the servers before it, which take /a//b/ for /a/b.
+            url = (re.sub(b"//+", b"/", path).rstrip(b"/") or b"/") + mark + query
         self._version = version = self._parser.get_http_version().encode()
         head = b"".join((method, b" ", url, b" HTTP/", version, b"\r\n", *self._headers, b"\r\n"))
         if len(head) > MAX_HEAD:
@@ -610,8 +617,44 @@ def watched(app: ASGIApp) -> ASGIApp:
 
     async def watching(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await app(scope, receive, send)
+            if scope["http_version"] == "1.0":
+                await _answer_whole(app, scope, receive, send)
+            else:
+                await app(scope, receive, send)
         finally:
             scope["state"]["guard"].answered()
 
     return watching
+
+
+async def _answer_whole(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer HTTP/1.0, which has no chunks: an answer of unknown length waits for its end.
+
+    Without a length, one that broke off would look complete.
+    """
+    head: Message | None = None
+    with tempfile.SpooledTemporaryFile(JSON_BLOCK) as file:
+
+        async def keep(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                if not any(name == b"content-length" for name, _ in message["headers"]):
+                    head = message
+                    return
+            elif head is not None:
+                file.write(message.get("body", b""))
+                if message.get("more_body", False):
+                    return
+                length = (b"content-length", b"%d" % file.tell())
+                message = {**head, "headers": [*head["headers"], length]}
+                head = None
+                await send(message)
+                file.seek(0)
+                while block := file.read(JSON_BLOCK):
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await app(scope, receive, keep)
+        if head is not None:  # it broke off
+            await server_error()(scope, receive, send)

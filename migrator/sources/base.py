@@ -63,7 +63,8 @@ class TicketStatus:
 class Post:
     """One post of a ticket; ``creator`` is 1 for staff and 2 for a user.
 
-    ``text`` is HTML or plain text as written, of at most 4 MiB.
+    ``text`` is HTML or plain text as written, of at most 4 MiB. ``is_emailed`` marks a post that
+    came by e-mail.
     """
 
     id: int
@@ -77,6 +78,7 @@ class Post:
     has_attachments: bool = False
     text: str = ""
     notes: tuple[str, ...] = ()
+    is_emailed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

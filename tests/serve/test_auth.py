@@ -30,6 +30,10 @@ class Tokens:
     def secret_hash(self, token_id: int, /) -> tuple[Token, str] | None:
         return self.token, hashlib.sha256(b"secret").hexdigest()
 
+    def id_of(self, secret_sha256: str, /) -> int | None:
+        known = hashlib.sha256(b"secret").hexdigest()
+        return self.token.id if secret_sha256 == known else None
+
     def touch(self, token_id: int, at: int, /) -> None:
         self.touched.append(at)
         if self.busy:

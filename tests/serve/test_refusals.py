@@ -184,7 +184,7 @@ def test_size_is_told_after_the_rules_and_the_file(open_desk: OpenDesk) -> None:
         assert desk.get(lost).status_code == 404
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE"])
 def test_other_methods_are_refused_with_allow(desk: Desk, method: str) -> None:
     """405 names the one method and comes as JSON."""
     answer = desk.client.request(method, desk.url)
@@ -196,7 +196,14 @@ def test_other_methods_are_refused_with_allow(desk: Desk, method: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api/v1/tickets/attachment/", "/api//v1", "/%00", "/<script>", "/api/v1/tickets/close"],
+    [
+        "/",
+        "/api/v1/tickets/attachment/x",
+        "/api//v1",
+        "/%00",
+        "/<script>",
+        "/api/v1/tickets/closed",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_unknown_paths_are_json_too(desk: Desk, method: str, path: str) -> None:

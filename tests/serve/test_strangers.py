@@ -239,7 +239,7 @@ def test_too_many_busy_clients_are_told_so() -> None:
             assert said.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 5\r\n" in said
             assert b"connection: close\r\n" in said
-            assert b'"error": "too_busy"' in said
+            assert b'"error":"too_busy"' in said
         app.release.set()
         for client in held:
             assert client.recv(100) == b"full"

@@ -44,6 +44,7 @@ DOCUMENTED = [
     *("id", "is_internal", "is_pinned", "staff_response", "created_by_email", "created_at"),
     *("updated_at", "is_email_sourced", "html", "plain_text", "attachments"),
 ]
+ADDED = ["created_by_name", "audit", "is_audit_only", "body_chars"]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,8 @@ def test_header_has_the_documented_fields(desk: Desk, ticket: int) -> None:
         ("queue_name", header["queue_name"]),
         ("priority_name", None),
         ("type_name", None),
+        ("participants", header["participants"]),
+        ("linked_tickets", []),
     ]
 
 
@@ -97,7 +100,7 @@ def test_responses_have_the_documented_fields(desk: Desk, ticket: int) -> None:
         ("plain_text", "5 < 6\nyes"),
         ("attachments", []),
     ]
-    assert list(internal) == [*DOCUMENTED, "created_by_name"]
+    assert list(internal) == [*DOCUMENTED, *ADDED]
     assert (internal["id"], internal["is_internal"], internal["staff_response"]) == (
         "52",
         True,
@@ -139,7 +142,7 @@ def test_heavy_fields_and_long_bodies_can_be_left_out(desk: Desk, ticket: int, p
     assert internal["plain_text_truncated"] is True
     assert not {"html", "html_truncated", "attachments"} & (public.keys() | internal.keys())
     (one, _) = desk.data(path, {"ticket_number": "300", "fields": []})["responses"]
-    assert list(one) == [*DOCUMENTED[:8], "created_by_name"]
+    assert list(one) == [*DOCUMENTED[:8], *ADDED]
     (one, _) = desk.data(path, {"ticket_number": "300", "max_body_chars": 0})["responses"]
     assert (one["html"], one["html_truncated"]) == ("", True)
 

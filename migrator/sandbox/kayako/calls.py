@@ -582,7 +582,7 @@ def write_post_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket, post: P
         "creator": post.creator,
         "isthirdparty": 0,
         "ishtml": int(post.is_html),
-        "isemailed": 0,
+        "isemailed": int(not staff),  # all tickets here came by e-mail
         "staffid": post.staff_id if staff else 0,
         "issurveycomment": 0,
         "contents": post.text,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from migrator.archive import Archive
 from migrator.archive.records import Token
@@ -21,12 +21,26 @@ from migrator.serve.cache import Version
 from migrator.serve.catalog import Catalog, EndpointSettings
 from migrator.serve.content import watch
 from migrator.serve.readers import Readers
-from migrator.serve.refusals import ErrorBorder, Refusal, not_allowed, not_found, send_json
+from migrator.serve.refusals import (
+    ErrorBorder,
+    RawHeaders,
+    Refusal,
+    not_allowed,
+    not_found,
+    send_json,
+)
 from migrator.serve.tickiti.download import Download
+from migrator.serve.tickiti.lookups import REPORTS, WRITES, Lookups, Refused
 from migrator.serve.tickiti.openapi import document
 from migrator.serve.tickiti.queries import Queries
 
 _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
+
+_ANY_ORIGIN: Final = (b"access-control-allow-origin", b"*")
+_PREFLIGHT: Final = (
+    (b"access-control-max-age", b"0"),
+    (b"vary", b"Access-Control-Request-Method, Access-Control-Request-Headers"),
+)
 
 Body = Mapping[str, object]
 Answer = Callable[[Token, Body, Receive, Send], Awaitable[None]]
@@ -35,7 +49,7 @@ Answer = Callable[[Token, Body, Receive, Send], Awaitable[None]]
 
 def build_app(
     archive: Archive, settings: EndpointSettings, share: Share | None = None
-) -> ErrorBorder:
+) -> CrossOrigin:
     """Return the Tickiti-compatible endpoint over an archive, as an ASGI application.
 
     The thread of the event loop reads single rows of the archive; :class:`Readers` do the rest.
@@ -47,21 +61,33 @@ def build_app(
     catalog, version = Catalog(archive, settings), Version(archive.queries.moment)
     authenticator = Authenticator(CachedTokens(archive.access, version))
     queries, download = Queries(catalog, readers), Download(catalog, version, readers)
+    lookups = Lookups(catalog, readers)
 
-    def call(answer: Answer, ability: str = "tickets:read", *, staff: bool = True) -> Endpoint:
+    def call(
+        answer: Answer, ability: str | None = "tickets:read", *, staff: bool = True
+    ) -> Endpoint:
         return Endpoint(authenticator, answer, ability, staff)
 
-    calls = {
+    calls: dict[str, ASGIApp] = {
         "tickets/attachment": call(download.answer),
         "tickets/show": call(queries.show),
         "tickets/responses": call(queries.responses),
+        "tickets/response": call(queries.response),
         "tickets/responses/query": call(queries.query_responses),
         # As in Tickiti, the owner of the token need not be of the staff:
         "tickets/query": call(queries.query_tickets, staff=False),
         "tickets/queues": call(queries.queues),
+        "tickets/search-modes": call(lookups.search_modes, staff=False),
+        "tickets/staff": call(lookups.staff),
+        "tickets/teams": call(lookups.teams),
+        "tickets/resolutions": call(lookups.resolutions),
+        "tickets/links": call(lookups.links),
+        # Any token may ask what it may do:
+        "token": call(lookups.token, None, staff=False),
         # Tickiti requires an administrator; here an owner of the staff is enough.
         "workflow/queues": call(queries.workflow_queues, "workflow:read"),
     }
+    calls |= {path: Refused(authenticator, *why) for path, why in (WRITES | REPORTS).items()}
     probes: dict[str, ASGIApp] = {
         "/openapi.json": Fixed(document()),
         "/healthz": Fixed({"ok": True}),
@@ -71,7 +97,7 @@ def build_app(
         {f"/api/v1/{path}": ("POST", app) for path, app in calls.items()}
         | {path: ("GET", app) for path, app in probes.items()}
     )
-    return ErrorBorder(routes)
+    return CrossOrigin(ErrorBorder(routes))
 
 
 class Routes:
@@ -86,21 +112,61 @@ class Routes:
         if found is None:
             raise not_found()
         method, app = found
+        allowed = "GET, HEAD" if method == "GET" else method
+        if scope["method"] == "OPTIONS":
+            await _send_empty(send, 200, [(b"allow", allowed.encode("ascii"))])
+            return
         if scope["method"] != method and (method, scope["method"]) != ("GET", "HEAD"):
-            raise not_allowed("GET, HEAD" if method == "GET" else method)
+            raise not_allowed(allowed)
         await app(scope, receive, send)
+
+
+class CrossOrigin:
+    """Lets pages of any other site call the API with a token, as Laravel does by default."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what a browser asks beforehand; mark every other answer."""
+        if not scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
+            return
+        asked = dict(scope["headers"])
+        method = asked.get(b"access-control-request-method")
+        if scope["method"] == "OPTIONS" and method is not None:
+            told = [_ANY_ORIGIN, (b"access-control-allow-methods", method.upper())]
+            if b"access-control-request-headers" in asked:
+                wanted = asked[b"access-control-request-headers"]
+                told.append((b"access-control-allow-headers", wanted))
+            await _send_empty(send, 204, [*told, *_PREFLIGHT])
+            return
+
+        def marking(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], _ANY_ORIGIN]}
+            return send(message)
+
+        await self._app(scope, receive, marking)
+
+
+async def _send_empty(send: Send, status: int, headers: RawHeaders) -> None:
+    length = [] if status == 204 else [(b"content-length", b"0")]
+    headers = [*headers, (b"cache-control", b"no-store"), *length]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One call of the API: the token is admitted and the body read before it is answered.
 
-    ``ability`` is what a token must have; ``staff`` requires an owner of the staff.
+    ``ability`` is what a token must have (None: nothing), ``staff`` requires an owner of the staff.
     """
 
     authenticator: Authenticator
     answer: Answer
-    ability: str
+    ability: str | None
     staff: bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from migrator import __version__
 from migrator.serve.bounds import MAX_GROUPS, MAX_LIMIT, MAX_LIST, MAX_RANGE, MAX_ROWS
 from migrator.serve.tickiti.criteria import COMBINED, MODES
+from migrator.serve.tickiti.lookups import FEATURES, REPORTS, WRITES
 from migrator.serve.tickiti.queries import (
     ALWAYS,
     DEFAULT_LIMIT,
@@ -46,6 +47,7 @@ def _answer_object(data: Schema) -> Schema:
 _TEXT: Final[Schema] = {"type": "string"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_MAYBE: Final[Schema] = {"type": ["string", "null"]}
 _ID: Final[Schema] = {"type": "string", "pattern": "^-?[0-9]+$"}
 _TIME: Final[Schema] = {
     "type": "string",
@@ -108,6 +110,13 @@ _RESPONSE: Final[Schema] = {
     "plain_text_truncated": {"const": True},
     "attachments": _array(ref("Attachment")),
     "created_by_name": {**_TEXT, "description": "An addition of this server."},
+    "audit": _array({"type": "object"}, maxItems=0, description="No history of changes is known."),
+    "is_audit_only": {"const": False},
+    "body_chars": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "Characters of the body as it was written, HTML or text, before any cut.",
+    },
 }
 _ALWAYS: Final = tuple(
     each for each in _RESPONSE if each not in HEAVY and not each.endswith("_truncated")
@@ -147,12 +156,18 @@ SCHEMAS: Final[Schema] = {
             "number": _NUMBER,
             "subject": _TEXT,
             "status": {"enum": ["open", "on-hold", "closed"]},
-            "priority": {"const": "20", "description": "Priorities are not kept: normal."},
+            "priority": {
+                "enum": ["10", "20", "30", "40"],
+                "description": "From the words of Kayako's priority; normal if there are none.",
+            },
             "queue_id": _ID,
             "originator_email": _TEXT,
-            "assigned_to_email": {"type": "null", "description": "Not kept; see the name."},
-            "resolved": {"type": "null"},
-            "on_hold_until": {"type": "null"},
+            "assigned_to_email": {
+                "type": ["string", "null"],
+                "description": "null: nobody, or the address is not known; see the name.",
+            },
+            "resolved": {"type": "null", "description": "Kayako does not say how."},
+            "on_hold_until": {"type": "null", "description": "Kayako does not say until when."},
             "created_at": _TIME,
             "updated_at": _TIME,
             "originator_name": {**_TEXT, "description": "An addition of this server."},
@@ -161,6 +176,33 @@ SCHEMAS: Final[Schema] = {
                 "description": "An addition of this server; null: nobody.",
             },
             "queue_name": {**_TEXT, "description": "An addition of this server."},
+            "priority_name": {"type": ["string", "null"], "description": "Kayako's."},
+            "type_name": {"type": ["string", "null"], "description": "Kayako's."},
+        }
+    ),
+    "Participant": _object(
+        {"email": _MAYBE, "name": _MAYBE, "is_staff": _FLAG},
+    ),
+    "LinkedTicket": _object(
+        {"id": _ID, "number": _NUMBER, "subject": _TEXT, "relation": {"const": "merged"}}
+    ),
+    "ShownTicket": {
+        "allOf": [
+            ref("Ticket"),
+            _object(
+                {
+                    "participants": _array(ref("Participant")),
+                    "linked_tickets": _array(ref("LinkedTicket")),
+                }
+            ),
+        ]
+    },
+    "StaffMember": _object(
+        {
+            "id": {"type": ["string", "null"], "description": "null: not on Kayako's list."},
+            "name": _TEXT,
+            "email": _MAYBE,
+            "teams": _array(_TEXT, maxItems=0),
         }
     ),
     "Response": _object(_RESPONSE, required=_ALWAYS),
@@ -169,6 +211,9 @@ SCHEMAS: Final[Schema] = {
         "description": "Every field comes, unless fields names the ones to send.",
     },
     "Queue": _object({"id": _ID, "name": _TEXT, "tickets": {"type": "integer", "minimum": 0}}),
+    "TicketRequest": {**_object({**_TICKET}, required=()), **_ONE_OF_BOTH},
+    "ResponseRequest": _object({"response_id": _ID_SENT, **_PARTS}, required=("response_id",)),
+    "StaffRequest": _object({"search": _TEXT}, required=()),
     "AnyBody": {"type": "object", "description": "Everything in it is ignored."},
     "ThreadRequest": {**_object({**_TICKET, **_PARTS}, required=()), **_ONE_OF_BOTH},
     "AttachmentRequest": {
@@ -278,10 +323,49 @@ SCHEMAS: Final[Schema] = {
         )
     ),
     "TicketAnswer": _answer_object(
-        _object({"ticket": ref("Ticket"), "responses": _array(ref("Response"))})
+        _object({"ticket": ref("ShownTicket"), "responses": _array(ref("Response"))})
     ),
     "ThreadAnswer": _answer_object(
         _object({"ticket_number": _NUMBER, "responses": _array(ref("Response"))})
+    ),
+    "ResponseAnswer": _answer_object(ref("ResponseRow")),
+    "LinksAnswer": _answer_object(
+        _object(
+            {
+                "ticket_id": _ID,
+                "ticket_number": _NUMBER,
+                "linked_tickets": _array(ref("LinkedTicket")),
+            }
+        )
+    ),
+    "StaffAnswer": _answer_object(_object({"staff": _array(ref("StaffMember"))})),
+    "TeamsAnswer": _answer_object(_object({"teams": _array(_TEXT, maxItems=0)})),
+    "ResolutionsAnswer": _answer_object(_object({"resolutions": _array(_TEXT, maxItems=0)})),
+    "ModesAnswer": _answer_object(
+        _object(
+            {
+                "modes": _array(_object({"mode": {"enum": list(MODES)}, "matches": _TEXT})),
+                "criteria": _TEXT,
+            }
+        )
+    ),
+    "TokenAnswer": _answer_object(
+        _object(
+            {
+                "id": _ID,
+                "name": _TEXT,
+                "abilities": _array(_TEXT),
+                "families": {
+                    "type": "object",
+                    "additionalProperties": _object({"read": _FLAG, "write": _FLAG}),
+                },
+                "roles": _array({"const": "staff"}),
+                "features": _object({name: {"const": False} for name in FEATURES}),
+                "expires_at": {"anyOf": [_TIME, {"type": "null"}]},
+                "queue_ids": {"anyOf": [_array(_ID), {"type": "null"}]},
+                "read_only": {"const": True},
+            }
+        )
     ),
     "ResponsesAnswer": _answer_object(
         {
@@ -326,6 +410,7 @@ _UNAVAILABLE: Final = (
     "not_ready: the archive cannot be read."
 )
 _INVALID: Final = "validation_failed: fields are missing or wrong; errors names each of them."
+_NO_ABILITY: Final = "forbidden: the ability is missing."
 _NO_TICKET: Final = "not_found: there is no such ticket."
 _LONG_BODY: Final = "payload_too_large: the request body is over 64 KiB."
 
@@ -335,7 +420,7 @@ class _Call:
     summary: str
     asks: str
     answers: str
-    ability: str = "tickets:read"
+    ability: str | None = "tickets:read"
     forbidden: str = _FORBIDDEN
     missing: str | None = None
     too_large: str = _LONG_BODY
@@ -365,8 +450,29 @@ _CALLS: Final = {
         "List tickets by criteria, latest activity first",
         "TicketsRequest",
         "TicketsAnswer",
-        forbidden="forbidden: the ability is missing.",
+        forbidden=_NO_ABILITY,
     ),
+    "tickets/response": _Call(
+        "Show one response",
+        "ResponseRequest",
+        "ResponseAnswer",
+        missing="not_found: there is no such response.",
+    ),
+    "tickets/links": _Call(
+        "List the tickets that were merged into one",
+        "TicketRequest",
+        "LinksAnswer",
+        missing=_NO_TICKET,
+    ),
+    "tickets/staff": _Call("List the staff", "StaffRequest", "StaffAnswer"),
+    "tickets/teams": _Call("List teams: Kayako has none", "AnyBody", "TeamsAnswer"),
+    "tickets/resolutions": _Call(
+        "List resolutions: Kayako has none", "AnyBody", "ResolutionsAnswer"
+    ),
+    "tickets/search-modes": _Call(
+        "List the modes of tickets/query", "AnyBody", "ModesAnswer", forbidden=_NO_ABILITY
+    ),
+    "token": _Call("Show what this token may do", "AnyBody", "TokenAnswer", ability=None),
     "tickets/queues": _Call("List queues", "AnyBody", "QueuesAnswer"),
     "workflow/queues": _Call(
         "List queues, without an envelope", "AnyBody", "BareQueuesAnswer", ability="workflow:read"
@@ -377,6 +483,7 @@ _CALLS: Final = {
 def document() -> Schema:
     """Return the description of every address, in OpenAPI 3.1."""
     paths: Schema = {f"/api/v1/{path}": {"post": _post(call)} for path, call in _CALLS.items()}
+    paths |= {f"/api/v1/{path}": _refused(*why) for path, why in (WRITES | REPORTS).items()}
     paths["/healthz"] = _get("Is the server alive?", ref("Alive"))
     paths["/readyz"] = _get("Can it read its archive?", ref("Alive"), not_ready=True)
     paths["/openapi.json"] = _get("This document", {"type": "object"})
@@ -409,17 +516,38 @@ def _post(call: _Call) -> Schema:
         "429": _answer(_THROTTLED, ref("Error")),
         "503": _answer(_UNAVAILABLE, ref("Error")),
     }
+    if call.ability is None:
+        del answers["403"]
     if call.missing:
         answers["404"] = _answer(call.missing, ref("Error"))
     return {
         "summary": call.summary,
-        "description": f"Needs the ability {call.ability} or its :write.",
+        "description": f"Needs the ability {call.ability} or its :write."
+        if call.ability
+        else "Needs any token.",
         "security": [{"token": []}],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": ref(call.asks)}},
         },
         "responses": dict(sorted(answers.items())),
+    }
+
+
+def _refused(ability: str, why: str) -> Schema:
+    answers = {
+        "401": _answer(_UNAUTHENTICATED, ref("Error")),
+        "403": _answer(f"forbidden: {why}", ref("Error")),
+        "429": _answer(_THROTTLED, ref("Error")),
+    }
+    described = f"Needs the ability {ability}, and is refused with it, too."
+    return {
+        "post": {
+            "summary": "Not available in an archive",
+            "description": described,
+            "security": [{"token": []}],
+            "responses": answers,
+        }
     }
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 import tempfile
 import threading
@@ -23,13 +22,22 @@ from migrator.serve.bounds import JSON_BLOCK, MAX_GROUPS, MAX_LIMIT, MAX_ROWS
 from migrator.serve.catalog import Catalog, Names
 from migrator.serve.content import watch
 from migrator.serve.readers import Readers
-from migrator.serve.refusals import start
+from migrator.serve.refusals import Refusal, as_json, start
 from migrator.serve.tickiti.criteria import Asked, find_arguments
-from migrator.serve.tickiti.requests import Fields, Parts, moment, parts, thread_request
+from migrator.serve.tickiti.requests import (
+    Fields,
+    Parts,
+    moment,
+    parts,
+    response_request,
+    thread_request,
+)
 from migrator.serve.tickiti.serializers import (
     attachment_object,
     iso_time,
+    linked_tickets,
     number_of,
+    participants,
     response_object,
     ticket_object,
 )
@@ -50,6 +58,9 @@ LIGHT: Final = (
     "updated_at",
     "is_email_sourced",
     "created_by_name",
+    "audit",
+    "is_audit_only",
+    "body_chars",
 )
 """The fields of a row beside the heavy ones; who names one of them gets what is named only."""
 
@@ -105,9 +116,14 @@ class Queries:
 
     async def show(self, token: Token, body: Body, receive: Receive, send: Send) -> None:
         """``tickets/show``: the header of a ticket and its responses, oldest first."""
-        await self._thread(
-            token, body, lambda ticket: {"ticket": ticket_object(ticket)}, receive, send
-        )
+
+        def head_of(ticket: TicketHeader) -> dict[str, object]:
+            told = ticket_object(ticket)
+            told["participants"] = participants(ticket, self._threads.authors(ticket.id))
+            told["linked_tickets"] = linked_tickets(self._catalog.merged(token, ticket))
+            return {"ticket": told}
+
+        await self._thread(token, body, head_of, receive, send)
 
     async def responses(self, token: Token, body: Body, receive: Receive, send: Send) -> None:
         """``tickets/responses``: the responses of a ticket without its header."""
@@ -118,6 +134,25 @@ class Queries:
             receive,
             send,
         )
+
+    async def response(self, token: Token, body: Body, receive: Receive, send: Send) -> None:
+        """``tickets/response``: one response, by its id."""
+        await self._send(token, self._response_pieces(token, body), receive, send)
+
+    def _response_pieces(self, token: Token, body: Body) -> Iterator[str]:
+        response_id, chosen = response_request(body)
+        found = None if response_id is None else self._threads.response(response_id, text_limit=0)
+        if found is None or self._catalog.ticket(token, id=found.ticket_id).id != found.ticket_id:
+            raise Refusal(404, "not_found", "There is no response with this id.")
+
+        def read(_after: After | None, _limit: int, text_limit: int | None) -> list[Response]:
+            one = self._threads.response(found.id, text_limit=text_limit)
+            return [] if one is None else [one]
+
+        ((_, told),) = self._told(read, chosen, _which, most=1)
+        yield '{"ok":true,"data":'
+        yield from told
+        yield "}"
 
     async def query_responses(self, token: Token, body: Body, receive: Receive, send: Send) -> None:
         """``tickets/responses/query``: responses over all tickets, page by page, oldest first.
@@ -139,7 +174,7 @@ class Queries:
         count_only = fields.flag("count_only")
         fields.check()
         if by or count_only:
-            yield json.dumps({"ok": True, "data": self._tally(wanted, by)})
+            yield as_json({"ok": True, "data": self._tally(wanted, by)})
             return
 
         def read(after: After | None, limit: int, text_limit: int | None) -> list[Response]:
@@ -168,7 +203,7 @@ class Queries:
         asked = find_arguments(fields, lambda: self._threads.titles("priority"))
         limit = fields.integer("row_limit", low=1, high=MAX_ROWS) or DEFAULT_ROWS
         fields.check()
-        yield '{"ok": true, "data": ['
+        yield '{"ok":true,"data":['
         yield from _spooled(self._found(token, asked, limit))
         yield "]}"
 
@@ -183,13 +218,13 @@ class Queries:
             limit=limit,
         )
         for number, ticket in enumerate(found):
-            yield (", " if number else "") + json.dumps(ticket_object(ticket))
+            yield ("," if number else "") + as_json(ticket_object(ticket))
 
     async def queues(self, token: Token, _body: Body, receive: Receive, send: Send) -> None:
         """``tickets/queues``, which later clients call."""
 
         def pieces() -> Iterator[str]:
-            yield json.dumps({"ok": True, "data": {"queues": self._queues(token)}})
+            yield as_json({"ok": True, "data": {"queues": self._queues(token)}})
 
         await self._send(token, pieces(), receive, send)
 
@@ -199,7 +234,7 @@ class Queries:
         """``workflow/queues``, which the first clients call: bare, without an envelope."""
 
         def pieces() -> Iterator[str]:
-            yield json.dumps({"queues": self._queues(token)})
+            yield as_json({"queues": self._queues(token)})
 
         await self._send(token, pieces(), receive, send)
 
@@ -230,10 +265,10 @@ class Queries:
                 ticket.id, after=after, limit=limit, text_limit=text_limit
             )
 
-        head = json.dumps({"ok": True, "data": {**head_of(ticket), "responses": []}})
+        head = as_json({"ok": True, "data": {**head_of(ticket), "responses": []}})
         yield head.removesuffix("]}}")
         for number, (_, told) in enumerate(self._told(read, chosen)):
-            yield ", " if number else ""
+            yield "," if number else ""
             yield from told
         yield "]}}"
 
@@ -316,7 +351,7 @@ class Queries:
                 for name, value in told.items()
                 if name.removesuffix("_truncated") in kept
             }
-        return _spooled(_json_pieces(told)) if is_long else [json.dumps(told)]
+        return _spooled(_json_pieces(told)) if is_long else [as_json(told)]
 
     def _filter(self, fields: Fields, token: Token) -> ResponseFilter:
         for name in NO_FILTERS:
@@ -347,15 +382,15 @@ class Queries:
 
 def _page(found: Iterator[tuple[Response, Iterable[str]]], limit: int) -> Iterator[str]:
     cursor, last = None, None
-    yield '{"ok": true, "data": {"responses": ['
+    yield '{"ok":true,"data":{"responses":['
     for number, (response, told) in enumerate(found):
         if number == limit:
             cursor = last and {"created_at": _cursor_time(last.created_at), "id": last.id}
             break
-        yield ", " if number else ""
+        yield "," if number else ""
         yield from told
         last = response
-    yield f'], "next_cursor": {json.dumps(cursor)}' + "}}"
+    yield f'],"next_cursor":{as_json(cursor)}' + "}}"
 
 
 def _which(response: Response) -> Mapping[str, object]:
@@ -380,14 +415,14 @@ def _spooled(pieces: Iterable[str]) -> Iterator[str]:
 def _json_pieces(told: Mapping[str, object]) -> Iterator[str]:
     # Bit by bit: all threads wait while json encodes a text.
     for number, (name, value) in enumerate(told.items()):
-        yield f"{', ' if number else '{'}{json.dumps(name)}: "
+        yield f"{',' if number else '{'}{as_json(name)}:"
         if isinstance(value, str):
             yield '"'
             for at in range(0, len(value), JSON_BLOCK):
-                yield json.dumps(value[at : at + JSON_BLOCK])[1:-1]
+                yield as_json(value[at : at + JSON_BLOCK])[1:-1]
             yield '"'
         else:
-            yield json.dumps(value)
+            yield as_json(value)
     yield "}"
 
 

@@ -313,6 +313,26 @@ def attachment_request(body: Mapping[str, object]) -> AttachmentRequest:
     return AttachmentRequest(ticket, whole_number(attachment), confirmed, span)
 
 
+def ticket_request(body: Mapping[str, object]) -> TicketName:
+    """Check the fields of a request about a ticket; raises as the download."""
+    fields = Fields(body)
+    ticket = _ticket(fields)
+    fields.check()
+    return ticket
+
+
+def response_request(body: Mapping[str, object]) -> tuple[int | None, Parts]:
+    """Check the fields of a request for one response; raises as the download.
+
+    The id is None where no response can have the one that was sent.
+    """
+    fields = Fields(body)
+    sent = fields.identifier("response_id")
+    wanted = parts(fields)
+    fields.check()
+    return int(sent) if _INTEGER.fullmatch(sent) else None, wanted
+
+
 def thread_request(body: Mapping[str, object]) -> tuple[TicketName, Parts]:
     """Check the fields of a request for a ticket or its responses; raises as the download."""
     fields = Fields(body)

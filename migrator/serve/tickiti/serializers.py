@@ -83,6 +83,51 @@ def ticket_object(ticket: TicketHeader) -> dict[str, object]:
     }
 
 
+def linked_tickets(merged: Sequence[TicketHeader]) -> list[dict[str, object]]:
+    """Return tickets as links of the one that they were merged into."""
+    return [
+        {
+            "id": str(one.id),
+            "number": number_of(one.ticket_number),
+            "subject": one.subject,
+            "relation": "merged",
+        }
+        for one in merged
+    ]
+
+
+def participants(
+    ticket: TicketHeader, authors: Sequence[tuple[str, str, bool]]
+) -> list[dict[str, object]]:
+    """Return who takes part in a ticket, each once: its requester, its owner, and who wrote.
+
+    A person is told by the address, or where there is none, by the name.
+    """
+    found: list[dict[str, object]] = []
+    by_email: dict[str, dict[str, object]] = {}
+    by_name: dict[str, dict[str, object]] = {}
+    people = [
+        (ticket.requester_name, ticket.requester_email, False),
+        (ticket.owner_name, ticket.owner_email, True),
+        *authors,
+    ]
+    for name, email, staff in people:
+        known = by_email.get(email.casefold()) if email else None
+        same_name = by_name.get(name.casefold()) if name else None
+        if known is None and same_name and not (email and same_name["email"]):
+            known = same_name
+        if known is None and (name or email):
+            known = {"email": None, "name": None, "is_staff": False}
+            found.append(known)
+        if known is not None:
+            known["email"] = known["email"] or email or None
+            known["name"] = known["name"] or name or None
+            known["is_staff"] = known["is_staff"] or staff
+            by_email.setdefault(email.casefold(), known)
+            by_name.setdefault(name.casefold(), known)
+    return found
+
+
 def priority_of(title: str) -> str:
     """Return Tickiti's priority (10 low, 20 normal, 30 high, 40 urgent) for Kayako's title.
 
@@ -108,7 +153,7 @@ def response_object(
         "created_by_email": response.author_email,
         "created_at": created,
         "updated_at": created,
-        "is_email_sourced": False,
+        "is_email_sourced": response.is_emailed,
     }
     # Tickiti has no fields for what a time track says beside its text.
     heading = f"{response.heading}\n" if response.kind == "timetrack" else ""
@@ -122,6 +167,9 @@ def response_object(
     if "attachments" in parts.heavy:
         told["attachments"] = attachments
     told["created_by_name"] = response.author_name
+    # Kayako's API has no history of changes.
+    told |= {"audit": [], "is_audit_only": False}
+    told["body_chars"] = len(heading) + response.length
     return told
 
 

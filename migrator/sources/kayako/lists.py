@@ -409,6 +409,7 @@ def _post(row: _Row, ticket_id: int = 0) -> Post | None:
         has_attachments=row.flag("hasattachments"),
         text=text,
         notes=notes,
+        is_emailed=row.flag("isemailed"),
     )
 
 
