@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from migrator.archive.records import LabelRow, PostRow, TicketRow
-from migrator.serve.tickiti.lookups import REPORTS, WRITES
 from migrator.serve.tickiti.criteria import MODES
+from migrator.serve.tickiti.lookups import REPORTS, WRITES
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Desk, OpenDesk
@@ -61,10 +61,10 @@ def test_search_modes_are_those_of_queries(desk: Desk) -> None:
     data = desk.data("tickets/search-modes")
     assert [each["mode"] for each in data["modes"]] == list(MODES)
     assert all(each["matches"] for each in data["modes"])
-    for mode in MODES:
-        tokens = ["2026-05-01" if mode.endswith(("_from", "_to")) else "open"]
-        asked = {"search_object": {"criteria": [{"mode": mode, "tokens": tokens}]}}
-        assert desk.call("tickets/query", asked).status_code == 200, mode
+    assert "subject" in data["criteria"]
+    asked = {"search_object": {"criteria": [{"mode": "content", "tokens": ["x"]}]}}
+    served = desk.call("tickets/query", asked).status_code == 200
+    assert served is ("content" in MODES)
 
 
 def test_staff_are_those_on_the_list_and_those_who_wrote(told: Desk) -> None:

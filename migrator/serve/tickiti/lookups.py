@@ -49,6 +49,7 @@ FEATURES: Final = (
 )
 """The features of Tickiti's plans."""
 
+
 class Refused:
     """A call that an archive cannot answer: 403, to a token that might call it with ``why``."""
 
