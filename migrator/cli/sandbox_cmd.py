@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Switch a fault on; `all` for every fault of single attachments and tickets, and more. "
     "With --tickiti also NAME@3 for the third call that it fits, NAME@2-4, NAME@2-, NAME%10 for "
-    "one call in ten; `all` for every fault of single calls.",
+    "one call in ten; `all` for every fault of single calls, one after another, `harmless` for "
+    "those in spite of which every file can be delivered.",
 )
 @click.option("--list-faults", is_flag=True, help="List the faults and exit; * is in `all`.")
 @click.option(
@@ -154,7 +155,7 @@ def _list_faults(*, tickiti: bool) -> None:
     lines, in_all = kayako.ALL_FAULTS, kayako.IN_ALL
     if tickiti:
         lines = {name: fault.summary for name, fault in target.FAULTS.items()}
-        in_all = frozenset(n for n, fault in target.FAULTS.items() if not fault.lasting)
+        in_all = target.IN_ALL
     width = max(map(len, lines))
     for name, text in lines.items():
         click.echo(f"{'*' if name in in_all else ' '} {name:<{width}}  {text}")

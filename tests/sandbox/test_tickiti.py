@@ -108,6 +108,6 @@ def test_the_writing_part_of_the_clients_sweep() -> None:
             from_email="system@tickiti.com",
             content="<p>Thank you</p>",
         )
-        caller.http.headers.pop("Authorization")
+        caller.headers.pop("Authorization")
         assert caller.ok("idempotency_key")
         assert [one.why for one in caller.tickiti.mails] == ["created", "reply"]

@@ -16,28 +16,32 @@ AUTHOR = "migration@example.com"
 class Caller:
     """Calls a running look-alike."""
 
-    def __init__(self, tickiti: Tickiti, token: str | None = None) -> None:
-        self.tickiti = tickiti
-        self.http = httpx.Client(
-            base_url=f"{tickiti.url}/api/v1/",
-            headers={
-                "Authorization": f"Bearer {token or tickiti.token}",
-                "Accept": "application/json",
-            },
-            timeout=20,
-            trust_env=False,
-        )
+    def __init__(self, tickiti: Tickiti, http: httpx.Client, token: str | None = None) -> None:
+        self.tickiti, self.http = tickiti, http
+        self.headers = {
+            "Authorization": f"Bearer {token or tickiti.token}",
+            "Accept": "application/json",
+        }
 
-    def call(self, path: str, key: str | None = None, **params: Any) -> httpx.Response:
+    def with_key(self, *abilities: str, **more: Any) -> Caller:
+        """Return a caller with another API key."""
+        return Caller(self.tickiti, self.http, self.tickiti.add_key(*abilities, **more).token)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        """Post anything."""
+        headers = {**self.headers, **more.pop("headers", {})}
+        return self.http.post(f"{self.tickiti.url}/api/v1/{path}", headers=headers, **more)
+
+    def call(self, path: str, key: str | None = None, /, **params: Any) -> httpx.Response:
         """Call with parameters, and with a key if there is one."""
         headers = {} if key is None else {"Idempotency-Key": key}
-        return self.http.post(path, json=params, headers=headers)
+        return self.post(path, json=params, headers=headers)
 
-    def ok(self, path: str, key: str | None = None, **params: Any) -> Any:
+    def ok(self, path: str, key: str | None = None, /, **params: Any) -> Any:
         """Return the data of a call that succeeds."""
         return taken(self.call(path, key, **params))
 
-    def refused(self, path: str, key: str | None = None, **params: Any) -> tuple[int, str]:
+    def refused(self, path: str, key: str | None = None, /, **params: Any) -> tuple[int, str]:
         """Return status and code of a call that does not."""
         answer = self.call(path, key, **params)
         told = answer.json()
@@ -47,7 +51,7 @@ class Caller:
 
     def upload(self, name: str, contents: bytes) -> httpx.Response:
         """Upload a file."""
-        return self.http.post("tickets/attachment-upload", files={"file": (name, contents)})
+        return self.post("tickets/attachment-upload", files={"file": (name, contents)})
 
     def reference(self, name: str, contents: bytes) -> dict[str, Any]:
         """Upload a file that is taken, and return how to refer to it."""
@@ -81,7 +85,8 @@ def taken(answer: httpx.Response) -> Any:
 @contextlib.contextmanager
 def calling(*faults: str, **options: Any) -> Iterator[Caller]:
     """Start a look-alike and call it."""
-    with Tickiti(faults=faults, **options) as tickiti:
-        caller = Caller(tickiti)
-        with caller.http:
-            yield caller
+    with (
+        Tickiti(faults=faults, **options) as tickiti,
+        httpx.Client(trust_env=False, verify=False) as http,
+    ):
+        yield Caller(tickiti, http)

@@ -19,7 +19,9 @@ from migrator.sandbox.tickiti.laravel import (
 )
 
 ALL: Final = "all"
-"""Stands for every fault that hits single calls."""
+"""Stands for every fault of :data:`IN_ALL`."""
+HARMLESS: Final = "harmless"
+"""Stands for those of :data:`HARMLESS_FAULTS`."""
 CREATE: Final = "tickets"
 RESPOND: Final = "tickets/respond"
 UPLOAD: Final = "tickets/attachment-upload"
@@ -35,13 +37,15 @@ READS: Final = (SHOW, "tickets/responses", "tickets/response", DOWNLOAD, QUERY)
 class Fault:
     """A fault: one line about it, and the paths that it hits; none for all.
 
-    It hits the first call unless said otherwise. A ``lasting`` one stays, from the first call that
-    it hits; those are not in ``all``.
+    It hits the first call unless said otherwise. A ``lasting`` one stays from the first call that
+    it hits, or takes minutes; those are not in ``all``. With one that ``costs``, even a perfect
+    client cannot bring in every file of every ticket exactly once, and can only say so.
     """
 
     summary: str
     paths: tuple[str, ...] = ()
     lasting: bool = False
+    costs: bool = False
 
 
 FAULTS: Final[dict[str, Fault]] = {
@@ -52,7 +56,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "throttle": Fault("429 with Retry-After in seconds"),
     "throttle_date": Fault("429 with Retry-After as a date"),
     "throttle_bare": Fault("429 without Retry-After"),
-    "conflict": Fault("409: the key belongs to another payload", KEYED),
+    "conflict": Fault("409: the key belongs to another payload", KEYED, costs=True),
     "key_busy": Fault("409: another request with the key is running", KEYED),
     "cut_request": Fault("the connection is closed while the request is read", WRITES),
     "ok_false": Fault("200 with ok: false, and nothing is written", WRITES),
@@ -69,29 +73,38 @@ FAULTS: Final[dict[str, Fault]] = {
     "warning_before": Fault("200 with PHP's warning before the JSON", WRITES),
     "no_ids": Fault("200 with ok: true, but without any id", WRITES),
     "slow": Fault("the answer takes a second", (*WRITES, *READS)),
+    "hangs": Fault("the answer never comes, though all is written", WRITES, lasting=True),
     "key_forgotten": Fault("all keys are forgotten before the call", KEYED),
     # Something else is written.
     "foreign_response": Fault("somebody else responds just before", (RESPOND,)),
-    "closed_between": Fault("somebody closes the ticket just before", (RESPOND,)),
-    "deleted_between": Fault("somebody deletes the ticket just before", (RESPOND,)),
+    "closed_between": Fault("somebody closes the ticket just before", (RESPOND,), costs=True),
+    "deleted_between": Fault("somebody deletes the ticket just before", (RESPOND,), costs=True),
     "moved_between": Fault(
-        "somebody moves the ticket to a queue that the token cannot see", (RESPOND,)
+        "somebody moves the ticket to a queue that the token cannot see", (RESPOND,), costs=True
     ),
-    "reopened": Fault("the ticket is open afterwards, whatever was asked for", (RESPOND,)),
-    "params_ignored": Fault("keep_status and attachments are ignored, and said to be", (RESPOND,)),
-    "params_named": Fault("keep_status is said to be ignored, though it was not", (RESPOND,)),
-    "files_dropped": Fault("the response is written without its files", (RESPOND,)),
-    "written_twice": Fault("the response is written twice", (RESPOND,)),
+    "reopened": Fault(
+        "the ticket is open afterwards, whatever was asked for", (RESPOND,), costs=True
+    ),
+    "params_ignored": Fault(
+        "keep_status and attachments are ignored, and said to be", (RESPOND,), costs=True
+    ),
+    "params_named": Fault(
+        "keep_status is said to be ignored, though it was not", (RESPOND,), costs=True
+    ),
+    "files_dropped": Fault("the response is written without its files", (RESPOND,), costs=True),
+    "written_twice": Fault("the response is written twice", (RESPOND,), costs=True),
     "orphans_removed": Fault("uploads that no response uses are removed just before", KEYED),
     "name_kept": Fault("the files of the response get other names", (RESPOND,)),
-    "damaged_file": Fault("a file of the response always reads back wrong", (RESPOND,)),
-    "lost_file": Fault("the bytes of a file of the response are lost: 404", (RESPOND,)),
-    "other_file": Fault("a file of the response is another one, as show says too", (RESPOND,)),
+    "damaged_file": Fault("a file of the response always reads back wrong", (RESPOND,), costs=True),
+    "lost_file": Fault("the bytes of a file of the response are lost: 404", (RESPOND,), costs=True),
+    "other_file": Fault(
+        "a file of the response is another one, as show says too", (RESPOND,), costs=True
+    ),
     "slow_write": Fault("the write begins after half a second", KEYED),
     # Uploads.
-    "type_refused": Fault("403: the extension is blocked", (UPLOAD,)),
-    "type_invalid": Fault("422: the extension is blocked", (UPLOAD,)),
-    "too_large": Fault("413: the file is too large", (UPLOAD,)),
+    "type_refused": Fault("403: the extension is blocked", (UPLOAD,), costs=True),
+    "type_invalid": Fault("422: the extension is blocked", (UPLOAD,), costs=True),
+    "too_large": Fault("413: the file is too large", (UPLOAD,), costs=True),
     "wrong_hash": Fault("the answer names another SHA-256", (UPLOAD,)),
     "wrong_size": Fault("the answer names another size", (UPLOAD,)),
     "name_changed": Fault("the answer names another file name", (UPLOAD,)),
@@ -132,6 +145,10 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 """Every fault, with one line about it."""
 
+IN_ALL: Final = frozenset(name for name, fault in FAULTS.items() if not fault.lasting)
+HARMLESS_FAULTS: Final = frozenset(name for name in IN_ALL if not FAULTS[name].costs)
+"""Those in spite of which a perfect client brings in every file exactly once."""
+
 SPACE: Final = 3
 """Calls without a fault between two faults of ``all`` on the same path."""
 _SPEC: Final = re.compile(
@@ -155,25 +172,26 @@ class Choice:
 
 
 def parse(spec: str) -> list[Choice]:
-    """Read NAME[:PATH][@N|@N-M|@N-|%P], or ``all``. Raises ValueError for what is no fault."""
-    if spec == ALL:
-        return [
-            Choice(name, fault.paths, first=None)
-            for name, fault in FAULTS.items()
-            if not fault.lasting
-        ]
+    """Read NAME[:PATH] with @N, @N-M, @N- or %P behind it, or ``all`` or ``harmless``.
+
+    Raises ValueError for what is no fault.
+    """
+    if spec in {ALL, HARMLESS}:
+        names = IN_ALL if spec == ALL else HARMLESS_FAULTS
+        return [Choice(name, FAULTS[name].paths, None) for name in FAULTS if name in names]
     found = _SPEC.fullmatch(spec)
     if found is None or found["name"] not in FAULTS:
         raise ValueError(f"unknown fault: {spec}")
     fault = FAULTS[found["name"]]
     paths = (found["path"],) if found["path"] else fault.paths
-    choice = Choice(found["name"], paths, last=float("inf") if fault.lasting else 1)
+    last = float("inf") if fault.lasting else 1.0
+    choice = Choice(found["name"], paths, 1, last)
     if found["percent"]:
         return [replace(choice, chance=float(found["percent"]) / 100)]
     if found["first"]:
         first = int(found["first"])
-        last = float(found["last"][1:] or "inf") if found["last"] else float(first)
-        return [replace(choice, first=first, last=float("inf") if fault.lasting else last)]
+        last = float(found["last"][1:] or "inf") if found["last"] else max(last, first)
+        return [replace(choice, first=first, last=last)]
     return [choice]
 
 
@@ -290,6 +308,7 @@ def afterwards(hits: frozenset[str], sent: Reply) -> Reply:
         "warning_before": lambda: replace(sent, body=_WARNING + sent.body, content_type=HTML),
         "no_ids": lambda: reply(200, {"ok": True, "data": {}}),
         "slow": lambda: sent.sent(Delivery.SLOW),
+        "hangs": lambda: sent.sent(Delivery.HANGS),
     }
     for name, make in made.items():
         if name in hits:

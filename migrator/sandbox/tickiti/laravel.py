@@ -28,6 +28,8 @@ class Delivery(Enum):
     """Nothing: the connection is closed."""
     SLOW = auto()
     """All of it, in about a second."""
+    HANGS = auto()
+    """Nothing, for as long as anybody waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,16 +283,18 @@ class Tickiti:
 
     # Answering
 
+    def hitting(self, path: str) -> frozenset[str]:
+        """Count a call, and return the faults that hit it."""
+        with self._turn:
+            return self.faults.hitting(path) if path else frozenset()
+
     def handle(self, request: Request) -> Reply:
         """Answer a request."""
-        target = request.target.partition("?")[0]
-        if target == CONTROL:
+        if request.target == CONTROL:
             return self._control(request)
-        if not target.startswith(API):
+        if not request.path:
             return page(404, "Not Found")
-        path = target.removeprefix(API).rstrip("/")
-        with self._turn:
-            hits = self.faults.hitting(path)
+        path, hits = request.path, request.hits
         answered: list[Any] = [{}, None, False]
         try:
             sent = self._answer(request, path, hits, answered)
@@ -495,14 +497,21 @@ def _bearer(headers: Mapping[str, str]) -> str:
 
 @dataclass(slots=True)
 class Request:
-    """A request whose body was read; ``size`` is that of the whole body."""
+    """A request with the faults that hit it; ``size`` is that of the whole body."""
 
     verb: str
     target: str
     headers: Mapping[str, str]
+    hits: frozenset[str] = frozenset()
     body: bytes = b""
     upload: Upload | None = None
     size: int = 0
+
+    @property
+    def path(self) -> str:
+        """The path of the call; empty for requests that are not for the API."""
+        target = self.target.partition("?")[0]
+        return target.removeprefix(API).rstrip("/") if target.startswith(API) else ""
 
 
 class _Http(Listener):
@@ -524,6 +533,7 @@ class _Handler(Connection):
         tickiti = self.server.tickiti
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers)
+        request.hits = tickiti.hitting(request.path)
         self._read_body(request, tickiti.desk.folder)
         self.server.stopping.wait(tickiti.latency)
         self._send(tickiti.handle(request))
@@ -539,6 +549,8 @@ class _Handler(Connection):
         try:
             for block in self._blocks():
                 request.size += len(block)
+                if "cut_request" in request.hits:
+                    raise ConnectionError("a fault ends it")
                 if form is not None:
                     form.feed(block)
                 elif len(kept) <= LARGEST:
@@ -568,7 +580,9 @@ class _Handler(Connection):
             yield block
 
     def _send(self, sent: Reply) -> None:
-        if sent.delivery is Delivery.LOST:
+        if sent.delivery is Delivery.HANGS:
+            self.server.stopping.wait()
+        if sent.delivery in {Delivery.LOST, Delivery.HANGS}:
             self.close_connection = True
             return
         self.send_response(sent.status)

@@ -417,8 +417,8 @@ def update_response(ask: Ask) -> Reply:
         one.html = desk.extracted(one, body)
     if internal is not None:
         one.is_internal = internal
-        if not internal and notify:
-            desk.mail(ticket, _others(ticket, one.created_by_email), "reply")
+    if notify and not one.is_internal:
+        desk.mail(ticket, _others(ticket, one.created_by_email), "reply")
     one.updated_at = ticket.updated_at = desk.now()
     return data({"response_id": one.id, "ticket_number": ticket.number})
 
