@@ -320,7 +320,13 @@ def test_references_to_files() -> None:
     with calling() as caller:
         ticket = caller.tickiti.add_ticket("A")
         sent = caller.reference("a.txt", b"abc")
-        for wrong in ({"name": "a.exe"}, {"file_size": 4}, {"name": ""}, {"sha256": "x"}):
+        wrongs: list[dict[str, Any]] = [
+            {"name": "a.exe"},
+            {"file_size": 4},
+            {"name": ""},
+            {"sha256": "x"},
+        ]
+        for wrong in wrongs:
             assert caller.note(ticket, attachments=[sent | wrong]).status_code == 422
         assert caller.note(ticket, attachments=[sent | {"name": " b.txt "}]).status_code == 200
         assert [one.name for one in caller.tickiti.files(ticket)] == ["b.txt"]
@@ -361,20 +367,21 @@ def test_what_create_refuses() -> None:
         "originator_email_address": "bo@example.com",
         "data": {"subject": "A", "content": "B"},
     }
+    wrongs: list[dict[str, Any]] = [
+        {"originator_email_address": "bo"},
+        {"originator_email_address": None},
+        {"data": {"subject": "A"}},
+        {"data": {"content": "B"}},
+        {"data": []},
+        {"data": {"subject": "A" * 256, "content": "B"}},
+        {"template_identifier": "welcome"},
+        {"queue_name": "Nowhere"},
+        {"data": {**good["data"], "status": "on-hold"}},
+        {"data": {**good["data"], "content": "<p>@nobody</p>"}, "strict_tags": True},
+        {"participants": ["x"]},
+    ]
     with calling() as caller:
-        for wrong in (
-            {"originator_email_address": "bo"},
-            {"originator_email_address": None},
-            {"data": {"subject": "A"}},
-            {"data": {"content": "B"}},
-            {"data": []},
-            {"data": {"subject": "A" * 256, "content": "B"}},
-            {"template_identifier": "welcome"},
-            {"queue_name": "Nowhere"},
-            {"data": {**good["data"], "status": "on-hold"}},
-            {"data": {**good["data"], "content": "<p>@nobody</p>"}, "strict_tags": True},
-            {"participants": ["x"]},
-        ):
+        for wrong in wrongs:
             assert caller.refused("tickets", "k", **{**good, **wrong}) == INVALID
         assert caller.tickiti.tickets == {}
 
@@ -488,13 +495,14 @@ def test_changing_a_body() -> None:
     with calling() as caller:
         ticket, number = _noted(caller, from_email="tom.hale@example.com", content="<p>a b b</p>")
         change = {"response_id": number}
-        for wrong in (
+        wrongs: list[dict[str, Any]] = [
             {},
             {"content": "x", "replace": [{"find": "a", "replace": "c"}]},
             {"replace": [{"find": "b", "replace": "c"}]},
             {"replace": [{"find": "z", "replace": "c"}]},
             {"replace": [{"replace": "c"}]},
-        ):
+        ]
+        for wrong in wrongs:
             assert caller.refused("tickets/response-update", **change, **wrong) == INVALID
         replaces = [{"find": "a", "replace": "1"}, {"find": "b", "replace": "2", "all": True}]
         caller.ok("tickets/response-update", **change, replace=replaces)
