@@ -262,14 +262,21 @@ def in_front(hits: frozenset[str], secure: str, retry_at: str) -> Reply | None:
         "throttle": lambda: _too_many("1"),
         "throttle_date": lambda: _too_many(retry_at),
         "throttle_bare": lambda: _too_many(None),
-        "conflict": lambda: conflict().reply,
-        "key_busy": lambda: (
-            Refusal(
-                409, "idempotency_key_in_use", "A request with this Idempotency-Key is running."
-            ).reply
+        "not_json_read": lambda: page(200, "Log in"),
+        "ok_false": lambda: reply(
+            200, {"ok": False, "error": "server_error", "message": "Something went wrong."}
         ),
+        "conflict": lambda: conflict().reply,
+        "key_busy": lambda: reply(409, _BUSY),
     }
     return next((make() for name, make in made.items() if name in hits), None)
+
+
+_BUSY: Final = {
+    "ok": False,
+    "error": "idempotency_key_in_use",
+    "message": "A request with this Idempotency-Key is still running.",
+}
 
 
 def conflict() -> Refusal:

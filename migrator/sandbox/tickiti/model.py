@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 SYSTEM: Final = "system@tickiti.com"
+HIDDEN: Final = "Hidden"
+"""A queue that nobody sees who was not allowed to by name."""
 MIB: Final = 1 << 20
 
 
@@ -139,7 +141,7 @@ class Key:
 
     def sees(self, queue: str) -> bool:
         """Say whether the owner sees the tickets of a queue."""
-        return self.queues is None or queue in self.queues
+        return queue != HIDDEN if self.queues is None else queue in self.queues
 
 
 ROLES: Final = ("customer", "staff", "admin", "sysadmin")

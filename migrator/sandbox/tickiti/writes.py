@@ -10,6 +10,7 @@ from typing import Any, Final
 from migrator.sandbox.tickiti.asked import Ask
 from migrator.sandbox.tickiti.laravel import Form, Refusal, Reply, data, integer, invalid, reply
 from migrator.sandbox.tickiti.model import (
+    HIDDEN,
     SYSTEM,
     Generation,
     Response,
@@ -240,8 +241,8 @@ def _meddle_before(ask: Ask) -> None:
     if "deleted_between" in ask.faults:
         ticket.deleted_at = desk.now()
     if "moved_between" in ask.faults:
-        ticket.queue = "Elsewhere"
-        desk.queues.setdefault("Elsewhere", len(desk.queues) + 1)
+        ticket.queue = HIDDEN
+        desk.queues.setdefault(HIDDEN, len(desk.queues) + 1)
 
 
 def _check_author(ask: Ask, author: str) -> None:
