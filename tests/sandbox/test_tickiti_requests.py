@@ -181,6 +181,17 @@ def test_an_upload_that_ends_in_the_middle() -> None:
         assert caller.tickiti.requests == []
 
 
+def test_chunks_that_are_none() -> None:
+    """A body that cannot be read ends the connection, and nothing else."""
+    with calling() as caller:
+        host, port = caller.tickiti.url.removeprefix("http://").split(":")
+        head = b"POST /api/v1/tickets HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(head + b"zz\r\n")
+            assert connection.recv(1) == b""
+        assert caller.ok("token")
+
+
 def test_the_same_bytes_are_kept_once() -> None:
     """A second upload changes nothing; each answer has the name that was sent."""
     with calling() as caller:

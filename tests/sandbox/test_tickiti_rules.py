@@ -478,7 +478,7 @@ def test_sent_mail() -> None:
         assert len(caller.call("mail/sent-mail", range_days=2).json()["sent_mail"]) == 2
         found = caller.call("mail/sent-mail/search", q="ANN@", limit=1).json()["sent_mail"]
         assert [one["to"] for one in found] == ["ann@example.com"]
-        assert caller.refused("mail/sent-mail/search") == INVALID
+        assert len(caller.call("mail/sent-mail/search", q="").json()["sent_mail"]) == 3
         assert caller.refused("mail/sent-mail", range_days=31) == INVALID
 
 

@@ -562,7 +562,7 @@ class _Handler(Connection):
     def _blocks(self) -> Iterator[bytes]:
         """Yield the body as it comes."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
+            while size := self._chunk():
                 yield from self._exactly(size)
                 self.rfile.readline()
             while self.rfile.readline().strip():
@@ -570,6 +570,13 @@ class _Handler(Connection):
             return
         length = self.headers.get("Content-Length", "0")
         yield from self._exactly(int(length) if length.isdigit() else 0)
+
+    def _chunk(self) -> int:
+        """Return the size of the next chunk."""
+        try:
+            return int(self.rfile.readline(100).split(b";")[0], 16)
+        except ValueError:
+            raise ConnectionError("no chunk") from None
 
     def _exactly(self, left: int) -> Iterator[bytes]:
         while left:

@@ -75,11 +75,13 @@ def _references(ask: Ask, form: Form) -> list[dict[str, Any]]:
     """Return the files that a request refers to: all must be stored."""
     if ask.desk.generation < Generation.UPLOADS:
         return []
-    given, found = form.items("attachments"), []
+    given, found = form.items("attachments", most=10 if "few_files" in ask.faults else None), []
+    longest = 255 if "short_names" in ask.faults else None
     for at, one in enumerate(given):
         path = f"attachments.{at}"
         inner = Form(one if isinstance(one, dict) else {})
-        sha256, name = inner.text("sha256", required=True), inner.text("name", required=True)
+        sha256 = inner.text("sha256", required=True)
+        name = inner.text("name", required=True, longest=longest)
         size = inner.whole("file_size", required=True, least=0)
         for field, texts in inner.errors.items():
             form.wrong(f"{path}.{field}", texts[0])
@@ -119,6 +121,7 @@ def create(ask: Ask) -> Reply:
     form.check()
     if not ask.key.sees(queue):
         raise Refusal(403, "forbidden", "You have no access to this queue.")
+    _check_length(ask, content)
     strangers = _strangers(ask, content)
     if october and form.flag("strict_tags") and strangers:
         raise invalid(data__content=f"Nobody is called {', '.join(strangers)}.")
@@ -198,6 +201,7 @@ def respond(ask: Ask) -> Reply:
     form.check()
     ticket = ask.visible(ask.desk.find(**reference))
     _check_author(ask, author)
+    _check_length(ask, content)
     keeps = october and bool(form.flag("keep_status"))
     full = october and bool(form.flag("send_full_email"))
     _check_resolution(ask, ticket, changes)
@@ -243,6 +247,12 @@ def _meddle_before(ask: Ask) -> None:
     if "moved_between" in ask.faults:
         ticket.queue = HIDDEN
         desk.queues.setdefault(HIDDEN, len(desk.queues) + 1)
+
+
+def _check_length(ask: Ask, content: str | None) -> None:
+    """Fail as a column of a database that is too short does."""
+    if "short_texts" in ask.faults and len((content or "").encode()) > 65_535:
+        raise Refusal(500, "server_error", "Server Error")
 
 
 def _check_author(ask: Ask, author: str) -> None:
