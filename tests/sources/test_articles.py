@@ -89,6 +89,7 @@ def test_rows_are_cut_alike_from_any_pieces(monkeypatch: pytest.MonkeyPatch, siz
     [
         (row(2).replace(b"]]></contents>", b"</contents>"), [1, 2, 3], ""),
         (row(2).replace(b"</subject>", b"</object>"), [1, 2, 3], ""),
+        (row(2).removesuffix(b"</kbarticle>"), [1, 2, 3], ""),
         (row(2).replace(b"<author>", b"<author>\x00"), [1, 2, 3], ""),
         (row(""), [1, 3], "row 2 has no id"),
         (row("x").replace(b"</subject>", b""), [1, 3], "row 2 is damaged, its id too"),

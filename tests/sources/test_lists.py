@@ -635,6 +635,19 @@ def test_a_post_without_id_costs_itself() -> None:
     assert error.rows == (Ticket(2, posts=(Post(8, 2, notes=("odd_number",)),)),)
 
 
+@pytest.mark.parametrize("lost", [b"</post>\n<post>", b"</ticket>\n<ticket id='3'>"])
+def test_rows_that_lost_tags_join_are_told(lost: bytes) -> None:
+    """What is well-formed all the same is not read as the first of two posts or tickets."""
+    post = b"<post><id>%d</id><contents>%d</contents></post>"
+    ticket = b"<displayid>A-%d</displayid>\n<posts>%b\n%b</posts>"
+    tickets = [ticket % (n, post % (n, n), post % (n + 2, n)) for n in (2, 3)]
+    whole = b"<tickets><ticket id='2'>" + b"</ticket>\n<ticket id='3'>".join(tickets)
+    whole += b"</ticket></tickets>"
+    assert lists.parse_tickets(whole, what=WHAT)
+    with pytest.raises(PartialReply, match="several"):
+        lists.parse_tickets(whole.replace(lost, b"", 1), what=WHAT)
+
+
 @pytest.mark.parametrize("parse", [lists.parse_departments, lists.parse_statuses])
 def test_no_department_or_status_is_dropped_silently(parse: Callable[..., Any]) -> None:
     """One without an id is told; one that is damaged otherwise is kept by its id."""

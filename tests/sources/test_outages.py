@@ -87,7 +87,7 @@ def test_every_status_is_told_with_its_number(status: int) -> None:
 
 def test_every_dress_of_overload_lowers_the_pace() -> None:
     """429 and all that proxies, hosts and Cloudflare say instead; no other status does."""
-    loads = {408, 429, 430, 502, 503, 504, 508, 509, *range(520, 531), 598, 599}
+    loads = {408, 420, 429, 430, 499, 502, 503, 504, 508, 509, *range(520, 531), 598, 599}
     found = {status for status in OTHERS if error_for(status, {}, b"x", what=WHAT).overload}
     assert found == loads
 

@@ -307,8 +307,8 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
 def _pieces(file: IO[bytes], tag: bytes, strays: list[str]) -> Iterator[bytes]:
     """Yield the bytes of each row, and add to ``strays`` what is in the list beside them.
 
-    A row ends at its end tag outside of CDATA; one that has no such end before the bound, or at
-    all, ends where the next one seems to begin.
+    A row ends at its end tag outside of CDATA, or where the next one begins; one that has no such
+    end before the bound, or at all, ends where the next one seems to begin.
     """
     marks = re.compile(rb"<!\[CDATA\[|\]\]>|<%s(?=[\s/>])|</%s\s*>" % (tag, tag))
     edge = re.compile(rb"</%s\s*>(?=\s*<(?:/%ss|%s[\s/>]))" % (tag, tag, tag))
@@ -327,10 +327,13 @@ def _pieces(file: IO[bytes], tag: bytes, strays: list[str]) -> Iterator[bytes]:
             elif mark[0].startswith(b"</") and begin >= 0:
                 yield buffer[begin:at]
                 begin, last = -1, at
-            elif mark[0].startswith(b"<") and begin < 0:
+            elif mark[0].startswith(b"<") and not mark[0].startswith(b"</"):
+                if begin >= 0:  # the end tag is lost
+                    yield buffer[begin : mark.start()]
+                else:
+                    _note(outside + buffer[last : mark.start()], tag, strays)
+                    outside = b""
                 begin = mark.start()
-                _note(outside + buffer[last:begin], tag, strays)
-                outside = b""
         at = max(at, len(buffer) - _LONGEST_MARK) if more else at
         if begin >= 0 and (not more or len(buffer) - begin > _ROW):
             cut = edge.search(buffer, begin)

@@ -80,6 +80,8 @@ _MARKUP = re.compile(
 )
 """Only an editor writes these: no flag says whether a note is HTML."""
 _CONTAINERS = frozenset({"posts", "usergroups", "attachments"})
+_KEYS = frozenset({"id", "displayid"})
+"""Fields that no two rows share."""
 _ID = re.compile(rb"<id>\s*+(?:<!\[CDATA\[)?\s*+([0-9]{1,19})\s*+(?:\]\]>|</)")
 _KEY = re.compile(rb"<\w+\s(?:[^<>]{0,1000}\s)?id\s*=\s*[\"']\s*([0-9]{1,19})\s*[\"']")
 _FIELD = re.compile(
@@ -106,9 +108,10 @@ class _Row:
     several: dict[str, list[tuple[dict[str, str], str]]] = field(default_factory=dict)
     """The attributes and texts of children that there may be several of."""
     posts: list[_Row] = field(default_factory=list)
-    ids: frozenset[str] = frozenset()
     own: str = ""
     is_root: bool = False
+    is_torn: bool = False
+    """Whether it names two ids, as where the tags between two rows are lost."""
     damaged: bool = False
     """Whether it is not well-formed, and only guessed at."""
 
@@ -124,7 +127,7 @@ class _Row:
         values["id"] = ids[0] if ids else ""
         key = _KEY.match(piece)
         named = {"id": key[1].decode()} if key else {}
-        return cls(named, values, ids=frozenset(ids if several_ids else ()), damaged=True)
+        return cls(named, values, is_torn=several_ids and len(set(ids)) > 1, damaged=True)
 
     def text(self, tag: str) -> tuple[str, tuple[str, ...]]:
         """Return a child's text with its line breaks, and what was done to it."""
@@ -193,7 +196,7 @@ class _Reply(Generic[R]):
         self.records.append(record)
         if row.damaged:
             self.doubted.append(record.id)
-        if len(row.ids) > 1:
+        if row.is_torn:
             self.doubt(f"row {self.rows} names several ids")
 
     def whole(self, records: list[R]) -> list[R]:
@@ -382,8 +385,8 @@ def _posts_of(row: _Row, ticket_id: int, doubt: Callable[[str], None]) -> Iterat
     for one in row.posts:
         if (post := _post(one, ticket_id)) is not None:
             yield post
-        else:
-            doubt(f"ticket {ticket_id} has a post without id")
+        if post is None or one.is_torn:
+            doubt(f"ticket {ticket_id} has a post without id, or with several")
 
 
 def _post(row: _Row, ticket_id: int = 0) -> Post | None:
@@ -782,8 +785,8 @@ class _Open:
             text = ""
         elif self.nested:
             text = cleaning.MARK + text
-        if tag == "id":
-            self.row.ids |= {text[:_QUOTED].strip()}
+        if tag in _KEYS:
+            self.row.is_torn |= self.row.values.get(tag, text).strip() != text.strip()
         elif tag in _SEVERAL:
             self.row.several.setdefault(tag, []).append((self.attributes, text))
         self.row.values.setdefault(tag, text)
