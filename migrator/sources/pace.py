@@ -545,8 +545,11 @@ class Breaker:
                 self._trusted[trust] = self._trust
             return
         self._pacer.overloaded(self._pacer.clock())
-        waited = 0.0
-        for wait in waits(self._patience):
+        waited, planned = 0.0, list(waits(self._patience))
+        for number, share in enumerate(planned, 1):
+            # Many clients that lost the same server must not come back together.
+            jitter = 0.8 + 0.2 * random.random()  # noqa: S311 - no secret
+            wait = share * jitter if number < len(planned) else self._patience - waited
             waited += await self._wait(wait, error, first=not waited)
             if (error := await self._missing()) is None:
                 self._listener(Paused(0.0))
@@ -564,8 +567,6 @@ class Breaker:
         )
 
     async def _wait(self, wait: float, error: SourceError, *, first: bool) -> float:
-        # Many clients that lost the same server must not come back together.
-        wait *= 0.8 + 0.2 * random.random()  # noqa: S311 - jitter, not a secret
         wait = max(wait, self._pacer.held, asked_for(error))
         reason = error.problem.replace("_", " ")
         text = f"the source does not answer ({reason}); asking again in {wait:.0f} s"

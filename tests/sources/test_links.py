@@ -222,15 +222,19 @@ def test_hostile_texts_take_linear_time(piece: str) -> None:
 
 
 def fetched(answers: dict[str, httpx.Response], asked: list[httpx.Request]) -> Fetched[HashSink]:
-    """Fetch the picture from a server with these answers, which notes what it is asked."""
+    """Fetch the picture from a server with these answers, which notes what it is asked.
+
+    Its API answers always, and is not noted.
+    """
 
     async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/support/api/index.php":
+            return API
         asked.append(request)
         return answers.get(str(request.url), httpx.Response(404))
 
-    keys = Credentials("key", "secret", "someone", "password")
     url = "https://help.example.com/support/api/index.php"
-    settings = KayakoSettings(url, keys, attempts=1)
+    settings = KayakoSettings(url, KEYS, attempts=1)
 
     async def main() -> Fetched[HashSink]:
         async with Client(settings, inner=httpx.MockTransport(answer)) as client:
@@ -239,8 +243,10 @@ def fetched(answers: dict[str, httpx.Response], asked: list[httpx.Request]) -> F
     return asyncio.run(main())
 
 
+KEYS = Credentials("key", "secret", "someone", "password")
 OWN = f"https://help.example.com{PATH}"
 OK = httpx.Response(200, content=b"", headers={"content-type": "image/png"})
+API = httpx.Response(200, content=b"<ticketstatuses></ticketstatuses>")
 
 
 @pytest.mark.parametrize(
@@ -317,6 +323,39 @@ def test_a_status_says_what_became_of_it(status: int, kind: type[SourceError], w
     assert isinstance(error.value, kind)
     assert words in str(error.value)
     assert error.value.again is not Again.STOP
+
+
+@pytest.mark.parametrize("refused", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(401, ""), (403, "<html>no"), (404, ""), (420, ""), (200, "<html>Sign in"), (200, "")],
+)
+def test_a_ban_is_not_held_against_a_file(status: int, body: str, refused: int) -> None:
+    """Where the API turns us away as well, however briefly, the file is asked for again."""
+    left = refused
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal left
+        if left:
+            left -= 1
+            return httpx.Response(status, text=body)
+        return API if request.url.path == "/support/api/index.php" else OK
+
+    async def main() -> Fetched[HashSink]:
+        nonlocal left
+        async with Client(
+            KayakoSettings("https://help.example.com/support/api/index.php", KEYS),
+            inner=httpx.MockTransport(answer),
+            sleep=lambda _: asyncio.sleep(0),
+            patient=True,
+        ) as client:
+            left = 0
+            await client.statuses()
+            left = refused
+            return await client.fetch_linked(PATH, 5, HashSink)
+
+    found = asyncio.run(main())
+    assert (found.contents.present, found.contents.said) == (True, "")
 
 
 @pytest.mark.parametrize(

@@ -255,9 +255,25 @@ class Client:
     async def fetch_linked(
         self, place: str, attachment_id: int, make_sink: Callable[[], S]
     ) -> Fetched[S]:
-        """Stream the public file at a path of the helpdesk's host into a sink."""
+        """Stream the public file at a path of the helpdesk's host into a sink.
+
+        What is no file may come from a firewall that turns everybody away: so it counts only if
+        the API answers, and it comes again.
+        """
         self.requests["fetches"] += 1
-        once = partial(links.receive, self._transport, place, attachment_id, make_sink, self._pool)
+        receive = partial(
+            links.receive, self._transport, place, attachment_id, make_sink, self._pool
+        )
+
+        async def once() -> tuple[Contents, S]:
+            with suppress(NotFound, BadRequest):
+                contents, sink = await receive()
+                if contents.present:
+                    return contents, sink
+                sink.abort()
+            await self._probe()
+            return await receive()
+
         (contents, sink), attempts = await self._read(f"the linked file {place}", once)
         return Fetched(contents, sink, attempts)
 
