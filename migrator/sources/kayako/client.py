@@ -272,7 +272,11 @@ class Client:
                     return contents, sink
                 sink.abort()
             await self._probe()
-            return await receive()
+            try:
+                return await receive()
+            except BadRequest as error:
+                error.shared = False  # the API has just answered
+                raise
 
         (contents, sink), attempts = await self._read(f"the linked file {place}", once)
         return Fetched(contents, sink, attempts)

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
-from migrator.errors import BadRequest, NotFound, UnexpectedReply
+from migrator.errors import BadRequest, NotFound
 from migrator.sources.base import Attachment, Contents, FetchSink, in_pool
 from migrator.sources.kayako import replies
 from migrator.sources.kayako.signing import safe
@@ -232,7 +232,7 @@ async def receive(
         except _MovedError as moved:
             target = _followed(transport.url, target, str(moved), place, what)
             if target in seen or len(seen) > _MOST_REDIRECTS:
-                raise UnexpectedReply(f"{what}: its redirects come to no end") from None
+                raise BadRequest(f"{what}: its redirects come to no end") from None
             seen.add(target)
         except BaseException:
             reader.abort()
@@ -252,9 +252,7 @@ def _see(reader: _Reader[S], what: str, status: int, fields: Mapping[str, str]) 
     if 200 < status < 500 and status not in {408, 425, 429} and "retry-after" not in fields:
         login = ": it wants a log-in, which is not sent to addresses from texts"
         told = login if status == 401 else ""
-        error = BadRequest(f"{what}: the web server does not hand it out (HTTP {status}){told}")
-        error.shared = False  # it says nothing of the API
-        raise error
+        raise BadRequest(f"{what}: the web server does not hand it out (HTTP {status}){told}")
     kind = fields.get("content-type", "").partition(";")[0].strip().lower()
     reader.is_page = kind in {"text/html", "application/xhtml+xml"}
 
@@ -274,7 +272,7 @@ def _followed(origin: str, target: str, location: str, place: str, what: str) ->
         or not _TARGET.fullmatch(path)
     ):
         where = safe(url) if location else "nowhere"
-        raise UnexpectedReply(
+        raise BadRequest(
             f"{what}: the web server redirects to {where}, which is not this file on this server"
         )
     return path
@@ -332,7 +330,7 @@ class _Reader(Generic[S]):
         if not is_page or self._row.filename.lower().endswith(_PAGES):
             return ""
         if self._moved:
-            raise UnexpectedReply(f"{what}: the web server redirects to a page in its place")
+            raise BadRequest(f"{what}: the web server redirects to a page in its place")
         said = replies.excerpt(self._head)
         return f"the web server sends a page in its place, as for a lost file: {said}"
 
