@@ -379,6 +379,20 @@ def test_the_rest_of_the_lasting_ones() -> None:
         assert caller.note(ticket, from_email="system@tickiti.com").status_code == 200
 
 
+def test_shapes_that_nobody_knows() -> None:
+    """What the documentation leaves open may look otherwise."""
+    faults = ("created_201", "plain_errors", "bare_rows", "token_by_family")
+    with calling(*faults) as caller:
+        ticket = caller.tickiti.add_ticket("A")
+        assert caller.upload("a.txt", b"abc").status_code == 201
+        assert caller.note(ticket).status_code == 201
+        wrong = caller.call("tickets/show")
+        assert (wrong.status_code, set(wrong.json())) == (422, {"message", "errors"})
+        assert [one["number"] for one in caller.call("tickets/query").json()] == [ticket.number]
+        abilities = {"mail": ["read"], "tickets": ["read", "write"]}
+        assert caller.ok("token")["abilities"] == abilities
+
+
 @pytest.mark.parametrize(
     ("fault", "why"), [("auto_response", "auto_response"), ("ai_answers", "ai_answer")]
 )

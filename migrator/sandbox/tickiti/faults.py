@@ -127,6 +127,10 @@ FAULTS: Final[dict[str, Fault]] = {
     "no_hash": Fault(
         "show and responses tell nothing of files but id, name and is_inline", lasting=True
     ),
+    "created_201": Fault("201 instead of 200 for what was written", WRITES, lasting=True),
+    "plain_errors": Fault("errors are Laravel's own, without ok and error", lasting=True),
+    "bare_rows": Fault("tickets/query answers with rows alone", ("tickets/query",), lasting=True),
+    "token_by_family": Fault("token names abilities by family", ("token",), lasting=True),
     "author_unknown": Fault("422 for authors without an account", lasting=True),
     "author_refused": Fault("403 for authors other than the token's owner", lasting=True),
     "empty_refused": Fault("422 for empty files", lasting=True),
@@ -302,25 +306,47 @@ _WARNING: Final = (
 )
 
 
+def _plain(sent: Reply) -> Reply:
+    """Return an error as the framework words it; leave everything else."""
+    if sent.status < 400 or sent.content_type == HTML:
+        return sent
+    told = {name: one for name, one in sent.told.items() if name in {"message", "errors"}}
+    return replace(sent, body=reply(sent.status, told).body)
+
+
+def _by(delivery: Delivery) -> Callable[[Reply], Reply]:
+    """Send the answer in another way."""
+    return lambda sent: sent.sent(delivery)
+
+
+def _instead(other: Reply) -> Callable[[Reply], Reply]:
+    """Send another answer."""
+    return lambda _: other
+
+
+_AFTERWARDS: Final[dict[str, Callable[[Reply], Reply]]] = {
+    "plain_errors": _plain,
+    "created_201": lambda sent: replace(sent, status=201) if sent.status == 200 else sent,
+    "no_ids": _instead(reply(200, {"ok": True, "data": {}})),
+    "empty_answer": lambda sent: replace(sent, body=b""),
+    "warning_before": lambda sent: replace(sent, body=_WARNING + sent.body, content_type=HTML),
+    "error_after": _instead(reply(500, {"message": "Server Error"})),
+    "error_after_and_key": _instead(reply(500, {"message": "Server Error"})),
+    "stored_error": _instead(page(500, "Server Error")),
+    "timeout_after": _instead(page(504, "504 Gateway Time-out")),
+    "not_json": _instead(page(200, "Tickiti")),
+    "lost_answer": _by(Delivery.LOST),
+    "lost_answer_and_key": _by(Delivery.LOST),
+    "cut_answer": _by(Delivery.CUT),
+    "cut_read": _by(Delivery.CUT),
+    "slow": _by(Delivery.SLOW),
+    "hangs": _by(Delivery.HANGS),
+}
+
+
 def afterwards(hits: frozenset[str], sent: Reply) -> Reply:
-    """Return the answer to a call as its faults change it."""
-    made: dict[str, Callable[[], Reply]] = {
-        "lost_answer": lambda: sent.sent(Delivery.LOST),
-        "lost_answer_and_key": lambda: sent.sent(Delivery.LOST),
-        "cut_answer": lambda: sent.sent(Delivery.CUT),
-        "cut_read": lambda: sent.sent(Delivery.CUT),
-        "error_after": lambda: reply(500, {"message": "Server Error"}),
-        "error_after_and_key": lambda: reply(500, {"message": "Server Error"}),
-        "stored_error": lambda: page(500, "Server Error"),
-        "timeout_after": lambda: page(504, "504 Gateway Time-out"),
-        "not_json": lambda: page(200, "Tickiti"),
-        "empty_answer": lambda: replace(sent, body=b""),
-        "warning_before": lambda: replace(sent, body=_WARNING + sent.body, content_type=HTML),
-        "no_ids": lambda: reply(200, {"ok": True, "data": {}}),
-        "slow": lambda: sent.sent(Delivery.SLOW),
-        "hangs": lambda: sent.sent(Delivery.HANGS),
-    }
-    for name, make in made.items():
+    """Return the answer to a call as all of its faults change it, in this order."""
+    for name, change in _AFTERWARDS.items():
         if name in hits:
-            return make()
+            sent = change(sent)
     return sent

@@ -131,9 +131,13 @@ def token(ask: Ask) -> Reply:
     key = ask.key
     roles = ROLES[: ROLES.index(key.role) + 1]
     plans = ("has_reports", "has_escalations", "has_interventions", "has_ai_assistant")
+    abilities: Any = sorted(key.abilities)
+    if "token_by_family" in ask.faults:
+        pairs = [one.split(":") for one in abilities]
+        abilities = {family: [kind for one, kind in pairs if one == family] for family, _ in pairs}
     return data(
         {
-            "abilities": sorted(key.abilities),
+            "abilities": abilities,
             "owner": key.owner,
             "roles": list(roles),
             "features": dict.fromkeys(plans, False)
@@ -435,7 +439,7 @@ def query_tickets(ask: Ask) -> Reply:
         and ticket.deleted_at is None
         and all(any(matches(ticket) for matches in same) for same in wanted.values())
     ]
-    return data(rows[:limit])
+    return reply(200, rows[:limit]) if "bare_rows" in ask.faults else data(rows[:limit])
 
 
 def _matches(mode: str, tokens: list[str], *, any_of: bool) -> Callable[[Ticket], bool]:
