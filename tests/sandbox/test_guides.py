@@ -129,6 +129,8 @@ def test_categories_and_comments(client: Client) -> None:
         path = f"/{app}/Comment"
         assert client.get(f"{path}/ListAll/1").values("commentstatus") == ["1", "2", "3"]
         assert client.get(f"{path}/ListAll/2").values("id") == []
+        for every in ("", "/ListAll"):
+            assert client.get(path + every).values("id") == ["1", "2", "3"]
         assert client.get(f"{path}/3").values("id") == ["3"]
 
 
@@ -136,7 +138,7 @@ def test_categories_and_comments(client: Client) -> None:
 def test_attachments_are_added_and_deleted(serve: Serve, kind: str) -> None:
     """Each check has its words; a new file marks a step, but not an article."""
     app, field, _, absent = KINDS[kind]
-    named = "Knowledgebase Article" if kind == "article" else "Troubleshooter Step"
+    named = "Knowledgebase Article" if kind == "article" else "Troubleshooter step"
     path, form = f"/{app}/Attachment", {field: "1", "filename": "a.txt", "contents": "aGk="}
     with serve() as client:
         desk = client.desk
@@ -162,6 +164,11 @@ def test_attachments_are_added_and_deleted(serve: Serve, kind: str) -> None:
         ):
             answer = client.delete(target)
             assert (answer.status, answer.text) == (status, words)
+        other = next(
+            row for row in desk.attachments.values() if ((kind, row.post_id) in desk.guides)
+        )
+        assert client.delete(f"{path}/{other.post_id}/{other.id}").status == 200
+        assert other.id not in desk.attachments
 
 
 def test_news(client: Client) -> None:

@@ -111,11 +111,24 @@ def test_post_a_time_track(serve: Serve) -> None:
         for n, words in enumerate(sentences):
             form = dict([*TRACK.items()][:n])
             assert client.post(path, ticketid=ticket, **form).text == f"{words} specified"
+        for words, zeros in (
+            ("No bill timeline", {"billtimeline": "0"}),
+            ("No work timeline", {"worktimeline": "0", "billtimeline": "0"}),
+        ):
+            said = client.post(path, ticketid=ticket, **TRACK | zeros)
+            assert said.text == f"{words} specified"
         wrong = client.post(path, ticketid=ticket, **TRACK, workerstaffid="77")
         assert wrong.text == "Invalid worker staff id specified"
         made = client.post(path, ticketid=ticket, **TRACK).text
         assert 'timeworked="60"' in made
         assert 'billdate="1546300900"' in made
+        empty = {"contents": "", "timespent": "", "timebillable": "0"}
+        made = client.post(path, ticketid=ticket, **TRACK | empty, workerstaffid="3").text
+        for one in (
+            *('timeworked="0"', 'timebillable="0"', 'workerstaffid="3"', 'creatorstaffid="2"'),
+            f'workdate="{TRACK["worktimeline"]}"',
+        ):
+            assert one in made
 
 
 def test_post_a_reply(serve: Serve) -> None:
@@ -140,5 +153,8 @@ def test_post_a_reply(serve: Serve) -> None:
         assert (made.values("isprivate"), made.values("staffid")) == (["1"], ["3"])
         assert made.values("filename") == ["b.PDF", "a.txt"]
         assert desk.tickets[ticket.id].last_activity > ticket.last_activity
-        odd = client.post(path, **ok, filename="a.csv", filecontent="QUI=")
-        assert (odd.status, "<?xml" in odd.text) == (200, False)
+        for who in ({}, {"userid": "77"}):
+            odd = client.post(path, **ok | who, filename="a.csv", filecontent="QUI=")
+            assert (odd.status, "<?xml" in odd.text) == (200, False)
+        of_user = client.post(path, **ok | {"staffid": "77"}, userid="1", isprivate="1")
+        assert (of_user.values("creator"), of_user.values("isprivate")) == (["2"], ["0"])

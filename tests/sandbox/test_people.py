@@ -94,14 +94,36 @@ def test_counts(client: Client) -> None:
 def test_user_search(client: Client) -> None:
     """Names, addresses and organizations are searched; no query and a GET are refused."""
     path = "/Base/UserSearch"
-    for query, found in {"USER3@": ["3"], "Söhne": ["2", "5", "8"], "nobody": []}.items():
+    every = client.get("/Base/User/Filter").values("id")
+    for query, found in {
+        "USER3@": ["3"],
+        "Söhne": ["2", "5", "8"],
+        "nobody": [],
+        "registered": every,
+    }.items():
         rows = ElementTree.fromstring(client.post(path, query=query).text)
         assert [row.findtext("id") for row in rows] == found
     for answer, words in (
         (client.post(path), "Query should not be empty"),
+        (client.post(path, query="0"), "Query should not be empty"),
         (client.get(path), "Not Implemented, Call POST /Base/UserSearch instead."),
+        (client.get(f"{path}/1"), "Not Implemented, Call POST /Base/UserSearch instead."),
     ):
         assert (answer.status, answer.text) == (400, words)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/Base/Department", "/Base/Staff", "/Base/StaffGroup", "/Base/User"),
+        *("/Base/UserOrganization", "/Tickets/TicketStatus"),
+        *("/Tickets/TicketPriority", "/Tickets/TicketType", "/Knowledgebase/Article"),
+        *("/Knowledgebase/Category", "/Troubleshooter/Step", "/News/NewsItem"),
+    ],
+)
+def test_the_id_0(client: Client, path: str) -> None:
+    """PHP takes 0 for no id, so that one asks for all of them."""
+    assert client.get(f"{path}/0").body == client.get(path).body
 
 
 def test_a_group_of_users_by_no_number(client: Client) -> None:

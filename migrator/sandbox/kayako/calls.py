@@ -13,6 +13,7 @@ from migrator.sandbox.kayako import faults
 from migrator.sandbox.kayako.files import UNKNOWN_TYPE, Source, chance, filetype
 from migrator.sandbox.kayako.messages import (
     ODD,
+    TRIMMED,
     Body,
     Fields,
     Reply,
@@ -208,21 +209,23 @@ def delete_post(ask: Ask, ticket_id: str, post_id: str) -> Reply:
 
 
 def post_post(ask: Ask) -> Reply:
-    """Reply to a ticket, as staff or as its user, with files if there are any."""
+    """Reply to a ticket, as its user or else as staff, with files if there are any."""
     desk, form = ask.desk, ask.request.form
-    if form.get("ticketid", "") in EMPTY:
-        return text(400, "No Ticket ID Specified")
+    for keys, sentence in _WANTED_OF_POSTS.items():
+        if all(is_blank(form, key) for key in keys):
+            return text(400, sentence)
     ticket = desk.find_ticket(form["ticketid"])
     if ticket is None:
         return text(404, NO_TICKET)
-    wrong = _wrong_author(desk, form)
-    if wrong:
-        return text(400, wrong)
     files = [(form[f"filename{n}"], form.get(f"filecontent{n}", "")) for n in _numbers(form)]
     if any(filetype(name.encode(errors=ODD)) == UNKNOWN_TYPE for name, _ in files):
         sentence = "Invalid File Extension"
         return php_error(ask.request.path, "Uncaught Exception", sentence)
-    staff_id = number(form.get("staffid", "")) or 0
+    by_user = form.get("userid", "") not in EMPTY
+    author = desk.people.get((not by_user, number(form["userid" if by_user else "staffid"]) or 0))
+    if author is None:
+        return text(400, f"{'User' if by_user else 'Staff'} ID is Invalid")
+    staff_id = 0 if by_user else author.id
     made = (0, ticket.id, int(time.time()), 1 if staff_id else 2, form["contents"])
     private = staff_id > 0 and form.get("isprivate") == "1"
     post = desk.add_post(ticket.id, Post(*made, is_private=private, staff_id=staff_id or 1))
@@ -232,18 +235,16 @@ def post_post(ask: Ask) -> Reply:
     return list_posts(ask, str(ticket.id), str(post.id))
 
 
-def _wrong_author(desk: Helpdesk, form: Mapping[str, str]) -> str | None:
-    """Say what is wrong with the contents and the author of a reply, in Kayako's order."""
-    staff_id, user_id = form.get("staffid", ""), form.get("userid", "")
-    if form.get("contents", "") == "":
-        return "No Contents Specified"
-    if staff_id in EMPTY and user_id in EMPTY:
-        return "Staff ID and User ID is empty"
-    if user_id not in EMPTY and (False, number(user_id)) not in desk.people:
-        return "User ID is Invalid"
-    if staff_id not in EMPTY and (True, number(staff_id)) not in desk.people:
-        return "Staff ID is Invalid"
-    return None
+_WANTED_OF_POSTS: Final = {
+    ("ticketid",): "No Ticket ID Specified",
+    ("contents",): "No Contents Specified",
+    ("userid", "staffid"): "Staff ID and User ID is empty",
+}
+
+
+def is_blank(form: Mapping[str, str], key: str) -> bool:
+    """Return whether a field is missing, or Kayako takes its text for none."""
+    return form.get(key, "").strip(TRIMMED) in EMPTY
 
 
 def _numbers(form: Mapping[str, str]) -> list[str]:
@@ -293,7 +294,7 @@ def departments(ask: Ask, department_id: str = "") -> Reply:
     writer = XmlWriter()
     with writer.inside("departments"):
         for row in ask.desk.departments.values():
-            if department_id in {"", str(row.id)}:
+            if department_id in {*EMPTY, str(row.id)}:
                 fields: Fields = {
                     "id": row.id,
                     "title": row.title,
@@ -316,7 +317,7 @@ def statuses(ask: Ask, status_id: str = "") -> Reply:
     writer = XmlWriter()
     with writer.inside("ticketstatuses"):
         for row in ask.desk.statuses.values():
-            if status_id in {"", str(row.id)}:
+            if status_id in {*EMPTY, str(row.id)}:
                 fields: Fields = {
                     "id": row.id,
                     "title": row.title,
@@ -601,11 +602,11 @@ def note_attributes(note: Note) -> dict[str, str | int]:
             "id": note.id,
             "ticketid": note.of,
             "timeworked": note.seconds,
-            "timebillable": note.seconds,
+            "timebillable": note.seconds if note.billable is None else note.billable,
             "billdate": note.created_at,
-            "workdate": note.created_at,
-            "workerstaffid": note.staff_id,
-            "workerstaffname": note.staff_name,
+            "workdate": note.created_at if note.worked_at is None else note.worked_at,
+            "workerstaffid": note.worker.id if note.worker else note.staff_id,
+            "workerstaffname": note.worker.name if note.worker else note.staff_name,
             "creatorstaffid": note.staff_id,
             "creatorstaffname": note.staff_name,
             "notecolor": note.color,

@@ -17,6 +17,7 @@ from migrator.sandbox.kayako.calls import (
     afflicted,
     decode_leniently,
     file_fields,
+    is_blank,
     listing,
 )
 from migrator.sandbox.kayako.files import Source
@@ -54,7 +55,7 @@ ARTICLES: Final = Book(
     *("Knowledgebase/Article/GetAttachment/{id}", "Article not found"),
 )
 STEPS: Final = Book(
-    *("step", "Troubleshooter Step", "troubleshooterstep"),
+    *("step", "Troubleshooter step", "troubleshooterstep"),
     *("troubleshooterattachment", "troubleshooterstepid"),
     *("Troubleshooter/Step/GetAttachment/{category}/{id}", "Troubleshooter step not found"),
 )
@@ -135,7 +136,7 @@ get_article = chooser("kbarticles", "kbarticle", _articles)
 get_step = chooser("troubleshootersteps", "troubleshooterstep", _steps)
 
 
-def list_articles(ask: Ask, category: str = "", rows: str = "", offset: str = "") -> Reply:
+def list_articles(ask: Ask, category: str, rows: str = "", offset: str = "") -> Reply:
     """List articles of a category: the pages are made first, and then the drafts taken out."""
     chosen = [r for r in _articles(ask) if r["categories"] == [{"categoryid": number(category)}]]
     start, size = number(offset) or 0, number(rows)
@@ -221,8 +222,8 @@ def comment_calls(tag: str, owner: str) -> tuple[Callable[..., Reply], Callable[
                 contents="Helped me & others ]]> thanks",
             )
 
-    def list_all(ask: Ask, owner_id: str) -> Reply:
-        found = rows(ask) if number(owner_id) == 1 else ()
+    def list_all(ask: Ask, owner_id: str = "") -> Reply:
+        found = rows(ask) if owner_id in EMPTY or number(owner_id) == 1 else ()
         return listing(ask.desk, table(f"{tag}s", tag, found))
 
     return list_all, chooser(f"{tag}s", tag, rows)
@@ -256,12 +257,12 @@ def list_attachments(book: Book, ask: Ask, guide_id: str, attachment_id: str = "
 def post_attachment(book: Book, ask: Ask) -> Reply:
     """Add an attachment; it marks a step, but not an article."""
     form = ask.request.form
-    if form.get(book.id, "") in EMPTY:
+    if is_blank(form, book.id):
         return text(400, f"No {book.name} ID Specified")
     guide = ask.desk.find_guide(book.kind, form[book.id])
     if guide is None:
         return text(400, book.absent)
-    if form.get("filename", "") in EMPTY:
+    if is_blank(form, "filename"):
         return text(400, "No file name specified")
     if "contents" not in form:
         return text(400, "No contents specified")
@@ -273,16 +274,17 @@ def post_attachment(book: Book, ask: Ask) -> Reply:
 
 
 def delete_attachment(book: Book, ask: Ask, guide_id: str, attachment_id: str) -> Reply:
-    """Delete an attachment; success has an empty body."""
+    """Delete an attachment, of a post too as :func:`get_attachment`; success has no body."""
     desk, key = ask.desk, number(attachment_id) or 0
     if desk.find_guide(book.kind, guide_id) is None:
         return text(400, book.absent)
-    row = desk.guide_files.get(key)
+    row = desk.guide_files.get(key) or desk.attachments.get(key)
     if row is None:
         return text(404, NO_ATTACHMENT)
-    if (row.kind, row.post_id) != (book.kind, number(guide_id)):
+    if row.post_id != number(guide_id):
         return text(400, "Attachment does not belong to the specified article")  # of steps, too
-    del desk.guide_files[key]
+    if desk.guide_files.pop(key, None) is None:
+        desk.delete_attachment(key)
     return Reply(Body(b""))
 
 

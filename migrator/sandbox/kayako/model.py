@@ -99,6 +99,16 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """A user, or ``staff``; the first of the addresses need not be the main one."""
+
+    id: int
+    name: str
+    emails: tuple[str, ...]
+    staff: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A note, which only staff may read; ``of`` is the ticket, user or organization it is about.
 
@@ -117,6 +127,10 @@ class Note:
     staff_name: str = "Jane Staff"
     for_staff_id: int = 0
     seconds: int = 0
+    billable: int | None = None
+    worked_at: int | None = None
+    worker: User | None = None
+    """Where these are None: all seconds, when the note was made, whoever made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +152,6 @@ class Attachment:
     fault: str | None = None
     kind: str = "post"
     """What ``post_id`` is the id of: post, customfield, article or step; linked has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user, or ``staff``; the first of the addresses need not be the main one."""
-
-    id: int
-    name: str
-    emails: tuple[str, ...]
-    staff: bool = False
 
 
 @dataclass(frozen=True, slots=True)

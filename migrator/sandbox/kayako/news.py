@@ -59,7 +59,7 @@ def _items(ask: Ask) -> Iterable[Fields]:
         )
 
 
-def list_items(ask: Ask, category: str = "") -> Reply:
+def list_items(ask: Ask, category: str) -> Reply:
     """List what is published, newest first and cut: an unknown category has all of it."""
     known, rows = number(category), []
     for row in sorted(_items(ask), key=lambda row: str(row["dateline"]), reverse=True):

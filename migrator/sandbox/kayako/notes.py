@@ -6,7 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from migrator.sandbox.kayako.calls import EMPTY, NO_TICKET, Ask, listing, note_attributes
+from migrator.sandbox.kayako.calls import (
+    EMPTY,
+    NO_TICKET,
+    Ask,
+    is_blank,
+    listing,
+    note_attributes,
+)
 from migrator.sandbox.kayako.messages import Body, Reply, XmlWriter, text, xml
 from migrator.sandbox.kayako.model import Note, number
 
@@ -99,6 +106,7 @@ _WANTED: Final = {
     "timespent": "No time spent specified",
     "timebillable": "No time billable specified",
 }
+_MAY_BE_EMPTY: Final = {"contents", "timespent", "timebillable"}
 
 
 def post_time_track(ask: Ask) -> Reply:
@@ -111,25 +119,28 @@ def post_time_track(ask: Ask) -> Reply:
     if author is None:
         return text(400, "No staff id specified")
     for key, sentence in _WANTED.items():
-        if form.get(key, "") == "":
+        if key not in form or (key not in _MAY_BE_EMPTY and form[key] in EMPTY):
             return text(400, sentence)
-    if "workerstaffid" in form and (True, _number(ask, "workerstaffid")) not in desk.people:
+    worker = desk.people.get((True, _number(ask, "workerstaffid")))
+    if "workerstaffid" in form and worker is None:
         return text(400, "Invalid worker staff id specified")
     note = Note(
         *(0, "timetrack", checked, _number(ask, "billtimeline"), form["contents"], _color(ask)),
         staff_id=author.id,
         staff_name=author.name,
         seconds=_number(ask, "timespent"),
+        billable=_number(ask, "timebillable"),
+        worked_at=_number(ask, "worktimeline"),
+        worker=worker,
     )
     return _added(ask, TIME_TRACKS, note)
 
 
 def _ticket_of(ask: Ask) -> int | Reply:
     """Return the id of the ticket that a form names."""
-    given = ask.request.form.get("ticketid", "")
-    if given in EMPTY:
+    if is_blank(ask.request.form, "ticketid"):
         return text(400, "No Ticket ID Specified")
-    ticket = ask.desk.find_ticket(given)
+    ticket = ask.desk.find_ticket(ask.request.form["ticketid"])
     return ticket.id if ticket else text(404, NO_TICKET)
 
 

@@ -7,16 +7,23 @@ from itertools import islice
 from typing import Final
 
 from migrator.sandbox.kayako.build import EPOCH
-from migrator.sandbox.kayako.calls import Ask, listing
+from migrator.sandbox.kayako.calls import EMPTY, Ask, listing
 from migrator.sandbox.kayako.messages import Fields, Reply, XmlWriter, columns, table, text, xml
 from migrator.sandbox.kayako.model import TRASH, Ticket, User, number
 
 
 def chooser(root: str, tag: str, rows: Callable[[Ask], Iterable[Fields]]) -> Callable[..., Reply]:
-    """Return the call that lists rows by their first field, or one; an unknown id lists none."""
+    """Return the call that lists rows by their first field, or one; an unknown id lists none.
+
+    PHP takes 0 for no id.
+    """
 
     def call(ask: Ask, wanted: str = "") -> Reply:
-        chosen = [r for r in rows(ask) if wanted == "" or next(iter(r.values())) == number(wanted)]
+        chosen = (
+            row
+            for row in rows(ask)
+            if wanted in EMPTY or next(iter(row.values())) == number(wanted)
+        )
         return listing(ask.desk, table(root, tag, chosen))
 
     return call
@@ -59,9 +66,9 @@ def _users(ask: Ask) -> list[User]:
 
 
 def get_user(ask: Ask, user_id: str) -> Reply:
-    """Send one user; PHP takes 0 for no id, so that it lists them."""
+    """Send one user, or the first thousand."""
     one = chooser("users", "user", lambda ask: (_user(ask, user) for user in _users(ask)))
-    return one(ask, user_id) if user_id != "0" else filter_users(ask)
+    return one(ask, user_id) if user_id not in EMPTY else filter_users(ask)
 
 
 def filter_users(ask: Ask, marker: str = "0", most: str = "1000") -> Reply:
@@ -73,15 +80,17 @@ def filter_users(ask: Ask, marker: str = "0", most: str = "1000") -> Reply:
 
 
 def search_users(ask: Ask) -> Reply:
-    """Send the users with a text in their names, addresses or the names of organizations."""
+    """Send the users with a text in their names, addresses, organizations or groups."""
     desk, query = ask.desk, ask.request.form.get("query", "").casefold()
-    if not query:
+    if query in EMPTY:
         return text(400, "Query should not be empty")
     found = [
         _user(ask, user)
         for user in _users(ask)
         for organization in (desk.organizations.get(desk.members.get(user.id, 0), ""),)
-        if any(query in one.casefold() for one in (user.name, *user.emails, organization))
+        if any(
+            query in one.casefold() for one in (user.name, *user.emails, organization, "Registered")
+        )
     ]
     return listing(desk, table("users", "user", found))
 
@@ -128,7 +137,7 @@ def get_organization(ask: Ask, organization_id: str = "") -> Reply:
     writer = XmlWriter()
     with writer.inside("userorganizations"):
         for key, name in ask.desk.organizations.items():
-            if organization_id == "" or key == number(organization_id):
+            if organization_id in EMPTY or key == number(organization_id):
                 with writer.inside("userorganization"):
                     writer.values({"id": key, "name": name, "organizationtype": "restricted"})
                     places = "address- city- state- postalcode- country- phone- fax- website-"

@@ -73,7 +73,13 @@ def _of_attachments(book: guides.Book) -> dict[str, Call]:
 
 def _of_comments(tag: str, owner: str) -> dict[str, Call]:
     list_all, get = guides.comment_calls(tag, owner)
-    return {"ListAll": Call(list_all, 1, 1), "Get": Call(get, 1, 1)}
+    return {"ListAll": Call(list_all, 0, 1), "Get": Call(get, 1, 1), "GetList": Call(get)}
+
+
+def _of_search(path: str, run: Callable[..., Reply]) -> dict[str, Call]:
+    """Return the methods of a search, of which all but one are refused."""
+    refused = dict.fromkeys(("Get", "GetList", "Put", "Delete"), _not_implemented(f"POST {path}"))
+    return {**refused, "Post": Call(run)}
 
 
 def _test_api(ask: Ask, argument: str = "") -> Reply:
@@ -106,10 +112,7 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
         "Put": Call(tickets.put_ticket, 1, 1),
         "Delete": Call(tickets.delete_ticket, 1, 1),
     },
-    ("Tickets", "TicketSearch"): {
-        "GetList": _not_implemented("POST /Tickets/TicketSearch"),
-        "Post": Call(tickets.search),
-    },
+    ("Tickets", "TicketSearch"): _of_search("/Tickets/TicketSearch", tickets.search),
     ("Tickets", "TicketNote"): _of_notes(notes.NOTES, "TicketNote", notes.post_note),
     ("Tickets", "TicketTimeTrack"): _of_notes(
         notes.TIME_TRACKS, "TicketTimeTrack", notes.post_time_track
@@ -129,10 +132,7 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
         "GetList": Call(people.filter_users),
         "Filter": Call(people.filter_users, 0, 2),
     },
-    ("Base", "UserSearch"): {
-        "GetList": _not_implemented("POST /Base/UserSearch"),
-        "Post": Call(people.search_users),
-    },
+    ("Base", "UserSearch"): _of_search("/Base/UserSearch", people.search_users),
     ("Base", "UserOrganization"): _choosing(people.get_organization),
     ("Base", "UserGroup"): _choosing(people.get_user_group),
     ("Base", "Staff"): _choosing(people.get_staff),
@@ -144,7 +144,7 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     ("Base", "CustomFieldGroup"): _choosing(fields.list_groups),
     ("Knowledgebase", "Article"): {
         **_choosing(guides.get_article),
-        "ListAll": Call(guides.list_articles, 0, 3),
+        "ListAll": Call(guides.list_articles, 1, 3),
         "GetArticleCount": Call(guides.count_articles, 0, 1),
     },
     ("Knowledgebase", "Attachment"): _of_attachments(guides.ARTICLES),
@@ -161,7 +161,7 @@ CONTROLLERS: Final[dict[tuple[str, str], dict[str, Call]]] = {
     ),
     ("News", "NewsItem"): {
         **_choosing(news.get_item),
-        "ListAll": Call(news.list_items, 0, 1),
+        "ListAll": Call(news.list_items, 1, 1),
     },
     ("News", "Category"): _choosing(news.get_category),
     ("News", "Subscriber"): _choosing(news.get_subscriber),

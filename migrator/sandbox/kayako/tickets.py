@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from migrator.sandbox.kayako.build import new_mask
-from migrator.sandbox.kayako.calls import EMPTY, NO_TICKET, Ask, listing, tickets_reply
+from migrator.sandbox.kayako.calls import (
+    EMPTY,
+    NO_TICKET,
+    Ask,
+    is_blank,
+    listing,
+    tickets_reply,
+)
 from migrator.sandbox.kayako.files import chance
 from migrator.sandbox.kayako.messages import Body, Reply, text
 from migrator.sandbox.kayako.model import TRASH, Helpdesk, Post, Ticket, User, number
@@ -34,24 +41,37 @@ def post_ticket(ask: Ask) -> Reply:
     wrong = _wrong(desk, form)
     if wrong:
         return text(400, wrong)
+    staff = user = None
+    if form.get("autouserid") == "1":
+        user = _user(desk, form)
+    elif "userid" in form:
+        user = desk.people.get((False, number(form["userid"]) or 0))
+        if user and form["email"] not in user.emails:
+            return text(400, "User Email is Invalid")
+    else:
+        user, staff = _user(desk, form), desk.people.get((True, number(form["staffid"]) or 0))
     now, key = int(time.time()), max([0, *desk.tickets, *desk.merges]) + 1
-    staff = desk.people.get((True, number(form.get("staffid", "")) or 0))
+    by_phone = form.get("type") == "phone"
+    named = {k: form[k] for k in ("fullname", "email")}
+    if user and "userid" in form:
+        named["fullname"] = user.name
+    elif staff and not by_phone:  # it goes out as a mail of theirs
+        named = {"fullname": staff.name, "email": staff.emails[0]}
     ticket = Ticket(
         id=key,
         mask=new_mask(chance(desk.options.seed + key)),
         department_id=0,
         status_id=0,
-        subject=form["subject"],
-        user=form["fullname"],
+        subject="",
+        user="",
         created_at=now,
         last_activity=now,
-        user_id=_user(desk, form).id if form.get("autouserid", "") not in EMPTY else 0,
-        address=form["email"],
         creator=1 if staff else 2,
         mode=_BY_API,
-        by_phone=form.get("type") == "phone",
+        by_phone=by_phone,
     )
-    ticket = replace(ticket, **_changes(desk, form))
+    changes = _changes(desk, {**form, **named}) | {"user_id": user.id if user else 0}
+    ticket = replace(ticket, **changes)
     post = Post(0, key, now, ticket.creator, form["contents"], staff_id=staff.id if staff else 1)
     desk.add_ticket(ticket, [post])
     return tickets_reply(desk, [ticket], with_posts=True)
@@ -60,9 +80,9 @@ def post_ticket(ask: Ask) -> Reply:
 def _wrong(desk: Helpdesk, form: Mapping[str, str]) -> str | None:  # noqa: PLR0911 - one by one
     """Say what is wrong with a new ticket, in Kayako's order."""
     for key, sentence in _WANTED.items():
-        if form.get(key, "") in EMPTY:
+        if is_blank(form, key):
             return sentence
-    if all(form.get(key, "") in EMPTY for key in ("staffid", "userid", "autouserid")):
+    if all(is_blank(form, key) for key in ("staffid", "userid", "autouserid")):
         return "Staff ID, User ID and Auto User ID values are empty or not provided"
     department = desk.departments.get(number(form["departmentid"]) or 0)
     if department is None:
@@ -76,10 +96,9 @@ def _wrong(desk: Helpdesk, form: Mapping[str, str]) -> str | None:  # noqa: PLR0
     ):
         if number(form[key]) not in known:
             return f"Ticket {name} ID is Invalid"
-    staff_id = form.get("staffid", "")
-    if staff_id not in EMPTY and (True, number(staff_id)) not in desk.people:
+    if "staffid" in form and (True, number(form["staffid"])) not in desk.people:
         return "Staff ID is Invalid"
-    return None if "@" in form["email"] else "User Email is Invalid"
+    return None
 
 
 def _user(desk: Helpdesk, form: Mapping[str, str]) -> User:
@@ -103,7 +122,7 @@ def _changes(desk: Helpdesk, form: Mapping[str, str]) -> dict[str, Any]:
         ("ticketstatusid", "status_id", desk.statuses),
         ("ticketpriorityid", "priority_id", PRIORITIES),
         ("tickettypeid", "type_id", TYPES),
-        ("ownerstaffid", "owner_id", {key for staff, key in desk.people if staff}),
+        ("ownerstaffid", "owner_id", {0, *(key for staff, key in desk.people if staff)}),
         ("userid", "user_id", {key for staff, key in desk.people if not staff}),
     ):
         if (given := number(form.get(key, ""))) in known:
@@ -167,12 +186,12 @@ def search(ask: Ask) -> Reply:
     """Send the tickets that hold a text in one of the areas that were chosen, with posts."""
     desk, form = ask.desk, ask.request.form
     wanted = form.get("query", "").casefold()
-    areas = [look for key, look in _AREAS.items() if form.get(key, "") not in EMPTY]
+    areas = [look for key, look in _AREAS.items() if form.get(key) == "1"]
     found = [
         ticket
         for ticket in desk.tickets.values()
         if ticket.department_id != TRASH
-        and wanted
+        and wanted not in EMPTY
         and any(wanted in one.casefold() for look in areas for one in look(desk, ticket))
     ]
     return listing(desk, tickets_reply(desk, found[:MOST_FOUND], with_posts=True))
