@@ -403,6 +403,18 @@ class Row:
     accepted: str | None = None
     place: str = ""
 
+    @property
+    def holder(self) -> str:
+        """What has the file, in words; "" for a linked file of no ticket."""
+        if self.ticket_number:
+            return f"ticket {self.ticket_number}"
+        return "" if self.kind == "linked" else f"{self.kind} {self.place}"
+
+    @property
+    def where(self) -> str:
+        """Where the file is, in words."""
+        return ", ".join(filter(None, (self.holder, f"attachment {self.id}")))
+
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:

@@ -214,10 +214,9 @@ def _named(name: str, findings: Findings) -> Iterator[str]:
     named = findings.named if name in ("differ", "our damage") else findings.named[:SHOWN]
     for finding in named:
         row, reason = finding.row, finding.ours_reason
-        place = f"ticket {shown(row.ticket_number)}, attachment {row.id}"
         ours = "our file is whole" if finding.ours == "ok" else f"our file is {finding.ours.value}"
         ours += f": {shown(reason)}" if reason else ""
-        yield f"  {place}, {shown(row.filename)}"
+        yield f"  {shown(row.where)}, {shown(row.filename)}"
         yield f"    ours    {row.sha256}  {row.size:,} bytes; {ours}"
         if finding.sha256 is not None:
             yield f"    source  {finding.sha256}  {finding.size:,} bytes"

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,11 @@ from migrator.cli.common import duration, note, size, write
 from migrator.cli.process import STOP_SIGNALS, on_signals
 
 if TYPE_CHECKING:
-    from migrator.sandbox.kayako import Helpdesk, SandboxServer
+    from migrator.sandbox.kayako import Helpdesk, SandboxServer, Truth
     from migrator.sandbox.tickiti import Tickiti
+
+
+_AMOUNT: Final[dict[str, Any]] = {"show_default": True, "type": click.IntRange(0)}
 
 
 @click.command()
@@ -35,7 +39,8 @@ if TYPE_CHECKING:
     "faults",
     multiple=True,
     metavar="NAME",
-    help="Switch a fault on; `all` for every fault of single attachments and tickets, and more. "
+    help="Switch a fault on, or all of a kind of files: post, customfield, article, step, linked; "
+    "`all` for these, those of tickets, and more. "
     "With --tickiti also NAME@3 for the third call that it fits, NAME@2-4, NAME@2-, NAME%10 for "
     "one call in ten; `all` for every fault of single calls, one after another, `harmless` for "
     "those in spite of which every file can be delivered.",
@@ -48,6 +53,11 @@ if TYPE_CHECKING:
     type=click.IntRange(4),
     help="Departments with tickets, in Kayako.",
 )
+@click.option("--notes", **_AMOUNT, default=2, help="Notes on each closed ticket, in Kayako.")
+@click.option("--field-files", **_AMOUNT, default=6, help="Files in custom fields, in Kayako.")
+@click.option("--articles", **_AMOUNT, default=6, help="Articles of the knowledge base.")
+@click.option("--steps", **_AMOUNT, default=4, help="Steps of the troubleshooter.")
+@click.option("--links", **_AMOUNT, default=6, help="Files that texts link to, in Kayako.")
 @click.option("--latency", callback=duration, metavar="50ms", help="Wait before each reply.")
 @click.option(
     "--big",
@@ -59,8 +69,8 @@ if TYPE_CHECKING:
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the result of a perfect run here, as JSON: attachments by id, and the gaps. With "
-    "--tickiti, what there is at the end: responses, files, tags, and the mails that were sent.",
+    help="Write the result of a perfect run here, as JSON: files of all kinds by their id in the "
+    "archive, and the gaps: tickets that are not seen, or not their custom fields. With --tickiti, what there is at the end: responses, files, tags, and the mails that were sent.",
 )
 @click.option("--tickiti", is_flag=True, help="Serve a look-alike of Tickiti instead.")
 @click.option(
@@ -84,6 +94,11 @@ def sandbox(
     faults: tuple[str, ...],
     list_faults: bool,
     departments: int,
+    notes: int,
+    field_files: int,
+    articles: int,
+    steps: int,
+    links: int,
     latency: float | None,
     big: tuple[int, ...],
     truth: Path | None,
@@ -105,6 +120,7 @@ def sandbox(
       migrator sandbox --fault all > config.toml
       migrator sandbox --tickets 2000 --latency 50ms --big 200MiB
       migrator sandbox --departments 200 --fault short_queries
+      migrator sandbox --articles 500 --fault article --truth truth.json
       migrator sandbox --tickiti --mapping map.csv --fault lost_answer@2 >> config.toml
     """
     from migrator.errors import ConfigError
@@ -124,6 +140,11 @@ def sandbox(
             latency=latency or 0.0,
             big=big,
             departments=departments,
+            notes=notes,
+            field_files=field_files,
+            articles=articles,
+            steps=steps,
+            links=links,
         )
         helpdesk = Helpdesk.build(options)
         port = (8482 if tickiti else 8481) if port is None else port
@@ -145,7 +166,10 @@ def sandbox(
         wanted = "--tickiti --list-faults" if tickiti else "--list-faults"
         raise ConfigError(f"{error}; see `migrator sandbox {wanted}`") from error
     with _serving(server):
-        _wait(server.config, f"Sandbox with {len(helpdesk.truth):,} attachments at {server.url}")
+        others = sum(map(len, helpdesk.truths.values())) - len(helpdesk.truth)
+        has = f"{len(helpdesk.truth):,} attachments, {others:,} other files"
+        noted = f"{len(helpdesk.seen_notes):,} notes and time tracks"
+        _wait(server.config, f"Sandbox with {has}, {noted} at {server.url}")
 
 
 def _list_faults(*, tickiti: bool) -> None:
@@ -216,9 +240,28 @@ def _write_truth(helpdesk: Helpdesk, path: Path) -> None:
             "sha256": truth.sha256,
             "size": truth.size,
             "faults": list(truth.faults),
+            "kind": kind,
         }
-        for attachment_id, truth in sorted(helpdesk.truth.items())
+        for attachment_id, kind, truth in sorted(_truths(helpdesk), key=itemgetter(0))
     }
-    if gaps := helpdesk.gaps:
+    if gaps := {**helpdesk.gaps, **helpdesk.field_gaps}:
         told["gaps"] = {str(ticket_id): fault for ticket_id, fault in sorted(gaps.items())}
     write([json.dumps(told, indent=2) + "\n"], path)
+
+
+def _truths(helpdesk: Helpdesk) -> Iterator[tuple[int, str, Truth]]:
+    """Yield every file that a run can learn of, under the ids that an archive gives it."""
+    from migrator.sources.kayako import articles, fields, links
+
+    unread = helpdesk.field_gaps
+    for kind, truths in helpdesk.truths.items():
+        for key, truth in truths.items():
+            if kind == "linked":
+                for ticket_id in helpdesk.tickets_with(key):
+                    yield links.id_of(ticket_id, key), kind, truth
+            elif kind == "customfield":
+                ticket_id, field_id = fields.parts_of(key)
+                if ticket_id not in unread:
+                    yield fields.id_of(ticket_id, field_id), kind, truth
+            else:
+                yield articles.BASES.get(kind, 0) + int(key), kind, truth

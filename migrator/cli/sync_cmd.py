@@ -127,7 +127,8 @@ class _RoundListener:
             elif _is_new(event):
                 self.new += 1
                 self.failed += event.state == "failed"
-                place = f"ticket {event.ticket_id}, attachment {event.attachment_id}"
+                ticket = f"ticket {event.ticket_id}, " if event.ticket_id else ""
+                place = f"{ticket}attachment {event.attachment_id}"
                 why = event.detail or event.problem or ""
                 if len(self.troubles) < TROUBLES_SHOWN:
                     self.troubles.append(f"{event.state:<8}  {place}: {why}")

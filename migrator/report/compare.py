@@ -464,7 +464,8 @@ def _told(told: Attention) -> Iterator[str]:
         f"{told.changed:,} for another reason."
     )
     for row in told.rows:
-        place = f"ticket {brief(row.ticket_number)}, attachment {row.id}"
+        ticket = f"ticket {brief(row.ticket_number)}, " if row.ticket_number else ""
+        place = f"{ticket}attachment {row.id}"
         why = f": {brief(row.problem)}" if row.problem else ""
         yield f"  {row.state:<8}  {place}, {brief(row.filename)}{why}"
     if told.new > len(told.rows):

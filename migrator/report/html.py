@@ -215,7 +215,7 @@ def attachment(row: Row) -> Cells:
     size = row.declared_size if row.size is None else row.size
     return (
         number(str(row.id)),
-        Cell(brief(row.ticket_number, _WORD), "word"),
+        Cell(brief(row.ticket_number or row.holder, _WORD), "word"),
         Cell(brief(row.filename), "name"),
         number(human_bytes(size)),
         Cell(brief(row.mime_type or row.declared_type, _WORD), "word"),

@@ -157,5 +157,6 @@ def _losses(title: str, rows: Sequence[Row], total: int) -> Iterator[str]:
 
 def _row_line(row: Row) -> str:
     why = brief(row.accepted or row.detail or row.problem or "", _WHY)
-    place = f"ticket {brief(row.ticket_number)}, attachment {row.id}"
-    return f"  {row.state:<8}  {place}, {brief(row.filename, _NAME)}" + (f": {why}" if why else "")
+    return f"  {row.state:<8}  {brief(row.where)}, {brief(row.filename, _NAME)}" + (
+        f": {why}" if why else ""
+    )

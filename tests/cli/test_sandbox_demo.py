@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from migrator.cli import COMMANDS
+from migrator.sandbox.kayako import FAULTS_OF_KIND
 from tests.cli.conftest import Cli
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,8 @@ def test_sandbox_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     assert refused.value.code == 401
     told = json.loads(truth.read_text())
     assert {one["state"] for one in told.values()} == {"stored"}
+    kinds = ["post", "customfield", "article", "step", "linked"]
+    assert sorted({one["kind"] for one in told.values()}) == sorted(kinds)
 
 
 def test_sandbox_names_its_faults(cli: Cli) -> None:
@@ -98,6 +101,25 @@ def test_sandbox_of_tickiti(tmp_path: Path) -> None:
     told = json.loads(truth.read_text())
     assert told["mails"] == []
     assert number in told["tickets"]
+
+
+def test_sandbox_has_as_much_of_each_kind_as_asked(tmp_path: Path) -> None:
+    """Nothing of a kind with 0, more with more, and a kind's faults by its name."""
+    truth = tmp_path / "truth.json"
+    options = "--notes 0 --field-files 0 --articles 9 --steps 0 --links 0 --fault article"
+    command = [sys.executable, "-m", "migrator", "sandbox", "--port", "0", *options.split()]
+    with subprocess.Popen(
+        [*command, "--truth", str(truth)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    told = json.loads(truth.read_text())
+    assert {one["kind"] for one in told.values()} == {"post", "article"}
+    faults = {name for one in told.values() for name in one["faults"]}
+    assert faults == {name for name in FAULTS_OF_KIND["article"] if not name.endswith("_list")}
+    assert ", 0 notes and time tracks at" in said
 
 
 def test_sandbox_needs_a_free_port(cli: Cli) -> None:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, Final, Self
@@ -347,22 +347,32 @@ class Helpdesk:
             truths["linked"] = {path: self._truth(row) for path, row in linked.items()}
             return truths
 
+    @property
+    def seen_notes(self) -> dict[tuple[str, int], Note]:
+        """The notes and time tracks that a pull sees, each once, by kind and id."""
+        with self.lock:
+            seen = [ticket for ticket in self.tickets.values() if self._seen(ticket)]
+            return {(n.kind, n.id): n for ticket in seen for n in self.notes_of(ticket)}
+
     def texts_with(self, path: str) -> list[tuple[str, int]]:
         """Return kind and id of every post, note, article and step that a pull sees with a link."""
         with self.lock:
-            found = [
-                ("post", post.id)
-                for post in self.posts.values()
-                if path in post.text and self._seen(self.tickets.get(post.ticket_id))
-            ]
-            found += [
-                (f"{kind} note", note.id)
-                for (kind, of), notes in self.notes.items()
-                for note in notes
-                if path in note.text
-                and (kind not in _NOTES_OF_TICKETS or self._seen(self.tickets.get(of)))
-            ]
-            return found + [key for key, guide in self.guides.items() if path in guide.text]
+            return [(kind, key) for kind, key, _ in self._texts_with(path)]
+
+    def tickets_with(self, path: str) -> set[int]:
+        """Return the ids of the tickets in whose texts a pull sees a link; 0 is for all others."""
+        with self.lock:
+            return {ticket for _, _, ticket in self._texts_with(path)}
+
+    def _texts_with(self, path: str) -> Iterator[tuple[str, int, int]]:
+        for post in self.posts.values():
+            if path in post.text and self._seen(self.tickets.get(post.ticket_id)):
+                yield "post", post.id, post.ticket_id
+        for (kind, of), notes in self.notes.items():
+            ticket = of if kind in _NOTES_OF_TICKETS else 0
+            if not ticket or self._seen(self.tickets.get(ticket)):
+                yield from ((f"{kind} note", n.id, ticket) for n in notes if path in n.text)
+        yield from ((*key, 0) for key, guide in self.guides.items() if path in guide.text)
 
     def _seen(self, ticket: Ticket | None) -> bool:
         """Return whether a pull sees a ticket."""
@@ -386,6 +396,18 @@ class Helpdesk:
             if "list_500" in self.switches and self.unlistable_ticket in self.tickets:
                 gaps.setdefault(self.unlistable_ticket, "list_500")
             return gaps
+
+    @property
+    def field_gaps(self) -> dict[int, str]:
+        """The tickets whose custom fields a perfect pull reports as unread, with the fault.
+
+        It cannot know of the files in them; :attr:`truths` has these all the same.
+        """
+        with self.lock:
+            rows = [row for values in self.field_values.values() for row in values.values()]
+            files = [row for row in rows if isinstance(row, Attachment)]
+            named = {row.ticket_id: self.fault_of(row) for row in files}
+            return {key: name for key, name in named.items() if name and FILE_FAULTS[name].hidden}
 
     def _trashed(self, row: Attachment) -> bool:
         return self.tickets[row.ticket_id].department_id == TRASH

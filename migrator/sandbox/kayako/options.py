@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 ALL: Final = "all"
@@ -13,8 +13,8 @@ ALL: Final = "all"
 class Fault:
     """A fault of an attachment or a ticket, and the result of a perfect pull.
 
-    ``state`` and ``problem`` are those of the attachment. With ``gap`` the pull reports the ticket
-    or its row as not seen; with ``hidden`` it cannot learn of the ticket's attachments either.
+    ``state`` and ``problem`` are those of the attachment. With ``gap`` the pull reports the ticket,
+    its row or its fields as not seen; with ``hidden`` it cannot learn of the files in it either.
     A ``lasting`` one is left out of ``all``, as it takes minutes or many megabytes.
     """
 
@@ -112,6 +112,11 @@ _DRIPS: Final = Fault("a byte a second", "failed", "unreachable", lasting=True)
 _FIREWALL: Final = Fault("a firewall refuses it, always", "failed", "bad_request")
 
 
+def _unseen(fault: Fault) -> Fault:
+    """Return a fault that costs the whole reply in which the file would be."""
+    return replace(fault, gap=True, hidden=True)
+
+
 def _named(kind: str, *like: str, **own: Fault) -> dict[str, Fault]:
     """Return the faults of a kind, some of them as those of attachments, named for the kind."""
     faults = {**{name: ATTACHMENT_FAULTS[name] for name in like}, **own}
@@ -127,16 +132,20 @@ _FOREIGN: Final = Fault("the list of its attachments is another one's, once")
 KIND_FAULTS: Final[dict[str, dict[str, Fault]]] = {
     "customfield": _named(
         "customfield",
-        *("error_500", "flaky_500", "memory", "cut_once", "slow", "control_name"),
+        *("flaky_500", "cut_once", "slow", "control_name"),
+        error_500=_unseen(ATTACHMENT_FAULTS["error_500"]),
+        memory=_unseen(ATTACHMENT_FAULTS["memory"]),
         missing_file=Fault("a name without contents", "missing", "source_lost_file"),
         nameless=Fault("contents without a name"),
-        unreadable=Fault("PHP's warning instead of all fields, always", "failed", "not_xml"),
+        unreadable=_unseen(
+            Fault("PHP's warning instead of all fields, always", "failed", "not_xml")
+        ),
         damaged=Fault("base64 that ends within a byte, always", "failed", "bad_base64"),
         short_once=Fault("two thirds of the file, once"),
         foreign_reply=Fault("the fields of another ticket, once"),
         encoded_file=Fault("a file that is base64 itself"),
-        refused=_FIREWALL,
-        drips=_DRIPS,
+        refused=_unseen(_FIREWALL),
+        drips=_unseen(_DRIPS),
         oversize=Fault("more than ten megabytes of base64", lasting=True),
     ),
     "article": _named("article", *_GUIDES, refused=_FIREWALL, foreign_list=_FOREIGN, drips=_DRIPS),
@@ -218,6 +227,12 @@ IN_ALL: Final = frozenset({*FILE_FAULTS, *TICKET_FAULTS, *_GLOBAL_IN_ALL}) - {
 }
 """The faults in ``all``. Other faults of the whole helpdesk would hide some of these."""
 
+FAULTS_OF_KIND: Final[dict[str, frozenset[str]]] = {
+    kind: IN_ALL & faults.keys()
+    for kind, faults in {"post": ATTACHMENT_FAULTS, **KIND_FAULTS}.items()
+}
+"""The faults in ``all`` of files of each kind."""
+
 HARMLESS_FAULTS: Final = IN_ALL - {
     name for name, fault in {**FILE_FAULTS, **TICKET_FAULTS}.items() if not fault.harmless
 }
@@ -233,10 +248,10 @@ FEWEST_USERS: Final = 9
 class SandboxOptions:
     """All options of a sandbox: equal options give equal helpdesks, byte for byte.
 
-    ``tickets`` counts those alive or in the trash. ``faults`` are names of ``ALL_FAULTS``, or
-    ``all`` for those of ``IN_ALL``; from 40 tickets on each hits at least one attachment or
-    ticket. ``latency`` is waited before each reply, in seconds. ``big`` adds one attachment per
-    size, in bytes. ``departments`` counts those that have tickets.
+    ``tickets`` counts those alive or in the trash. ``faults`` are names of ``ALL_FAULTS``, ``all``
+    for those of ``IN_ALL``, or a kind of files for those of it in ``all``; from 40 tickets on each
+    hits at least one attachment or ticket. ``latency`` is waited before each reply, in seconds.
+    ``big`` adds one attachment per size, in bytes. ``departments`` counts those that have tickets.
 
     ``notes`` counts those of each closed ticket, ``field_files`` the files in custom fields,
     ``articles`` and ``steps`` those of the knowledge base and the troubleshooter, ``links`` the
@@ -261,7 +276,7 @@ class SandboxOptions:
 
     def __post_init__(self) -> None:
         """Check that such a helpdesk can be built."""
-        unknown = self.faults - ALL_FAULTS.keys() - {ALL}
+        unknown = self.faults - ALL_FAULTS.keys() - FAULTS_OF_KIND.keys() - {ALL}
         if unknown:
             raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")
         amounts = (self.notes, self.field_files, self.articles, self.steps, self.links)
@@ -276,8 +291,10 @@ class SandboxOptions:
 
     @property
     def chosen(self) -> frozenset[str]:
-        """The names of all faults that are chosen, without ``all``."""
-        return self.faults - {ALL} | (IN_ALL if ALL in self.faults else frozenset())
+        """The names of all faults that are chosen, those that ``all`` and kinds stand for too."""
+        many = {**FAULTS_OF_KIND, ALL: IN_ALL}
+        single = self.faults - many.keys()
+        return single.union(*(many[name] for name in self.faults & many.keys()))
 
     @property
     def attachment_faults(self) -> tuple[str, ...]:

@@ -186,13 +186,17 @@ def attachments(text: str, portal: Portal, ticket_id: int, post_id: int) -> list
     return [_attachment(path, ticket_id, post_id) for path in find(text, portal)]
 
 
+def id_of(ticket_id: int, path: str) -> int:
+    """Return the id of a file that texts of a ticket link to; 0 is for texts of none."""
+    digest = hashlib.sha256(f"{ticket_id} {path}".encode()).digest()
+    return FIRST_LINKED + (int.from_bytes(digest[:8]) >> (64 - _BITS))
+
+
 def _attachment(path: str, ticket_id: int, post_id: int) -> Attachment:
     name = posixpath.basename(path)
-    digest = hashlib.sha256(f"{ticket_id} {path}".encode()).digest()
-    number = FIRST_LINKED + (int.from_bytes(digest[:8]) >> (64 - _BITS))
     made = _NAMED.fullmatch(name)
     return Attachment(
-        number,
+        id_of(ticket_id, path),
         ticket_id,
         post_id,
         name,
