@@ -351,7 +351,8 @@ class Helpdesk:
     def seen_notes(self) -> dict[tuple[str, int], Note]:
         """The notes and time tracks that a pull sees, each once, by kind and id."""
         with self.lock:
-            seen = [ticket for ticket in self.tickets.values() if self._seen(ticket)]
+            tickets = [t for t in self.tickets.values() if t.department_id != TRASH]
+            seen = [t for t in tickets if self.fault_of(t) != "refused_ticket"]
             return {(n.kind, n.id): n for ticket in seen for n in self.notes_of(ticket)}
 
     def texts_with(self, path: str) -> list[tuple[str, int]]:
