@@ -6,23 +6,25 @@ import asyncio
 import base64
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from migrator.archive import Archive, open_archive, open_beside
-from migrator.archive.records import PostRow, State, TicketRow
+from migrator.archive.records import PostRow, TicketRow, note_id
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions
 from migrator.pull.run import run
+from migrator.pull.threads import NOTES
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.tickiti import build_app
+from migrator.sources.kayako import fields, links
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import connect
 
@@ -164,22 +166,22 @@ def test_each_generation_lists_and_queries(open_desk: OpenDesk) -> None:
         assert [row["response_id"] for row in rows] == ["1", "2", "3", "4", "5"]
 
 
-def walk(client: httpx.Client, base: str) -> dict[int, bytes]:
+def tickets(client: Client) -> Iterator[str]:
+    """Yield the ids of all tickets."""
+    status, listed = client.ask("tickets/query", {"row_limit": 5000})
+    assert status == 200
+    yield from (row["id"] for row in listed["data"])
+
+
+def walk(client: Client) -> dict[int, bytes | str]:
     """Read all that the lists lead to with an ordinary client: tickets, threads, files."""
-    found: dict[int, bytes] = {}
-    rows = client.post(f"{base}/tickets/query", json={"row_limit": 5000}).json()["data"]
-    for ticket in rows:
-        shown = client.post(f"{base}/tickets/show", json={"ticket_id": ticket["id"]}).json()
+    found: dict[int, bytes | str] = {}
+    for ticket in tickets(client):
+        _, shown = client.ask("tickets/show", {"ticket_id": ticket})
         for response in shown["data"]["responses"]:
             for each in response["attachments"]:
-                body = {"ticket_id": ticket["id"], "response_attachment_id": each["id"]}
-                answer = client.post(f"{base}/tickets/attachment", json=body)
-                if answer.json().get("error") == "attachment_review_required":
-                    body["intent"] = "review_ok"
-                    answer = client.post(f"{base}/tickets/attachment", json=body)
-                assert answer.status_code == 200, answer.text
-                data = answer.json()["data"]
-                found[int(each["id"])] = base64.b64decode(data["content_base64"])
+                assert int(each["id"]) not in found
+                found[int(each["id"])] = october(client, ticket, each["id"])
     return found
 
 
@@ -189,24 +191,25 @@ async def brief(seconds: float) -> None:
 
 
 def pull(server: SandboxServer, archive: Archive) -> None:
-    """Do one run against a pretended Kayako."""
+    """Pull everything from a pretended Kayako."""
     keys = Credentials(server.api_key, server.secret_key)
     settings = KayakoSettings(server.url, keys, concurrency=8, timeout=20, page_size=7)
+    every = dict.fromkeys(("posts", "custom_fields", "articles", "linked"), True)
 
     async def main(pool: ThreadPoolExecutor) -> None:
         async with connect(settings, pool=pool, sleep=brief) as source:
             fetcher = Fetcher(source, archive.blobs, pool)
-            options = RunOptions(server.url, posts=True, custom_fields=True)
-            await run(source, archive, fetcher, options)
+            await run(source, archive, fetcher, RunOptions(server.url, **every))
 
     with ThreadPoolExecutor(4) as pool:
         asyncio.run(main(pool))
 
 
-def test_walk_over_a_faulty_helpdesk_gets_every_stored_byte(tmp_path: Path) -> None:
-    """Show, responses, attachment for every ticket: all that is stored arrives, nothing else."""
-    helpdesk = Helpdesk.build(SandboxOptions(seed=5, tickets=15, faults=frozenset({"all"})))
-    path = tmp_path / "archive"
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Helpdesk, Client]]:
+    """Pull a helpdesk with every fault of every kind, and serve it to one who may see all."""
+    helpdesk = Helpdesk.build(SandboxOptions(seed=5, tickets=50, faults=frozenset({"all"})))
+    path = tmp_path_factory.mktemp("faulty") / "archive"
     with open_archive(path, command="test") as archive:
         with SandboxServer(helpdesk) as server:
             pull(server, archive)
@@ -221,10 +224,65 @@ def test_walk_over_a_faulty_helpdesk_gets_every_stored_byte(tmp_path: Path) -> N
         BackgroundServer(build_app(beside, EndpointSettings())) as endpoint,
         httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=30) as client,
     ):
-        found = walk(client, f"{endpoint.url}/api/v1")
-        stored = {row.id: row for row in beside.queries.rows(states=[State.STORED])}
-    assert len(stored) > 20
-    assert found.keys() == stored.keys()
-    for number, data in found.items():
-        assert hashlib.sha256(data).hexdigest() == stored[number].sha256
-        assert len(data) == stored[number].size
+        yield (
+            helpdesk,
+            Client(lambda way, body: client.post(f"{endpoint.url}/api/v1/{way}", json=body)),
+        )
+
+
+def test_walk_over_a_faulty_helpdesk_gets_every_true_byte(faulty: tuple[Helpdesk, Client]) -> None:
+    """Show, responses, attachment: of each kind of ticket file all that can be had, no other."""
+    helpdesk, client = faulty
+    truths, true = helpdesk.truths, dict[int, str | None]()
+    for key, one in truths["post"].items():
+        true[int(key)] = one.sha256
+    for key, one in truths["customfield"].items():
+        true[fields.id_of(*fields.parts_of(key))] = one.sha256
+    for key, one in truths["linked"].items():
+        for ticket in helpdesk.tickets_with(key) - {0}:
+            true[links.id_of(ticket, key)] = one.sha256
+    found = walk(client)
+    hashes = {key: hashlib.sha256(data).hexdigest() for key, data in found.items() if data != ""}
+    assert hashes == {key: sha256 for key, sha256 in true.items() if sha256}
+    edges = (0, 10**15, fields.FIRST_ID, links.FIRST_LINKED, 10**16)
+    held = [any(low < key < high for key in found) for low, high in pairwise(edges)]
+    assert held == [True, False, True, True]  # those of articles belong to no ticket
+
+
+def test_an_exporter_meets_every_note_once_and_all_answers_agree(
+    faulty: tuple[Helpdesk, Client],
+) -> None:
+    """Pages of responses/query hold what show and responses tell, notes and time tracks too."""
+    helpdesk, client = faulty
+    exported: dict[str, dict[str, Any]] = {}
+    cursor: Any = None
+    while cursor is not None or not exported:
+        body = {"limit": 7, **({"cursor": cursor} if cursor else {})}
+        data = client.ask("tickets/responses/query", body)[1]["data"]
+        for row in data["responses"]:
+            assert row["response_id"] not in exported
+            exported[row["response_id"]] = row
+        cursor = data["next_cursor"]
+    shown: dict[str, dict[str, Any]] = {}
+    for ticket in tickets(client):
+        (one, two) = (
+            client.ask(f"tickets/{call}", {"ticket_id": ticket})[1]["data"]["responses"]
+            for call in ("show", "responses")
+        )
+        assert one == two
+        shown |= {response["id"]: response | {"ticket_id": ticket} for response in one}
+    assert shown.keys() == exported.keys()
+    for key, response in shown.items():
+        assert response.items() <= exported[key].items()
+    notes = {
+        str(note_id(NOTES[note.kind], note.id)): note
+        for note in helpdesk.seen_notes.values()
+        if note.kind in NOTES
+    }
+    internal = {key for key in exported if 10**12 <= int(key) < 3 * 10**12}
+    assert internal == notes.keys()
+    for key, note in notes.items():
+        row = exported[key]
+        assert (row["ticket_id"], row["is_internal"]) == (str(note.of), True)
+        assert row["created_by_name"] == (note.staff_name or helpdesk.name_of(note.staff_id))
+        assert note.text in row["html"] or note.text == ""
