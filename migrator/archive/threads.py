@@ -618,6 +618,12 @@ class Threads:
             ORDER BY id LIMIT ?"""
         return [(row[0], row[1]) for row in self._db.execute(sql, (after, limit))]
 
+    def count_without_fields(self) -> int:
+        """Return the number of tickets of :meth:`without_fields`."""
+        sql = f"SELECT count(*) FROM tickets WHERE {_HAS_UNREAD_FIELDS}"
+        ((n,),) = self._db.execute(sql)
+        return int(n)
+
     def fields_activity(self, ticket_id: int, *, again: bool) -> int | None:
         """Return the last activity for which custom fields are to be read, None if they were.
 

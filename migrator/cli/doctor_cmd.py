@@ -152,17 +152,12 @@ async def _source(client: Client) -> AsyncIterator[Finding]:
             yield finding
 
 
-BEYOND = (
-    "beyond any API: recipients in CC and BCC, chat transcripts and their files, call recordings, "
-    "images of news, custom fields of users and articles, and the audit log. They are in the "
-    "helpdesk's database and in its folder __swift/files only: keep a copy of both"
-)
-
-
 async def _besides(source: Client) -> AsyncIterator[Finding]:
     """Say what the helpdesk has beside tickets and their posts, and what no API gives."""
     from migrator.sources.kayako import articles
+    from migrator.sources.kayako.source import BEYOND
 
+    yield ok("notes and time tracks of tickets: they come with the tickets, and have no files")
     for kind, name in (("article", "knowledge base"), ("step", "troubleshooter")):
         try:
             found = await articles.count(source, kind)
@@ -179,7 +174,7 @@ async def _besides(source: Client) -> AsyncIterator[Finding]:
         yield ok("custom fields: this helpdesk does not offer them")
     except SourceError as exc:
         yield warn(f"custom fields: {exc}")
-    yield warn(BEYOND)
+    yield warn(f"no API gives: {BEYOND}")
 
 
 async def _archive(config: Config, address: str) -> AsyncIterator[Finding]:

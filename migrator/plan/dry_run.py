@@ -26,6 +26,7 @@ from migrator.sources.base import (
     Attachment,
     Fetched,
     FetchSink,
+    HasLimits,
     HoldsArticles,
     HoldsFields,
     Source,
@@ -181,7 +182,9 @@ class Dry:
     ``asked`` counts its requests by kind, ``lists`` and ``fetches`` measure those, and ``pages``
     returns the expected requests for pages of a run over so many tickets. ``remembered`` tickets
     were listed by an earlier dry run. ``by_name`` and ``by_size`` are the results of
-    comparing attachments with the same name and size, or only the same size.
+    comparing attachments with the same name and size, or only the same size. ``fields`` are the
+    custom fields of tickets and those of them that hold files, None if not known; ``beyond`` is
+    what the source cannot give.
     """
 
     result: RunResult
@@ -192,25 +195,21 @@ class Dry:
     remembered: int = 0
     by_name: Likeness = field(default_factory=Likeness)
     by_size: Likeness = field(default_factory=Likeness)
+    fields: tuple[int, int] | None = (0, 0)
+    beyond: str = ""
 
 
-async def _tell_fields(source: Source, listener: Listener) -> None:
-    """Say what a run asks for beside what it lists: only the reply for a ticket shows its files."""
+async def _count_fields(source: Source, listener: Listener) -> tuple[int, int] | None:
+    """Return how many custom fields tickets have, and how many hold files; None if not known."""
     if not isinstance(source, HoldsFields):
-        return
+        return 0, 0
     try:
-        fields, files = await source.count_fields()
+        return await source.count_fields()
+    except NotFound:
+        return 0, 0
     except SourceError as error:
-        text = "" if isinstance(error, NotFound) else f"custom fields: {error}"
-    else:
-        text = (
-            f"tickets have {fields:,} custom fields, of which {files:,} hold files: a run asks "
-            "each ticket for them. Their files are not in this plan"
-            if fields
-            else ""
-        )
-    if text:
-        listener(Notice(text))
+        listener(Notice(f"custom fields: {error}", "warning"))
+        return None
 
 
 async def dry_run(
@@ -235,8 +234,9 @@ async def dry_run(
     sampled = Sampled(Fetcher(watched, archive.blobs, pool))
     lists_only = replace(options, posts=False, custom_fields=False)
     result = await run(watched, archive, sampled, lists_only, listener=listener, stop=stop)
+    fields: tuple[int, int] | None = None if options.custom_fields else (0, 0)
     if options.custom_fields and result.ended_by is None:
-        await _tell_fields(source, listener)
+        fields = await _count_fields(source, listener)
     dry = Dry(
         result,
         source.requests - before,
@@ -244,6 +244,8 @@ async def dry_run(
         sampled.meter,
         source.pages,
         watched.remembered,
+        fields=fields,
+        beyond=source.beyond if isinstance(source, HasLimits) else "",
     )
     if sample and result.ended_by is None:
         listener(Notice(f"comparing up to {sample:,} attachments that may be equal"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from migrator.archive.records import Count
 from migrator.plan.model import Plan
-from migrator.plan.text import NO_TEXTS, outside, partial
+from migrator.plan.text import beside, partial
 from migrator.report import charts, html
 from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
@@ -255,6 +255,7 @@ def _requests(plan: Plan) -> Exhibit:
         "attachments": requests.fetches,
         "threads": requests.threads,
         **({"knowledge base and troubleshooter": requests.articles} if requests.articles else {}),
+        **({"custom fields": requests.fields} if requests.fields else {}),
     }
     chart = charts.bars(
         "Requests of a run by kind",
@@ -269,8 +270,7 @@ def _requests(plan: Plan) -> Exhibit:
         foot=(Cell("All"), number(requests.total)),
         notes=(
             f"The dry run itself made {requests.made:,}.",
-            *((NO_TEXTS,) if requests.threads else ()),
-            *outside(plan),
+            *beside(plan),
         ),
     )
     return Exhibit("requests", "Requests", chart=chart, table=table)

@@ -62,11 +62,13 @@ class Requests:
     threads: int = 0
     made: int = 0
     articles: int = 0
+    fields: int = 0
 
     @property
     def total(self) -> int:
         """The number of requests of the run."""
-        return self.pages + self.lists + self.fetches + self.threads + self.articles
+        texts = self.threads + self.articles + self.fields
+        return self.pages + self.lists + self.fetches + texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,9 @@ class Plan(Survey):
     ``ended`` says what ended the dry run early, "" if nothing did: then it covers its whole scope,
     unless ``fast`` is set; ``limits`` says in words how that is less than the whole helpdesk.
     ``articles`` of the knowledge base and steps of the troubleshooter were read, of which
-    ``articles_missing`` parts could not be.
+    ``articles_missing`` parts could not be. ``custom_fields`` of tickets a run reads, of which
+    ``custom_field_files`` hold files, which are not counted here; None where that is not known.
+    ``beyond`` says what no API gives.
     """
 
     source: str
@@ -169,6 +173,9 @@ class Plan(Survey):
     limits: tuple[str, ...] = ()
     articles: int = 0
     articles_missing: int = 0
+    custom_fields: int | None = 0
+    custom_field_files: int | None = 0
+    beyond: str = ""
 
     @property
     def outside(self) -> Count:
@@ -217,6 +224,9 @@ def make_plan(
         limits=tuple(limits(options.scope.told())),
         articles=result.articles,
         articles_missing=len(result.articles_missing),
+        custom_fields=dry.fields and dry.fields[0],
+        custom_field_files=dry.fields and dry.fields[1],
+        beyond=dry.beyond,
     )
 
 
@@ -240,8 +250,17 @@ def _requests(
         threads=unread if options.posts else 0,
         # Two lists, and one for each with its files.
         articles=dry.result.articles + 2 if dry.result.articles else 0,
+        fields=_field_requests(archive, dry, tickets),
         made=dry.asked.total(),
     )
+
+
+def _field_requests(archive: Archive, dry: Dry, tickets: int) -> int:
+    """Return the expected requests for custom fields: where there may be files, two must agree."""
+    fields, files = dry.fields or (1, 1)
+    unread = archive.threads.count_without_fields() + tickets - dry.result.tickets
+    again = tickets if files else 0
+    return (unread + again) if fields else 0
 
 
 def _disk(archive: Archive, dry: Dry, todo: int, free: int | None, *, leftovers: bool) -> Disk:

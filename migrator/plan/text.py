@@ -56,6 +56,9 @@ def document(plan: Plan) -> dict[str, object]:
         "kinds": _plain(plan.kinds),
         "articles": plan.articles,
         "articles_missing": plan.articles_missing,
+        "custom_fields": plan.custom_fields,
+        "custom_field_files": plan.custom_field_files,
+        "beyond_any_api": plan.beyond,
         "tickets_not_listed": plan.unlisted,
         "tickets_short_of_count": plan.short,
         "requests": {"total": plan.requests.total, **_plain(plan.requests)},
@@ -112,9 +115,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield count_line(plan.listed, "attachments listed")
     yield count_line(plan.stored, "already stored")
     yield count_line(plan.todo, "to fetch")
-    yield from outside(plan)
-    if plan.requests.threads:
-        yield NO_TEXTS
+    yield from beside(plan)
     yield from ("", "What Tickiti will say to each file", *_verdicts(plan))
     yield from _gaps(plan)
     yield from group_lines("By department", plan.departments)
@@ -122,9 +123,6 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from group_lines("By year", plan.years)
     yield from group_lines("By size", [one for one in plan.sizes if one.n])
     yield from _measured(plan.pace)
-
-
-NO_TEXTS = "Files that texts link to are not counted: only a run reads the texts."
 
 
 def partial(plan: Plan) -> Iterator[str]:
@@ -148,8 +146,8 @@ def partial(plan: Plan) -> Iterator[str]:
         yield from _fast(plan.fast)
 
 
-def outside(plan: Plan) -> Iterator[str]:
-    """Yield what is to be known of the knowledge base and the troubleshooter."""
+def beside(plan: Plan) -> Iterator[str]:
+    """Yield what is to be known of all that is no attachment of a post."""
     if plan.articles:
         yield (
             f"Knowledge base and troubleshooter: {plan.articles:,} articles and steps with "
@@ -157,6 +155,17 @@ def outside(plan: Plan) -> Iterator[str]:
             "files, too: each pass over the whole helpdesk receives them again. They belong to no "
             "ticket: the pages and the handover have them, the API does not."
         )
+    if plan.custom_fields is None:
+        yield "Custom fields of tickets, and the files in them: not known. Only a run reads them."
+    elif plan.custom_fields:
+        held = f"{plan.custom_fields:,}, of which {plan.custom_field_files:,} hold files"
+        yield (
+            f"Custom fields of tickets: {held}. Only a run reads them: their files are not counted."
+        )
+    if plan.requests.threads:
+        yield "Files that texts link to are not counted: only a run reads the texts."
+    if plan.beyond:
+        yield f"No API gives: {plan.beyond}."
 
 
 def _fast(fast: FastLook) -> Iterator[str]:
@@ -207,7 +216,7 @@ def _requests(plan: Plan) -> str:
     asked = plan.requests
     kinds = (
         *(("lists", asked.lists), ("attachments", asked.fetches), ("threads", asked.threads)),
-        ("lists of articles", asked.articles),
+        *(("lists of articles", asked.articles), ("custom fields", asked.fields)),
     )
     parts = ", ".join([f"{asked.pages:,} pages", *(f"{n:,} {name}" for name, n in kinds if n)])
     return f"{asked.total:,} ({parts}); this dry run made {asked.made:,}"

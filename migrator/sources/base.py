@@ -563,6 +563,13 @@ class HoldsMore(HoldsFields, HoldsArticles, Protocol):
         """Return the names of priorities, types and staff, as far as the helpdesk tells them."""
 
 
+@runtime_checkable
+class HasLimits(Protocol):
+    """A source that knows what a helpdesk of its kind may have and no API gives, in words."""
+
+    beyond: str
+
+
 class Source(Protocol):
     """A helpdesk. Each call raises SourceError when it gets no proper answer.
 

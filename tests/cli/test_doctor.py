@@ -114,7 +114,7 @@ def examine(
         (Fake(attachments_=[]), 0, "warn  attachments: none in the latest 30 tickets"),
         (Fake(), 0, "ok    knowledge base: this helpdesk does not offer it"),
         (Fake(), 0, "ok    custom fields: this helpdesk does not offer them"),
-        (Fake(), 0, "warn  beyond any API: recipients in CC and BCC, chat transcripts"),
+        (Fake(), 0, "warn  no API gives: recipients in CC and BCC, chat transcripts"),
         (Fake(spooled=NotXml("odd.")), 0, "warn  troubleshooter: odd."),
         (Fake(fields=NotXml("odd.")), 0, "warn  custom fields: odd."),
         (Fake(size=2), 0, "warn  attachment 7 of ticket 40: 2 bytes came where 3 are listed"),

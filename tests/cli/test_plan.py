@@ -365,3 +365,28 @@ def test_a_plan_counts_articles_and_their_files(cli: Cli, serve: Serve) -> None:
     text = cli("plan").out
     assert f"7 articles and steps with {len(files)} files" in " ".join(text.split())
     assert "the API does not" in text
+
+
+def test_a_plan_tells_of_custom_fields_and_of_what_no_api_gives(cli: Cli, serve: Serve) -> None:
+    """It says how many there are, and expects the requests for them that the run then makes."""
+    desk, server = serve(tickets=9)
+    told = valid(cli("plan", "--json").out)
+    assert (told["custom_fields"], told["custom_field_files"]) == (7, 2)
+    text = " ".join(cli("plan").out.split())
+    assert "Custom fields of tickets: 7, of which 2 hold files. Only a run reads them" in text
+    assert "No API gives: recipients in CC and BCC, chat transcripts" in text
+    before = len(server.requests)
+    assert cli("run").code == 0
+    asked = [path for _, path in server.requests_after(before) if "TicketCustomField" in path]
+    files = 2 * len(desk.truths["customfield"])  # each comes until it was the same twice
+    assert len(asked) == told["requests"]["fields"] + files  # type: ignore[index]
+
+
+def test_a_plan_of_a_helpdesk_without_these_calls(cli: Cli, serve: Serve) -> None:
+    """What it does not offer costs no request, and is not said to be there."""
+    serve(tickets=5, faults=frozenset({"no_fields", "no_guides"}))
+    told = valid(cli("plan", "--json").out)
+    assert (told["custom_fields"], told["articles"], told["complete"]) == (0, 0, True)
+    requests = told["requests"]
+    assert (requests["fields"], requests["articles"]) == (0, 0)  # type: ignore[index]
+    assert "Custom fields" not in cli("plan").out

@@ -38,6 +38,14 @@ from migrator.sources.pace import Sleep
 
 S = TypeVar("S", bound=FetchSink)
 
+BEYOND = (
+    "recipients in CC and BCC, chat transcripts and their files, call recordings, images of news, "
+    "notes on single posts, custom fields of users, organizations, articles and time tracks, and "
+    "the audit log. They are in the helpdesk's database and in its folder __swift/files only: keep "
+    "a copy of both"
+)
+"""What no API of Kayako gives."""
+
 
 class KayakoSource:
     """A helpdesk behind the calls of its REST API.
@@ -62,6 +70,8 @@ class KayakoSource:
         self._looks = looks
         self._helpdesk: Helpdesk | None = None
         self._portal = links.Portal.of(url)
+
+    beyond = BEYOND
 
     @property
     def requests(self) -> Counter[str]:
