@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -70,7 +70,8 @@ _AMOUNT: Final[dict[str, Any]] = {"show_default": True, "type": click.IntRange(0
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the result of a perfect run here, as JSON: files of all kinds by their id in the "
-    "archive, and the gaps: tickets that are not seen, or not their custom fields. With --tickiti, what there is at the end: responses, files, tags, and the mails that were sent.",
+    "archive, and the gaps: tickets that are not seen, or not their custom fields. With "
+    "--tickiti, what there is at the end: responses, files, tags, and the mails that were sent.",
 )
 @click.option("--tickiti", is_flag=True, help="Serve a look-alike of Tickiti instead.")
 @click.option(
