@@ -47,6 +47,12 @@ def whole(rows: Iterable[bytes]) -> bytes:
     return HEAD + b"\n".join(rows) + TAIL
 
 
+@pytest.mark.parametrize("body", [b"<kbarticles/>", b"<kbarticles />", HEAD + TAIL])
+def test_a_list_of_none(body: bytes) -> None:
+    """However an empty list is written, nothing is missing from it."""
+    assert read(body) == ([], [])
+
+
 def test_a_row_with_a_plain_id() -> None:
     """An article may be numbered as all else is; its own name for the id wins."""
     plain = row(5).replace(b"kbarticleid>", b"id>")

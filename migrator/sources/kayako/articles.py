@@ -353,7 +353,7 @@ def _note(text: bytes, tag: bytes, strays: list[str]) -> None:
     if not text.strip() or len(strays) >= _STRAYS:
         return
     inside = re.split(rb"</%ss\s*>" % tag, text, maxsplit=1)[0]
-    frame = rb"<\?[^<>]*\?>|<!--(?:(?!--).)*+-->|<%ss(?:\s[^<>]*)?>" % tag
+    frame = rb"<\?[^<>]*\?>|<!--(?:(?!--).)*+-->|<%ss(?:\s[^<>]*|/)?>" % tag
     rest = re.sub(frame, b"", inside, flags=re.DOTALL).strip()
     if rest:
         strays.append(replies.excerpt(rest) or "a tag")
