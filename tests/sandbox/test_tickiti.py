@@ -111,3 +111,15 @@ def test_the_writing_part_of_the_clients_sweep() -> None:
         caller.headers.pop("Authorization")
         assert caller.ok("idempotency_key")
         assert [one.why for one in caller.tickiti.mails] == ["created", "reply"]
+
+
+def test_a_server_that_goes_away_and_comes_back() -> None:
+    """Started again, it has the same address and everything that it had."""
+    with calling() as caller:
+        ticket, before = caller.tickiti.add_ticket("A"), caller.tickiti.url
+        caller.note(ticket, "k", attachments=[caller.reference("a.txt", b"abc")])
+        caller.tickiti.stop()
+        caller.tickiti.start()
+        assert caller.tickiti.url == before
+        assert caller.note(ticket, "k", content="<p>Other</p>").status_code == 409
+        assert caller.tickiti.read(caller.tickiti.files(ticket)[0]) == b"abc"
