@@ -206,6 +206,7 @@ async def _count_fields(source: Source, listener: Listener) -> tuple[int, int] |
     try:
         return await source.count_fields()
     except NotFound:
+        listener(Notice("this helpdesk does not offer custom fields"))
         return 0, 0
     except SourceError as error:
         listener(Notice(f"custom fields: {error}", "warning"))

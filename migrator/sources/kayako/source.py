@@ -42,9 +42,10 @@ BEYOND = (
     "recipients in CC and BCC, chat transcripts and their files, call recordings, images of news, "
     "notes on single posts, custom fields of users, organizations, articles and time tracks, and "
     "the audit log. They are in the helpdesk's database and in its folder __swift/files only: keep "
-    "a copy of both"
+    "a copy of both. Runs leave out news, comments on articles, titles of categories, and records "
+    "of users and organizations, too"
 )
-"""What no API of Kayako gives."""
+"""What no API of Kayako gives, and what runs leave out."""
 
 
 class KayakoSource:
