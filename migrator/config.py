@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -43,6 +44,8 @@ SECRETS: Final = {
     "http_password": "KAYAKO_HTTP_PASSWORD",
 }
 """The keys of ``[kayako]`` that an environment variable overrides, and its name."""
+TOKEN: Final = "TICKITI_TOKEN"  # noqa: S105 - its name
+"""The variable that overrides ``deliver.token``."""
 _NEEDED: Final = ("api_key", "secret_key")
 
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -193,6 +196,35 @@ def _api_url(value: object) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
+def _address(value: object) -> str:
+    """Accept the address of a web site, without a path's last slash, a query or a password."""
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an invalid port, a missing bracket
+        valid = False
+    if not valid or " " in text or parts.query or parts.fragment:
+        raise ValueError("must be an address such as https://support.example.com")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or a password")
+    path = parts.path.rstrip("/").removesuffix("/api/v1")
+    return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
+
+
+def _email(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", text):
+        raise ValueError("must be an e-mail address such as migration@example.com")
+    return text
+
+
+def _header(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().isascii():
+        raise ValueError("must be the token as Tickiti showed it, such as 14|wfxN4z")
+    return value
+
+
 def _queues(value: object) -> dict[int, Any]:
     """Convert the department ids, which TOML has as strings only, into numbers."""
     if not isinstance(value, dict):
@@ -297,11 +329,31 @@ class TickitiConfig(_Section):
     queues: Annotated[dict[int, QueueConfig], BeforeValidator(_queues)] = {}
 
 
+class DeliverConfig(_Section):
+    """``[deliver]``: the live Tickiti that ``deliver`` writes into; ``url`` "" is none.
+
+    ``pages`` is the address of our own pages, for what Tickiti does not take. ``timeout``,
+    ``patience``, ``concurrency`` and ``requests_per_second`` are as in ``[kayako]``.
+    """
+
+    url: Annotated[str, BeforeValidator(_address)] = ""
+    token: Annotated[Secret, AfterValidator(_header)] = SecretStr("")
+    author: Annotated[Text, BeforeValidator(_email)] = ""
+    after_sync: Flag = False
+    max_upload: Size = 25 << 20
+    pages: Annotated[str, BeforeValidator(_address)] = ""
+    concurrency: Annotated[int, _whole(1, 16)] = 2
+    requests_per_second: Annotated[float, BeforeValidator(_number)] = 0.0
+    timeout: Annotated[float, _seconds(0.001)] = 300.0
+    patience: Annotated[float, _seconds(0)] = 120.0
+
+
 class _File(_Section):
     kayako: KayakoConfig
     archive: ArchiveConfig
     sync: SyncConfig
     tickiti: TickitiConfig
+    deliver: DeliverConfig
 
 
 _SECTIONS: Final[dict[str, Any]] = {
@@ -317,6 +369,7 @@ class Config:
     archive: ArchiveConfig
     sync: SyncConfig
     tickiti: TickitiConfig
+    deliver: DeliverConfig
     path: Path
     warnings: tuple[str, ...] = ()
 
@@ -348,7 +401,9 @@ def load(
     tables = {section: {} for section in _SECTIONS} | tables
     kayako = tables["kayako"]
     if isinstance(kayako, dict):
-        _overlay(kayako, environ)
+        _overlay(kayako, environ, SECRETS)
+    if isinstance(tables["deliver"], dict):
+        _overlay(tables["deliver"], environ, {"token": TOKEN})
     mistakes: list[str] = []
     try:
         parsed = _File.model_validate(tables, context={"base": path.parent})
@@ -359,7 +414,8 @@ def load(
     if mistakes:
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ConfigError("\n  ".join([f"{path} has {count}:", *mistakes]))
-    return Config(parsed.kayako, parsed.archive, parsed.sync, parsed.tickiti, path, warnings)
+    sections = {name: getattr(parsed, name) for name in _SECTIONS}
+    return Config(**sections, path=path, warnings=warnings)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -388,18 +444,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {exc}. Are all texts in quotes?") from None
 
 
-def _overlay(kayako: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _overlay(
+    section: dict[str, Any], environ: Mapping[str, str], secrets: Mapping[str, str]
+) -> None:
     """Override the file's secrets with those of the environment; an empty one counts as unset."""
-    for key, name in SECRETS.items():
+    for key, name in secrets.items():
         if environ.get(name):
-            kayako[key] = environ[name]
-        elif kayako.get(key) == "":
-            del kayako[key]
+            section[key] = environ[name]
+        elif section.get(key) == "":
+            del section[key]
 
 
 def _warnings(path: Path, tables: dict[str, Any]) -> Iterator[str]:
     kayako = tables.get("kayako")
     secrets = [kayako.get(key) for key in SECRETS] if isinstance(kayako, dict) else []
+    deliver = tables.get("deliver")
+    secrets += [deliver.get("token")] if isinstance(deliver, dict) else []
     if any(secrets) and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield f"{path} holds keys and others can read it: run `chmod 600` on it."
 

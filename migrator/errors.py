@@ -20,7 +20,8 @@
     │   ├── NotFound                    404 of Kayako itself                      (never again)
     │   ├── WrongTicket                 400: the attachment is another ticket's   (never again)
     │   ├── BadRequest                  any other 4xx                             (never again)
-    │   └── TooLarge                    over max_body, or a bound of our own      (never again)
+    │   ├── TooLarge                    over max_body, or a bound of our own      (never again)
+    │   └── Declined                    Tickiti refuses a call of `deliver`       (never again)
     ├── ArchiveError               6
     │   ├── ArchiveBusy            5    another run holds the lock                (stop all)
     │   ├── ArchiveMissing         2    there is no archive at that path          (stop all)
@@ -248,6 +249,18 @@ class TooLarge(SourceError):
 
     again = Again.NEVER
     problem = "too_large"
+
+
+class Declined(SourceError):
+    """Tickiti refuses a call of ``deliver``, with an HTTP ``status`` and its ``code``, or ""."""
+
+    again = Again.NEVER
+    problem = "declined"
+
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class ArchiveError(MigratorError):

@@ -159,6 +159,21 @@ class FileHandedOver(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FileDelivered(Event):
+    """One of ``total`` files that a delivery looks at is settled at the target, or not.
+
+    ``state`` is delivered, already (it was there), refused, too_large, failed, or pending in a dry
+    run.
+    """
+
+    attachment_id: int
+    ticket_id: int
+    state: str
+    size: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Event):
     """Some seconds have passed; a run that waits for a slow server is still alive."""
 

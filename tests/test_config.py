@@ -311,6 +311,7 @@ def test_the_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
         "archive": config.ArchiveConfig,
         "sync": config.SyncConfig,
         "tickiti": config.TickitiConfig,
+        "deliver": config.DeliverConfig,
     }
     assert list(tables) == list(models)
     for section, model in models.items():

@@ -314,12 +314,38 @@ class Queries:
             yield from rows
             last |= {"id": rows[-1].attachment_id, "sha256": rows[-1].sha256}
 
-    def delivered_counts(self, target: str) -> dict[str, Count]:
-        """Return how many files are in which state at a target, and their bytes."""
-        sql = """
-            SELECT state, count(*), sum(size) FROM delivered_files WHERE target = ?
-            GROUP BY state"""
-        return {row[0]: Count(*row[1:]) for row in self._db.execute(sql, (target,))}
+    def files_of_delivery(self, delivery_id: int) -> list[DeliveredFile]:
+        """Return the files of a note, by attachment."""
+        sql = f"""
+            SELECT {_DELIVERED} FROM delivered_files AS d
+            WHERE d.delivery_id = ? ORDER BY d.attachment_id"""
+        return [DeliveredFile(*row) for row in self._db.execute(sql, (delivery_id,))]
+
+    def delivery_totals(
+        self,
+        target: str,
+        *,
+        deleted: bool = False,
+        tickets: Collection[int] | None = None,
+        departments: Collection[int] | None = None,
+    ) -> dict[str, Count]:
+        """Return how many files of tickets are in which state at a target, and their bytes.
+
+        The arguments are as of :meth:`tickets_to_deliver`, or narrow it.
+        """
+        values = Values()
+        where = "a.state IN ('stored', 'deleted')" if deleted else "a.state = 'stored'"
+        where += "" if deleted else " AND t.deleted_at IS NULL"
+        where += "" if tickets is None else f" AND t.id IN {values.each(tickets)}"
+        if departments is not None:
+            where += f" AND t.department_id IN {values.each(departments)}"
+        sql = f"""
+            SELECT coalesce(d.state, 'pending'), count(*), sum(a.size)
+            FROM attachments AS a JOIN tickets AS t ON t.id = a.ticket_id
+            LEFT JOIN delivered_files AS d ON d.target = {values(target)}
+                AND d.attachment_id = a.id AND d.sha256 = a.sha256
+            WHERE {where} GROUP BY 1"""
+        return {row[0]: Count(*row[1:]) for row in self._db.execute(sql, values)}
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""

@@ -655,7 +655,8 @@ CREATE TABLE delivered_files (
     at INTEGER NOT NULL,
     PRIMARY KEY (target, attachment_id, sha256)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX delivered_files_by_ticket ON delivered_files (target, ticket_id);
+CREATE INDEX delivered_files_by_delivery ON delivered_files (delivery_id)
+    WHERE delivery_id IS NOT NULL;
 """
 
 

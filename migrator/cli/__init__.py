@@ -45,6 +45,7 @@ COMMANDS = {
     "verify": "Read every stored file again and compare.",
     "audit": "Fetch a sample again from the source and compare.",
     "handover": "Write all that is needed without this tool into one directory.",
+    "deliver": "Put the files into a live Tickiti, each once, mailing nobody.",
     "serve": "Serve the archive as Tickiti does, to clients and staff.",
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
@@ -70,7 +71,7 @@ Exit codes:
   2  usage or configuration        7  the archive cannot be written
   3  finished, but some failed,    8  stopped by a safety limit
      are missing or gone         130  interrupted; progress is saved
-  4  the source refuses or cannot be reached
+  4  the source or Tickiti refuses or cannot be reached
 """
 
 COMPLETE = "_MIGRATOR_COMPLETE"

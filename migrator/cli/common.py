@@ -53,7 +53,7 @@ class App:
 
     def scrub(self, text: str) -> str:
         """Return a text without the secrets that this process knows."""
-        from migrator.config import SECRETS
+        from migrator.config import SECRETS, TOKEN
         from migrator.sources.kayako.signing import Credentials
 
         known = [Credentials(*(os.environ.get(name, "") for name in SECRETS.values()))]
@@ -61,6 +61,12 @@ class App:
             known.append(settings_from(self.config).credentials)
         for credentials in known:
             text = credentials.scrub(text)
+        tokens = {os.environ.get(TOKEN, "")}
+        if self.config is not None:
+            tokens.add(self.config.deliver.token.get_secret_value())
+        secrets = (part for token in tokens for part in (token, token.partition("|")[2]))
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***")
         return text
 
 

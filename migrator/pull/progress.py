@@ -22,6 +22,8 @@ LEAST_SHARE = 0.005
 
 TROUBLES = (
     "failed",
+    "refused",
+    "too_large",
     "missing",
     "gone",
     "damaged",
@@ -89,6 +91,12 @@ class Progress:
                 self._queue(event.todo, event.todo_bytes)
             case events.AttachmentAudited() | events.BlobChecked() | events.FileHandedOver():
                 self._check(event)
+            case events.FileDelivered():
+                self.kind = "deliver"
+                self.settled += 1
+                self.todo = max(event.total, self.settled)
+                self.received += event.size if event.state == "delivered" else 0
+                self.states[event.state] += 1
             case events.Retrying():
                 self.retries += 1
             case _:
@@ -160,7 +168,7 @@ class Progress:
     @property
     def reads(self) -> bool:
         """Whether files or attachments are read again, all of which are known."""
-        return self.kind in ("verify", "handover", "audit")
+        return self.kind in ("verify", "handover", "audit", "deliver")
 
     @property
     def over(self) -> bool:
@@ -170,7 +178,7 @@ class Progress:
     @property
     def unit(self) -> str:
         """Return the noun for what is counted."""
-        return "file" if self.kind in ("verify", "handover") else "attachment"
+        return "file" if self.kind in ("verify", "handover", "deliver") else "attachment"
 
     @property
     def known(self) -> int | None:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -31,6 +33,7 @@ LONGEST_WAIT = 30.0
 """Cap of the wait between two attempts, in seconds."""
 LONGEST_RETRY_AFTER = 300.0
 """Cap of a wait that the server asks for: beyond it, a later run tries again."""
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def worth_another(error: BaseException) -> bool:
@@ -54,6 +57,17 @@ def asked_for(error: BaseException | None) -> float:
     """Return the seconds of a pause that the server asks for, at most the longest allowed."""
     named = error.retry_after if isinstance(error, Throttled) else None
     return min(named or 0.0, LONGEST_RETRY_AFTER)
+
+
+def retry_after(value: str) -> float | None:
+    """Return the seconds of a Retry-After, which is a number or an HTTP date; None: unreadable."""
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 class Retrier:
@@ -173,8 +187,10 @@ class Pacer:
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
         listener: Listener = ignore,
+        whom: str = "the source",
     ) -> None:
         self.clock = clock
+        self._whom = whom
         self._most = self._limit = concurrency
         self._running = 0
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -209,7 +225,7 @@ class Pacer:
         """Start no request during the next ``seconds``; announce a long pause."""
         until = self.clock() + seconds
         if seconds >= TOLD and until - self._next_start >= TOLD:
-            text = f"the source asks for a pause: no request for {seconds:.0f} s"
+            text = f"{self._whom} asks for a pause: no request for {seconds:.0f} s"
             self._listener(Notice(text, "warning"))
             self._listener(Paused(seconds, asked=True))
         self._next_start = max(self._next_start, until)
@@ -427,8 +443,10 @@ class Breaker:
         patience: float,
         listener: Listener = ignore,
         sleep: Sleep = asyncio.sleep,
+        whom: str = "the source",
     ) -> None:
         self._probe = probe
+        self._whom = whom
         self._pacer = pacer
         self._patience = patience
         self._listener = listener
@@ -553,7 +571,7 @@ class Breaker:
             waited += await self._wait(wait, error, first=not waited)
             if (error := await self._missing()) is None:
                 self._listener(Paused(0.0))
-                self._listener(Notice("the source answers again; going on"))
+                self._listener(Notice(f"{self._whom} answers again; going on"))
                 self.outages += 1
                 self._misses = 0
                 return
@@ -562,17 +580,17 @@ class Breaker:
         patience = self._patience
         told = f"{patience / 60:.0f} min" if patience >= 120 else f"{patience:.0f} s"
         raise SourceDown(
-            f"the source did not come back within {told}: {str(error).rstrip('.')}. "
-            "Progress is saved; once the helpdesk answers, run the same command again; it resumes"
+            f"{self._whom} did not come back within {told}: {str(error).rstrip('.')}. "
+            "Progress is saved; once it answers, run the same command again; it resumes"
         )
 
     async def _wait(self, wait: float, error: SourceError, *, first: bool) -> float:
         wait = max(wait, self._pacer.held, asked_for(error))
         reason = error.problem.replace("_", " ")
-        text = f"the source does not answer ({reason}); asking again in {wait:.0f} s"
+        text = f"{self._whom} does not answer ({reason}); asking again in {wait:.0f} s"
         if not worth_another(error):
             why = f" ({error})" if first else ""
-            text = f"the source turns us away{why}; asking again in {wait:.0f} s"
+            text = f"{self._whom} turns us away{why}; asking again in {wait:.0f} s"
         self._listener(Notice(text, "warning"))
         self._listener(Paused(wait))
         await self._sleep(wait)

@@ -50,4 +50,4 @@ def test_a_refusal_is_settled_once_a_note_tells_it(
     archive.ledger.put_delivery(note, [file])
     assert list(archive.queries.tickets_to_deliver(TARGET)) == []
     assert list(archive.queries.tickets_to_deliver(TARGET, recheck=True)) == [ticket]
-    assert archive.queries.delivered_counts(TARGET)["refused"].n == 1
+    assert archive.queries.delivery_totals(TARGET)["refused"].n == 1

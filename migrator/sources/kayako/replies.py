@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
@@ -36,6 +34,7 @@ from migrator.sources.kayako.outages import (
     ways_in,
 )
 from migrator.sources.kayako.signing import safe, scrub_query
+from migrator.sources.pace import retry_after
 
 NOISE_AROUND_XML = "noise_around_xml"
 
@@ -59,7 +58,6 @@ _OUT_OF_MEMORY = re.compile(rb"Allowed memory size", re.IGNORECASE)
 
 _TAG = re.compile(r"<[^<>]*>")
 _EXCERPT = 200
-_SECONDS = re.compile(r"[0-9]{1,9}")
 
 _ELEMENT = re.compile(r"</?([A-Za-z_][\w.:-]*)(?=[\s/>])[^<>]*>")
 
@@ -322,7 +320,7 @@ def error_for(
     if asked.proxy:
         text = f"{text.rstrip('.')}. The request went through the proxy {safe(asked.proxy)}."
     if meaning.kind is Throttled:
-        return Throttled(text, retry_after=_retry_after(fields.get("retry-after", "")))
+        return Throttled(text, retry_after=retry_after(fields.get("retry-after", "")))
     error = meaning.kind(text)
     error.shared, error.overload = True, meaning.sense is Sense.SLOW
     return error
@@ -425,14 +423,3 @@ def _redirected(status: int, location: str, asked: Asked, *, what: str) -> Sourc
             "address in a browser to see."
         )
     return SourceRefused(f"{what}: the server redirects to {target} (HTTP {status}). {advice}")
-
-
-def _retry_after(value: str) -> float | None:
-    """Return the seconds of a Retry-After, which is a number or an HTTP date; None: unreadable."""
-    value = value.strip()
-    if _SECONDS.fullmatch(value):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None

@@ -1,0 +1,396 @@
+"""``migrator deliver``: put the archive's files into a live Tickiti."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from migrator.cli.common import App, apply_config, note, open_beside, pass_app, write
+from migrator.errors import ConfigError
+from migrator.text import find_id, human_bytes, human_duration, shown
+
+if TYPE_CHECKING:
+    from migrator.archive import Archive
+    from migrator.config import Config, DeliverConfig
+    from migrator.deliver.check import Report
+    from migrator.deliver.client import Client, Server
+    from migrator.deliver.run import Options, Result
+    from migrator.events import Listener
+    from migrator.pull.options import Stop
+
+T = TypeVar("T")
+STATES = ("refused", "too_large", "failed", "pending")
+
+
+@click.command()
+@click.option(
+    "--canary", metavar="TICKET", help="Write into this ticket alone, to look at it in Tickiti."
+)
+@click.option("--yes", is_flag=True, help="Write. Without it nothing is written.")
+@click.option(
+    "--ticket", "tickets", multiple=True, metavar="TICKET", help="Only this ticket; repeatable."
+)
+@click.option(
+    "--department",
+    "departments",
+    multiple=True,
+    metavar="ID|TITLE",
+    help="Only tickets of this department; repeatable.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N tickets.")
+@click.option("--threads", is_flag=True, help="Also deliver the texts of each ticket, as a file.")
+@click.option("--recheck", is_flag=True, help="Try again what Tickiti refused, or lost since.")
+@click.option(
+    "--trust-numbers",
+    is_flag=True,
+    help="Write also where subject or requester of a ticket are others in Tickiti.",
+)
+@click.option("--match", is_flag=True, help="Propose ticket numbers as a CSV file to look through.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --match: where to write it. [stdout]",
+)
+@click.option("--verify", is_flag=True, help="Read back what was delivered, byte for byte.")
+@click.option(
+    "--sample", type=click.IntRange(1), metavar="N", help="With --verify: only N files by chance."
+)
+@click.option("--undo", is_flag=True, help="Remove the notes that were written; asks for --yes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as the last line, in JSON.")
+@pass_app
+def deliver(
+    app: App,
+    /,
+    *,
+    canary: str | None,
+    yes: bool,
+    match: bool,
+    output: Path | None,
+    verify: bool,
+    sample: int | None,
+    undo: bool,
+    as_json: bool,
+    **narrowed: Any,
+) -> int:
+    """Put the files of the archive into a live Tickiti, each once, mailing nobody.
+
+    Alone it is a dry run: it asks Tickiti what it can do, looks at every ticket, and says what it
+    would write. Each ticket then gets internal notes that hold its files. What stands there is
+    read first, and what was written is read back: it may be interrupted and run again at any time,
+    and never writes anything twice. Tickets need numbers ([tickiti] ticket_numbers); --match
+    proposes them. Deliver one ticket with --canary and look into Tickiti's sent mail before you
+    deliver all. The token comes from TICKITI_TOKEN or [deliver].
+
+    \b
+    Examples:
+      migrator deliver --match -o map.csv
+      migrator deliver
+      migrator deliver --canary 17
+      migrator deliver --yes
+      migrator deliver --verify --sample 200
+      migrator deliver --undo --yes
+    """
+    if match + verify + undo > 1 or (canary and (yes or match or verify or undo)):
+        raise click.UsageError("--canary, --match, --verify and --undo exclude each other.")
+    if (sample and not verify) or (output and not match):
+        raise click.UsageError("--sample goes with --verify, -o with --match.")
+    config = app.load(need_source=False)
+    settings = _settings(config, writes=yes or canary is not None)
+    if match:
+        return _match(app, settings, output)
+    if verify or undo:
+        return _check(app, settings, sample=sample, undo=undo, yes=yes, as_json=as_json)
+    writes = yes or canary is not None
+    with _opened(app, config, writes=writes) as archive:
+        if canary is not None:
+            narrowed |= {"tickets": (*narrowed["tickets"], canary)}
+        options = options_from(config, archive, writes=writes, **narrowed)
+
+        async def work(client: Client, listener: Listener, stop: Stop) -> tuple[Server, Result]:
+            return await _deliver(client, archive, options, listener, stop)
+
+        server, result = _at_work(app, settings, work)
+        return _conclude(archive, options, server, result, canary=canary, as_json=as_json)
+
+
+async def _deliver(
+    client: Client, archive: Archive, options: Options, listener: Listener, stop: Stop
+) -> tuple[Server, Result]:
+    from migrator.deliver.client import look
+    from migrator.deliver.run import deliver as carry
+
+    server = await look(client)
+    server.refuse()
+    return server, await carry(client, archive, server, options, listener=listener, stop=stop)
+
+
+def _settings(config: Config, *, writes: bool) -> DeliverConfig:
+    """Return the configured Tickiti; raise ConfigError for what is missing."""
+    from migrator.config import TOKEN
+
+    found = config.deliver
+    missing = [] if found.url else ["deliver.url: the address of your Tickiti"]
+    if not found.token.get_secret_value():
+        missing.append(f"deliver.token: an API key of it; or set {TOKEN} in the environment")
+    if writes and not found.author:
+        missing.append("deliver.author: the e-mail address of the account that writes the notes")
+    if missing:
+        raise ConfigError("\n  ".join([f"{config.path} does not say where to deliver:", *missing]))
+    return found
+
+
+@contextmanager
+def _opened(app: App, config: Config, *, writes: bool) -> Iterator[Archive]:
+    """Open the archive: beside a run for a dry run, else like a run."""
+    from migrator.archive import open_archive
+
+    _, archive = open_beside(app)
+    if writes:
+        archive.close()
+        archive = open_archive(config.archive.path, command="deliver")
+        with archive:
+            apply_config(archive, config)
+            yield archive
+        return
+    with archive:
+        yield archive
+
+
+def options_from(
+    config: Config,
+    archive: Archive,
+    *,
+    writes: bool,
+    tickets: tuple[str, ...] = (),
+    departments: tuple[str, ...] = (),
+    limit: int | None = None,
+    threads: bool = False,
+    recheck: bool = False,
+    trust_numbers: bool = False,
+) -> Options:
+    """Translate configuration and command line into the options of a delivery."""
+    from migrator.deliver.run import Options
+
+    settings, helpdesk = config.deliver, archive.queries.helpdesk()
+    known = [(one.department_id, one.title) for one in archive.access.queues()]
+    return Options(
+        target=settings.url,
+        helpdesk=helpdesk.address if helpdesk else "",
+        author=settings.author,
+        max_upload=settings.max_upload,
+        pages=settings.pages,
+        concurrency=settings.concurrency,
+        writes=writes,
+        tickets=frozenset(_ticket(archive, one) for one in tickets) if tickets else None,
+        departments=frozenset(find_id("department", one, known) for one in departments)
+        if departments
+        else None,
+        limit=limit,
+        deleted=config.tickiti.serve_deleted,
+        recheck=recheck,
+        trust=trust_numbers,
+        threads=threads,
+    )
+
+
+def _ticket(archive: Archive, wanted: str) -> int:
+    found = archive.queries.ticket_id_for(wanted)
+    if found is None:
+        raise ConfigError(f"The archive has no ticket {wanted!r}.")
+    return found
+
+
+def _at_work(
+    app: App,
+    settings: DeliverConfig,
+    work: Callable[[Client, Listener, Stop], Coroutine[Any, Any, T]],
+) -> T:
+    """Run work with a client, progress on stderr and a way to stop it."""
+    from migrator.cli.progress import progress
+    from migrator.cli.pulling import drive
+
+    with progress(app.log_format) as listener:
+
+        async def within(stop: Stop) -> T:
+            async with connected(settings, listener, stop) as client:
+                return await work(client, listener, stop)
+
+        return drive(within)
+
+
+def connected(settings: DeliverConfig, listener: Listener, stop: Stop) -> Any:
+    """Return the client of the configured Tickiti, as a context manager."""
+    from migrator.deliver.client import connect
+
+    return connect(
+        settings.url,
+        settings.token.get_secret_value(),
+        concurrency=settings.concurrency,
+        per_second=settings.requests_per_second,
+        timeout=settings.timeout,
+        patience=settings.patience,
+        listener=listener,
+        sleep=stop.sleep,
+    )
+
+
+def _conclude(
+    archive: Archive,
+    options: Options,
+    server: Server,
+    result: Result,
+    *,
+    canary: str | None,
+    as_json: bool,
+) -> int:
+    """Print what was done or would be; return the exit code."""
+    counts = counts_of(archive, options, result)
+    click.echo("\n".join(_lines(options, server, result, counts, canary=canary)))
+    if as_json:
+        click.echo(json.dumps(counts))
+    if result.ended_by is not None:
+        raise result.ended_by
+    partial = any((options.tickets, options.departments, options.limit))
+    is_open = partial or any(counts[state] for state in STATES)
+    return 3 if is_open and options.writes else 0
+
+
+def counts_of(archive: Archive, options: Options, result: Result) -> dict[str, int]:
+    """Return the numbers of files: what the ledger says, in a dry run what was seen."""
+    from migrator.deliver.run import totals_of
+
+    totals = totals_of(archive, options)
+    held = {state: count.n for state, count in totals.items()}
+    new = result.files["delivered"]
+    if options.writes:
+        already = max(0, held.get("delivered", 0) - new)
+        return {
+            "delivered": new,
+            "already": already,
+            **{state: held.get(state, 0) for state in STATES},
+        }
+    files = result.files
+    already = held.get("delivered", 0) + files["already"]
+    seen = {state: files[state] for state in ("refused", "too_large", "failed")}
+    rest = sum(held.values()) - already - sum(seen.values())
+    return {"delivered": 0, "already": already, **seen, "pending": max(0, rest)}
+
+
+def _lines(
+    options: Options,
+    server: Server,
+    result: Result,
+    counts: dict[str, int],
+    *,
+    canary: str | None,
+) -> Iterator[str]:
+    yield f"Tickiti at {options.target}. {server.told()}"
+    if not options.writes:
+        yield (
+            f"Dry run, nothing was written. Looked at {result.tickets:,} tickets with files to "
+            f"deliver: {result.notes:,} internal notes would hold {result.files['pending']:,} "
+            f"files, {human_bytes(result.bytes)}. At {result.reading * 1000:.0f} ms for a request "
+            f"and 2 MiB in a second this takes about {human_duration(result.seconds())}."
+        )
+    else:
+        yield (
+            f"Written: {result.notes:,} internal notes with {counts['delivered']:,} files, "
+            f"{human_bytes(result.bytes)}, each read back; {result.requests:,} requests."
+        )
+    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
+    yield f"Files of these tickets: {sum(counts.values()):,} = {told}"
+    if result.troubles:
+        yield "\nNot delivered:"
+        yield from (f"  {shown(line)}" for line in result.troubles[:50])
+        more = len(result.troubles) + result.untold - 50
+        if more > 0:
+            yield f"  and {more:,} more"
+    if canary is not None and counts["delivered"] + counts["already"]:
+        yield (
+            "\nLook at this ticket in Tickiti now, and into its sent mail (Mail, Sent mail): "
+            "there must be none. Then: migrator deliver --yes"
+        )
+    elif not options.writes and result.files["pending"]:
+        yield "\nNext: migrator deliver --canary TICKET writes into one ticket alone."
+
+
+def _match(app: App, settings: DeliverConfig, output: Path | None) -> int:
+    from migrator.deliver.match import HEAD, Proposal, propose
+
+    _, archive = open_beside(app)
+    with archive:
+        queries = archive.queries
+        wanted = [
+            ticket
+            for one in queries.tickets_to_deliver(settings.url)
+            if queries.mapped_number(one) is None
+            and (ticket := archive.threads.ticket(one)) is not None
+        ]
+        found: list[Proposal] = []
+
+        async def work(client: Client, _listener: Listener, stop: Stop) -> None:
+            async for _, proposal in propose(client, wanted):
+                if stop.asked:
+                    return
+                found.extend([proposal] if proposal else [])
+
+        _at_work(app, settings, work)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(HEAD)
+    lines.writerows([shown(cell) for cell in one.cells()] for one in found)
+    write([text.getvalue()], output)
+    doubts = sum(bool(one.doubt) for one in found)
+    note(
+        f"{len(found):,} of {len(wanted):,} tickets have a proposed number, {doubts:,} of them "
+        "doubtful. Look through the file; where a line is right, empty its cell doubt, else drop "
+        "the line. Then name it as ticket_numbers in [tickiti]"
+    )
+    return 0 if len(found) == len(wanted) and not doubts else 3
+
+
+def _check(
+    app: App, settings: DeliverConfig, *, sample: int | None, undo: bool, yes: bool, as_json: bool
+) -> int:
+    from migrator.deliver import check
+
+    with _opened(app, app.load(need_source=False), writes=yes or not undo) as archive:
+
+        async def work(client: Client, listener: Listener, stop: Stop) -> Report:
+            if undo:
+                return await check.undo(client, archive, settings.url, writes=yes, stop=stop)
+            return await check.verify(
+                client,
+                archive,
+                settings.url,
+                sample=sample,
+                most=settings.max_upload,
+                listener=listener,
+                stop=stop,
+            )
+
+        report = _at_work(app, settings, work)
+    counts = dict(report.counts)
+    told = ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "nothing"
+    if undo:
+        would = "" if yes else " would be; nothing was changed (--yes does it)"
+        click.echo(f"Notes in {settings.url}: {told}{would}")
+    else:
+        click.echo(f"Read back from {settings.url}: {told}, {human_bytes(report.bytes)}")
+    click.echo("".join(f"  {shown(line)}\n" for line in report.lines[:50]), nl=False)
+    if as_json:
+        click.echo(json.dumps(counts))
+    if report.ended_by is not None:
+        raise report.ended_by
+    if counts.keys() & {"differs", "vanished"}:
+        return 6
+    return 3 if counts.keys() & {"unasked", "left"} else 0

@@ -1,0 +1,864 @@
+"""One delivery: what is not there yet is uploaded, put into a note, read back and recorded.
+
+What stands at the target is read before anything is written, and the ledger has the key and the
+bytes of a request before it is sent. So a lost answer, a kill, a forgotten key or another machine
+leads to no second note.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from migrator.archive import Archive
+from migrator.archive.records import (
+    Count,
+    DeliveredFile,
+    Delivery,
+    Response,
+    Row,
+    State,
+    TicketHeader,
+)
+from migrator.blobs.base import Verdict
+from migrator.deliver import note as notes
+from migrator.deliver.client import ATTEMPTS, Client, Content, Server
+from migrator.deliver.match import There, disagreement, show
+from migrator.deliver.note import File, FileKey, Seen
+from migrator.errors import (
+    Again,
+    ArchiveDamaged,
+    Declined,
+    Interrupted,
+    MigratorError,
+    SafetyLimit,
+    SourceError,
+    SourceRefused,
+)
+from migrator.events import FileDelivered, Listener, Notice
+from migrator.pull.options import Stop
+from migrator.sources.base import most_telling
+from migrator.sources.pace import wait_before
+from migrator.text import served_name
+
+MOST_TOLD: Final = 1000
+"""Lines of trouble that are kept for the end of a run."""
+DRAIN: Final = 40.0
+"""Seconds for what is under way when a delivery is asked to stop."""
+GUESSED: Final = 2 << 20
+"""Bytes in a second that a dry run assumes for uploads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to deliver, where and as whom.
+
+    ``target`` is the address of the Tickiti, ``helpdesk`` that of the source. Without ``writes`` it
+    is a dry run. ``tickets`` and ``departments`` narrow it, None is all; ``limit`` is the most
+    tickets. ``deleted`` also delivers what the source has deleted, ``recheck`` tries again what was
+    refused, ``trust`` writes where subject or requester differ, ``threads`` adds the texts.
+    """
+
+    target: str
+    helpdesk: str
+    author: str
+    max_upload: int
+    pages: str = ""
+    concurrency: int = 1
+    writes: bool = False
+    tickets: frozenset[int] | None = None
+    departments: frozenset[int] | None = None
+    limit: int | None = None
+    deleted: bool = False
+    recheck: bool = False
+    trust: bool = False
+    threads: bool = False
+
+
+@dataclass
+class Result:
+    """What a delivery did, or in a dry run would do.
+
+    ``files`` counts by outcome: ``delivered`` ones were written now, ``already`` ones were found
+    there. ``troubles`` are lines for people.
+    """
+
+    files: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    tickets: int = 0
+    notes: int = 0
+    requests: int = 0
+    reading: float = 0.0
+    """Mean seconds of a read."""
+    troubles: list[str] = field(default_factory=list)
+    untold: int = 0
+    ended_by: MigratorError | None = None
+
+    def tell(self, line: str) -> None:
+        """Keep a line of trouble."""
+        if len(self.troubles) < MOST_TOLD:
+            self.troubles.append(line)
+        else:
+            self.untold += 1
+
+    def seconds(self) -> float:
+        """Return the time that a dry run's work will take, at a guess."""
+        calls = 3 * self.notes + self.files["pending"]
+        return calls * self.reading + self.bytes / GUESSED
+
+
+class TicketTrouble(Exception):
+    """A ticket gets no note now; ``problem`` is the code for its files."""
+
+    def __init__(self, problem: str, detail: str, *, state: str = "refused") -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.state = state
+
+
+async def deliver(
+    client: Client,
+    archive: Archive,
+    server: Server,
+    options: Options,
+    *,
+    listener: Listener,
+    stop: Stop,
+) -> Result:
+    """Deliver everything that is not there yet, as far as the options allow."""
+    result = Result()
+    courier = _Courier(
+        client, archive, server, options, listener=listener, result=result, stop=stop
+    )
+    try:
+        await stop.guard(courier.everything(), drain=DRAIN, listener=listener)
+        if stop.asked:
+            raise Interrupted("interrupted, progress is saved: run the same command again")
+    except MigratorError as error:
+        result.ended_by = error
+    result.requests = client.requests
+    return result
+
+
+class _Courier:
+    """Carries the files of one ticket after the other."""
+
+    def __init__(
+        self,
+        client: Client,
+        archive: Archive,
+        server: Server,
+        options: Options,
+        *,
+        listener: Listener,
+        result: Result,
+        stop: Stop,
+    ) -> None:
+        self._client = client
+        self._archive = archive
+        self._server = server
+        self._options = options
+        self._listener = listener
+        self._result = result
+        self._stop = stop
+        self._digests: dict[tuple[str, str], tuple[str, int]] = {}
+        self._wrote = False
+        self._reads = 0
+        totals = totals_of(archive, options)
+        self._total = sum(one.n for state, one in totals.items() if state != "delivered")
+
+    async def everything(self) -> None:
+        """Deliver ticket by ticket, a few at the same time."""
+        tickets = self._tickets()
+
+        async def work() -> None:
+            for ticket in tickets:  # shared: each takes the next one
+                if self._stop.asked:
+                    return
+                await self._ticket(ticket)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._options.concurrency):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            raise most_telling(errors) from None
+
+    def _tickets(self) -> Iterator[TicketHeader]:
+        options, found = self._options, 0
+        ids = self._archive.queries.tickets_to_deliver(
+            options.target,
+            deleted=options.deleted,
+            recheck=options.recheck,
+            threads=options.threads,
+        )
+        for one in ids:
+            if options.tickets is not None and one not in options.tickets:
+                continue
+            ticket = self._archive.threads.ticket(one)
+            if ticket is None:
+                continue
+            if options.departments is not None and ticket.department_id not in options.departments:
+                continue
+            if options.limit is not None and found >= options.limit:
+                return
+            found += 1
+            yield ticket
+
+    async def _ticket(self, ticket: TicketHeader) -> None:
+        errand = _Errand(self._archive, self._options, ticket)
+        if not errand.open:
+            return
+        self._result.tickets += 1
+        try:
+            await self._run(errand)
+        except TicketTrouble as trouble:
+            self._give_up(errand, trouble.state, trouble.problem, str(trouble))
+        except Declined as error:
+            self._give_up(errand, "refused", error.code or error.problem, error.reason)
+        except (SourceError, ArchiveDamaged) as error:
+            if error.again is Again.STOP and not isinstance(error, ArchiveDamaged):
+                raise
+            self._give_up(errand, "failed", error.problem, str(error))
+        finally:
+            self._digests.clear()
+
+    def _give_up(self, errand: _Errand, state: str, problem: str, detail: str) -> None:
+        """Record that what is left of a ticket is not delivered now, and why."""
+        self._result.tell(f"ticket {errand.ticket.id}: {detail}")
+        left = [one for one in errand.left() if one.key not in errand.outcome]
+        for one in left:
+            self._settled(errand, one, state)
+        if self._options.writes:
+            rows = [errand.row(one, state, problem, detail) for one in left]
+            self._archive.ledger.put_delivered(rows)
+
+    async def _run(self, errand: _Errand) -> None:
+        """Deliver what is left of a ticket."""
+        stood: dict[str, There] = {}
+        for number in errand.numbers():
+            try:
+                stood[number] = await self._show(number)
+            except Declined as error:
+                if number != errand.number:
+                    continue
+                why = "has no ticket" if error.status == 404 else "does not show ticket"
+                detail = f"Tickiti {why} {number}: {error.reason}"
+                raise TicketTrouble("not_found", detail) from None
+            await self._adopt(errand, stood[number])
+        if errand.number is None:
+            await self._drop_pending(errand)
+            if errand.left():
+                raise TicketTrouble("no_number", "it is mapped to no ticket number")
+            return
+        if not errand.left() and not errand.pending():
+            return
+        there = stood[errand.number]
+        self._check(errand, there)
+        if not self._options.writes:
+            self._foresee(errand)
+            return
+        for one in errand.pending():
+            there = await self._resend(errand, one, there)
+        every_post = not there.notes
+        for files in notes.split(errand.left()):
+            there = await self._part(errand, files, there, every_post=every_post)
+            every_post = False
+
+    def _check(self, errand: _Errand, there: There) -> None:
+        """Raise TicketTrouble where a note would be wrong, or not silent."""
+        wrong = disagreement(errand.ticket, there)
+        if wrong and not self._options.trust:
+            raise TicketTrouble(
+                "doubtful_number", f"ticket {there.number} may be another one: {wrong}"
+            )
+        if not self._server.keeps_status and there.status != "open":
+            raise TicketTrouble(
+                "not_open",
+                f"ticket {there.number} is {there.status or 'of unknown status'}: a note would "
+                "reopen it in this version of Tickiti",
+            )
+
+    def _foresee(self, errand: _Errand) -> None:
+        left = errand.left()
+        self._result.notes += len(list(notes.split(left)))
+        for one in left:
+            outcome = "too_large" if one.size > self._options.max_upload else "pending"
+            self._settled(errand, one, outcome)
+            self._result.bytes += one.size if outcome == "pending" else 0
+
+    async def _show(self, number: str) -> There:
+        began = time.monotonic()
+        there = await show(self._client, number)
+        self._reads += 1
+        taken = time.monotonic() - began
+        self._result.reading += (taken - self._result.reading) / self._reads
+        return there
+
+    # What stands there
+
+    async def _adopt(self, errand: _Errand, there: There) -> None:
+        """Record what stands in a ticket of the target already."""
+        if not there.notes:
+            return
+        standing = await self._standing(there, errand.files)
+        for seen in there.notes:
+            await self._record(errand, there, seen, standing)
+
+    async def _standing(
+        self, there: There, files: Mapping[FileKey, File]
+    ) -> dict[FileKey, tuple[Seen, Mapping[str, Any] | None]]:
+        """Return our files in a ticket: their note and the target's record, None: only named."""
+        found: dict[FileKey, tuple[Seen, Mapping[str, Any] | None]] = {}
+        for seen in there.notes:
+            left = list(seen.attachments)
+            for key, attached in sorted(seen.files.items()):
+                if not attached:
+                    found.setdefault(key, (seen, None))
+                    continue
+                name = files[key].name if key in files else ""
+                match = await self._match(there.number, left, key[1], name)
+                if match is not None:
+                    left.remove(match)
+                else:  # a target may keep equal files once
+                    match = await self._match(there.number, seen.attachments, key[1], name)
+                if match is not None and (key not in found or found[key][1] is None):
+                    found[key] = (seen, match)
+        return found
+
+    async def _match(
+        self, number: str, rows: Iterable[Mapping[str, Any]], sha256: str, name: str
+    ) -> Mapping[str, Any] | None:
+        equal = [one for one in rows if await self._digest(number, one) == sha256]
+        return next((one for one in equal if one.get("name") == name), next(iter(equal), None))
+
+    async def _digest(self, number: str, row: Mapping[str, Any]) -> str:
+        """Return the SHA-256 of an attachment at the target, read back where it does not say."""
+        told = row.get("sha256")
+        if isinstance(told, str) and len(told) == 64:
+            return told.lower()
+        key = (number, str(row.get("id")))
+        if key not in self._digests:
+            try:
+                self._digests[key] = await self._client.digest(
+                    *key, most=2 * self._options.max_upload, what=f"attachment {key[1]}"
+                )
+            except Declined:
+                return ""
+        return self._digests[key][0]
+
+    async def _record(
+        self,
+        errand: _Errand,
+        there: There,
+        seen: Seen,
+        standing: Mapping[FileKey, tuple[Seen, Mapping[str, Any] | None]],
+    ) -> Delivery | None:
+        """Record one of our notes and the files it has; return its row, if it concerns us."""
+        mine = {key: row for key, (note, row) in standing.items() if note is seen}
+        held = [errand.files[key] for key in mine if key in errand.files]
+        known = errand.delivery(seen)
+        if known is None and not held:
+            return None
+        rows = []
+        for one in held:
+            row = mine[one.key]
+            if row is None:
+                errand.told[one.key] = seen
+            if row is not None:
+                state, problem, detail = "delivered", None, None
+            elif (was := errand.known.get(one.key)) and was.state in ("refused", "too_large"):
+                state, problem, detail = was.state, was.problem, was.detail
+            elif self._options.recheck:
+                continue  # it is tried again, not taken from what an older note says
+            else:
+                large = one.size > self._options.max_upload
+                state, problem = ("too_large", "too_large") if large else ("refused", "refused")
+                detail = "the note says that it was not taken"
+            name, there_id = (str(row.get("name")), str(row.get("id"))) if row else (None, None)
+            made = errand.row(one, state, problem, detail)
+            rows.append(replace(made, name=name, there_id=there_id))
+            errand.settle(one)
+            if one.key not in errand.counted:
+                self._settled(errand, one, "already" if row is not None else state)
+        if not self._options.writes:
+            return known
+        if known is None:
+            made_note = Delivery(
+                self._options.target,
+                errand.ticket.id,
+                there.number,
+                seen.marker,
+                state="delivered",
+                response_id=seen.response_id,
+            )
+            return errand.add(self._archive.ledger.put_delivery(made_note, rows))
+        known = replace(
+            known,
+            state="delivered",
+            ticket_number=there.number,
+            response_id=seen.response_id,
+            problem=None,
+            detail=None,
+        )
+        files = [replace(one, delivery_id=known.id) for one in rows]
+        self._archive.ledger.settle_delivery(known, files)
+        return errand.add(known)
+
+    # Writing
+
+    async def _drop_pending(self, errand: _Errand) -> None:
+        """Note that what was to be sent is not there and no longer wanted as it was."""
+        if self._options.writes:
+            for one in errand.pending():
+                errand.add(undone := replace(one, state="undone"))
+                self._archive.ledger.settle_delivery(undone)
+
+    async def _resend(self, errand: _Errand, one: Delivery, there: There) -> There:
+        """Send a note that may have been sent before, but is not there; or drop it."""
+        files = [
+            errand.files[key]
+            for key, row in errand.known.items()
+            if row.delivery_id == one.id and key in errand.files
+        ]
+        listed = notes.seen({"html": _content(one.body)})
+        same = listed is not None and {file.key for file in files} == set(listed.files)
+        if same and one.ticket_number == there.number:
+            told = [
+                file if listed and listed.files[file.key] else replace(file, why="told there")
+                for file in files
+            ]
+            if await self._upload_again(errand, told):
+                return await self._send(errand, one, told, there)
+        errand.add(undone := replace(one, state="undone"))
+        self._archive.ledger.settle_delivery(undone)
+        return there
+
+    async def _part(
+        self, errand: _Errand, files: Sequence[File], there: There, *, every_post: bool
+    ) -> There:
+        """Upload some files and write the note that holds them, or says why not."""
+        options, ledger = self._options, self._archive.ledger
+        kept, rows = list[File](), list[DeliveredFile]()
+        for one in files:
+            state, why = await self._upload(errand, one)
+            if state == "failed":
+                self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+                self._settled(errand, one, state)
+                ledger.put_delivered([errand.row(one, state, "upload", why)])
+                continue
+            if state != "ok" and one.key in errand.told:  # a note says so already
+                row = errand.row(one, state, state, why)
+                told_by = errand.delivery(errand.told[one.key])
+                ledger.put_delivered([replace(row, delivery_id=told_by.id if told_by else None)])
+                self._settled(errand, one, state)
+                continue
+            told = "pending" if state == "ok" else state
+            kept.append(replace(one, why=why))
+            rows.append(errand.row(one, told, None if state == "ok" else state, why or None))
+            if self._stop.asked:
+                raise Interrupted("interrupted, progress is saved: run the same command again")
+        if not kept:
+            return there
+        posts = self._posts(errand, kept)
+        note = notes.compose(
+            options.helpdesk,
+            errand.ticket,
+            posts,
+            kept,
+            every_post=every_post,
+            pages=options.pages,
+        )
+        body = self._body(there.number, note.text, [one for one in kept if not one.why])
+        planned = Delivery(
+            options.target,
+            errand.ticket.id,
+            there.number,
+            note.marker,
+            self._key(errand, note.marker, body),
+            body,
+        )
+        sent = errand.add(ledger.put_delivery(planned, rows))
+        errand.known |= {(row.attachment_id, row.sha256): row for row in rows}
+        return await self._send(errand, sent, kept, there)
+
+    def _posts(self, errand: _Errand, files: Sequence[File]) -> list[Response]:
+        posts = self._archive.threads.responses(errand.ticket.id, text_limit=0)
+        held = {one.post_id for one in files}
+        return [one for one in posts if one.id in held or one.note != "not_kept"]
+
+    async def _upload(self, errand: _Errand, one: File) -> tuple[str, str]:
+        """Upload a file; return ok, refused, too_large or failed, and why not."""
+        content = errand.content(one)
+        if one.size > self._options.max_upload:
+            return "too_large", f"it is larger than {self._options.max_upload} bytes"
+        if content is None:
+            return "failed", "the archive has lost its bytes: run `migrator verify`"
+        what = f"attachment {one.id} of ticket {errand.ticket.id}"
+        for _ in range(2):
+            try:
+                data = await self._client.upload(one.name, content, what=what)
+            except Declined as error:
+                return await self._refused(error)
+            except SourceError as error:
+                if error.again is not Again.STOP:
+                    return "failed", error.reason
+                raise
+            if (data.get("sha256"), data.get("file_size")) == (one.sha256, one.size):
+                return "ok", ""
+        sound = one.id < 0 or (
+            self._archive.blobs.examine(one.sha256, one.size).verdict is Verdict.OK
+        )
+        if sound:
+            return "failed", "Tickiti got other bytes than were sent"
+        return "failed", "the archive's own copy is damaged: run `migrator verify`"
+
+    async def _refused(self, error: Declined) -> tuple[str, str]:
+        """Return what a refused upload means for the file, or raise what it means for all."""
+        if error.status == 413:
+            return "too_large", error.reason
+        if error.status == 403 and error.code != "attachment_blocked":
+            try:  # of the file, or of every file?
+                await self._client.ask("tickets/attachment-upload", {}, what="an upload")
+            except Declined as again:
+                if again.status == 403:
+                    raise SourceRefused(f"{error}. The API key needs tickets:write") from None
+        return "refused", f"refused by Tickiti: {error.reason}"
+
+    def _body(self, number: str, text: str, files: Iterable[File]) -> bytes:
+        """Return the exact bytes of a note: internal, silent, and leaving the status alone."""
+        facts: dict[str, object] = {
+            "ticket_number": number,
+            "from_email": self._options.author,
+            "content": text,
+            "is_internal": True,
+        }
+        if self._server.keeps_status:
+            facts["keep_status"] = True
+        attached = [
+            {"sha256": one.sha256, "name": one.name, "file_size": one.size} for one in files
+        ]
+        if attached:
+            facts["attachments"] = attached
+        return json.dumps(facts).encode()
+
+    def _key(self, errand: _Errand, marker: str, body: bytes) -> str:
+        """Return the key: always the same for the same request, until one was in conflict."""
+        spent = sum(
+            one.problem == "idempotency_key_conflict" and one.marker == marker
+            for one in errand.deliveries
+        )
+        what = (self._options.target, self._options.helpdesk, str(errand.ticket.id), str(spent))
+        digest = hashlib.sha256("\n".join(what).encode() + b"\n" + body).hexdigest()
+        return f"kayako-delivery:{errand.ticket.id}:{digest[:40]}"
+
+    async def _send(
+        self, errand: _Errand, sent: Delivery, files: Sequence[File], before: There
+    ) -> There:
+        """Send a note until it stands there, read it back, and record it."""
+        data: Mapping[str, Any] = {}
+        problem: SourceError | None = None
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                data = await self._client.write(
+                    "tickets/respond",
+                    sent.body,
+                    what=f"a note in ticket {sent.ticket_number}",
+                    key=sent.idempotency_key,
+                )
+                problem = None
+            except SourceError as error:
+                problem = error
+                if error.again is Again.STOP:
+                    raise
+                if isinstance(error, Declined) and error.status != 409:
+                    if error.status != 422 or attempt > 1:
+                        break
+                    await self._upload_again(errand, files)  # it may have dropped them
+                    continue
+                await self._stop.sleep(wait_before(attempt, error))
+            there = await self._show(sent.ticket_number)
+            if any(one.marker == sent.marker for one in there.notes):
+                self._wrote = True
+                return await self._written(errand, sent, files, before, there=there, data=data)
+            if problem is None:
+                break
+        await self._not_written(errand, sent, problem)
+        raise AssertionError  # that raises
+
+    async def _upload_again(self, errand: _Errand, files: Iterable[File]) -> bool:
+        """Upload what a note refers to once more; return whether all of it was taken."""
+        found = [await self._upload(errand, one) for one in files if not one.why]
+        return all(state == "ok" for state, _ in found)
+
+    async def _not_written(
+        self, errand: _Errand, sent: Delivery, problem: SourceError | None
+    ) -> None:
+        code, detail, state = "not_there", "Tickiti took the note and does not show it", "failed"
+        if problem is not None:
+            code, detail = problem.problem, problem.reason
+        if isinstance(problem, Declined):
+            code = problem.code or code
+        failed = replace(sent, state="failed", problem=code, detail=detail)
+        errand.add(failed)
+        self._archive.ledger.settle_delivery(failed)
+        if isinstance(problem, Declined) and problem.status == 403:
+            if not self._wrote:
+                raise SourceRefused(f"{detail}. The API key or its owner may not write there")
+            state = "refused"
+        raise TicketTrouble(code, detail, state=state)
+
+    async def _written(
+        self,
+        errand: _Errand,
+        sent: Delivery,
+        files: Sequence[File],
+        before: There,
+        *,
+        there: There,
+        data: Mapping[str, Any],
+    ) -> There:
+        """Record a note that stands there; raise SafetyLimit where it did more than it should."""
+        there = await self._without_surplus(there)
+        standing = await self._standing(there, errand.files)
+        self._result.notes += 1
+        for one in files:
+            if standing.get(one.key, (None, None))[1] is not None:
+                errand.counted.add(one.key)
+                self._settled(errand, one, "delivered")
+                self._result.bytes += one.size
+        for seen in there.notes:
+            await self._record(errand, there, seen, standing)
+        if errand.delivery_of(sent.id).state == "pending":  # another note took its place
+            gone = replace(sent, state="undone", detail="another note has the same files")
+            errand.add(gone)
+            self._archive.ledger.settle_delivery(gone)
+        for one in files:
+            if not one.why and standing.get(one.key, (None, None))[1] is None:
+                why = "it does not read back as it was sent"
+                self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+                self._settled(errand, one, "failed")
+                lost = errand.row(one, "failed", "differs", why)
+                self._archive.ledger.put_delivered([lost])
+        self._see_silence(before, there, data, sent.marker)
+        return there
+
+    def _see_silence(
+        self, before: There, there: There, data: Mapping[str, Any], marker: str
+    ) -> None:
+        wrong = ""
+        if data.get("reopened") is True or (before.status != "open" and there.status == "open"):
+            wrong = "the note reopened it"
+        elif any(one.marker == marker and not one.is_internal for one in there.notes):
+            wrong = "the note is not internal"
+        elif data.get("ignored_params"):
+            wrong = f"Tickiti ignored {data['ignored_params']!r}"
+        if wrong:
+            raise SafetyLimit(
+                f"Stopped at ticket {there.number}: {wrong}, so Tickiti does not do what was "
+                "asked. Look at that ticket and at sent mail before you go on; "
+                "`migrator deliver --undo` removes the notes"
+            )
+
+    async def _without_surplus(self, there: There) -> There:
+        """Remove notes of ours whose files stand in an older one: two machines wrote at once."""
+        covered, markers, surplus = set[str](), set[str](), list[Seen]()
+        for seen in there.notes:
+            attached = {f"{key}" for key, is_there in seen.files.items() if is_there}
+            if seen.is_internal and (seen.marker in markers or (attached and attached <= covered)):
+                surplus.append(seen)
+            covered |= attached
+            markers.add(seen.marker)
+        for seen in surplus:
+            number: object = seen.response_id
+            facts = {"response_id": int(seen.response_id) if str(number).isdigit() else number}
+            try:
+                await self._client.write(
+                    "tickets/response-delete", json.dumps(facts).encode(), what="a second note"
+                )
+            except SourceError as error:
+                if error.again is Again.STOP:
+                    raise
+                text = f"ticket {there.number} has a note of ours twice: {error.reason}"
+                self._listener(Notice(text, "warning"))
+        return await self._show(there.number) if surplus else there
+
+    def _settled(self, errand: _Errand, one: File, outcome: str) -> None:
+        """Count what became of a file."""
+        if errand.outcome.get(one.key) == outcome:
+            return
+        errand.outcome[one.key] = outcome
+        self._result.files[outcome] += 1
+        self._listener(FileDelivered(one.id, errand.ticket.id, outcome, one.size, self._total))
+
+
+def totals_of(archive: Archive, options: Options) -> dict[str, Count]:
+    """Return how many files are in which state at the target, of those that the options cover."""
+    return archive.queries.delivery_totals(
+        options.target,
+        deleted=options.deleted,
+        tickets=options.tickets,
+        departments=options.departments,
+    )
+
+
+class _Errand:
+    """A ticket, its files, and what the ledger knows of them at the target."""
+
+    def __init__(self, archive: Archive, options: Options, ticket: TicketHeader) -> None:
+        self._archive = archive
+        self._options = options
+        self.ticket = ticket
+        self.outcome: dict[FileKey, str] = {}
+        self.counted: set[FileKey] = set()
+        self.told: dict[FileKey, Seen] = {}
+        queries = archive.queries
+        self._merged = queries.merged_tickets(ticket.id)
+        self.deliveries = queries.deliveries(options.target, ticket.id)
+        self.number = None if ticket.merged_into else queries.mapped_number(ticket.id)
+        owner = self._survivor()
+        states = {State.STORED, State.DELETED} if options.deleted else {State.STORED}
+        rows = archive.threads.attachments_of_ticket(owner)
+        self._text = self._conversation() if options.threads else b""
+        self.files = {one.key: one for one in map(_file, rows_in(rows, states))}
+        if self._text:
+            one = _text_file(ticket.id, self._text)
+            self.files[one.key] = one
+        found = queries.delivered(options.target, {key[0] for key in self.files})
+        self.known = {(one.attachment_id, one.sha256): one for one in found}
+        notes_of = {one.id: one for one in self.deliveries}
+        for merged in self._merged:
+            notes_of |= {row.id: row for row in queries.deliveries(options.target, merged)}
+        self._settled = {
+            key
+            for key, row in self.known.items()
+            if row.delivery_id is not None and self._is_there(row, notes_of.get(row.delivery_id))
+        }
+        self.open = bool(self.pending()) or (
+            ticket.merged_into is None and self.files.keys() > self._settled
+        )
+
+    def _is_there(self, row: DeliveredFile, delivery: Delivery | None) -> bool:
+        there = delivery is None or delivery.state == "delivered"
+        return there and (row.state == "delivered" or not self._options.recheck)
+
+    def _survivor(self) -> int:
+        """Return the ticket that has the files now: another one after a merge."""
+        ticket: TicketHeader | None = self.ticket
+        for _ in range(20):
+            if ticket is None or ticket.merged_into is None:
+                break
+            ticket = self._archive.threads.ticket(ticket.merged_into)
+        return (ticket or self.ticket).id
+
+    def _conversation(self) -> bytes:
+        threads = self._archive.threads
+        posts = [one for one in threads.responses(self.ticket.id) if one.note != "not_kept"]
+        if not posts or self.ticket.merged_into is not None:
+            return b""
+        told = ((one, one.text) for one in posts)
+        return notes.conversation(self._options.helpdesk, self.ticket, told)
+
+    def numbers(self) -> list[str]:
+        """Return the tickets of the target where our notes may stand, this ticket's first."""
+        found = [self.number] if self.number else []
+        if self.left():
+            found += filter(None, map(self._archive.queries.mapped_number, self._merged))
+        found += [one.ticket_number for one in self.pending()]
+        return list(dict.fromkeys(found))
+
+    def left(self) -> list[File]:
+        """Return the files that are not settled there."""
+        if self.ticket.merged_into is not None:
+            return []
+        return [one for key, one in self.files.items() if key not in self._settled]
+
+    def pending(self) -> list[Delivery]:
+        """Return the notes that may have been sent."""
+        return [one for one in self.deliveries if one.state == "pending"]
+
+    def settle(self, one: File) -> None:
+        """Do nothing more about a file."""
+        self._settled.add(one.key)
+
+    def delivery(self, seen: Seen) -> Delivery | None:
+        """Return the row of a note at the target, the latest if it was planned again."""
+        for one in reversed(self.deliveries):
+            if one.response_id == seen.response_id:
+                return one
+        return next(
+            (
+                one
+                for one in reversed(self.deliveries)
+                if one.marker == seen.marker and one.response_id is None
+            ),
+            None,
+        )
+
+    def delivery_of(self, number: int) -> Delivery:
+        """Return the row with that id as it is now."""
+        return next(one for one in self.deliveries if one.id == number)
+
+    def add(self, delivery: Delivery) -> Delivery:
+        """Remember a row as it is now."""
+        others = [one for one in self.deliveries if one.id != delivery.id]
+        self.deliveries = sorted([*others, delivery], key=lambda one: one.id)
+        return delivery
+
+    def row(self, one: File, state: str, problem: str | None, detail: str | None) -> DeliveredFile:
+        """Return the row of a file."""
+        where = (self._options.target, *one.key, self.ticket.id, one.size)
+        return DeliveredFile(*where, state, problem, detail)
+
+    def content(self, one: File) -> Content | None:
+        """Return the bytes of a file; None where the archive has lost them."""
+        if one.id < 0:
+            text = self._text
+            return Content(len(text), lambda: iter([text]))
+        blobs = self._archive.blobs
+        if blobs.size(one.sha256) != one.size:
+            return None
+
+        def blocks() -> Iterator[bytes]:
+            blob = blobs.open(one.sha256)
+            if blob is not None:
+                with blob:
+                    yield from blob.blocks()
+
+        return Content(one.size, blocks)
+
+
+def rows_in(rows: Iterable[Row], states: Collection[State]) -> Iterator[Row]:
+    """Yield the rows in some states."""
+    return (row for row in rows if row.state in states)
+
+
+def _file(row: Row) -> File:
+    return File(
+        row.id,
+        row.sha256 or "",
+        row.size or 0,
+        served_name(row.filename, row.id),
+        row.post_id,
+        row.created_at,
+        row.filename,
+    )
+
+
+def _text_file(ticket_id: int, text: bytes) -> File:
+    name = f"conversation-of-ticket-{ticket_id}.txt"
+    return File(-ticket_id, hashlib.sha256(text).hexdigest(), len(text), name)
+
+
+def _content(body: bytes) -> str:
+    try:
+        found = json.loads(body)["content"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
