@@ -495,11 +495,13 @@ class _Courier:
 
     async def _upload(self, errand: _Errand, one: File) -> tuple[str, str]:
         """Upload a file; return ok, refused, too_large or failed, and why not."""
-        content = errand.content(one)
         if one.size > self._options.max_upload:
             return "too_large", f"it is larger than {self._options.max_upload} bytes"
-        if content is None:
-            return "failed", "the archive has lost its bytes: run `migrator verify`"
+        if (content := errand.content(one)) is not None:
+            return await self._sent(errand, one, content)
+        return "failed", "the archive has lost its bytes: run `migrator verify`"
+
+    async def _sent(self, errand: _Errand, one: File, content: Content) -> tuple[str, str]:
         what = f"attachment {one.id} of ticket {errand.ticket.id}"
         for _ in range(2):
             try:
