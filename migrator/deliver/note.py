@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from migrator.archive.bodies import plain_text
 from migrator.archive.records import Response, TicketHeader
-from migrator.serve.markup import plain_text
 from migrator.text import brief, human_bytes, iso_time
 
 MOST_FILES: Final = 20
