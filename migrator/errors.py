@@ -142,9 +142,10 @@ class SourceRefused(SourceError):
 
 
 class ServerFailed(SourceError):
-    """A status of 500 or above, from PHP, the web server or a proxy."""
+    """A status of 500 or above, from PHP, the web server or a proxy; ``status`` 0 if not known."""
 
     problem = "server_error"
+    status: int = 0
     shared = True
 
 

@@ -198,7 +198,9 @@ class Client:
         if status in (408, 425, 429) or (status == 503 and wait is not None):
             raise Throttled(said, retry_after=wait)
         if status >= 500 or status < 200:
-            raise ServerFailed(said)
+            failed = ServerFailed(said)
+            failed.status = status
+            raise failed
         code = found.get("error") if isinstance(found, dict) else ""
         declined = Declined(said, status=status, code=code if isinstance(code, str) else "")
         # A page is no word of Tickiti's: something in front of it may turn everybody away.

@@ -87,10 +87,14 @@ def host_of(helpdesk: str) -> str:
     return re.sub(r"[^\w.:-]", "-", urlsplit(helpdesk).netloc.rpartition("@")[2]) or "helpdesk"
 
 
-def marker_of(helpdesk: str, ticket_id: int, files: Iterable[File]) -> str:
-    """Return the mark of a note: the same files of the same ticket have the same one."""
+def marker_of(helpdesk: str, ticket_id: int, files: Iterable[File], before: int = 0) -> str:
+    """Return the mark of a note: the same files of the same ticket have the same one.
+
+    ``before`` counts the notes that name these files and do not have them.
+    """
     listed = sorted((*one.key, bool(one.why)) for one in files)
-    digest = hashlib.sha256(json.dumps([helpdesk, ticket_id, listed]).encode()).hexdigest()[:24]
+    facts = json.dumps([helpdesk, ticket_id, listed, before])
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:24]
     return f"[kayako-delivery {host_of(helpdesk)} ticket {ticket_id} note {digest}]"
 
 
@@ -109,12 +113,13 @@ def compose(
     *,
     every_post: bool,
     pages: str = "",
+    before: int = 0,
 ) -> Note:
-    """Return the note for some files of a ticket.
+    """Return the note for some files of a ticket; ``before`` as of :func:`marker_of`.
 
     It has the posts of these files; with ``every_post`` also the others, as far as there is room.
     """
-    marker = marker_of(helpdesk, ticket.id, files)
+    marker = marker_of(helpdesk, ticket.id, files, before)
     by_post: dict[int, list[str]] = {}
     known = {post.id for post in posts}
     for one in files:

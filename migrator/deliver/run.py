@@ -38,6 +38,7 @@ from migrator.errors import (
     Interrupted,
     MigratorError,
     SafetyLimit,
+    ServerFailed,
     SourceError,
     SourceRefused,
 )
@@ -49,6 +50,7 @@ from migrator.text import served_name
 
 MOST_TOLD: Final = 1000
 """Lines of trouble that are kept for the end of a run."""
+UNREAD: Final = "not readable"
 DRAIN: Final = 40.0
 """Seconds for what is under way when a delivery is asked to stop."""
 GUESSED: Final = 2 << 20
@@ -227,7 +229,8 @@ class _Courier:
                 raise
             self._give_up(errand, "failed", error.problem, str(error))
         finally:
-            self._digests.clear()
+            done = {errand.number, *(one.ticket_number for one in errand.deliveries)}
+            self._digests = {k: v for k, v in self._digests.items() if k[0] not in done}
 
     def _give_up(self, errand: _Errand, state: str, problem: str, detail: str) -> None:
         """Record that what is left of a ticket is not delivered now, and why."""
@@ -349,8 +352,9 @@ class _Courier:
                 self._digests[key] = await self._client.digest(
                     *key, most=2 * self._options.max_upload, what=f"attachment {key[1]}"
                 )
-            except Declined:
-                return ""
+            except Declined as error:
+                lost = error.status == 404  # of any other we know nothing
+                self._digests[key] = ("" if lost else UNREAD), 0
         return self._digests[key][0]
 
     async def _record(
@@ -474,6 +478,7 @@ class _Courier:
             kept,
             every_post=every_post,
             pages=options.pages,
+            before=sum(any(one.key in seen.files for one in kept) for seen in there.notes),
         )
         body = self._body(there.number, note.text, [one for one in kept if not one.why])
         planned = Delivery(
@@ -481,7 +486,7 @@ class _Courier:
             errand.ticket.id,
             there.number,
             note.marker,
-            self._key(errand, note.marker, body),
+            self._key(errand, body),
             body,
         )
         sent = errand.add(ledger.put_delivery(planned, rows))
@@ -550,12 +555,9 @@ class _Courier:
             facts["attachments"] = attached
         return json.dumps(facts).encode()
 
-    def _key(self, errand: _Errand, marker: str, body: bytes) -> str:
-        """Return the key: always the same for the same request, until one was in conflict."""
-        spent = sum(
-            one.problem == "idempotency_key_conflict" and one.marker == marker
-            for one in errand.deliveries
-        )
+    def _key(self, errand: _Errand, body: bytes) -> str:
+        """Return the key: the same for the same request, until one with it has failed for good."""
+        spent = sum(one.state in ("failed", "undone") for one in errand.deliveries)
         what = (self._options.target, self._options.helpdesk, str(errand.ticket.id), str(spent))
         digest = hashlib.sha256("\n".join(what).encode() + b"\n" + body).hexdigest()
         return f"kayako-delivery:{errand.ticket.id}:{digest[:40]}"
@@ -586,13 +588,27 @@ class _Courier:
                     continue
                 await self._stop.sleep(wait_before(attempt, error))
             there = await self._show(sent.ticket_number)
-            if any(one.marker == sent.marker for one in there.notes):
+            if problem is None and not _has(there, sent):  # what was read may be older
+                await self._stop.sleep(wait_before(attempt, None))
+                there = await self._show(sent.ticket_number)
+            if _has(there, sent):
                 self._wrote = True
                 return await self._written(errand, sent, files, before, there=there, data=data)
             if problem is None:
                 break
+            if isinstance(problem, ServerFailed) and problem.status == 500 and attempt > 1:
+                # It ended and left nothing, but Tickiti may answer the key with it for ever.
+                sent = self._with_new_key(errand, sent, problem)
         await self._not_written(errand, sent, problem)
         raise AssertionError  # that raises
+
+    def _with_new_key(self, errand: _Errand, sent: Delivery, problem: SourceError) -> Delivery:
+        files = self._archive.queries.files_of_delivery(sent.id)
+        failed = replace(sent, state="failed", problem=problem.problem, detail=problem.reason)
+        with self._archive.ledger.atomic():
+            self._archive.ledger.settle_delivery(errand.add(failed))
+            again = replace(sent, idempotency_key=self._key(errand, sent.body))
+            return errand.add(self._archive.ledger.put_delivery(again, files))
 
     async def _upload_again(self, errand: _Errand, files: Iterable[File]) -> bool:
         """Upload what a note refers to once more; return whether all of it was taken."""
@@ -629,27 +645,70 @@ class _Courier:
         """Record a note that stands there; raise SafetyLimit where it did more than it should."""
         there = await self._without_surplus(there)
         standing = await self._standing(there, errand.files)
-        self._result.notes += 1
+        wrong = [one for one in files if not one.why and not _row_of(standing, one)]
+        unread = any(
+            key[0] == there.number and digest == UNREAD
+            for key, (digest, _) in self._digests.items()
+        )
+        removed = bool(wrong) and not unread and await self._remove(there, sent.marker)
+        why = "it cannot be read back" if unread else "it does not read back as it was sent"
+        problem = "not_read_back" if unread else "differs"
+        for one in wrong:
+            self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+        if removed:
+            lost = [errand.row(one, "failed", problem, why) for one in files]
+            gone = replace(sent, state="failed", problem=problem, detail=why)
+            self._archive.ledger.settle_delivery(errand.add(gone), lost)
+            for one in files:
+                self._settled(errand, one, "failed")
+        else:
+            self._result.notes += 1
+            await self._record_all(errand, there, files, standing)
+            number = sent.id if unread else None
+            for one in wrong:
+                self._settled(errand, one, "failed")
+                row = replace(errand.row(one, "failed", problem, why), delivery_id=number)
+                self._archive.ledger.put_delivered([row])
+            if errand.delivery_of(sent.id).state == "pending":  # another note took its place
+                gone = replace(sent, state="undone", detail="another note has the same files")
+                self._archive.ledger.settle_delivery(errand.add(gone))
+        self._see_silence(before, there, data, sent.marker)
+        return there
+
+    async def _record_all(
+        self,
+        errand: _Errand,
+        there: There,
+        files: Sequence[File],
+        standing: Mapping[FileKey, tuple[Seen, Mapping[str, Any] | None]],
+    ) -> None:
         for one in files:
-            if standing.get(one.key, (None, None))[1] is not None:
+            if _row_of(standing, one):
                 errand.counted.add(one.key)
                 self._settled(errand, one, "delivered")
                 self._result.bytes += one.size
         for seen in there.notes:
             await self._record(errand, there, seen, standing)
-        if errand.delivery_of(sent.id).state == "pending":  # another note took its place
-            gone = replace(sent, state="undone", detail="another note has the same files")
-            errand.add(gone)
-            self._archive.ledger.settle_delivery(gone)
-        for one in files:
-            if not one.why and standing.get(one.key, (None, None))[1] is None:
-                why = "it does not read back as it was sent"
-                self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
-                self._settled(errand, one, "failed")
-                lost = errand.row(one, "failed", "differs", why)
-                self._archive.ledger.put_delivered([lost])
-        self._see_silence(before, there, data, sent.marker)
-        return there
+
+    async def _remove(self, there: There, marker: str) -> bool:
+        """Remove the note that was just written; return False where Tickiti does not."""
+        seen = next((one for one in there.notes if one.marker == marker), None)
+        return seen is not None and await self._delete(there, seen, "a note without its files")
+
+    async def _delete(self, there: There, seen: Seen, what: str) -> bool:
+        number: object = seen.response_id
+        facts = {"response_id": int(seen.response_id) if str(number).isdigit() else number}
+        try:
+            await self._client.write(
+                "tickets/response-delete", json.dumps(facts).encode(), what=what
+            )
+        except SourceError as error:
+            if error.again is Again.STOP:
+                raise
+            text = f"ticket {there.number} keeps {what}: {error.reason}"
+            self._listener(Notice(text, "warning"))
+            return False
+        return True
 
     def _see_silence(
         self, before: There, there: There, data: Mapping[str, Any], marker: str
@@ -678,17 +737,7 @@ class _Courier:
             covered |= attached
             markers.add(seen.marker)
         for seen in surplus:
-            number: object = seen.response_id
-            facts = {"response_id": int(seen.response_id) if str(number).isdigit() else number}
-            try:
-                await self._client.write(
-                    "tickets/response-delete", json.dumps(facts).encode(), what="a second note"
-                )
-            except SourceError as error:
-                if error.again is Again.STOP:
-                    raise
-                text = f"ticket {there.number} has a note of ours twice: {error.reason}"
-                self._listener(Notice(text, "warning"))
+            await self._delete(there, seen, "a second note with the same files")
         return await self._show(there.number) if surplus else there
 
     def _settled(self, errand: _Errand, one: File, outcome: str) -> None:
@@ -708,6 +757,16 @@ def totals_of(archive: Archive, options: Options) -> dict[str, Count]:
         tickets=options.tickets,
         departments=options.departments,
     )
+
+
+def _row_of(
+    standing: Mapping[FileKey, tuple[Seen, Mapping[str, Any] | None]], one: File
+) -> Mapping[str, Any] | None:
+    return standing[one.key][1] if one.key in standing else None
+
+
+def _has(there: There, sent: Delivery) -> bool:
+    return any(one.marker == sent.marker for one in there.notes)
 
 
 class _Errand:

@@ -49,8 +49,8 @@ class Office:
         for one in files:
             attachment = next(self.ids)
             name, data = one if isinstance(one, tuple) else (f"file-{attachment}.txt", one)
-            row = (attachment, number, 10 * number, name, "", len(data), 1000 + attachment)
-            listed.append(Listed(*row))
+            at = 1000 + attachment
+            listed.append(Listed(attachment, number, 10 * number, name, "", len(data), at))
             contents.append(data)
         ledger = self.archive.ledger
         ticket = TicketRow(
@@ -66,8 +66,8 @@ class Office:
         ledger.record_ticket(self.run, ticket, listed)
         post = PostRow(10 * number, 1000, f"Ann {number}", f"ann{number}@example.com", text="Hi")
         self.archive.threads.put(self.run, ticket, [post])
-        for row, data in zip(listed, contents, strict=True):
-            self.store(row.id, data)
+        for item, data in zip(listed, contents, strict=True):
+            self.store(item.id, data)
 
     def store(self, attachment: int, data: bytes) -> None:
         """Store the bytes of an attachment."""
