@@ -505,19 +505,24 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
 def load_ticket_numbers(path: Path) -> dict[int, str]:
     """Read the Tickiti ticket number of each Kayako ticket id from a CSV file.
 
-    The header is ``kayako_ticket_id,ticket_number``; both must be unique. Raises ConfigError
-    that lists all mistakes with their lines.
+    The header begins with ``kayako_ticket_id,ticket_number``; both must be unique. A third column
+    ``doubt``, as `deliver --match` writes it, must be empty; further ones are for people. Raises
+    ConfigError that lists all mistakes with their lines.
     """
     rows = _read_csv(path)
-    if not rows or rows[0][1] != ["kayako_ticket_id", "ticket_number"]:
+    head = rows[0][1] if rows else []
+    if head[:2] != ["kayako_ticket_id", "ticket_number"]:
         raise ConfigError(f"{path}: its first line must be kayako_ticket_id,ticket_number.")
+    doubt = head.index("doubt") if "doubt" in head else len(head)
     numbers: dict[int, str] = {}
     owners: dict[str, int] = {}
     mistakes: list[str] = []
     for line, cells in rows[1:]:
         ticket_id = int(cells[0]) if re.fullmatch(r"[0-9]{1,18}", cells[0], re.ASCII) else None
-        if ticket_id is None or len(cells) != 2 or not cells[1] or not cells[1].isprintable():
+        if ticket_id is None or len(cells) != len(head) or not _is_number(cells[1]):
             mistakes.append(f"line {line}: must be a Kayako ticket id and a ticket number")
+        elif any(cells[doubt : doubt + 1]):
+            mistakes.append(f"line {line}: is in doubt: empty its cell doubt once you have checked")
         elif ticket_id in numbers:
             mistakes.append(f"line {line}: ticket {ticket_id} is listed twice")
         elif (owner := owners.setdefault(cells[1], ticket_id)) != ticket_id:
@@ -528,6 +533,10 @@ def load_ticket_numbers(path: Path) -> dict[int, str]:
         mistakes[20:] = [f"and {len(mistakes) - 20} more"] if len(mistakes) > 20 else []
         raise ConfigError("\n  ".join([f"{path} cannot be used:", *mistakes]))
     return numbers
+
+
+def _is_number(text: str) -> bool:
+    return bool(text) and text.isprintable()
 
 
 def _read_csv(path: Path) -> list[tuple[int, list[str]]]:

@@ -258,7 +258,7 @@ class Declined(SourceError):
     again = Again.NEVER
     problem = "declined"
 
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.code = code

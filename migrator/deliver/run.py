@@ -457,12 +457,15 @@ class _Courier:
                 self._settled(errand, one, state)
                 ledger.put_delivered([errand.row(one, state, "upload", why)])
                 continue
-            if state != "ok" and one.key in errand.told:  # a note says so already
+            if state != "ok" and one.key in errand.told:  # the note says so already
                 row = errand.row(one, state, state, why)
                 told_by = errand.delivery(errand.told[one.key])
                 ledger.put_delivered([replace(row, delivery_id=told_by.id if told_by else None)])
                 self._settled(errand, one, state)
                 continue
+            if state != "ok":
+                self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+                self._settled(errand, one, state)
             told = "pending" if state == "ok" else state
             kept.append(replace(one, why=why))
             rows.append(errand.row(one, told, None if state == "ok" else state, why or None))
