@@ -31,7 +31,7 @@ STATES = ("refused", "too_large", "failed", "pending")
 
 @click.command()
 @click.option(
-    "--canary", metavar="TICKET", help="Write into this ticket alone, to look at it in Tickiti."
+    "--canary", metavar="TICKET", help="Write into this ticket (Kayako's id) alone, to look at."
 )
 @click.option("--yes", is_flag=True, help="Write. Without it nothing is written.")
 @click.option(
@@ -203,6 +203,11 @@ def options_from(
 
 
 def _ticket(archive: Archive, wanted: str) -> int:
+    """Return the ticket that has this id, or else this number in Tickiti."""
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+        ticket = archive.threads.ticket(int(wanted))
+        if ticket is not None:
+            return ticket.id
     found = archive.queries.ticket_id_for(wanted)
     if found is None:
         raise ConfigError(f"The archive has no ticket {wanted!r}.")

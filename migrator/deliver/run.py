@@ -310,12 +310,12 @@ class _Courier:
         """Record what stands in a ticket of the target already."""
         if not there.notes:
             return
-        standing = await self._standing(there, errand.files)
+        standing = await self._standing(there, errand)
         for seen in there.notes:
             await self._record(errand, there, seen, standing)
 
     async def _standing(
-        self, there: There, files: Mapping[FileKey, File]
+        self, there: There, errand: _Errand
     ) -> dict[FileKey, tuple[Seen, Mapping[str, Any] | None]]:
         """Return our files in a ticket: their note and the target's record, None: only named."""
         found: dict[FileKey, tuple[Seen, Mapping[str, Any] | None]] = {}
@@ -325,26 +325,38 @@ class _Courier:
                 if not attached:
                     found.setdefault(key, (seen, None))
                     continue
-                name = files[key].name if key in files else ""
-                match = await self._match(there.number, left, key[1], name)
+                name = errand.files[key].name if key in errand.files else ""
+                known = errand.known.get(key)
+                doubted = known is not None and known.problem == "differs"
+                match = await self._match(there.number, left, key[1], name, doubted=doubted)
                 if match is not None:
                     left.remove(match)
                 else:  # a target may keep equal files once
-                    match = await self._match(there.number, seen.attachments, key[1], name)
+                    every = seen.attachments
+                    match = await self._match(there.number, every, key[1], name, doubted=doubted)
                 if match is not None and (key not in found or found[key][1] is None):
                     found[key] = (seen, match)
         return found
 
     async def _match(
-        self, number: str, rows: Iterable[Mapping[str, Any]], sha256: str, name: str
+        self,
+        number: str,
+        rows: Iterable[Mapping[str, Any]],
+        sha256: str,
+        name: str,
+        *,
+        doubted: bool,
     ) -> Mapping[str, Any] | None:
-        equal = [one for one in rows if await self._digest(number, one) == sha256]
+        equal = [one for one in rows if await self._digest(number, one, doubted=doubted) == sha256]
         return next((one for one in equal if one.get("name") == name), next(iter(equal), None))
 
-    async def _digest(self, number: str, row: Mapping[str, Any]) -> str:
-        """Return the SHA-256 of an attachment at the target, read back where it does not say."""
+    async def _digest(self, number: str, row: Mapping[str, Any], *, doubted: bool) -> str:
+        """Return the SHA-256 of an attachment at the target, read back where it does not say.
+
+        If it is ``doubted``, because one has read back wrong before, it is read back always.
+        """
         told = row.get("sha256")
-        if isinstance(told, str) and len(told) == 64:
+        if isinstance(told, str) and len(told) == 64 and not doubted:
             return told.lower()
         key = (number, str(row.get("id")))
         if key not in self._digests:
@@ -559,8 +571,11 @@ class _Courier:
         return json.dumps(facts).encode()
 
     def _key(self, errand: _Errand, body: bytes) -> str:
-        """Return the key: the same for the same request, until one with it has failed for good."""
-        spent = sum(one.state in ("failed", "undone") for one in errand.deliveries)
+        """Return the key: the same for the same request, until an earlier one has its outcome.
+
+        Tickiti repeats the outcome of a key, also of a note that somebody has removed since.
+        """
+        spent = sum(one.state != "pending" for one in errand.deliveries)
         what = (self._options.target, self._options.helpdesk, str(errand.ticket.id), str(spent))
         digest = hashlib.sha256("\n".join(what).encode() + b"\n" + body).hexdigest()
         return f"kayako-delivery:{errand.ticket.id}:{digest[:40]}"
@@ -647,7 +662,7 @@ class _Courier:
     ) -> There:
         """Record a note that stands there; raise SafetyLimit where it did more than it should."""
         there = await self._without_surplus(there)
-        standing = await self._standing(there, errand.files)
+        standing = await self._standing(there, errand)
         wrong = [one for one in files if not one.why and not _row_of(standing, one)]
         unread = any(
             key[0] == there.number and digest == UNREAD

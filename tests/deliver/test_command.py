@@ -1,0 +1,133 @@
+"""``migrator deliver`` as an admin uses it on the day: dry run, canary, all, verify, undo."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrator.sandbox.tickiti import Tickiti
+from tests.cli.conftest import Cli, cli
+from tests.deliver.conftest import AUTHOR, Office
+
+__all__ = ["cli"]
+NONE = {"delivered": 0, "already": 0, "refused": 0, "too_large": 0, "failed": 0, "pending": 0}
+
+
+@pytest.fixture
+def desk(office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
+    """Open a Tickiti for three tickets, two of which have a number, and configure it."""
+    office.ticket(1, b"one", b"two")
+    office.ticket(2, b"three", ("run.exe", b"MZ"))
+    office.ticket(3, b"four")
+    office.open_there(Tickiti(), 1, 2)
+    office.archive.close()
+    lines = ["kayako_ticket_id,ticket_number", *(f"{k},{v}" for k, v in office.numbers.items())]
+    (tmp_path / "map.csv").write_text("\n".join(lines) + "\n")
+    text = f'[tickiti]\nticket_numbers = "map.csv"\n[deliver]\nauthor = "{AUTHOR}"\n'
+    (tmp_path / "config.toml").write_text(f'{text}url = "{office.tickiti.url}"\n')
+    monkeypatch.setenv("TICKITI_TOKEN", office.tickiti.token)
+    return office
+
+
+def last(out: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def test_the_day_of_the_switch(cli: Cli, desk: Office) -> None:
+    """Each step says what it did, in words and as JSON; nothing tells the token."""
+    dry = cli("deliver", "--json")
+    assert (dry.code, last(dry.out)) == (0, {**NONE, "pending": 4, "refused": 1})
+    assert "Dry run, nothing was written" in dry.out
+    assert "ticket 3: it is mapped to no ticket number" in dry.out
+    assert desk.writes() == 0
+    canary = cli("deliver", "--canary", "1", "--json")
+    assert (canary.code, last(canary.out)) == (3, {**NONE, "delivered": 2})
+    assert "sent mail" in canary.out
+    every = cli("deliver", "--yes", "--json")
+    told = {**NONE, "delivered": 1, "already": 2, "refused": 2}
+    assert (every.code, last(every.out)) == (3, told)
+    assert "run.exe" not in every.out.replace("attachment", "")
+    assert "refused by Tickiti" in every.out
+    again = cli("deliver", "--yes", "--json")
+    assert last(again.out) == {**NONE, "already": 3, "refused": 2}
+    proof = cli("deliver", "--verify", "--json")
+    assert (proof.code, last(proof.out)) == (0, {"agreed": 3})
+    asked = cli("deliver", "--undo")
+    assert (asked.code, "nothing was changed" in asked.out) == (0, True)
+    undone = cli("deliver", "--undo", "--yes", "--json")
+    assert (undone.code, last(undone.out)) == (0, {"removed": 2})
+    assert not desk.there()
+    assert last(cli("deliver", "--yes", "--json").out)["delivered"] == 3
+    assert desk.tickiti.mails == []
+    for one in (dry, canary, every, again, proof, asked, undone):
+        assert desk.tickiti.token not in one.out + one.err
+
+
+def test_a_file_that_reads_back_wrong_is_found(cli: Cli, desk: Office) -> None:
+    """Bytes that changed there, and a note that somebody removed: exit code 6, and the ledger."""
+    cli("deliver", "--yes")
+    one, two = (desk.tickiti.files(int(desk.numbers[n]))[0] for n in (1, 2))
+    one.damage = "wrong_bytes"
+    desk.tickiti.desk.responses[two.response_id].deleted_at = 1
+    found = cli("deliver", "--verify", "--json")
+    assert (found.code, last(found.out)) == (6, {"differs": 1, "agreed": 1, "vanished": 1})
+    told = last(cli("deliver", "--yes", "--json").out)
+    assert (told["failed"], told["already"]) == (2, 1)
+    assert len(desk.there()) == 2
+    told = last(cli("deliver", "--yes", "--recheck", "--json").out)
+    assert (told["failed"], told["delivered"]) == (0, 2)
+
+
+def test_numbers_are_proposed_with_their_doubts(cli: Cli, desk: Office, tmp_path: Path) -> None:
+    """A proposal in doubt is refused as a map until somebody has looked at it."""
+    desk.tickiti.add_ticket("Question 3", "ann3@example.com")
+    (tmp_path / "map.csv").write_text("kayako_ticket_id,ticket_number\n")
+    proposed = cli("deliver", "--match", "-o", "new.csv")
+    assert proposed.code == 0, proposed.err
+    rows = list(csv.DictReader((tmp_path / "new.csv").read_text("utf-8").splitlines()))
+    there = {int(row["kayako_ticket_id"]): row["ticket_number"] for row in rows}
+    assert {key: there[key] for key in desk.numbers} == desk.numbers
+    assert {row["doubt"] for row in rows} == {""}
+    desk.tickiti.add_ticket("Question 3", "ann3@example.com")
+    assert cli("deliver", "--match", "-o", "map.csv").code == 3
+    assert cli("deliver").refused("is in doubt")
+
+
+def test_what_is_missing_is_told(cli: Cli, desk: Office, tmp_path: Path) -> None:
+    """Address, token and author are asked for by their names; options that clash are refused."""
+    (tmp_path / "config.toml").write_text("")
+    assert cli("deliver").refused("deliver.url")
+    (tmp_path / "config.toml").write_text(f'[deliver]\nurl = "{desk.tickiti.url}"\n')
+    assert cli("deliver", "--yes").refused("deliver.author")
+    assert cli("deliver", "--yes", "--canary", "1").refused("exclude each other")
+    assert cli("deliver", "--sample", "3").refused("--verify")
+    (tmp_path / "config.toml").write_text(
+        f'[deliver]\nauthor = "{AUTHOR}"\nurl = "{desk.tickiti.url}"\n'
+    )
+    assert cli("deliver", "--canary", "99").refused("no ticket '99'")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"generation": "june"}, "takes no files"),
+        ({"faults": ["https_only"]}, "redirects"),
+        ({"faults": ["token_revoked"]}, "does not know the token"),
+    ],
+)
+def test_a_tickiti_that_cannot_be_used_is_refused(
+    cli: Cli, desk: Office, tmp_path: Path, how: dict[str, Any], said: str
+) -> None:
+    """Exit code 4, nothing is written, and the text says why."""
+    with Tickiti(**how) as other:
+        text = (tmp_path / "config.toml").read_text()
+        (tmp_path / "config.toml").write_text(text.replace(desk.tickiti.url, other.url))
+        result = cli("deliver", "--yes")
+        assert result.code == 4
+        assert said in result.err
+        assert not any(one.attachments for one in other.desk.responses.values())
