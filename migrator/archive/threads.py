@@ -597,6 +597,26 @@ class Threads:
             self._db.execute_many(_PUT_POST, [_post(ticket.id, post) for post in posts])
             self._db.execute_many(_PUT_PEOPLE_NOTE, [_people_note(note) for note in people])
 
+    def put_notes(
+        self, ticket_id: int, notes: Sequence[PostRow], people: Sequence[PeopleNote]
+    ) -> tuple[list[PostRow], list[PeopleNote]]:
+        """Record the notes that come with a list, and return those that are new or changed.
+
+        Notes of a ticket that is known as merged are left to the other one, where they are by now.
+        """
+        with self._db.atomic():
+            merged = self._db.one("SELECT merged_into FROM tickets WHERE id = ?", (ticket_id,))
+            if merged is None or merged[0] is not None:
+                notes = ()
+            return (
+                [one for one in notes if self._changes(_PUT_POST, _post(ticket_id, one))],
+                [one for one in people if self._changes(_PUT_PEOPLE_NOTE, _people_note(one))],
+            )
+
+    def _changes(self, sql: str, values: tuple[object, ...]) -> bool:
+        """Execute an upsert; return whether it wrote anything."""
+        return bool(list(self._db.execute(f"{sql} RETURNING id", values)))
+
     def put_fields(
         self, ticket_id: int, responses: Sequence[PostRow], *, activity: int | None
     ) -> None:

@@ -91,18 +91,22 @@ class ThreadReader:
         rows = [LabelRow(one.kind, one.id, one.title, one.email) for one in found]
         await context.recorder.do(partial(context.archive.threads.put_labels, rows))
 
-    async def read(self, ticket_id: int) -> bool:
+    async def read(self, ticket: Ticket) -> bool:
         """Read the thread of a ticket whose attachments were just listed, if it is to be read.
 
+        Else its notes are taken from the list: some change without any activity of the ticket.
         Returns whether a post claims to have attachments.
         """
         context = self._context
         if self._ended:
             return False
-        activity = await context.recorder.do(
-            partial(context.archive.threads.unread_activity, ticket_id)
-        )
-        return activity is not None and await self._read(ticket_id, activity)
+        do = context.recorder.do
+        activity = await do(partial(context.archive.threads.unread_activity, ticket.id))
+        if activity is not None:
+            return await self._read(ticket.id, activity)
+        if ticket.staff_notes:
+            await self._links.fetch(await do(partial(self._put_notes, ticket)))
+        return False
 
     async def catch_up(self) -> None:
         """Read every thread that is still to be read: failed before, or never requested."""
@@ -147,10 +151,8 @@ class ThreadReader:
             raise_if_final(error)
             self._missed(ticket_id, error)
             return False
-        row, posts = row_of(ticket), [post_of(one) for one in ticket.posts]
-        posts += [note_of(one, self._emails) for one in ticket.staff_notes if one.kind in NOTES]
-        people = [people_note_of(one) for one in ticket.staff_notes if one.kind not in NOTES]
-        put = partial(self._put, row, posts, people)
+        row, (notes, people) = row_of(ticket), self._notes_of(ticket)
+        put = partial(self._put, row, [*map(post_of, ticket.posts), *notes], people)
         if ticket.id != ticket_id:
             activity = ticket.last_activity
             await do(partial(context.archive.ledger.put_ticket, row))
@@ -163,6 +165,19 @@ class ThreadReader:
         context.result.threads += 1
         self._failures = 0
         return any(post.has_attachments for post in ticket.posts)
+
+    def _notes_of(self, ticket: Ticket) -> tuple[list[PostRow], list[PeopleNote]]:
+        """Return the notes of a ticket, and those about its people."""
+        of_it = [note_of(one, self._emails) for one in ticket.staff_notes if one.kind in NOTES]
+        return of_it, [people_note_of(one) for one in ticket.staff_notes if one.kind not in NOTES]
+
+    def _put_notes(self, ticket: Ticket) -> list[Work]:
+        """Record what is new in the notes of a list; return the files that it links to."""
+        archive = self._context.archive
+        with archive.ledger.atomic():
+            notes, people = archive.threads.put_notes(ticket.id, *self._notes_of(ticket))
+            todo = self._links.record(ticket.id, ((note.id, note.text) for note in notes))
+            return todo + self._links.record(0, ((0, note.text) for note in people))
 
     def _put(
         self, ticket: TicketRow, posts: list[PostRow], people: list[PeopleNote], *, activity: int

@@ -168,7 +168,7 @@ class Workers:
         else:
             self._in_part.add(ticket.id)
         await self._record(ticket, found, first=first, again=not first)
-        claimed = await self.threads.read(ticket.id)
+        claimed = await self.threads.read(ticket)
         # A post's mark of attachments may be out of date, and so may an empty list.
         if claimed and not found and (found := await self._ask_list(ticket)):
             await self._record(ticket, found, first=first, again=True)

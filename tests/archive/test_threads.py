@@ -189,6 +189,18 @@ def test_no_response_shows_a_file_of_another_ticket(archive: Archive) -> None:
 
 
 @pytest.mark.usefixtures("run")
+def test_notes_of_a_late_list_stay_with_a_merge(archive: Archive, run: int) -> None:
+    """A list that is older than the merge takes no note back; new ones are written once."""
+    note = PostRow(10**12 + 1, 10, text="careful", kind="note")
+    put(archive, 1)
+    put(archive, 2)
+    assert archive.threads.put_notes(1, [note], []) == ([note], [])
+    assert archive.threads.put_notes(1, [note], []) == ([], [])
+    archive.ledger.mark_merged(1, 2)
+    assert archive.threads.put_notes(1, [note], []) == ([], [])
+    assert [one.ticket_id for one in all_of(archive.threads, ResponseFilter(), 5)] == [2]
+
+
 def test_posts_follow_a_merge(archive: Archive) -> None:
     """Posts, read ones and others, belong to the survivor, whose thread wants reading again."""
     put(archive, 1, PostRow(5, 1, text="kept"))
