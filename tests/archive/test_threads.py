@@ -189,7 +189,7 @@ def test_no_response_shows_a_file_of_another_ticket(archive: Archive) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_notes_of_a_late_list_stay_with_a_merge(archive: Archive, run: int) -> None:
+def test_notes_of_a_late_list_stay_with_a_merge(archive: Archive) -> None:
     """A list that is older than the merge takes no note back; new ones are written once."""
     note = PostRow(10**12 + 1, 10, text="careful", kind="note")
     put(archive, 1)
@@ -201,6 +201,7 @@ def test_notes_of_a_late_list_stay_with_a_merge(archive: Archive, run: int) -> N
     assert [one.ticket_id for one in all_of(archive.threads, ResponseFilter(), 5)] == [2]
 
 
+@pytest.mark.usefixtures("run")
 def test_posts_follow_a_merge(archive: Archive) -> None:
     """Posts, read ones and others, belong to the survivor, whose thread wants reading again."""
     put(archive, 1, PostRow(5, 1, text="kept"))
