@@ -289,9 +289,10 @@ class KayakoConfig(_Section):
 
 
 class ArchiveConfig(_Section):
-    """``[archive]``: the place of the archive."""
+    """``[archive]``: the place of the archive, and what is kept there beside files."""
 
     path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
+    keep_replies: Flag = True
 
 
 class SyncConfig(_Section):

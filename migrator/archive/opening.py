@@ -21,6 +21,7 @@ from migrator.archive.checkpoint import (
 from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
 from migrator.archive.queries import Queries
+from migrator.archive.replies import Replies
 from migrator.archive.threads import Threads
 from migrator.blobs import DryStore, durable, store_of
 from migrator.blobs.base import Store
@@ -42,6 +43,7 @@ class Archive:
         self.queries = Queries(db)
         self.figures = Figures(db)
         self.threads = Threads(db)
+        self.replies = Replies(db)
         self.access = Access(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db

@@ -27,6 +27,7 @@ from migrator.archive.records import (
     TicketRow,
     Work,
 )
+from migrator.archive.replies import Replies
 from migrator.archive.sql import (
     HASH,
     ROW,
@@ -488,17 +489,21 @@ class Queries:
         self, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, int]]:
         """Yield (SHA-256, size) of every blob that rows refer to, by SHA-256 above ``after``."""
-        sql = "SELECT sha256, size FROM blobs WHERE sha256 > :after ORDER BY 1 LIMIT :most"
+        sql = """
+            SELECT sha256, size FROM blobs WHERE sha256 > :after
+            UNION SELECT sha256, size FROM replies WHERE sha256 > :after
+            ORDER BY 1, 2 LIMIT :most"""
         for sha256, size in self._db.stream(sql, after, limit=limit):
             if not HASH.fullmatch(sha256):
                 raise damaged(f"a file is known by {sha256[:64]!r}, which is no SHA-256")
             yield sha256, size
 
     def refers_to(self, sha256: str) -> bool:
-        """Return whether any row of ``blobs`` or ``attachments`` refers to that blob."""
+        """Return whether any row refers to that blob: an attachment, or a kept reply."""
         sql = """
             SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE sha256 = :sha256)
-                OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = :sha256)"""
+                OR EXISTS (SELECT 1 FROM attachments WHERE sha256 = :sha256)
+                OR EXISTS (SELECT 1 FROM replies WHERE sha256 = :sha256)"""
         return self._db.one(sql, {"sha256": sha256}) is not None
 
     def referred(self, hashes: Collection[str]) -> set[str]:
@@ -512,6 +517,7 @@ class Queries:
                 f"SELECT {key}, sha256 FROM {table} WHERE {key} > :after ORDER BY {key} LIMIT :most"
             )
             found.update(row[1] for row in self._db.stream(sql, start) if row[1] in wanted)
+        found.update(one.sha256 for one in Replies(self._db).all() if one.sha256 in wanted)
         return found
 
     def unused_blobs(self) -> int:
@@ -534,9 +540,18 @@ class Queries:
         soundness.check(self._db)
 
     def unique_bytes(self) -> tuple[int, int]:
-        """Return the number of blobs that rows refer to, and their bytes."""
+        """Return the number of different contents of attachments, and their bytes."""
         ((n, size),) = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM blobs")
         return n, size
+
+    def kept_blobs(self) -> tuple[int, int]:
+        """Return the number and the bytes of all blobs: of attachments, and of kept replies."""
+        contents, replies = self.unique_bytes(), Replies(self._db).own_blobs()
+        return contents[0] + replies[0], contents[1] + replies[1]
+
+    def is_content(self, sha256: str) -> bool:
+        """Return whether that blob is known as the content of attachments, not only of replies."""
+        return self._db.one("SELECT 1 FROM blobs WHERE sha256 = ?", (sha256,)) is not None
 
     def listed_in(self, run_id: int, *, leftovers: bool = False) -> Iterator[Row]:
         """Yield what a run has listed, by attachment id, in constant memory."""

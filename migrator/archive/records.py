@@ -163,6 +163,24 @@ class ArticleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply of the source about a ticket, kept as it came.
+
+    ``kind`` is ``posts`` (the ticket with its posts, notes and time tracks) or ``fields`` (its
+    custom fields). ``sha256`` and ``size`` are those of its blob, a gzip file of ``unpacked``
+    bytes. ``superseded_at`` is when another one took its place, None for the newest.
+    """
+
+    ticket_id: int
+    kind: str
+    sha256: str
+    size: int
+    unpacked: int
+    received_at: int
+    superseded_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TicketHeader:
     """A ticket as the endpoint and the pages show it.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is
     from sqlite_utils.db import Database
     from sqlite_utils.migrations import Migrations
 
-VERSION = 6
+VERSION = 7
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -659,6 +659,25 @@ CREATE INDEX delivered_files_by_delivery ON delivered_files (delivery_id)
     WHERE delivery_id IS NOT NULL;
 """
 
+# Replies have no row in blobs: the figures of attachments are counted there.
+REPLIES = """
+ALTER TABLE tickets ADD COLUMN posts_reply INTEGER;
+ALTER TABLE tickets ADD COLUMN fields_reply INTEGER;
+CREATE INDEX tickets_unkept ON tickets (id)
+    WHERE posts_reply IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL;
+CREATE TABLE replies (
+    ticket_id INTEGER NOT NULL REFERENCES tickets (id),
+    kind TEXT NOT NULL CHECK (kind IN ('posts', 'fields')),
+    sha256 TEXT NOT NULL,
+    size INTEGER NOT NULL CHECK (size >= 0),
+    unpacked INTEGER NOT NULL CHECK (unpacked >= 0),
+    received_at INTEGER NOT NULL,
+    superseded_at INTEGER,
+    PRIMARY KEY (ticket_id, kind, sha256)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replies_by_blob ON replies (sha256, size);
+"""
+
 
 def version(checkpoint: Checkpoint) -> int:
     """Return the schema's version, 0 for an empty file.
@@ -719,7 +738,7 @@ def _apply(checkpoint: Checkpoint, steps: Migrations) -> None:
 def names() -> set[str]:
     """Return the names of all tables, indexes, triggers and views of VERSION."""
     found = set[str]()
-    for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES, DELIVERIES):
+    for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES, DELIVERIES, REPLIES):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
             found = found | {name} if verb == "CREATE" else found - {name}
         for old, new in re.findall(r"^ALTER TABLE (\w+) RENAME TO (\w+)", script, re.MULTILINE):
@@ -759,5 +778,6 @@ STEPS: Mapping[str, Callable[[Database], None]] = {
     "0004_proof": lambda db: _run(db, PROOF),
     "0005_notes": lambda db: _run(db, NOTES),
     "0006_deliveries": lambda db: _run(db, DELIVERIES),
+    "0007_replies": lambda db: _run(db, REPLIES),
 }
 """The migrations, by their names in the checkpoint."""

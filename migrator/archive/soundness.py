@@ -55,6 +55,15 @@ _RULES = {
         WHERE a.sha256 IS NOT NULL AND b.size IS NOT a.size""",
     "a file is known by {!r}, which is no SHA-256": f"""
         SELECT sha256 FROM blobs WHERE {_NO_HASH.format("sha256")}""",
+    "a reply of ticket {} names {!r}, which is no SHA-256": f"""
+        SELECT ticket_id, sha256 FROM replies WHERE {_NO_HASH.format("sha256")}""",
+    "a reply of ticket {} has {} bytes, and the same file {} of them": """
+        SELECT r.ticket_id, r.size, o.size FROM replies AS r
+        JOIN (SELECT sha256, size FROM blobs UNION SELECT sha256, size FROM replies) AS o
+            ON o.sha256 = r.sha256 WHERE o.size <> r.size""",
+    "ticket {} has {} newest replies of the kind {}": """
+        SELECT ticket_id, count(*), kind FROM replies WHERE superseded_at IS NULL
+        GROUP BY ticket_id, kind HAVING count(*) > 1""",
     "token {} has no SHA-256": f"""
         SELECT id FROM tokens WHERE {_NO_HASH.format("secret_sha256")}""",
     "the tally of {} says {} attachments of {} bytes, and there are {} of {}": f"""
@@ -85,10 +94,13 @@ _JSON = (
 _FILES = (checkpoint.NAME, f"{checkpoint.NAME}-wal", f"{checkpoint.NAME}-shm", lock.NAME)
 
 _KNOWS = """
-    SELECT EXISTS (SELECT 1 FROM attachments), EXISTS (SELECT 1 FROM blobs),
+    SELECT EXISTS (SELECT 1 FROM attachments), EXISTS (SELECT 1 FROM blobs) {replies},
         coalesce((SELECT finished_at IS NULL FROM runs ORDER BY id DESC LIMIT 1), 0)"""
-_SOME = "SELECT sha256 FROM blobs WHERE sha256 >= ? ORDER BY sha256 LIMIT ?"
+_SOME = """
+    SELECT sha256 FROM blobs WHERE sha256 >= :start {replies} ORDER BY sha256 LIMIT :most"""
 _FEW = 32
+REPLIES_SINCE = 7
+"""The version of the format that has the table of replies."""
 
 
 def check(db: Checkpoint) -> None:
@@ -178,10 +190,13 @@ def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None
     if schema.version(db) == 0:
         check_no_files(blobs)
         return
-    ((rows, kept, running),) = db.execute(_KNOWS)
-    if not rows and not running:  # a run that was killed has rows before it has files
+    old = schema.version(db) < REPLIES_SINCE
+    also = "" if old else "OR EXISTS (SELECT 1 FROM replies)"
+    ((rows, kept, running),) = db.execute(_KNOWS.format(replies=also))
+    if not (rows or kept or running):  # a run that was killed has rows before it has files
         check_no_files(blobs, "knows no attachment")
-    if not kept or _some_are_there(blobs, db):
+    also = "" if old else "UNION SELECT sha256 FROM replies WHERE sha256 >= :start"
+    if not kept or _some_are_there(blobs, db, _SOME.format(replies=also)):
         return
     missing, where = blobs.missing(), blobs.where
     if not missing and repairing:
@@ -195,10 +210,10 @@ def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None
     )
 
 
-def _some_are_there(blobs: Store, db: Checkpoint) -> bool:
+def _some_are_there(blobs: Store, db: Checkpoint, some: str) -> bool:
     """Return whether one of a few files from all over the store exists."""
     for start, limit in (("", _FEW), *((digit, 1) for digit in "123456789abcdef")):
-        for (sha256,) in db.execute(_SOME, (start, limit)):
+        for (sha256,) in db.execute(some, {"start": start, "most": limit}):
             try:
                 if blobs.has(sha256):
                     return True

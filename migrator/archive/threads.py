@@ -76,7 +76,10 @@ _IS_READ = """NOT (p.note IS 'not_kept' AND p.id > 0
 
 _IS_UNREAD = "posts_activity IS NOT last_activity AND merged_into IS NULL AND deleted_at IS NULL"
 """Must repeat the words of the index."""
+_IS_UNKEPT = _IS_UNREAD.replace("posts_activity", "posts_reply")
 _HAS_UNREAD_FIELDS = _IS_UNREAD.replace("posts_activity", "fields_activity")
+
+_OR_UNKEPT_FIELDS = f"OR {_IS_UNREAD.replace('posts_activity', 'fields_reply')}"
 
 _PUT_STATUS = upsert("statuses", "id", "title", "department_id", "resolved")
 # A known ticket keeps what only the lists of tickets may change, such as its activity.
@@ -631,25 +634,27 @@ class Threads:
         with self._db.atomic():
             self._db.execute(sql, (activity, ticket_id))
 
-    def without_fields(self, *, after: int = 0, limit: int = 500) -> list[tuple[int, int]]:
+    def without_fields(
+        self, *, replies: bool = False, after: int = 0, limit: int = 500
+    ) -> list[tuple[int, int]]:
         """Return (ticket, last activity) where custom fields are to be read, as :meth:`unread`."""
-        sql = f"""
-            SELECT id, last_activity FROM tickets WHERE {_HAS_UNREAD_FIELDS} AND id > ?
-            ORDER BY id LIMIT ?"""
+        where = f"({_HAS_UNREAD_FIELDS} {_OR_UNKEPT_FIELDS if replies else ''})"
+        sql = f"SELECT id, last_activity FROM tickets WHERE {where} AND id > ? ORDER BY id LIMIT ?"
         return [(row[0], row[1]) for row in self._db.execute(sql, (after, limit))]
 
-    def count_without_fields(self) -> int:
+    def count_without_fields(self, *, replies: bool = False) -> int:
         """Return the number of tickets of :meth:`without_fields`."""
-        sql = f"SELECT count(*) FROM tickets WHERE {_HAS_UNREAD_FIELDS}"
-        ((n,),) = self._db.execute(sql)
+        where = f"{_HAS_UNREAD_FIELDS} {_OR_UNKEPT_FIELDS if replies else ''}"
+        ((n,),) = self._db.execute(f"SELECT count(*) FROM tickets WHERE {where}")
         return int(n)
 
-    def fields_activity(self, ticket_id: int, *, again: bool) -> int | None:
+    def fields_activity(self, ticket_id: int, *, again: bool, replies: bool = False) -> int | None:
         """Return the last activity for which custom fields are to be read, None if they were.
 
         ``again`` says that it does not matter whether they were.
         """
-        where = "true" if again else _HAS_UNREAD_FIELDS
+        where = f"({_HAS_UNREAD_FIELDS} {_OR_UNKEPT_FIELDS if replies else ''})"
+        where = "true" if again else where
         found = self._db.one(
             f"SELECT last_activity FROM tickets WHERE id = ? AND {where}", (ticket_id,)
         )
@@ -666,25 +671,29 @@ class Threads:
         with self._db.atomic():
             self._db.execute(sql, (activity, run_id, ticket_id))
 
-    def unread(self, *, after: int = 0, limit: int = 500) -> list[tuple[int, int]]:
+    def unread(
+        self, *, replies: bool = False, after: int = 0, limit: int = 500
+    ) -> list[tuple[int, int]]:
         """Return (ticket, last activity) where posts were never read, or for another activity.
 
-        By id above ``after``; without tickets that were merged into others or deleted.
+        With ``replies`` also those whose reply was not kept then. By id above ``after``; without
+        tickets that were merged into others or deleted.
         """
-        sql = f"""
-            SELECT id, last_activity FROM tickets WHERE {_IS_UNREAD} AND id > ?
-            ORDER BY id LIMIT ?"""
-        return [(row[0], row[1]) for row in self._db.execute(sql, (after, limit))]
+        each = "SELECT id, last_activity FROM tickets WHERE {} AND id > :after"
+        either = f"UNION {each.format(_IS_UNKEPT)}" if replies else ""
+        sql = f"{each.format(_IS_UNREAD)} {either} ORDER BY id LIMIT :limit"
+        found = self._db.execute(sql, {"after": after, "limit": limit})
+        return [(row[0], row[1]) for row in found]
 
-    def unread_activity(self, ticket_id: int) -> int | None:
+    def unread_activity(self, ticket_id: int, *, replies: bool = False) -> int | None:
         """Return the last activity for which a ticket's posts are to be read, None if they were."""
-        sql = f"SELECT last_activity FROM tickets WHERE id = ? AND {_IS_UNREAD}"
-        found = self._db.one(sql, (ticket_id,))
-        return found[0] if found else None
+        found = self.unread(replies=replies, after=ticket_id - 1, limit=1)
+        return found[0][1] if found and found[0][0] == ticket_id else None
 
-    def count_unread(self) -> int:
+    def count_unread(self, *, replies: bool = False) -> int:
         """Return the number of tickets of :meth:`unread`."""
-        ((n,),) = self._db.execute(f"SELECT count(*) FROM tickets WHERE {_IS_UNREAD}")
+        either = f"({_IS_UNREAD}) OR ({_IS_UNKEPT})" if replies else _IS_UNREAD
+        ((n,),) = self._db.execute(f"SELECT count(*) FROM tickets WHERE {either}")
         return int(n)
 
     def all_tickets(self) -> Iterator[TicketHeader]:

@@ -104,7 +104,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
             documents = partial(_documents, archive, lambda: bad, posts=posts)
             return hand_over(archive, folder, documents, options)
 
-        made = _watched(app, work, WorkExpected(0, *archive.queries.unique_bytes()))
+        made = _watched(app, work, WorkExpected(0, *archive.queries.kept_blobs()))
     return _Done(made.exit_code, _facts(made), list(_lines(made, folder)), list(_advice(made)))
 
 
@@ -167,6 +167,8 @@ def _facts(made: Handover) -> dict[str, object]:
         "exit_code": made.exit_code,
         "files": made.files,
         "bytes": made.bytes,
+        "replies": made.replies,
+        "reply_bytes": made.reply_bytes,
         "damaged": made.damaged,
         "lost": made.lost,
         "lines": made.rows,
@@ -181,6 +183,9 @@ def _lines(made: Handover, folder: Path) -> Iterator[str]:
     from migrator.report.verdict import judge
 
     yield f"files        {made.files:>12,}  {human_bytes(made.bytes)}, each read and hashed"
+    if made.replies:
+        size = human_bytes(made.reply_bytes)
+        yield f"  of them    {made.replies:>12,}  {size}, kept replies"
     for name, lines in made.rows.items():
         yield f"{name.removesuffix('.jsonl'):<11}  {lines:>12,}  lines of {name}"
     if made.tree:

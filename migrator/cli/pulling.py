@@ -73,6 +73,7 @@ def options_from(
         changes=ChangeLimit(accept=accept_changes),
         moved=moved,
         posts=config.keeps_posts,
+        replies=config.archive.keep_replies,
         linked=config.keeps_posts and kayako.linked_files,
         articles=kayako.knowledge_base,
         custom_fields=kayako.custom_fields,
@@ -105,7 +106,14 @@ async def pull_within(
         async with open_source(settings, pool=pool, listener=tell, sleep=stop.sleep) as source:
             fetch = Fetcher(source, archive.blobs, pool)
             return await run(
-                source, archive, fetch, options, listener=listener, stop=stop, progress=progress
+                source,
+                archive,
+                fetch,
+                options,
+                listener=listener,
+                stop=stop,
+                progress=progress,
+                pool=pool,
             )
 
 

@@ -138,7 +138,7 @@ def _success_age(archive: Archive) -> int | None:
 
 def _lines(archive: Archive, unread: int | None) -> list[str]:
     from migrator.archive.lock import holder
-    from migrator.report.text import ledger
+    from migrator.report.text import ledger, replies
     from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines
 
     seen = archive.queries.together(lambda: look(archive))
@@ -156,6 +156,7 @@ def _lines(archive: Archive, unread: int | None) -> list[str]:
         *proof_lines(seen),
         "",
         *(ledger(seen.counts) if on is None else dashboard(seen.counts, on)),
+        f"\n{replies(archive.replies.kept())}.",
         *([f"\nThreads missing: {unread:,}; the next run reads them."] if unread else []),
         "",
         judge(seen).sentence,
@@ -185,6 +186,7 @@ def _describe(owner: Holder) -> str:
 def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
     from migrator.archive.lock import holder
     from migrator.report.json_report import judged, run_facts
+    from migrator.report.text import replies_facts
     from migrator.report.verdict import gaps, judge, look
 
     seen = archive.queries.together(lambda: look(archive))
@@ -198,6 +200,7 @@ def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
         "gaps": gaps(seen.last),
         "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in seen.counts.items()},
         "threads_missing": unread,
+        "replies": replies_facts(archive.replies.kept()),
         "last_run": run_facts(seen.last),
         "last_success": at["success"],
         "last_success_age": _success_age(archive),

@@ -49,6 +49,11 @@ SHOWN = 50
     is_flag=True,
     help="With --prune: remove many orphans, too.",
 )
+@click.option(
+    "--superseded",
+    is_flag=True,
+    help="With --prune: also older replies that newer ones superseded.",
+)
 @json_option
 @pass_app
 def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **wishes: bool) -> int:
@@ -56,8 +61,9 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
 
     The whole checkpoint comes first: if it is damaged, verify ends. Lists which files are damaged
     or lost, and which are orphaned, as left by killed runs. Exits with 6 when one is damaged or
-    lost and was not repaired. A repair never changes an expected hash, and only --prune --yes
-    removes anything; where more than 20 files and 5 % would go it removes none and exits with 8.
+    lost and was not repaired. A repair never changes an expected hash: a reply that Kayako sends
+    otherwise by now is replaced by the present one, and that is told. Only --prune --yes removes
+    anything; where more than 20 files and 5 % would go it removes none and exits with 8.
     The findings are recorded for reports.
 
     \b
@@ -66,6 +72,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
       migrator verify --sample 5%
       migrator verify --repair
       migrator verify --prune --yes
+      migrator verify --prune --superseded
     """
     for name, given in wishes.items():
         if given and name != "repair" and not prune:
@@ -89,7 +96,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
             code = report.exit_code or (ended_by.exit_code if ended_by else 0)
             facts = {"exit_code": code, "summary": _summary(report)}
             record_check(archive, "verify", started, whole=sample is None, **facts)
-    print_result(as_dict(report), _lines(report), as_json=as_json)
+    print_result(as_dict(report), _lines(report, sure=wishes["yes"]), as_json=as_json)
     if not as_json:
         _advise(report)
     if ended_by is not None:
@@ -108,6 +115,7 @@ class _Job:
     prune: bool
     yes: bool
     accept_orphans: bool
+    superseded: bool
 
     async def __call__(
         self, pool: Executor, listener: Listener, stop: Stop
@@ -135,6 +143,8 @@ class _Job:
             if self.prune:
                 sure, accept = self.yes, self.accept_orphans
                 await steps.prune(archive, report, sure=sure, accept=accept, pool=pool, stop=stop)
+                if self.superseded:
+                    await steps.prune_superseded(archive, report, sure=sure, pool=pool)
         except MigratorError as error:
             return report, error
         return report, None
@@ -144,7 +154,8 @@ _LISTS = ("damaged", "lost", "orphaned", "repaired")
 
 
 def _summary(report: VerifyReport) -> dict[str, object]:
-    bad = [one for one in (*report.damaged, *report.lost) if one not in set(report.repaired)]
+    mended = {*report.repaired, *report.replaced}
+    bad = [one for one in (*report.damaged, *report.lost) if one not in mended]
     lists = (*_LISTS, "unreadable", "pruned")
     return {
         "checked": report.checked,
@@ -157,19 +168,34 @@ def _summary(report: VerifyReport) -> dict[str, object]:
 def as_dict(report: VerifyReport) -> dict[str, object]:
     """Return the numbers by the names that scripts rely on, and the hashes under ``files``."""
     numbers = (*_LISTS, "prunable", "pruned", "unreadable")
-    files = (*_LISTS, "unrepaired", "prunable", "pruned", "kept", "unreadable")
+    files = (
+        *_LISTS,
+        "replaced",
+        "superseded",
+        "unrepaired",
+        "prunable",
+        "pruned",
+        "kept",
+        "unreadable",
+    )
     return {
         "checked": report.checked,
         "bytes": report.bytes,
         **{name: len(getattr(report, name)) for name in numbers},
         "pruned_bytes": sum(report.pruned.values()),
         "unused": report.unused,
+        "replies": {"checked": report.replies, "bytes": report.reply_bytes},
+        "replaced": len(report.replaced),
+        "superseded": len(report.superseded),
         "files": {name: getattr(report, name) for name in files},
     }
 
 
-def _lines(report: VerifyReport) -> Iterator[str]:
+def _lines(report: VerifyReport, *, sure: bool) -> Iterator[str]:
     yield f"checked   {report.checked:>12,}  {human_bytes(report.bytes)}"
+    if report.replies:
+        size = human_bytes(report.reply_bytes)
+        yield f"  of them {report.replies:>12,}  {size}, kept replies"
     lists = {name: getattr(report, name) for name in _LISTS}
     yield from (f"{name:<8}  {len(found):>12,}" for name, found in lists.items())
     for name, found in lists.items():
@@ -184,6 +210,10 @@ def _lines(report: VerifyReport) -> Iterator[str]:
     if report.pruned:
         size = human_bytes(sum(report.pruned.values()))
         yield f"Removed {len(report.pruned):,} orphaned files, {size}."
+    if report.superseded:
+        size = human_bytes(sum(report.superseded.values()))
+        done = "were removed" if sure else "can go: --superseded --yes removes them"
+        yield f"Superseded replies: {len(report.superseded):,} files, {size}, {done}."
 
 
 def _advise(report: VerifyReport) -> None:

@@ -17,6 +17,7 @@ from migrator.errors import ConfigError, Interrupted
 from migrator.handover.make import (
     MANIFEST,
     MARKER,
+    REPLIES,
     SUMS,
     TREE,
     Tell,
@@ -124,8 +125,9 @@ class _Reader:
             self._found.wrong.add(f"{SUMS}: {files} files instead of {expected}")
         for name in sorted({MANIFEST, *self._lines()} - listed):
             self._found.wrong.add(f"{SUMS}: {name} is not in it")
-        for number, line in enumerate(self._text(MANIFEST), 1):
-            self._look(number, line)
+        for name in (MANIFEST, *({REPLIES} & self._lines())):
+            for number, line in enumerate(self._text(name), 1):
+                self._look(name, number, line)
 
     def _lines(self) -> set[str]:
         lines = self._marker.get("lines")
@@ -160,23 +162,23 @@ class _Reader:
         found.bytes += size
         return Verdict.OK, size
 
-    def _look(self, number: int, line: str) -> None:
-        """Check that what a line of the manifest names is there."""
+    def _look(self, name: str, number: int, line: str) -> None:
+        """Check that what a line of a list names is there."""
         facts: object = None
         with suppress(ValueError):
             facts = json.loads(line)
         if not isinstance(facts, dict):
-            self._found.wrong.add(f"{MANIFEST}, line {number}: not a line of ours")
+            self._found.wrong.add(f"{name}, line {number}: not a line of ours")
             return
         path, sha256, tree = (facts.get(key) for key in ("path", "sha256", "tree"))
         if path is None:
             return
         if not (isinstance(sha256, str) and _HASH.fullmatch(sha256)) or path != path_of(sha256):
-            self._found.wrong.add(f"{MANIFEST}, line {number}: path and sha256 differ")
+            self._found.wrong.add(f"{name}, line {number}: path and sha256 differ")
         elif not self._is(path, facts.get("size")):
-            self._found.wrong.add(f"{MANIFEST}, line {number}: {path} is not there as it says")
+            self._found.wrong.add(f"{name}, line {number}: {path} is not there as it says")
         elif tree is not None and not self._twins(tree, self._root / path, sha256):
-            self._found.wrong.add(f"{MANIFEST}, line {number}: not so in the tree: {tree}")
+            self._found.wrong.add(f"{name}, line {number}: not so in the tree: {tree}")
 
     def _is(self, path: str, size: object) -> bool:
         file = self._root / path

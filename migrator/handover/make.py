@@ -30,7 +30,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from migrator import __version__
-from migrator.archive.records import ArticleRow, PeopleNote, Response, Row, TicketHeader
+from migrator.archive.records import (
+    ArticleRow,
+    PeopleNote,
+    Reply,
+    Response,
+    Row,
+    TicketHeader,
+)
 from migrator.archive.sql import decoded
 from migrator.blobs import durable
 from migrator.blobs.base import Examined, Store, Verdict
@@ -164,9 +171,11 @@ def _is(path: Path, sha256: str, size: int) -> bool:
 
 
 MANIFEST, TICKETS, POSTS = "manifest.jsonl", "tickets.jsonl", "posts.jsonl"
-NOTES, ARTICLES = "people_notes.jsonl", "articles.jsonl"
-_Record = Row | TicketHeader | Response | PeopleNote | ArticleRow
-_TIMES = ("created_at", "stored_at", "last_activity", "deleted_at")
+NOTES, ARTICLES, REPLIES = "people_notes.jsonl", "articles.jsonl", "replies.jsonl"
+_Record = Row | TicketHeader | Response | PeopleNote | ArticleRow | Reply
+_TIMES = (
+    *("created_at", "stored_at", "last_activity", "deleted_at", "received_at", "superseded_at"),
+)
 
 
 def _reader(kind: type[_Record]) -> tuple[list[str], attrgetter[Any]]:
@@ -174,7 +183,8 @@ def _reader(kind: type[_Record]) -> tuple[list[str], attrgetter[Any]]:
     return names, attrgetter(*names)
 
 
-_FIELDS = {kind: _reader(kind) for kind in (Row, TicketHeader, Response, PeopleNote, ArticleRow)}
+_KINDS = (Row, TicketHeader, Response, PeopleNote, ArticleRow, Reply)
+_FIELDS = {kind: _reader(kind) for kind in _KINDS}
 """Found once: there are millions of rows."""
 
 
@@ -215,6 +225,7 @@ OUTSIDE = {"article": "knowledge-base", "step": "troubleshooter", "linked": "lin
 class Handover:
     """The files handed over; ``damaged`` and ``lost`` are hashes of files that were not.
 
+    ``files`` and ``bytes`` include ``replies`` and ``reply_bytes``, of kept replies.
     ``unreadable`` says why damaged ones could not be read at all. ``files`` and ``bytes`` count
     different contents. ``rows`` counts lines by list. ``without_file`` are attachments whose line
     in the manifest names no file. ``seen`` has the facts for the verdict, including what was read
@@ -228,6 +239,8 @@ class Handover:
     rows: dict[str, int] = field(default_factory=dict)
     without_file: int = 0
     tree: int = 0
+    replies: int = 0
+    reply_bytes: int = 0
     seen: Seen | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
@@ -357,6 +370,7 @@ class _Work:
             (POSTS, map(self._post, threads.all_posts())),
             (NOTES, map(self._people_note, threads.all_people_notes())),
             (ARTICLES, map(self._article, threads.all_articles())),
+            (REPLIES, map(self._reply, self._archive.replies.all())),
         ):
             self._write(name, self._counted(name, lines))
         self._out.remove(TREE)
@@ -392,6 +406,7 @@ class _Work:
             facts |= {
                 "files": self._result.files,
                 "bytes": self._result.bytes,
+                "replies": self._result.replies,
                 "damaged": len(self._result.damaged),
                 "lost": len(self._result.lost),
                 "lines": self._result.rows,
@@ -407,7 +422,7 @@ class _Work:
     # Files
 
     def _put_files(self) -> None:
-        total, _ = self._archive.queries.unique_bytes()
+        total, _ = self._archive.queries.kept_blobs()
         self._out.folder(FILES)
         blobs, pool = self._archive.queries.expected_blobs(), self._options.pool
         while batch := list(islice(blobs, BATCH)):
@@ -428,6 +443,9 @@ class _Work:
         if found.verdict is Verdict.OK:
             result.files += 1
             result.bytes += size
+            if not self._archive.queries.is_content(sha256):
+                result.replies += 1
+                result.reply_bytes += size
             return
         self._bad.add(sha256)
         (result.damaged if found.verdict is Verdict.DAMAGED else result.lost).append(sha256)
@@ -478,6 +496,10 @@ class _Work:
     def _article(self, article: ArticleRow) -> str:
         facts = _plain(article)
         return _line({"kind": facts.pop("kind"), "article_id": facts.pop("id"), **facts})
+
+    def _reply(self, reply: Reply) -> str:
+        path = None if reply.sha256 in self._bad else path_of(reply.sha256)
+        return _line(_plain(reply) | {"path": path})
 
     def _room(self, department_id: int) -> tuple[str, str]:
         """Return the names of a department and of its queue."""

@@ -21,6 +21,7 @@ from migrator.events import Listener, Notice, ignore
 from migrator.plan.plan_file import Journal
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import Fetch, RunOptions, RunResult, Stop
+from migrator.pull.replies import ReplyCopy
 from migrator.pull.run import run
 from migrator.sources.base import (
     Attachment,
@@ -32,6 +33,7 @@ from migrator.sources.base import (
     Source,
     Ticket,
     for_each,
+    raise_if_final,
 )
 
 S = TypeVar("S", bound=FetchSink)
@@ -175,6 +177,44 @@ class Likeness:
         return self.equal / self.bytes if self.bytes else unknown
 
 
+REPLIES = 20
+"""Tickets whose replies a dry run weighs."""
+_BLOCK = 4096
+"""Bytes that a small file takes on most disks."""
+
+
+@dataclass(slots=True)
+class Weighed:
+    """Replies as they would be kept: their number, their bytes, and those of whole blocks."""
+
+    n: int = 0
+    bytes: int = 0
+    blocks: int = 0
+
+
+async def _weigh_replies(
+    source: Source, archive: Archive, tickets: Sequence[int], *, at_once: int, stop: Stop
+) -> Weighed:
+    """Weigh the replies of a few tickets from all over the helpdesk."""
+    weighed, step = Weighed(), max(1, len(tickets) // REPLIES)
+
+    async def weigh(ticket_id: int) -> None:
+        with ReplyCopy(archive.blobs) as copy:
+            try:
+                await source.thread(ticket_id, copy)
+            except SourceError as error:
+                raise_if_final(error)
+                return
+            with copy.finish() as writer:
+                weighed.n += 1
+                weighed.bytes += writer.size
+                weighed.blocks += -(-writer.size // _BLOCK) * _BLOCK
+
+    some = sorted(tickets)[::step][:REPLIES]
+    await for_each(some, weigh, workers=at_once, stopping=lambda: stop.asked)
+    return weighed
+
+
 @dataclass(slots=True)
 class Dry:
     """The result of a dry run.
@@ -184,7 +224,7 @@ class Dry:
     were listed by an earlier dry run. ``by_name`` and ``by_size`` are the results of
     comparing attachments with the same name and size, or only the same size. ``fields`` are the
     custom fields of tickets and those of them that hold files, None if not known; ``beyond`` is
-    what the source cannot give.
+    what the source cannot give. ``replies`` are a few of those that a run would keep.
     """
 
     result: RunResult
@@ -197,6 +237,7 @@ class Dry:
     by_size: Likeness = field(default_factory=Likeness)
     fields: tuple[int, int] | None = (0, 0)
     beyond: str = ""
+    replies: Weighed = field(default_factory=Weighed)
 
 
 async def _count_fields(source: Source, listener: Listener) -> tuple[int, int] | None:
@@ -233,7 +274,7 @@ async def dry_run(
     before = source.requests.copy()
     watched = Remembering(source, journal)
     sampled = Sampled(Fetcher(watched, archive.blobs, pool))
-    lists_only = replace(options, posts=False, custom_fields=False)
+    lists_only = replace(options, posts=False, replies=False, custom_fields=False)
     result = await run(watched, archive, sampled, lists_only, listener=listener, stop=stop)
     fields: tuple[int, int] | None = None if options.custom_fields else (0, 0)
     if options.custom_fields and result.ended_by is None:
@@ -248,6 +289,13 @@ async def dry_run(
         fields=fields,
         beyond=source.beyond if isinstance(source, HasLimits) else "",
     )
+    if options.posts and options.replies and result.ended_by is None:
+        try:
+            dry.replies = await _weigh_replies(
+                source, archive, list(result.listed), at_once=options.concurrency, stop=stop
+            )
+        except MigratorError as error:
+            result.ended_by = error
     if sample and result.ended_by is None:
         listener(Notice(f"comparing up to {sample:,} attachments that may be equal"))
         comparing = _Comparing(sampled, stop)

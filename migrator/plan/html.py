@@ -101,7 +101,7 @@ def _warnings(plan: Plan) -> Iterator[str]:
     """Yield what makes the figures incomplete, or a run impossible."""
     yield from (line.strip() for line in partial(plan))
     disk = plan.disk
-    if disk.free is not None and disk.free < disk.deduped:
+    if disk.short and disk.free is not None:
         yield f"Not enough room: {human_bytes(disk.free)} are free where the archive will be."
 
 
@@ -240,6 +240,10 @@ def _disk(plan: Plan) -> Exhibit:
         (Cell("Saved by keeping equal files once", tone="saved"), saved),
         (Cell("Without that"), disk.plain),
     ]
+    if disk.replies.n:
+        rows.append(
+            (Cell("Replies kept as they come, in blocks of 4 KiB"), disk.replies.block_bytes)
+        )
     if disk.free is not None:
         rows.append((Cell("Free on this disk"), disk.free))
     cells = tuple((name, number(human_bytes(size))) for name, size in rows)

@@ -72,11 +72,25 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Replies:
+    """The replies that a run keeps as they come, by what ``weighed`` of them weigh.
+
+    There are ``n`` with ``bytes``, which take ``block_bytes`` in blocks of 4 KiB.
+    """
+
+    n: int = 0
+    bytes: int = 0
+    block_bytes: int = 0
+    weighed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """The room that a run needs: without and with equal files kept once.
 
     ``method`` says how equal files were found: ``names`` (same name and size) or ``sample``
     (the same, corrected by the hashes of ``compared`` pairs). ``free`` is None where unknown.
+    Beside files there are ``replies``.
     """
 
     plain: int = 0
@@ -84,6 +98,12 @@ class Disk:
     method: str = "names"
     compared: int = 0
     free: int | None = None
+    replies: Replies = Replies()
+
+    @property
+    def short(self) -> bool:
+        """Whether there is not enough room."""
+        return self.free is not None and self.free < self.deduped + self.replies.block_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +238,9 @@ def make_plan(
         unlisted=len(result.unlisted) + len(result.unreadable),
         short=result.short,
         requests=requests,
-        disk=_disk(archive, dry, seen.todo.bytes, free, leftovers=whole),
+        disk=_with_replies(
+            _disk(archive, dry, seen.todo.bytes, free, leftovers=whole), dry, requests.threads
+        ),
         pace=_pace(options.concurrency, per_second, dry, requests, seen.todo),
         fast=result.preview,
         limits=tuple(limits(options.scope.told())),
@@ -242,7 +264,7 @@ def _requests(
 ) -> Requests:
     """Return the expected requests of a run."""
     tickets = max(dry.result.tickets, total or 0)
-    unread = archive.threads.count_unread() + tickets - dry.result.tickets
+    unread = archive.threads.count_unread(replies=options.replies) + tickets - dry.result.tickets
     return Requests(
         pages=dry.pages(tickets),
         lists=tickets,
@@ -250,15 +272,16 @@ def _requests(
         threads=unread if options.posts else 0,
         # Two lists, and one for each with its files.
         articles=dry.result.articles + 2 if dry.result.articles else 0,
-        fields=_field_requests(archive, dry, tickets),
+        fields=_field_requests(archive, options, dry, tickets),
         made=dry.asked.total(),
     )
 
 
-def _field_requests(archive: Archive, dry: Dry, tickets: int) -> int:
+def _field_requests(archive: Archive, options: RunOptions, dry: Dry, tickets: int) -> int:
     """Return the expected requests for custom fields: where there may be files, two must agree."""
     fields, files = dry.fields or (1, 1)
-    unread = archive.threads.count_without_fields() + tickets - dry.result.tickets
+    unread = archive.threads.count_without_fields(replies=options.replies and not files)
+    unread += tickets - dry.result.tickets
     again = tickets if files else 0
     return (unread + again) if fields else 0
 
@@ -270,6 +293,15 @@ def _disk(archive: Archive, dry: Dry, todo: int, free: int | None, *, leftovers:
     compared = dry.by_name.pairs + dry.by_size.pairs
     method = "sample" if compared else "names"
     return Disk(todo, max(0, todo - round(saved)), method, compared, free)
+
+
+def _with_replies(disk: Disk, dry: Dry, threads: int) -> Disk:
+    """Add the replies of the threads that are to be read, by what a few of them weigh."""
+    few = dry.replies
+    if not few.n:
+        return disk
+    size, blocks = (round(threads * total / few.n) for total in (few.bytes, few.blocks))
+    return replace(disk, replies=Replies(threads, size, blocks, few.n))
 
 
 def _pace(concurrency: int, per_second: float, dry: Dry, requests: Requests, todo: Count) -> Pace:

@@ -68,6 +68,7 @@ def document(plan: Plan) -> dict[str, object]:
             "method": plan.disk.method,
             "compared": plan.disk.compared,
             "free": plan.disk.free,
+            "replies": _plain(plan.disk.replies),
         },
         "pace": pace,
         "fast": fast
@@ -108,6 +109,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield ""
     yield _expected(plan.pace)
     yield f"Disk: {_disk(plan)}"
+    yield from replies(plan)
     yield f"Requests: {_requests(plan)}"
     yield ""
     of = f"of {plan.tickets_total:,} " if plan.tickets_total is not None else ""
@@ -207,9 +209,24 @@ def _disk(plan: Plan) -> str:
         text += f" ({human_bytes(disk.plain)} if equal files were kept twice; estimated {how})"
     if disk.free is not None:
         text += f", {human_bytes(disk.free)} are free"
-        if disk.free < disk.deduped:
+        if disk.short:
             text += ": NOT ENOUGH"
     return text
+
+
+def replies(plan: Plan) -> Iterator[str]:
+    """Yield what it costs to keep replies as they come."""
+    found, disk = plan.disk.replies, plan.disk
+    if found.n:
+        size, blocks = human_bytes(found.bytes), human_bytes(found.block_bytes)
+        share = found.bytes / disk.deduped if disk.deduped else 0.0
+        than = f", {share:.1%} of these contents" if share else ""
+        yield (
+            f"Replies kept as they come: about {found.n:,} files, {size} ({blocks} on a "
+            f"disk with blocks of 4 KiB){than}; measured on {found.weighed:,}. Those with custom "
+            "fields, and the files in them, come on top. archive.keep_replies = false leaves them "
+            "out"
+        )
 
 
 def _requests(plan: Plan) -> str:

@@ -152,9 +152,9 @@ class RunOptions:
     requests in flight may go on after the first request to stop, in seconds.
     With ``increment`` the pass looks at what is new instead of everything in scope. ``posts``
     keeps the posts of the tickets, too, ``linked`` the files that texts link to, and
-    ``custom_fields`` their custom fields. ``fast`` looks only at tickets that are marked as having
-    attachments: enough for an estimate, never for a pull. What is listed is compared with
-    ``baseline``.
+    ``custom_fields`` their custom fields; ``replies`` keeps the replies with both as they came.
+    ``fast`` looks only at tickets that are marked as having attachments: enough for an estimate,
+    never for a pull. What is listed is compared with ``baseline``.
     Of ticket ids that no list names at most ``most_gaps`` are asked for; None sets no bound.
     With ``articles`` a pass over the whole helpdesk reads what belongs to no ticket, too; None says
     that nobody decided about it.
@@ -172,6 +172,7 @@ class RunOptions:
     drain: float = 30.0
     increment: Increment | None = None
     posts: bool = False
+    replies: bool = False
     linked: bool = False
     articles: bool | None = None
     custom_fields: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 
@@ -52,12 +53,13 @@ async def run(
     stop: Stop | None = None,
     clock: Callable[[], float] = time.time,
     progress: Progress | None = None,
+    pool: Executor | None = None,
 ) -> RunResult:
     """Run one pass over the helpdesk; the result also says what ended it early, if anything did.
 
     Every attachment is in the ledger before it is fetched and durable before it is ``stored``;
     whatever ends the run, the next one resumes it. ``progress`` is what `status` shows; whoever
-    opens the source lets it take the source's events, too.
+    opens the source lets it take the source's events, too. Replies are written in ``pool``.
     """
     progress = progress or Progress()
 
@@ -75,6 +77,7 @@ async def run(
             tell,
             stop or Stop(),
             RunResult(started=int(clock())),
+            pool,
         )
         started = time.monotonic()
         await _see_whose_it_is(context)
@@ -210,6 +213,7 @@ async def _pull(context: RunContext, workers: Workers) -> None:
     await context.recorder.do(lambda: context.archive.ledger.put_departments(departments))
     await workers.threads.put_statuses(directory.statuses)
     await workers.threads.put_labels()
+    await workers.threads.announce()
     await workers.links.begin()
     await workers.fields.prepare()
     options, everything = context.options, context.options.increment is None

@@ -19,6 +19,7 @@ from migrator.archive.records import (
     PeopleNote,
     PostRow,
     Recorded,
+    Reply,
     Row,
     State,
     StatusRow,
@@ -26,9 +27,11 @@ from migrator.archive.records import (
     Work,
     note_id,
 )
+from migrator.archive.replies import FIELDS, POSTS
 from migrator.errors import Interrupted, NotFound, SourceError, UnexpectedReply
 from migrator.events import Notice
 from migrator.pull.fetch import SHOWN, recall
+from migrator.pull.replies import ReplyCopy
 from migrator.sources.base import (
     Attachment,
     CustomFields,
@@ -91,6 +94,17 @@ class ThreadReader:
         rows = [LabelRow(one.kind, one.id, one.title, one.email) for one in found]
         await context.recorder.do(partial(context.archive.threads.put_labels, rows))
 
+    async def announce(self) -> None:
+        """Say how many tickets are read once more because their replies were not kept before."""
+        context, count = self._context, self._context.archive.threads.count_unread
+        if not (context.options.posts and context.options.replies):
+            return
+        n = await context.recorder.do(lambda: count(replies=True) - count())
+        if n:
+            text = f"the archive has the posts of {n:,} tickets, but not the replies as they came"
+            how = "each takes a request, once, and one more where there are custom fields"
+            context.listener(Notice(f"{text}: {how} (archive.keep_replies)"))
+
     async def read(self, ticket: Ticket) -> bool:
         """Read the thread of a ticket whose attachments were just listed, if it is to be read.
 
@@ -101,7 +115,8 @@ class ThreadReader:
         if self._ended:
             return False
         do = context.recorder.do
-        activity = await do(partial(context.archive.threads.unread_activity, ticket.id))
+        ask, replies = context.archive.threads.unread_activity, context.options.replies
+        activity = await do(partial(ask, ticket.id, replies=replies))
         if activity is not None:
             return await self._read(ticket.id, activity)
         if ticket.staff_notes:
@@ -112,12 +127,14 @@ class ThreadReader:
         """Read every thread that is still to be read: failed before, or never requested."""
         context = self._context
         threads, missing = context.archive.threads, context.result.threads_missing
-
+        replies = context.options.replies
         if self._ended:
             return
-        if (waiting := await context.recorder.do(threads.count_unread)) >= BATCH:
+        waiting = await context.recorder.do(partial(threads.count_unread, replies=replies))
+        if waiting >= BATCH:
             context.listener(Notice(f"reading the posts of {waiting:,} tickets"))
-        await _each(context, threads.unread, missing, self._catch_up, ended=lambda: self._ended)
+        unread = partial(threads.unread, replies=replies)
+        await _each(context, unread, missing, self._catch_up, ended=lambda: self._ended)
 
     @property
     def _ended(self) -> bool:
@@ -134,25 +151,30 @@ class ThreadReader:
         Returns whether a post claims to have attachments. A later activity in the reply is left to
         the list: then the thread is read once more.
         """
+        with ReplyCopy(self._context.archive.blobs) as copy:
+            return await self._copied(ticket_id, activity, copy)
+
+    async def _copied(self, ticket_id: int, activity: int, copy: ReplyCopy) -> bool:
         context = self._context
-        do, threads, run_id = context.recorder.do, context.archive.threads, context.result.run_id
+        do, keeps = context.recorder.do, context.options.replies
         try:
-            ticket, problem = await context.source.thread(ticket_id)
+            ticket, problem = await context.source.thread(ticket_id, copy if keeps else None)
             if ticket.id != ticket_id and ticket_id in context.result.listed:
                 raise UnexpectedReply(
                     f"the source answers ticket {ticket_id}, which it has just listed, as ticket "
                     f"{ticket.id}"
                 )
         except NotFound:  # whether it is deleted is decided elsewhere
-            await do(partial(threads.skip, run_id, ticket_id, activity=activity))
+            await do(partial(self._skip, ticket_id, activity=activity))
             self._failures = 0
             return False
         except SourceError as error:
             raise_if_final(error)
             self._missed(ticket_id, error)
             return False
+        reply = await copy.kept(context.pool, ticket.id, POSTS)
         row, (notes, people) = row_of(ticket), self._notes_of(ticket)
-        put = partial(self._put, row, [*map(post_of, ticket.posts), *notes], people)
+        put = partial(self._put, row, [*map(post_of, ticket.posts), *notes], people, reply)
         if ticket.id != ticket_id:
             activity = ticket.last_activity
             await do(partial(context.archive.ledger.put_ticket, row))
@@ -179,14 +201,31 @@ class ThreadReader:
             todo = self._links.record(ticket.id, ((note.id, note.text) for note in notes))
             return todo + self._links.record(0, ((0, note.text) for note in people))
 
+    def _skip(self, ticket_id: int, *, activity: int) -> None:
+        """Record that the source has no posts of a ticket."""
+        archive = self._context.archive
+        with archive.ledger.atomic():
+            archive.threads.skip(self._context.result.run_id, ticket_id, activity=activity)
+            if self._context.options.replies:
+                archive.replies.mark(ticket_id, POSTS, activity=activity)
+
     def _put(
-        self, ticket: TicketRow, posts: list[PostRow], people: list[PeopleNote], *, activity: int
+        self,
+        ticket: TicketRow,
+        posts: list[PostRow],
+        people: list[PeopleNote],
+        reply: Reply | None,
+        *,
+        activity: int,
     ) -> list[Work]:
         """Record a thread, and the files that it links to; return those to be fetched."""
         archive, run_id = self._context.archive, self._context.result.run_id
         texts = sorted(posts, key=lambda post: (post.created_at, post.id))
         with archive.ledger.atomic():
             archive.threads.put(run_id, ticket, posts, people=people, activity=activity)
+            if reply is not None:
+                archive.replies.put(reply)
+                archive.replies.mark(ticket.id, POSTS, activity=activity)
             todo = self._links.record(ticket.id, ((post.id, post.text) for post in texts))
             return todo + self._links.record(0, ((0, note.text) for note in people))
 
@@ -242,16 +281,19 @@ class FieldReader:
         if self._ended:
             return
         do, ask = self._context.recorder.do, self._context.archive.threads.fields_activity
+        again, replies = self._again, self._context.options.replies
         activity = await do(partial(ask, ticket_id, again=False))
         if activity is not None:
             await self._read(ticket_id, activity)
-        elif self._again:
-            activity = await do(partial(ask, ticket_id, again=True))
-            await self._read(ticket_id, activity or 0, anew=False)
+        elif again or replies:
+            activity = await do(partial(ask, ticket_id, again=again, replies=replies))
+            if activity is not None:
+                await self._read(ticket_id, activity, anew=False)
 
     async def catch_up(self) -> None:
         """Read the custom fields that are still to be read."""
-        waiting, missing = self._context.archive.threads.without_fields, self._missing
+        missing, replies = self._missing, self._context.options.replies
+        waiting = partial(self._context.archive.threads.without_fields, replies=replies)
         await _each(self._context, waiting, missing, self._catch_up, ended=lambda: self._ended)
 
     async def recall(self) -> None:
@@ -280,22 +322,23 @@ class FieldReader:
 
         ``anew`` says that they were never read, or for another activity.
         """
-        context, found = self._context, dict[int, CustomFields]()
+        context, found, kept = self._context, dict[int, CustomFields](), list[Reply]()
         do, threads = context.recorder.do, context.archive.threads
         failed: SourceError | None = None
         for asked in [ticket_id, *await do(partial(threads.merged_into, ticket_id))]:
             try:
-                fields = await self._agreed(asked, anew=anew and self._files)
+                fields, reply = await self._agreed(asked, ticket_id, anew=anew and self._files)
             except NotFound:  # whether a ticket is deleted is decided elsewhere
                 continue
             except SourceError as error:
                 raise_if_final(error)
                 failed = error
                 continue
+            kept += [reply] if reply is not None else []
             if not any(_equal(fields, other) for other in found.values()):
                 found[asked] = fields
         read_for = None if failed else activity
-        recorded, linked = await do(partial(self._record, ticket_id, found, read_for))
+        recorded, linked = await do(partial(self._record, ticket_id, found, kept, read_for))
         self._weigh(recorded)
         await self._links.fetch(linked)
         if failed is None:
@@ -308,21 +351,36 @@ class FieldReader:
             text = f"no custom fields could be read of {MOST_FAILURES:,} tickets in a row"
             context.listener(Notice(f"{text}: the next run tries again", "warning"))
 
-    async def _agreed(self, ticket_id: int, *, anew: bool) -> CustomFields:
+    async def _agreed(
+        self, ticket_id: int, survivor: int, *, anew: bool
+    ) -> tuple[CustomFields, Reply | None]:
         """Return the fields of a ticket as two replies agree, or one and the ledger.
+
+        Also return the last reply, if it is to be kept: one that says what the ledger knows
+        is not, where that of the ``survivor`` of all merges was kept before.
 
         Nothing in a reply names the ticket, so a reply for another one is not recognised. Where no
         field holds files, one reply is enough; so is one that has the values and files of the
         ledger, unless they are to be read ``anew``.
         """
+        with ReplyCopy(self._context.archive.blobs) as copy:
+            do, keeps = self._context.recorder.do, self._context.options.replies
+            is_kept = partial(self._context.archive.replies.is_kept, survivor, FIELDS)
+            known = keeps and not anew and await do(is_kept)
+            fields = await self._asked(ticket_id, copy if keeps else None, anew=anew, known=known)
+            return fields, await copy.kept(self._context.pool, ticket_id, FIELDS)
+
+    async def _asked(
+        self, ticket_id: int, copy: ReplyCopy | None, *, anew: bool, known: bool
+    ) -> CustomFields:
         assert self._source is not None  # noqa: S101 - else nothing is read
-        first = await self._source.custom_fields(ticket_id)
+        first = await self._source.custom_fields(ticket_id, None if known else copy)
         if not anew and await self._context.recorder.do(partial(self._knows, ticket_id, first)):
             return first
-        second = await self._source.custom_fields(ticket_id)
+        second = await self._source.custom_fields(ticket_id, copy)
         if second == first:
             return first
-        third = await self._source.custom_fields(ticket_id)
+        third = await self._source.custom_fields(ticket_id, copy)
         if third not in (first, second):
             raise UnexpectedReply(
                 f"the custom fields of ticket {ticket_id}: three replies differ from each other"
@@ -337,7 +395,11 @@ class FieldReader:
         return _agrees(fields, archive.queries.files_below("customfield", f"{ticket_id}/"))
 
     def _record(
-        self, ticket_id: int, found: dict[int, CustomFields], activity: int | None
+        self,
+        ticket_id: int,
+        found: dict[int, CustomFields],
+        kept: list[Reply],
+        activity: int | None,
     ) -> tuple[Recorded, list[Work]]:
         """Record the fields of a ticket; also return the files to fetch that they link to."""
         archive, responses, listed = self._context.archive, list[PostRow](), list[Listed]()
@@ -351,6 +413,10 @@ class FieldReader:
             ]
         with archive.ledger.atomic():
             archive.threads.put_fields(ticket_id, responses, activity=activity)
+            for reply in kept:
+                archive.replies.put(reply)
+            if self._context.options.replies:
+                archive.replies.mark(ticket_id, FIELDS, activity=activity)
             recorded = archive.ledger.record_files(self._context.result.run_id, listed)
             texts = ((post.id, post.text) for post in responses)
             return recorded, self._links.record(ticket_id, texts)

@@ -10,13 +10,23 @@ from functools import partial
 from typing import TypeVar
 
 from migrator.archive import Archive
-from migrator.archive.records import Work
+from migrator.archive.records import Reply, Work
+from migrator.archive.replies import POSTS
 from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import ArchiveUnwritable, Interrupted, SafetyLimit, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.pull.fetch import SHOWN, fetch_work, recall
 from migrator.pull.options import Stop
-from migrator.sources.base import Fetched, FetchSink, Source, for_each, in_pool, raise_if_final
+from migrator.pull.replies import ReplyCopy
+from migrator.sources.base import (
+    Fetched,
+    FetchSink,
+    HoldsFields,
+    Source,
+    for_each,
+    in_pool,
+    raise_if_final,
+)
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -34,6 +44,9 @@ ORPHANED_SHARE = 0.05
 class VerifyReport:
     """The result of reading again; ``damaged``, ``lost`` and ``repaired`` are hashes.
 
+    ``checked`` and ``bytes`` include ``replies`` and ``reply_bytes``, of kept replies. ``replaced``
+    are replies that nobody has any more: the source sends others by now, which are kept instead.
+    ``superseded`` names files of older replies that can go, or went, and their sizes.
     ``unreadable`` says why a damaged one could not be read at all, by its hash, and why a part of
     the store could not be listed, by its name. ``unused`` counts blobs that the ledger knows and no
     attachment has. ``orphaned`` names what is in the store and no row refers to; it is looked for
@@ -53,18 +66,24 @@ class VerifyReport:
     kept: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     unused: int = 0
+    replies: int = 0
+    reply_bytes: int = 0
+    replaced: list[str] = field(default_factory=list)
+    superseded: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """0 when every blob read is whole (or is again), 6 when one is not."""
         bad = {*self.damaged, *self.lost, *self.unreadable}
-        return 6 if bad - set(self.repaired) else 0
+        return 6 if bad - {*self.repaired, *self.replaced} else 0
 
-    def take(self, sha256: str, size: int, found: Examined) -> None:
-        """Count one blob."""
+    def take(self, sha256: str, size: int, found: Examined, *, reply: bool = False) -> None:
+        """Count one blob, which may be that of a ``reply``."""
         self.checked += 1
+        self.replies += reply
         if found.verdict is Verdict.OK:
             self.bytes += size
+            self.reply_bytes += size * reply
             return
         (self.damaged if found.verdict is Verdict.DAMAGED else self.lost).append(sha256)
         if found.reason:
@@ -89,13 +108,14 @@ async def verify(
     report = VerifyReport()
     await in_pool(pool, archive.queries.self_check)
     report.unused = await in_pool(pool, archive.queries.unused_blobs)
-    total = round(archive.queries.unique_bytes()[0] * min(share, 1.0))
+    total = round(archive.queries.kept_blobs()[0] * min(share, 1.0))
     todo = _sample(archive.queries.expected_blobs(), share, seed)
 
     async def read(blob: tuple[str, int]) -> None:
         sha256, size = blob
         found = await in_pool(pool, partial(archive.blobs.examine, sha256, size))
-        report.take(sha256, size, found)
+        is_reply = await in_pool(pool, lambda: not archive.queries.is_content(sha256))
+        report.take(sha256, size, found, reply=is_reply)
         listener(BlobChecked(sha256, size, found.verdict.value, total))
 
     await for_each(todo, read, workers=AT_ONCE, stopping=lambda: stop.asked)
@@ -175,9 +195,38 @@ async def prune(
         raise failed
 
 
+async def prune_superseded(
+    archive: Archive, report: VerifyReport, *, sure: bool, pool: Executor | None = None
+) -> None:
+    """Remove replies that later ones superseded; the caller holds the run lock.
+
+    With ``sure`` off only report what would go. Of a damaged archive all are kept. A blob that
+    anything else has stays.
+    """
+    if report.exit_code:
+        return
+    old = await in_pool(pool, lambda: list(archive.replies.all(superseded=True)))
+
+    def remove() -> None:
+        with archive.ledger.atomic():
+            for reply in old if sure else ():
+                archive.replies.drop(reply)
+        hashes = {reply.sha256 for reply in old}
+        for entry in archive.blobs.scan():
+            if entry.sha256 not in hashes:
+                continue
+            if not sure:
+                report.superseded[entry.name] = archive.blobs.size(entry.sha256) or 0
+            elif not _wanted(archive, entry):
+                report.superseded[entry.name] = archive.blobs.remove(entry.name)
+
+    if old:
+        await in_pool(pool, remove)
+
+
 def _see_limit(archive: Archive, doomed: list[Entry]) -> None:
     blobs = sum(entry.kind == "blob" for entry in doomed)
-    referred, _ = archive.queries.unique_bytes()
+    referred, _ = archive.queries.kept_blobs()
     if blobs <= max(MOST_ORPHANS, ORPHANED_SHARE * referred):
         return
     raise SafetyLimit(
@@ -192,7 +241,7 @@ def _doomed(archive: Archive, report: VerifyReport) -> list[Entry]:
     """Return the orphans that can go; add to ``kept`` why the others stay."""
     found = [(name, archive.blobs.entry(name)) for name in report.orphaned]
     killed = archive.queries.unfinished_run() is not None
-    knows_none = archive.queries.unique_bytes()[0] == 0
+    knows_none = archive.queries.kept_blobs()[0] == 0
 
     def reason(entry: Entry | None) -> str:
         if entry is None:
@@ -233,9 +282,13 @@ async def repair(
     for sha256 in [*report.damaged, *report.lost]:
         if stop.asked:
             raise Interrupted("interrupted; what was repaired stays, run it again for the rest")
+        was_reply = bool(archive.replies.of_blob(sha256))
         reason = await _restore(archive, source, sha256, pool)
         if reason is None:
             report.repaired.append(sha256)
+        elif was_reply and not archive.queries.refers_to(sha256):
+            report.replaced.append(sha256)
+            listener(Notice(f"{sha256[:12]}… is lost: {reason}, which is kept instead", "warning"))
         else:
             report.unrepaired[sha256] = reason
             listener(Notice(f"{sha256[:12]}… cannot be repaired: {reason}", "warning"))
@@ -264,7 +317,45 @@ async def _restore(
             reason = f"the source now sends {what} for attachment {work.id}"
         finally:
             fetched.sink.abort()
+    replies = await in_pool(pool, lambda: archive.replies.of_blob(sha256))
+    return await _restore_reply(archive, source, replies, pool) if replies else reason
+
+
+async def _restore_reply(
+    archive: Archive, source: Source, replies: list[Reply], pool: Executor | None
+) -> str | None:
+    """Restore the blob of replies from the source; else return the reason.
+
+    A reply that the source sends otherwise by now is lost. The present one takes its place.
+    """
+    reason = ""
+    for reply in replies:
+        with ReplyCopy(archive.blobs) as copy:
+            try:
+                if not await _ask_again(source, reply, copy):
+                    reason = f"the source shows no ticket {reply.ticket_id} any more"
+                    continue
+            except SourceError as error:
+                raise_if_final(error)
+                reason = str(error)
+                continue
+            now = await copy.kept(pool, reply.ticket_id, reply.kind)
+        if now is None or now.sha256 == reply.sha256:
+            return None
+        reason = f"the source sends another reply for ticket {reply.ticket_id} by now"
+        with archive.ledger.atomic():
+            archive.replies.drop(reply)
+            archive.replies.put(now)
     return reason
+
+
+async def _ask_again(source: Source, reply: Reply, copy: ReplyCopy) -> bool:
+    """Ask for a reply again; return whether it is for that ticket."""
+    if reply.kind == POSTS:
+        return (await source.thread(reply.ticket_id, copy)).ticket.id == reply.ticket_id
+    if isinstance(source, HoldsFields):
+        await source.custom_fields(reply.ticket_id, copy)
+    return isinstance(source, HoldsFields)
 
 
 async def fetch_anywhere(source: Source, work: Work, make_sink: Callable[[], S]) -> Fetched[S]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -39,6 +40,7 @@ class RunContext:
     listener: Listener
     stop: Stop
     result: RunResult
+    pool: Executor | None = None
 
 
 class Workers:

@@ -29,7 +29,7 @@ from migrator.archive.records import Count, Group, PacePoint, Row, State
 from migrator.report import charts
 from migrator.report.charts import Chart, Tone
 from migrator.report.model import Key, Problem, Report
-from migrator.report.text import MEANING, NO_TICKET, ORDER, texts, ticket_figures
+from migrator.report.text import MEANING, NO_TICKET, ORDER, replies, texts, ticket_figures
 from migrator.report.verdict import CHECKS, Mood, describe_check, limits
 from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
 
@@ -542,7 +542,10 @@ def _checked(report: Report) -> Iterator[Exhibit]:
                 (Cell(title, note=meaning), number(n))
                 for title, n, meaning in ticket_figures(report)
             ),
-            notes=(f"{texts(report.texts)}.",) if any(report.texts.values()) else (),
+            notes=(
+                *((f"{texts(report.texts)}.",) if any(report.texts.values()) else ()),
+                f"{replies(report.replies)}.",
+            ),
         )
         yield Exhibit("tickets", "Tickets", table=table)
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from migrator.archive.records import EVERYTHING, Count, Row, RowFilter, RunInfo
 from migrator.report.model import ATTENTION_SHOWN, Report
+from migrator.report.text import replies_facts
 from migrator.report.verdict import CHECKS, Seen, check_facts, judge, progress_facts, scope_facts
 from migrator.text import iso_time
 
@@ -89,6 +90,7 @@ def to_json(report: Report) -> str:
         **judged(seen, report.generated_at),
         "helpdesk": report.helpdesk,
         "texts": dict(report.texts),
+        "replies": replies_facts(report.replies),
         "kinds": [dataclasses.asdict(group) for group in report.kinds],
     }
     return json.dumps(document, indent=2) + "\n"

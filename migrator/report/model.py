@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from migrator.archive.queries import Tickets
 from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, RunInfo, State
+from migrator.archive.replies import Kept
 from migrator.report import verdict
 from migrator.report.verdict import Seen, Verdict, look
 
@@ -64,7 +65,8 @@ class Report:
     posts are not read, None where posts are not kept. ``attention`` holds the first failed,
     missing and gone ones, ``accepted`` the first of those whose loss somebody accepted.
     ``tickets`` are those of the archive, ``with_attachments`` of them have any. ``texts`` counts
-    kept ``post``, ``note`` and ``timetrack`` texts, and notes about ``people``.
+    kept ``post``, ``note`` and ``timetrack`` texts, and notes about ``people``; ``replies`` are
+    those kept as they came, which are in no other figure.
 
     ``samples`` has the first rows behind figures, if they were asked for, by dimension and key:
     ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
@@ -81,6 +83,7 @@ class Report:
     with_attachments: int
     threads_missing: int | None
     texts: Mapping[str, int]
+    replies: Kept
     departments: tuple[Group, ...]
     types: tuple[Group, ...]
     years: tuple[Group, ...]
@@ -185,6 +188,7 @@ def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> R
         with_attachments=queries.tickets_with_attachments(),
         threads_missing=archive.threads.count_unread() if posts else None,
         texts=archive.threads.count_texts(),
+        replies=archive.replies.kept(),
         departments=_kept(distinct_titles(figures.by_department()), listed),
         types=_kept(figures.by_type(GROUPS_KEPT + 1), listed),
         years=tuple(figures.by_year()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from migrator.archive.records import Count, Group, Row, State
+from migrator.archive.replies import Kept
 from migrator.report import verdict
 from migrator.report.model import Report
 from migrator.text import brief, human_bytes, iso_time, shown
@@ -50,6 +51,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"Duplicates, kept once: {saved.n:,} attachments ({human_bytes(saved.bytes)} saved)."
     if any(report.texts.values()):
         yield f"{texts(report.texts)}."
+    yield f"{replies(report.replies)}."
     if report.threads_missing:
         yield f"Tickets whose posts have not been read yet: {report.threads_missing:,}."
     if report.last_run:
@@ -88,6 +90,34 @@ def texts(counts: Mapping[str, int]) -> str:
         f"{counts['timetrack']:,}; notes about people: {counts['people']:,}; knowledge base "
         f"articles: {counts['article']:,}; troubleshooter steps: {counts['step']:,}"
     )
+
+
+def replies(kept: Kept) -> str:
+    """Return the numbers of kept replies in a line, without its full stop."""
+    found = f"Replies of the source, kept as they came: {kept.newest.n:,}"
+    if kept.newest.n:
+        found += f" ({human_bytes(kept.newest.bytes)}, unpacked {human_bytes(kept.unpacked)})"
+    if kept.superseded.n:
+        size = human_bytes(kept.superseded.bytes)
+        found += f"; older ones that they superseded: {kept.superseded.n:,} ({size})"
+    if kept.missing:
+        found += f"; tickets without: {kept.missing:,}"
+        found += f", of which {kept.deleted:,} are deleted at the source" if kept.deleted else ""
+    if kept.fields_missing:
+        found += f"; without that with their custom fields: {kept.fields_missing:,}"
+    return found
+
+
+def replies_facts(kept: Kept) -> dict[str, object]:
+    """Return the same for scripts."""
+    return {
+        "newest": {"n": kept.newest.n, "bytes": kept.newest.bytes},
+        "unpacked_bytes": kept.unpacked,
+        "superseded": {"n": kept.superseded.n, "bytes": kept.superseded.bytes},
+        "tickets_without": kept.missing,
+        "deleted_tickets_without": kept.deleted,
+        "tickets_without_fields": kept.fields_missing,
+    }
 
 
 def tickets(report: Report) -> Iterator[str]:

@@ -445,6 +445,16 @@ class HashSink:
         """Drop everything."""
 
 
+class CopySink(Protocol):
+    """A target of a reply as it came, but for our own keys, which a server may show in it."""
+
+    def begin(self) -> None:
+        """Begin with a reply; what was written of the one before counts no more."""
+
+    def write(self, data: bytes, /) -> None:
+        """Write the next bytes; in a thread of the pool if there are many."""
+
+
 class Receiver(Protocol):
     """The run behind a listing: it takes the tickets, and knows what the archive has."""
 
@@ -536,10 +546,10 @@ class HoldsFields(HoldsFiles, Protocol):
         Raises NotFound when the helpdesk does not offer the call.
         """
 
-    async def custom_fields(self, ticket_id: int, /) -> CustomFields:
+    async def custom_fields(self, ticket_id: int, /, copy: CopySink | None = None) -> CustomFields:
         """Return the custom fields of a ticket, also of one that was merged into another.
 
-        Raises NotFound when there is no such ticket.
+        The reply goes into ``copy`` as well. Raises NotFound when there is no such ticket.
         """
 
 
@@ -617,8 +627,11 @@ class Source(Protocol):
         ``in_no_list`` says that no list names the ticket: it saves a request.
         """
 
-    async def thread(self, ticket_id: int) -> Thread:
-        """Return a ticket with its posts, or the one it was merged into; NotFound if deleted."""
+    async def thread(self, ticket_id: int, copy: CopySink | None = None) -> Thread:
+        """Return a ticket with its posts, or the one it was merged into; NotFound if deleted.
+
+        The reply with what is returned goes into ``copy`` as well.
+        """
 
     async def attachments(self, ticket: Ticket) -> list[Attachment]:
         """Return the attachments of a ticket by id; PartialReply has the readable part."""

@@ -37,7 +37,7 @@ def test_a_handover_is_made_and_checked(cli: Cli, home: Path) -> None:
     assert "This handover is as it was made.\nWhat it said then of the archive: Not compl" in (
         checked.out
     )
-    assert json.loads(cli("handover", "--check", "out", "--json").out)["checked"] == 9
+    assert json.loads(cli("handover", "--check", "out", "--json").out)["checked"] == 10
 
 
 def test_the_reports_are_those_of_report(cli: Cli, home: Path) -> None:

@@ -74,7 +74,7 @@ def test_everything_is_handed_over(archive: Archive, root: Path) -> None:
     made = handed(archive, root)
     assert (made.files, made.exit_code, made.without_file, made.tree) == (9, OPEN, 2, 0)
     others = dict.fromkeys(("tickets.jsonl", "posts.jsonl", "people_notes.jsonl"), 3)
-    assert made.rows == {"manifest.jsonl": 12, **others, "articles.jsonl": 0}
+    assert made.rows == {"manifest.jsonl": 12, **others, "articles.jsonl": 0, "replies.jsonl": 0}
     assert sums_agree(root)
     assert sorted(path.name for path in root.iterdir()) == [
         "README.md",
@@ -85,6 +85,7 @@ def test_everything_is_handed_over(archive: Archive, root: Path) -> None:
         "manifest.jsonl",
         "people_notes.jsonl",
         "posts.jsonl",
+        "replies.jsonl",
         "report.html",
         "report.json",
         "tickets.jsonl",

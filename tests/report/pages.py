@@ -10,6 +10,7 @@ import lxml.html
 
 from migrator.archive.queries import Tickets
 from migrator.archive.records import Check, Count, Group, PacePoint, Row, RunInfo, State
+from migrator.archive.replies import Kept
 from migrator.plan.html import render_plan
 from migrator.plan.model import Disk, Gaps, Pace, Plan, Requests, Verdicts
 from migrator.report.html import render_report
@@ -63,6 +64,7 @@ def report(text: str = "x", **values: Any) -> Report:
         "with_attachments": 9,
         "threads_missing": 2,
         "kinds": (Group("post", "Attachments of posts", 1, 1),),
+        "replies": Kept(Count(80, 9_000), Count(2, 200), 40_000, missing=3, deleted=1),
         "texts": {"post": 40, "note": 3, "timetrack": 2, "people": 1, "article": 5, "step": 4},
         "departments": groups(text, "Sales"),
         "types": groups(text, "image/png"),

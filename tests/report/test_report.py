@@ -168,6 +168,7 @@ def test_the_json_document(archive: Archive) -> None:
         "progress",
         "helpdesk",
         "texts",
+        "replies",
         "kinds",
     ]
     assert document["format"] == "migrator.report/1"

@@ -319,6 +319,24 @@ class Conformance:
         assert (thread.ticket.id, thread.problem) == (1, None)
         assert [(post.ticket_id, bool(post.text)) for post in thread.ticket.posts] == [(1, True)]
 
+    def test_the_reply_with_a_thread_is_copied(self, bench: Bench) -> None:
+        """A sink gets it as it came, with the text of the post in it, and nothing before it."""
+        bench.open()
+
+        class Copy:
+            data = b"of another reply"
+
+            def begin(self) -> None:
+                self.data = b""
+
+            def write(self, data: bytes, /) -> None:
+                self.data += data
+
+        copy = Copy()
+        thread = self.asked(bench, lambda source: source.thread(1, copy))
+        assert b"of another reply" not in copy.data
+        assert thread.ticket.posts[0].text.encode() in copy.data
+
     def test_a_deleted_ticket_is_told(self, bench: Bench) -> None:
         """Nothing answers under its id: neither the ticket, its thread nor its files."""
         bench.open()

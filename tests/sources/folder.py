@@ -20,6 +20,7 @@ from migrator.sources.base import (
     TRASH,
     Attachment,
     Contents,
+    CopySink,
     Department,
     Directory,
     FastLook,
@@ -110,9 +111,12 @@ class FolderSource:
         row = self._find(ticket_id)
         return _ticket(row) if row is not None else None
 
-    async def thread(self, ticket_id: int) -> Thread:
+    async def thread(self, ticket_id: int, copy: CopySink | None = None) -> Thread:
         if (row := self._find(ticket_id)) is None:
             raise NotFound(f"there is no ticket {ticket_id}")
+        if copy is not None:
+            copy.begin()
+            copy.write(json.dumps(row).encode())
         return Thread(_ticket(row))
 
     async def attachments(self, ticket: Ticket) -> list[Attachment]:

@@ -21,7 +21,13 @@ from migrator.errors import (
 )
 from migrator.sources.base import Contents, CustomFields, HashSink
 from migrator.sources.kayako import fields, limits
-from migrator.sources.kayako.fields import Encoding, FieldsReader, fields_of, file_of
+from migrator.sources.kayako.fields import (
+    Encoding,
+    FieldsReader,
+    PasswordVeil,
+    fields_of,
+    file_of,
+)
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<customfields>\n'
 TAIL = "\n</customfields>"
@@ -112,6 +118,28 @@ def test_values_without_passwords_and_empty_ones() -> None:
     ]
     assert found.files[0].id == 3 * 10**15 + 700_006
     assert found.files[0].sha256 == sha256(PNG)
+
+
+def test_passwords_are_hidden_in_a_copy() -> None:
+    """However they are written, and wherever the pieces of the reply end; nothing else is."""
+    shown = (
+        b'<customfields><!-- <field type="3"> --><group title="a > b">'
+        b'<field id="2" type="1"><![CDATA[<field type="3">kept</field>]]></field>'
+        b'<field id="3" title=\'type="3"\' type="1">kept</field></group></customfields>kept < kept'
+    )
+    hidden = {
+        b'<field id="1" title="a > b" type="3" name="p">': b"<![CDATA[a</field>b]]>",
+        b"<field title='type=\"1\"' type = ' 3 '>": b"a<!-- </field> -->b",
+        b'<field type="&#51;">': b"a&amp;b",
+    }
+    begin, end = shown.split(b"<field id", 1)[0], shown[len(shown.split(b"<field id", 1)[0]) :]
+    reply = begin + b"".join(tag + said + b"</field>" for tag, said in hidden.items()) + end
+    wanted = begin + b"".join(tag + b"***</field>" for tag in hidden) + end
+    for size in (1, 2, 3, 7, 50, len(reply)):
+        veil = PasswordVeil()
+        pieces = [veil.feed(reply[at : at + size]) for at in range(0, len(reply), size)]
+        assert b"".join((*pieces, veil.feed(b"", final=True))) == wanted
+        assert veil.fields == len(hidden)
 
 
 def test_a_password_is_not_even_held() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
-from migrator.sources.kayako.signing import Credentials, new_salt, scrub_query, signature
+from migrator.sources.kayako.signing import Credentials, Veil, new_salt, scrub_query, signature
 
 SECRET = "ZmIyNzQ0/NWMt+OWQ3Yg=="
 KEY = "0ab1c2d3-0000-4444-8888-123456789abc"
@@ -162,3 +162,15 @@ def test_the_body_of_a_list_shows_no_secret() -> None:
     for secret in (KEY, SECRET, *signed.values(), quote(signed["signature"])):
         assert secret.encode() not in said
     assert said.startswith(b"<subject>/api?e=/x&apikey=***&salt=***&signature=***")
+
+
+def test_a_stream_hides_what_a_body_hides() -> None:
+    """Wherever its pieces end, nothing of a key or a signature is passed on, and all else is."""
+    credentials = Credentials("api-key-0123456789", "secret-key-0123456789")
+    target = b"/api/index.php?e=/x&apikey=a&salt=" + b"5" * 32 + b"&signature=" + b"Q" * 43 + b"%3D"
+    body = b"<a>api-key-0123456789</a>" + b"5" * 32 + b"api-key-012345678" + b"Q" * 43 + b"=</b>"
+    for size in (1, 2, 16, 17, 18, 31, len(body)):
+        veil = Veil(credentials)
+        veil.begin(target)
+        pieces = [veil.feed(body[at : at + size]) for at in range(0, len(body), size)]
+        assert b"".join((*pieces, veil.close())) == credentials.hide(body, target)

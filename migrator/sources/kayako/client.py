@@ -34,6 +34,7 @@ from migrator.events import Listener, ignore
 from migrator.sources.base import (
     Attachment,
     Contents,
+    CopySink,
     CustomFields,
     Department,
     Fetched,
@@ -51,11 +52,12 @@ from migrator.sources.kayako.fields import (
     Definitions,
     Encoding,
     FieldsReader,
+    PasswordVeil,
     fields_of,
     file_of,
     parts_of,
 )
-from migrator.sources.kayako.signing import KayakoSettings
+from migrator.sources.kayako.signing import KayakoSettings, Veil
 from migrator.sources.kayako.transport import Transport
 from migrator.sources.pace import Breaker, Clock, Pacer, Retrier, Sleep
 
@@ -203,8 +205,25 @@ class Client:
 
         Raises NotFound for a deleted ticket.
         """
+        return await self._ticket(ticket_id, lists.parse_tickets)
+
+    async def copied_ticket(self, ticket_id: int, copy: CopySink) -> Ticket:
+        """Do as :meth:`ticket`; the reply goes into ``copy`` as far as it can be read."""
+
+        def parse(body: bytes, *, what: str) -> list[Ticket]:
+            try:
+                found = lists.parse_tickets(body, what=what)
+            except PartialReply:
+                _copy(copy, body)
+                raise
+            _copy(copy, body)
+            return found
+
+        return await self._ticket(ticket_id, parse)
+
+    async def _ticket(self, ticket_id: int, parse: _Parse[list[Ticket]]) -> Ticket:
         path, what = f"/Tickets/Ticket/{ticket_id}", f"ticket {ticket_id}"
-        tickets = await self._ask("others", path, what, lists.parse_tickets)
+        tickets = await self._ask("others", path, what, parse)
         if len(tickets) != 1:
             raise UnexpectedReply(f"the reply for {what} holds {len(tickets)} tickets")
         return tickets[0]
@@ -349,10 +368,11 @@ class Client:
                 raise NotFound(f"{what}: the helpdesk does not offer them") from error
             raise
 
-    async def custom_fields(self, ticket_id: int) -> CustomFields:
+    async def custom_fields(self, ticket_id: int, copy: CopySink | None = None) -> CustomFields:
         """Return the custom fields of a ticket; a merged one still answers with its own.
 
-        The reply holds all files, too, of which only the hashes are kept.
+        The reply holds all files, too, of which only the hashes are kept. All of it goes into
+        ``copy`` as it comes.
         """
         what = f"the custom fields of ticket {ticket_id}"
 
@@ -361,7 +381,7 @@ class Client:
             return fields_of(ticket_id, reader.fields, self._encoding, what=what)
 
         self.requests["lists"] += 1
-        return (await self._fields(f"{_FIELDS}/{ticket_id}", what, HashSink, close))[0]
+        return (await self._fields(f"{_FIELDS}/{ticket_id}", what, HashSink, close, copy=copy))[0]
 
     async def fetch_field(self, place: str, make_sink: Callable[[], S]) -> Fetched[S]:
         """Stream the file in a custom field into a sink, as :meth:`fetch` does.
@@ -389,6 +409,7 @@ class Client:
         close: Callable[[FieldsReader[S]], T],
         *,
         wanted: int | None = None,
+        copy: CopySink | None = None,
     ) -> tuple[T, int]:
         async def once() -> T:
             sinks: list[S] = []
@@ -398,7 +419,24 @@ class Client:
                 return sinks[-1]
 
             reader = FieldsReader(make, what=what, wanted=wanted)
-            return await self._through(reader.feed, partial(close, reader), path, what, sinks)
+
+            if copy is None:
+                return await self._through(reader.feed, partial(close, reader), path, what, sinks)
+            veil, passwords = Veil(self._credentials), PasswordVeil()
+            copy.begin()
+
+            def feed(block: bytes) -> None:
+                reader.feed(block)
+                copy.write(passwords.feed(veil.feed(block)))
+
+            def end() -> T:
+                copy.write(passwords.feed(veil.close(), final=True))
+                result = close(reader)
+                if passwords.fields < reader.passwords:
+                    copy.begin()  # better none than one with a password
+                return result
+
+            return await self._through(feed, end, path, what, sinks, veil=veil)
 
         return await self._read(what, once)
 
@@ -553,6 +591,8 @@ class Client:
         path: str,
         what: str,
         sinks: Sequence[FetchSink],
+        *,
+        veil: Veil | None = None,
     ) -> T:
         """Feed a reply as it comes, and return what closing gives; abort the sinks otherwise."""
 
@@ -564,7 +604,7 @@ class Client:
             return close()
 
         try:
-            rest = await self._transport.stream(path, what=what, take=take)
+            rest = await self._transport.stream(path, what=what, take=take, veil=veil)
             # By now the next request may start.
             with self._heeding():
                 return await in_pool(self._pool, partial(end, rest))
@@ -576,6 +616,12 @@ class Client:
 
 class _Parse(Protocol[T_co]):
     def __call__(self, body: bytes, /, *, what: str) -> T_co: ...
+
+
+def _copy(copy: CopySink, body: bytes) -> None:
+    copy.begin()
+    for start in range(0, len(body), BLOCK):
+        copy.write(body[start : start + BLOCK])
 
 
 def _put(file: IO[bytes], block: bytes) -> None:

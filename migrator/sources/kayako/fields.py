@@ -19,7 +19,16 @@ from migrator.sources.base import Attachment, Contents, CustomFields, HashSink
 from migrator.sources.kayako import replies
 from migrator.sources.kayako.cleaning import REPAIRED_NAME, clean_name, clean_text, number
 from migrator.sources.kayako.contents import Base64Decoder, ContentsReader, Shape
-from migrator.sources.kayako.limits import ATTACHMENTS, CONTENTS_ELEMENTS, DEPTH, NAME, SPARSE, TEXT
+from migrator.sources.kayako.limits import (
+    ATTACHMENTS,
+    CONTENTS_ELEMENTS,
+    DEPTH,
+    NAME,
+    SPARSE,
+    TEXT,
+    TOKEN,
+)
+from migrator.sources.kayako.lists import CLOSED_BY
 
 UNSURE_ENCODING = "unsure_encoding"
 FIRST_ID = 3 * 10**15
@@ -35,6 +44,9 @@ _OF_TICKETS = {0, 3, 4, 9}
 """Types of groups that concern tickets; old versions do not tell the type."""
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _SHAPE = Shape(("customfields",), run=b"><![CDATA[")
+_TAG = re.compile(rb"<[^!?](?:[^\"'<>]|\"[^\"]*+\"|'[^']*+')*+>")
+_FIELD_TAG = re.compile(rb"<field[\s/>]")
+_ATTRIBUTE = re.compile(rb"([\w:.-]+)\s*=\s*(\"[^\"]*+\"|'[^']*+')")
 _NOTICES = re.compile(rb"\[Notice\]: Undefined offset: \d+[^<\n]*(?:<br ?/?>)?", re.IGNORECASE)
 """What old versions print ahead of every reply, for each field that is not set."""
 
@@ -198,6 +210,11 @@ class FieldsReader(ContentsReader[S]):
         self._strays = False
         super().__init__(make_sink, what=what, shape=_SHAPE)
 
+    @property
+    def passwords(self) -> int:
+        """The number of fields for passwords."""
+        return sum(one.kind == _PASSWORD for one in self.fields)
+
     def finish(self) -> None:
         """End the reply; raises what :meth:`ContentsReader.close` does."""
         with self._alive():
@@ -280,6 +297,63 @@ class FieldsReader(ContentsReader[S]):
             file.read += len(data)
             if file.read > SPARSE * file.size_once + MOST_FIELDS:
                 raise UnexpectedReply(f"{self._what}: a file is next to nothing but white space.")
+
+
+class PasswordVeil:
+    """Hides in a reply, as it comes, what stands in fields for passwords.
+
+    ``fields`` counts those. Where that is less than what was read of the reply, it did not
+    understand it.
+    """
+
+    def __init__(self) -> None:
+        self._held = self._closer = b""
+        self._hiding = False
+        self.fields = 0
+
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """Return what can be passed on by now: a tag may go on in the next bytes."""
+        data, shown = self._held + data, bytearray()
+        at = 0
+        while at < len(data):
+            end, found = self._next(data, at, final=final)
+            if end == at:
+                break
+            if not self._hiding or found.startswith(b"</field"):
+                self._hiding = False
+                shown += data[at:end]
+            if not self._hiding and _FIELD_TAG.match(found) and _is_password(found):
+                self.fields += 1
+                self._hiding = not found.endswith(b"/>")
+                shown += b"***" * self._hiding
+            at = end
+        self._held = data[at:]
+        return bytes(shown)
+
+    def _next(self, data: bytes, at: int, *, final: bool) -> tuple[int, bytes]:
+        """Return where the next piece ends, and the tag if it is one; its beginning to wait."""
+        if self._closer:
+            if (end := data.find(self._closer, at)) >= 0:
+                end, self._closer = end + len(self._closer), b""
+            else:
+                end = len(data) if final else max(at, len(data) - len(self._closer) + 1)
+            return end, b""
+        if (begin := data.find(b"<", at)) != at:
+            return (len(data) if begin < 0 else begin), b""
+        for opener, closer in CLOSED_BY.items():
+            if data.startswith(opener, at):
+                self._closer = closer
+                return at + len(opener), b""
+        if tag := _TAG.match(data, at):
+            return tag.end(), tag[0]
+        return (at + 1 if final or len(data) - at > TOKEN else at), b""
+
+
+def _is_password(tag: bytes) -> bool:
+    """Return whether a field is for a password, or may be."""
+    attributes = dict(_ATTRIBUTE.findall(tag))
+    said = attributes.get(b"type", b"").decode(errors="replace")[1:-1]
+    return number(html.unescape(said)) in (None, 0, _PASSWORD)
 
 
 def _title(attributes: dict[str, str]) -> str:

@@ -48,7 +48,7 @@ _WHITE = " \t\r\n"
 _TOLD = 3
 _QUOTED = 80
 _ATTRIBUTES = rb"(?:\s(?:[^<>\"'/]++|\"[^<\"]*+\"|'[^<']*+')*+)?"
-_CLOSED_BY = {b"<![CDATA[": b"]]>", b"<!--": b"-->", b"<?": b"?>"}
+CLOSED_BY = {b"<![CDATA[": b"]]>", b"<!--": b"-->", b"<?": b"?>"}
 _MOST_POSTS = 10**12 - 1
 """The largest id of a post or a note: the ledger numbers notes above it."""
 _MOST_ATTACHMENTS = 10**15 - 1
@@ -832,7 +832,7 @@ class _Cutter:
 
     def _skip(self, mark: re.Match[bytes]) -> int:
         """Skip a CDATA section, a comment or an instruction, if it has an end."""
-        close = _CLOSED_BY[mark[0]]
+        close = CLOSED_BY[mark[0]]
         end = -1 if close in self._endless else self._document.find(close, mark.end())
         if end < 0:
             self._endless.add(close)

@@ -11,6 +11,7 @@ import hmac
 import html
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -157,12 +158,14 @@ class Credentials:
 
         A server may show its request anywhere, as in a subject. ``target`` is of that request.
         """
+        return _without(body, self.forms_in(target))
+
+    def forms_in(self, target: bytes) -> list[bytes]:
+        """Return the forms of all that a reply to a request must not show."""
         salt, _, signed = target.partition(b"&salt=")[2].partition(b"&signature=")
         plain = unquote_to_bytes(signed)
-        for form in (*_forms(self), signed, plain, quote(plain).encode(), salt):
-            if len(form) >= _LONG and form in body:
-                body = body.replace(form, _HIDDEN.encode())
-        return body
+        forms = (*_forms(self), signed, plain, quote(plain).encode(), salt)
+        return [form for form in forms if len(form) >= _LONG]
 
     def _hide(self, text: str) -> str:
         if pattern := _hidden(self):
@@ -174,6 +177,38 @@ class Credentials:
         basic = self.basic().decode().rpartition(" ")[2]
         secrets_ = (self.api_key, self.secret_key, self.http_password, basic)
         return [key for key in secrets_ if key]
+
+
+class Veil:
+    """Hides in a stream what :meth:`Credentials.hide` hides in a body."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self.begin(b"")
+
+    def begin(self, target: bytes) -> None:
+        """Begin with the reply to a request."""
+        self._forms = self._credentials.forms_in(target)
+        self._most = max(map(len, self._forms), default=1) - 1
+        self._held = b""
+
+    def feed(self, block: bytes) -> bytes:
+        """Return what can be passed on by now: a key may go on in the next block."""
+        text = _without(self._held + block, self._forms)
+        end = max(0, len(text) - self._most)
+        self._held = text[end:]
+        return text[:end]
+
+    def close(self) -> bytes:
+        """Return the rest."""
+        return self._held
+
+
+def _without(body: bytes, forms: Iterable[bytes]) -> bytes:
+    for form in forms:
+        if form in body:
+            body = body.replace(form, _HIDDEN.encode())
+    return body
 
 
 @lru_cache(maxsize=8)

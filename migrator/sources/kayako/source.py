@@ -14,6 +14,7 @@ from migrator.events import Listener, ignore
 from migrator.sources.base import (
     Article,
     Attachment,
+    CopySink,
     CustomFields,
     Directory,
     Fetched,
@@ -139,9 +140,9 @@ class KayakoSource:
         """Return a ticket, or the one it was merged into; None when it was deleted."""
         return await tickets.locate(self._client, ticket_id, in_no_list=in_no_list)
 
-    async def thread(self, ticket_id: int) -> Thread:
+    async def thread(self, ticket_id: int, copy: CopySink | None = None) -> Thread:
         """Return a ticket with its posts, or the one it was merged into."""
-        return await tickets.thread(self._client, ticket_id)
+        return await tickets.thread(self._client, ticket_id, copy)
 
     async def attachments(self, ticket: Ticket) -> list[Attachment]:
         """Return the attachments of a ticket."""
@@ -158,9 +159,9 @@ class KayakoSource:
         found = await self._client.field_definitions()
         return found.fields, found.files
 
-    async def custom_fields(self, ticket_id: int) -> CustomFields:
+    async def custom_fields(self, ticket_id: int, copy: CopySink | None = None) -> CustomFields:
         """Return the custom fields of a ticket, also of one that was merged into another."""
-        return await self._client.custom_fields(ticket_id)
+        return await self._client.custom_fields(ticket_id, copy)
 
     def linked(self, text: str, ticket_id: int, post_id: int) -> list[Attachment]:
         """Return the files of this helpdesk's own host that a text links to."""

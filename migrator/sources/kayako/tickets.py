@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 
 from migrator.errors import NotFound, PartialReply, SourceError, UnexpectedReply
 from migrator.events import Notice
-from migrator.sources.base import Likeness, Listing, Receiver, Scope, Thread, Ticket, raise_if_final
+from migrator.sources.base import (
+    CopySink,
+    Likeness,
+    Listing,
+    Receiver,
+    Scope,
+    Thread,
+    Ticket,
+    raise_if_final,
+)
 from migrator.sources.kayako.walk import (
     BY_ID,
     OUTAGES,
@@ -103,16 +112,16 @@ def page_of_look(page_size: int, look: int) -> int:
     return min(page_size << 2 * look, LARGEST_PAGE)
 
 
-async def thread(client: Client, ticket_id: int) -> Thread:
+async def thread(client: Client, ticket_id: int, copy: CopySink | None = None) -> Thread:
     """Return a ticket, or the one it was merged into, as two answers agree.
 
-    Raises UnexpectedReply when the two answers are different other tickets, and what
-    Client.ticket raises.
+    The last answer goes into ``copy`` as well. Raises UnexpectedReply when the two answers are
+    different other tickets, and what Client.ticket raises.
     """
-    first = await _ticket(client, ticket_id)
+    first = await _ticket(client, ticket_id, copy)
     if first.ticket.id == ticket_id:
         return first
-    second = await _ticket(client, ticket_id)
+    second = await _ticket(client, ticket_id, copy)
     if second.ticket.id not in (ticket_id, first.ticket.id):
         raise UnexpectedReply(
             f"the reply for ticket {ticket_id} holds ticket {first.ticket.id}, then ticket "
@@ -121,8 +130,10 @@ async def thread(client: Client, ticket_id: int) -> Thread:
     return second
 
 
-async def _ticket(client: Client, ticket_id: int) -> Thread:
+async def _ticket(client: Client, ticket_id: int, copy: CopySink | None) -> Thread:
     try:
+        if copy is not None:
+            return Thread(await client.copied_ticket(ticket_id, copy))
         return Thread(await client.ticket(ticket_id))
     except PartialReply as error:
         if len(error.rows) != 1:

@@ -44,7 +44,7 @@ from migrator.sources.kayako.outages import (
     failure_of,
     locked,
 )
-from migrator.sources.kayako.signing import Credentials, KayakoSettings
+from migrator.sources.kayako.signing import Credentials, KayakoSettings, Veil
 from migrator.sources.pace import Pacer
 
 LARGE = 1 << 20
@@ -111,13 +111,15 @@ class Transport:
         finally:
             turn.leave()
 
-    async def stream(self, path: str, *, what: str, take: Take) -> bytes:
+    async def stream(self, path: str, *, what: str, take: Take, veil: Veil | None = None) -> bytes:
         """Pass on the body of a reply with status 200 as it arrives; return its last block.
 
-        No compression is requested: base64 shrinks by a quarter at best, and costs the helpdesk's
-        CPU time.
+        ``veil`` is told first what of the request must not be shown. No compression is requested:
+        base64 shrinks by a quarter at best, and costs the helpdesk's CPU time.
         """
         request = self._request("GET", path, encoding="identity")
+        if veil is not None:
+            veil.begin(request.extensions["target"])
         return await self._send(request, what, path, take=take)
 
     @property
