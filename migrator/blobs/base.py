@@ -156,10 +156,11 @@ class Writer(ABC):
         """
         self._see_open()
         try:
+            mime_type = mime.detect(bytes(self._head), self.reopen)
             new = self.keep(self.sha256, self.size)
         finally:
             self.abort()
-        return StoredBlob(self.sha256, self.size, mime.detect(bytes(self._head)), not new)
+        return StoredBlob(self.sha256, self.size, mime_type, not new)
 
     def abort(self) -> None:
         """Drop the bytes; harmless when called again or after commit."""
@@ -170,6 +171,10 @@ class Writer(ABC):
     @abstractmethod
     def append(self, data: bytes, /) -> None:
         """Write bytes to a temporary place."""
+
+    def reopen(self) -> int | None:
+        """Return a descriptor for reading all that was added, None where there is no such file."""
+        return None
 
     @abstractmethod
     def keep(self, sha256: str, size: int, /) -> bool:

@@ -136,6 +136,10 @@ class NewFile:
             left = left[os.write(self._fd, left) :]
         self.size += len(data)
 
+    def reopen(self) -> int:
+        """Return another descriptor, for reading what was written, before it is published."""
+        return open_file(self._temp)
+
     def publish(self, target: AnyPath, mode: int = READ_ONLY, *, replace: bool = True) -> None:
         """Make the bytes durable, then rename the file and set its ``mode``.
 

@@ -242,6 +242,9 @@ class _Writer(base.Writer):
         with durable.writing(self._root):
             self._file.write(data)
 
+    def reopen(self) -> int:
+        return self._file.reopen()
+
     def keep(self, sha256: str, size: int, /) -> bool:
         with durable.writing(self._root):
             return self._keep(self._file, sha256, size)
