@@ -79,7 +79,10 @@ def _as_a_whole(head: bytes, reopen: Reopen) -> str | None:
     begins = head.removeprefix(BOM_UTF8).lstrip()[:1]
     if len(head) < HEAD or not (begins in (b"{", b"[") or head.startswith(_COMPOUND)):
         return None
-    fd = reopen()
+    try:
+        fd = reopen()
+    except OSError:
+        fd = None
     if fd is None:
         return None
     try:
