@@ -6,9 +6,12 @@ import asyncio
 import base64
 import hashlib
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -171,6 +174,21 @@ def tickets(client: Client) -> Iterator[str]:
     status, listed = client.ask("tickets/query", {"row_limit": 5000})
     assert status == 200
     yield from (row["id"] for row in listed["data"])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+@pytest.mark.parametrize("ability", ["tickets:read", "tickets:write"])
+def test_reference_client_reads_and_is_told_that_it_cannot_write(
+    open_desk: OpenDesk, ability: str
+) -> None:
+    """The reading steps of the client's own test, in its own language; slashes included."""
+    with open_desk() as desk:
+        desk.attach("notes.csv", b"id,name\n1,Ann\n", ticket=220009)
+        desk.write(TicketRow(220009, 3), PostRow(42, 1, "Ann", staff=True, text="hi"))
+        script = str(Path(__file__).with_name("reference_client.mjs"))
+        command = ["node", script, desk.base + "//", desk.token(ability), "220009"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "all steps passed\n", done.stderr
 
 
 def walk(client: Client) -> dict[int, bytes | str]:

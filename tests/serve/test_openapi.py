@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import hypothesis.stateful
 import pytest
 import schemathesis
 from hypothesis import HealthCheck
@@ -33,6 +34,11 @@ PROBES = ["/healthz", "/readyz", "/openapi.json"]
 RELAXED = hypothesis.settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+EXCLUDED = [positive_data_acceptance, negative_data_rejection, ignored_auth]
+"""A schema cannot tell everything that is refused (February 30), and null stands for a field left
+out, which a schema would have to say of every field. Wrong tokens, of which it would send too many
+for one address, are tested elsewhere."""
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +70,40 @@ def test_server_answers_as_its_document_says(full: Desk, path: str) -> None:
         case.call_and_validate(
             base_url=full.base,
             headers={"Authorization": f"Bearer {token}"},
-            # A schema cannot tell everything that is refused (February 30), and null stands for
-            # a field left out, which a schema would have to say of every field. Wrong tokens, of
-            # which it would send too many for one address, are tested elsewhere.
-            excluded_checks=[positive_data_acceptance, negative_data_rejection, ignored_auth],
+            excluded_checks=EXCLUDED,
         )
 
     run()
+
+
+def test_what_answers_lead_to_is_there(full: Desk) -> None:
+    """Ids of one answer are right in the next request, in any order of calls."""
+    token = full.token("tickets:read", "workflow:read")
+    served = full.client.get(full.base + "/openapi.json").json()
+    for path in CALLS:
+        for link in (
+            served["paths"][path]["post"]["responses"].get("200", {}).get("links", {}).values()
+        ):
+            link["x-schemathesis"] = {"merge_body": False}
+    schema = schemathesis.openapi.from_dict(served)
+    schema.config.update(base_url=full.base)
+    seen: set[tuple[str, int]] = set()
+
+    class Workflow(schema.as_state_machine()):  # type: ignore[misc]
+        def get_call_kwargs(self, case: Any) -> dict[str, Any]:
+            return {"headers": {"Authorization": f"Bearer {token}"}}
+
+        def after_call(self, response: Any, case: Any) -> None:
+            seen.add((case.path, response.status_code))
+
+        def validate_response(self, response: Any, case: Any, **how: Any) -> None:
+            case.validate_response(response, excluded_checks=EXCLUDED, **how)
+
+    settings = hypothesis.settings(RELAXED, max_examples=60, stateful_step_count=8)
+    hypothesis.stateful.run_state_machine_as_test(Workflow, settings=settings)
+    for call in ("show", "attachment", "response", "links", "responses/query", "query"):
+        assert (f"/api/v1/tickets/{call}", 200) in seen, call
+    assert {status for _, status in seen} <= {200, 401, 403, 404, 422}
 
 
 def test_document_describes_every_route(full: Desk) -> None:

@@ -421,10 +421,38 @@ class _Call:
     asks: str
     answers: str
     ability: str | None = "tickets:read"
+    leads_to: tuple[str, ...] = ()
+    """Names of LINKS."""
     forbidden: str = _FORBIDDEN
     missing: str | None = None
     too_large: str = _LONG_BODY
 
+
+_SHOWN: Final = "$response.body#/data/ticket/id"
+_LINKS: Final[Schema] = {
+    "attachment": {
+        "operationId": "tickets/attachment",
+        "requestBody": {
+            "ticket_id": _SHOWN,
+            "response_attachment_id": "$response.body#/data/responses/0/attachments/0/id",
+            "intent": "review_ok",
+        },
+    },
+    "response": {
+        "operationId": "tickets/response",
+        "requestBody": {"response_id": "$response.body#/data/responses/0/id"},
+    },
+    "links": {"operationId": "tickets/links", "requestBody": {"ticket_id": _SHOWN}},
+    "ticket": {
+        "operationId": "tickets/show",
+        "requestBody": {"ticket_id": "$response.body#/data/0/id"},
+    },
+    "next page": {
+        "operationId": "tickets/responses/query",
+        "requestBody": {"cursor": "$response.body#/data/next_cursor"},
+    },
+}
+"""What of an answer leads to which call."""
 
 _CALLS: Final = {
     "tickets/attachment": _Call(
@@ -438,19 +466,27 @@ _CALLS: Final = {
         + _LONG_BODY,
     ),
     "tickets/show": _Call(
-        "Show a ticket with its responses", "ThreadRequest", "TicketAnswer", missing=_NO_TICKET
+        "Show a ticket with its responses",
+        "ThreadRequest",
+        "TicketAnswer",
+        missing=_NO_TICKET,
+        leads_to=("attachment", "response", "links"),
     ),
     "tickets/responses": _Call(
         "List the responses of a ticket", "ThreadRequest", "ThreadAnswer", missing=_NO_TICKET
     ),
     "tickets/responses/query": _Call(
-        "Query responses over all tickets, oldest first", "ResponsesRequest", "ResponsesAnswer"
+        "Query responses over all tickets, oldest first",
+        "ResponsesRequest",
+        "ResponsesAnswer",
+        leads_to=("response", "next page"),
     ),
     "tickets/query": _Call(
         "List tickets by criteria, latest activity first",
         "TicketsRequest",
         "TicketsAnswer",
         forbidden=_NO_ABILITY,
+        leads_to=("ticket",),
     ),
     "tickets/response": _Call(
         "Show one response",
@@ -482,8 +518,10 @@ _CALLS: Final = {
 
 def document() -> Schema:
     """Return the description of every address, in OpenAPI 3.1."""
-    paths: Schema = {f"/api/v1/{path}": {"post": _post(call)} for path, call in _CALLS.items()}
-    paths |= {f"/api/v1/{path}": _refused(*why) for path, why in (WRITES | REPORTS).items()}
+    paths: Schema = {
+        f"/api/v1/{path}": {"post": _post(path, call)} for path, call in _CALLS.items()
+    }
+    paths |= {f"/api/v1/{path}": _refused(path, *why) for path, why in (WRITES | REPORTS).items()}
     paths["/healthz"] = _get("Is the server alive?", ref("Alive"))
     paths["/readyz"] = _get("Can it read its archive?", ref("Alive"), not_ready=True)
     paths["/openapi.json"] = _get("This document", {"type": "object"})
@@ -506,7 +544,7 @@ def document() -> Schema:
     }
 
 
-def _post(call: _Call) -> Schema:
+def _post(path: str, call: _Call) -> Schema:
     answers: Schema = {
         "200": _answer("Found.", ref(call.answers)),
         "401": _answer(_UNAUTHENTICATED, ref("Error")),
@@ -516,11 +554,15 @@ def _post(call: _Call) -> Schema:
         "429": _answer(_THROTTLED, ref("Error")),
         "503": _answer(_UNAVAILABLE, ref("Error")),
     }
+    if call.leads_to:
+        links = {name: _LINKS[name] for name in call.leads_to}
+        answers["200"] = {**_answer("Found.", ref(call.answers)), "links": links}
     if call.ability is None:
         del answers["403"]
     if call.missing:
         answers["404"] = _answer(call.missing, ref("Error"))
     return {
+        "operationId": path,
         "summary": call.summary,
         "description": f"Needs the ability {call.ability} or its :write."
         if call.ability
@@ -534,7 +576,7 @@ def _post(call: _Call) -> Schema:
     }
 
 
-def _refused(ability: str, why: str) -> Schema:
+def _refused(path: str, ability: str, why: str) -> Schema:
     answers = {
         "401": _answer(_UNAUTHENTICATED, ref("Error")),
         "403": _answer(f"forbidden: {why}", ref("Error")),
@@ -543,6 +585,7 @@ def _refused(ability: str, why: str) -> Schema:
     described = f"Needs the ability {ability}, and is refused with it, too."
     return {
         "post": {
+            "operationId": path,
             "summary": "Not available in an archive",
             "description": described,
             "security": [{"token": []}],
