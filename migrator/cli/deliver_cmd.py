@@ -265,7 +265,7 @@ def _conclude(
     if result.ended_by is not None:
         raise result.ended_by
     partial = any((options.tickets, options.departments, options.limit))
-    is_open = partial or any(counts[state] for state in STATES)
+    is_open = partial or bool(result.troubles) or any(counts[state] for state in STATES)
     return 3 if is_open and options.writes else 0
 
 
@@ -314,7 +314,7 @@ def _lines(
     told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
     yield f"Files of these tickets: {sum(counts.values()):,} = {told}"
     if result.troubles:
-        yield "\nNot delivered:"
+        yield "\nTo look at:"
         yield from (f"  {shown(line)}" for line in result.troubles[:50])
         more = len(result.troubles) + result.untold - 50
         if more > 0:

@@ -42,7 +42,7 @@ from migrator.errors import (
     SourceError,
     SourceRefused,
 )
-from migrator.events import FileDelivered, Listener, Notice
+from migrator.events import FileDelivered, Listener
 from migrator.pull.options import Stop
 from migrator.sources.base import most_telling
 from migrator.sources.pace import wait_before
@@ -723,8 +723,7 @@ class _Courier:
         except SourceError as error:
             if error.again is Again.STOP:
                 raise
-            text = f"ticket {there.number} keeps {what}: {error.reason}"
-            self._listener(Notice(text, "warning"))
+            self._result.tell(f"ticket {there.number} in Tickiti keeps {what}: {error.reason}")
             return False
         return True
 
@@ -820,7 +819,7 @@ class _Errand:
             if row.delivery_id is not None and self._is_there(row, notes_of.get(row.delivery_id))
         }
         self.open = bool(self.pending()) or (
-            ticket.merged_into is None and self.files.keys() > self._settled
+            ticket.merged_into is None and bool(self.files.keys() - self._settled)
         )
 
     def _is_there(self, row: DeliveredFile, delivery: Delivery | None) -> bool:

@@ -85,8 +85,9 @@ class Office:
         )
 
     def open_there(self, tickiti: Tickiti, *tickets: int, **more: Any) -> None:
-        """Start a Tickiti that has these tickets, and map their numbers."""
-        self.tickiti = tickiti.start()
+        """Start a Tickiti, give it these tickets, and map their numbers."""
+        if self.tickiti is not tickiti:
+            self.tickiti = tickiti.start()
         for one in tickets:
             made = tickiti.add_ticket(f"Question {one}", f"ann{one}@example.com", **more)
             self.numbers[one] = str(made.number)

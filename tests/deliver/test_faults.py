@@ -1,0 +1,259 @@
+"""Whatever goes wrong at the target: each file once, the ledger true, and no mail."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from migrator.archive import Archive, open_archive
+from migrator.deliver.client import Client
+from migrator.errors import Interrupted, SafetyLimit, SourceError
+from migrator.sandbox.tickiti import FAULTS, HARMLESS_FAULTS, Tickiti
+from tests.deliver.conftest import Office
+
+COSTLY = sorted(FAULTS.keys() - HARMLESS_FAULTS - {"hangs"})
+
+
+def bare(files: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str]]:
+    """Count files without their names."""
+    found = Counter[tuple[str, str]]()
+    for (number, _, sha256), n in files.items():
+        found[number, sha256] += n
+    return found
+
+
+def assert_true(office: Office) -> None:
+    """Check that nothing is there twice, that the ledger claims no more, and that no mail went."""
+    there, wanted = bare(office.there()), bare(office.wanted())
+    assert all(there[key] <= wanted[key] for key in wanted), "a file is there twice"
+    assert office.counts().get("delivered", 0) <= sum((there & wanted).values())
+    assert office.tickiti.mails == []
+    assert office.tickiti.tags == []
+
+
+def filled(office: Office, *faults: str, generation: str = "october") -> None:
+    office.ticket(1, b"one", b"two", b"three")
+    office.ticket(2, b"four")
+    office.open_there(Tickiti(faults=faults, generation=generation), 1, 2)
+
+
+FEW = ["lost_answer_and_key", "written_twice", "stored_error", "stale_read", "not_json"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(one, marks=[] if one in FEW else [pytest.mark.slow])
+        for one in sorted(HARMLESS_FAULTS | set(FEW))
+    ],
+)
+def test_harmless_faults_cost_nothing(office: Office, name: str) -> None:
+    """Two deliveries bring in everything, once, in whichever call it happens."""
+    filled(office, f"{name}@2")
+    for _ in range(2):
+        office.deliver()
+        assert_true(office)
+    there, wanted = bare(office.there()), bare(office.wanted())
+    assert {key: there[key] for key in wanted} == wanted
+    assert office.counts() == {"delivered": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("generation", ["uploads", "october"])
+@pytest.mark.parametrize("name", COSTLY)
+def test_faults_that_cost_files_are_told(office: Office, name: str, generation: str) -> None:
+    """The ledger never claims more than is there; what is missing has a reason."""
+    if name in ("other_file", "damaged_file", "lost_file", "notes_mail", "name_kept"):
+        pytest.skip("the bytes that the sandbox shows are not those that it serves")
+    if (name, generation) == ("written_twice", "uploads"):
+        pytest.skip("this generation removes no response")
+    filled(office, f"{name}@2" if not FAULTS[name].lasting else name, generation=generation)
+    for _ in range(2):
+        with contextlib.suppress(SourceError):
+            office.deliver()
+        assert_true(office)
+
+
+@pytest.mark.parametrize(("fault", "said"), [("reopened", "reopened"), ("params_named", "ignored")])
+def test_a_note_that_is_not_silent_stops_the_run(office: Office, fault: str, said: str) -> None:
+    """It is recorded as what it is, and nothing more is written."""
+    filled(office, fault)
+    for number in office.numbers.values():
+        office.tickiti.tickets[int(number)].status = "closed"
+    result = office.deliver(concurrency=1)
+    assert isinstance(result.ended_by, SafetyLimit)
+    assert said in str(result.ended_by)
+    assert office.counts() == {"delivered": 3, "pending": 1}
+    assert sum(one.path == "tickets/respond" for one in office.tickiti.requests) == 1
+
+
+@pytest.mark.parametrize(("generation", "state"), [("july", "refused"), ("october", "delivered")])
+def test_a_closed_ticket_stays_closed(office: Office, generation: str, state: str) -> None:
+    """October keeps the status; before, such a ticket gets no note, until it is open."""
+    filled(office, generation=generation)
+    ticket = office.tickiti.tickets[int(office.numbers[2])]
+    ticket.status = "closed"
+    result = office.deliver()
+    assert (result.ended_by, ticket.status) == (None, "closed")
+    assert office.counts().get(state, 0) == (1 if state == "refused" else 4)
+    ticket.status = "open"
+    office.deliver()
+    assert office.counts() == {"delivered": 4}
+    assert office.there() == office.wanted()
+
+
+def second_machine(office: Office, tmp_path: Path) -> Archive:
+    """Open a copy of the archive that knows of no delivery."""
+    shutil.copytree(office.root / "blobs", tmp_path / "other" / "blobs", copy_function=_link)
+    for name in ("checkpoint.db", "checkpoint.db-wal"):
+        shutil.copy(office.root / name, tmp_path / "other" / name)
+    return open_archive(tmp_path / "other", command="test")
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+@pytest.mark.parametrize("fault", [[], ["no_hash"]])
+def test_another_machine_finds_what_stands_there(
+    office: Office, tmp_path: Path, fault: list[str]
+) -> None:
+    """It writes nothing, and its ledger says the same, also where only bytes can prove it."""
+    filled(office, *fault)
+    with second_machine(office, tmp_path) as other:
+        office.deliver()
+        writes = office.writes()
+        result = office.deliver(archive=other)
+        assert (result.files["already"], result.files["delivered"]) == (4, 0)
+        assert office.writes() == writes
+        assert other.queries.delivery_totals(office.tickiti.url)["delivered"].n == 4
+    assert_true(office)
+
+
+@pytest.mark.parametrize("faults", [["slow_write"], ["slow_write", "key_forgotten%100"]])
+def test_two_machines_at_once(office: Office, tmp_path: Path, faults: list[str]) -> None:
+    """What both wrote is there once in the end, even if the target remembers no key."""
+    import threading
+
+    filled(office, *faults)
+    with second_machine(office, tmp_path) as other:
+        thread = threading.Thread(target=lambda: office.deliver(archive=other))
+        thread.start()
+        office.deliver()
+        thread.join()
+    for _ in range(2):
+        office.deliver()
+    assert office.there() == office.wanted()
+    assert_true(office)
+
+
+def test_a_sync_that_added_merged_and_deleted(office: Office) -> None:
+    """New files come in a new note, merged ones stay where they are, deleted ones too."""
+    filled(office)
+    office.deliver()
+    office.ticket(3, b"five")
+    office.archive.ledger.mark_merged(2, 1)
+    (first, *_) = office.archive.threads.attachments_of_ticket(1)
+    office.archive.ledger.mark_deleted(first.id, "gone")
+    office.open_there(office.tickiti, 3)
+    result = office.deliver()
+    assert (result.files, result.notes) == ({"delivered": 1}, 1)
+    assert sorted(office.there().values()) == [1] * 5
+    assert office.tickiti.mails == []
+
+
+def test_an_id_that_became_another_file_is_delivered_too(office: Office) -> None:
+    """The same id with other bytes is another file; the earlier one stays."""
+    filled(office)
+    office.deliver()
+    ids = [row.id for row in office.archive.threads.attachments_of_ticket(2)]
+    office.ids = iter(ids)  # type: ignore[assignment]
+    office.ticket(2, ("other.txt", b"quite another file"))
+    result = office.deliver()
+    assert (result.files["delivered"], len(office.there())) == (1, 5)
+
+
+def test_mapped_to_the_wrong_ticket_nothing_is_written(office: Office) -> None:
+    """Subject and requester are compared first; it can be overruled."""
+    filled(office)
+    one, two = office.numbers[1], office.numbers[2]
+    office.numbers = {1: two, 2: one}
+    office.archive.access.apply_config({}, office.numbers)
+    result = office.deliver()
+    assert (office.counts(), result.notes) == ({"refused": 4}, 0)
+    assert "its subject there is 'Question 2'" in result.troubles[0]
+    assert not office.there()
+    office.deliver(trust=True)
+    assert office.counts() == {"delivered": 4}
+
+
+def test_refusals_are_told_once(office: Office) -> None:
+    """A blocked type and a large file are named in the note, with SHA-256; nothing is repeated."""
+    office.ticket(1, ("a.exe", b"MZ"), ("big.txt", b"x" * 5000), b"good")
+    office.open_there(Tickiti(), 1)
+    for more in ({}, {}, {"recheck": True}):
+        office.deliver(max_upload=4000, **more)  # type: ignore[arg-type]
+        assert office.counts() == {"delivered": 1, "refused": 1, "too_large": 1}
+    _, note = office.tickiti.responses(int(office.numbers[1]))
+    assert note.html.count("Not attached") == 2
+    assert all((row.sha256 or "") in note.html for row in office.archive.queries.rows())
+
+
+def test_texts_go_along_as_a_file(office: Office) -> None:
+    """One file for each ticket with posts, and again only when the texts have changed."""
+    filled(office)
+    office.ticket(3)
+    office.open_there(office.tickiti, 3)
+    office.deliver(threads=True)
+    texts = office.tickiti.files(int(office.numbers[3]))
+    assert [one.name for one in texts] == ["conversation-of-ticket-3.txt"]
+    assert b"Hi" in office.tickiti.read(texts[0])
+    writes = office.writes()
+    office.deliver(threads=True)
+    assert office.writes() == writes
+
+
+@pytest.mark.parametrize("path", ["tickets/attachment-upload", "tickets/respond", "tickets/show"])
+def test_interrupted_anywhere_it_goes_on(
+    office: Office, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """What was under way is finished or found; nothing is there twice."""
+    filled(office)
+    real: Callable[..., object] = Client._json
+
+    async def interrupted(self: Client, called: str, *args: object, **more: object) -> object:
+        found = await real(self, called, *args, **more)  # type: ignore[misc]
+        if called == path and office.stop is not None:
+            office.stop.ask()
+        return found
+
+    monkeypatch.setattr(Client, "_json", interrupted)
+    result = office.deliver()
+    assert isinstance(result.ended_by, Interrupted)
+    monkeypatch.undo()
+    office.deliver()
+    assert office.there() == office.wanted()
+    assert office.counts() == {"delivered": 4}
+
+
+def test_the_note_is_internal_and_silent(office: Office) -> None:
+    """Every request for a note says so, and has no field that could mail or reopen."""
+    filled(office)
+    office.deliver()
+    for one in office.tickiti.requests:
+        if one.path == "tickets/respond":
+            assert one.params["is_internal"] is True
+            assert one.params["keep_status"] is True
+            assert set(one.params) == {
+                *("ticket_number", "from_email", "content", "is_internal", "keep_status"),
+                "attachments",
+            }
+            assert not set("@#") & set(str(one.params["content"]))
+            assert one.key
+            assert json.dumps(one.params)
