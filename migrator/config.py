@@ -136,6 +136,22 @@ def fraction(value: object) -> float:
     return part
 
 
+def _bucket(value: object) -> str:
+    """Accept ``s3://bucket/prefix``."""
+    text = _text(value).rstrip("/")
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.!'()*-]+)*", text, re.ASCII):
+        raise ValueError('must look like "s3://bucket/prefix"')
+    return text
+
+
+def _endpoint(value: object) -> str:
+    text = _text(value).rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError('must look like "https://s3.example.com", without a name or password')
+    return text
+
+
 def _path(value: object, info: ValidationInfo) -> Path:
     """Return an absolute path; a relative one is relative to the configuration file."""
     base: Path = (info.context or {}).get("base", Path())
@@ -289,10 +305,22 @@ class KayakoConfig(_Section):
 
 
 class ArchiveConfig(_Section):
-    """``[archive]``: the place of the archive, and what is kept there beside files."""
+    """``[archive]``: the place of the archive, and what is kept there beside files.
+
+    ``blobs`` is a bucket for the files.
+    """
 
     path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
+    blobs: Annotated[str, BeforeValidator(_bucket)] | None = None
     keep_replies: Flag = True
+
+
+class S3Config(_Section):
+    """``[s3]``: the service that has the bucket; None is what the environment says."""
+
+    endpoint: Annotated[str, BeforeValidator(_endpoint)] | None = None
+    region: Text | None = None
+    allow_http: Flag = False
 
 
 class SyncConfig(_Section):
@@ -352,6 +380,7 @@ class DeliverConfig(_Section):
 class _File(_Section):
     kayako: KayakoConfig
     archive: ArchiveConfig
+    s3: S3Config
     sync: SyncConfig
     tickiti: TickitiConfig
     deliver: DeliverConfig
@@ -368,6 +397,7 @@ class Config:
 
     kayako: KayakoConfig
     archive: ArchiveConfig
+    s3: S3Config
     sync: SyncConfig
     tickiti: TickitiConfig
     deliver: DeliverConfig

@@ -309,6 +309,7 @@ def test_the_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     models: dict[str, type[BaseModel]] = {
         "kayako": config.KayakoConfig,
         "archive": config.ArchiveConfig,
+        "s3": config.S3Config,
         "sync": config.SyncConfig,
         "tickiti": config.TickitiConfig,
         "deliver": config.DeliverConfig,

@@ -1,15 +1,86 @@
 """Stores of bytes by their SHA-256: the contract, one module per store, and their choice."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from migrator.blobs import durable
 from migrator.blobs.base import Store, Writer
 from migrator.blobs.local import LocalStore
+from migrator.errors import ArchiveDamaged, ConfigError
+
+NAME: Final = "blobs.json"
+"""The file of an archive that says where its blobs are, if they are not beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bucket: ``url`` is ``s3://bucket/prefix``; None is what the environment says.
+
+    Credentials are never part of it.
+    """
+
+    url: str
+    endpoint: str | None = None
+    region: str | None = None
+    allow_http: bool = False
 
 
 def store_of(archive: Path) -> Store:
-    """Return the store of the archive at ``archive``: stores are chosen here and nowhere else."""
-    return LocalStore(archive)
+    """Return the store of the archive at ``archive``: stores are chosen here and nowhere else.
+
+    Raises ArchiveDamaged when what names it cannot be read, ConfigError without its library.
+    """
+    place = place_of(archive)
+    if place is None:
+        return LocalStore(archive)
+    try:
+        from migrator.blobs.s3 import S3Store
+    except ImportError as error:
+        raise ConfigError(
+            f"The files of this archive are in {place.url}, which needs the extra [s3]: "
+            "pip install 'migrator[s3]'."
+        ) from error
+    return S3Store(archive, place)
+
+
+def place_of(archive: Path) -> Place | None:
+    """Return where the blobs of an archive are; None for beside it. Raises ArchiveDamaged."""
+    file = archive / NAME
+    try:
+        return Place(**json.loads(file.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ArchiveDamaged(
+            f"{str(file)!r} says where the files are, and cannot be read. Bring it back from a "
+            "backup."
+        ) from error
+
+
+def choose(archive: Path, place: Place | None) -> None:
+    """Write where the blobs of a new archive will be; None leaves it as it is.
+
+    The service of a bucket may get another address. Raises ConfigError when the blobs of an
+    archive that exists are elsewhere, ArchiveUnwritable.
+    """
+    known = place_of(archive)
+    if place in (None, known):
+        return
+    beside = Path(LocalStore(archive).where)
+    has_some = beside.exists() or (archive / "checkpoint.db").exists()
+    if known.url != place.url if known else has_some:
+        where = known.url if known else str(beside)
+        raise ConfigError(
+            f"archive.blobs is {place.url}, but the files of this archive are in {where!r}. "
+            "Correct archive.blobs, or take another archive.path for a new archive."
+        )
+    with durable.writing(archive):
+        durable.make_dirs(archive)
+        durable.write(archive / NAME, [json.dumps(asdict(place), indent=1).encode() + b"\n"])
 
 
 class Wrapper:

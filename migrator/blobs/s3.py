@@ -19,7 +19,6 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -35,7 +34,7 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store as Bucket
 
-from migrator.blobs import base, durable
+from migrator.blobs import Place, base, durable
 from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import ArchiveDamaged, ArchiveError, ArchiveUnwritable, ConfigError
 
@@ -93,19 +92,6 @@ _WORDS: Final = {
     "504": _BUSY,
 }
 """What a code of the service, or else its status, means for an admin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a bucket is: ``url`` is ``s3://bucket/prefix``; None is what the environment says.
-
-    Credentials are never part of it.
-    """
-
-    url: str
-    endpoint: str | None = None
-    region: str | None = None
-    allow_http: bool = False
 
 
 class S3Store(base.Store):
@@ -456,6 +442,8 @@ def _words(error: Exception) -> str:
         known = [_REGION]
     elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
         known.append(_WORDS["403"])
+    elif "builder error" in text:
+        known.append("s3.endpoint begins with http://. Set s3.allow_http, or use https://")
     elif "error sending request" in text:
         known.append(
             "the service cannot be reached. Check s3.endpoint, the network and the certificate"

@@ -131,6 +131,15 @@ def open_beside(app: App, *, read_only: bool = False) -> tuple[Config, Archive]:
     return config, archive
 
 
+def choose_store(config: Config) -> None:
+    """Let a new archive keep its files where the configuration says."""
+    from migrator.blobs import Place, choose
+
+    url, s3 = config.archive.blobs, config.s3
+    place = Place(url, s3.endpoint, s3.region, s3.allow_http) if url else None
+    choose(config.archive.path, place)
+
+
 def apply_config(archive: Archive, config: Config) -> None:
     """Write the queues and ticket numbers of the configuration into the archive."""
     from migrator.config import load_ticket_numbers

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from migrator.blobs import durable, store_of
+from migrator.blobs import durable, place_of, store_of
 from migrator.cli.common import note
 from migrator.errors import ArchiveUnwritable, ConfigError, MigratorError
 from migrator.text import human_bytes
@@ -78,12 +78,12 @@ def check(
         yield fail(f"archive: {text}; choose another [archive] path", ConfigError.exit_code)
         return
     yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
-    files = store_of(archive).where
-    for where in [place, *([Path(files)] if os.path.isdir(files) else [])]:  # noqa: PTH112 - never raises
+    for where in [place, *_files(archive)]:
         yield from _writable(where)
         yield from _room(where, little_room, few_files)
         yield from _kind(where, mounts or MOUNTS)
     yield from _trial(place)
+    yield from _bucket(archive)
     if place == archive:
         yield from _ours(archive)
         yield from _modes(archive)
@@ -141,12 +141,31 @@ def _trial(place: Path) -> Iterator[Finding]:
         yield ok("disk: an archive could be made, locked and written")
 
 
+def _files(archive: Path) -> list[Path]:
+    """Return the directory of an archive's files, unless they are in a bucket."""
+    with contextlib.suppress(MigratorError):
+        if place_of(archive) is None and os.path.isdir(store_of(archive).where):  # noqa: PTH112
+            return [Path(store_of(archive).where)]
+    return []
+
+
+def _bucket(archive: Path) -> Iterator[Finding]:
+    """Check that the bucket of an archive that has one can be reached."""
+    try:
+        place = place_of(archive)
+        if place is not None:
+            store_of(archive).prepare()
+            yield ok(f"bucket: {place.url} can be read")
+    except MigratorError as exc:
+        yield fail(f"bucket: {exc}", exc.exit_code)
+
+
 def _ours(archive: Path) -> Iterator[Finding]:
     """Check that what is in the archive can be written by whoever runs this."""
     try:
-        files = Path(store_of(archive).where)
         paths = [archive, *archive.glob("checkpoint.db*"), *archive.glob("lock")]
-        paths += [path for path in (files, *files.glob("*")) if path.is_dir()]
+        for files in _files(archive):
+            paths += [path for path in (files, *files.glob("*")) if path.is_dir()]
         others = [path for path in paths if not os.access(path, os.W_OK)]
     except OSError as exc:
         yield fail(f"archive: cannot look into it: {exc.strerror}", ArchiveUnwritable.exit_code)

@@ -11,6 +11,7 @@ import click
 from migrator.cli.common import (
     App,
     apply_config,
+    choose_store,
     now,
     pass_app,
     pull_options,
@@ -86,6 +87,7 @@ def run(
         plan = PlanFile(plan_path)
         plan.check(options.source_name, options.scope, now=now())
         options = replace(options, baseline=plan)
+    choose_store(config)
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
         with progress(app.log_format) as listener:

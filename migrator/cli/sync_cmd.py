@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import App, apply_config, duration, note, now, pass_app, pull_options
+from migrator.cli.common import (
+    App,
+    apply_config,
+    choose_store,
+    duration,
+    note,
+    now,
+    pass_app,
+    pull_options,
+)
 from migrator.cli.run_cmd import nothing_done, print_gaps
 from migrator.events import AttachmentSettled, Event, Listener
 from migrator.text import human_bytes, iso_time, shown
@@ -96,6 +105,7 @@ async def _sync(
     from migrator.cli.progress import progress
     from migrator.cli.pulling import sync_within
 
+    choose_store(config)
     with open_archive(config.archive.path, command="sync") as archive:
         apply_config(archive, config)
         with progress(app.log_format) as listener:

@@ -1,18 +1,31 @@
 """The store in a bucket, on a real SeaweedFS."""
+# ruff: noqa: E402 - not without the extra
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-pytest.importorskip("obstore", reason="the extra [s3] is not installed")
+obstore = pytest.importorskip("obstore", reason="the extra [s3] is not installed")
 
-from migrator.blobs.s3 import Place, S3Store
+from migrator.archive import open_archive
+from migrator.blobs import Place, choose, place_of
+from migrator.blobs.base import Verdict
+from migrator.blobs.s3 import S3Store
+from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError
+from migrator.pull.verify import repair, verify
+from migrator.sources.kayako.source import KayakoSource
 from tests.blobs import weed
-from tests.blobs.conformance import Bench, Conformance
+from tests.blobs.conformance import SMALL, Bench, Conformance, names, sha
+from tests.blobs.conformance import put as store
+from tests.pull.doubles import Desk, pull
+from tests.report.handed import handed
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +78,84 @@ class TestS3Store(Conformance):
     @pytest.fixture
     def bench(self, tmp_path: Path, service: weed.Weed) -> Bench:
         return in_bucket(tmp_path / "archive", service.place())
+
+
+def test_a_bucket_that_forgets_never_leads_to_a_stored_row(
+    tmp_path: Path, service: weed.Weed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an object that was taken is not shown, or shorter, the writer says so."""
+    bench = in_bucket(tmp_path / "archive", service.place())
+    put = obstore.put
+
+    def forgets(bucket: object, key: str, *args: object, **more: object) -> object:
+        done = put(bucket, key, *args, **more)
+        obstore.delete(bucket, key)
+        return done
+
+    def cuts(bucket: object, key: str, *args: object, **more: object) -> object:
+        return put(bucket, key, b"short", **more)
+
+    for lie in (forgets, cuts):
+        monkeypatch.setattr(obstore, "put", lie)
+        with pytest.raises(ArchiveUnwritable, match="Nothing is recorded as stored"):
+            store(bench.store, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"url": "s3://there-is-none/x"}, "no such bucket"),
+        ({"endpoint": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"allow_http": False}, "Set s3.allow_http"),
+    ],
+    ids=["bucket", "endpoint", "http"],
+)
+def test_what_is_wrong_is_told(
+    tmp_path: Path, service: weed.Weed, wrong: dict[str, Any], words: str
+) -> None:
+    """A place that cannot be used is refused before anything is fetched, in an admin's words."""
+    place = replace(service.place(), **wrong)
+    found = S3Store(tmp_path, place, patience=1)
+    with pytest.raises(ArchiveUnwritable, match=words) as told:
+        found.prepare()
+    assert "Debug" not in str(told.value)
+    with pytest.raises(ArchiveDamaged, match=words):
+        found.open(sha(SMALL))
+    assert found.examine(sha(SMALL), 1).verdict is not Verdict.LOST
+
+
+def test_an_archive_in_a_bucket_is_run_checked_handed_over_and_served(
+    tmp_path: Path, service: weed.Weed
+) -> None:
+    """Commands find the bucket by the archive alone; what is damaged there is fetched again."""
+    root, desk = tmp_path / "archive", Desk(3)
+    choose(root, service.place())
+    with open_archive(root, command="test") as archive:
+        assert pull(desk, archive).exit_code == 0
+        bench = in_bucket(tmp_path / "other", place_of(root) or service.place())
+        bench.harm(sha(b"file 2"), b"damage")
+        bench.harm(sha(b"file 3"), None)
+        report = asyncio.run(verify(archive))
+        assert (report.damaged, report.lost) == ([sha(b"file 2")], [sha(b"file 3")])
+        asyncio.run(repair(archive, KayakoSource(desk, concurrency=1), report))
+        assert asyncio.run(verify(archive)).exit_code == 0
+        assert handed(archive, tmp_path / "handover").files == 3
+    assert not (root / "blobs").exists()
+    with open_archive(root, command="test") as archive:
+        assert pull(desk, archive).exit_code == 0
+    assert len(names(bench.store)) == 3
+
+
+def test_the_place_of_an_archive_cannot_change_by_a_setting(tmp_path: Path) -> None:
+    """Files on the disk stay there, and those of a bucket too; its address may change."""
+    first, second = Place("s3://one/a"), Place("s3://two/b")
+    choose(tmp_path / "new", first)
+    choose(tmp_path / "new", replace(first, endpoint="https://s3.example.com"))
+    assert place_of(tmp_path / "new") == replace(first, endpoint="https://s3.example.com")
+    with pytest.raises(ConfigError, match="are in 's3://one/a'"):
+        choose(tmp_path / "new", second)
+    with open_archive(tmp_path / "old", command="test"):
+        pass
+    with pytest.raises(ConfigError, match=r"are in '.*blobs'"):
+        choose(tmp_path / "old", first)
+    assert place_of(tmp_path / "old") is None

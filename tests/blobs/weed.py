@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from migrator.blobs.s3 import Place
+from migrator.blobs import Place
 
 BUCKET = "archives"
 
