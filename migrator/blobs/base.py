@@ -85,6 +85,8 @@ class Blob(ABC):
     size: int
     version: Hashable
     fresh: bool = False
+    waits: bool = False
+    """Reading may wait for a network: an event loop needs a thread for it."""
 
     @abstractmethod
     def read(self, offset: int, length: int, /) -> bytes:
@@ -198,9 +200,13 @@ class Writer(ABC):
 
 
 class Store(Protocol):
-    """The blobs of one archive; ``where`` names the place. All threads may use it."""
+    """The blobs of one archive; ``where`` names the place. All threads may use it.
+
+    With ``waits`` every method may wait for a network.
+    """
 
     where: str
+    waits: bool = False
 
     def prepare(self) -> None:
         """Make the place ready for new blobs; only the holder of the run lock may.

@@ -101,6 +101,8 @@ class S3Store(base.Store):
     are keys without the prefix. A request that fails is repeated for ``patience`` seconds.
     """
 
+    waits = True
+
     def __init__(
         self, root: Path, place: Place, *, remembered: int = 1 << 16, patience: float = 120
     ) -> None:
@@ -115,10 +117,10 @@ class S3Store(base.Store):
         """The bucket was seen: what is not found in it is not there."""
 
     def prepare(self) -> None:
-        self._see(ArchiveUnwritable)
+        self._ask(ArchiveUnwritable)
 
     def missing(self) -> list[str]:
-        self._see(ArchiveDamaged)
+        self._ask(ArchiveDamaged)
         return []
 
     def writer(self) -> base.Writer:
@@ -190,12 +192,16 @@ class S3Store(base.Store):
 
     # Requests. Those with a name in quotes may raise anything of obstore.
 
-    def _see(self, kind: type[ArchiveError]) -> None:
-        """Raise ``kind`` unless the bucket is there: a missing one looks like a missing blob."""
+    def _ask(self, kind: type[ArchiveError]) -> None:
+        """Raise ``kind`` unless the bucket is there."""
+        with self._border(kind, ""):
+            next(iter(obstore.list(self._bucket, "blobs", chunk_size=1)), None)
+        self._is_known = True
+
+    def _see(self) -> None:
+        """Ask once, where nothing was found: a missing bucket looks like a missing blob."""
         if not self._is_known:
-            with self._border(kind, ""):
-                next(iter(obstore.list(self._bucket, "blobs", chunk_size=1)), None)
-            self._is_known = True
+            self._ask(ArchiveDamaged)
 
     def _head(self, key: str) -> ObjectMeta | None:
         with self._border(ArchiveDamaged, key):
@@ -205,14 +211,14 @@ class S3Store(base.Store):
         try:
             return obstore.head(self._bucket, key)
         except FileNotFoundError:
-            self._see(ArchiveDamaged)
+            self._see()
             return None
 
     def _get(self, key: str, **options: Any) -> GetResult | None:
         try:
             return obstore.get(self._bucket, key, options=options or None)  # type: ignore[arg-type]
         except FileNotFoundError:
-            self._see(ArchiveDamaged)
+            self._see()
             return None
 
     @contextlib.contextmanager
@@ -299,6 +305,8 @@ class _Writer(base.Writer):
 class _Blob(base.Blob):
     """An object that is being received; reading goes on where it was, or asks anew elsewhere."""
 
+    waits = True
+
     def __init__(self, store: S3Store, key: str, found: GetResult) -> None:
         meta = found.meta
         self._store, self._key = store, key
@@ -341,6 +349,8 @@ class _Blob(base.Blob):
         return data[:length]
 
     def untouched(self) -> bool:
+        if self._tag:
+            return True  # one answer is of one version, and another one was asked for by its tag
         meta = self._store._head(self._key)  # noqa: SLF001
         return meta is not None and _version(meta) == self.version
 

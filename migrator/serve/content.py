@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 import pybase64
 from starlette.types import Receive, Send
@@ -37,7 +37,9 @@ _BEGUN: Final = 1024
 
 _READ: Final = 1 << 20
 
+Args = TypeVarTuple("Args")
 K = TypeVar("K")
+T = TypeVar("T")
 V = TypeVar("V")
 
 
@@ -193,7 +195,7 @@ class Content:
         """
         length = len(head) + 4 * -(-(self._end - self._at) // 3) + len(_TAIL)
         if self._end - self._at <= BLOCK:
-            body = head + self._encoded(started=False)
+            body = head + await self._encoded(started=False)
             self._conclude(started=False)
             await start(send, 200, length)
             await send({"type": "http.response.body", "body": body + _TAIL})
@@ -209,7 +211,7 @@ class Content:
     async def _send_blocks(self, receive: Receive, send: Send) -> None:
         async with watch(receive) as gone:
             while self._at < self._end and not gone.done():
-                block = self._encoded(started=True)
+                block = await self._encoded(started=True)
                 await send({"type": "http.response.body", "body": block, "more_body": True})
                 del block
                 # Waits for a slow client before the next block is made.
@@ -220,11 +222,11 @@ class Content:
                 self._conclude(started=True)
                 await send({"type": "http.response.body", "body": _TAIL})
 
-    def _encoded(self, *, started: bool) -> bytes:
+    async def _encoded(self, *, started: bool) -> bytes:
         most = BLOCK if not started or self._verdicts.readers <= FEW else SMALL
         size = min(most, self._end - self._at)
         try:
-            block = self._file.read(self._at, size)
+            block = await aside(self._file, self._file.read, self._at, size)
         except ArchiveDamaged as error:
             raise Damaged("cannot be read", started=started) from error
         if len(block) != size:
@@ -243,6 +245,11 @@ class Content:
         self._verdicts.put(self._sha256, self._file, whole=whole)
         if not whole:
             raise Damaged("has another SHA-256", started=started)
+
+
+async def aside(where: Blob | Store, read: Callable[[*Args], T], *args: *Args) -> T:
+    """Return what ``read`` returns; called in a thread where that may wait for a network."""
+    return await asyncio.to_thread(read, *args) if where.waits else read(*args)
 
 
 def head_of(metadata: Mapping[str, object]) -> bytes:

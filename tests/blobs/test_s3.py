@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +15,22 @@ import pytest
 
 obstore = pytest.importorskip("obstore", reason="the extra [s3] is not installed")
 
-from migrator.archive import open_archive
+from migrator.archive import open_archive, open_beside
 from migrator.blobs import Place, choose, place_of
 from migrator.blobs.base import Verdict
 from migrator.blobs.s3 import S3Store
 from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError
 from migrator.pull.verify import repair, verify
+from migrator.serve import join_faces, load_faces
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
 from migrator.sources.kayako.source import KayakoSource
 from tests.blobs import weed
 from tests.blobs.conformance import SMALL, Bench, Conformance, names, sha
 from tests.blobs.conformance import put as store
 from tests.pull.doubles import Desk, pull
 from tests.report.handed import handed
+from tests.web.desks import Visitor
 
 pytestmark = pytest.mark.slow
 
@@ -143,6 +148,25 @@ def test_an_archive_in_a_bucket_is_run_checked_handed_over_and_served(
     assert not (root / "blobs").exists()
     with open_archive(root, command="test") as archive:
         assert pull(desk, archive).exit_code == 0
+        _, token = archive.access.create_token(
+            "t", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None
+        )
+    with (
+        open_beside(root) as archive,
+        BackgroundServer(join_faces(load_faces(), lambda: archive, EndpointSettings())) as server,
+        Visitor(base_url=server.url, timeout=20) as visitor,
+    ):
+        visitor.sign_in(token)
+        whole = visitor.get("/attachments/2/download")
+        part = visitor.get("/attachments/2/download", headers={"range": "bytes=2-"})
+        assert (whole.content, part.content) == (b"file 2", b"le 2")
+        body = {"ticket_number": "2", "response_attachment_id": 2, "intent": "review_ok"}
+        bearer = {"authorization": f"Bearer {token}"}
+        for more, data in (({}, b"file 2"), ({"offset": 1, "length": 3}, b"ile")):
+            url = "/api/v1/tickets/attachment"
+            answer = visitor.post(url, json=body | more, headers=bearer).json()
+            assert base64.b64decode(answer["data"]["content_base64"]) == data
+        assert visitor.get("/readyz").status_code == 200
     assert len(names(bench.store)) == 3
 
 

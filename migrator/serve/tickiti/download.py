@@ -20,6 +20,7 @@ from migrator.serve.content import (
     Content,
     Damaged,
     Verdicts,
+    aside,
     file_missing,
     head_of,
     opened,
@@ -75,7 +76,7 @@ class Download:
         audit_log.tell(filename=row.filename, size=row.size)
         if not known.is_inline:
             self._check_rules(row, confirmed=request.confirmed)
-        with self._open(row) as file:
+        with await aside(self._catalog.archive.blobs, self._open, row) as file:
             content = self._content(file, row, request.span)
             if request.span is None and content.size > self._settings.max_download:
                 raise _too_large(content.size)

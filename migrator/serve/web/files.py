@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from migrator.archive import Archive
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob
-from migrator.serve.content import Verdicts, file_missing, opened, readable
+from migrator.serve.content import Verdicts, aside, file_missing, opened, readable
 
 BLOCK: Final = 64 * 1024
 """Bytes per message."""
@@ -116,7 +116,7 @@ class _Stream(StreamingResponse):
 
 async def _blocks(file: Blob, first: int, length: int) -> AsyncIterator[bytes]:
     while length:
-        block = file.read(first, min(BLOCK, length))
+        block = await aside(file, file.read, first, min(BLOCK, length))
         if not block or not file.untouched():
             # The answer stays shorter than promised, so that the server hangs up on it.
             raise OSError("a stored file was changed while it was being sent")
