@@ -91,13 +91,13 @@ def test_offset_and_length_have_defaults(open_desk: OpenDesk) -> None:
     ("field", "value"),
     [
         ("offset", -1),
-        ("offset", "0"),
-        ("offset", 0.0),
+        ("offset", "x"),
+        ("offset", 0.5),
         ("offset", True),
         ("length", 0),
         ("length", -1),
         ("length", 25 * MIB + 1),
-        ("length", "1"),
+        ("length", "1x"),
         ("length", [1]),
     ],
 )
