@@ -96,6 +96,14 @@ def test_a_run_keeps_headers_and_posts(archive: Archive) -> None:
     assert list(archive.threads.attachments_of([11, 12])) == [12]
 
 
+def test_a_run_keeps_what_came_by_mail(archive: Archive) -> None:
+    """The source says it of each post."""
+    desk = Talk(1)
+    desk.posts[1] = [Post(11, 1, is_emailed=True), Post(12, 1)]
+    read(desk, archive)
+    assert [one.is_emailed for one in archive.threads.responses(1)] == [True, False]
+
+
 def test_a_second_run_asks_for_nothing_unchanged(archive: Archive) -> None:
     """Posts are read again only for a ticket that was active since."""
     desk = Talk(3)

@@ -293,6 +293,9 @@ def test_an_exporter_meets_every_note_once_and_all_answers_agree(
         assert one == two
         shown |= {response["id"]: response | {"ticket_id": ticket} for response in one}
     assert shown.keys() == exported.keys()
+    for response in shown.values():
+        assert not (response["is_email_sourced"] and response["staff_response"])
+    assert any(response["is_email_sourced"] for response in shown.values())
     for key, response in shown.items():
         assert response.items() <= exported[key].items()
     notes = {

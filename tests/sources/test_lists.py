@@ -242,10 +242,14 @@ def test_tickets_with_posts() -> None:
         b"<creationtime>10</creationtime><lastactivity>20</lastactivity>"
         b"<posts><post><id>8</id><dateline>11</dateline>"
         b"<fullname>J</fullname><email>j@example.com</email><hasattachments>1</hasattachments>"
-        b"<creator>2</creator><ishtml>1</ishtml><isprivate /><contents><![CDATA[a\n\x0bb]]>"
+        b"<creator>2</creator><ishtml>1</ishtml><isemailed>1</isemailed>"
+        b"<isprivate /><contents><![CDATA[a\n\x0bb]]>"
         b"</contents></post></posts></ticket>\n</tickets>"
     )
-    post = Post(8, 2, 11, 2, "J", "j@example.com", True, False, True, "a\nb", ("repaired_text",))
+    notes = ("repaired_text",)
+    post = Post(
+        8, 2, 11, 2, "J", "j@example.com", True, False, True, "a\nb", notes, is_emailed=True
+    )
     assert lists.parse_tickets(body, what=WHAT) == [
         Ticket(2, "OLJ-171-16930", 4, 1, "S", "J D", "j@example.com", 10, 20, (post,), "B O")
     ]
