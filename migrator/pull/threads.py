@@ -117,8 +117,9 @@ class ThreadReader:
         do = context.recorder.do
         ask, replies = context.archive.threads.unread_activity, context.options.replies
         activity = await do(partial(ask, ticket.id, replies=replies))
-        if activity is not None:
-            return await self._read(ticket.id, activity)
+        if activity is not None or ticket.problems:
+            known = ticket.last_activity if activity is None else activity
+            return await self._read(ticket.id, known)
         if ticket.staff_notes:
             await self._links.fetch(await do(partial(self._put_notes, ticket)))
         return False

@@ -119,7 +119,7 @@ class Ticket:
     requester's, ``owner_name`` is the assigned staff member's, "" for nobody. ``user_id`` and
     ``organization_id`` are the requester's, 0 for unknown. ``details`` is whatever else the source
     says of the ticket, by the source's own names. ``staff_notes`` are those of the ticket, of its
-    user and of the user's organization.
+    user and of the user's organization. ``problems`` says which notes could not be read.
     """
 
     id: int
@@ -137,6 +137,7 @@ class Ticket:
     organization_id: int = 0
     details: Mapping[str, object] = field(default_factory=dict, hash=False)
     staff_notes: tuple[Note, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def in_trash(self) -> bool:

@@ -296,9 +296,12 @@ def test_a_note_that_is_not_understood_is_told(note: bytes) -> None:
     """A note without id or of an unknown type costs itself only, and the reply is not whole."""
     body = NOTES.replace(b"<note id=", note + b"<note id=")
     with pytest.raises(PartialReply, match="a note without id, or of an unknown type") as caught:
-        lists.parse_tickets(body, what=WHAT)
+        lists.parse_ticket(body, what=WHAT)
     (ticket,) = caught.value.rows
     assert len(ticket.staff_notes) == 6
+    (listed,) = lists.parse_tickets(body, what=WHAT)  # which costs no row of a page
+    assert listed == ticket
+    assert listed.problems
 
 
 @pytest.mark.parametrize(

@@ -205,14 +205,14 @@ class Client:
 
         Raises NotFound for a deleted ticket.
         """
-        return await self._ticket(ticket_id, lists.parse_tickets)
+        return await self._ticket(ticket_id, lists.parse_ticket)
 
     async def copied_ticket(self, ticket_id: int, copy: CopySink) -> Ticket:
         """Do as :meth:`ticket`; the reply goes into ``copy`` as far as it can be read."""
 
         def parse(body: bytes, *, what: str) -> list[Ticket]:
             try:
-                found = lists.parse_tickets(body, what=what)
+                found = lists.parse_ticket(body, what=what)
             except PartialReply:
                 _copy(copy, body)
                 raise

@@ -257,11 +257,24 @@ def _label(row: _Row, _: _Reply[Label], *, kind: str) -> Label | None:
 
 
 def parse_tickets(body: bytes, *, what: str) -> list[Ticket]:
-    """Read the reply to ``/Tickets/Ticket/ListAll`` or ``/Tickets/Ticket/{id}`` (with posts).
+    """Read the reply to ``/Tickets/Ticket/ListAll``.
 
-    A damaged row with a readable id is in a PartialReply, as doubted.
+    A damaged row with a readable id is in a PartialReply, as doubted. A note that cannot be read
+    is a problem of its ticket alone.
     """
     reply = _read(body, "tickets", _Reply(what, "ticket", _ticket))
+    return _sound(reply)
+
+
+def parse_ticket(body: bytes, *, what: str) -> list[Ticket]:
+    """Read the reply to ``/Tickets/Ticket/{id}``, with posts; all of it must be readable."""
+    reply = _read(body, "tickets", _Reply(what, "ticket", _ticket))
+    for problem in (problem for ticket in reply.records for problem in ticket.problems):
+        reply.doubt(problem)
+    return _sound(reply)
+
+
+def _sound(reply: _Reply[Ticket]) -> list[Ticket]:
     for number in reply.doubted:
         reply.doubt(f"the row of ticket {number} is damaged", stray=False)
     return reply.whole(reply.records)
@@ -337,6 +350,7 @@ def _status(row: _Row, _reply: _Reply[TicketStatus]) -> TicketStatus | None:
 
 def _ticket(row: _Row, reply: _Reply[Ticket]) -> Ticket | None:
     display_id = row.line("displayid")
+    problems: list[str] = []
     ticket_id = (
         cleaning.number(row.attributes.get("id"))
         or row.number("id")
@@ -362,7 +376,8 @@ def _ticket(row: _Row, reply: _Reply[Ticket]) -> Ticket | None:
         user_id=row.number("userid") or 0,
         organization_id=row.number("userorganizationid") or 0,
         details=_details(row),
-        staff_notes=tuple(_notes_of(row, ticket_id, reply.doubt)),
+        staff_notes=tuple(_notes_of(row, ticket_id, problems.append)),
+        problems=tuple(problems[:MOST_PROBLEMS]),
     )
 
 
