@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from migrator.archive import Archive
-from migrator.archive.records import Listed, Recorded, State, TicketRow, Work
+from migrator.archive.records import Listed, Outcome, Recorded, State, TicketRow, Work
 from migrator.errors import Interrupted, NotFound, PartialReply, SafetyLimit, SourceError
 from migrator.events import AttachmentSettled, Event, LeftoversQueued, Listener, TicketListed
 from migrator.pull.links import LinkReader
@@ -25,6 +26,10 @@ from migrator.pull.threads import FieldReader, ThreadReader, listed_of, row_of
 from migrator.sources.base import Attachment, Listing, Source, Ticket, raise_if_final
 
 T = TypeVar("T")
+MOST_LINKED = 4096
+"""Linked files whose outcome is known for other tickets that link to them."""
+_REFUSED = {"bad_request", "too_large", "unexpected_reply"}
+"""Problems of a linked file that another try in the same run would not solve."""
 _Recording = Callable[[list[tuple[TicketRow, Sequence[Listed]]]], list[Recorded]]
 
 
@@ -54,6 +59,8 @@ class Workers:
         self._work: asyncio.Queue[Work] = asyncio.Queue(4 * size)
         self._tried: set[int] = set()
         self._recording = cache(self._recording_of)
+        self._linked: dict[str, Outcome] = {}
+        self._in_flight = WeakValueDictionary[str, asyncio.Lock]()
         self._in_part: set[int] = set()
         """Tickets whose lists were only partly readable in this run."""
         self.links = LinkReader(context, self.fetch)
@@ -257,9 +264,24 @@ class Workers:
                 "so, run again with --accept-changes"
             )
 
+    async def _fetch_linked(self, work: Work) -> Outcome | None:
+        """Fetch a file that texts link to, once for all tickets: a logo may be in each reply."""
+        async with self._in_flight.setdefault(work.place, asyncio.Lock()):
+            if (known := self._linked.pop(work.place, None)) is not None:
+                self._linked[work.place] = known
+                return replace(
+                    known, attachment_id=work.id, work=work, attempts=0, received=0, deduped=True
+                )
+            outcome = await self._context.fetch(work)
+            if outcome and (outcome.state is not State.FAILED or outcome.problem in _REFUSED):
+                self._linked[work.place] = outcome
+                if len(self._linked) > MOST_LINKED:
+                    del self._linked[next(iter(self._linked))]
+            return outcome
+
     async def _fetch(self, work: Work) -> None:
         context = self._context
-        outcome = await context.fetch(work)
+        outcome = await (self._fetch_linked(work) if work.kind == "linked" else context.fetch(work))
         if outcome is None:
             return
         if outcome.state is not State.STORED:

@@ -243,7 +243,9 @@ def test_damaged_lost_and_absent_files() -> None:
         (b"Warning\nRouter: /x\nfile_get_contents(): failed", NotXml),
         (document(file(PNG))[:-30], Truncated),
         (b"Allowed memory size of 1 bytes exhausted", MemoryExhausted),
-        (document(file(PNG), file(PNG)), UnexpectedReply),
+        (document(file(PNG), file(PNG + b"x")), UnexpectedReply),
+        (document(file(PNG), file(PNG, name="b.pdf")), UnexpectedReply),
+        (document(value("a"), value("b")), UnexpectedReply),
         (document('<field id="1" title="x" name="y"><![CDATA[secret]]></field>'), UnexpectedReply),
         (document('<field title="x" type="1"><![CDATA[a]]></field>'), UnexpectedReply),
         (document(f'<field id="{10**5}" title="x" type="1" />'), UnexpectedReply),
@@ -259,6 +261,14 @@ def test_what_is_no_reply_of_this_kind(reply: bytes, error: type[Exception]) -> 
     with pytest.raises(error) as caught:
         read(reply)
     assert "secret" not in str(caught.value)
+
+
+def test_a_field_that_comes_twice_alike_is_one() -> None:
+    """A group may be shown for the ticket itself and once more for its department."""
+    once, twice = (file(PNG), value("a")), (file(PNG), value("a"), value("a"), file(PNG))
+    assert read(document(*once)) == read(document(*twice))
+    contents, sink = fetched(document(*twice), Encoding())
+    assert (contents.size, sink.sha256) == (len(PNG), sha256(PNG))
 
 
 def test_old_notices_ahead_of_a_reply_are_no_noise() -> None:

@@ -8,6 +8,7 @@ both ways at once, and :class:`Encoding` decides by what the files of the helpde
 from __future__ import annotations
 
 import enum
+import hashlib
 import html
 import re
 from collections.abc import Callable
@@ -162,6 +163,8 @@ class Field(Generic[S]):
     notes: tuple[str, ...] = ()
     text: list[str] = field(default_factory=list)
     file: Coded[S] | None = None
+    raw: hashlib._Hash = field(default_factory=hashlib.sha256)
+    """The hash of the text as it came."""
 
     @property
     def is_set(self) -> bool:
@@ -206,7 +209,9 @@ class FieldsReader(ContentsReader[S]):
         self._group = ""
         self._wanted = wanted
         self._kept = self._files = 0
-        self._ids_seen: set[int] = set()
+        self._now: Field[S]
+        self._by_id: dict[int, Field[S]] = {}
+        self._twins: list[Field[S]] = []
         self._strays = False
         super().__init__(make_sink, what=what, shape=_SHAPE)
 
@@ -219,6 +224,8 @@ class FieldsReader(ContentsReader[S]):
         """End the reply; raises what :meth:`ContentsReader.close` does."""
         with self._alive():
             self._end_document()
+            for one in self._twins:
+                self._see_same(one, self._by_id[one.id])
             if self._strays or _NOTICES.sub(b"", self._around).strip(b" \t\r\n\xef\xbb\xbf"):
                 for one in self.fields:
                     one.notes += (replies.NOISE_AROUND_XML,)
@@ -250,10 +257,7 @@ class FieldsReader(ContentsReader[S]):
         """Begin a field; raises UnexpectedReply without a type: it may be a password."""
         kind, key = number(attributes.get("type")), number(attributes.get("id"), MOST_FIELDS - 1)
         if not kind or not key:
-            raise UnexpectedReply(f"{self._what}: a field has no id or no type.")
-        if key in self._ids_seen:
-            raise UnexpectedReply(f"{self._what}: field {key} stands in it twice.")
-        self._ids_seen.add(key)
+            raise UnexpectedReply(f"{self._what}: a field has no proper id or no type.")
         old = "name" not in attributes
         made: Field[S] = Field(key, group, _title(attributes), kind, old=old)
         if kind == _FILE:
@@ -264,13 +268,16 @@ class FieldsReader(ContentsReader[S]):
             self._files += 1
             if self._files > ATTACHMENTS:
                 raise UnexpectedReply(f"{self._what}: it has more than {ATTACHMENTS:,} files.")
-            if self._wanted in (None, key):
+            if self._wanted in (None, key) and key not in self._by_id:
                 made.file = Coded(self._make_sink(), self._make_sink())
-        self.fields.append(made)
+        # A group may be shown for the ticket and once more for its department.
+        (self._twins if key in self._by_id else self.fields).append(made)
+        self._by_id.setdefault(key, made)
+        self._now = made
         return _Place.FILE if kind == _FILE else _Place.VALUE
 
     def _end(self, _tag: str) -> None:
-        if self._places.pop() is _Place.FILE and (file := self.fields[-1].file) is not None:
+        if self._places.pop() is _Place.FILE and (file := self._now.file) is not None:
             file.close()
         if len(self._places) == 1:
             self._closed_at = self._parser.CurrentByteIndex
@@ -279,11 +286,12 @@ class FieldsReader(ContentsReader[S]):
         place = self._places[-1]
         if place is _Place.FILE:
             self._decode(text.encode("ascii", "replace"))
-        elif place is _Place.VALUE and self.fields[-1].kind != _PASSWORD:
+        elif place is _Place.VALUE and self._now.kind != _PASSWORD:
+            self._now.raw.update(text.encode("utf-8", "replace"))
             self._kept += len(text)
             if self._kept > TEXT:
                 raise UnexpectedReply(f"{self._what}: its values are longer than {TEXT:,} bytes.")
-            self.fields[-1].text.append(text)
+            self._now.text.append(text)
         elif place in (_Place.ROOT, _Place.GROUP) and text.strip():
             self._strays = True
 
@@ -291,8 +299,17 @@ class FieldsReader(ContentsReader[S]):
         if self._places[-1] is _Place.FILE:
             self._cdata_at = self._parser.CurrentByteIndex
 
+    def _see_same(self, one: Field[S], first: Field[S]) -> None:
+        """Raise UnexpectedReply unless a field that comes twice has the same in both places."""
+        told = [(of.kind, of.filename, of.raw.digest()) for of in (one, first)]
+        if told[0] != told[1]:
+            raise UnexpectedReply(
+                f"{self._what}: field {one.id} stands in it twice, with different values."
+            )
+
     def _decode(self, data: bytes) -> None:
-        if (file := self.fields[-1].file) is not None:
+        self._now.raw.update(data)
+        if (file := self._now.file) is not None:
             file.feed(data)
             file.read += len(data)
             if file.read > SPARSE * file.size_once + MOST_FIELDS:
