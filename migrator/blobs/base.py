@@ -175,7 +175,10 @@ class Writer(ABC):
         """Write bytes to a temporary place."""
 
     def reopen(self) -> int | None:
-        """Return a descriptor for reading all that was added, None where there is no such file."""
+        """Return a descriptor for reading all that was added, None where there is no such file.
+
+        Nothing is added any more. The caller closes it.
+        """
         return None
 
     @abstractmethod

@@ -294,6 +294,11 @@ class _Writer(base.Writer):
         with durable.writing(self._root):
             self._file.write(data)
 
+    def reopen(self) -> int:
+        fd = self._file.fileno()  # now there is a file
+        self._file.seek(0)
+        return os.dup(fd)
+
     def keep(self, sha256: str, size: int, /) -> bool:
         return self._keep(self._file, sha256, size)
 

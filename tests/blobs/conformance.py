@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.blobs.base import Examined, Store, StoredBlob, Verdict
+from migrator.blobs.base import Examined, Store, StoredBlob, Verdict, Writer
 from migrator.errors import ArchiveUnwritable, Interrupted
 
 SMALL = b"an attachment " * 1000
@@ -88,6 +88,17 @@ class Conformance:
         pieces = (b"%PD", b"F-1.7\n", b"and more")
         assert put(bench.store, *pieces).mime_type == "application/pdf"
         assert put(bench.store).mime_type == "application/x-empty"
+
+    def test_the_type_of_a_large_file_may_need_all_of_it(self, bench: Bench) -> None:
+        """JSON that ends far behind the first bytes is JSON, and is stored as it came."""
+        with bench.store.writer() as writer:
+            if type(writer).reopen is Writer.reopen:
+                pytest.skip("it has no file to look at")
+        whole = b"[" + b"1," * 100_000 + b"1]"
+        blob = put(bench.store, whole)
+        assert blob.mime_type == "application/json"
+        assert held(bench.store, blob.sha256) == whole
+        assert put(bench.store, whole[:-1]).mime_type == "text/plain"
 
     def test_what_was_never_stored_is_not_there(self, bench: Bench) -> None:
         """A hash without a blob is lost, of no size, and cannot be opened."""

@@ -39,12 +39,6 @@ def test_a_blob_is_found_under_its_hash(archive: Archive, root: Path, put: Put) 
     assert list(archive.blobs.scan()) == [Entry(str(path.relative_to(root)), "blob", SHA)]
 
 
-def test_a_large_file_is_known_as_a_whole(put: Put) -> None:
-    """JSON that ends far behind the head of the file is JSON."""
-    assert put(b"[" + b"1," * 100_000 + b"1]").mime_type == "application/json"
-    assert put(b"[" + b"1," * 100_000).mime_type == "text/plain"
-
-
 def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     """Directories are 0700, blobs 0400, other files 0600, whatever the umask."""
     for umask in (0o000, 0o777):
