@@ -17,6 +17,7 @@ from migrator.archive.records import (
     Check,
     Count,
     DeliveredFile,
+    DeliveredLine,
     Delivery,
     Helpdesk,
     Mark,
@@ -314,6 +315,22 @@ class Queries:
         while rows := [DeliveredFile(*row) for row in self._db.execute(sql, last)]:
             yield from rows
             last |= {"id": rows[-1].attachment_id, "sha256": rows[-1].sha256}
+
+    def delivered_lines(self) -> Iterator[DeliveredLine]:
+        """Yield what was delivered, or could not be, by target and attachment."""
+        sql = """
+            SELECT d.target, d.ticket_id, n.ticket_number, d.attachment_id, a.filename, d.sha256,
+                d.size, d.state, d.problem, d.detail, n.response_id, d.there_id, d.name
+            FROM delivered_files AS d
+            LEFT JOIN deliveries AS n ON n.id = d.delivery_id
+            LEFT JOIN attachments AS a ON a.id = d.attachment_id
+            WHERE (d.target, d.attachment_id, d.sha256) > (:target, :id, :sha256)
+            ORDER BY d.target, d.attachment_id, d.sha256 LIMIT 500"""
+        last: dict[str, object] = {"target": "", "id": -(1 << 63), "sha256": ""}
+        while rows := [DeliveredLine(*row) for row in self._db.execute(sql, last)]:
+            yield from rows
+            end = rows[-1]
+            last = {"target": end.target, "id": end.attachment_id, "sha256": end.sha256}
 
     def files_of_delivery(self, delivery_id: int) -> list[DeliveredFile]:
         """Return the files of a note, by attachment."""

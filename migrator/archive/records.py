@@ -600,6 +600,28 @@ class DeliveredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveredLine:
+    """A file of a ticket at a target, for a list: ``name`` and ``there_id`` are what it has there.
+
+    ``response_id`` is the note that holds it, or that says why it is not there.
+    """
+
+    target: str
+    ticket_id: int
+    ticket_number: str | None
+    attachment_id: int
+    filename: str | None
+    sha256: str
+    size: int
+    state: str
+    problem: str | None
+    detail: str | None
+    response_id: str | None
+    there_id: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """The endpoint's rule for one file name extension; without a rule staff must review.
 

@@ -58,7 +58,10 @@ STATES = ("refused", "too_large", "failed", "pending")
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="With --match: where to write it. [stdout]",
+    help="With --match and --list: where to write it. [stdout]",
+)
+@click.option(
+    "--list", "listed", is_flag=True, help="List each file and what became of it, as CSV."
 )
 @click.option("--verify", is_flag=True, help="Read back what was delivered, byte for byte.")
 @click.option(
@@ -75,6 +78,7 @@ def deliver(
     yes: bool,
     match: bool,
     output: Path | None,
+    listed: bool,
     verify: bool,
     sample: int | None,
     undo: bool,
@@ -99,10 +103,12 @@ def deliver(
       migrator deliver --verify --sample 200
       migrator deliver --undo --yes
     """
-    if match + verify + undo > 1 or (canary and (yes or match or verify or undo)):
-        raise click.UsageError("--canary, --match, --verify and --undo exclude each other.")
-    if (sample and not verify) or (output and not match):
-        raise click.UsageError("--sample goes with --verify, -o with --match.")
+    if match + verify + undo + listed + (canary is not None) > 1 or (canary and yes):
+        raise click.UsageError("--canary, --match, --list, --verify, --undo exclude each other.")
+    if (sample and not verify) or (output and not (match or listed)):
+        raise click.UsageError("--sample goes with --verify, -o with --match and --list.")
+    if listed:
+        return _list(app, output)
     config = app.load(need_source=False)
     settings = _settings(config, writes=yes or canary is not None)
     if match:
@@ -319,6 +325,11 @@ def _lines(
         more = len(result.troubles) + result.untold - 50
         if more > 0:
             yield f"  and {more:,} more"
+        if options.writes:
+            yield (
+                "`migrator deliver --list` has each file. What Tickiti does not have is in the "
+                "archive: `migrator serve` shows it, `migrator handover` copies it."
+            )
     if canary is not None and counts["delivered"] + counts["already"]:
         yield (
             "\nLook at this ticket in Tickiti now, and into its sent mail (Mail, Sent mail): "
@@ -361,6 +372,28 @@ def _match(app: App, settings: DeliverConfig, output: Path | None) -> int:
         "the line. Then name it as ticket_numbers in [tickiti]"
     )
     return 0 if len(found) == len(wanted) and not doubts else 3
+
+
+def _list(app: App, output: Path | None) -> int:
+    from dataclasses import astuple, fields
+
+    from migrator.archive.records import DeliveredLine
+
+    def pieces(archive: Archive) -> Iterator[str]:
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow([field.name for field in fields(DeliveredLine)])
+        for one in archive.queries.delivered_lines():
+            lines.writerow(["" if v is None else shown(str(v)) for v in astuple(one)])
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+        yield text.getvalue()
+
+    _, archive = open_beside(app)
+    with archive:
+        write(pieces(archive), output)
+    return 0
 
 
 def _check(

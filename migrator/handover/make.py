@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -172,6 +172,7 @@ def _is(path: Path, sha256: str, size: int) -> bool:
 
 MANIFEST, TICKETS, POSTS = "manifest.jsonl", "tickets.jsonl", "posts.jsonl"
 NOTES, ARTICLES, REPLIES = "people_notes.jsonl", "articles.jsonl", "replies.jsonl"
+DELIVERED = "delivered.jsonl"
 _Record = Row | TicketHeader | Response | PeopleNote | ArticleRow | Reply
 _TIMES = (
     *("created_at", "stored_at", "last_activity", "deleted_at", "received_at", "superseded_at"),
@@ -371,6 +372,7 @@ class _Work:
             (NOTES, map(self._people_note, threads.all_people_notes())),
             (ARTICLES, map(self._article, threads.all_articles())),
             (REPLIES, map(self._reply, self._archive.replies.all())),
+            *self._deliveries(),
         ):
             self._write(name, self._counted(name, lines))
         self._out.remove(TREE)
@@ -466,6 +468,11 @@ class _Work:
                 yield f"{sha256}  {path_of(sha256)}\n"
 
     # Lists
+
+    def _deliveries(self) -> Iterator[tuple[str, Iterator[str]]]:
+        queries = self._archive.queries
+        if queries.targets():
+            yield DELIVERED, (_line(asdict(one)) for one in queries.delivered_lines())
 
     def _attachment(self, row: Row) -> str:
         path, tree = self._place(row)

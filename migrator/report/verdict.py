@@ -65,7 +65,8 @@ class Seen:
     run, which is at work; ``progress`` is how far it is and ``progress_at`` when that was recorded.
     ``checks`` has the latest verify and audit, ``doubted`` those that found something that no later
     one cleared. ``damaged`` counts files that the caller found so. ``tickets`` are counted where
-    the last run was limited.
+    the last run was limited. ``deliveries`` counts the files of tickets at each Tickiti that
+    anything was delivered to, by their state there.
     """
 
     counts: Mapping[State, Count]
@@ -82,6 +83,7 @@ class Seen:
     damaged: int = 0
     failing: Failing | None = None
     tickets: Tickets | None = None
+    deliveries: Mapping[str, Mapping[str, Count]] = field(default_factory=dict)
 
     @property
     def at_work(self) -> bool:
@@ -138,10 +140,11 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
         damaged=damaged,
         failing=queries.failing() if counts[State.FAILED].n else None,
         tickets=queries.tickets() if last is not None and limits(last.scope) else None,
+        deliveries={one: queries.delivery_totals(one) for one in queries.targets()},
     )
 
 
-_NO_RUNS = ("verify", "audit", "handover", "accept", "migrate")
+_NO_RUNS = ("verify", "audit", "handover", "accept", "migrate", "deliver")
 """Commands that hold the archive and pull nothing."""
 
 
@@ -426,8 +429,24 @@ def outcome(run: RunInfo, *, at_work: bool = False) -> str:
 
 
 def proof_lines(seen: Seen) -> list[str]:
-    """Return one line each on when verify and audit last ran and what they found."""
-    return [f"{kind.capitalize()}: {describe_check(seen.checks.get(kind))}." for kind in CHECKS]
+    """Return one line each on what verify and audit last found, and on what Tickiti has."""
+    checks = [f"{kind.capitalize()}: {describe_check(seen.checks.get(kind))}." for kind in CHECKS]
+    return checks + [_delivered(target, found) for target, found in seen.deliveries.items()]
+
+
+def _delivered(target: str, found: Mapping[str, Count]) -> str:
+    """Return in words what a Tickiti has of the files of tickets."""
+    there, every = found.get("delivered", Count()), sum(count.n for count in found.values())
+    left = [
+        f"{count.n:,} {state.replace('_', ' ')}"
+        for state, count in sorted(found.items())
+        if state != "delivered" and count.n
+    ]
+    rest = f", {', '.join(left)}; `migrator deliver --list` names them" if left else ""
+    return (
+        f"Tickiti at {brief(target)}: {there.n:,} of {every:,} files of tickets delivered "
+        f"({human_bytes(there.bytes)}) and read back{rest}."
+    )
 
 
 def describe_check(check: Check | None) -> str:

@@ -38,7 +38,7 @@ def last(out: str) -> dict[str, Any]:
     return found
 
 
-def test_the_day_of_the_switch(cli: Cli, desk: Office) -> None:
+def test_the_day_of_the_switch(cli: Cli, desk: Office, tmp_path: Path) -> None:
     """Each step says what it did, in words and as JSON; nothing tells the token."""
     dry = cli("deliver", "--json")
     assert (dry.code, last(dry.out)) == (0, {**NONE, "pending": 4, "refused": 1})
@@ -64,6 +64,16 @@ def test_the_day_of_the_switch(cli: Cli, desk: Office) -> None:
     assert not desk.there()
     assert last(cli("deliver", "--yes", "--json").out)["delivered"] == 3
     assert desk.tickiti.mails == []
+    listed = cli("deliver", "--list")
+    states = [row["state"] for row in csv.DictReader(listed.out.splitlines())]
+    assert sorted(states) == ["delivered"] * 3 + ["refused"] * 2
+    line = f"Tickiti at {desk.tickiti.url}: 3 of 5 files of tickets delivered (11 B) and read back"
+    assert line in cli("status").out
+    assert line in cli("report").out
+    assert cli("handover", str(tmp_path / "pack")).code == 3
+    pack = (tmp_path / "pack" / "delivered.jsonl").read_text().splitlines()
+    assert [json.loads(one)["state"] for one in pack].count("delivered") == 3
+    assert line in (tmp_path / "pack" / "README.md").read_text()
     for one in (dry, canary, every, again, proof, asked, undone):
         assert desk.tickiti.token not in one.out + one.err
 
