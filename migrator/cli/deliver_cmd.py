@@ -139,6 +139,24 @@ async def _deliver(
     return server, await carry(client, archive, server, options, listener=listener, stop=stop)
 
 
+async def deliver_within(config: Config, archive: Archive, listener: Listener, stop: Stop) -> int:
+    """Deliver what is new after a sync, in its event loop; print it and return the exit code.
+
+    The first delivery into a Tickiti is for a person to watch.
+    """
+    settings = _settings(config, writes=True)
+    if settings.url not in archive.queries.targets():
+        note(
+            f"Nothing was ever delivered to {settings.url}: run `migrator deliver` by hand first",
+            level="warning",
+        )
+        return 3
+    options = options_from(config, archive, writes=True)
+    async with connected(settings, listener, stop) as client:
+        server, result = await _deliver(client, archive, options, listener, stop)
+    return _conclude(archive, options, server, result, canary=None, as_json=False)
+
+
 def _settings(config: Config, *, writes: bool) -> DeliverConfig:
     """Return the configured Tickiti; raise ConfigError for what is missing."""
     from migrator.config import TOKEN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ from migrator.cli.common import (
     pull_options,
 )
 from migrator.cli.run_cmd import nothing_done, print_gaps
+from migrator.errors import MigratorError
 from migrator.events import AttachmentSettled, Event, Listener
 from migrator.text import human_bytes, iso_time, shown
 
@@ -81,23 +82,36 @@ def sync(
 
     async def work(stop: Stop) -> int:
         async def once(number: int) -> RunResult:
-            return (await _sync(app, config, stop, wishes if number == 0 else {}))[0]
+            done = await _sync(app, config, stop, wishes if number == 0 else {})
+            if isinstance(done.delivered, MigratorError):
+                note(f"Nothing more was delivered: {done.delivered}", level="warning")
+            return done.result
 
         if every is not None:
             await repeat(once, every=every, stop=stop, tell=note)
             return 0
-        result, anything_new = await _sync(app, config, stop, wishes)
+        done = await _sync(app, config, stop, wishes)
+        result = done.result
         if result.ended_by is not None:
             raise result.ended_by
-        return 0 if known_ok and result.exit_code == 3 and not anything_new else result.exit_code
+        if isinstance(done.delivered, MigratorError):
+            raise done.delivered
+        known = known_ok and result.exit_code == 3 and not done.new
+        return (0 if known else result.exit_code) or done.delivered
 
     return drive(work)
 
 
-async def _sync(
-    app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
-) -> tuple[RunResult, bool]:
-    """Run one sync, and return whether it met anything that it must tell.
+class _Done(NamedTuple):
+    """One sync, whether it met anything that it must tell, and the exit code of its delivery."""
+
+    result: RunResult
+    new: bool
+    delivered: int | MigratorError
+
+
+async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]) -> _Done:
+    """Run one sync, and deliver what is new if that is configured.
 
     The archive is released between two of them.
     """
@@ -113,9 +127,18 @@ async def _sync(
             result = await sync_within(config, archive, heard, stop, **wishes)
         if not nothing_done(result):
             _tell(heard, result, archive)
+        delivered: int | MigratorError = 0
+        if config.deliver.after_sync and result.ended_by is None and not stop.asked:
+            from migrator.cli.deliver_cmd import deliver_within
+
+            with progress(app.log_format) as listener:
+                try:
+                    delivered = await deliver_within(config, archive, listener, stop)
+                except MigratorError as error:
+                    delivered = error
     missing = result.threads_missing or result.fields_missing
     gaps = result.unlisted or result.unreadable or result.short or missing
-    return result, bool(heard.new or gaps)
+    return _Done(result, bool(heard.new or gaps), delivered)
 
 
 class _RoundListener:

@@ -141,3 +141,41 @@ def test_a_tickiti_that_cannot_be_used_is_refused(
         assert result.code == 4
         assert said in result.err
         assert not any(one.attachments for one in other.desk.responses.values())
+
+
+@pytest.mark.slow
+def test_each_sync_delivers_what_is_new(cli: Cli, office: Office, tmp_path: Path) -> None:
+    """With after_sync, once somebody has delivered by hand; a failure ends with its code."""
+    from migrator.archive import open_beside
+    from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+
+    office.archive.close()
+    helpdesk = Helpdesk.build(SandboxOptions(tickets=6, faults=frozenset()))
+    with SandboxServer(helpdesk) as source, Tickiti() as tickiti:
+        text = (
+            f'[kayako]\nurl = "{source.url}"\napi_key = "{source.api_key}"\n'
+            f'secret_key = "{source.secret_key}"\n[archive]\npath = "new"\n'
+            f'[tickiti]\nticket_numbers = "map.csv"\n[deliver]\nurl = "{tickiti.url}"\n'
+            f'author = "{AUTHOR}"\ntoken = "{tickiti.token}"\n'
+        )
+        (tmp_path / "config.toml").write_text(text)
+        (tmp_path / "config.toml").chmod(0o600)
+        (tmp_path / "map.csv").write_text("kayako_ticket_id,ticket_number\n")
+        assert cli("run").code == 0
+        lines = ["kayako_ticket_id,ticket_number"]
+        with open_beside(tmp_path / "new") as archive:
+            for one in archive.threads.all_tickets():
+                made = tickiti.add_ticket(one.subject, one.requester_email)
+                lines.append(f"{one.id},{made.number}")
+        (tmp_path / "map.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / "config.toml").write_text(text + "after_sync = true\n")
+        assert "by hand first" in cli("sync").err
+        done = cli("deliver", "--yes", "--json", "--limit", "1")
+        assert (done.code, last(done.out)["failed"]) == (3, 0)
+        synced = cli("sync")
+        assert "each read back" in synced.out
+        assert synced.code == 0, synced.out
+        (tmp_path / "config.toml").write_text(
+            text.replace(tickiti.token, "1|wrong") + "after_sync = true\n"
+        )
+        assert cli("sync").code == 4
