@@ -533,6 +533,7 @@ def _connected(path: Path, how: str) -> sqlite3.Connection:
     )
     conn.create_function("folded", 1, folded, deterministic=True)
     conn.create_function("is_blank", 2, _is_blank, deterministic=True)
+    conn.create_function("searchable", 2, _searchable, deterministic=True)
     return conn
 
 
@@ -540,6 +541,12 @@ def _is_blank(text: str, is_html: bool) -> bool:
     from migrator.archive.bodies import is_blank  # noqa: PLC0415 - lxml costs start-up time
 
     return is_blank(text, is_html)
+
+
+def _searchable(text: str, is_html: bool) -> str:
+    from migrator.archive.bodies import searchable  # noqa: PLC0415 - as above
+
+    return searchable(text, is_html).replace("\0", "\ufffd")
 
 
 class Stop:

@@ -24,6 +24,7 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
 )
+from migrator.archive.search import TextIndex
 from migrator.archive.sql import (
     ROW,
     TICKET,
@@ -138,6 +139,8 @@ _ARTICLES = 50
 """Articles searched at once, each in so many characters of its text:"""
 _SEARCHED = 100_000
 _EMPTY = "p.text = '' OR is_blank(p.text, p.is_html)"
+_SOME = 100
+"""Tickets compared at once that an index found."""
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
@@ -165,6 +168,15 @@ class Threads:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._db = checkpoint
+        self._index = TextIndex(checkpoint)
+
+    def index_texts(self) -> bool:
+        """Index some of the texts that wait for it; return whether there may be more."""
+        return self._index.add()
+
+    def unindexed(self) -> int:
+        """Return the number of texts that wait to be indexed."""
+        return self._index.waiting()
 
     def ticket(self, ticket_id: int) -> TicketHeader | None:
         """Return a ticket's header, None for an unknown ticket."""
@@ -452,6 +464,8 @@ class Threads:
         requester: Parts = (),
         filename: Parts = (),
         raised: AnyOf = (),
+        content: Parts = (),
+        subject_content: Parts = (),
         participants: AnyOf = (),
         assigned: AnyOf = (),
         unassigned: bool = False,
@@ -468,7 +482,8 @@ class Threads:
         ``number`` is a whole ticket number, or the id shown by Kayako; ``subject``,
         ``requester`` (name or address) and ``filename`` are parts of such, ``text`` any of all
         these. Of several groups of parts, one must match. Parts match in any case and form: see
-        :func:`folded`.
+        :func:`folded`. ``content`` are parts of posts and notes, HTML without its tags, each in
+        another one or not; ``subject_content`` parts of these or of the subject.
 
         Of several, one must match, too: ``raised`` are addresses of requesters, or parts of names
         where there is no @; ``participants`` are addresses of requesters or of who wrote a post;
@@ -488,6 +503,13 @@ class Threads:
             where.append(_owned(_each(assigned), unassigned, values))
         where += [f"h.status IN {values.each(_each(statuses))}"] if _each(statuses) else []
         where += [f"h.priority IN {values.each(priorities)}"] if priorities else []
+        narrowed: set[int] | None = None
+        for parts, subjects in ((content, False), (subject_content, True)):
+            if groups := _groups(parts):
+                where.append(self._index.has(groups, subjects=subjects, values=values))
+                few = self._index.narrowed(groups, subjects=subjects)
+                if few is not None:
+                    narrowed = few if narrowed is None else narrowed & few
         # The whole address of a person ends where the column does:
         people = [[f"\x1f{one}\x1f" if "@" in one[1:-1] else one] for one in _each(raised)]
         wanted: list[tuple[tuple[str, ...], Parts]] = [
@@ -502,12 +524,34 @@ class Threads:
         ]
         if searches:
             direct = self._of_number(text) if text else set()
+            where += [] if narrowed is None else [f"h.id IN {values.each(narrowed)}"]
             ids = self._searched(searches, direct, where, values, limit)
             where = [*visible, f"h.id IN {values.each(ids)}"]
+        elif narrowed is not None:
+            return self._first_of(narrowed, where, values, limit)
+        return self._headers(where, values, limit)
+
+    def _headers(self, where: Sequence[str], values: Values, limit: int) -> list[TicketHeader]:
         sql = f"""
             SELECT {_HEADER} FROM headers AS h WHERE {" AND ".join(where)}
-            ORDER BY h.last_activity DESC, h.id DESC LIMIT {values(limit)}"""
+            ORDER BY h.last_activity DESC, h.id DESC LIMIT {limit:d}"""
         return [TicketHeader(*row) for row in self._db.execute(sql, values)]
+
+    def _first_of(
+        self, tickets: Collection[int], where: Sequence[str], values: Values, limit: int
+    ) -> list[TicketHeader]:
+        """Return those of some tickets that pass, without looking at more than are wanted."""
+        given = Values()
+        sql = f"""
+            SELECT id FROM tickets WHERE id IN {given.each(tickets)}
+            ORDER BY last_activity DESC, id DESC"""
+        ids = [row[0] for row in self._db.execute(sql, given)]
+        found: list[TicketHeader] = []
+        while ids and len(found) < limit:
+            some = values.each(ids[:_SOME])
+            found += self._headers([*where, f"h.id IN {some}"], values, limit)
+            ids = ids[_SOME:]
+        return found[:limit]
 
     def file_of(self, ticket_id: int, part: str) -> str | None:
         """Return the first file name of a ticket that contains ``part``, as for :meth:`find`."""
@@ -599,6 +643,7 @@ class Threads:
             self._db.execute(_PUT_HEADER, (*ticket_values(ticket), kept_for, run_id))
             self._db.execute_many(_PUT_POST, [_post(ticket.id, post) for post in posts])
             self._db.execute_many(_PUT_PEOPLE_NOTE, [_people_note(note) for note in people])
+            self._index.keep_up(len(posts))
 
     def put_notes(
         self, ticket_id: int, notes: Sequence[PostRow], people: Sequence[PeopleNote]
@@ -813,7 +858,8 @@ def _took_part(addresses: Collection[str], values: Values) -> str:
     given = values.each(folded(clean(one)) for one in addresses)
     return f"""(
         {_address("h.requester_email")} IN {given} OR h.id IN (
-            SELECT ticket_id FROM posts WHERE lower(author_email) IN {given}
+            SELECT ticket_id FROM posts
+            WHERE author_email <> '' AND lower(author_email) IN {given}
             UNION ALL SELECT ticket_id FROM posts
             WHERE {_is_odd("author_email")} AND folded(author_email) IN {given}))"""
 

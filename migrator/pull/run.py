@@ -39,6 +39,9 @@ from migrator.pull.workers import RunContext, Workers
 from migrator.report.verdict import Verdict, judge, look
 from migrator.sources.base import Source, concurrently
 
+MANY_TEXTS = 10_000
+"""Texts that take more than a moment to index."""
+
 PROGRESS_EVERY = 3.0
 """Seconds between two writes of progress to the checkpoint."""
 
@@ -243,6 +246,18 @@ async def _pull(context: RunContext, workers: Workers) -> None:
             await workers.fields.catch_up()
             await _fetch_fields(context, workers, recheck=False)
             await articles.settle_deletions()
+    await _index(context)
+
+
+async def _index(context: RunContext) -> None:
+    """Index the texts that wait for it: a few, or all of an archive of an older version."""
+    threads, do = context.archive.threads, context.recorder.do
+    waiting = await do(threads.unindexed)
+    if waiting > MANY_TEXTS:
+        text = f"indexing {waiting:,} texts for searches, which is needed once"
+        context.listener(Notice(text, "info"))
+    while not context.stop.asked and await do(threads.index_texts):
+        pass
 
 
 def _see_earlier_contradiction(context: RunContext) -> None:

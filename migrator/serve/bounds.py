@@ -82,6 +82,9 @@ class Share:
     seconds: float = 20
 
 
+SEARCHES: Final = Share(threads=2)
+"""The bounds of searches of texts, beside those of other queries: they wait for each other only."""
+
 # Requests of the API.
 
 MAX_BODY: Final = 64 * 1024

@@ -7,7 +7,11 @@ over or its client has gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import os
+import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +32,14 @@ _AGAIN: Final = 0.05
 class Readers:
     """The threads that read an archive for one face; used by one event loop."""
 
-    def __init__(self, archive: Archive, share: Share | None = None) -> None:
-        """Read ``archive``, a served one."""
+    def __init__(
+        self, archive: Archive, share: Share | None = None, *, patient: bool = False
+    ) -> None:
+        """Read ``archive``, a served one; with ``patient`` when others leave a processor free."""
         self._archive = archive
         self._share = share or Share()
-        self._threads = ThreadPoolExecutor(self._share.threads, "reader")
+        yields = _yield_to_others if patient else None
+        self._threads = ThreadPoolExecutor(self._share.threads, "reader", yields)
         self._running: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
         """By client, the one whose turn it is first."""
@@ -129,6 +136,12 @@ class Readers:
                 if turns:
                     self._waiting[other] = turns  # behind all others
                 return
+
+
+def _yield_to_others() -> None:
+    if sys.platform == "linux":  # where each thread has a priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
 
 
 def _busy() -> Refusal:

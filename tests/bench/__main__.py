@@ -1,4 +1,4 @@
-"""``python -m tests.bench pull|serve|startup|growth|all``: how fast this is, beside its peers.
+"""``python -m tests.bench WHAT``: how fast this is, beside its peers.
 
 Not part of the tests. Needs the extra ``[bench]``; curl, nginx and wrk are used where they are
 installed. Results go to stdout as tables, with ``--json`` to a file as well; progress to stderr.
@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench import measure
 
-BENCHMARKS = ("pull", "serve", "startup", "growth")
+BENCHMARKS = ("pull", "serve", "startup", "growth", "search")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -412,6 +412,14 @@ CRITERIA: list[tuple[list[tuple[str, list[Any]]], list[str]]] = [
     ([("subject", ["number 3", "PLATE"])], ["3"]),
     ([("subject", ["number 3"]), ("subject", ["NUMBER 1", "plate"])], ["3", "1"]),
     ([("subject", ["plate"]), ("queue", ["Support"])], ["3", "2"]),
+    ([("content", ["text 2"])], ["3", "2", "1"]),
+    ([("content", ["TEXT 2", "text 3"]), ("queue", ["Sales"])], ["1"]),
+    ([("content", ["text 9"])], []),
+    ([("content", ["text 9"]), ("content", ["x", "text"]), ("content", ["t"])], ["3", "2", "1"]),
+    ([("content", ["Plate"])], []),
+    ([("subject_content", ["number 2", "text 1"])], ["2"]),
+    ([("subject_content", ["number 2"]), ("subject", ["plate"])], ["2"]),
+    ([("subject_content", ["number 2"]), ("content", ["number"])], []),
     ([("raised", ["user1@example.com"])], ["1"]),
     ([("raised", ["ser1@example.com", "USER2@EXAMPLE.COM"])], ["2"]),
     ([("raised", ["@example.com"])], ["3", "2", "1"]),
@@ -443,6 +451,28 @@ def test_each_criterion(
     """Tokens of a mode are alternatives, modes restrict each other; latest activity first."""
     criteria = [{"mode": mode, "tokens": tokens} for mode, tokens in given]
     assert tickets(full, criteria) == expected
+
+
+def test_match_says_whether_one_token_is_enough(full: Desk) -> None:
+    """All of a text, unless any is said; one of what has a single value, and never all."""
+    one: dict[str, Any] = {"tokens": ["number 1", "number 2"]}
+    for mode in ("subject", "subject_content"):
+        assert tickets(full, [{"mode": mode, **one}]) == []
+        assert tickets(full, [{"mode": mode, **one, "match": "all"}]) == []
+        assert tickets(full, [{"mode": mode, **one, "match": "any"}]) == ["2", "1"]
+    assert tickets(full, [{"mode": "ticket_number", "tokens": [1, 2]}]) == ["2", "1"]
+    assert tickets(full, [{"mode": "ticket_number", "tokens": {"1": 2}, "match": "all"}]) == ["2"]
+
+
+def test_files_without_a_post_do_not_lend_a_subject_to_the_texts(open_desk: OpenDesk) -> None:
+    """The place for such files has the id that stands for the subject."""
+    with open_desk() as desk:
+        desk.attach("a.txt", b"x", ticket=1, post=0)
+        desk.write(TicketRow(1, 3, "", "a plate"), PostRow(5, 1, text="a text"))
+        for _ in range(2):
+            assert tickets(desk, [{"mode": "content", "tokens": ["plate"]}]) == []
+            assert tickets(desk, [{"mode": "subject_content", "tokens": ["plate"]}]) == ["1"]
+            desk.archive.threads.index_texts()
 
 
 def test_ticket_rows_are_headers(full: Desk) -> None:

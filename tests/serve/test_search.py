@@ -68,6 +68,8 @@ def anywhere(field: str) -> Find:
 
 FINDS: dict[str, Find] = {
     "subject": query("subject"),
+    "content": query("content"),
+    "subject and content": query("subject_content"),
     "requester": query("raised"),
     "author": by_author,
     "everything": anywhere("text"),
@@ -82,7 +84,7 @@ def kept(desk: Desk, written: str) -> None:
     desk.attach(f"a {written}.pdf", b"x", ticket=7)
     address = f"{written}@example.com"
     row = TicketRow(7, 3, "ABC-7", f"a {written} b", 5, 5, 0, written, address)
-    desk.write(row, PostRow(70, 5, author_email=address))
+    desk.write(row, PostRow(70, 5, author_email=address, text=f"a {written} b"))
 
 
 @pytest.mark.parametrize("find", FINDS.values(), ids=FINDS)

@@ -16,7 +16,7 @@ from migrator.archive import Archive
 from migrator.archive.records import Token
 from migrator.errors import ArchiveError
 from migrator.serve.auth import Authenticator, CachedTokens
-from migrator.serve.bounds import MAX_BODY, MAX_DEPTH, MAX_VALUES, Share
+from migrator.serve.bounds import MAX_BODY, MAX_DEPTH, MAX_VALUES, SEARCHES, Share
 from migrator.serve.cache import Version
 from migrator.serve.catalog import Catalog, EndpointSettings
 from migrator.serve.content import watch
@@ -60,7 +60,8 @@ def build_app(
     readers = Readers(archive, share)
     catalog, version = Catalog(archive, settings), Version(archive.queries.moment)
     authenticator = Authenticator(CachedTokens(archive.access, version))
-    queries, download = Queries(catalog, readers), Download(catalog, version, readers)
+    searchers = Readers(archive, SEARCHES, patient=True)
+    queries, download = Queries(catalog, readers, searchers), Download(catalog, version, readers)
     lookups = Lookups(catalog, readers)
 
     def call(

@@ -21,6 +21,9 @@ from migrator.serve.tickiti.serializers import priority_of
 
 MODES: Final[Mapping[str, str]] = {
     "subject": "parts of the subject",
+    "content": "parts of posts and notes, without the tags of HTML; several tokens may be in "
+    "several posts of a ticket",
+    "subject_content": "parts of the subject, or of posts and notes",
     "raised": "the address of who raised the ticket, or a part of a name",
     "participant": "the address of who raised the ticket or wrote in it",
     "assigned": "the address or the name of the member of the staff it is assigned to, or "
@@ -53,7 +56,7 @@ _STATUSES: Final = {"open": "open", "onhold": "on-hold", "closed": "closed"}
 _NAMES: Final = {"low": "10", "normal": "20", "high": "30", "urgent": "40"}
 _TEAM: Final = re.compile(r"team(?:-and-members)?:.*", re.DOTALL)
 
-ELSEWHERE: Final = ("criteria", "tokens", "search_perspective_id", *MODES, "content")
+ELSEWHERE: Final = ("criteria", "tokens", "search_perspective_id", *MODES)
 """What belongs into ``search_object``: beside it, it would be overlooked."""
 
 
@@ -104,6 +107,11 @@ def find_arguments(fields: Fields, titles: Callable[[], Collection[str]]) -> Ask
         found["priorities"] = _priorities(fields, tokens["priority"], titles())
         knows = knows and bool(found["priorities"])
     return (found, tokens.get("queue")) if knows else None
+
+
+def names_texts(body: Mapping[str, object]) -> bool:
+    """Return whether a body may search the texts of posts, without reading it in full."""
+    return "content" in str(body.get("search_object"))
 
 
 def _criteria(fields: Fields) -> list[Criterion]:

@@ -10,6 +10,7 @@ import dataclasses
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any, Final, TypeVar
@@ -17,13 +18,15 @@ from typing import IO, Any, Final, TypeVar
 from starlette.types import Receive, Send
 
 from migrator.archive.records import Response, ResponseFilter, Row, TicketHeader, Token
+from migrator.archive.search import BATCH
 from migrator.archive.threads import TALLIES
+from migrator.errors import ArchiveError
 from migrator.serve.bounds import JSON_BLOCK, MAX_GROUPS, MAX_LIMIT, MAX_ROWS
 from migrator.serve.catalog import Catalog, Names
 from migrator.serve.content import watch
 from migrator.serve.readers import Readers
 from migrator.serve.refusals import Refusal, as_json, start
-from migrator.serve.tickiti.criteria import Asked, find_arguments
+from migrator.serve.tickiti.criteria import Asked, find_arguments, names_texts
 from migrator.serve.tickiti.requests import (
     Fields,
     Parts,
@@ -108,9 +111,12 @@ Read = Callable[[After | None, int, int | None], Sequence[Response]]
 class Queries:
     """The calls of the API that read tickets, responses and queues."""
 
-    def __init__(self, catalog: Catalog, readers: Readers) -> None:
+    def __init__(self, catalog: Catalog, readers: Readers, searchers: Readers) -> None:
+        """Let ``searchers`` search texts, and ``readers`` read all else."""
         self._catalog = catalog
         self._readers = readers
+        self._searchers = searchers
+        self._indexing = threading.Lock()
         self._threads = catalog.archive.threads
         self._settings = catalog.settings
 
@@ -196,7 +202,8 @@ class Queries:
         Tickiti runs saved views here. This server has one of them, the built-in All, filtered by
         the criteria that make sense in an archive.
         """
-        await self._send(token, self._tickets(token, body), receive, send)
+        readers = self._searchers if names_texts(body) else self._readers
+        await self._send(token, self._tickets(token, body), receive, send, readers)
 
     def _tickets(self, token: Token, body: Body) -> Iterator[str]:
         fields = Fields(body)
@@ -211,6 +218,8 @@ class Queries:
         if asked is None:
             return
         arguments, names = asked
+        if self._threads.unindexed() > BATCH and not self._catalog.archive.read_only:
+            threading.Thread(target=self._index, name="indexer", daemon=True).start()
         found = self._threads.find(
             **arguments,
             queues=self._catalog.queue_ids(token, names=names),
@@ -219,6 +228,18 @@ class Queries:
         )
         for number, ticket in enumerate(found):
             yield ("," if number else "") + as_json(ticket_object(ticket))
+
+    def _index(self) -> None:
+        """Index the texts of an archive that an older version made, half of the time."""
+        with contextlib.ExitStack() as stack:
+            if not self._indexing.acquire(blocking=False):
+                return
+            stack.callback(self._indexing.release)
+            stack.enter_context(contextlib.suppress(ArchiveError))  # the next search tries again
+            began = time.monotonic()
+            while self._threads.index_texts():
+                time.sleep(time.monotonic() - began)
+                began = time.monotonic()
 
     async def queues(self, token: Token, _body: Body, receive: Receive, send: Send) -> None:
         """``tickets/queues``, which later clients call."""
@@ -273,18 +294,23 @@ class Queries:
         yield "]}}"
 
     async def _send(
-        self, token: Token, pieces: Iterator[str], receive: Receive, send: Send
+        self,
+        token: Token,
+        pieces: Iterator[str],
+        receive: Receive,
+        send: Send,
+        readers: Readers | None = None,
     ) -> None:
         """Send the pieces of a JSON document, all of them ASCII, which readers make.
 
         A short answer has its length in its head and fails before it is begun; a long one is sent
         in chunks and stays incomplete when making it fails. Stops when the client has gone.
         """
-        blocks = _blocks(pieces)
+        blocks, readers = _blocks(pieces), readers or self._readers
         async with watch(receive) as gone:
 
             def run(work: Callable[[], T]) -> Awaitable[T]:
-                return self._readers.run(token.id, gone, work)
+                return readers.run(token.id, gone, work)
 
             first, second = await run(lambda: (next(blocks, b""), next(blocks, None)))
             if second is None:

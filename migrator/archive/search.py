@@ -1,0 +1,167 @@
+"""The search for parts of posts, notes and subjects, with an index of their trigrams.
+
+``search`` has each text as searches compare it, and SQLite's FTS5 an index of it. A post has its
+own id there, the subject of a ticket the negative id of the ticket. Triggers note in ``unindexed``
+whatever is new or changed, in the same transaction; it is indexed in batches, and until then read
+from its post. So an answer never lacks what is not indexed yet, or cannot be: without FTS5 all
+texts are read.
+
+The index only narrows a search: what it finds is compared as a whole, which decides.
+"""
+# ruff: noqa: S608 - only constants of this room become SQL
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from typing import Final
+
+from migrator.archive.checkpoint import Checkpoint
+from migrator.archive.schema import SEARCH_TABLE
+from migrator.archive.sql import Values
+
+BATCH: Final = 256
+"""Texts that may wait before some are indexed; more at once cost less for each."""
+_BATCH_CHARS: Final = 2_000_000
+"""Characters of such a batch."""
+
+_FEW: Final = 3000
+"""Texts to which the index narrows a search. With more, tickets are searched one by one: most of
+them have such a part, so the first ones are soon found."""
+_TRIGRAMS: Final = 24
+"""The most trigrams of a part that are looked up."""
+
+_HAS_FTS: Final = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
+_IS_THERE: Final = "SELECT 1 FROM sqlite_master WHERE name = 'search_content'"
+_NEXT: Final = """
+    SELECT u.id, coalesce(p.text, t.subject, ''), coalesce(p.is_html, 0) FROM unindexed AS u
+    LEFT JOIN posts AS p ON p.id = u.id AND u.id > 0
+    LEFT JOIN tickets AS t ON t.id = -u.id AND u.id < 0
+    WHERE u.id > ? ORDER BY u.id LIMIT 1"""
+
+Groups = Sequence[Sequence[str]]
+"""Groups of folded parts: all parts of one of them must be found."""
+
+
+class TextIndex:
+    """The texts of a checkpoint; errors as of :class:`Ledger`, from any thread."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._db = checkpoint
+
+    def keep_up(self, added: int) -> None:
+        """Index what waits, but for less than a batch; not many more texts than were added."""
+        most = (added // BATCH + 1) * BATCH
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM unindexed LIMIT {most})"
+        ((waiting,),) = self._db.execute(sql)
+        for _ in range(waiting // BATCH):
+            self.add()
+
+    def add(self) -> bool:
+        """Index a batch of the texts that wait; return whether there may be more.
+
+        Ids ascend in a batch, as FTS5 wants them: else it would flush before each.
+        """
+        from migrator.archive.bodies import searchable  # noqa: PLC0415 - lxml costs start-up time
+
+        if not self._has_fts:
+            return False
+        last, done, chars = -1 << 63, 0, 0
+        with self._db.atomic():
+            if not self._is_there:  # another SQLite made the archive
+                self._db.execute(SEARCH_TABLE)
+            while done < BATCH and chars < _BATCH_CHARS and (row := self._db.one(_NEXT, (last,))):
+                last, text, is_html = row
+                folded = _stored(searchable(text, bool(is_html)))
+                sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)"
+                self._db.execute(sql, (last, folded))
+                done, chars = done + 1, chars + len(text)
+            self._db.execute("DELETE FROM unindexed WHERE id <= ?", (last,))
+        return done == BATCH or chars >= _BATCH_CHARS
+
+    def waiting(self) -> int:
+        """Return the number of texts that are not indexed."""
+        ((waiting,),) = self._db.execute("SELECT count(*) FROM unindexed")
+        return int(waiting)
+
+    def has(self, groups: Groups, *, subjects: bool, values: Values) -> str:
+        """Return a filter for tickets (h) whose texts have all parts of one of the groups.
+
+        Each part may be in another post, with ``subjects`` also in the subject.
+        """
+        tests = {part: self._test(part, subjects, values) for group in groups for part in group}
+        # A long part is in fewer texts than a short one: most tickets are done with it.
+        longest = [sorted(group, key=len, reverse=True) for group in groups]
+        any_of = (" AND ".join(tests[part] for part in group) for group in longest)
+        return "(" + " OR ".join(f"({each})" for each in any_of) + ")"
+
+    def _test(self, part: str, subjects: bool, values: Values) -> str:
+        held = values(_stored(part))
+        in_post = f"""EXISTS (
+            SELECT 1 FROM posts AS p WHERE p.ticket_id = h.id AND p.id > 0
+                AND instr({self._text("p.id", "searchable(p.text, p.is_html)")}, {held}) > 0)"""
+        in_subject = f"instr({self._text('-h.id', 'searchable(h.subject, 0)')}, {held}) > 0"
+        return f"({in_subject} OR {in_post})" if subjects else in_post
+
+    def _text(self, key: str, read: str) -> str:
+        """Return SQL for a text as it is compared: the one that is kept, else the one ``read``."""
+        if not self._is_there:
+            return read
+        return f"""coalesce((
+            SELECT c0 FROM search_content WHERE id = {key}
+                AND NOT EXISTS (SELECT 1 FROM unindexed WHERE id = {key})), {read})"""
+
+    def narrowed(self, groups: Groups, *, subjects: bool) -> set[int] | None:
+        """Return the tickets that may pass :meth:`has`, None where the index cannot tell."""
+        waiting = self._ids(f"SELECT id FROM unindexed LIMIT {_FEW + 1}")
+        if waiting is None or not self._is_there or not self._has_fts:
+            return None
+        found = set[int]()
+        for group in groups:
+            # The rarest part decides; the others are compared where it is.
+            looked_up = {part: self._look_up(part) for part in group}
+            few = {part: keys for part, keys in looked_up.items() if keys is not None}
+            if not few:
+                return None
+            found |= self._holding(*min(few.items(), key=lambda item: len(item[1])))
+        found |= waiting
+        values = Values()
+        sql = f"SELECT DISTINCT ticket_id FROM posts WHERE id IN {values.each(found)}"
+        tickets = {row[0] for row in self._db.execute(sql, values)}
+        return tickets | {-key for key in found if key < 0 and subjects}
+
+    def _holding(self, part: str, keys: Collection[int]) -> set[int]:
+        """Return which of some texts hold a part."""
+        values = Values()
+        sql = f"""
+            SELECT id FROM search_content
+            WHERE id IN {values.each(keys)} AND instr(c0, {values(_stored(part))}) > 0"""
+        return {row[0] for row in self._db.execute(sql, values)}
+
+    def _look_up(self, part: str) -> set[int] | None:
+        """Return the texts that have all trigrams of a part, None for too many or too short."""
+        part = _stored(part)
+        trigrams = dict.fromkeys(part[at : at + 3] for at in range(len(part) - 2))
+        if not trigrams:
+            return None
+        step = -(-len(trigrams) // _TRIGRAMS)
+        quoted = ('"' + each.replace('"', '""') + '"' for each in list(trigrams)[::step])
+        sql = f"SELECT rowid FROM search WHERE search MATCH ? LIMIT {_FEW + 1}"
+        return self._ids(sql, (" AND ".join(quoted),))
+
+    def _ids(self, sql: str, values: Collection[object] = ()) -> set[int] | None:
+        found = {row[0] for row in self._db.execute(sql, tuple(values))}
+        return None if len(found) > _FEW else found
+
+    @cached_property
+    def _has_fts(self) -> bool:
+        return bool(self._db.execute(_HAS_FTS))
+
+    @property
+    def _is_there(self) -> bool:
+        return bool(self._db.execute(_IS_THERE))
+
+
+def _stored(text: str) -> str:
+    """Return a text that SQLite reads to its end."""
+    return text.replace("\0", "\ufffd")

@@ -1,0 +1,182 @@
+"""The search for parts of texts: what is found is what a plain look at all texts finds."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from migrator.archive import Archive, PostRow, TicketRow, folded, open_archive, open_read_only
+from migrator.archive.bodies import plain_text
+from tests.archive.test_older_formats import made
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """Make an empty archive."""
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        yield archive
+
+
+def put(archive: Archive, ticket: int, *posts: PostRow, subject: str = "") -> None:
+    """Keep a ticket and posts of it."""
+    with archive.ledger.atomic():
+        run = archive.ledger.begin_run("run", source="test", scope={})
+        row = TicketRow(ticket, 1, subject=subject, last_activity=ticket)
+        archive.ledger.put_ticket(row)
+        archive.threads.put(run.id, row, posts)
+
+
+def index(archive: Archive) -> None:
+    """Index all texts that wait."""
+    while archive.threads.index_texts():
+        pass
+    assert archive.threads.unindexed() == 0
+
+
+def found(archive: Archive, *parts: str, subjects: bool = False) -> list[int]:
+    """Return the tickets with all of these parts."""
+    groups = [list(parts)]
+    if subjects:
+        return [one.id for one in archive.threads.find(subject_content=groups)]
+    return [one.id for one in archive.threads.find(content=groups)]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_parts_of_posts_are_found_in_any_form(archive: Archive, indexed: bool) -> None:
+    """Upper case, wide letters, tags between; markup itself is no text; short parts, too."""
+    put(archive, 1, PostRow(10, text="Die Gr\u00f6\u00dfe der Stra\u00dfe"), subject="Plate")
+    put(archive, 2, PostRow(20, text="<p class='red'>in<b>voi</b>ce &uuml;ber</p>", is_html=True))
+    put(archive, 3, PostRow(30, text="nothing"), PostRow(31, text="\uff29\uff2e\uff36oice xy\0z"))
+    if indexed:
+        index(archive)
+    expected = {
+        ("GRO\u0308SSE",): [1],
+        ("invoice",): [3, 2],
+        ("INVOICE", "\u00dcber"): [2],
+        ("class",): [],
+        ("invoice", "nothing"): [3],
+        ("y\0",): [3],
+        ("\u00fc",): [2],
+        ("plate",): [],
+    }
+    for parts, tickets in expected.items():
+        assert found(archive, *parts) == tickets, parts
+    assert found(archive, "plate", "strasse", subjects=True) == [1]
+
+
+def test_two_groups_are_alternatives(archive: Archive) -> None:
+    """One whole group is enough."""
+    for number, text in enumerate(("alpha beta", "gamma", "alpha"), 1):
+        put(archive, number, PostRow(number, text=text))
+    index(archive)
+    groups = [["alpha", "beta"], ["gamma"]]
+    assert [one.id for one in archive.threads.find(content=groups)] == [2, 1]
+
+
+def test_texts_are_found_where_they_are_now(archive: Archive) -> None:
+    """A changed text, a post that moves, a merged ticket: the old place has nothing any more."""
+    put(archive, 1, PostRow(10, text="first text"))
+    put(archive, 2, PostRow(20, text="other text"))
+    index(archive)
+    put(archive, 1, PostRow(10, text="second text"))
+    for _ in range(2):
+        assert (found(archive, "first"), found(archive, "second")) == ([], [1])
+        index(archive)
+    put(archive, 2, PostRow(10, text="second text"))
+    assert found(archive, "second") == [2]
+    archive.ledger.mark_merged(2, 1)
+    assert found(archive, "second") == found(archive, "other") == [1]
+
+
+def test_what_was_undone_is_not_found(archive: Archive) -> None:
+    """A text and what is noted of it are one transaction; the next opening finds both or none."""
+    with contextlib.suppress(RuntimeError), archive.ledger.atomic():
+        put(archive, 1, PostRow(10, text="never kept"))
+        index(archive)
+        raise RuntimeError
+    assert (found(archive, "never"), archive.threads.unindexed()) == ([], 0)
+
+
+def test_texts_are_indexed_while_they_come(archive: Archive) -> None:
+    """However many come, few wait."""
+    for number in range(1, 400):
+        put(archive, number, PostRow(number, text=f"text {number:05}"), subject="s")
+    assert archive.threads.unindexed() < 600
+    assert found(archive, "t 00399") == [399]
+    assert found(archive, "t 00001") == [1]
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_older_archives_are_searched_at_once(tmp_path: Path, number: int) -> None:
+    """Before anything of it is indexed, and after."""
+    with open_archive(made(tmp_path / "archive", number), command="test") as archive:
+        posts = [post for post in archive.threads.all_posts() if len(post.text) > 5]
+        assert posts
+        for _ in range(2):
+            for post in posts:
+                text = plain_text(post.text) if post.is_html else post.text
+                ticket = archive.threads.ticket(post.ticket_id)
+                assert ticket is not None
+                assert post.ticket_id in found(archive, text[:40])
+            index(archive)
+
+
+def test_an_sqlite_without_fts5_finds_the_same(archive: Archive, tmp_path: Path) -> None:
+    """An archive that it made has no index; the texts are read."""
+    put(archive, 1, PostRow(10, text="some text"), subject="plate")
+    path = archive.path / "checkpoint.db"
+    archive.close()
+    with sqlite3.connect(path) as conn:
+        conn.execute("DROP TABLE search")
+    with open_read_only(archive.path) as again:
+        assert found(again, "some text") == found(again, "me te") == [1]
+        assert found(again, "plate", "text", subjects=True) == [1]
+    with open_archive(archive.path, command="test") as again:
+        index(again)
+        assert found(again, "some text") == [1]
+
+
+WORDS = st.sampled_from(
+    ["stra\u00dfe", "STRASSE", "aab", "aba", "a b", "\u4e2d\u6587\u5b57", "i\u0307", "x", '"', "%"]
+)
+TEXTS = st.lists(WORDS, max_size=5).map("".join)
+STEPS = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 6), TEXTS, TEXTS, st.booleans()), max_size=8
+)
+
+
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+)
+@given(steps=STEPS, tokens=st.lists(TEXTS.filter(bool), min_size=1, max_size=2))
+def test_search_finds_what_a_look_at_all_texts_finds(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[int, int, str, str, bool]],
+    tokens: list[str],
+) -> None:
+    """Whatever was written and changed in whatever order, indexed or not."""
+    with open_archive(tmp_path_factory.mktemp("archive"), command="test") as archive:
+        for ticket, post, text, subject, indexed in steps:
+            put(archive, ticket, PostRow(post, text=text), subject=subject)
+            if indexed:
+                index(archive)
+        texts: dict[int, list[str]] = {one.id: [] for one in archive.threads.all_tickets()}
+        for one in archive.threads.all_posts():
+            texts[one.ticket_id].append(folded(one.text))
+        for subjects in (False, True):
+            everything = {
+                one.id: texts[one.id] + [folded(one.subject)] * subjects
+                for one in archive.threads.all_tickets()
+            }
+            expected = [
+                number
+                for number, held in everything.items()
+                if all(any(folded(token) in text for text in held) for token in tokens)
+            ]
+            assert sorted(found(archive, *tokens, subjects=subjects)) == expected, (steps, tokens)
