@@ -389,7 +389,7 @@ class Threads:
         found = self._responses(where, values, None, 1, text_limit)
         return found[0] if found else None
 
-    def authors(self, ticket_id: int, *, limit: int = 1000) -> list[tuple[str, str, bool]]:
+    def authors(self, ticket_id: int, *, limit: int) -> list[tuple[str, str, bool]]:
         """Return who wrote in a thread, the first one first: name, address, whether of the staff.
 
         The same person may come under several names.
@@ -400,7 +400,7 @@ class Threads:
             GROUP BY author_name, author_email, staff ORDER BY min(created_at), min(id) LIMIT ?"""
         return [(row[0], row[1], bool(row[2])) for row in self._db.execute(sql, (ticket_id, limit))]
 
-    def staff(self, *, limit: int = 10_000) -> list[LabelRow]:
+    def staff(self, *, limit: int) -> list[LabelRow]:
         """Return the staff that the source has, by id, and then by name who else wrote as such.
 
         Those, and owners of tickets, who are not on the source's list any more have id 0.
@@ -417,9 +417,9 @@ class Threads:
             if folded(email or name) not in seen:
                 found.append(LabelRow("staff", 0, name, email))
             seen.update(folded(text) for text in (name, email) if text)
-        return found
+        return found[:limit]
 
-    def merged(self, ticket_id: int, *, limit: int = 1000) -> list[TicketHeader]:
+    def merged(self, ticket_id: int, *, limit: int) -> list[TicketHeader]:
         """Return the tickets that were merged into a ticket, directly or not, by id."""
         sql = f"""
             WITH RECURSIVE merged (id) AS (

@@ -111,6 +111,9 @@ MAX_ROWS: Final = 5000
 MAX_LIMIT: Final = 1000
 """Responses of an answer."""
 
+MAX_PEOPLE: Final = 10_000
+"""Staff, participants and merged tickets of an answer, which says so where it leaves some out."""
+
 MAX_RANGE: Final = 25 * 1024 * 1024
 """Bytes of one ranged read, Tickiti's limit."""
 

@@ -15,6 +15,7 @@ from typing import Final
 from migrator.archive import Archive
 from migrator.archive.records import Response, ResponseFilter, Row, Rule, State, TicketHeader, Token
 from migrator.serve.auth import sees
+from migrator.serve.bounds import MAX_PEOPLE
 from migrator.serve.cache import TimedCache
 from migrator.serve.markup import (
     attachment_id,
@@ -122,7 +123,7 @@ class Catalog:
 
     def merged(self, token: Token, ticket: TicketHeader) -> list[TicketHeader]:
         """Return the tickets that were merged into one, as far as the token sees their queues."""
-        found = self.archive.threads.merged(ticket.id)
+        found = self.archive.threads.merged(ticket.id, limit=MAX_PEOPLE + 1)
         return [one for one in found if sees(token, one.queue_id)]
 
     def queues(self, token: Token) -> list[tuple[int, str, int]]:

@@ -225,3 +225,25 @@ def test_reading_calls_need_their_ability(desk: Desk, path: str) -> None:
     assert desk.call(path, token=desk.token("mail:read")).status_code == 403
     body = {"ticket_id": 1, "response_id": 1}
     assert desk.call(path, body, token=desk.token("tickets:write")).status_code in (200, 404)
+
+
+def test_lists_that_are_cut_say_so(open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of too many people or tickets is marked, others are not."""
+    with open_desk() as desk:
+        posts = [PostRow(n, n, f"Ann {n}", staff=True) for n in range(1, 6)]
+        desk.write(TicketRow(1, 3), *posts)
+        for number in (2, 3, 4, 5, 6):
+            desk.write(TicketRow(number, 3))
+            desk.archive.ledger.mark_merged(number, 1)
+        for most, cut in ((5, False), (4, True)):
+            for module in ("serializers", "queries", "lookups"):
+                monkeypatch.setattr(f"migrator.serve.tickiti.{module}.MAX_PEOPLE", most)
+            ticket = desk.data("tickets/show", {"ticket_id": 1})["ticket"]
+            links = desk.data("tickets/links", {"ticket_id": 1})
+            staff = desk.data("tickets/staff")
+            assert len(ticket["participants"]) == len(links["linked_tickets"]) == most
+            assert len(staff["staff"]) == most
+            assert ("participants_truncated" in ticket) is cut
+            assert ("linked_tickets_truncated" in ticket) is cut
+            assert ("linked_tickets_truncated" in links) is cut
+            assert ("staff_truncated" in staff) is cut

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from migrator.archive.records import Token
 from migrator.serve.auth import Authenticator
+from migrator.serve.bounds import MAX_PEOPLE
 from migrator.serve.cache import TimedCache
 from migrator.serve.catalog import Catalog
 from migrator.serve.content import watch
@@ -20,7 +21,7 @@ from migrator.serve.readers import Readers
 from migrator.serve.refusals import Refusal, send_json
 from migrator.serve.tickiti.criteria import COMBINED, MODES
 from migrator.serve.tickiti.requests import Fields, ticket_request
-from migrator.serve.tickiti.serializers import iso_time, linked_tickets, number_of
+from migrator.serve.tickiti.serializers import iso_time, linked_tickets, number_of, told_in_full
 from migrator.text import name_key
 
 Body = Mapping[str, object]
@@ -70,7 +71,8 @@ class Lookups:
     def __init__(self, catalog: Catalog, readers: Readers) -> None:
         self._catalog = catalog
         self._readers = readers
-        self._staff = TimedCache(catalog.archive.threads.staff)
+        threads = catalog.archive.threads
+        self._staff = TimedCache(lambda: threads.staff(limit=MAX_PEOPLE + 1))
 
     async def token(self, token: Token, _body: Body, _receive: Receive, send: Send) -> None:
         """``token``: what the token that asks may do here."""
@@ -115,18 +117,17 @@ class Lookups:
         fields.check()
 
         def found() -> object:
-            return {
-                "staff": [
-                    {
-                        "id": str(one.id) if one.id else None,
-                        "name": one.title,
-                        "email": one.email or None,
-                        "teams": [],
-                    }
-                    for one in self._staff()
-                    if part in name_key(one.title) or part in name_key(one.email)
-                ]
-            }
+            staff: list[object] = [
+                {
+                    "id": str(one.id) if one.id else None,
+                    "name": one.title,
+                    "email": one.email or None,
+                    "teams": [],
+                }
+                for one in self._staff()
+                if part in name_key(one.title) or part in name_key(one.email)
+            ]
+            return told_in_full("staff", staff)
 
         await self._send(token, found, receive, send)
 
@@ -139,7 +140,7 @@ class Lookups:
             return {
                 "ticket_id": str(ticket.id),
                 "ticket_number": number_of(ticket.ticket_number),
-                "linked_tickets": linked_tickets(self._catalog.merged(token, ticket)),
+                **linked_tickets(self._catalog.merged(token, ticket)),
             }
 
         await self._send(token, found, receive, send)

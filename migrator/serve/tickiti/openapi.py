@@ -192,8 +192,11 @@ SCHEMAS: Final[Schema] = {
             _object(
                 {
                     "participants": _array(ref("Participant")),
+                    "participants_truncated": {"const": True},
                     "linked_tickets": _array(ref("LinkedTicket")),
-                }
+                    "linked_tickets_truncated": {"const": True},
+                },
+                required=("participants", "linked_tickets"),
             ),
         ]
     },
@@ -335,10 +338,17 @@ SCHEMAS: Final[Schema] = {
                 "ticket_id": _ID,
                 "ticket_number": _NUMBER,
                 "linked_tickets": _array(ref("LinkedTicket")),
-            }
+                "linked_tickets_truncated": {"const": True},
+            },
+            required=("ticket_id", "ticket_number", "linked_tickets"),
         )
     ),
-    "StaffAnswer": _answer_object(_object({"staff": _array(ref("StaffMember"))})),
+    "StaffAnswer": _answer_object(
+        _object(
+            {"staff": _array(ref("StaffMember")), "staff_truncated": {"const": True}},
+            required=("staff",),
+        )
+    ),
     "TeamsAnswer": _answer_object(_object({"teams": _array(_TEXT, maxItems=0)})),
     "ResolutionsAnswer": _answer_object(_object({"resolutions": _array(_TEXT, maxItems=0)})),
     "ModesAnswer": _answer_object(

@@ -21,7 +21,7 @@ from migrator.archive.records import Response, ResponseFilter, Row, TicketHeader
 from migrator.archive.search import BATCH
 from migrator.archive.threads import TALLIES
 from migrator.errors import ArchiveError
-from migrator.serve.bounds import JSON_BLOCK, MAX_GROUPS, MAX_LIMIT, MAX_ROWS
+from migrator.serve.bounds import JSON_BLOCK, MAX_GROUPS, MAX_LIMIT, MAX_PEOPLE, MAX_ROWS
 from migrator.serve.catalog import Catalog, Names
 from migrator.serve.content import watch
 from migrator.serve.readers import Readers
@@ -125,8 +125,9 @@ class Queries:
 
         def head_of(ticket: TicketHeader) -> dict[str, object]:
             told = ticket_object(ticket)
-            told["participants"] = participants(ticket, self._threads.authors(ticket.id))
-            told["linked_tickets"] = linked_tickets(self._catalog.merged(token, ticket))
+            authors = self._threads.authors(ticket.id, limit=MAX_PEOPLE + 1)
+            told |= participants(ticket, authors)
+            told |= linked_tickets(self._catalog.merged(token, ticket))
             return {"ticket": told}
 
         await self._thread(token, body, head_of, receive, send)

@@ -13,6 +13,7 @@ from typing import Final
 
 from migrator.archive.bodies import plain_text
 from migrator.archive.records import Response, Row, TicketHeader
+from migrator.serve.bounds import MAX_PEOPLE
 from migrator.serve.markup import as_html
 from migrator.serve.tickiti.requests import Parts
 from migrator.text import served_name
@@ -83,9 +84,16 @@ def ticket_object(ticket: TicketHeader) -> dict[str, object]:
     }
 
 
-def linked_tickets(merged: Sequence[TicketHeader]) -> list[dict[str, object]]:
-    """Return tickets as links of the one that they were merged into."""
-    return [
+def told_in_full(field: str, found: Sequence[object]) -> dict[str, object]:
+    """Return a list as a field of an answer, with another field that says so where it is cut."""
+    if len(found) <= MAX_PEOPLE:
+        return {field: found}
+    return {field: found[:MAX_PEOPLE], f"{field}_truncated": True}
+
+
+def linked_tickets(merged: Sequence[TicketHeader]) -> dict[str, object]:
+    """Return tickets as links of the one that they were merged into, in a field of its answer."""
+    found = [
         {
             "id": str(one.id),
             "number": number_of(one.ticket_number),
@@ -94,14 +102,15 @@ def linked_tickets(merged: Sequence[TicketHeader]) -> list[dict[str, object]]:
         }
         for one in merged
     ]
+    return told_in_full("linked_tickets", found)
 
 
 def participants(
     ticket: TicketHeader, authors: Sequence[tuple[str, str, bool]]
-) -> list[dict[str, object]]:
-    """Return who takes part in a ticket, each once: its requester, its owner, and who wrote.
+) -> dict[str, object]:
+    """Return who takes part in a ticket, in a field: its requester, its owner, and who wrote.
 
-    A person is told by the address, or where there is none, by the name.
+    Each comes once. A person is told by the address, or where there is none, by the name.
     """
     found: list[dict[str, object]] = []
     by_email: dict[str, dict[str, object]] = {}
@@ -125,7 +134,7 @@ def participants(
             known["is_staff"] = known["is_staff"] or staff
             by_email.setdefault(email.casefold(), known)
             by_name.setdefault(name.casefold(), known)
-    return found
+    return told_in_full("participants", found)
 
 
 def priority_of(title: str) -> str:
