@@ -157,6 +157,27 @@ async def deliver_within(config: Config, archive: Archive, listener: Listener, s
     return _conclude(archive, options, server, result, canary=None, as_json=False)
 
 
+def demonstrate(app: App, settings: DeliverConfig, archive: Archive) -> None:
+    """Deliver everything for the demo, and print what ``deliver --yes`` does."""
+    from migrator.deliver.run import Options
+
+    helpdesk = archive.queries.helpdesk()
+    options = Options(
+        target=settings.url,
+        helpdesk=helpdesk.address if helpdesk else "",
+        author=settings.author,
+        max_upload=settings.max_upload,
+        concurrency=settings.concurrency,
+        writes=True,
+    )
+
+    async def work(client: Client, listener: Listener, stop: Stop) -> tuple[Server, Result]:
+        return await _deliver(client, archive, options, listener, stop)
+
+    server, result = _at_work(app, settings, work)
+    _conclude(archive, options, server, result, canary=None, as_json=False)
+
+
 def _settings(config: Config, *, writes: bool) -> DeliverConfig:
     """Return the configured Tickiti; raise ConfigError for what is missing."""
     from migrator.config import TOKEN

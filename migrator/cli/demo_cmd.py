@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.archive.records import Row
     from migrator.sandbox.kayako import SandboxServer
+    from migrator.sandbox.tickiti import Tickiti
 
 
 @click.command()
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 )
 @pass_app
 def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
-    """Show the whole story without a helpdesk: pull, ledger, endpoint, download.
+    """Show the whole story without a helpdesk: pull, ledger, endpoint, download, delivery.
 
     Starts a Kayako look-alike that misbehaves in many ways, pulls every attachment from it,
-    prints the ledger, serves the archive as Tickiti would, and reads one file back.
+    prints the ledger, serves the archive as Tickiti would, and reads one file back. Then it
+    delivers all files into a look-alike of a live Tickiti, and reads one back from there.
     """
     from migrator.archive import open_archive, open_beside
     from migrator.cli.progress import progress
@@ -48,6 +50,7 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
         SandboxOptions,
         SandboxServer,
     )
+    from migrator.sandbox.tickiti import Tickiti
     from migrator.serve.catalog import EndpointSettings
     from migrator.serve.server import BackgroundServer
     from migrator.serve.tickiti import build_app
@@ -75,6 +78,10 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
             BackgroundServer(build_app(archive, EndpointSettings())) as endpoint,
         ):
             _download(archive, endpoint.url)
+        with Tickiti() as live:
+            _say(f"5. migrator deliver, into a look-alike of a live Tickiti at {live.url}")
+            with open_archive(root, command="demo") as archive:
+                _deliver(app, archive, live)
         if keep:
             click.echo(f"\nThe archive is in {keep}.")
     return code
@@ -143,6 +150,31 @@ def _download(archive: Archive, url: str) -> None:
     if digest != row.sha256 or len(content) != row.size:
         raise AssertionError("the endpoint sent other bytes than the archive holds")
     click.echo(f"\n   {len(content):,} bytes, SHA-256 as stored: byte for byte the same.")
+
+
+def _deliver(app: App, archive: Archive, live: Tickiti) -> None:
+    """Deliver everything, see that no mail went out, and read one file back."""
+    from migrator.cli.deliver_cmd import demonstrate
+    from migrator.config import DeliverConfig
+
+    numbers = {}
+    for ticket in archive.threads.all_tickets():
+        if ticket.merged_into is None:
+            made = live.add_ticket(ticket.subject, ticket.requester_email or "nobody@example.com")
+            numbers[ticket.id] = str(made.number)
+    archive.access.apply_config({}, numbers)
+    settings = DeliverConfig.model_validate(
+        {"url": live.url, "token": live.token, "author": "migration@example.com"}
+    )
+    demonstrate(app, settings, archive)
+    row = next(one for one in archive.queries.delivered_lines() if one.state == "delivered")
+    file = next(
+        one for one in live.files(int(row.ticket_number or 0)) if str(one.id) == row.there_id
+    )
+    click.echo(f"\n   Attachment {row.there_id} of ticket {row.ticket_number} there: {file.name}")
+    if hashlib.sha256(live.read(file)).hexdigest() != row.sha256:
+        raise AssertionError("the live Tickiti has other bytes than the archive holds")
+    click.echo(f"   {file.file_size:,} bytes, SHA-256 as stored. Mails sent: {len(live.mails)}.")
 
 
 def _pick(archive: Archive) -> Row:

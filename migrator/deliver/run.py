@@ -465,7 +465,9 @@ class _Courier:
         for one in files:
             state, why = await self._upload(errand, one)
             if state == "failed":
-                self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+                self._result.tell(
+                    f"ticket {errand.ticket.id}, attachment {one.id} ({one.name}): {why}"
+                )
                 self._settled(errand, one, state)
                 ledger.put_delivered([errand.row(one, state, "upload", why)])
                 continue
@@ -476,7 +478,9 @@ class _Courier:
                 self._settled(errand, one, state)
                 continue
             if state != "ok":
-                self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+                self._result.tell(
+                    f"ticket {errand.ticket.id}, attachment {one.id} ({one.name}): {why}"
+                )
                 self._settled(errand, one, state)
             told = "pending" if state == "ok" else state
             kept.append(replace(one, why=why))
@@ -672,7 +676,7 @@ class _Courier:
         why = "it cannot be read back" if unread else "it does not read back as it was sent"
         problem = "not_read_back" if unread else "differs"
         for one in wrong:
-            self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id}: {why}")
+            self._result.tell(f"ticket {errand.ticket.id}, attachment {one.id} ({one.name}): {why}")
         if removed:
             lost = [errand.row(one, "failed", problem, why) for one in files]
             gone = replace(sent, state="failed", problem=problem, detail=why)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 def test_demo_tells_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     """The demo pulls, balances, serves, and reads a file back byte for byte."""
     ran = cli("demo", "--tickets", "45", "--keep", str(tmp_path / "kept"))
+    assert "Mails sent: 0." in ran.out
     assert ran.code == 0, ran.err
     assert "Complete: every attachment" in ran.out
     assert '"content_base64"' in ran.out
