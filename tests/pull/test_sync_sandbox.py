@@ -15,12 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator.archive import Archive, open_archive
+from migrator.archive import Archive, TicketRow, open_archive
+from migrator.archive.replies import FIELDS as FIELD_REPLIES
+from migrator.archive.replies import POSTS
 from migrator.pull.fetch import Fetcher
 from migrator.pull.options import DeletionLimit, RunOptions, RunResult
 from migrator.pull.run import run
 from migrator.pull.sync import SyncOptions, next_pass
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
+from migrator.sandbox.kayako.build import FIELD_GROUPS, FIELDS
+from migrator.sandbox.kayako.model import Ticket
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import connect
 from tests.pull.doubles import Ear
@@ -37,7 +41,7 @@ async def brief(seconds: float) -> None:
     await asyncio.sleep(min(seconds, 0.01))
 
 
-def sync(server: SandboxServer, archive: Archive, *, full: bool = False) -> RunResult:
+def sync(server: SandboxServer, archive: Archive, *, full: bool = False, **more: bool) -> RunResult:
     """Sync with a server as the command does."""
     keys = Credentials(server.api_key, server.secret_key)
     asked = RunOptions(
@@ -45,6 +49,7 @@ def sync(server: SandboxServer, archive: Archive, *, full: bool = False) -> RunR
         kind="sync",
         concurrency=4,
         deletions=DeletionLimit(accept=True),
+        **more,  # type: ignore[arg-type]
     )
     options = SyncOptions(margin=10, full=full)
     asked = replace(asked, increment=next_pass(archive.queries, asked, options, now=NOW).increment)
@@ -168,3 +173,43 @@ def test_whatever_people_do_a_full_sync_ends_as_a_fresh_pull(
         sync(server, archive, full=True)
         assert_as_fresh(server, archive, Path(root) / "fresh")
         archive.queries.self_check()
+
+
+QUIET = 100_000
+
+
+@pytest.mark.slow
+def test_a_quiet_sync_with_every_kind_takes_a_handful_of_requests(archive: Archive) -> None:
+    """A hundred thousand tickets with fields, articles and links: nobody asks for them again."""
+    desk = Helpdesk.build(SandboxOptions(tickets=0))
+    desk.custom_fields.update({one.id: one for one in FIELDS})
+    desk.field_groups.update({group.id: group for group in FIELD_GROUPS})
+    for number in range(1, QUIET + 1):
+        times = {"created_at": 1000 + number, "last_activity": 1000 + number}
+        desk.add_ticket(Ticket(number, f"T-{number}", 1, 1, "Quiet", "Ann", **times), [])  # type: ignore[arg-type]
+    with SandboxServer(desk) as server:
+        run_id = archive.ledger.begin_run("run", source=server.url, scope={}).id
+        threads, replies = archive.threads, archive.replies
+        with archive.ledger.atomic():
+            known = [
+                TicketRow(n, 1, f"T-{n}", "Quiet", 1000 + n, 1000 + n, 1, "Ann")
+                for n in desk.tickets
+            ]
+            archive.ledger.record_tickets(run_id, [(ticket, []) for ticket in known])
+            for n in desk.tickets:
+                threads.skip(run_id, n, activity=1000 + n)
+                threads.skip_fields(n, activity=1000 + n)
+                replies.mark(n, POSTS, activity=1000 + n)
+                replies.mark(n, FIELD_REPLIES, activity=1000 + n)
+        archive.ledger.set_mark("watermark", 1000 + QUIET, run_id=run_id)
+        archive.ledger.set_mark("full_pass", NOW - 1000, run_id=run_id)
+        archive.ledger.finish_run(run_id, exit_code=0, summary={})
+        every = dict.fromkeys(("posts", "custom_fields", "articles", "linked", "replies"), True)
+        result = sync(server, archive, **every)
+        asked = [path for _, path in server.requests]
+    assert (result.exit_code, result.ended_by, result.tickets) == (0, None, 11)
+    # Those that were active within the margin are listed again.
+    lists = [path for path in asked if "/TicketAttachment/ListAll/" in path]
+    assert len(lists) == result.tickets
+    assert len(asked) - len(lists) <= 12, asked
+    assert not [path for path in asked if "TicketCustomField" in path or "Knowledge" in path]
