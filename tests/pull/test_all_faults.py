@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +18,18 @@ from migrator.pull.fetch import Fetcher
 from migrator.pull.options import RunOptions, RunResult
 from migrator.pull.run import run
 from migrator.pull.verify import VerifyReport, repair, verify
-from migrator.sandbox.kayako import TICKET_FAULTS, Helpdesk, SandboxOptions, SandboxServer, Truth
+from migrator.sandbox.kayako import (
+    KIND_FAULTS,
+    TICKET_FAULTS,
+    Helpdesk,
+    SandboxOptions,
+    SandboxServer,
+    Truth,
+)
 from migrator.sources.base import Scope
+from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
-from migrator.sources.kayako.source import connect
+from migrator.sources.kayako.source import KayakoSource, connect
 from tests.blobs.layout import path_of
 from tests.pull.doubles import Ear, states, temporary
 
@@ -257,3 +267,37 @@ def test_harmed_blobs_come_back_from_the_server(tmp_path: Path) -> None:
         report = asyncio.run(mend())
         assert (report.lost, report.repaired) == ([row.sha256], [row.sha256])
         assert asyncio.run(verify(archive)).exit_code == 0
+
+
+def hasty() -> float:
+    """Give the time on a clock that runs a hundred times as fast as ours."""
+    return 100 * time.monotonic()
+
+
+@pytest.mark.parametrize("kind", KIND_FAULTS)
+def test_drips_of_each_kind_cost_that_file_alone(archive: Archive, kind: str) -> None:
+    """A byte a second is given up after a minute of it: a gap or a failure, and all else comes."""
+    desk = Helpdesk.build(replace(QUICK, faults=frozenset({f"{kind}_drips"})))
+    heard = Ear()
+
+    async def main(server: SandboxServer, pool: ThreadPoolExecutor) -> RunResult:
+        wire = replace(settings_for(server, 4), attempts=1)
+        every = RunOptions(server.url, posts=True, custom_fields=True, articles=True, linked=True)
+        async with Client(wire, pool=pool, sleep=brief, clock=hasty, patient=True) as client:
+            source = KayakoSource(client, concurrency=4, url=server.url)
+            fetch = Fetcher(source, archive.blobs, pool)
+            return await run(source, archive, fetch, every, listener=heard)
+
+    with SandboxServer(desk) as server, ThreadPoolExecutor(4) as pool:
+        result = asyncio.run(main(server, pool))
+        assert (result.exit_code, result.ended_by) == (3, None)
+    assert result.fields_missing.keys() == desk.field_gaps.keys()
+    rows = list(archive.queries.rows())
+    told = [str(text) for text in result.fields_missing.values()]
+    told += [row.detail or "" for row in rows if row.state == "failed"]
+    assert told
+    assert all("came too slowly" in text for text in told)
+    stored = Counter(row.kind for row in rows if row.state == "stored")
+    for other in desk.truths.keys() - {kind, "linked"}:
+        assert stored[other] == len(desk.truths[other])
+    assert {row.place for row in rows if row.kind == "linked"} == desk.truths["linked"].keys()
