@@ -120,7 +120,7 @@ def main() -> None:
     tickets = parser.parse_args().tickets
     share = max(1, tickets // 10)
     amounts = {"field_files": share, "articles": share, "steps": share // 5, "links": share}
-    options = SandboxOptions(tickets=tickets, **amounts)  # type: ignore[arg-type]
+    options = SandboxOptions(tickets=tickets, **amounts)
     truths = Helpdesk.build(options).truths
     rows: list[list[str]] = []
     base: list[tuple[int, int]] = []
