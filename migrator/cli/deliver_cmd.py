@@ -48,6 +48,12 @@ STATES = ("refused", "too_large", "failed", "pending")
 @click.option("--threads", is_flag=True, help="Also deliver the texts of each ticket, as a file.")
 @click.option("--recheck", is_flag=True, help="Try again what Tickiti refused, or lost since.")
 @click.option(
+    "--create",
+    metavar="QUEUE",
+    default="",
+    help="Make tickets in this queue for those without a number; read below first.",
+)
+@click.option(
     "--trust-numbers",
     is_flag=True,
     help="Write also where subject or requester of a ticket are others in Tickiti.",
@@ -93,6 +99,11 @@ def deliver(
     and never writes anything twice. Tickets need numbers ([tickiti] ticket_numbers); --match
     proposes them. Deliver one ticket with --canary and look into Tickiti's sent mail before you
     deliver all. The token comes from TICKITI_TOKEN or [deliver].
+
+    --create makes tickets that are closed and not public, with the author as originator. Nobody
+    knows what else a Tickiti mails about new tickets. So first switch off the AI assistant's
+    auto-send and auto-draft and the templates auto_response, ticket_notification and
+    ticket_closed, use a queue without a mailbox, and try it with --canary.
 
     \b
     Examples:
@@ -221,6 +232,7 @@ def options_from(
     threads: bool = False,
     recheck: bool = False,
     trust_numbers: bool = False,
+    create: str = "",
 ) -> Options:
     """Translate configuration and command line into the options of a delivery."""
     from migrator.deliver.run import Options
@@ -244,6 +256,7 @@ def options_from(
         recheck=recheck,
         trust=trust_numbers,
         threads=threads,
+        create=create,
     )
 
 
@@ -356,6 +369,8 @@ def _lines(
             f"Written: {result.notes:,} internal notes with {counts['delivered']:,} files, "
             f"{human_bytes(result.bytes)}, each read back; {result.requests:,} requests."
         )
+    if result.created:
+        yield f"Tickets made{'' if options.writes else ' then'}: {result.created:,}."
     told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
     yield f"Files of these tickets: {sum(counts.values()):,} = {told}"
     if result.troubles:

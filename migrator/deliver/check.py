@@ -113,13 +113,15 @@ async def undo(
     """
     report = Report()
     try:
-        for one in archive.queries.deliveries(target):
+        # Notes go before the tickets that hold them.
+        for one in sorted(archive.queries.deliveries(target), key=lambda one: one.kind):
             if stop.asked:
                 break
-            if one.state != "delivered" or one.kind != "note":
+            if one.state != "delivered":
                 continue
+            remove = _removed if one.kind == "note" else _removed_ticket
             try:
-                outcome = await _removed(client, one, writes=writes)
+                outcome = await remove(client, one, writes=writes)
             except SourceError as error:
                 if error.again is Again.STOP:
                     raise
@@ -152,6 +154,25 @@ async def _removed(client: Client, one: Delivery, *, writes: bool) -> str:
         if error.again is Again.STOP:
             raise  # of any other one we see below what it did
     return "left" if await _stands(client, one) else "removed"
+
+
+async def _removed_ticket(client: Client, one: Delivery, *, writes: bool) -> str:
+    """Remove a ticket that was made for one of ours, unless somebody else has written in it."""
+    try:
+        there = await show(client, one.ticket_number)
+    except Declined as error:
+        if error.status == 404:
+            return "gone"
+        raise
+    if there.others > 0 or not any(note.marker == one.marker for note in there.notes):
+        return "left"
+    facts: dict[str, object] = {"ticket_numbers": [one.ticket_number]}
+    what = f"ticket {one.ticket_number}"
+    if writes:
+        for more in ({"dry_run": True}, {}):
+            body = json.dumps(facts | more).encode()
+            await client.write("tickets/delete", body, what=what)
+    return "removed"
 
 
 async def _stands(client: Client, one: Delivery) -> bool:

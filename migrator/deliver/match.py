@@ -29,7 +29,10 @@ HEAD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """A ticket of the target; ``notes`` are ours in it, in the order of their ids."""
+    """A ticket of the target; ``notes`` are ours in it, in the order of their ids.
+
+    ``others`` counts the responses of anybody else.
+    """
 
     number: str
     subject: str
@@ -38,6 +41,7 @@ class There:
     created_at: int = 0
     notes: Sequence[Seen] = ()
     texts: Sequence[str] = field(default=(), repr=False)
+    others: int = 0
 
 
 async def show(client: Client, number: str) -> There:
@@ -57,6 +61,7 @@ async def show(client: Client, number: str) -> There:
         created_at=_seconds(ticket.get("created_at")),
         notes=notes,
         texts=[_text(one.get("plain_text")) or _text(one.get("html")) for one in rows[:20]],
+        others=sum(one.get("is_audit_only") is not True for one in rows) - len(notes),
     )
 
 
@@ -173,6 +178,18 @@ def _criteria(ours: TicketHeader) -> Iterator[list[Mapping[str, object]]]:
     both = (person if ours.requester_email else []) + (subject if ours.subject.strip() else [])
     if both:
         yield list(both)
+
+
+async def made_for(client: Client, marker: str) -> str | None:
+    """Return the number of the ticket that has a mark in its text, None where none is found."""
+    criteria = [{"mode": "content", "tokens": [marker.rpartition(" ")[2].rstrip("]")]}]
+    asked = {"search_object": {"criteria": criteria}, "row_limit": MOST_CANDIDATES}
+    found = await client.rows("tickets/query", asked, what="a search for a ticket")
+    for number in dict.fromkeys(_numbers(found)):
+        there = await show(client, number)
+        if any(one.marker == marker for one in there.notes):
+            return number
+    return None
 
 
 def _numbers(found: object) -> Iterator[str]:

@@ -98,6 +98,18 @@ def marker_of(helpdesk: str, ticket_id: int, files: Iterable[File], before: int 
     return f"[kayako-delivery {host_of(helpdesk)} ticket {ticket_id} note {digest}]"
 
 
+def opening(helpdesk: str, ticket: TicketHeader) -> Note:
+    """Return the first text of a ticket that is made for one of ours."""
+    marker = marker_of(helpdesk, ticket.id, ())
+    return Note(
+        f"<p>Ticket {neutral(ticket.display_id or str(ticket.id))} of the old helpdesk "
+        f"{host_of(helpdesk)}: {neutral(ticket.subject)}<br>Requester: "
+        f"{_person(ticket.requester_name, ticket.requester_email)}<br>"
+        f"Opened {_when(ticket.created_at)}.</p><p>{marker}</p>",
+        marker,
+    )
+
+
 def split(files: Sequence[File]) -> Iterator[list[File]]:
     """Yield files in the order of their notes, oldest first."""
     ordered = sorted(files, key=lambda one: (one.created_at, one.post_id, one.id))

@@ -29,7 +29,7 @@ from migrator.archive.records import (
 from migrator.blobs.base import Verdict
 from migrator.deliver import note as notes
 from migrator.deliver.client import ATTEMPTS, Client, Content, Server
-from migrator.deliver.match import There, disagreement, show
+from migrator.deliver.match import There, disagreement, made_for, show
 from migrator.deliver.note import File, FileKey, Seen
 from migrator.errors import (
     Again,
@@ -65,6 +65,7 @@ class Options:
     is a dry run. ``tickets`` and ``departments`` narrow it, None is all; ``limit`` is the most
     tickets. ``deleted`` also delivers what the source has deleted, ``recheck`` tries again what was
     refused, ``trust`` writes where subject or requester differ, ``threads`` adds the texts.
+    ``create`` is the queue in which tickets are made for those that have no number, "": none are.
     """
 
     target: str
@@ -81,6 +82,7 @@ class Options:
     recheck: bool = False
     trust: bool = False
     threads: bool = False
+    create: str = ""
 
 
 @dataclass
@@ -94,6 +96,7 @@ class Result:
     files: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     tickets: int = 0
+    created: int = 0
     notes: int = 0
     requests: int = 0
     reading: float = 0.0
@@ -244,6 +247,30 @@ class _Courier:
 
     async def _run(self, errand: _Errand) -> None:
         """Deliver what is left of a ticket."""
+        stood = await self._stood(errand)
+        if errand.number is None:
+            await self._drop_pending(errand)
+            if not errand.left() or not await self._may_create(errand):
+                return
+            errand.number = await self._create(errand)
+            stood[errand.number] = await self._show(errand.number)
+            await self._adopt(errand, stood[errand.number])
+        if not errand.left() and not errand.pending():
+            return
+        there = stood[errand.number]
+        self._check(errand, there)
+        if not self._options.writes:
+            self._foresee(errand)
+            return
+        for one in errand.pending():
+            there = await self._resend(errand, one, there)
+        every_post = not any(one.files for one in there.notes)
+        for files in notes.split(errand.left()):
+            there = await self._part(errand, files, there, every_post=every_post)
+            every_post = False
+
+    async def _stood(self, errand: _Errand) -> dict[str, There]:
+        """Read the tickets where our notes may stand, and record those that do."""
         stood: dict[str, There] = {}
         for number in errand.numbers():
             try:
@@ -255,29 +282,25 @@ class _Courier:
                 detail = f"Tickiti {why} {number}: {error.reason}"
                 raise TicketTrouble("not_found", detail) from None
             await self._adopt(errand, stood[number])
-        if errand.number is None:
-            await self._drop_pending(errand)
-            if errand.left():
-                raise TicketTrouble("no_number", "it is mapped to no ticket number")
-            return
-        if not errand.left() and not errand.pending():
-            return
-        there = stood[errand.number]
-        self._check(errand, there)
+        return stood
+
+    async def _may_create(self, errand: _Errand) -> bool:
+        """Return whether to make a ticket now; raise TicketTrouble where none is to be made."""
+        if not self._options.create:
+            raise TicketTrouble("no_number", "it is mapped to no ticket number")
+        if not self._server.keeps_status:
+            raise TicketTrouble(
+                "no_number", "this version of Tickiti cannot make a ticket that is closed"
+            )
+        self._result.created += 1
         if not self._options.writes:
             self._foresee(errand)
-            return
-        for one in errand.pending():
-            there = await self._resend(errand, one, there)
-        every_post = not there.notes
-        for files in notes.split(errand.left()):
-            there = await self._part(errand, files, there, every_post=every_post)
-            every_post = False
+        return self._options.writes
 
     def _check(self, errand: _Errand, there: There) -> None:
         """Raise TicketTrouble where a note would be wrong, or not silent."""
         wrong = disagreement(errand.ticket, there)
-        if wrong and not self._options.trust:
+        if wrong and not (self._options.trust or errand.made):
             raise TicketTrouble(
                 "doubtful_number", f"ticket {there.number} may be another one: {wrong}"
             )
@@ -428,6 +451,65 @@ class _Courier:
         return errand.add(known)
 
     # Writing
+
+    async def _create(self, errand: _Errand) -> str:
+        """Make a ticket for one of ours, closed and not public; return its number.
+
+        Its mark is searched for first, so that none is made twice.
+        """
+        options, ledger, ticket = self._options, self._archive.ledger, errand.ticket
+        text = notes.opening(options.helpdesk, ticket)
+        subject = "".join(c if c.isprintable() else " " for c in ticket.subject).strip()[:255]
+        body = json.dumps(
+            {
+                "originator_email_address": options.author,
+                "queue_name": options.create,
+                "is_public": False,
+                "use_passed_originator_as_responder": False,
+                "data": {
+                    "subject": subject or f"Ticket {ticket.id}",
+                    "content": text.text,
+                    "status": "closed",
+                },
+            }
+        ).encode()
+        planned = next((one for one in errand.pending("ticket")), None)
+        if planned is None:
+            key = self._key(errand, body)
+            known = (options.target, ticket.id, "", text.marker, key, body, "ticket")
+            planned = errand.add(ledger.put_delivery(Delivery(*known)))
+        number, data = await self._sought(planned)
+        if not number:
+            failed = replace(planned, state="failed", detail="it was not made")
+            ledger.settle_delivery(errand.add(failed))
+            raise TicketTrouble("not_created", "no ticket could be made for it", state="failed")
+        made = replace(planned, state="delivered", ticket_number=number)
+        ledger.settle_delivery(errand.add(made))
+        if data.get("rerouted") is True or data.get("queue", options.create) != options.create:
+            raise SafetyLimit(
+                f"Stopped: Tickiti moved ticket {number} to the queue {data.get('queue')!r}. Look "
+                "at it and at sent mail before you go on"
+            )
+        return number
+
+    async def _sought(self, planned: Delivery) -> tuple[str, Mapping[str, Any]]:
+        """Return the number of a ticket that was made before or is made now, and the answer."""
+        for attempt in range(1, ATTEMPTS + 1):
+            if number := await made_for(self._client, planned.marker):
+                return number, {}
+            try:
+                what, key = "a new ticket", planned.idempotency_key
+                data = await self._client.write("tickets", planned.body, what=what, key=key)
+                number = str(data.get("ticket_number") or "")
+                if number:
+                    return number, data
+            except SourceError as error:
+                if error.again is Again.STOP or (
+                    isinstance(error, Declined) and error.status != 409
+                ):
+                    raise
+                await self._stop.sleep(wait_before(attempt, error))
+        return await made_for(self._client, planned.marker) or "", {}
 
     async def _drop_pending(self, errand: _Errand) -> None:
         """Note that what was to be sent is not there and no longer wanted as it was."""
@@ -804,6 +886,10 @@ class _Errand:
         self._merged = queries.merged_tickets(ticket.id)
         self.deliveries = queries.deliveries(options.target, ticket.id)
         self.number = None if ticket.merged_into else queries.mapped_number(ticket.id)
+        made = [one for one in self.deliveries if (one.kind, one.state) == ("ticket", "delivered")]
+        self.made = self.number is None and not ticket.merged_into
+        if self.made and made:
+            self.number = made[-1].ticket_number
         owner = self._survivor()
         states = {State.STORED, State.DELETED} if options.deleted else {State.STORED}
         rows = archive.threads.attachments_of_ticket(owner)
@@ -861,9 +947,9 @@ class _Errand:
             return []
         return [one for key, one in self.files.items() if key not in self._settled]
 
-    def pending(self) -> list[Delivery]:
-        """Return the notes that may have been sent."""
-        return [one for one in self.deliveries if one.state == "pending"]
+    def pending(self, kind: str = "note") -> list[Delivery]:
+        """Return the notes, or tickets, that may have been sent."""
+        return [one for one in self.deliveries if (one.kind, one.state) == (kind, "pending")]
 
     def settle(self, one: File) -> None:
         """Do nothing more about a file."""
@@ -878,7 +964,7 @@ class _Errand:
             (
                 one
                 for one in reversed(self.deliveries)
-                if one.marker == seen.marker and one.response_id is None
+                if (one.kind, one.marker, one.response_id) == ("note", seen.marker, None)
             ),
             None,
         )

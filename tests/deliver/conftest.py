@@ -161,6 +161,13 @@ class Office:
             )
         )
 
+    def undo(self) -> check.Report:
+        """Remove everything."""
+        url = self.tickiti.url
+        return self.checked(
+            lambda client, stop: check.undo(client, self.archive, url, writes=True, stop=stop)
+        )
+
     def counts(self, **more: Any) -> dict[str, int]:
         """Return what the ledger says of the files."""
         return {name: one.n for name, one in totals_of(self.archive, self.options(**more)).items()}

@@ -15,7 +15,7 @@ from migrator.archive import Archive, open_archive
 from migrator.deliver.client import Client
 from migrator.errors import Interrupted, SafetyLimit, SourceError
 from migrator.sandbox.tickiti import FAULTS, HARMLESS_FAULTS, Tickiti
-from tests.deliver.conftest import Office
+from tests.deliver.conftest import AUTHOR, Office
 
 COSTLY = sorted(FAULTS.keys() - HARMLESS_FAULTS - {"hangs"})
 
@@ -257,3 +257,42 @@ def test_the_note_is_internal_and_silent(office: Office) -> None:
             assert not set("@#") & set(str(one.params["content"]))
             assert one.key
             assert json.dumps(one.params)
+
+
+@pytest.mark.parametrize(
+    "fault", [[], ["lost_answer_and_key"], ["error_after"], ["key_forgotten%50"], ["not_json"]]
+)
+def test_tickets_are_made_only_on_request_and_once(office: Office, fault: list[str]) -> None:
+    """They are closed and not public, hold their files, and --undo removes them."""
+    office.ticket(1, b"one")
+    office.ticket(2, b"two")
+    office.open_there(Tickiti(faults=fault))
+    office.deliver()
+    assert (office.counts(), office.tickiti.tickets) == ({"refused": 2}, {})
+    assert office.deliver(create="Support", writes=False).created == 2
+    assert not office.tickiti.tickets
+    for _ in range(2):
+        office.deliver(create="Support")
+    office.deliver()
+    assert office.counts() == {"delivered": 2}
+    made = list(office.tickiti.tickets.values())
+    assert sorted(one.subject for one in made) == ["Question 1", "Question 2"]
+    assert {(one.status, one.queue, one.originator_email) for one in made} == {
+        ("closed", "Support", AUTHOR)
+    }
+    assert sorted(len(office.tickiti.files(one)) for one in made) == [1, 1]
+    assert (office.tickiti.mails, office.tickiti.tags) == ([], [])
+    made[0].status = "open"
+    office.tickiti.desk.write(made[0], "tom.hale@example.com", "<p>Mine</p>", internal=True)
+    undone = office.undo()
+    assert undone.counts == {"removed": 3, "left": 1}
+    assert [one.deleted_at is None for one in made] == [True, False]
+
+
+def test_an_older_tickiti_makes_no_tickets(office: Office) -> None:
+    """It cannot make a closed one, so that it would not be silent."""
+    office.ticket(1, b"one")
+    office.open_there(Tickiti(generation="july"))
+    result = office.deliver(create="Support")
+    assert "cannot make a ticket that is closed" in result.troubles[0]
+    assert not office.tickiti.tickets
