@@ -136,15 +136,16 @@ def fraction(value: object) -> float:
     return part
 
 
-def _bucket(value: object) -> str:
-    """Accept ``s3://bucket/prefix``."""
+def bucket_url(value: object) -> str:
+    """Accept ``s3://bucket/prefix``. Raises ValueError, as :func:`endpoint_url`."""
     text = _text(value).rstrip("/")
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.!'()*-]+)*", text, re.ASCII):
         raise ValueError('must look like "s3://bucket/prefix"')
     return text
 
 
-def _endpoint(value: object) -> str:
+def endpoint_url(value: object) -> str:
+    """Accept the address of a service."""
     text = _text(value).rstrip("/")
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -307,18 +308,21 @@ class KayakoConfig(_Section):
 class ArchiveConfig(_Section):
     """``[archive]``: the place of the archive, and what is kept there beside files.
 
-    ``blobs`` is a bucket for the files.
+    ``blobs`` is a bucket for the files. With ``publish`` each run and sync writes a snapshot of the
+    checkpoint into it, of which the last ``keep_snapshots`` stay.
     """
 
     path: Annotated[Path, BeforeValidator(_path)] = Field(Path("archive"), validate_default=True)
-    blobs: Annotated[str, BeforeValidator(_bucket)] | None = None
+    blobs: Annotated[str, BeforeValidator(bucket_url)] | None = None
     keep_replies: Flag = True
+    publish: Flag = False
+    keep_snapshots: Annotated[int, _whole(1, 1000)] = 10
 
 
 class S3Config(_Section):
     """``[s3]``: the service that has the bucket; None is what the environment says."""
 
-    endpoint: Annotated[str, BeforeValidator(_endpoint)] | None = None
+    endpoint: Annotated[str, BeforeValidator(endpoint_url)] | None = None
     region: Text | None = None
     allow_http: Flag = False
 

@@ -273,6 +273,15 @@ class Checkpoint:
                 if self.conn.in_transaction:
                     self.execute("COMMIT")
 
+    def copy_to(self, target: Path) -> None:
+        """Write all of one moment to the new file ``target``: one file, without a log.
+
+        Others may write meanwhile. Raises ArchiveUnwritable where it finds no room.
+        """
+        with self._lock, Border(target), contextlib.closing(sqlite3.connect(target)) as copy:
+            self.conn.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
         """Make all writes of the block durable, or none of them.
@@ -454,6 +463,11 @@ class ReadOnlyCheckpoint(Checkpoint):
         read = super().moment
         # Each connection counts the changes that it sees from the beginning.
         return self._steady(lambda: (self._opened_times, read()))
+
+    def copy_to(self, target: Path) -> None:
+        """Write all of one moment to the new file ``target``."""
+        copy_to = super().copy_to
+        self._steady(lambda: copy_to(target))
 
     def together(self, read: Callable[[], T]) -> T:
         """Return what ``read`` finds with several queries, all of the same moment."""

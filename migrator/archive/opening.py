@@ -80,6 +80,10 @@ class Archive:
         """
         soundness.check_both(self.blobs, self._db)
 
+    def copy_checkpoint(self, target: Path) -> None:
+        """Write the checkpoint as of one moment to the new file ``target``."""
+        self._db.copy_to(target)
+
     def close(self) -> None:
         """Close the checkpoint and release the lock; harmless when called again."""
         for served in self._served:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from migrator.blobs import durable
 from migrator.blobs.base import Store, Writer
 from migrator.blobs.local import LocalStore
 from migrator.errors import ArchiveDamaged, ConfigError
+
+if TYPE_CHECKING:
+    from migrator.blobs.s3 import S3Store
 
 NAME: Final = "blobs.json"
 """The file of an archive that says where its blobs are, if they are not beside it."""
@@ -35,8 +38,14 @@ def store_of(archive: Path) -> Store:
     Raises ArchiveDamaged when what names it cannot be read, ConfigError without its library.
     """
     place = place_of(archive)
-    if place is None:
-        return LocalStore(archive)
+    return LocalStore(archive) if place is None else in_bucket(archive, place)
+
+
+def in_bucket(root: Path, place: Place, *, patience: float = 120) -> S3Store:
+    """Return the store at ``place``; new blobs wait in ``root``.
+
+    Raises ConfigError without its library. A process that has used it cannot be forked.
+    """
     try:
         from migrator.blobs.s3 import S3Store
     except ImportError as error:
@@ -44,7 +53,7 @@ def store_of(archive: Path) -> Store:
             f"The files of this archive are in {place.url}, which needs the extra [s3]: "
             "pip install 'migrator[s3]'."
         ) from error
-    return S3Store(archive, place)
+    return S3Store(root, place, patience=patience)
 
 
 def place_of(archive: Path) -> Place | None:

@@ -64,7 +64,7 @@ _NOBODY: Final = (
 _BUSY: Final = "the service is overloaded or out of order. Run it again later"
 _FULL: Final = "there is no room left. Make room, then run it again"
 _WORDS: Final = {
-    "NoSuchBucket": "there is no such bucket. Create it, or correct archive.blobs",
+    "NoSuchBucket": "there is no such bucket. Create it, or correct its name (archive.blobs)",
     "InvalidBucketName": "that is no name of a bucket. Correct archive.blobs",
     "AccessDenied": f"the credentials have no right to do that. {_RIGHTS}",
     "AllAccessDisabled": f"the credentials have no right to do that. {_RIGHTS}",
@@ -190,6 +190,40 @@ class S3Store(base.Store):
             obstore.delete(self._bucket, name)
             return meta["size"]
 
+    # Other objects below the prefix, beside the blobs.
+
+    def put_object(self, key: str, file: IO[bytes], size: int) -> None:
+        """Upload a file of ``size`` bytes in one step, and see it there. Raises ArchiveUnwritable.
+
+        It replaces what has that key.
+        """
+        file.seek(0)
+        with self._border(ArchiveUnwritable, key):
+            obstore.put(self._bucket, key, file, chunk_size=_PART, max_concurrency=1)
+            self._see_size(key, size)
+
+    def object_blocks(self, key: str) -> Iterator[bytes] | None:
+        """Return the bytes of an object in blocks, None if there is none. Raises ArchiveDamaged."""
+        with self._border(ArchiveDamaged, key):
+            found = self._get(key)
+        return None if found is None else self._blocks_of(key, found)
+
+    def _blocks_of(self, key: str, found: GetResult) -> Iterator[bytes]:
+        with self._border(ArchiveDamaged, key):
+            for chunk in found.stream(min_chunk_size=_CHUNK):
+                yield bytes(chunk)
+
+    def objects(self, folder: str) -> list[str]:
+        """Return the keys below ``folder``, the one written last as the last. May raise."""
+        with self._border(ArchiveDamaged, folder):
+            found = [meta for some in obstore.list(self._bucket, folder) for meta in some]
+        return [one["path"] for one in sorted(found, key=lambda m: (m["last_modified"], m["path"]))]
+
+    def remove_object(self, key: str) -> None:
+        """Remove an object, if it is there. Raises ArchiveUnwritable."""
+        with self._border(ArchiveUnwritable, key), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._bucket, key)
+
     # Requests. Those with a name in quotes may raise anything of obstore.
 
     def _ask(self, kind: type[ArchiveError]) -> None:
@@ -246,14 +280,18 @@ class S3Store(base.Store):
                     return False
                 file.seek(0)
                 obstore.put(self._bucket, key, file, use_multipart=False)
-            meta = self._look(key)
+            self._see_size(key, size)
+        return True
+
+    def _see_size(self, key: str, size: int) -> None:
+        """Raise ArchiveUnwritable unless the service shows what it took."""
+        meta = self._look(key)
         if meta is None or meta["size"] != size:
             shown = "shows nothing" if meta is None else f"shows {meta['size']:,} of them"
             raise ArchiveUnwritable(
                 f"{self.where}/{key}: the service took {size:,} bytes and {shown}. Nothing is "
                 "recorded as stored. Check the service, then run it again."
             )
-        return True
 
     def _create(self, key: str, file: IO[bytes]) -> bool:
         """Upload a small file unless something has its key."""
@@ -458,7 +496,9 @@ def _words(error: Exception) -> str:
     elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
         known.append(_WORDS["403"])
     elif "builder error" in text:
-        known.append("s3.endpoint begins with http://. Set s3.allow_http, or use https://")
+        known.append(
+            "s3.endpoint begins with http://. Set s3.allow_http (--allow-http), or use https://"
+        )
     elif "error sending request" in text:
         known.append(
             "the service cannot be reached. Check s3.endpoint, the network and the certificate"

@@ -46,6 +46,8 @@ COMMANDS = {
     "audit": "Fetch a sample again from the source and compare.",
     "handover": "Write all that is needed without this tool into one directory.",
     "deliver": "Put the files into a live Tickiti, each once, mailing nobody.",
+    "publish": "Write a snapshot of the checkpoint into the bucket of the files.",
+    "restore": "Make an archive out of a bucket alone.",
     "serve": "Serve the archive as Tickiti does, to clients and staff.",
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
@@ -61,7 +63,7 @@ WORKS = COMMANDS.keys() - {
     *("token", "rule", "queue", "source"),
 }
 """The commands that do more than to print: whether their text arrives does not change the code."""
-MODULES = {"token": "access", "rule": "access", "queue": "access"}
+MODULES = {"token": "access", "rule": "access", "queue": "access", "restore": "publish"}
 """The module of a command that has none of its own."""
 
 EXIT_CODES = """\b

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -15,6 +16,19 @@ from migrator.text import extension_of, find_id, iso_time, name_key
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.archive.records import Queue
+
+
+@contextmanager
+def _changing(app: App) -> Iterator[Archive]:
+    """Open the archive for a change, which servers of its bucket must learn of."""
+    config, archive = open_beside(app)
+    with archive:
+        yield archive
+        if config.archive.publish:
+            from migrator.cli.publish_cmd import tell_published
+
+            tell_published(archive, config)
+
 
 ABILITIES = ("tickets:read", "tickets:write", "workflow:read", "workflow:write")
 
@@ -78,6 +92,8 @@ def create(
             archive.access.revoke(made.id)
         note(f"Token {made.id} could not be printed and is revoked.", level="warning")
         raise
+    with _changing(app):
+        pass
 
 
 class Doubt(NamedTuple):
@@ -148,7 +164,7 @@ def list_tokens(app: App) -> None:
 @pass_app
 def revoke(app: App, which: str) -> None:
     """Revoke a token by its id or name; its next request is refused."""
-    with open_beside(app)[1] as archive:
+    with _changing(app) as archive:
         valid = [(one.id, one.name) for one in archive.access.tokens() if not one.revoked_at]
         token_id = find_id("valid token", which, valid)
         archive.access.revoke(token_id)
@@ -194,7 +210,7 @@ def set_rule(app: App, extension: str, verdict: str, remark: str) -> None:
     Example:
       migrator rule set log allow --note "our own devices write them"
     """
-    with open_beside(app)[1] as archive:
+    with _changing(app) as archive:
         archive.access.set_rule(extension, verdict, remark)
     note(f"Files named *.{extension}: {verdict}.")
 
@@ -204,7 +220,7 @@ def set_rule(app: App, extension: str, verdict: str, remark: str) -> None:
 @pass_app
 def unset_rule(app: App, extension: str) -> None:
     """Remove the rule for EXT: its files need a review again."""
-    with open_beside(app)[1] as archive:
+    with _changing(app) as archive:
         if not archive.access.unset_rule(extension):
             raise ConfigError(f"There is no rule for .{extension}; `migrator rule list` shows all.")
     note(f"Files named *.{extension}: staff must review them.")
@@ -246,7 +262,7 @@ def map_queue(app: App, which: str, queue_id: int, name: str) -> None:
     """
     if not name.strip() or not name.isprintable():
         raise click.BadParameter("must be one line of text", param_hint="--name")
-    with open_beside(app)[1] as archive:
+    with _changing(app) as archive:
         department = _department(app, archive, which)
         archive.access.map_queue(department, queue_id, name.strip())
         warn_of_queues(archive.access.queues(), {queue_id})
@@ -258,7 +274,7 @@ def map_queue(app: App, which: str, queue_id: int, name: str) -> None:
 @pass_app
 def unmap_queue(app: App, which: str) -> None:
     """Remove the queue of DEPARTMENT: it gets its own id and title again."""
-    with open_beside(app)[1] as archive:
+    with _changing(app) as archive:
         department = _department(app, archive, which)
         if not archive.access.unmap_queue(department):
             raise ConfigError(f"Department {department} has no queue; `migrator queue list`.")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from migrator.cli.process import telling
-from migrator.errors import ArchiveError, ArchiveUnwritable, user_file
+from migrator.errors import ArchiveError, ArchiveUnwritable, ConfigError, user_file
 from migrator.text import iso_time, shown
 
 if TYPE_CHECKING:
@@ -133,11 +133,13 @@ def open_beside(app: App, *, read_only: bool = False) -> tuple[Config, Archive]:
 
 def choose_store(config: Config) -> None:
     """Let a new archive keep its files where the configuration says."""
-    from migrator.blobs import Place, choose
+    from migrator.blobs import Place, choose, place_of
 
     url, s3 = config.archive.blobs, config.s3
     place = Place(url, s3.endpoint, s3.region, s3.allow_http) if url else None
     choose(config.archive.path, place)
+    if config.archive.publish and place_of(config.archive.path) is None:
+        raise ConfigError("archive.publish needs a bucket: set archive.blobs for a new archive.")
 
 
 def apply_config(archive: Archive, config: Config) -> None:
@@ -150,7 +152,7 @@ def apply_config(archive: Archive, config: Config) -> None:
     archive.access.apply_config(queues, numbers)
 
 
-def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+def reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Return an option's callback from a reader of the configuration, such as ``duration``."""
 
     def read(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -167,11 +169,11 @@ def _reader(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 
 
 # Values for ``callback=`` of an option:
-duration = _reader("duration")
+duration = reader("duration")
 """For an option such as ``90d``: the command gets seconds."""
-fraction = _reader("fraction")
+fraction = reader("fraction")
 """For an option such as ``5%``: the command gets a fraction of 1."""
-size = _reader("size")
+size = reader("size")
 """For an option such as ``25MiB``: the command gets bytes."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

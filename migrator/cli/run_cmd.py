@@ -75,6 +75,7 @@ def run(
     from migrator.archive import open_archive
     from migrator.cli.disk import warn_of_network
     from migrator.cli.progress import progress
+    from migrator.cli.publish_cmd import publishing
     from migrator.cli.pulling import options_from, pull
 
     config = app.load()
@@ -94,7 +95,8 @@ def run(
             result = pull(settings_from(config), archive, options, listener)
         if plan is not None and plan.drift is not None:
             click.echo("\n".join(plan.drift.lines()) + "\n")
-        return conclude(archive, result, posts=options.posts)
+        with publishing(archive, config):
+            return conclude(archive, result, posts=options.posts)
 
 
 def conclude(archive: Archive, result: RunResult, *, posts: bool = True) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from migrator.cli.common import (
     pull_options,
 )
 from migrator.cli.run_cmd import nothing_done, print_gaps
-from migrator.errors import MigratorError
+from migrator.errors import ArchiveError, MigratorError
 from migrator.events import AttachmentSettled, Event, Listener
 from migrator.text import human_bytes, iso_time, shown
 
@@ -82,7 +83,7 @@ def sync(
 
     async def work(stop: Stop) -> int:
         async def once(number: int) -> RunResult:
-            done = await _sync(app, config, stop, wishes if number == 0 else {})
+            done = await _sync(app, config, stop, wishes if number == 0 else {}, stays=True)
             if isinstance(done.delivered, MigratorError):
                 note(f"Nothing more was delivered: {done.delivered}", level="warning")
             return done.result
@@ -110,10 +111,13 @@ class _Done(NamedTuple):
     delivered: int | MigratorError
 
 
-async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]) -> _Done:
+async def _sync(
+    app: App, config: Config, stop: Stop, wishes: Mapping[str, bool], *, stays: bool = False
+) -> _Done:
     """Run one sync, and deliver what is new if that is configured.
 
-    The archive is released between two of them.
+    The archive is released between two of them. Where it ``stays``, the next one publishes what
+    this one could not.
     """
     from migrator.archive import open_archive
     from migrator.cli.progress import progress
@@ -136,9 +140,24 @@ async def _sync(app: App, config: Config, stop: Stop, wishes: Mapping[str, bool]
                     delivered = await deliver_within(config, archive, listener, stop)
                 except MigratorError as error:
                     delivered = error
+        if config.archive.publish and not (nothing_done(result) or stop.asked):
+            await _publish(archive, config, stays=stays)
     missing = result.threads_missing or result.fields_missing
     gaps = result.unlisted or result.unreadable or result.short or missing
     return _Done(result, bool(heard.new or gaps), delivered)
+
+
+async def _publish(archive: Archive, config: Config, *, stays: bool) -> None:
+    from migrator.cli.publish_cmd import published, tell
+
+    try:
+        made = await asyncio.to_thread(published, archive, config)
+    except ArchiveError as error:
+        if not stays:
+            raise
+        note(f"No snapshot was published: {error}", level="warning")
+    else:
+        tell(*made)
 
 
 class _RoundListener:
