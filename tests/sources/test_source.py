@@ -30,6 +30,7 @@ from migrator.errors import (
 from migrator.events import Event, Retrying
 from migrator.sandbox.kayako import ATTACHMENT_FAULTS, Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.base import Attachment, Contents, in_pool
+from migrator.sources.kayako import articles
 from migrator.sources.kayako.client import Client
 from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 from migrator.sources.kayako.transport import BLOCK
@@ -372,6 +373,26 @@ def test_a_page_that_is_refused_is_not_the_end(status: int, body: str) -> None:
         ask(handler, lambda source: source.tickets_page([1], [1], count=5, start=0))
     assert caught.value.again is not Again.STOP
     assert ask(handler, lambda source: source.ticket_count([1], [1])) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, '<html><body>"Knowledgebase" SWIFT App does not exist</body></html>'),
+        (400, "Not Implemented."),
+        (400, "Not Implemented, Call POST /Base/CustomField/Search instead."),
+    ],
+)
+def test_what_a_helpdesk_does_not_offer_is_no_error(status: int, body: str) -> None:
+    """An app or a call that it says it does not have; a ticket never is deleted by that."""
+    answer = replying(status, text=body)
+    with pytest.raises(NotFound):
+        ask(answer, lambda source: articles.count(source, "article"))
+    with pytest.raises(NotFound):
+        ask(answer, lambda source: source.field_definitions())
+    with pytest.raises(SourceError) as caught:
+        ask(answer, lambda source: source.ticket(5))
+    assert not isinstance(caught.value, NotFound)
 
 
 def test_a_source_that_refuses_everything_has_refused_us() -> None:

@@ -105,7 +105,7 @@ async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Art
         async for article in _by_id(client, book, at_once, lost):
             met += 1
             yield article
-        text = f"{error}; {met:,} were found by their ids, and there may be more"
+        text = f"{str(error).rstrip('.')}; {met:,} were found by their ids, and there may be more"
         raise PartialReply(text, problems=[text, *lost]) from error
     with file:
         rows = _rows(file, book, what)

@@ -345,7 +345,8 @@ class Client:
                 file.close()
                 if isinstance(error, OSError):
                     raise TooLarge(f"{what}: no room for the reply: {error.strerror}.") from error
-                if isinstance(error, UnexpectedReply) and replies.offers_none(error):
+                odd = isinstance(error, UnexpectedReply | BadRequest) and error
+                if odd and replies.offers_none(odd):
                     raise NotFound(f"this helpdesk does not offer {what}") from error
                 raise
             return file
@@ -363,7 +364,7 @@ class Client:
         self.requests["others"] += 1
         try:
             return (await self._fields("/Base/CustomField", what, HashSink, close))[0]
-        except UnexpectedReply as error:
+        except (UnexpectedReply, BadRequest) as error:
             if replies.offers_none(error):
                 raise NotFound(f"{what}: the helpdesk does not offer them") from error
             raise
@@ -541,7 +542,7 @@ class Client:
                     await self._probe()
                 except SourceError:
                     raise error from None
-            refusal = BadRequest(f"{error}; other questions are answered")
+            refusal = BadRequest(f"{str(error).rstrip('.')}; other questions are answered")
             refusal.attempts = error.attempts
             raise refusal from error
 

@@ -277,8 +277,8 @@ def _begins_noise(line: str) -> bool:
 
 
 def offers_none(error: SourceError) -> bool:
-    """Return whether an error says that the helpdesk has no such app at all."""
-    return _NO_APP.search(str(error)) is not None
+    """Return whether an error says that the helpdesk has no such app, or no such call, at all."""
+    return _NO_APP.search(str(error)) is not None or "says: Not Implemented" in str(error)
 
 
 def no_document(body: bytes | bytearray, *, what: str) -> SourceError:
