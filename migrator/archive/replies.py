@@ -30,7 +30,7 @@ _OF_ATTACHMENTS = "SELECT 1 FROM blobs AS b WHERE b.sha256 = replies.sha256"
 
 
 class Kept(NamedTuple):
-    """Which replies an archive has, their numbers and the bytes of their blobs.
+    """Which replies an archive has, their numbers and the bytes of their different blobs.
 
     ``newest`` take ``unpacked`` bytes when they are unpacked; ``superseded`` are older ones.
     ``missing`` tickets have no reply with their posts, ``deleted`` of which the source no longer
@@ -73,11 +73,14 @@ class Replies:
 
     def kept(self) -> Kept:
         """Return how many replies there are, and how many are missing."""
-        sums: dict[bool, tuple[int, int, int]] = {}
-        for old, n, size, unpacked in self._db.execute("""
-            SELECT superseded_at IS NOT NULL, count(*), sum(size), sum(unpacked)
-            FROM replies GROUP BY 1"""):
-            sums[bool(old)] = (n, size, unpacked)
+        sql = """
+            SELECT superseded_at IS NOT NULL, count(*), sum(unpacked) FROM replies GROUP BY 1"""
+        found = {old: (n, unpacked) for old, n, unpacked in self._db.execute(sql)}
+        sql = """
+            SELECT old, sum(size) FROM (
+                SELECT min(superseded_at IS NOT NULL) AS old, size FROM replies GROUP BY sha256)
+            GROUP BY old"""
+        sizes: dict[int, int] = dict(self._db.execute(sql))
         lacks = "NOT EXISTS (SELECT 1 FROM replies AS r WHERE r.ticket_id = t.id AND r.kind = '{}')"
         ((missing, deleted, without),) = self._db.execute(f"""
             SELECT count(*) FILTER (WHERE merged_into IS NULL AND {lacks.format(POSTS)}),
@@ -85,9 +88,9 @@ class Replies:
                     AND {lacks.format(POSTS)}),
                 count(*) FILTER (WHERE fields_activity IS NOT NULL AND {lacks.format(FIELDS)})
             FROM tickets AS t""")
-        n, size, unpacked = sums.get(False, (0, 0, 0))
-        old = Count(*sums.get(True, (0, 0, 0))[:2])
-        return Kept(Count(n, size), old, unpacked, missing, deleted, without)
+        (n, unpacked), (old, _) = (found.get(key, (0, 0)) for key in (0, 1))
+        newest, superseded = Count(n, sizes.get(0, 0)), Count(old, sizes.get(1, 0))
+        return Kept(newest, superseded, unpacked, missing, deleted, without)
 
     def all(self, *, superseded: bool | None = None) -> Iterator[Reply]:
         """Yield all replies by ticket, kind and hash, or only superseded ones, or only newest."""

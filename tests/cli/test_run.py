@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.archive import open_archive, open_beside
+from migrator.archive import Row, open_archive, open_beside
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from tests.cli.conftest import NO_ARTICLES, Cli
 
@@ -233,6 +234,42 @@ def test_verify_tells_damaged_lost_and_orphaned(cli: Cli, serve: Serve, tmp_path
     assert text.code == 6
     assert files[0].name in text.out
     assert "--repair" in text.err
+
+
+@pytest.mark.slow
+def test_kept_replies_are_told_apart_everywhere(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+    """Plan, status, report, verify and handover count them, and no figure of attachments does."""
+    serve(tickets=12)
+    plan = json.loads(cli("plan", "--json").out)
+    number, weighed = plan["tickets"], plan["disk"]["replies"]
+    assert (weighed["n"], weighed["weighed"]) == (number, number)
+    assert f"Replies kept as they come: about {number} files" in cli("plan").out
+    cli("run")
+    told = json.loads(cli("report", "--format", "json").out)
+    replies = told["replies"]
+    assert replies == json.loads(cli("status", "--json").out)["replies"]
+    assert (replies["newest"]["n"], replies["tickets_without"]) == (2 * number, 0)
+    assert f"Replies of the source, kept as they came: {2 * number} (" in cli("status").out
+    assert f"kept as they came: {2 * number}" in cli("report", "--format", "html").out
+    contents = {row.sha256 for row in _rows(tmp_path) if row.sha256}
+    assert told["files"]["n"] == len(contents)
+    checked = json.loads(cli("verify", "--json").out)
+    assert checked["checked"] - checked["replies"]["checked"] == len(contents)
+    assert checked["bytes"] - checked["replies"]["bytes"] == told["files"]["bytes"]
+    made = json.loads(cli("handover", "out", "--json").out)
+    assert made["files"] - made["replies"] == len(contents)
+    assert cli("handover", "--check", "out").code == 0
+    lines = list(map(json.loads, (tmp_path / "out/replies.jsonl").read_text().splitlines()))
+    assert len({(one["ticket_id"], one["kind"]) for one in lines}) == 2 * number
+    for one in lines:
+        body = gzip.decompress((tmp_path / "out" / one["path"]).read_bytes())
+        assert len(body) == one["unpacked"]
+        assert body.startswith(b"<?xml")
+
+
+def _rows(tmp_path: Path) -> list[Row]:
+    with open_beside(tmp_path / "archive") as archive:
+        return list(archive.queries.rows())
 
 
 def test_repair_brings_the_same_bytes_back(cli: Cli, serve: Serve, tmp_path: Path) -> None:
