@@ -1,6 +1,6 @@
 """What content searches cost downloads, and how long they take.
 
-``python -m tests.bench search`` makes an archive of 200,000 tickets with three posts each, indexes
+``python -m tests.bench search`` makes an archive of 200,000 tickets with a post each, indexes
 it, and serves it. 16 clients download, alone and beside 16 that search the texts, in turns. Words
 are as frequent as in a language, so some searches have few tickets and some nearly all. Needs wrk.
 """
@@ -24,7 +24,7 @@ from tests.bench import measure as common
 from tests.bench import serve
 
 TICKETS: Final = 200_000
-POSTS: Final = 3
+POSTS: Final = 1
 SIZE: Final = "1 MB"
 CLIENTS: Final = 16
 GROUP: Final = 200

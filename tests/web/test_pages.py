@@ -174,12 +174,15 @@ def test_own_files_are_kept_by_browsers(visitor: Visitor) -> None:
         ("PRINTER", "", True),
         ("4200", "", True),
         ("no such thing", "", False),
+        ("in the KITCHEN", "content", True),
+        ("PRINTER", "content", False),
     ],
 )
 def test_tickets_are_found(desk: Desk, visitor: Visitor, text: str, field: str, hit: bool) -> None:
-    """By number, subject, requester or file name, or by any of these."""
+    """By number, subject, requester or file name, or by any of these; or by what was written."""
     if desk.archive.threads.ticket(4200) is None:
-        desk.ticket(4200, subject="My Broken Printer")
+        post = PostRow(42, text="<p>It smokes in the <b>kit</b>chen.</p>", is_html=True)
+        desk.ticket(4200, post, subject="My Broken Printer")
         desk.attach("invoice-77.pdf", b"%PDF-1", 4200, 42)
     page = visitor.get("/", params={"q": text, "in": field})
     assert page.status_code == 200

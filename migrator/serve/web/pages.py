@@ -56,6 +56,7 @@ SEARCHED: Final = {
     "subject": "Subject",
     "requester": "Requester",
     "filename": "File name",
+    "content": "Texts",
 }
 """Fields of a search: the archive's name and the title."""
 
@@ -144,6 +145,8 @@ def _reasons(site: Site, ticket: TicketHeader, where: str, text: str) -> list[tu
     found = [("number", "")] if is_number else []
     if where in ("", "subject") and part in folded(ticket.subject):
         found.append(("subject", ""))
+    if where == "content":
+        found.append(("texts", ""))
     if where in ("", "requester"):
         people = (ticket.requester_name, ticket.requester_email)
         found += [("requester", one) for one in people if part in folded(one)]
