@@ -77,6 +77,9 @@ _RULES = {
         LEFT JOIN counted AS c ON c.state = k.state
         WHERE t.n IS NOT coalesce(c.n, 0) OR t.bytes IS NOT coalesce(c.bytes, 0)""",
 }
+_UNFOUND = """
+    SELECT id FROM posts WHERE id > 0 AND text <> ''
+        AND id NOT IN (SELECT id FROM search_content) AND id NOT IN (SELECT id FROM unindexed)"""
 _JSON = (
     ("tickets", "id", "details", decoded),
     ("posts", "id", "facts", decoded),
@@ -124,6 +127,9 @@ def _faults(db: Checkpoint) -> Iterator[str]:
     for text, sql in _RULES.items():
         for values in db.execute(f"{sql} LIMIT {MOST + 1}", names):
             yield text.format(*(str(value)[:_LONGEST] for value in values))
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'search_content'"):
+        for (post,) in db.execute(f"{_UNFOUND} LIMIT {MOST + 1}"):
+            yield f"no search finds the text of post {post}"
     for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
         if table in schema.names():
             yield from _unreadable(db, table)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from migrator.archive import Archive, PostRow, TicketRow, folded, open_archive, open_read_only
 from migrator.archive.bodies import plain_text
+from migrator.errors import ArchiveDamaged
 from tests.archive.test_older_formats import made
 
 
@@ -180,3 +181,34 @@ def test_search_finds_what_a_look_at_all_texts_finds(
                 if all(any(folded(token) in text for text in held) for token in tokens)
             ]
             assert sorted(found(archive, *tokens, subjects=subjects)) == expected, (steps, tokens)
+
+
+def test_a_text_that_no_search_finds_is_told(archive: Archive) -> None:
+    """Neither indexed nor waiting for it: the check of the whole checkpoint says so."""
+    put(archive, 1, PostRow(10, text="some text"), PostRow(11))
+    archive.queries.self_check()
+    archive.close()
+    with sqlite3.connect(archive.path / "checkpoint.db") as conn:
+        conn.execute("DELETE FROM unindexed")
+    with (
+        open_archive(archive.path, command="test") as again,
+        pytest.raises(ArchiveDamaged, match="no search finds the text of post 10"),
+    ):
+        again.queries.self_check()
+
+
+def test_people_are_found_by_an_index(archive: Archive) -> None:
+    """A search for who took part reads no post of anybody else."""
+    plans: list[str] = []
+    put(archive, 1, PostRow(10, author_email="Zo\u00eb@x"), PostRow(11, author_email="A@x"))
+    with sqlite3.connect(archive.path / "checkpoint.db") as conn:
+        for where in (
+            "author_email <> '' AND lower(author_email) IN ('a@x')",
+            "length(author_email) <> length(CAST(author_email AS BLOB))",
+        ):
+            sql = f"EXPLAIN QUERY PLAN SELECT ticket_id FROM posts WHERE {where}"
+            plans += [row[3] for row in conn.execute(sql)]
+    assert any("posts_by_author" in plan for plan in plans), plans
+    assert any("posts_of_odd_authors" in plan for plan in plans), plans
+    for address in ("ZO\u00cb@X", "a@X"):
+        assert [one.id for one in archive.threads.find(participants=[address])] == [1]
