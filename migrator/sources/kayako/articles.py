@@ -9,6 +9,7 @@ names them. Where the list of all is too much, articles are asked for by their i
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -285,7 +286,7 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
     start = replies.find_document(head, (f"{book.row}s", book.row)) or 0
     codec = cleaning.codec_of(head[start:], what=what)
     file.seek(start)
-    seen: set[int] = set()
+    seen: dict[int, bytes] = {}
     tag, strays, number = book.row.encode(), list[str](), 0
     if odd := replies.more_than_noise(head[:start], (f"{book.row}s", book.row)):
         strays.append(replies.excerpt(odd.strip("<>").encode()))
@@ -293,11 +294,14 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
         if number > ROWS:
             raise TooLarge(f"{what}: the reply holds more than {ROWS:,} rows.")
         row = _read(piece, number, codec, book)
-        if row.article is not None and row.article.id in seen:
-            yield _Row(number, problem=f"{book.kind} {row.article.id} stands in it twice")
-            continue
         if row.article is not None:
-            seen.add(row.article.id)
+            key, digest = row.article.id, hashlib.sha256(piece).digest()
+            if key in seen:
+                if digest != seen[key]:
+                    problem = f"{book.kind} {key} stands in it twice, with different values"
+                    yield _Row(number, problem=problem)
+                continue
+            seen[key] = digest
         yield row
     for stray in strays:
         number += 1
