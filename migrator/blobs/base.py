@@ -150,15 +150,16 @@ class Writer(ABC):
             self.abort()
             raise
 
-    def commit(self) -> StoredBlob:
+    def commit(self, mime_type: str = "") -> StoredBlob:
         """Make the blob durable under its name, or find that it is there already.
 
+        ``mime_type`` is its type where that is known: telling it takes as long as writing it.
         A blob that is already there counts only after it was read again and found whole
         (once per process); a damaged one is replaced. Raises ArchiveUnwritable.
         """
         self._see_open()
         try:
-            mime_type = mime.detect(bytes(self._head), self.reopen)
+            mime_type = mime_type or mime.detect(bytes(self._head), self.reopen)
             new = self.keep(self.sha256, self.size)
         finally:
             self.abort()

@@ -61,7 +61,7 @@ class ReplyCopy:
 
     def _commit(self) -> StoredBlob:
         with self.finish() as writer:
-            return writer.commit()
+            return writer.commit("application/gzip")
 
     def abort(self) -> None:
         """Drop the copy; harmless when called again."""

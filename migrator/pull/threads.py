@@ -226,6 +226,7 @@ class ThreadReader:
             archive.threads.put(run_id, ticket, posts, people=people, activity=activity)
             if reply is not None:
                 archive.replies.put(reply)
+            if self._context.options.replies:
                 archive.replies.mark(ticket.id, POSTS, activity=activity)
             todo = self._links.record(ticket.id, ((post.id, post.text) for post in texts))
             return todo + self._links.record(0, ((0, note.text) for note in people))
