@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from migrator.blobs import durable
-from migrator.blobs.base import Store, Writer
+from migrator.blobs.base import Blob, Store, Writer
 from migrator.blobs.local import LocalStore
-from migrator.errors import ArchiveDamaged, ConfigError
+from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError
 
 if TYPE_CHECKING:
     from migrator.blobs.s3 import S3Store
 
 NAME: Final = "blobs.json"
 """The file of an archive that says where its blobs are, if they are not beside it."""
+
+_LARGE: Final = 8
+"""A blob of more than this part of a cache would take the place of too many others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,69 @@ class DryStore(Wrapper):
     def writer(self) -> Writer:
         """Return a sink that hashes."""
         return _DryWriter(self.store)
+
+
+class CachedStore(Wrapper):
+    """Reads the blobs of a store, and keeps those read last in ``folder``: ``most`` bytes of them.
+
+    What is kept had its SHA-256. Large ones are read from the store each time.
+    """
+
+    waits = True
+
+    def __init__(self, store: Store, folder: Path, most: int) -> None:
+        super().__init__(store)
+        self._files = LocalStore(folder)
+        self._files.prepare()
+        self._most, self._kept = most, 0
+        self._sizes: dict[str, int] = {}
+        """Of those that are kept, the one used last as the last."""
+        self._lock = threading.Lock()
+
+    def open(self, sha256: str, /) -> Blob | None:
+        """Open a blob for reading; None if there is none."""
+        with self._lock:
+            size = self._sizes.pop(sha256, None)
+            if size is not None:
+                self._sizes[sha256] = size
+        if size is not None and (kept := self._opened(sha256)) is not None:
+            return kept
+        blob: Blob | None = self.store.open(sha256)
+        if blob is None or blob.size > self._most // _LARGE:
+            return blob
+        with blob:
+            kept = self._opened(sha256) if self._keep(sha256, blob) else None
+        return self.store.open(sha256) if kept is None else kept
+
+    def _opened(self, sha256: str) -> Blob | None:
+        with contextlib.suppress(ArchiveDamaged):
+            return self._files.open(sha256)
+        return None
+
+    def _keep(self, sha256: str, blob: Blob) -> bool:
+        """Keep a blob, and forget others for it; return whether it could be."""
+        try:
+            with self._files.writer() as writer:
+                for block in blob.blocks():
+                    writer.write(block)
+                if writer.sha256 != sha256:
+                    return False
+                self._forget(blob.size)
+                writer.commit()
+        except ArchiveUnwritable:  # no room
+            return False
+        with self._lock:
+            self._kept += 0 if sha256 in self._sizes else blob.size
+            self._sizes[sha256] = blob.size
+        return True
+
+    def _forget(self, room: int) -> None:
+        with self._lock:
+            while self._sizes and self._kept + room > self._most:
+                old = next(iter(self._sizes))
+                self._kept -= self._sizes.pop(old)
+                with contextlib.suppress(ArchiveUnwritable, OSError):
+                    self._files.remove(f"blobs/{old[:2]}/{old[2:4]}/{old}")
 
 
 class _DryWriter(Writer):

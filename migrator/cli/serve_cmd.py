@@ -11,22 +11,26 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from socket import socket
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from migrator.cli.access_cmd import warn_of_queues
-from migrator.cli.common import App, keep_blocks, note, open_beside, pass_app
+from migrator.cli.common import App, duration, keep_blocks, note, open_beside, pass_app, size
+from migrator.cli.publish_cmd import bucket, config_if_any, place_from, place_options
 from migrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from migrator.archive import Archive
+    from migrator.blobs import Place
     from migrator.config import TickitiConfig
     from migrator.serve import Face
     from migrator.serve.audit_log import AuditLog
     from migrator.serve.catalog import EndpointSettings
+    from migrator.serve.replica import Replica
     from migrator.serve.server import ServerOptions
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -68,9 +72,34 @@ _MOST_PROXIES = 8
     is_flag=True,
     help="Never write to the archive, not even when a token was last used.",
 )
+@click.option(
+    "--from",
+    "url",
+    callback=bucket,
+    metavar="s3://BUCKET/PREFIX",
+    help="Serve what `migrator publish` put into a bucket. Needs no configuration.",
+)
+@click.option(
+    "--look-every",
+    callback=duration,
+    default="1m",
+    show_default=True,
+    metavar="DURATION",
+    help="With --from: how often to look for a newer snapshot.",
+)
+@click.option(
+    "--cache",
+    callback=size,
+    default="1GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="With --from: files that are kept in the directory for temporary files (TMPDIR).",
+)
+@place_options
 @pass_app
 def serve(
     app: App,
+    /,
     *,
     host: str | None,
     port: int | None,
@@ -80,6 +109,10 @@ def serve(
     audit_log: Path | None,
     workers: int,
     read_only: bool,
+    url: str | None,
+    look_every: float,
+    cache: int,
+    **how: Any,
 ) -> None:
     """Serve the archive as Tickiti's API and as staff pages, until Ctrl-C.
 
@@ -87,60 +120,74 @@ def serve(
     a token to search tickets, read threads and download files of any size. With --read-only
     several servers can stand side by side on one copy of an archive.
 
+    With --from, servers stand side by side on any machines. They hold nothing but a private copy of
+    the newest snapshot and some files, and write nothing. Tokens, revocations and all else are as
+    of that snapshot: what is published reaches a server within --look-every and the time to fetch
+    it. Only [tickiti] and [s3] of a configuration are read, if there is one.
+
     \b
-    Example:
+    Examples:
       migrator token create --name reader --ability tickets:read
       migrator serve --port 8480
+      migrator serve --from s3://bucket/prefix
     """
-    from migrator.serve import load_faces, server
+    from migrator.config import TickitiConfig
+    from migrator.serve import load_faces
     from migrator.serve.audit_log import AuditLog
     from migrator.serve.catalog import EndpointSettings
-    from migrator.serve.workers import serve_workers
 
     keep_blocks()
-    config, archive = open_beside(app, read_only=read_only)
-    with archive:
-        given = {
-            "host": host,
-            "port": port,
-            "tls_cert": tls_cert,
-            # The key of the configuration belongs to the certificate there.
-            "tls_key": tls_key or tls_cert,
-            "forwarded_allow_ips": forwarded_allow_ips,
-            "audit_log": audit_log,
-        }
-        changes = {key: value for key, value in given.items() if value is not None}
-        tickiti = config.tickiti.model_copy(update=changes)
+    given = {
+        "host": host,
+        "port": port,
+        "tls_cert": tls_cert,
+        # The key of the configuration belongs to the certificate there.
+        "tls_key": tls_key or tls_cert,
+        "forwarded_allow_ips": forwarded_allow_ips,
+        "audit_log": audit_log,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    with ExitStack() as stack:
+        config, replica = config_if_any(app) if url else app.load(need_source=False), None
+        if url:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="migrator-serve-")))
+            place = place_from(url, config, **how)
+            replica = _replica(place, folder, look_every, cache // workers)
+        elif needless := [name for name, value in how.items() if value is not None]:
+            raise click.UsageError(f"--{needless[0].replace('_', '-')} goes with --from.")
+        tickiti = (config.tickiti if config else TickitiConfig()).model_copy(update=changes)
         options = _options(tickiti)
         served = _Served(
-            archive.path,
-            archive.read_only,
+            *_look(app, replica, read_only=read_only, forks=workers > 1),
             load_faces(),
             EndpointSettings(
                 max_download=tickiti.max_download,
                 serve_deleted=tickiti.serve_deleted,
-                posts_follow=config.keeps_posts,
+                posts_follow=config.keeps_posts if config else True,
+                snapshot=replica.age if replica else None,
             ),
             AuditLog(tickiti.audit_log) if tickiti.audit_log is not None else None,
+            replica,
         )
-        if not any(token.revoked_at is None for token in archive.access.tokens()):
-            note("There is no token yet; `migrator token create` makes one.", level="warning")
-        warn_of_queues(archive.access.queues())
-        if clashes := archive.access.clashes():
-            note(_clash(clashes), level="warning")
+        for doubt in doubts(tickiti):
+            note(doubt, level="warning")
+        _serve(served, options, workers, host=tickiti.host, port=tickiti.port)
 
-    for doubt in doubts(tickiti):
-        note(doubt, level="warning")
+
+def _serve(served: _Served, options: ServerOptions, workers: int, **address: Any) -> None:
+    """Serve with this process or with ``workers`` until the stop."""
+    from migrator.serve import server
+    from migrator.serve.workers import serve_workers
 
     def ready(url: str) -> None:
         here, *others = server.urls_of(url) or [url]
-        note(f"Serving {served.path} at {here} until Ctrl-C.")
+        what = served.replica.place.url if served.replica else served.path
+        note(f"Serving {what} at {here} until Ctrl-C.")
         if others := list(filter(server.is_exposed, others)):
             note(f"From other machines: {' or '.join(others)}")
         if options.tls is None and server.is_exposed(url):
             note(_PLAIN, level="warning")
 
-    address: dict[str, Any] = {"host": tickiti.host, "port": tickiti.port}
     if workers == 1:
         with served.open() as application:
             server.serve(application, **address, options=options, on_ready=ready)
@@ -155,6 +202,45 @@ def serve(
     serve_workers(work, workers=workers, **address, secure=secure, on_ready=ready)
 
 
+def _replica(place: Place, folder: Path, every: float, cache: int) -> Replica:
+    from migrator.serve.replica import Replica
+
+    if every < 1:
+        raise click.BadParameter("must be at least 1s", param_hint="--look-every")
+    return Replica(place, folder, every=every, cache=cache)
+
+
+def _look(app: App, replica: Replica | None, *, read_only: bool, forks: bool) -> tuple[Path, bool]:
+    """Return where there is something to serve, and whether it is read-only; tell the doubts."""
+    from migrator.archive import open_read_only
+    from migrator.blobs import place_of
+    from migrator.serve.workers import apart
+
+    path = replica.folder if replica else app.load(need_source=False).archive.path
+
+    def look() -> bool:
+        if replica:
+            replica.fetch()
+            opened = open_read_only(path, store=replica.bucket())
+        else:
+            opened = open_beside(app, read_only=read_only)[1]
+        with opened as archive:
+            _tell_doubts(archive)
+            return archive.read_only
+
+    # The library for buckets does not survive a fork.
+    in_bucket = replica is not None or place_of(path) is not None
+    return path, apart(look) if forks and in_bucket else look()
+
+
+def _tell_doubts(archive: Archive) -> None:
+    if not any(token.revoked_at is None for token in archive.access.tokens()):
+        note("There is no token yet; `migrator token create` makes one.", level="warning")
+    warn_of_queues(archive.access.queues())
+    if clashes := archive.access.clashes():
+        note(_clash(clashes), level="warning")
+
+
 @dataclass(frozen=True)
 class _Served:
     """The parts to serve; each process opens its own."""
@@ -164,6 +250,7 @@ class _Served:
     faces: list[Face]
     settings: EndpointSettings
     log: AuditLog | None
+    replica: Replica | None = None
 
     @contextmanager
     def open(self) -> Iterator[ASGIApp]:
@@ -173,10 +260,11 @@ class _Served:
         from migrator.serve.audit_log import Audited
 
         with ExitStack() as stack:
+            store = stack.enter_context(self.replica.followed()) if self.replica else None
 
             def opened() -> Archive:
                 again = open_read_only if self.read_only else open_beside
-                return stack.enter_context(again(self.path))
+                return stack.enter_context(again(self.path, store=store))
 
             application = join_faces(self.faces, opened, self.settings)
             yield application if self.log is None else Audited(application, self.log)

@@ -56,11 +56,13 @@ class EndpointSettings:
     they are in no query, because a post that is read may move in the order of time, and an
     exporter would meet it twice or never.
     ``serve_deleted`` serves files and tickets that the source no longer has.
+    ``snapshot`` says how old the served copy of an archive is, None for an archive itself.
     """
 
     max_download: int = 25 * 1024 * 1024
     serve_deleted: bool = False
     posts_follow: bool = False
+    snapshot: Callable[[], Mapping[str, object]] | None = None
 
     def serves(self, row: Row) -> bool:
         """Return whether clients may get the bytes of an attachment at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -10,13 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar, cast
 
+from migrator import errors
 from migrator.errors import MigratorError
 from migrator.serve.server import STOP_SIGNALS, heard, listen, url_of
 
 Work = Callable[[socket.socket], None]
 """Serves on a socket until SIGTERM; called in a process of its own."""
+
+T = TypeVar("T")
 
 SOON: Final = 3.0
 """Seconds: a worker that ends sooner cannot work, and is not started again."""
@@ -69,6 +73,42 @@ def listen_together(host: str, port: int, number: int) -> list[socket.socket]:
     port = first.getsockname()[1]
     first.close()
     return [listen(host, port, shared=True) for _ in range(number)]
+
+
+def apart(work: Callable[[], T]) -> T:
+    """Return what ``work`` returns, a value of JSON; it is called in a process of its own.
+
+    So threads that it begins, as those of a library, are not in this process, which may fork
+    later. Raises the MigratorError that it raises.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            with open(write, "w", encoding="utf-8") as told:  # noqa: PTH123 - a descriptor
+                try:
+                    answer: list[object] = [work(), None, None]
+                except MigratorError as error:
+                    answer = [None, type(error).__name__, str(error)]
+                json.dump(answer, told)
+        except BaseException as error:  # noqa: BLE001 - nothing of the parent's must run in a child
+            if not isinstance(error, KeyboardInterrupt):
+                _log.error("It failed: %s: %a", type(error).__name__, str(error))
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        with open(read, encoding="utf-8") as told:  # noqa: PTH123
+            text = told.read()
+    finally:
+        os.waitpid(pid, 0)
+    if not text:
+        raise MigratorError("The server could not begin; the reason is above.")
+    value, kind, reason = json.loads(text)
+    if kind is not None:
+        raise getattr(errors, kind)(reason)
+    return cast("T", value)
 
 
 class _Parent:

@@ -92,7 +92,7 @@ def build_app(
     probes: dict[str, ASGIApp] = {
         "/openapi.json": Fixed(document()),
         "/healthz": Fixed({"ok": True}),
-        "/readyz": Readiness(archive, readers),
+        "/readyz": Readiness(archive, readers, settings.snapshot),
     }
     routes = Routes(
         {f"/api/v1/{path}": ("POST", app) for path, app in calls.items()}
@@ -263,17 +263,27 @@ class Fixed:
 
 
 class Readiness:
-    """``GET /readyz``: 200 while both halves of the archive can be read, else 503 ``not_ready``."""
+    """``GET /readyz``: 200 while both halves of the archive can be read, else 503 ``not_ready``.
 
-    def __init__(self, archive: Archive, readers: Readers) -> None:
+    It shows the age of the ``snapshot`` that is served, if any.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        readers: Readers,
+        snapshot: Callable[[], Mapping[str, object]] | None = None,
+    ) -> None:
         self._archive = archive
         self._readers = readers
+        self._snapshot = snapshot
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Check both halves of the archive and answer."""
         async with watch(receive) as gone:
             await self._readers.run(Readiness, gone, self._check)
-        await send_json(send, {"ok": True})
+        found = {"snapshot": self._snapshot()} if self._snapshot else {}
+        await send_json(send, {"ok": True, **found})
 
     def _check(self) -> None:
         lacking = Refusal(503, "not_ready", "The files of the archive cannot be reached.")

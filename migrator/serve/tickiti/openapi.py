@@ -403,6 +403,20 @@ SCHEMAS: Final[Schema] = {
     "QueuesAnswer": _answer_object(_object({"queues": _array(ref("Queue"))})),
     "BareQueuesAnswer": _object({"queues": _array(ref("Queue"))}),
     "Alive": _object({"ok": {"const": True}}),
+    "Ready": _object(
+        {
+            "ok": {"const": True},
+            "snapshot": _object(
+                {
+                    "name": {"type": "string"},
+                    "time": {"type": "integer"},
+                    "age": {"type": "integer", "minimum": 0},
+                    "checked": {"type": "integer", "minimum": 0},
+                }
+            ),
+        },
+        required=("ok",),
+    ),
 }
 
 
@@ -533,7 +547,7 @@ def document() -> Schema:
     }
     paths |= {f"/api/v1/{path}": _refused(path, *why) for path, why in (WRITES | REPORTS).items()}
     paths["/healthz"] = _get("Is the server alive?", ref("Alive"))
-    paths["/readyz"] = _get("Can it read its archive?", ref("Alive"), not_ready=True)
+    paths["/readyz"] = _get("Can it read its archive?", ref("Ready"), not_ready=True)
     paths["/openapi.json"] = _get("This document", {"type": "object"})
     return {
         "openapi": "3.1.0",

@@ -1,0 +1,247 @@
+"""Servers that hold nothing: a bucket on a real SeaweedFS, and processes that serve from it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from migrator.archive import Archive, open_archive, snapshots
+from migrator.blobs import CachedStore, Place, choose
+from migrator.blobs.base import Store
+from migrator.blobs.local import LocalStore
+from tests.blobs import weed
+from tests.blobs.conformance import put, sha
+from tests.pull.doubles import Desk, pull
+
+KEPT = 800
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Store, Store]:
+    """Give a store, and one that keeps 800 bytes of it, at most 100 of each."""
+    store = LocalStore(tmp_path / "store")
+    store.prepare()
+    return store, CachedStore(store, tmp_path / "cache", KEPT)
+
+
+def path_in(root: Path, sha256: str) -> Path:
+    return root / "store" / "blobs" / sha256[:2] / sha256[2:4] / sha256
+
+
+def read(store: Store, sha256: str) -> bytes | None:
+    blob = store.open(sha256)
+    if blob is None:
+        return None
+    with blob:
+        return b"".join(blob.blocks())
+
+
+def test_what_was_read_last_is_kept_and_no_more_than_may_be(
+    files: tuple[Store, Store], tmp_path: Path
+) -> None:
+    """Kept files need no store; the oldest go first, one that was read again is not the oldest."""
+    store, cached = files
+    many = [bytes([n]) * 100 for n in range(10)]
+    for data in many:
+        put(store, data)
+    for data in [*many[:8], many[0], many[8]]:
+        assert read(cached, sha(data)) == data
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in kept) == KEPT
+    for data in many[:9]:
+        path_in(tmp_path, sha(data)).unlink()
+    found = [read(cached, sha(data)) for data in many[:9]]
+    assert found == [many[0], None, *many[2:9]]
+
+
+def test_damaged_lost_and_large_files_are_not_kept(
+    files: tuple[Store, Store], tmp_path: Path
+) -> None:
+    """They are answered as the store has them; who serves them sees the hash."""
+    store, cached = files
+    put(store, b"good")
+    path = path_in(tmp_path, sha(b"good"))
+    path.chmod(0o600)
+    path.write_bytes(b"evil")
+    put(store, b"x" * 101)
+    assert read(cached, sha(b"good")) == b"evil"
+    assert read(cached, sha(b"x" * 101)) == b"x" * 101
+    assert read(cached, sha(b"none")) is None
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[weed.Weed]:
+    pytest.importorskip("obstore", reason="the extra [s3] is not installed")
+    with weed.serving() as started:
+        yield started
+
+
+@pytest.fixture
+def place(service: weed.Weed, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    return service.place()
+
+
+@pytest.fixture
+def archive(tmp_path: Path, place: Place) -> Iterator[Archive]:
+    """Pull three files into the bucket and publish them."""
+    choose(tmp_path / "archive", place)
+    with open_archive(tmp_path / "archive", command="test") as made:
+        assert pull(Desk(3), made).exit_code == 0
+        yield made
+
+
+def token_of(archive: Archive) -> tuple[int, str]:
+    made, token = archive.access.create_token(
+        "t", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None
+    )
+    return made.id, token
+
+
+def publish(archive: Archive) -> None:
+    snapshots.publish(archive, keep=3, now=int(time.time()))
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *args: str) -> Iterator[str]:
+    """Run ``migrator serve`` in a directory of its own."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "migrator", *args, "--port", "0"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            found = re.search(r"at (http://\S+)", said)
+            assert found, said + process.stderr.read()
+            yield found[1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
+def from_bucket(place: Place, *more: str) -> list[str]:
+    where = ["--endpoint", str(place.endpoint), "--region", "us-east-1", "--allow-http"]
+    return ["serve", "--from", place.url, *where, "--look-every", "1s", *more]
+
+
+def ask(client: httpx.Client, url: str, token: str, attachment: int) -> httpx.Response:
+    body = {
+        "ticket_number": str(attachment),
+        "response_attachment_id": attachment,
+        "intent": "review_ok",
+    }
+    bearer = {"authorization": f"Bearer {token}"}
+    return client.post(f"{url}/api/v1/tickets/attachment", json=body, headers=bearer)
+
+
+def until(true: object, seconds: float = 15) -> bool:
+    """Wait until a function returns True."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():  # type: ignore[operator]
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_servers_of_a_bucket_answer_as_the_archive_does(
+    archive: Archive, place: Place, tmp_path: Path, workers: int
+) -> None:
+    """No configuration is needed; new files, tokens and revocations arrive; nothing is dropped."""
+    number, token = token_of(archive)
+    _, other = token_of(archive)
+    publish(archive)
+    config = tmp_path / "config.toml"
+    config.write_text(f'[archive]\npath = "{tmp_path / "archive"}"\n')
+    with (
+        serving(tmp_path / "a", *from_bucket(place, "--workers", str(workers))) as one,
+        serving(tmp_path / "b", *from_bucket(place, "--cache", "1B")) as two,
+        serving(tmp_path, "-c", str(config), "serve", "--workers", "2") as local,
+        httpx.Client(timeout=30) as client,
+    ):
+        for n in (1, 2, 3):
+            answers = [ask(client, url, token, n) for url in (local, one, two)]
+            assert {answer.status_code for answer in answers} == {200}
+            assert len({answer.content for answer in answers}) == 1
+            content = answers[0].json()["data"]["content_base64"]
+            assert base64.b64decode(content) == b"file %d" % n
+        ready = client.get(f"{one}/readyz").json()
+        assert ready["snapshot"]["name"].endswith(".db.gz")
+        assert 0 <= ready["snapshot"]["checked"] <= ready["snapshot"]["age"] < 60
+
+        said: list[int] = []
+        ended = threading.Event()
+
+        def hammer() -> None:
+            with httpx.Client(timeout=30) as visitor:
+                while not ended.is_set():
+                    said.extend(ask(visitor, url, other, 2).status_code for url in (one, two))
+
+        visitors = threading.Thread(target=hammer)
+        visitors.start()
+        try:
+            assert pull(Desk(6), archive).exit_code == 0
+            publish(archive)
+            for url in (one, two):
+                assert until(lambda url=url: ask(client, url, token, 6).status_code == 200)
+            assert archive.access.revoke(number)
+            publish(archive)
+            for url in (one, two):
+                assert until(lambda url=url: ask(client, url, token, 6).status_code == 401)
+                assert [ask(client, url, token, 6).status_code for _ in range(8)] == [401] * 8
+        finally:
+            ended.set()
+            visitors.join()
+        assert len(said) > 20
+        assert set(said) == {200}
+    assert not list((tmp_path / "a").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_bucket_without_snapshots_is_told(
+    archive: Archive, place: Place, tmp_path: Path, workers: str
+) -> None:
+    """There is nothing to serve: the command ends at once, with what to do."""
+    assert archive.queries.runs(1)
+    command = [sys.executable, "-m", "migrator", *from_bucket(place, "--workers", workers)]
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        command, cwd=tmp_path / "empty", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "migrator publish" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.slow
+def test_a_server_goes_on_with_what_it_has(archive: Archive, place: Place, tmp_path: Path) -> None:
+    """A snapshot that is damaged, or of a newer version, does not take the place of a good one."""
+    _, token = token_of(archive)
+    publish(archive)
+    url = f"{place.endpoint}/{place.url.removeprefix('s3://')}/snapshots/latest"
+    good = httpx.get(url).json()
+    with (
+        serving(tmp_path / "a", *from_bucket(place)) as one,
+        httpx.Client(timeout=30) as client,
+    ):
+        for change in ({"sha256": "0" * 64}, {"format": 99, "sha256": "1" * 64}, {"name": "x"}):
+            httpx.put(url, json=good | change).raise_for_status()
+            assert until(lambda: client.get(f"{one}/readyz").json()["snapshot"]["checked"] >= 3)
+            assert ask(client, one, token, 2).status_code == 200
+        httpx.put(url, json=good).raise_for_status()
+        assert until(lambda: client.get(f"{one}/readyz").json()["snapshot"]["checked"] <= 1)
