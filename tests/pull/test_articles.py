@@ -232,6 +232,46 @@ def test_a_list_that_cannot_be_read_is_a_gap(
     assert found(archive, "article") == wanted(desk, "article")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_that_is_half_is_asked_for_again(archive: Archive, kind: str) -> None:
+    """What the first reply lacks is in the next one, and nothing comes twice."""
+    desk = build("half_guides")
+    with SandboxServer(desk) as server:
+        result = pull(server, archive)
+        path = {"article": "/Knowledgebase/Article", "step": "/Troubleshooter/Step"}[kind]
+        asked = paths(server)
+    assert (result.exit_code, result.articles_missing) == (0, {})
+    assert found(archive, kind) == wanted(desk, kind)
+    assert asked.count(path) == 2
+    lists = [one for one in asked if re.match(rf"{path[:12]}\w*/Attachment/ListAll/", one)]
+    assert len(lists) == len({*lists}) == sum(guide == kind for guide, _ in desk.guides)
+
+
+@pytest.mark.parametrize("second", ["the same", "<html>no</html>"])
+def test_a_list_that_stays_odd_is_a_gap(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """It is asked for twice, and all that was read is kept."""
+    desk = build()
+    with SandboxServer(desk) as server:
+        calls = routes.CONTROLLERS["Knowledgebase", "Article"]
+        plain, asked = calls["GetList"].run, list[str]()
+
+        def odd(ask: Any) -> Any:
+            asked.append(ask.request.path)
+            if len(asked) > 1 and second != "the same":
+                return text(200, second)
+            end = b"\n</kbarticles>"
+            return plain(ask).rewritten(lambda body: body.replace(end, b"\nWarning: no" + end))
+
+        monkeypatch.setitem(calls, "GetList", replace(calls["GetList"], run=odd))
+        result = pull(server, archive)
+    assert [*result.articles_missing] == ["the knowledge base"]
+    assert found(archive, "article") == wanted(desk, "article")
+    assert archive.threads.count_texts()["article"] == 6
+    assert len(asked) == 2 or second != "the same"
+
+
 def test_a_damaged_file_is_repaired_and_audited(archive: Archive) -> None:
     """The file of an article is fetched again from where it is."""
     desk = build()

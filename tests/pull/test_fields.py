@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from migrator.archive import Archive, open_archive
+from migrator.archive import Archive, ResponseFilter, open_archive
 from migrator.archive.records import Row, note_id
 from migrator.events import Notice
 from migrator.pull.audit import AuditReport, audit
@@ -98,7 +99,9 @@ def with_file(desk: Helpdesk) -> tuple[int, Attachment]:
     raise AssertionError
 
 
-@pytest.mark.parametrize("switch", [(), ("double_base64",), ("old_fields",)], ids=str)
+@pytest.mark.parametrize(
+    "switch", [(), ("double_base64",), ("old_fields",), ("half_fields",)], ids=str
+)
 @pytest.mark.slow
 def test_every_file_ends_in_its_truth(archive: Archive, switch: tuple[str, ...]) -> None:
     """With all faults on, encoded once or twice; what cannot be listed is a gap by name."""
@@ -122,6 +125,23 @@ def test_every_file_ends_in_its_truth(archive: Archive, switch: tuple[str, ...])
         tried = set(asked_for(server, before)) - hidden
         assert sorted(tried) == sorted(one for one in asked_for(server, before) if one in tried)
     assert asyncio.run(verify(archive)).exit_code == 0
+
+
+def test_half_a_reply_is_asked_for_again(tmp_path: Path) -> None:
+    """The values are those of a server that sends all at once, for one more request each."""
+    kept, asked = list[list[str]](), list[Counter[int]]()
+    for faults in (frozenset[str](), frozenset({"half_fields"})):
+        desk = Helpdesk.build(SandboxOptions(seed=1, tickets=12, faults=faults))
+        folder = tmp_path / ("half" if faults else "whole")
+        with SandboxServer(desk) as server, open_archive(folder, command="test") as archive:
+            pull(server, archive)
+            found = archive.threads.query(ResponseFilter(), limit=1000)
+            kept.append([one.text for one in found if one.kind == "customfield"])
+            asked.append(Counter(asked_for(server)))
+            assert outcomes(archive) == truth(desk)
+    whole, half = kept
+    assert whole == half != []
+    assert asked[1] - asked[0] == Counter(asked[0].keys())
 
 
 def test_values_are_one_response_and_files_hang_on_it(archive: Archive) -> None:

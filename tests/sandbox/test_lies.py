@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -77,6 +78,81 @@ def test_half_of_the_statuses(serve: Serve) -> None:
         assert (half.values("id"), whole.values("id")) == (["1", "2"], STATUSES.split(","))
         assert "\nWarning: mysqli_query(): " in half.text
         assert half.text.endswith("</ticketstatuses>")
+
+
+@pytest.mark.parametrize(
+    ("fault", "paths"),
+    [
+        ("half_departments", ["/Base/Department"]),
+        (
+            "half_names",
+            [
+                *("/Tickets/TicketPriority", "/Tickets/TicketType", "/Base/Staff", "/Base/User"),
+                *("/Base/StaffGroup", "/Base/UserGroup", "/Base/User/Filter/1/5"),
+            ],
+        ),
+        ("half_fields", ["/Base/CustomField"]),
+        ("half_guides", ["/Knowledgebase/Article", "/Troubleshooter/Step"]),
+    ],
+)
+def test_half_of_other_lists(serve: Serve, fault: str, paths: list[str]) -> None:
+    """Each list is cut once, at the beginning of a row."""
+    with serve(fault) as client:
+        for path in paths:
+            half, whole, again = (client.get(path) for _ in range(3))
+            assert whole.body == again.body
+            rows = [ElementTree.tostring(one).strip() for one in ElementTree.fromstring(whole.text)]
+            root = ElementTree.fromstring(half.text)
+            kept = [ElementTree.tostring(one).partition(b"\nWarning: ")[0].strip() for one in root]
+            assert kept == rows[: len(rows) // 2] != []
+            assert "\nWarning: mysqli_query(): " in half.text
+
+
+def test_half_of_the_fields_of_each_ticket(serve: Serve) -> None:
+    """The groups behind the first are lost, once for each ticket."""
+    with serve("half_fields") as client:
+        for ticket in list(client.desk.tickets)[:3]:
+            half, whole = (client.get(f"/Tickets/TicketCustomField/{ticket}") for _ in range(2))
+            assert half.text.count("<group ") == whole.text.count("<group ") // 2 == 1
+
+
+def test_odd_notes(serve: Serve) -> None:
+    """Dates are words or nothing, colors no number; in tickets and in their own lists alike."""
+    with serve("odd_notes") as client:
+        kinds = {kind: of for kind, of in client.desk.notes if of in client.desk.tickets}
+        for kind, path in (("ticket", "TicketNote"), ("timetrack", "TicketTimeTrack")):
+            for call in (
+                f"/Tickets/Ticket/{kinds[kind]}",
+                f"/Tickets/{path}/ListAll/{kinds[kind]}",
+            ):
+                said = client.get(call).text
+                assert 'notecolor="x"' in said
+                odd = 'creationdate="2010-03-12 10:43:00"' if kind == "ticket" else 'billdate=""'
+                assert odd in said
+
+
+def test_notes_with_entities(serve: Serve) -> None:
+    """They stand outside CDATA, so that no strict parser reads the reply."""
+    with serve("entity_notes") as client:
+        note = next(notes[0] for (kind, _), notes in client.desk.notes.items() if kind == "ticket")
+        client.desk.add_note(replace(note, id=0, text="<p>Söhne & co</p>"))
+        said = client.get(f"/Tickets/Ticket/{note.of}").text
+        assert ">&lt;p&gt;S&ouml;hne &amp; co&lt;/p&gt;</note>" in said
+
+
+def test_answers_that_get_lost(serve: Serve) -> None:
+    """What was asked for is done, but a proxy says that it took too long; then all is well."""
+    with serve("lost_answer") as client:
+        desk = client.desk
+        ticket = next(of for kind, of in desk.notes if kind == "ticket")
+        form = {"ticketid": str(ticket), "contents": "x", "staffid": "1"}
+        for path in ("/Tickets/TicketPost", "/Tickets/TicketNote"):
+            before = len(desk.posts) + len(desk.notes["ticket", ticket])
+            assert [client.post(path, **form).status for _ in range(2)] == [504, 200]
+            assert len(desk.posts) + len(desk.notes["ticket", ticket]) == before + 2
+        assert client.delete(f"/Tickets/Ticket/{ticket}").status == 504
+        assert client.delete(f"/Tickets/Ticket/{ticket}").status == 404
+        assert client.post("/Tickets/TicketSearch", query="x", contents="1").status == 200
 
 
 def test_every_odd_list_is_looked_at() -> None:

@@ -48,6 +48,10 @@ def test_all_stands_for_what_hits_single_things_and_more() -> None:
         assert len(quick) < len(faults)
     assert options.chosen & GLOBAL_FAULTS.keys() == {
         "down",
+        "entity_notes",
+        "half_departments",
+        "half_guides",
+        "half_names",
         "half_statuses",
         "noisy_errors",
         "page_namespace",

@@ -337,10 +337,7 @@ def statuses(ask: Ask, status_id: str = "") -> Reply:
                 }
                 with writer.inside("ticketstatus"):
                     writer.values(fields)
-    reply = xml(writer)
-    if ask.desk.once("half_statuses"):
-        reply = reply.rewritten(faults.half_of_statuses)
-    return listing(ask.desk, reply)
+    return listing(ask.desk, xml(writer))
 
 
 def list_tickets(ask: Ask, *args: str) -> Reply:
@@ -523,7 +520,7 @@ def _write_ticket_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket) -> N
     for note in desk.notes_of(ticket):
         untyped = note.kind == "timetrack" and "old_posts" in desk.switches
         kind = {} if untyped else {"type": note.kind}
-        writer.value("note", note.text, **kind, **note_attributes(note))
+        write_note(writer, desk, "note", note, **kind)
 
 
 # Shared writers
@@ -593,6 +590,12 @@ def write_post_fields(writer: XmlWriter, desk: Helpdesk, ticket: Ticket, post: P
         fields["id"] = sum(one.id <= post.id for one in desk.posts_of(post.ticket_id))
         del fields["isprivate"]
     writer.values(fields)
+
+
+def write_note(writer: XmlWriter, desk: Helpdesk, tag: str, note: Note, **more: str) -> None:
+    """Write a note or a time track."""
+    fields = faults.note_fields(note_attributes(note), desk.switches)
+    writer.value(tag, faults.note_text(note.text, desk.switches), **more, **fields)
 
 
 def note_attributes(note: Note) -> dict[str, str | int]:

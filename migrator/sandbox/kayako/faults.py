@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from html.entities import codepoint2name
 from typing import Final
@@ -66,6 +66,7 @@ FIREWALL: Final = page(
     "<h1>Forbidden</h1><p>Blocked by the rules of the web application firewall (951230: SQL error "
     "leakage). If you think this is wrong, quote incident 3f9a1c.</p>",
 )
+TIMEOUT: Final = page(504, "504 Gateway Time-out", "<h1>504</h1>")
 REFUSED: Final = frozenset({"refused_row", "refused_ticket"})
 """Faults with which the firewall refuses pages."""
 MEMORY: Final = (
@@ -100,6 +101,18 @@ def ticket_fields(ticket: Ticket, fault: str | None) -> Fields:
         "odd_status": Fields(statusid="0x1"),
         "odd_activity": Fields(lastactivity="9" * 20),
     }.get(fault or "", {})
+
+
+def note_fields(attributes: dict[str, str | int], switches: Container[str]) -> dict[str, str | int]:
+    """Return the attributes of a note, as the fault changes them."""
+    odd = {"creationdate": "2010-03-12 10:43:00", "billdate": "", "notecolor": "x"}
+    found = odd if "odd_notes" in switches else {}
+    return {**attributes, **{name: value for name, value in found.items() if name in attributes}}
+
+
+def note_text(said: str, switches: Container[str]) -> str | Raw:
+    """Return the text of a note, or as the fault changes it."""
+    return _entities(said) if "entity_notes" in switches else said
 
 
 def _entities(text: str) -> Raw:
@@ -199,11 +212,11 @@ def _inside(
 
 def _half(row: bytes) -> Callable[[bytes], bytes]:
     """Return the first half of the rows, followed by PHP's error."""
-    begin = b"\n<%s>" % row
+    begin = re.compile(rb"\n<%s[ >]" % row)
 
     def kept(rows: bytes) -> bytes:
-        pieces = rows.split(begin)  # the first one is empty
-        return begin.join(pieces[: 1 + (len(pieces) - 1) // 2]) + _GONE_AWAY
+        starts = [found.start() for found in begin.finditer(rows)]
+        return rows[: starts[len(starts) // 2] if starts else 0] + _GONE_AWAY
 
     return kept
 
@@ -235,8 +248,37 @@ LISTS: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 """Changes of the list of a ticket's attachments, once."""
 
-half_of_statuses: Final = _inside(_half(b"ticketstatus"), b"ticketstatuses")
-"""Cut a list of statuses in two."""
+_HALVED: Final[dict[str, dict[str, tuple[bytes, bytes]]]] = {
+    "half_statuses": {"TicketStatus": (b"ticketstatuses", b"ticketstatus")},
+    "half_departments": {"Department": (b"departments", b"department")},
+    "half_names": {
+        "TicketPriority": (b"ticketpriorities", b"ticketpriority"),
+        "TicketType": (b"tickettypes", b"tickettype"),
+        "Staff": (b"staffusers", b"staff"),
+        "StaffGroup": (b"staffgroups", b"staffgroup"),
+        "User": (b"users", b"user"),
+        "UserGroup": (b"usergroups", b"usergroup"),
+        "UserOrganization": (b"userorganizations", b"userorganization"),
+    },
+    "half_fields": {
+        "TicketCustomField": (b"customfields", b"group"),
+        "CustomField": (b"customfields", b"customfield"),
+    },
+    "half_guides": {
+        "Article": (b"kbarticles", b"kbarticle"),
+        "Step": (b"troubleshootersteps", b"troubleshooterstep"),
+    },
+}
+"""Root and row of the lists of controllers that a fault cuts in two."""
+
+
+def halved(controller: str, happens: Callable[[str], bool], reply: Reply) -> Reply:
+    """Return half of a list of a controller, if a fault that cuts it ``happens``."""
+    for name, lists in _HALVED.items():
+        if controller in lists and happens(name):
+            root, row = lists[controller]
+            return reply.rewritten(_inside(_half(row), root))
+    return reply
 
 
 # Replies
@@ -288,7 +330,7 @@ _REPLIES: Final[dict[str, tuple[int, Callable[[Reply], Reply]]]] = {
     "error_500": (_ALWAYS, _instead(_EMPTY_500)),
     "flaky_500": (2, _instead(_EMPTY_500)),
     "gateway": (1, _instead(page(502, "502 Bad Gateway", "<h1>502 Bad Gateway</h1>"))),
-    "timeout_504": (1, _instead(page(504, "504 Gateway Time-out", "<h1>504</h1>"))),
+    "timeout_504": (1, _instead(TIMEOUT)),
     "throttle": (1, _instead(_busy(429, "Too Many Requests", 1))),
     "busy_503": (1, _instead(_busy(503, "Service Unavailable", 0))),
     "memory": (_ALWAYS, _instead(text(200, MEMORY))),

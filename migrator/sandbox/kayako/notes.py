@@ -12,7 +12,7 @@ from migrator.sandbox.kayako.calls import (
     Ask,
     is_blank,
     listing,
-    note_attributes,
+    write_note,
 )
 from migrator.sandbox.kayako.messages import Body, Reply, XmlWriter, text, xml
 from migrator.sandbox.kayako.model import Note, number
@@ -37,7 +37,7 @@ def _reply(ask: Ask, sort: Sort, notes: list[Note]) -> Reply:
     with writer.inside(sort.root):
         for note in notes:
             kind = {"type": note.kind} if sort is NOTES else {}
-            writer.value(sort.tag, note.text, **kind, **note_attributes(note))
+            write_note(writer, ask.desk, sort.tag, note, **kind)
     return listing(ask.desk, xml(writer))
 
 

@@ -187,6 +187,13 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
     "repeated_page": "a page of tickets is the first page again, once for each order",
     "page_namespace": "a page of tickets has a default namespace, once for each order",
     "half_statuses": "half of the ticket statuses, then PHP's warning, once",
+    "half_departments": "half of the departments, then PHP's warning, once",
+    "half_names": "half of the staff, users, priorities and the like, then a warning, once each",
+    "half_fields": "half of the groups of a ticket's custom fields, then a warning, once each",
+    "half_guides": "half of the articles and of the steps, then PHP's warning, once each",
+    "odd_notes": "notes have a date in words, or none, and a color that is no number",
+    "entity_notes": "HTML entities in notes, outside CDATA",
+    "lost_answer": "what is written, changed or deleted is so, but a 504 says it, once each",
     "wrong_count": "the number of tickets is that of others, then of all with the trash, once each",
     "noisy_errors": "PHP's deprecations stand around the text of every error",
     "auth_fail": "every signature is refused",
@@ -213,7 +220,10 @@ GLOBAL_FAULTS: Final[dict[str, str]] = {
 """Faults of the whole helpdesk."""
 
 _GLOBAL_IN_ALL: Final = frozenset(
-    {"repeated_page", "page_namespace", "half_statuses", "wrong_count", "noisy_errors"}
+    {
+        *("repeated_page", "page_namespace", "wrong_count", "noisy_errors", "entity_notes"),
+        *("half_statuses", "half_departments", "half_names", "half_guides"),
+    }
 )
 
 ALL_FAULTS: Final[dict[str, str]] = {

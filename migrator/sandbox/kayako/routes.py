@@ -187,6 +187,12 @@ def answer(desk: Helpdesk, keys: Keys, request: Request) -> Reply:
         return php_error(request.path, "Uncaught Exception", f"Too few arguments to {action}()")
     with desk.lock:
         reply = call.run(Ask(desk, request), *args[: call.most])
+    if reply.status == 200:
+        reads = {"Post"} if controller.endswith("Search") else set()
+        if action in {"Get", "GetList", "Filter"}:
+            reply = faults.halved(controller, lambda name: desk.once(name, request.path), reply)
+        elif action in _WRITES - reads and desk.once("lost_answer", request.path):
+            reply = faults.TIMEOUT
     own = reply.content_type == XML  # not a page of some firewall before it
     return faults.around_error(reply) if own and "noisy_errors" in desk.switches else reply
 
@@ -196,6 +202,9 @@ def _action(verb: str, args: tuple[str, ...], public: set[str]) -> tuple[str, tu
     if args and args[0] in public:
         return args[0], args[1:]
     return ("GetList" if verb == "GET" and not args else verb.title()), args
+
+
+_WRITES: Final = {"Post", "Put", "Delete"}
 
 
 def _absent(desk: Helpdesk, app: str, controller: str) -> bool:

@@ -95,7 +95,10 @@ _BOOKS = {
 
 
 async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Article]:
-    """Yield all articles or steps, as :meth:`HoldsArticles.articles` says."""
+    """Yield all articles or steps, as :meth:`HoldsArticles.articles` says.
+
+    A list that is only partly readable is asked for once more.
+    """
     book = _BOOKS[kind]
     what = f"the {book.what}"
     lost: list[str] = []
@@ -108,13 +111,34 @@ async def articles(client: Client, kind: str, at_once: int) -> AsyncIterator[Art
             yield article
         text = f"{str(error).rstrip('.')}; {met:,} were found by their ids, and there may be more"
         raise PartialReply(text, problems=[text, *lost]) from error
-    with file:
-        rows = _rows(file, book, what)
-        while batch := await in_pool(None, lambda: list(islice(rows, at_once))):
-            for article in await _read_all(client, book, batch, lost):
-                yield article
+    known: set[int] = set()
+    async for article in _listed(client, book, file, at_once, known=known, lost=lost):
+        yield article
+    if lost and (again := await _spooled_again(client, book)):
+        lost.clear()
+        async for article in _listed(client, book, again, at_once, known=known, lost=lost):
+            yield article
     if lost:
         raise PartialReply(f"{what}: the reply was only partly readable: {lost[0]}.", problems=lost)
+
+
+async def _listed(
+    client: Client,
+    book: _Book,
+    file: IO[bytes],
+    at_once: int,
+    *,
+    known: set[int],
+    lost: list[str],
+) -> AsyncIterator[Article]:
+    """Yield the articles of a list that are not ``known`` yet; add to ``lost`` what is not read."""
+    with file:
+        rows = _rows(file, book, f"the {book.what}")
+        fresh = (row for row in rows if row.article is None or row.article.id not in known)
+        while batch := await in_pool(None, lambda: list(islice(fresh, at_once))):
+            for article in await _read_all(client, book, batch, lost):
+                known.add(article.id)
+                yield article
 
 
 async def _spooled(client: Client, book: _Book, number: int | None = None) -> IO[bytes]:
@@ -122,6 +146,15 @@ async def _spooled(client: Client, book: _Book, number: int | None = None) -> IO
     what = f"the {book.what}" if number is None else f"{book.kind} {number}"
     path = book.path if number is None else f"{book.path}/{number}"
     return await client.spool(path, what, partial(_check, book=book, what=what))
+
+
+async def _spooled_again(client: Client, book: _Book) -> IO[bytes] | None:
+    """Return the reply with all articles; None when it cannot be had any more."""
+    try:
+        return await _spooled(client, book)
+    except SourceError as error:
+        raise_if_final(error)
+        return None
 
 
 async def _read_all(

@@ -373,16 +373,22 @@ class Client:
         """Return the custom fields of a ticket; a merged one still answers with its own.
 
         The reply holds all files, too, of which only the hashes are kept. All of it goes into
-        ``copy`` as it comes.
+        ``copy`` as it comes. One with text among its groups may lack some: it is asked for once
+        more.
         """
-        what = f"the custom fields of ticket {ticket_id}"
+        path, what = f"{_FIELDS}/{ticket_id}", f"the custom fields of ticket {ticket_id}"
 
-        def close(reader: FieldsReader[HashSink]) -> CustomFields:
+        def close(reader: FieldsReader[HashSink]) -> tuple[CustomFields, bool]:
             reader.finish()
-            return fields_of(ticket_id, reader.fields, self._encoding, what=what)
+            found = fields_of(ticket_id, reader.fields, self._encoding, what=what)
+            return found, reader.strays
 
-        self.requests["lists"] += 1
-        return (await self._fields(f"{_FIELDS}/{ticket_id}", what, HashSink, close, copy=copy))[0]
+        for _ in range(2):
+            self.requests["lists"] += 1
+            (found, odd), _tries = await self._fields(path, what, HashSink, close, copy=copy)
+            if not odd:
+                break
+        return found
 
     async def fetch_field(self, place: str, make_sink: Callable[[], S]) -> Fetched[S]:
         """Stream the file in a custom field into a sink, as :meth:`fetch` does.

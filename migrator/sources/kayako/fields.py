@@ -199,7 +199,8 @@ class FieldsReader(ContentsReader[S]):
     """Reads a reply with custom fields: their definitions, or those of one ticket.
 
     ``make_sink`` is called twice for each file; with ``wanted`` only for the file in that field.
-    After :meth:`finish` the ``fields`` and ``definitions`` of the reply are whole.
+    After :meth:`finish` the ``fields`` and ``definitions`` of the reply are whole, unless
+    ``strays`` says that there is text among them.
     """
 
     def __init__(self, make_sink: Callable[[], S], *, what: str, wanted: int | None = None) -> None:
@@ -212,7 +213,7 @@ class FieldsReader(ContentsReader[S]):
         self._now: Field[S]
         self._by_id: dict[int, Field[S]] = {}
         self._twins: list[Field[S]] = []
-        self._strays = False
+        self.strays = False
         super().__init__(make_sink, what=what, shape=_SHAPE)
 
     @property
@@ -226,7 +227,7 @@ class FieldsReader(ContentsReader[S]):
             self._end_document()
             for one in self._twins:
                 self._see_same(one, self._by_id[one.id])
-            if self._strays or _NOTICES.sub(b"", self._around).strip(b" \t\r\n\xef\xbb\xbf"):
+            if self.strays or _NOTICES.sub(b"", self._around).strip(b" \t\r\n\xef\xbb\xbf"):
                 for one in self.fields:
                     one.notes += (replies.NOISE_AROUND_XML,)
 
@@ -293,7 +294,7 @@ class FieldsReader(ContentsReader[S]):
                 raise UnexpectedReply(f"{self._what}: its values are longer than {TEXT:,} bytes.")
             self._now.text.append(text)
         elif place in (_Place.ROOT, _Place.GROUP) and text.strip():
-            self._strays = True
+            self.strays = True
 
     def _cdata(self) -> None:
         if self._places[-1] is _Place.FILE:
