@@ -13,8 +13,9 @@ import binascii
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+import ssl
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.events import Listener
-from migrator.sources.pace import Breaker, Pacer, Retrier, Sleep, retry_after
+from migrator.sources.pace import Breaker, Pacer, Retrier, Sleep, asked_for, retry_after
 from migrator.text import brief
 
 Facts = dict[str, Any]
@@ -51,7 +52,7 @@ class Content:
     """Bytes to upload; ``blocks`` yields them from the beginning each time it is called."""
 
     size: int
-    blocks: Callable[[], Iterator[bytes]]
+    blocks: Callable[[], Generator[bytes]]
 
 
 class Client:
@@ -80,7 +81,11 @@ class Client:
     async def write(self, path: str, body: bytes, *, what: str, key: str = "") -> Facts:
         """Make a call that changes something, once; return its ``data``."""
         headers = {"Idempotency-Key": key} if key else {}
-        return _data(await self._json(path, body, what, headers), what)
+        try:
+            return _data(await self._json(path, body, what, headers), what)
+        except Throttled as error:
+            self._pacer.hold(asked_for(error))  # it applies to all others, too
+            raise
 
     async def hello(self) -> None:
         """Make a call that every Tickiti answers; raise SourceError unless it does."""
@@ -248,11 +253,22 @@ async def _read(reply: httpx.Response, what: str) -> bytes:
     return bytes(held)
 
 
+def _tls() -> ssl.SSLContext:
+    """Return a context that trusts httpx's authorities and the system's, or SSL_CERT_FILE's."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
+
+
 async def _parts(head: bytes, content: Content, tail: bytes) -> AsyncIterator[bytes]:
     yield head
     blocks = await asyncio.to_thread(content.blocks)
-    while block := await asyncio.to_thread(next, blocks, b""):
-        yield block
+    try:
+        while block := await asyncio.to_thread(next, blocks, b""):
+            yield block
+    finally:
+        with suppress(ValueError):  # a thread may still read, after an interrupt
+            blocks.close()
     yield tail
 
 
@@ -359,9 +375,19 @@ async def connect(
     }
     waits = httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout), pool=None)
     pacer = Pacer(concurrency, per_second, sleep=sleep, listener=listener, whom=WHOM)
-    async with httpx.AsyncClient(
-        base_url=f"{url}/", headers=headers, timeout=waits, follow_redirects=False
-    ) as http:
+    try:
+        http = httpx.AsyncClient(
+            base_url=f"{url}/",
+            headers=headers,
+            timeout=waits,
+            follow_redirects=False,
+            verify=_tls() if url.startswith("https") else True,
+        )
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        raise ConfigError(
+            f"deliver.url, or the proxy or certificates that the environment names: {error}"
+        ) from None
+    async with http:
         client = Client(http, token, pacer)
         breaker = Breaker(
             client.hello, pacer, patience=patience, listener=listener, sleep=sleep, whom=WHOM

@@ -206,7 +206,8 @@ def seen(response: Mapping[str, Any]) -> Seen | None:
         attached = response.get("attachments")
         rows = [one for one in attached if isinstance(one, dict)] if attached else []
         identity = response.get("id", response.get("response_id", ""))
-        return Seen(str(identity), mark[0], files, rows, response.get("is_internal") is True)
+        is_internal = response.get("is_internal") in (True, "1", "true")
+        return Seen(str(identity), mark[0], files, rows, is_internal)
     return None
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -242,8 +242,14 @@ class _Courier:
         for one in left:
             self._settled(errand, one, state)
         if self._options.writes:
+            # What may have been sent still belongs to its note.
+            sent = {one.id for one in errand.pending()}
+            was = {key: row.delivery_id for key, row in errand.known.items()}
             rows = [errand.row(one, state, problem, detail) for one in left]
-            self._archive.ledger.put_delivered(rows)
+            self._archive.ledger.put_delivered(
+                replace(row, delivery_id=number if number in sent else None)
+                for row, number in zip(rows, (was.get(one.key) for one in left), strict=True)
+            )
 
     async def _run(self, errand: _Errand) -> None:
         """Deliver what is left of a ticket."""
@@ -591,7 +597,9 @@ class _Courier:
             body,
         )
         sent = errand.add(ledger.put_delivery(planned, rows))
-        errand.known |= {(row.attachment_id, row.sha256): row for row in rows}
+        errand.known |= {
+            (row.attachment_id, row.sha256): replace(row, delivery_id=sent.id) for row in rows
+        }
         return await self._send(errand, sent, kept, there)
 
     def _posts(self, errand: _Errand, files: Sequence[File]) -> list[Response]:
@@ -618,7 +626,8 @@ class _Courier:
                 if error.again is not Again.STOP:
                     return "failed", error.reason
                 raise
-            if (data.get("sha256"), data.get("file_size")) == (one.sha256, one.size):
+            got = str(data.get("sha256")).lower(), str(data.get("file_size"))
+            if got == (one.sha256, str(one.size)):
                 return "ok", ""
         sound = one.id < 0 or (
             self._archive.blobs.examine(one.sha256, one.size).verdict is Verdict.OK
@@ -988,12 +997,12 @@ class _Errand:
         """Return the bytes of a file; None where the archive has lost them."""
         if one.id < 0:
             text = self._text
-            return Content(len(text), lambda: iter([text]))
+            return Content(len(text), lambda: (one for one in [text]))
         blobs = self._archive.blobs
         if blobs.size(one.sha256) != one.size:
             return None
 
-        def blocks() -> Iterator[bytes]:
+        def blocks() -> Generator[bytes]:
             blob = blobs.open(one.sha256)
             if blob is not None:
                 with blob:

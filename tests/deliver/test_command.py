@@ -77,6 +77,7 @@ def test_the_day_of_the_switch(cli: Cli, desk: Office, tmp_path: Path) -> None:
         assert desk.tickiti.token not in one.out + one.err
 
 
+@pytest.mark.slow
 def test_a_file_that_reads_back_wrong_is_found(cli: Cli, desk: Office) -> None:
     """Bytes that changed there, and a note that somebody removed: exit code 6, and the ledger."""
     cli("deliver", "--yes")

@@ -7,7 +7,10 @@ import pytest
 from migrator.sandbox.tickiti import Tickiti
 from tests.deliver.conftest import Office
 
-EVERY = pytest.mark.parametrize("generation", ["uploads", "july", "october"])
+EVERY = pytest.mark.parametrize(
+    "generation",
+    [*(pytest.param(one, marks=pytest.mark.slow) for one in ("uploads", "july")), "october"],
+)
 
 
 @EVERY

@@ -43,7 +43,7 @@ def filled(office: Office, *faults: str, generation: str = "october") -> None:
     office.open_there(Tickiti(faults=faults, generation=generation), 1, 2)
 
 
-FEW = ["lost_answer_and_key", "written_twice", "stored_error", "stale_read", "not_json"]
+FEW = ["lost_answer_and_key", "written_twice"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,7 @@ def test_another_machine_finds_what_stands_there(
     assert_true(office)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [["slow_write"], ["slow_write", "key_forgotten%100"]])
 def test_two_machines_at_once(office: Office, tmp_path: Path, faults: list[str]) -> None:
     """What both wrote is there once in the end, even if the target remembers no key."""
@@ -260,7 +261,14 @@ def test_the_note_is_internal_and_silent(office: Office) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [[], ["lost_answer_and_key"], ["error_after"], ["key_forgotten%50"], ["not_json"]]
+    "fault",
+    [
+        [],
+        *(
+            pytest.param([one], marks=pytest.mark.slow)
+            for one in ("lost_answer_and_key", "error_after", "key_forgotten%50", "not_json")
+        ),
+    ],
 )
 def test_tickets_are_made_only_on_request_and_once(office: Office, fault: list[str]) -> None:
     """They are closed and not public, hold their files, and --undo removes them."""
