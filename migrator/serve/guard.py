@@ -349,23 +349,34 @@ class Guard(asyncio.Protocol):
         self._left -= self._size
         broken: Refusal | None = None
         try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as offer:
-            if self._head_again:
-                # RFC 9110 (7.8): a server may ignore the offer. llhttp cannot, it skips the body.
-                head, self._head_again = self._head_again, b""
-                self._parser = httptools.HttpRequestParser(self)
-                self._parser.feed_data(head)
-                self._parse(piece[offer.args[0] :])
-                return
-            broken = _NO_REQUEST
+            rest = self._feed(piece)
         except httptools.HttpParserError:
             broken = self._refusal or _NO_REQUEST
+        else:
+            if rest is not None:
+                self._parse(rest)
+                return
         if self._left < 0:
             broken = broken or _TOO_LONG
         self._hand_on()
         if broken is not None and not self._ignores:
             self._refuse(broken)
+
+    def _feed(self, piece: bytes) -> bytes | None:
+        """Parse a piece; return what of it follows a head that offers another protocol.
+
+        RFC 9110 (7.8): a server may ignore the offer. llhttp cannot, it skips the body.
+        """
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            if not self._head_again:
+                raise
+            head, self._head_again = self._head_again, b""
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(head)
+            return piece[offer.args[0] :]
+        return None
 
     # What llhttp calls.
 

@@ -319,6 +319,20 @@ def test_offer_of_another_protocol_is_ignored(offer: bytes, sent: bytes, read: b
     assert said.count(b'"message":"' + read) >= 2
 
 
+@pytest.mark.parametrize(
+    "header", [b"Transfer-Encoding: gzip", b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked, y"]
+)
+def test_offer_makes_no_invalid_head_valid(
+    header: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be read without the offer is refused, as it is without."""
+    for offer in (b"", OFFERS["websocket"]):
+        with BackgroundServer(ErrorBorder(reader)) as server, connection(server.url) as client:
+            client.sendall(JSON + offer + header + b"\r\n\r\n{}")
+            assert everything(client).startswith(b"HTTP/1.1 400 ")
+    assert capfd.readouterr().err == ""
+
+
 def test_offer_of_another_protocol_in_http_1_0_is_ignored() -> None:
     """An old client may offer what it likes, too."""
     request = JSON.replace(b"1.1", b"1.0") + OFFERS["HTTP/2"] + BODIES["length"][0]
