@@ -16,7 +16,7 @@ _BREAKS: Final = re.compile(
     "li|main|nav|ol|p|pre|section|table|tbody|tfoot|thead|tr|ul"
 )
 _CELLS: Final = frozenset({"td", "th"})
-_UNSEEN: Final = frozenset({"head", "script", "style", "title", "template"})
+_UNSEEN: Final = frozenset({"script", "style", "title", "template"})
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
 _SPACES: Final = re.compile(r" {2,}")
 _TAG: Final = re.compile(r"<[^<>]*>?")

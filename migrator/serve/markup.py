@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import unquote
 
 import nh3
+from lxml.html import defs
 from markupsafe import Markup
 
 from migrator.archive.bodies import Reader, TooDeep, read
@@ -104,6 +105,10 @@ _ALLOWED: Final = """
     dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li ol p pre q s samp small span strike strong sub sup
     table tbody td tfoot th thead tr tt u ul var"""
 _TAGS: Final = frozenset(_ALLOWED.split())
+_OTHERS: Final = "image noembed noframes plaintext template xmp"
+_HTML: Final = (defs.tags | _TAGS | {*_OTHERS.split()}) - {"math", "svg"}
+"""The elements whose names mean something to a parser of HTML."""
+_NAMED: Final = re.compile(r"(</?)([a-z][^\s/>]*)", re.IGNORECASE)
 _ATTRIBUTES: Final = {
     "*": {"dir", "lang", "title"},
     "a": {"href"},
@@ -131,6 +136,9 @@ def clean(
     ``own`` returns ours for the address of an image (``src``) or a link (``href``), if we have one.
     All other images lose their address; links lose every scheme but http, https, mailto and tel.
     """
+    # ammonia drops what is in an element that is none of HTML's, but could be of SVG or MathML: a
+    # text such as <product>, <path> or <limit> that nobody escaped would take the rest along.
+    text = _NAMED.sub(lambda tag: tag[0] if tag[2].lower() in _HTML else f"{tag[1]}x", text)
 
     # It sees every attribute with an address, before ammonia looks at the scheme.
     def address(_tag: str, attribute: str, value: str) -> str | None:

@@ -163,6 +163,7 @@ def test_inline_images_skip_the_rules(open_desk: OpenDesk) -> None:
         ("a\n   b\t c", "a b c"),
         ("<!-- c --><p>a", "a"),
         ("a<b", "a"),
+        ("<style>p {}</style><o:p>a</o:p> b", "a b"),
     ],
 )
 def test_html_as_text(markup: str, text: str) -> None:

@@ -102,6 +102,13 @@ def test_honest_html_keeps_its_structure() -> None:
     assert 'href="mailto:a@b.test"' in clean('<a href="mailto:a@b.test">x</a>', {})
 
 
+@pytest.mark.parametrize("name", ["product", "path", "limit", "o:p", "svg", "math", "list", "TEXT"])
+def test_unknown_elements_hide_no_text(name: str) -> None:
+    """What nobody escaped costs its tag only, also where SVG or MathML have such an element."""
+    assert clean(f"a<{name} x>b</{name}>c", {}) == "abc"
+    assert clean(f"up to <{name}> users<br>", {}) == "up to  users<br>"
+
+
 def test_hostile_texts_are_shown_as_text_everywhere(desk: Desk, visitor: Visitor) -> None:
     """Subjects, names, plain posts, file names and search words are text, never markup."""
     evil = "\"><script>alert('x')</script>{{ 7 * 7 }}"
