@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from migrator import __version__
-from migrator.serve.bounds import MAX_GROUPS, MAX_LIMIT, MAX_LIST, MAX_RANGE, MAX_ROWS
-from migrator.serve.tickiti.criteria import COMBINED, MODES
+from migrator.serve.bounds import (
+    MAX_GROUPS,
+    MAX_LIMIT,
+    MAX_LIST,
+    MAX_RANGE,
+    MAX_ROWS,
+    MAX_TOKENS,
+)
+from migrator.serve.tickiti.criteria import COMBINED, MODES, TEXTS
 from migrator.serve.tickiti.lookups import FEATURES, REPORTS, WRITES
 from migrator.serve.tickiti.queries import (
     ALWAYS,
@@ -36,6 +43,11 @@ def _object(properties: Schema, *, required: tuple[str, ...] | None = None) -> S
     return {**found, "required": needed} if needed else found
 
 
+def _request(properties: Schema) -> Schema:
+    """Describe a body without required fields, for which PHP may write an empty list."""
+    return {"anyOf": [_object(properties, required=()), _NO_LIST]}
+
+
 def _array(items: Schema, **more: object) -> Schema:
     return {"type": "array", "items": items, **more}
 
@@ -58,28 +70,76 @@ _NUMBER: Final[Schema] = {
     "type": ["integer", "string"],
     "description": "A number; text only where a ticket was given a number that is none.",
 }
-_ID_SENT: Final[Schema] = {"type": ["string", "integer"]}
-_IDS_SENT: Final[Schema] = _array(_ID_SENT, minItems=1, maxItems=MAX_LIST)
-_DAY_SENT: Final[Schema] = {
-    "type": "string",
-    "description": "YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, in UTC",
-    "examples": ["2026-05-01", "2026-05-01 09:14:02"],
+# What requests may hold, with the habits of PHP and Laravel: see tickiti/requests.py.
+_SPACE: Final = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200b\u200e\u2028\u2029\u202f\u205f\u3000\ufeff"
+_NOT_SENT: Final[Schema] = {"type": ["null", "string"], "pattern": f"^[{_SPACE}]*$"}
+_NO_LIST: Final[Schema] = {"type": "array", "maxItems": 0}
+_NO_OBJECT: Final[Schema] = {"type": "object", "maxProperties": 0}
+
+
+def _optional(schema: Schema, *others: Schema, **more: object) -> Schema:
+    """Describe a field that may be left out, be null or blank."""
+    return {"anyOf": [schema, *others, _NOT_SENT], **more}
+
+
+def _optional_number(low: int, texts: str, high: int | None = None, **more: object) -> Schema:
+    """Describe an optional integer; ``texts`` is the pattern of those that are texts."""
+    number: Schema = {"type": "integer", "minimum": low}
+    number |= {} if high is None else {"maximum": high}
+    return _optional(number, {"type": "string", "pattern": f"^0{{0,9}}(?:{texts})$"}, **more)
+
+
+def _one_or_several(item: Schema, **more: object) -> Schema:
+    return {"anyOf": [_array(item, minItems=1, maxItems=MAX_LIST), item], **more}
+
+
+_FLAG_SENT: Final = _optional({"enum": [True, False, 0, 1, "0", "1"]})
+_TEXT_SENT: Final[Schema] = {"type": ["string", "null"]}
+_ID_SENT: Final[Schema] = {"type": ["string", "integer"], "pattern": f"[^{_SPACE}]"}
+_INTEGER_SENT: Final[Schema] = {
+    "type": ["string", "integer"],
+    "pattern": "^-?[0-9]{1,18}$",
+    "minimum": -(10**18) + 1,
+    "maximum": 10**18 - 1,
 }
+_DAY: Final = (
+    "[12][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+)
+_CLOCK: Final = r"[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:Z|\+00:00)?"
+_DAY_TEXT: Final[Schema] = {"type": "string", "pattern": f"^{_DAY}(?:{_CLOCK})?$"}
+_DAY_SENT: Final = _optional(
+    _DAY_TEXT,
+    description="YYYY-MM-DD, or YYYY-MM-DD HH:MM:SS, in UTC; February 29 of leap years as well",
+    examples=["2026-05-01", "2026-05-01 09:14:02"],
+)
 
 _TICKET: Final[Schema] = {
-    "ticket_number": {**_ID_SENT, "description": "The number of the ticket."},
-    "ticket_id": {**_ID_SENT, "description": "Its internal id, instead of ticket_number."},
+    "ticket_number": {
+        **_optional(_ID_SENT),
+        "description": "The number of the ticket.",
+    },
+    "ticket_id": {**_optional(_ID_SENT), "description": "Its internal id, instead of its number."},
 }
 _ONE_OF_BOTH: Final[Schema] = {
-    "oneOf": [{"required": ["ticket_number"]}, {"required": ["ticket_id"]}]
+    "oneOf": [
+        {"required": [one], "properties": {one: _ID_SENT, other: _NOT_SENT}}
+        for one, other in (("ticket_number", "ticket_id"), ("ticket_id", "ticket_number"))
+    ]
 }
+
+
+def _fields_sent(names: tuple[str, ...], description: str) -> Schema:
+    return _optional(_array({"enum": list(names)}), _NO_OBJECT, description=description)
+
+
 _PARTS: Final[Schema] = {
-    "fields": _array({"enum": list(HEAVY)}, description="Heavy fields to send; all unless given."),
-    "max_body_chars": {
-        "type": "integer",
-        "minimum": 0,
-        "description": "Cuts each html and plain_text, and adds html_truncated and the like.",
-    },
+    "fields": _fields_sent(HEAVY, "Heavy fields to send; all unless given."),
+    "max_body_chars": _optional_number(
+        0,
+        "[0-9]{1,9}",
+        description="Cuts each html and plain_text, and adds html_truncated and the like.",
+    ),
 }
 _ATTACHMENT: Final[Schema] = {
     "id": _ID,
@@ -129,14 +189,38 @@ _ROW: Final[Schema] = {
 }
 _GROUPED: Final[Schema] = {name: {} for name in GROUPS}
 _CURSOR: Final[Schema] = _object({"created_at": _TEXT, "id": {"type": "integer"}})
-_CRITERION: Final[Schema] = _object(
-    {
-        "mode": {"enum": list(MODES)},
-        "tokens": _array(_ID_SENT, minItems=1, maxItems=MAX_LIST),
-        "match": {"enum": ["any", "all"], "description": "How several tokens are meant."},
+
+
+def _criterion(modes: tuple[str, ...], token: Schema, *matches: str) -> Schema:
+    """Describe a criterion of some modes, with what a token of theirs may be."""
+    return _object(
+        {
+            "mode": {"enum": list(modes)},
+            "tokens": {"anyOf": [_array(token, minItems=1, maxItems=MAX_TOKENS), token]},
+            "match": _optional({"enum": [*matches, "any"]}),
+        },
+        required=("mode", "tokens"),
+    )
+
+
+_PRIORITY: Final = ("10", "20", "30", "40", "Low", "Normal", "High", "Urgent")
+_TOKENS: Final[dict[tuple[str, ...], Schema]] = {
+    ("created_from", "created_to", "updated_from", "updated_to"): _DAY_TEXT,
+    ("status",): {"enum": ["open", "on-hold", "closed"]},
+    ("priority",): {
+        "enum": [*_PRIORITY, 10, 20, 30, 40],
+        "description": "Or the name of one of Kayako's priorities.",
     },
-    required=("mode", "tokens"),
-)
+    ("participant",): {"type": "string", "pattern": "@"},
+}
+_ORDINARY: Final = tuple(set(MODES).difference(TEXTS, *_TOKENS))
+_CRITERION: Final[Schema] = {
+    "anyOf": [
+        _criterion(TEXTS, _ID_SENT, "all"),
+        _criterion(tuple(sorted(_ORDINARY)), _ID_SENT),
+        *(_criterion(modes, token) for modes, token in _TOKENS.items()),
+    ]
+}
 
 SCHEMAS: Final[Schema] = {
     "Error": _object(
@@ -216,8 +300,8 @@ SCHEMAS: Final[Schema] = {
     "Queue": _object({"id": _ID, "name": _TEXT, "tickets": {"type": "integer", "minimum": 0}}),
     "TicketRequest": {**_object({**_TICKET}, required=()), **_ONE_OF_BOTH},
     "ResponseRequest": _object({"response_id": _ID_SENT, **_PARTS}, required=("response_id",)),
-    "StaffRequest": _object({"search": _TEXT}, required=()),
-    "AnyBody": {"type": "object", "description": "Everything in it is ignored."},
+    "StaffRequest": _request({"search": {**_TEXT_SENT, "description": "Of name or address."}}),
+    "AnyBody": {"anyOf": [{"type": "object"}, _NO_LIST], "description": "All of it is ignored."},
     "ThreadRequest": {**_object({**_TICKET, **_PARTS}, required=()), **_ONE_OF_BOTH},
     "AttachmentRequest": {
         **_object(
@@ -225,95 +309,103 @@ SCHEMAS: Final[Schema] = {
                 **_TICKET,
                 "response_attachment_id": _ID_SENT,
                 "intent": {
-                    **_TEXT,
+                    **_TEXT_SENT,
                     "description": 'Only "review_ok" says anything.',
                     "examples": ["review_ok"],
                 },
-                "offset": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "description": "First byte of a ranged read. Past the end nothing comes, "
+                "offset": _optional_number(
+                    0,
+                    "[0-9]{1,9}",
+                    description="First byte of a ranged read. Past the end nothing comes, "
                     "with eof.",
-                },
-                "length": {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": MAX_RANGE,
-                    "description": f"Bytes of a ranged read; {DEFAULT_RANGE} where only offset "
+                ),
+                "length": _optional_number(
+                    1,
+                    "[1-9][0-9]{0,6}|1[0-9]{7}|2[0-5][0-9]{6}",
+                    MAX_RANGE,
+                    description=f"Bytes of a ranged read; {DEFAULT_RANGE} where only offset "
                     "is given.",
-                },
+                ),
             },
             required=("response_attachment_id",),
         ),
         **_ONE_OF_BOTH,
     },
-    "ResponsesRequest": _object(
+    "ResponsesRequest": _request(
         {
             "created_from": _DAY_SENT,
             "created_to": _DAY_SENT,
-            "is_internal": _FLAG,
-            "staff_response": _FLAG,
-            "queue": _array({**_TEXT, "pattern": r"\S"}, minItems=1, maxItems=MAX_LIST),
-            "queue_id": _IDS_SENT,
-            "ticket_number": _IDS_SENT,
-            "response_id": _IDS_SENT,
-            "created_by_email": _TEXT,
-            "has_attachments": _FLAG,
-            "is_empty": {**_FLAG, "description": "Whether a body has neither text nor image."},
-            "count_only": {**_FLAG, "description": "Only data.count comes."},
-            "group_by": {
-                "enum": [*GROUPS, None],
-                "description": "Only data.count and data.groups come, the largest group first, "
+            "is_internal": _FLAG_SENT,
+            "staff_response": _FLAG_SENT,
+            "queue": _optional(_one_or_several(_ID_SENT), description="Names, or ids."),
+            "queue_id": _optional(_one_or_several(_INTEGER_SENT)),
+            "ticket_number": _optional(_one_or_several(_ID_SENT)),
+            "response_id": _optional(_one_or_several(_INTEGER_SENT)),
+            "created_by_email": _TEXT_SENT,
+            "has_attachments": _FLAG_SENT,
+            "is_empty": {**_FLAG_SENT, "description": "Whether a body has neither text nor image."},
+            "count_only": {**_FLAG_SENT, "description": "Only data.count comes."},
+            "group_by": _optional(
+                {"enum": list(GROUPS)},
+                description="Only data.count and data.groups come, the largest group first, "
                 f"{MAX_GROUPS} of them at most; groups_left_out is how many more there are.",
-            },
+            ),
             "include_deleted": {
-                **_FLAG,
+                **_FLAG_SENT,
                 "description": "Without effect: what the source deleted later is kept.",
             },
-            "metadata_only": _FLAG,
-            "fields": _array(
-                {"enum": [*HEAVY, *LIGHT]},
-                description=f"Of {', '.join(HEAVY)} alone: those, and all other fields. With any "
-                "other name: exactly the named ones, response_id and ticket_number.",
+            "metadata_only": _FLAG_SENT,
+            "fields": _fields_sent(
+                (*HEAVY, *LIGHT),
+                f"Of {', '.join(HEAVY)} alone: those, and all other fields. With any other name: "
+                "exactly the named ones, response_id and ticket_number.",
             ),
             "max_body_chars": _PARTS["max_body_chars"],
-            "limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_LIMIT,
-                "default": DEFAULT_LIMIT,
-            },
-            "cursor": {
-                **_CURSOR,
-                "description": "The next_cursor of the page before, as it came.",
-                "examples": [{"created_at": "2026-05-01T09:14:02+00:00", "id": 42}],
-            },
-        },
-        required=(),
-    ),
-    "TicketsRequest": _object(
-        {
-            "search_object": _object(
-                {
-                    "search_perspective": {"enum": ["All"]},
-                    "criteria": _array(
-                        _CRITERION,
-                        maxItems=MAX_LIST,
-                        description=f"{COMBINED} Tokens match: "
-                        + "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items())
-                        + ". Other modes answer 422.",
-                    ),
-                },
-                required=(),
+            "limit": _optional_number(
+                1, "[1-9][0-9]{0,2}|1000", MAX_LIMIT, description=f"{DEFAULT_LIMIT} unless given."
             ),
-            "row_limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_ROWS,
-                "default": DEFAULT_ROWS,
-            },
+            "cursor": _optional(
+                _object(
+                    {
+                        "created_at": {
+                            "anyOf": [_DAY_TEXT, {"type": "string", "pattern": "^-?[0-9]{1,18}$"}]
+                        },
+                        "id": _INTEGER_SENT,
+                    }
+                ),
+                description="The next_cursor of the page before, as it came.",
+                examples=[{"created_at": "2026-05-01T09:14:02+00:00", "id": 42}],
+            ),
         },
-        required=(),
+    ),
+    "TicketsRequest": _request(
+        {
+            "search_object": _optional(
+                _object(
+                    {
+                        "search_perspective": _optional(
+                            {"type": "string", "pattern": "^[Aa][Ll][Ll]$"},
+                            description="The only view is All.",
+                        ),
+                        "criteria": _optional(
+                            _array(_CRITERION, maxItems=MAX_TOKENS),
+                            _NO_OBJECT,
+                            description=f"{COMBINED} Tokens match: "
+                            + "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items())
+                            + ". Other modes answer 422.",
+                        ),
+                    },
+                    required=(),
+                ),
+                _NO_LIST,
+            ),
+            "row_limit": _optional_number(
+                1,
+                "[1-9][0-9]{0,2}|[1-4][0-9]{3}|5000",
+                MAX_ROWS,
+                description=f"{DEFAULT_ROWS} unless given.",
+            ),
+        },
     ),
     "AttachmentAnswer": _answer_object(
         _object(
