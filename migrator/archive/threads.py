@@ -409,7 +409,7 @@ class Threads:
         found = [LabelRow("staff", *row) for row in self._db.execute(known, (limit,))]
         seen = {folded(text) for one in found for text in (one.title, one.email) if text}
         written = """
-            SELECT author_name AS name, author_email AS email FROM posts
+            SELECT DISTINCT author_name AS name, author_email AS email FROM posts
             WHERE staff AND (author_name <> '' OR author_email <> '')
             UNION SELECT owner_name, '' FROM tickets WHERE owner_name <> ''
             ORDER BY name, email DESC LIMIT ?"""

@@ -558,6 +558,7 @@ _LINKS: Final[Schema] = {
         "operationId": "tickets/response",
         "requestBody": {"response_id": "$response.body#/data/responses/0/id"},
     },
+    "responses": {"operationId": "tickets/responses", "requestBody": {"ticket_id": _SHOWN}},
     "links": {"operationId": "tickets/links", "requestBody": {"ticket_id": _SHOWN}},
     "ticket": {
         "operationId": "tickets/show",
@@ -586,7 +587,7 @@ _CALLS: Final = {
         "ThreadRequest",
         "TicketAnswer",
         missing=_NO_TICKET,
-        leads_to=("attachment", "response", "links"),
+        leads_to=("attachment", "responses", "response", "links"),
     ),
     "tickets/responses": _Call(
         "List the responses of a ticket", "ThreadRequest", "ThreadAnswer", missing=_NO_TICKET
