@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
+from migrator.archive.records import Reply
 from migrator.errors import ArchiveDamaged
 from migrator.pull.verify import prune, verify
 
@@ -77,6 +78,8 @@ def found(root: Path) -> str:
 
 FIRST = "WHERE id = (SELECT min(id) FROM attachments)"
 
+REPLY = "INSERT INTO replies SELECT min(id), 'posts', '{}', {}, 9, 5, {} FROM tickets"
+
 TAMPERED: dict[str, tuple[str, Sequence[str]]] = {
     "a state": ("attachments", [f"UPDATE attachments SET state = 'x' {FIRST}"]),
     "no hash where one must be": (
@@ -104,6 +107,18 @@ TAMPERED: dict[str, tuple[str, Sequence[str]]] = {
     "a tally": ("tally of gone", ["UPDATE tallies SET n = n + 1 WHERE state = 'gone'"]),
     "bytes of a tally": ("tally of stored", ["UPDATE tallies SET bytes = 0"]),
     "a tally lost": ("tally of gone says no", ["DELETE FROM tallies WHERE state = 'gone'"]),
+    "a reply named by a path": ("no SHA-256", [REPLY.format("../" * 20 + "etc/", 1, "NULL")]),
+    "a reply as long as no file": (
+        "a reply of ticket",
+        [
+            REPLY.format("a" * 64, 1, "NULL"),
+            REPLY.format("a" * 64, 2, 5).replace("posts", "fields"),
+        ],
+    ),
+    "two newest replies": (
+        "2 newest replies of the kind posts",
+        [REPLY.format("a" * 64, 1, "NULL"), REPLY.format("b" * 64, 1, "NULL")],
+    ),
     "a scope": ("runs.scope of id 1", ["UPDATE runs SET scope = '{'"]),
     "a scope of another kind": ("runs.scope of id 1", ["UPDATE runs SET scope = '[1]'"]),
     "a summary": ("runs.summary", ["UPDATE runs SET summary = 'nul'"]),
@@ -153,6 +168,25 @@ def test_blobs_that_no_attachment_has_are_counted(full: Path) -> None:
     with open_archive(full, command="test") as archive:
         archive.queries.self_check()
         assert archive.queries.unused_blobs() == 1
+
+
+def test_replies_alone_make_an_archive(tmp_path: Path) -> None:
+    """Without any attachment, their files belong to the ledger and are missed once lost."""
+    root = tmp_path / "archive"
+    with open_archive(root, command="test") as archive:
+        run = archive.ledger.begin_run("run", source="x", scope={})
+        archive.ledger.put_ticket(TicketRow(1, 1))
+        with archive.blobs.writer() as writer:
+            writer.write(b"a reply")
+            blob = writer.commit()
+        archive.replies.put(Reply(1, "posts", blob.sha256, blob.size, 9, 5))
+        archive.ledger.finish_run(run.id, exit_code=0, summary={})
+    with open_archive(root, command="test") as archive:
+        archive.queries.self_check()
+        assert archive.queries.refers_to(blob.sha256)
+    shutil.rmtree(root / "blobs")
+    with pytest.raises(ArchiveDamaged):
+        open_archive(root, command="test")
 
 
 def test_a_hash_is_referred_to_by_any_row(full: Path) -> None:
