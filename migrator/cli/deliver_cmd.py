@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from migrator.cli.common import App, apply_config, note, open_beside, pass_app, write
-from migrator.errors import ConfigError
+from migrator.errors import ConfigError, Interrupted
 from migrator.text import find_id, human_bytes, human_duration, shown
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ STATES = ("refused", "too_large", "failed", "pending")
 
 @click.command()
 @click.option(
-    "--canary", metavar="TICKET", help="Write into this ticket (Kayako's id) alone, to look at."
+    "--canary",
+    metavar="TICKET",
+    help="Write into this ticket (Kayako's id) alone, for a first look.",
 )
 @click.option("--yes", is_flag=True, help="Write. Without it nothing is written.")
 @click.option(
@@ -51,7 +53,7 @@ STATES = ("refused", "too_large", "failed", "pending")
     "--create",
     metavar="QUEUE",
     default="",
-    help="Make tickets in this queue for those without a number; read below first.",
+    help="Make tickets in this queue for those without a number; read above first.",
 )
 @click.option(
     "--trust-numbers",
@@ -410,7 +412,7 @@ def _match(app: App, settings: DeliverConfig, output: Path | None) -> int:
         async def work(client: Client, _listener: Listener, stop: Stop) -> None:
             async for _, proposal in propose(client, wanted):
                 if stop.asked:
-                    return
+                    raise Interrupted("interrupted; nothing was written")
                 found.extend([proposal] if proposal else [])
 
         _at_work(app, settings, work)

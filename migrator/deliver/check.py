@@ -12,7 +12,7 @@ from migrator.archive import Archive
 from migrator.archive.records import DeliveredFile, Delivery
 from migrator.deliver.client import Client
 from migrator.deliver.match import show
-from migrator.errors import Again, Declined, MigratorError, SourceError
+from migrator.errors import Again, Declined, Interrupted, MigratorError, SourceError
 from migrator.events import FileDelivered, Listener
 from migrator.pull.options import Stop
 
@@ -52,7 +52,7 @@ async def verify(
     try:
         for one in files:
             if stop.asked:
-                break
+                raise Interrupted("interrupted; what was done is recorded")
             note = notes.get(one.delivery_id or 0)
             if note is None or note.state != "delivered":
                 continue
@@ -116,7 +116,7 @@ async def undo(
         # Notes go before the tickets that hold them.
         for one in sorted(archive.queries.deliveries(target), key=lambda one: one.kind):
             if stop.asked:
-                break
+                raise Interrupted("interrupted; what was done is recorded")
             if one.state != "delivered":
                 continue
             remove = _removed if one.kind == "note" else _removed_ticket
