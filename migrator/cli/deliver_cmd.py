@@ -373,6 +373,9 @@ def _lines(
         )
     if result.created:
         yield f"Tickets made{'' if options.writes else ' then'}: {result.created:,}."
+    if result.texts:
+        texts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in result.texts.items())
+        yield f"Texts of tickets, each a file: {texts}."
     told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
     yield f"Files of these tickets: {sum(counts.values()):,} = {told}"
     if result.troubles:
@@ -391,7 +394,7 @@ def _lines(
             "\nLook at this ticket in Tickiti now, and into its sent mail (Mail, Sent mail): "
             "there must be none. Then: migrator deliver --yes"
         )
-    elif not options.writes and result.files["pending"]:
+    elif not options.writes and result.notes:
         yield "\nNext: migrator deliver --canary TICKET writes into one ticket alone."
 
 

@@ -90,10 +90,11 @@ class Result:
     """What a delivery did, or in a dry run would do.
 
     ``files`` counts by outcome: ``delivered`` ones were written now, ``already`` ones were found
-    there. ``troubles`` are lines for people.
+    there; ``texts`` counts those of ``threads``. ``troubles`` are lines for people.
     """
 
     files: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     tickets: int = 0
     created: int = 0
@@ -114,7 +115,7 @@ class Result:
 
     def seconds(self) -> float:
         """Return the time that a dry run's work will take, at a guess."""
-        calls = 3 * self.notes + self.files["pending"]
+        calls = 3 * self.notes + self.files["pending"] + self.texts["pending"]
         return calls * self.reading + self.bytes / GUESSED
 
 
@@ -857,7 +858,7 @@ class _Courier:
         if errand.outcome.get(one.key) == outcome:
             return
         errand.outcome[one.key] = outcome
-        self._result.files[outcome] += 1
+        (self._result.texts if one.id < 0 else self._result.files)[outcome] += 1
         self._listener(FileDelivered(one.id, errand.ticket.id, outcome, one.size, self._total))
 
 

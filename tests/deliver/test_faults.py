@@ -211,7 +211,8 @@ def test_texts_go_along_as_a_file(office: Office) -> None:
     filled(office)
     office.ticket(3)
     office.open_there(office.tickiti, 3)
-    office.deliver(threads=True)
+    result = office.deliver(threads=True)
+    assert (result.files, result.texts) == ({"delivered": 4}, {"delivered": 3})
     texts = office.tickiti.files(int(office.numbers[3]))
     assert [one.name for one in texts] == ["conversation-of-ticket-3.txt"]
     assert b"Hi" in office.tickiti.read(texts[0])
