@@ -121,7 +121,7 @@ class Paused(Event):
 
 @dataclass(frozen=True, slots=True)
 class BlobChecked(Event):
-    """One blob was read again by ``verify``; ``verdict`` is ok, damaged or lost."""
+    """One blob was read again by ``verify`` or for a copy; ``verdict`` is ok, damaged or lost."""
 
     sha256: str
     size: int

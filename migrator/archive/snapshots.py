@@ -66,13 +66,15 @@ class Snapshot:
     format: int = 0
 
 
-def publish(archive: Archive, *, keep: int, now: int) -> tuple[Snapshot, str]:
-    """Write a snapshot into the bucket of an archive, also while a run is at work.
+def publish(
+    archive: Archive, *, keep: int, now: int, place: Place | None = None
+) -> tuple[Snapshot, str]:
+    """Write a snapshot into ``place``, by default the bucket of the archive.
 
-    All but the last ``keep`` are removed; what kept that from happening is returned beside it, or
-    "". Raises ConfigError for an archive without a bucket, ArchiveUnwritable.
+    A run may be at work. All but the last ``keep`` are removed; what kept that from happening is
+    returned beside it, or "". Raises ConfigError where there is no bucket, ArchiveUnwritable.
     """
-    place = place_of(archive.path)
+    place = place or place_of(archive.path)
     if place is None:
         raise ConfigError(
             f"The files of the archive {str(archive.path)!r} are beside its checkpoint. Snapshots "

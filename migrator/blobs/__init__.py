@@ -61,6 +61,13 @@ def in_bucket(root: Path, place: Place, *, patience: float = 120) -> S3Store:
     return S3Store(root, place, patience=patience)
 
 
+def beside(folder: Path) -> Store:
+    """Return the store on the disk, in ``folder``, which may have to be made."""
+    with durable.writing(folder):
+        durable.make_dirs(folder)
+    return LocalStore(folder)
+
+
 def place_of(archive: Path) -> Place | None:
     """Return where the blobs of an archive are; None for beside it. Raises ArchiveDamaged."""
     file = archive / NAME
@@ -94,7 +101,21 @@ def choose(archive: Path, place: Place | None) -> None:
         )
     with durable.writing(archive):
         durable.make_dirs(archive)
-        durable.write(archive / NAME, [json.dumps(asdict(place), indent=1).encode() + b"\n"])
+    move(archive, place)
+
+
+def move(archive: Path, place: Place | None) -> None:
+    """Let an archive, whose blobs were copied there, use ``place``; None is beside it.
+
+    Only the holder of the run lock may. Raises ArchiveUnwritable.
+    """
+    with durable.writing(archive):
+        if place is None:
+            (archive / NAME).unlink(missing_ok=True)
+            durable.sync_dir(archive)
+        else:
+            text = json.dumps(asdict(place), indent=1).encode() + b"\n"
+            durable.write(archive / NAME, [text])
 
 
 class Wrapper:

@@ -46,6 +46,7 @@ COMMANDS = {
     "audit": "Fetch a sample again from the source and compare.",
     "handover": "Write all that is needed without this tool into one directory.",
     "deliver": "Put the files into a live Tickiti, each once, mailing nobody.",
+    "archive": "Copy or move the files to another bucket or disk.",
     "publish": "Write a snapshot of the checkpoint into the bucket of the files.",
     "restore": "Make an archive out of a bucket alone.",
     "serve": "Serve the archive as Tickiti does, to clients and staff.",

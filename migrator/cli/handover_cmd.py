@@ -26,7 +26,7 @@ from migrator.text import human_bytes, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
-    from migrator.events import WorkExpected
+    from migrator.events import BlobChecked, FileHandedOver, WorkExpected
     from migrator.handover.check import Check
     from migrator.handover.make import Handover, Tell
 
@@ -104,7 +104,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
             documents = partial(_documents, archive, lambda: bad, posts=posts)
             return hand_over(archive, folder, documents, options)
 
-        made = _watched(app, work, WorkExpected(0, *archive.queries.kept_blobs()))
+        made = watched(app, work, WorkExpected(0, *archive.queries.kept_blobs()))
     return _Done(made.exit_code, _facts(made), list(_lines(made, folder)), list(_advice(made)))
 
 
@@ -124,14 +124,15 @@ def _documents(
 def _check(app: App, folder: Path) -> _Done:
     from migrator.handover.check import check
 
-    checked = _watched(app, lambda tell, stopped: check(folder, tell=tell, stopped=stopped))
+    checked = watched(app, lambda tell, stopped: check(folder, tell=tell, stopped=stopped))
     return _Done(checked.exit_code, _check_facts(checked), list(_check_lines(checked)), [])
 
 
-def _watched(
+def watched(
     app: App,
     work: Callable[[Tell, Callable[[], bool]], T],
     expected: WorkExpected | None = None,
+    event: type[FileHandedOver | BlobChecked] | None = None,
 ) -> T:
     """Run work that reads many files in a thread, with progress, until done or a signal."""
     import asyncio
@@ -151,8 +152,8 @@ def _watched(
                 listener(expected)
 
             def tell(sha256: str, size: int, verdict: Verdict, total: int) -> None:
-                event = FileHandedOver(sha256, size, verdict.value, total)
-                loop.call_soon_threadsafe(listener, event)
+                made = (event or FileHandedOver)(sha256, size, verdict.value, total)
+                loop.call_soon_threadsafe(listener, made)
 
             return await in_pool(None, lambda: work(tell, lambda: stop.asked))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,3 +182,47 @@ def test_every_run_and_change_publishes_and_the_last_ones_stay(
     assert restored.code == 0
     with open_beside(tmp_path / "back") as archive:
         assert [one.revoked_at is not None for one in archive.access.tokens()] == [True]
+
+
+@pytest.mark.slow
+def test_the_files_move_between_disk_and_bucket(cli: Cli, tmp_path: Path, desk: Desk) -> None:
+    """From disk to bucket and back; the copy goes on where it ended, and damage is never copied."""
+    place = desk.place
+    how = ["--endpoint", str(place.endpoint), "--region", "us-east-1", "--allow-http"]
+    config = tmp_path / "config.toml"
+    bucket = config.read_text()
+    config.write_text(bucket.replace("blobs =", "# blobs =").replace('"archive"', '"disk"'))
+    assert cli("run").code == 0
+    disk = tmp_path / "disk"
+    files = {path.name: path for path in (disk / "blobs").rglob("*") if path.is_file()}
+    first, second = sorted(files.values())[:2]
+    good = first.read_bytes()
+    first.chmod(0o600)
+    first.write_bytes(good[:-1] + b"!")
+    second = second.rename(tmp_path / "away")
+    copied = cli("archive", "copy", place.url, "--switch", *how)
+    assert copied.code == 6
+    assert re.search(r"^damaged +1$", copied.out, re.MULTILINE), copied.out
+    assert re.search(r"^lost +1$", copied.out, re.MULTILINE), copied.out
+    assert "was not switched" in copied.err
+    assert not (disk / "blobs.json").exists()
+
+    first.write_bytes(good)
+    second.rename(next(path for path in files.values() if not path.exists()))
+    copied = cli("archive", "copy", place.url, "--switch", *how)
+    assert (copied.code, "uses s3://" in copied.err) == (0, True), copied.err
+    assert re.search(rf"^there +{len(files) - 2} ", copied.out, re.MULTILINE), copied.out
+    (disk / "blobs").rename(tmp_path / "old")
+    assert cli("verify").code == 0
+    assert cli("restore", place.url, "back", *how).code == 0
+
+    assert cli("archive", "copy", "elsewhere", "--switch").refused("beside the checkpoint")
+    assert cli("archive", "copy", "back").refused("another archive")
+    assert cli("archive", "copy", place.url).refused("already")
+    assert cli("archive", "copy", "mirror").code == 0
+    found = [path for path in (tmp_path / "mirror").rglob("*") if path.is_file()]
+    assert {path.name for path in found} == files.keys()
+    assert cli("archive", "copy", "disk", "--switch").code == 0
+    assert not (disk / "blobs.json").exists()
+    assert cli("verify").code == 0
+    assert cli("run").code == 0
