@@ -279,7 +279,8 @@ def _heading(kind: str, facts: Mapping[str, object]) -> str:
 class ResponseFilter:
     """A filter for responses; None is no restriction, an empty set matches nothing.
 
-    ``is_empty`` selects by whether there is neither text nor image in the body.
+    ``is_empty`` selects by whether there is neither text nor image in the body; a post whose body
+    was not kept passes neither.
 
     ``queues`` is what the caller may see. Times are Unix seconds, both ends included. ``deleted``
     includes tickets that the source has deleted, ``unread`` includes posts known only from an

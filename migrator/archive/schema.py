@@ -681,31 +681,35 @@ CREATE INDEX replies_by_blob ON replies (sha256, size);
 # A post is found by its id, a subject by the negative id of its ticket: see search.py. An upsert
 # would make OR IGNORE an error.
 SEARCH = """
-CREATE TABLE unindexed (id INTEGER PRIMARY KEY) STRICT;
-INSERT INTO unindexed SELECT id FROM posts WHERE id > 0;
-INSERT INTO unindexed SELECT -id FROM tickets;
+CREATE TABLE unindexed (
+    id INTEGER PRIMARY KEY,
+    is_long INTEGER NOT NULL DEFAULT 0 CHECK (is_long IN (0, 1))
+) STRICT;
+CREATE INDEX unindexed_short ON unindexed (id) WHERE is_long = 0;
+INSERT INTO unindexed (id) SELECT id FROM posts WHERE id > 0;
+INSERT INTO unindexed (id) SELECT -id FROM tickets;
 CREATE TRIGGER new_posts_are_to_be_indexed AFTER INSERT ON posts
 WHEN new.id > 0 AND new.text <> ''
 BEGIN
-    INSERT INTO unindexed SELECT new.id
+    INSERT INTO unindexed (id) SELECT new.id
         WHERE NOT EXISTS (SELECT 1 FROM unindexed WHERE id = new.id);
 END;
 CREATE TRIGGER changed_posts_are_to_be_indexed AFTER UPDATE OF text, is_html ON posts
 WHEN new.id > 0 AND (new.text <> old.text OR new.is_html <> old.is_html)
 BEGIN
-    INSERT INTO unindexed SELECT new.id
+    INSERT INTO unindexed (id) SELECT new.id
         WHERE NOT EXISTS (SELECT 1 FROM unindexed WHERE id = new.id);
 END;
 CREATE TRIGGER new_subjects_are_to_be_indexed AFTER INSERT ON tickets
 WHEN new.subject <> ''
 BEGIN
-    INSERT INTO unindexed SELECT -new.id
+    INSERT INTO unindexed (id) SELECT -new.id
         WHERE NOT EXISTS (SELECT 1 FROM unindexed WHERE id = -new.id);
 END;
 CREATE TRIGGER changed_subjects_are_to_be_indexed AFTER UPDATE OF subject ON tickets
 WHEN new.subject <> old.subject
 BEGIN
-    INSERT INTO unindexed SELECT -new.id
+    INSERT INTO unindexed (id) SELECT -new.id
         WHERE NOT EXISTS (SELECT 1 FROM unindexed WHERE id = -new.id);
 END;
 CREATE INDEX posts_by_author ON posts (lower(author_email), ticket_id) WHERE author_email <> '';

@@ -2,9 +2,9 @@
 
 ``search`` has each text as searches compare it, and SQLite's FTS5 an index of it. A post has its
 own id there, the subject of a ticket the negative id of the ticket. Triggers note in ``unindexed``
-whatever is new or changed, in the same transaction; it is indexed in batches, and until then read
-from its post. So an answer never lacks what is not indexed yet, or cannot be: without FTS5 all
-texts are read.
+whatever is new or changed, in the same transaction; it is indexed in batches. Until then it is
+read from its post, as very long texts always are, and all texts without FTS5. So no answer lacks
+what is not indexed.
 
 The index only narrows a search: what it finds is compared as a whole, which decides.
 """
@@ -19,6 +19,9 @@ from typing import Final
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.schema import SEARCH_TABLE
 from migrator.archive.sql import Values
+
+LONGEST: Final = 1_000_000
+"""Characters of a text that is indexed: FTS5 keeps all trigrams of a text in memory."""
 
 BATCH: Final = 256
 """Texts that may wait before some are indexed; more at once cost less for each."""
@@ -37,7 +40,7 @@ _NEXT: Final = """
     SELECT u.id, coalesce(p.text, t.subject, ''), coalesce(p.is_html, 0) FROM unindexed AS u
     LEFT JOIN posts AS p ON p.id = u.id AND u.id > 0
     LEFT JOIN tickets AS t ON t.id = -u.id AND u.id < 0
-    WHERE u.id > ? ORDER BY u.id LIMIT 1"""
+    WHERE u.is_long = 0 AND u.id > ? ORDER BY u.id LIMIT 1"""
 
 Groups = Sequence[Sequence[str]]
 """Groups of folded parts: all parts of one of them must be found."""
@@ -52,7 +55,7 @@ class TextIndex:
     def keep_up(self, added: int) -> None:
         """Index what waits, but for less than a batch; not many more texts than were added."""
         most = (added // BATCH + 1) * BATCH
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM unindexed LIMIT {most})"
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM unindexed WHERE is_long = 0 LIMIT {most})"
         ((waiting,),) = self._db.execute(sql)
         for _ in range(waiting // BATCH):
             self.add()
@@ -72,16 +75,19 @@ class TextIndex:
                 self._db.execute(SEARCH_TABLE)
             while done < BATCH and chars < _BATCH_CHARS and (row := self._db.one(_NEXT, (last,))):
                 last, text, is_html = row
+                done, chars = done + 1, chars + len(text)
+                if len(text) > LONGEST:
+                    self._db.execute("UPDATE unindexed SET is_long = 1 WHERE id = ?", (last,))
+                    continue
                 folded = _stored(searchable(text, bool(is_html)))
                 sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)"
                 self._db.execute(sql, (last, folded))
-                done, chars = done + 1, chars + len(text)
-            self._db.execute("DELETE FROM unindexed WHERE id <= ?", (last,))
+            self._db.execute("DELETE FROM unindexed WHERE is_long = 0 AND id <= ?", (last,))
         return done == BATCH or chars >= _BATCH_CHARS
 
     def waiting(self) -> int:
-        """Return the number of texts that are not indexed."""
-        ((waiting,),) = self._db.execute("SELECT count(*) FROM unindexed")
+        """Return the number of texts that are to be indexed."""
+        ((waiting,),) = self._db.execute("SELECT count(*) FROM unindexed WHERE is_long = 0")
         return int(waiting)
 
     def has(self, groups: Groups, *, subjects: bool, values: Values) -> str:

@@ -138,7 +138,9 @@ _PUT_PEOPLE_NOTE = """
 _ARTICLES = 50
 """Articles searched at once, each in so many characters of its text:"""
 _SEARCHED = 100_000
-_EMPTY = "p.text = '' OR is_blank(p.text, p.is_html)"
+# A time track says something beside its text.
+_EMPTY = "p.kind <> 'timetrack' AND (p.text = '' OR is_blank(p.text, p.is_html))"
+_IS_KNOWN = "(p.note IS NOT 'not_kept' OR p.id < 0)"
 _SOME = 100
 """Tickets compared at once that an index found."""
 _PAGE = 1000
@@ -804,7 +806,7 @@ def _wanted(wanted: ResponseFilter, values: Values) -> list[str]:
     if not wanted.unread:
         where.append(_IS_READ)
     if wanted.is_empty is not None:
-        where.append(f"({_EMPTY})" if wanted.is_empty else f"NOT ({_EMPTY})")
+        where += [_IS_KNOWN, f"({_EMPTY})" if wanted.is_empty else f"NOT ({_EMPTY})"]
     if wanted.has_attachments is not None:
         where.append(_HAS_ATTACHMENTS if wanted.has_attachments else f"NOT {_HAS_ATTACHMENTS}")
     return where

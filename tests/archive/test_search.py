@@ -95,6 +95,16 @@ def test_texts_are_found_where_they_are_now(archive: Archive) -> None:
     assert found(archive, "second") == found(archive, "other") == [1]
 
 
+def test_very_long_texts_are_found_without_an_index(archive: Archive) -> None:
+    """They never wait for it, and keep no other text from it."""
+    put(archive, 1, PostRow(10, text="x " * 600_000 + "needle"), PostRow(11, text="short"))
+    for _ in range(2):
+        assert found(archive, "NEEDLE", "short") == [1]
+        index(archive)
+    put(archive, 1, PostRow(10, text="no more"))
+    assert (found(archive, "needle"), found(archive, "no more")) == ([], [1])
+
+
 def test_what_was_undone_is_not_found(archive: Archive) -> None:
     """A text and what is noted of it are one transaction; the next opening finds both or none."""
     with contextlib.suppress(RuntimeError), archive.ledger.atomic():

@@ -190,13 +190,15 @@ NOT_EMPTY = [("x", False), ("<br>", False), ("<p>x</p>", True), ('<img src="cid:
 
 
 def test_empty_responses_have_neither_text_nor_image(open_desk: OpenDesk) -> None:
-    """What a reader sees counts, not the tags."""
+    """What a reader sees counts, not the tags; a body that was not kept is neither."""
     with open_desk() as desk:
         for number, (text, is_html) in enumerate(EMPTY + NOT_EMPTY):
             post = PostRow(number + 1, number, text=text, is_html=is_html)
             desk.write(TicketRow(1, 3), post)
+        track = PostRow(2 * 10**12 + 9, 9, kind="timetrack", facts={"seconds_worked": 5})
+        desk.write(TicketRow(1, 3), PostRow(10, 10, note="not_kept"), track)
         assert ids(desk, {"is_empty": True}) == {1, 2, 3, 4}
-        assert ids(desk, {"is_empty": False}) == {5, 6, 7, 8}
+        assert ids(desk, {"is_empty": False}) == {5, 6, 7, 8, track.id}
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

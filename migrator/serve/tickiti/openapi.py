@@ -343,7 +343,11 @@ SCHEMAS: Final[Schema] = {
             "response_id": _optional(_one_or_several(_INTEGER_SENT)),
             "created_by_email": _TEXT_SENT,
             "has_attachments": _FLAG_SENT,
-            "is_empty": {**_FLAG_SENT, "description": "Whether a body has neither text nor image."},
+            "is_empty": {
+                **_FLAG_SENT,
+                "description": "Whether a body has neither text nor image. A body that was not "
+                "kept passes neither.",
+            },
             "count_only": {**_FLAG_SENT, "description": "Only data.count comes."},
             "group_by": _optional(
                 {"enum": list(GROUPS)},
