@@ -104,6 +104,23 @@ def test_a_run_keeps_what_came_by_mail(archive: Archive) -> None:
     assert [one.is_emailed for one in archive.threads.responses(1)] == [True, False]
 
 
+def test_searches_find_what_a_run_a_sync_and_a_merge_left(archive: Archive) -> None:
+    """A run ends with all texts in the index; what is later said or moved is found where it is."""
+
+    def found(part: str) -> list[int]:
+        return [one.id for one in archive.threads.find(content=[[part]])]
+
+    desk = Talk(3)
+    read(desk, archive)
+    assert (sorted(found("ANSWER")), archive.threads.unindexed()) == ([1, 2, 3], 0)
+    desk.say(2, "something new", active=2000)
+    read(desk, archive)
+    assert (found("thing new"), archive.threads.unindexed()) == ([2], 0)
+    desk.merge(2, 3)
+    read(desk, archive)
+    assert found("thing new") == [3]
+
+
 def test_a_second_run_asks_for_nothing_unchanged(archive: Archive) -> None:
     """Posts are read again only for a ticket that was active since."""
     desk = Talk(3)

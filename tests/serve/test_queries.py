@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -475,6 +476,22 @@ def test_files_without_a_post_do_not_lend_a_subject_to_the_texts(open_desk: Open
             assert tickets(desk, [{"mode": "content", "tokens": ["plate"]}]) == []
             assert tickets(desk, [{"mode": "subject_content", "tokens": ["plate"]}]) == ["1"]
             desk.archive.threads.index_texts()
+
+
+def test_a_search_has_the_rest_of_an_older_archive_indexed(open_desk: OpenDesk) -> None:
+    """It finds what is not indexed yet, and lets that be done beside it."""
+    with open_desk() as desk:
+        ledger, threads = desk.archive.ledger, desk.archive.threads
+        with ledger.atomic():
+            for number in range(1, 400):
+                ledger.put_ticket(TicketRow(number, 3, "", f"plate {number}"))
+        assert threads.unindexed() == 399
+        assert tickets(desk, [{"mode": "subject_content", "tokens": ["plate 399"]}]) == ["399"]
+        until = time.monotonic() + 20
+        while threads.unindexed() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert threads.unindexed() == 0
+        assert tickets(desk, [{"mode": "subject_content", "tokens": ["plate 399"]}]) == ["399"]
 
 
 def test_ticket_rows_are_headers(full: Desk) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -239,3 +240,35 @@ def test_names_of_a_ticket_are_read_once_for_all_its_images(open_desk: OpenDesk)
             )
             assert catalog.inline_images(post, [row], names) == {row.id}
         assert counted.reads == 1
+
+
+def test_searches_of_texts_hold_up_each_other_only(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While many of them take for ever, all other calls are answered."""
+    ends, find = threading.Event(), Threads.find
+
+    def slow(self: Threads, *given: Any, **asked: Any) -> Any:
+        assert "content" not in asked or ends.wait(30)
+        return find(self, *given, **asked)
+
+    def search(mode: str) -> dict[str, Any]:
+        return {"search_object": {"criteria": [{"mode": mode, "tokens": ["text"]}]}}
+
+    monkeypatch.setattr(Threads, "find", slow)
+    with open_desk() as desk, ThreadPoolExecutor(12) as pool:
+        stored = desk.attach("a.pdf", b"x")
+        token = desk.token()
+        searches = [
+            pool.submit(
+                desk.call, "tickets/query", search("content"), token=(token, desk.staff)[n % 2]
+            )
+            for n in range(12)
+        ]
+        for _ in range(5):
+            assert desk.get(stored).status_code == 200
+            assert desk.data("tickets/query", search("subject")) == []
+            assert desk.data("tickets/show", {"ticket_id": 1})["responses"]
+        assert not any(one.done() for one in searches)
+        ends.set()
+        assert [one.result().status_code for one in searches] == [200] * 12
