@@ -58,10 +58,11 @@ class Lab:
 def undisturbed(lab: Lab) -> str:
     """Pull from a helpdesk with every fault; the result is the reference for all others."""
     with lab.rig("undisturbed", faults=EVERYTHING) as rig:
-        faults = sum(bool(one.faults) for one in rig.helpdesk.truth.values())
         tickets = sum(bool(one.fault) for one in rig.helpdesk.tickets.values())
+        tickets += len(rig.helpdesk.field_gaps)
         code = _code(rig)
         rig.expect(code, "run")
+        faults = sum(bool(one.faults) for one in rig.truth.values())
         rig.expect_truth()
         before = set(rig.fetches())
         stored = {key for key, row in rig.rows().items() if row.state is State.STORED}
@@ -73,7 +74,7 @@ def undisturbed(lab: Lab) -> str:
         rig.expect_truth()
         lab.reference = rig.rows()
     return (
-        f"{len(lab.reference):,} attachments, {faults} with a fault, and {tickets} tickets with "
+        f"{len(lab.reference):,} files, {faults} with a fault, and {tickets} tickets with "
         f"one: each ended as it must (exit {code}), and a second run fetched nothing again"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,11 @@ PATIENCE = 300.0
 """Seconds after which a process that does not end is a failure."""
 GLANCE = 0.002
 """Seconds between two checks of what a process has done."""
+
+
+_BASES = {"Tickets/Ticket": 0, "Knowledgebase/": 10**15, "Troubleshooter/": 2 * 10**15}
+"""Where the ids begin that the archive gives to attachments of posts, articles and steps."""
+_FETCH = re.compile(rf"/({'|'.join(_BASES)})Attachment/[0-9]+/([0-9]+)")
 
 
 class Failed(Exception):
@@ -158,12 +164,12 @@ class Rig:
         return ended
 
     def fetches(self) -> Counter[int]:
-        """Return the numbers of requests for contents so far, by attachment."""
+        """Return the numbers of requests for single attachments so far, by their ids."""
         new = self.server.requests_after(self._looked)
         self._looked += len(new)
         for verb, path in new:
-            if verb == "GET" and "/TicketAttachment/" in path and "ListAll" not in path:
-                self._fetches[int(path.rsplit("/", 1)[1])] += 1
+            if verb == "GET" and (fetch := _FETCH.fullmatch(path)):
+                self._fetches[_BASES[fetch[1]] + int(fetch[2])] += 1
         return self._fetches
 
     def rows(self) -> dict[int, Row]:
@@ -192,7 +198,7 @@ class Rig:
         expect(not lost, f"{len(lost)} files in custom fields were not found: {sorted(lost)[:10]}")
         listed = {
             base + int(key): true
-            for kind, base in (("post", 0), ("article", 10**15), ("step", 2 * 10**15))
+            for kind, base in zip(("post", "article", "step"), _BASES.values(), strict=True)
             for key, true in truths[kind].items()
         }
         listed |= {held[place]: true for place, true in fields.items()}
