@@ -356,8 +356,7 @@ class _Courier:
                     found.setdefault(key, (seen, None))
                     continue
                 name = errand.files[key].name if key in errand.files else ""
-                known = errand.known.get(key)
-                doubted = known is not None and known.problem == "differs"
+                doubted = key in errand.doubted
                 match = await self._match(there.number, left, key[1], name, doubted=doubted)
                 if match is not None:
                     left.remove(match)
@@ -757,7 +756,7 @@ class _Courier:
         data: Mapping[str, Any],
     ) -> There:
         """Record a note that stands there; raise SafetyLimit where it did more than it should."""
-        there = await self._without_surplus(there)
+        there = await self._without_surplus(errand, there)
         standing = await self._standing(there, errand)
         wrong = [one for one in files if not one.why and not _row_of(standing, one)]
         unread = any(
@@ -840,14 +839,19 @@ class _Courier:
                 "`migrator deliver --undo` removes the notes"
             )
 
-    async def _without_surplus(self, there: There) -> There:
+    async def _without_surplus(self, errand: _Errand, there: There) -> There:
         """Remove notes of ours whose files stand in an older one: two machines wrote at once."""
-        covered, markers, surplus = set[str](), set[str](), list[Seen]()
+        covered, markers, surplus = set[FileKey](), set[str](), list[Seen]()
         for seen in there.notes:
-            attached = {f"{key}" for key, is_there in seen.files.items() if is_there}
-            if seen.is_internal and (seen.marker in markers or (attached and attached <= covered)):
+            attached = {key for key, is_there in seen.files.items() if is_there}
+            again = attached <= covered if attached else seen.marker in markers
+            if seen.is_internal and again:
                 surplus.append(seen)
-            covered |= attached
+            for key in attached - covered:  # which the note only claims to have
+                match = await self._match(
+                    there.number, seen.attachments, key[1], "", doubted=key in errand.doubted
+                )
+                covered |= {key} if match else set()
             markers.add(seen.marker)
         for seen in surplus:
             await self._delete(there, seen, "a second note with the same files")
@@ -910,6 +914,7 @@ class _Errand:
             self.files[one.key] = one
         found = queries.delivered(options.target, {key[0] for key in self.files})
         self.known = {(one.attachment_id, one.sha256): one for one in found}
+        self.doubted = {key for key, row in self.known.items() if row.problem == "differs"}
         notes_of = {one.id: one for one in self.deliveries}
         for merged in self._merged:
             notes_of |= {row.id: row for row in queries.deliveries(options.target, merged)}

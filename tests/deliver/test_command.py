@@ -91,6 +91,9 @@ def test_a_file_that_reads_back_wrong_is_found(cli: Cli, desk: Office) -> None:
     assert len(desk.there()) == 2
     told = last(cli("deliver", "--yes", "--recheck", "--json").out)
     assert (told["failed"], told["delivered"]) == (0, 2)
+    good = [file for n in (1, 2) for file in desk.tickiti.files(int(desk.numbers[n]))]
+    assert sorted(file.damage or "" for file in good) == ["", "", "", "wrong_bytes"]
+    assert last(cli("deliver", "--verify", "--json").out) == {"agreed": 3}
 
 
 def test_numbers_are_proposed_with_their_doubts(cli: Cli, desk: Office, tmp_path: Path) -> None:

@@ -305,3 +305,18 @@ def test_an_older_tickiti_makes_no_tickets(office: Office) -> None:
     result = office.deliver(create="Support")
     assert "cannot make a ticket that is closed" in result.troubles[0]
     assert not office.tickiti.tickets
+
+
+def test_a_file_that_somebody_removed_can_be_delivered_again(office: Office) -> None:
+    """The note that still names it does not count as having it."""
+    filled(office)
+    office.deliver()
+    note = office.tickiti.responses(int(office.numbers[1]))[1]
+    del office.tickiti.desk.attachments[note.attachments.pop(0).id]
+    assert office.verify().counts["vanished"] == 1
+    assert office.counts() == {"delivered": 3, "failed": 1}
+    office.deliver()
+    assert office.counts() == {"delivered": 3, "failed": 1}
+    office.deliver(recheck=True)
+    assert office.counts() == {"delivered": 4}
+    assert office.there() == office.wanted()
