@@ -82,7 +82,7 @@ class Share:
     seconds: float = 20
 
 
-SEARCHES: Final = Share(threads=2)
+SEARCHES: Final = Share(threads=3, each=2)
 """The bounds of searches of texts, beside those of other queries: they wait for each other only."""
 
 # Requests of the API.
