@@ -72,9 +72,11 @@ def place_of(archive: Path) -> Place | None:
     """Return where the blobs of an archive are; None for beside it. Raises ArchiveDamaged."""
     file = archive / NAME
     try:
+        file.lstat()
+    except OSError:
+        return None  # whoever opens an archive says why it cannot be reached
+    try:
         return Place(**json.loads(file.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (OSError, ValueError, TypeError) as error:
         raise ArchiveDamaged(
             f"{str(file)!r} says where the files are, and cannot be read. Bring it back from a "
