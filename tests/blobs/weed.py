@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -62,15 +63,18 @@ class Weed:
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
                 "-master.telemetry=false",
+                "-master.electionTimeout=1s",  # after a kill it waits for two of them
                 f"-s3.port={s3}",
             ],
+            # With keys in its environment it would ask for them.
+            env={name: value for name, value in os.environ.items() if name[:4] != "AWS_"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         until = time.monotonic() + 60
         while True:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.put(f"{self.url}/{BUCKET}").is_success:
+                if httpx.put(f"{self.url}/{BUCKET}").status_code in (200, 409):  # new, or there
                     return
             if time.monotonic() > until:
                 self.kill()
