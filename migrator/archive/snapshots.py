@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from migrator.archive import checkpoint, schema
+from migrator.archive import checkpoint, lock, schema
 from migrator.archive.checkpoint import Checkpoint
 from migrator.archive.opening import Archive, open_beside
 from migrator.blobs import NAME as PLACE_NAME
@@ -211,8 +211,8 @@ def newest(bucket: S3Store) -> Snapshot:
 
 
 def _is_other(path: Path) -> bool:
-    """Return whether a file is none that a killed restore leaves behind."""
-    return path.name != PLACE_NAME and not path.name.startswith(".migrator-")
+    """Return whether a file is none that a killed restore, or a refused run, leaves behind."""
+    return path.name not in (PLACE_NAME, lock.NAME) and not path.name.startswith(".migrator-")
 
 
 def _see(path: Path) -> None:

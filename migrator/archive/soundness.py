@@ -180,6 +180,12 @@ def check_no_files(blobs: Store, what: str = "is missing or empty") -> None:
     ``what`` says what is wrong with the checkpoint.
     """
     if any(entry.kind == "blob" for entry in blobs.scan()):
+        if blobs.waits:
+            raise ArchiveDamaged(
+                f"There are files in {blobs.where!r}, but the checkpoint {what}. `migrator restore "
+                "s3://BUCKET/PREFIX TO` makes one of the newest snapshot there. If there is none, "
+                "bring it back from a backup, or take another prefix; nothing was changed."
+            )
         raise ArchiveDamaged(
             f"There are files in {blobs.where!r}, but the checkpoint beside them {what}. "
             f"Bring {checkpoint.NAME} and its -wal back from a backup. Without one, move the "

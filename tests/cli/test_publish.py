@@ -108,6 +108,8 @@ def test_a_bucket_alone_becomes_the_archive_again(cli: Cli, tmp_path: Path, desk
 
     report = cli("report", "--format", "csv").out
     desk.configure(tmp_path, "back")
+    refused = cli("run")  # on a new machine, where the checkpoint is missing
+    assert (refused.code, "migrator restore" in refused.err) == (6, True), refused.err
     restored = cli("restore", desk.place.url, "back")
     assert restored.code == 0, restored.err
     assert cli("report", "--format", "csv").out == report

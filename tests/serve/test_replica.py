@@ -245,3 +245,33 @@ def test_a_server_goes_on_with_what_it_has(archive: Archive, place: Place, tmp_p
             assert ask(client, one, token, 2).status_code == 200
         httpx.put(url, json=good).raise_for_status()
         assert until(lambda: client.get(f"{one}/readyz").json()["snapshot"]["checked"] <= 1)
+
+
+@pytest.mark.slow
+def test_without_its_bucket_a_server_is_not_ready_and_serves_what_it_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load balancer takes it out; files in the cache are whole all the same."""
+    pytest.importorskip("obstore", reason="the extra [s3] is not installed")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    with weed.serving() as service:
+        place = service.place()
+        choose(tmp_path / "archive", place)
+        with open_archive(tmp_path / "archive", command="test") as archive:
+            assert pull(Desk(2), archive).exit_code == 0
+            _, token = token_of(archive)
+            publish(archive)
+        with (
+            serving(tmp_path / "a", *from_bucket(place)) as one,
+            httpx.Client(timeout=60) as client,
+        ):
+            before = ask(client, one, token, 1)
+            assert client.get(f"{one}/readyz").status_code == 200
+            service.kill()
+            assert client.get(f"{one}/readyz").status_code == 503
+            assert ask(client, one, token, 1).content == before.content
+            assert ask(client, one, token, 2).status_code == 404
+            service.start()
+            assert until(lambda: client.get(f"{one}/readyz").status_code == 200)
+            assert ask(client, one, token, 2).status_code == 200
