@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 @click.option(
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the archive here."
 )
+@click.option("--s3", is_flag=True, help="Keep the files in a SeaweedFS; needs [s3-test].")
 @pass_app
-def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
+def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None, s3: bool) -> int:
     """Show the whole story without a helpdesk: pull, ledger, endpoint, download, delivery.
 
     Starts a Kayako look-alike that misbehaves in many ways, pulls every attachment from it,
@@ -57,8 +58,12 @@ def demo(app: App, *, tickets: int, all_faults: bool, keep: Path | None) -> int:
 
     faults = IN_ALL if all_faults else HARMLESS_FAULTS
     helpdesk = Helpdesk.build(SandboxOptions(tickets=tickets, faults=faults))
-    with _folder(keep) as root:
+    if s3 and keep is not None:
+        raise click.UsageError("--s3 and --keep do not go together: the bucket ends with the demo.")
+    with _folder(keep) as root, contextlib.ExitStack() as stack:
         _see_ours(root)
+        if s3:
+            stack.enter_context(_bucket(root))
         with SandboxServer(helpdesk) as server:
             _say(f"1. A Kayako Classic look-alike listens at {server.url}")
             click.echo(f"   {tickets:,} tickets, {len(faults):,} ways to misbehave")
@@ -94,6 +99,33 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="migrator-demo-") as name:
         yield Path(name) / "archive"
+
+
+@contextlib.contextmanager
+def _bucket(root: Path) -> Iterator[None]:
+    """Let the archive at ``root`` keep its files in a bucket of a real object store."""
+    import os
+    import uuid
+
+    from migrator.blobs import Place, choose
+    from migrator.errors import ConfigError
+    from migrator.sandbox.bucket import BUCKET, ObjectStore
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ.setdefault(name, "demo")
+    with tempfile.TemporaryDirectory(prefix="migrator-demo-") as folder:
+        store = ObjectStore(Path(folder))
+        try:
+            try:
+                store.start()
+            except (FileNotFoundError, TimeoutError) as error:
+                raise ConfigError(f"{error}.") from error
+            place = Place(f"s3://{BUCKET}/{uuid.uuid4().hex}", store.url, "us-east-1", True)
+            choose(root, place)
+            click.echo(f"   The files are in {place.url} at {store.url}")
+            yield
+        finally:
+            store.kill()
 
 
 def _see_ours(root: Path) -> None:

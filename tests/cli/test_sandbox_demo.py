@@ -31,6 +31,20 @@ def test_demo_tells_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "kept/checkpoint.db").exists()
 
 
+def test_demo_keeps_files_in_a_real_bucket(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``--s3`` the same story is told of a bucket, which ends with the demo."""
+    pytest.importorskip("obstore", reason="the extra [s3] is not installed")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    ran = cli("demo", "--s3", "--tickets", "8")
+    assert ran.code == 0, ran.err
+    assert "The files are in s3://" in ran.out
+    assert "byte for byte the same" in ran.out
+    assert cli("demo", "--s3", "--keep", str(tmp_path / "kept")).refused("do not go together")
+
+
 def test_demo_with_all_faults_is_honest(cli: Cli) -> None:
     """With faults that cost files, the demo ends with 3 and lists them."""
     ran = cli("demo", "--all-faults", "--tickets", "30")
