@@ -43,6 +43,7 @@ FATES: dict[type[MigratorError], Fate] = {
     errors.WrongTicket: NEVER,
     errors.BadRequest: NEVER,
     errors.TooLarge: NEVER,
+    errors.Declined: NEVER,
     # An attachment is gone; a list that is not there of a ticket that still is, is missed.
     errors.NotFound: Fate(Again.NEVER, "gone", exit_code=3),
     errors.SourceDown: Fate(Again.STOP, None, exit_code=4),
