@@ -63,18 +63,26 @@ def make_dir(path: AnyPath) -> bool:
     try:
         os.mkdir(path, PRIVATE_DIR)  # noqa: PTH102 - see AnyPath
     except FileExistsError:
-        # With a umask of 0777, another thread may have made it, and not opened it to us yet.
-        if not os.lstat(path).st_mode & 0o777:
-            os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
+        # Another thread may have made it, and neither opened it to us yet, with a umask of 0777,
+        # nor given it to its owner, who gets what is made in it.
+        status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            if not status.st_mode & 0o777:
+                os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
+            _give_directory(path)
         return False
     os.chmod(path, PRIVATE_DIR)  # noqa: PTH101
+    _give_directory(path)
+    return True
+
+
+def _give_directory(path: AnyPath) -> None:
     if os.geteuid() == 0:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             give_to_owner(fd, path)
         finally:
             os.close(fd)
-    return True
 
 
 def make_dirs(path: Path) -> None:
