@@ -8,13 +8,13 @@ import itertools
 import os
 import shutil
 import sqlite3
-import tempfile
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from migrator.archive import lock
 from migrator.errors import (
     ArchiveBusy,
     ArchiveDamaged,
@@ -522,8 +522,8 @@ class ReadOnlyCheckpoint(Checkpoint):
             return seen, _connected(path, "mode=ro&immutable=1")
         if index(path).exists():
             return seen, _connected(path, "mode=ro&readonly_shm=1")
-        folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="migrator-"))
-        return seen, _connected(copied(path, Path(folder)), "mode=rw")
+        folder = self._folder.enter_context(lock.scratch())
+        return seen, _connected(copied(path, folder), "mode=rw")
 
 
 def _look(path: Path) -> object:

@@ -1,7 +1,8 @@
 """The run lock: one run owns an archive, and everybody can see who.
 
 A kernel lock (``flock``) on the file ``lock`` dies with its owner, however it ends; the text in
-the file only names the owner and means nothing without the lock.
+the file only names the owner and means nothing without the lock. A directory for copies has such a
+lock too, so that one whose owner was killed is known.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ from migrator.blobs import durable
 from migrator.errors import ArchiveBusy, ArchiveDamaged
 
 NAME = "lock"
+
+_SCRATCH = "migrator-copy-"
 
 _AGAIN = 0.05
 """Seconds: a process that only asks for the holder keeps the lock for much less."""
@@ -110,6 +115,43 @@ def kept_free(root: Path) -> Iterator[bool]:
             free = False
             free = not _is_held(file)
         yield free
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Make a directory for copies below TMPDIR; remove those that killed processes left there.
+
+    Raises OSError.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _owned(left):
+            shutil.rmtree(left)
+    with contextlib.ExitStack() as stack:
+        while True:
+            name = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True)
+            )
+            try:
+                stack.enter_context(_owned(Path(name)))
+            except (BlockingIOError, FileNotFoundError):
+                continue  # another process has just taken it for one that was left
+            except OSError:
+                pass  # a file system without such locks: then nobody removes any there
+            yield Path(name)
+            return
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory of ours. Raises BlockingIOError while its owner lives."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise PermissionError
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_held(file: FileIO) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -282,7 +281,7 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
         if not stack.enter_context(lock.kept_free(path.parent)):
             uri = f"{path.absolute().as_uri()}?mode=ro"
         elif checkpoint.log_size(path):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="migrator-")))
+            folder = stack.enter_context(lock.scratch())
             uri = f"{checkpoint.copied(path, folder).as_uri()}?mode=rw"
         else:
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"

@@ -2,7 +2,8 @@
 
 ``snapshots/20260131T235959Z-0f3c5a77.db.gz`` is a checkpoint of one moment, compressed; beside it
 ``….db.gz.sha256`` has the hash of those bytes, as sha256sum writes it. ``snapshots/latest``,
-written last and in one step, says which is the newest. Nothing is taken unless its hash is right.
+written last and in one step, says which is the newest. Each is read back before the next is
+written, and nothing is taken unless its hash is right.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ def publish(
         )
     bucket = in_bucket(archive.path, place)
     try:
-        with tempfile.TemporaryDirectory(prefix="migrator-") as folder:
-            copy = Path(folder, checkpoint.NAME)
+        with lock.scratch() as folder:
+            copy = folder / checkpoint.NAME
             archive.copy_checkpoint(copy)
-            with copy.open("rb") as source, Path(folder, "packed").open("w+b") as packed:
+            with copy.open("rb") as source, (folder / "packed").open("w+b") as packed:
                 with gzip.GzipFile("", "wb", _LEVEL, packed, mtime=0) as pack:
                     shutil.copyfileobj(source, pack, _BLOCK)
                 size = packed.tell()
@@ -94,7 +95,7 @@ def publish(
                 name = f"{datetime.fromtimestamp(now, UTC):{_TIME}}-{sha256[:8]}.db.gz"
                 unpacked = copy.stat().st_size
                 made = Snapshot(name, sha256, now, size, unpacked, schema.VERSION)
-                bucket.put_object(f"{FOLDER}/{name}", packed, size)
+                _put(bucket, f"{FOLDER}/{name}", packed, size, sha256)
     except OSError as error:
         raise ArchiveUnwritable(
             f"The snapshot cannot be written to {tempfile.gettempdir()!r}: "
@@ -102,11 +103,6 @@ def publish(
         ) from error
     _put_text(bucket, f"{FOLDER}/{name}.sha256", f"{sha256}  {name}\n")
     _put_text(bucket, LATEST, json.dumps(asdict(made), indent=1) + "\n")
-    if latest(bucket) != made:
-        raise ArchiveUnwritable(
-            f"{bucket.where}/{LATEST}: the service took it, and shows another one. Is another "
-            "archive published there? Check the service, then run `migrator publish` again."
-        )
     try:
         _remove_old(bucket, made, keep)
     except ArchiveError as error:
@@ -259,9 +255,28 @@ def _remove_old(bucket: S3Store, newest: Snapshot, keep: int) -> None:
         bucket.remove_object(f"{key}.sha256")
 
 
+def _put(bucket: S3Store, key: str, file: IO[bytes], size: int, sha256: str) -> None:
+    """Upload a file, and read it back. Raises ArchiveUnwritable unless it is the same."""
+    bucket.put_object(key, file, size)
+    read = hashlib.sha256()
+    try:
+        for block in bucket.object_blocks(key) or ():
+            read.update(block)
+    except ArchiveDamaged as error:
+        raise ArchiveUnwritable(f"What was written cannot be read back: {error}") from error
+    if read.hexdigest() != sha256:
+        if key != LATEST:
+            with contextlib.suppress(ArchiveError):
+                bucket.remove_object(key)
+        raise ArchiveUnwritable(
+            f"{bucket.where}/{key}: the service took it, and gives back other bytes. Is another "
+            "archive published there? Check the service, then run `migrator publish` again."
+        )
+
+
 def _put_text(bucket: S3Store, key: str, text: str) -> None:
-    file: IO[bytes] = io.BytesIO(text.encode())
-    bucket.put_object(key, file, len(text))
+    data = text.encode()
+    _put(bucket, key, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 def _text(bucket: S3Store, key: str) -> str | None:

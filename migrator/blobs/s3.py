@@ -48,6 +48,8 @@ _BLOB: Final = re.compile(r"blobs/([0-9a-f]{2})/([0-9a-f]{2})/(\1\2[0-9a-f]{60})
 
 _PART: Final = 5 << 20
 """Bytes of a request to write, the least that the protocol has: each writer holds one of them."""
+_PARTS: Final = 10_000
+"""Of one object at most: from 52 GB on, parts are larger."""
 _CHUNK: Final = 256 << 10
 """Bytes read from the network at once."""
 _SPOOL: Final = 1 << 20
@@ -197,9 +199,8 @@ class S3Store(base.Store):
 
         It replaces what has that key.
         """
-        file.seek(0)
         with self._border(ArchiveUnwritable, key):
-            obstore.put(self._bucket, key, file, chunk_size=_PART, max_concurrency=1)
+            self._put_parts(key, file, size)
             self._see_size(key, size)
 
     def object_blocks(self, key: str) -> Iterator[bytes] | None:
@@ -273,8 +274,7 @@ class S3Store(base.Store):
         key = _key(sha256)
         with self._border(ArchiveUnwritable, key):
             if size > _PART:
-                file.seek(0)
-                obstore.put(self._bucket, key, file, chunk_size=_PART, max_concurrency=1)
+                self._put_parts(key, file, size)
             elif not self._create(key, file):
                 if self._holds(sha256, size):  # another writer was faster
                     return False
@@ -282,6 +282,12 @@ class S3Store(base.Store):
                 obstore.put(self._bucket, key, file, use_multipart=False)
             self._see_size(key, size)
         return True
+
+    def _put_parts(self, key: str, file: IO[bytes], size: int) -> None:
+        """Upload a file in parts, one at a time."""
+        file.seek(0)
+        part = max(_PART, -(-size // _PARTS))
+        obstore.put(self._bucket, key, file, chunk_size=part, max_concurrency=1)
 
     def _see_size(self, key: str, size: int) -> None:
         """Raise ArchiveUnwritable unless the service shows what it took."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from migrator.cli.common import App, note, now, open_beside, pass_app, reader
-from migrator.errors import MigratorError, SourceError
+from migrator.errors import ArchiveUnwritable, MigratorError, SourceError
 from migrator.text import human_bytes, iso_time
 
 if TYPE_CHECKING:
@@ -130,10 +130,16 @@ def tell_published(archive: Archive, config: Config) -> None:
 
 
 def published(archive: Archive, config: Config) -> tuple[Snapshot, str]:
-    """Publish a snapshot; the result is for :func:`tell`."""
+    """Publish a snapshot; the result is for :func:`tell`. Raises ConfigError, ArchiveUnwritable."""
     from migrator.archive import snapshots
 
-    return snapshots.publish(archive, keep=config.archive.keep_snapshots, now=now())
+    try:
+        return snapshots.publish(archive, keep=config.archive.keep_snapshots, now=now())
+    except ArchiveUnwritable as error:
+        raise ArchiveUnwritable(
+            f"{error} This concerns the snapshot alone: servers may go on with an earlier "
+            "one until `migrator publish` ends well."
+        ) from error
 
 
 def tell(made: Snapshot, problem: str) -> None:
@@ -154,7 +160,7 @@ def publishing(archive: Archive, config: Config) -> Iterator[None]:
             try:
                 tell_published(archive, config)
             except MigratorError as error:
-                note(f"No snapshot was published: {error}", level="warning")
+                note(str(error), level="warning")
         raise
     if config.archive.publish:
         tell_published(archive, config)

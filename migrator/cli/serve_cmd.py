@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from socket import socket
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -150,7 +149,9 @@ def serve(
     with ExitStack() as stack:
         config, replica = config_if_any(app) if url else app.load(need_source=False), None
         if url:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="migrator-serve-")))
+            from migrator.archive.lock import scratch
+
+            folder = stack.enter_context(scratch())
             place = place_from(url, config, **how)
             replica = _replica(place, folder, look_every, cache // workers)
         elif needless := [name for name, value in how.items() if value is not None]:

@@ -155,7 +155,7 @@ async def _publish(archive: Archive, config: Config, *, stays: bool) -> None:
     except ArchiveError as error:
         if not stays:
             raise
-        note(f"No snapshot was published: {error}", level="warning")
+        note(str(error), level="warning")
     else:
         tell(*made)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -54,11 +55,15 @@ def untrue(archive: Archive) -> dict[str, Examined]:
 
 
 class Liar:
-    """Stands before a service and does to some requests to write what ``lies`` says."""
+    """Stands before a service and does to some requests to write what ``lies`` says.
 
-    def __init__(self, there: str) -> None:
+    They are those whose path has ``about`` in it.
+    """
+
+    def __init__(self, there: str) -> None:  # noqa: C901 - a list of lies
         self.lies: list[str] = []
         self.told = 0
+        self.about = ""
         liar = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -70,7 +75,7 @@ class Liar:
             def _pass(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 lie = ""
-                if self.command in ("PUT", "POST") and liar.lies:
+                if self.command in ("PUT", "POST") and liar.lies and liar.about in self.path:
                     liar.told += 1
                     lie = liar.lies[liar.told % len(liar.lies)]
                 if lie == "cut":
@@ -82,7 +87,13 @@ class Liar:
                 if lie == "forget":
                     self._say(200, [("ETag", '"d41d8cd98f00b204e9800998ecf8427e"')], b"")
                     return
+                if lie == "403":
+                    self._say(403, [], b"<Error><Code>AccessDenied</Code></Error>")
+                    return
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
+                if lie == "spoil" and body:
+                    body = body[:-1] + bytes([body[-1] ^ 1])
+                    headers = {k: v for k, v in headers.items() if k.lower()[:6] != "x-amz-"}
                 answer = httpx.request(
                     self.command, f"{there}{self.path}", headers=headers, content=body, timeout=30
                 )
@@ -158,9 +169,10 @@ def test_a_service_that_lies_never_leads_to_a_false_row(
 
 
 @pytest.fixture
-def desk() -> Iterator[SandboxServer]:
+def desk(request: pytest.FixtureRequest) -> Iterator[SandboxServer]:
     bare = {"links": 0, "articles": 0, "steps": 0, "field_files": 0}
-    server = SandboxServer(Helpdesk.build(SandboxOptions(seed=3, tickets=60, **bare)))  # type: ignore[arg-type]
+    tickets = getattr(request, "param", 60)
+    server = SandboxServer(Helpdesk.build(SandboxOptions(seed=3, tickets=tickets, **bare)))  # type: ignore[arg-type]
     server.start()
     yield server
     server.stop()
@@ -233,3 +245,63 @@ def test_a_store_that_is_killed_again_and_again_loses_nothing(
         with open_beside(tmp_path / "archive") as archive:
             assert untrue(archive) == {}
         assert in_bucket(tmp_path, place).objects("snapshots")
+
+
+@pytest.mark.parametrize("desk", [6], indirect=True, ids=["small"])
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [("403", "have no right"), ("forget", "shows nothing"), ("spoil", "gives back other bytes")],
+    ids=["403", "forget", "spoil"],
+)
+def test_a_run_whose_snapshot_cannot_be_published_says_so_and_loses_nothing(
+    tmp_path: Path, desk: SandboxServer, place: Place, lie: str, words: str
+) -> None:
+    """The ledger is printed, the exit code is that of writing, and ``publish`` mends it."""
+    with Liar(str(place.endpoint)) as liar:
+        liar.about, liar.lies = "/snapshots/", [lie]
+        through = Place(place.url, liar.url, place.region, allow_http=True)
+        command = configured(tmp_path, desk, through)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, words in done.stderr) == (7, True), done.stderr
+        assert "concerns the snapshot alone" in done.stderr
+        assert "stored" in done.stdout
+        assert in_bucket(tmp_path, place).object_blocks("snapshots/latest") is None
+        with open_beside(tmp_path / "archive") as archive:
+            total = archive.queries.kept_blobs()
+            assert total[0]
+            assert untrue(archive) == []
+        liar.lies = []
+        assert subprocess.run([*command[:-1], "publish"], timeout=120, check=False).returncode == 0
+    snapshots.restore(place, tmp_path / "back")
+    with open_beside(tmp_path / "back") as back:
+        assert back.queries.kept_blobs() == total
+        assert untrue(back) == []
+
+
+def test_a_copy_between_buckets_resumes_after_ctrl_c(
+    tmp_path: Path, desk: SandboxServer, service: weed.Weed, place: Place
+) -> None:
+    """It ends with 130 and no snapshot; the same command goes on and makes a whole mirror."""
+    command, mirror = configured(tmp_path, desk, place), service.place()
+    choose(tmp_path / "archive", place)
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        assert pull(Desk(300), archive).exit_code == 0
+    command[-1:] = ["archive", "copy", mirror.url]
+    there = in_bucket(tmp_path, mirror)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not any(there.scan()) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, "Run the same command again" in said) == (130, True), said
+    assert there.objects("snapshots") == []
+    begun = sum(1 for _ in there.scan())
+    assert 0 < begun < 300
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^copied +{300 - begun} ", done.stdout, re.MULTILINE), done.stdout
+    snapshots.restore(mirror, tmp_path / "back")
+    with open_beside(tmp_path / "back") as back:
+        assert back.queries.kept_blobs()[0] == 300
+        assert untrue(back) == []

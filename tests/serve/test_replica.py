@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
+import gzip
+import io
+import json
 import re
 import signal
 import subprocess
@@ -11,15 +15,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
 import pytest
 
-from migrator.archive import Archive, open_archive, snapshots
-from migrator.blobs import CachedStore, Place, choose
+from migrator.archive import Archive, open_archive, open_beside, open_read_only, snapshots
+from migrator.blobs import CachedStore, Place, choose, in_bucket
 from migrator.blobs.base import Store
 from migrator.blobs.local import LocalStore
+from migrator.serve.replica import Replica
+from tests.archive.test_older_formats import made as older
 from tests.blobs import weed
 from tests.blobs.conformance import put, sha
 from tests.pull.doubles import Desk, pull
@@ -116,8 +123,8 @@ def publish(archive: Archive) -> None:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *args: str) -> Iterator[str]:
-    """Run ``migrator serve`` in a directory of its own."""
+def serving(folder: Path, *args: str, ends_by: int = signal.SIGTERM) -> Iterator[str]:
+    """Run ``migrator serve`` in a directory of its own, until a signal."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "migrator", *args, "--port", "0"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
@@ -129,8 +136,8 @@ def serving(folder: Path, *args: str) -> Iterator[str]:
             assert found, said + process.stderr.read()
             yield found[1]
         finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            process.send_signal(ends_by)
+            assert process.wait(30) == (-ends_by if ends_by == signal.SIGKILL else 0)
 
 
 def from_bucket(place: Place, *more: str) -> list[str]:
@@ -185,13 +192,14 @@ def test_servers_of_a_bucket_answer_as_the_archive_does(
         assert ready["snapshot"]["name"].endswith(".db.gz")
         assert 0 <= ready["snapshot"]["checked"] <= ready["snapshot"]["age"] < 60
 
-        said: list[int] = []
+        said: list[set[tuple[int, bytes]]] = []
         ended = threading.Event()
 
         def hammer() -> None:
             with httpx.Client(timeout=30) as visitor:
                 while not ended.is_set():
-                    said.extend(ask(visitor, url, other, 2).status_code for url in (one, two))
+                    answers = [ask(visitor, url, other, 2) for url in (local, one, two)]
+                    said.append({(answer.status_code, answer.content) for answer in answers})
 
         visitors = threading.Thread(target=hammer)
         visitors.start()
@@ -209,8 +217,95 @@ def test_servers_of_a_bucket_answer_as_the_archive_does(
             ended.set()
             visitors.join()
         assert len(said) > 20
-        assert set(said) == {200}
+        good = ask(client, local, other, 2)
+        assert all(each == {(200, good.content)} for each in said)
     assert not list((tmp_path / "a").iterdir())
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_is_missed_by_no_client_of_another(
+    archive: Archive, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers go on, byte for byte; what the killed one left is removed at the next start."""
+    _, token = token_of(archive)
+    publish(archive)
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    (scratch / "migrator-copy-of-mine").symlink_to(tmp_path / "archive")
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    copies = functools.partial(scratch.glob, "migrator-copy-*/checkpoint.db")
+    said: list[tuple[int, bytes]] = []
+    lost: list[Exception] = []
+    ended = threading.Event()
+
+    def hammer(url: str) -> None:
+        with httpx.Client(timeout=30) as visitor:
+            while not ended.is_set():
+                try:
+                    answer = ask(visitor, url, token, 2)
+                except httpx.TransportError as error:
+                    lost.append(error)
+                    return
+                if url == one:
+                    said.append((answer.status_code, answer.content))
+
+    with contextlib.ExitStack() as victims, serving(tmp_path / "a", *from_bucket(place)) as one:
+        victim = serving(tmp_path / "b", *from_bucket(place), ends_by=signal.SIGKILL)
+        two = victims.enter_context(victim)
+        visitors = [threading.Thread(target=hammer, args=(url,)) for url in (one, one, two, two)]
+        for visitor in visitors:
+            visitor.start()
+        try:
+            assert until(lambda: len(said) > 20)
+            victims.close()
+            known = len(said)
+            assert until(lambda: len(said) > known + 100)
+        finally:
+            ended.set()
+            for visitor in visitors:
+                visitor.join()
+        assert len(lost) == 2
+        assert {status for status, _ in said} == {200}
+        assert len(set(said)) == 1
+        left = set(copies())
+        with serving(tmp_path / "c", *from_bucket(place)):
+            assert len(left & set(copies())) == len(left) - 1 == 2
+        with httpx.Client(timeout=30) as client:
+            assert ask(client, one, token, 3).status_code == 200
+    assert (tmp_path / "archive" / "checkpoint.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_snapshot_of_an_older_version_is_served(
+    place: Place, tmp_path: Path, number: int
+) -> None:
+    """A server migrates its private copy; the bucket keeps the snapshot as it was."""
+    old = older(tmp_path / "old", number) / "checkpoint.db"
+    packed = gzip.compress(old.read_bytes())
+    name = f"20260131T000000Z-{sha(packed)[:8]}.db.gz"
+    made = snapshots.Snapshot(name, sha(packed), 1, len(packed), old.stat().st_size, number)
+    bucket = in_bucket(tmp_path, place)
+    for file in (tmp_path / "old" / "blobs").glob("*/*/*"):
+        bucket.put_object(str(file.relative_to(tmp_path / "old")), io.BytesIO(b"abc"), 3)
+    bucket.put_object(f"snapshots/{name}", io.BytesIO(packed), len(packed))
+    latest = json.dumps(asdict(made)).encode()
+    bucket.put_object("snapshots/latest", io.BytesIO(latest), len(latest))
+    with (
+        serving(tmp_path / "a", *from_bucket(place)) as one,
+        httpx.Client(timeout=30) as client,
+    ):
+        ready = client.get(f"{one}/readyz")
+        assert (ready.status_code, ready.json()["snapshot"]["name"]) == (200, name)
+    (tmp_path / "copy").mkdir()
+    replica = Replica(place, tmp_path / "copy", every=60, cache=0)
+    replica.fetch()
+    with (
+        open_read_only(tmp_path / "copy", store=replica.bucket()) as served,
+        open_beside(tmp_path / "old") as migrated,
+    ):
+        assert served.queries.counts() == migrated.queries.counts()
+    assert b"".join(bucket.object_blocks(f"snapshots/{name}") or ()) == packed
 
 
 @pytest.mark.slow
