@@ -131,9 +131,11 @@ def serving(folder: Path, *args: str, ends_by: int = signal.SIGTERM) -> Iterator
     with process:
         try:
             assert process.stderr is not None
-            said = process.stderr.readline()
-            found = re.search(r"at (http://\S+)", said)
-            assert found, said + process.stderr.read()
+            said, found = "", None
+            while found is None:
+                said += (line := process.stderr.readline())
+                assert line, said
+                found = re.search(r"at (http://\S+)", line)
             yield found[1]
         finally:
             process.send_signal(ends_by)
