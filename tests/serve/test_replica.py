@@ -371,4 +371,4 @@ def test_without_its_bucket_a_server_is_not_ready_and_serves_what_it_keeps(
             assert ask(client, one, token, 2).status_code == 404
             service.start()
             assert until(lambda: client.get(f"{one}/readyz").status_code == 200)
-            assert ask(client, one, token, 2).status_code == 200
+            assert until(lambda: ask(client, one, token, 2).status_code == 200)
