@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ from migrator.errors import (
 NAME = "checkpoint.db"
 BUSY_TIMEOUT = 10.0
 """Seconds to wait while another process is writing."""
+
+_AGAIN = 0.02
+"""Seconds between two attempts at what SQLite itself does not wait for."""
 
 _ROWS = (64, 16, 4, 1)
 """Rows of one statement: a few sizes, so that each is prepared once."""
@@ -160,13 +164,25 @@ class Checkpoint:
             conn = _connected(path, "mode=rw")
         self = cls(conn, path)
         try:
-            self.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self.execute("PRAGMA synchronous = FULL")
             self.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             conn.close()
             raise
         return self
+
+    def _write_ahead(self) -> None:
+        """Have SQLite write ahead; for this one statement, it waits for no other process itself."""
+        patience = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                self.execute("PRAGMA journal_mode = WAL")
+                return
+            except ArchiveBusy:
+                if time.monotonic() > patience:
+                    raise
+            time.sleep(_AGAIN)
 
     def close(self) -> None:
         """Close the connection; harmless when called again."""

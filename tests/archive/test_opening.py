@@ -255,6 +255,19 @@ def test_writes_are_durable_when_they_return(made: Path) -> None:
             archive.ledger.set_mark("success", 1, run_id=99)
 
 
+def test_a_new_checkpoint_waits_for_whoever_looks_at_it(root: Path) -> None:
+    """A process that opens the file while it is made ends no run: the run waits for it."""
+    root.mkdir(exist_ok=True)
+    (root / "checkpoint.db").touch(0o600)
+    looking = sqlite3.connect(root / "checkpoint.db", isolation_level=None, check_same_thread=False)
+    looking.execute("BEGIN IMMEDIATE")  # as whoever has SQLite write ahead in it
+    leaving = threading.Timer(0.2, looking.close)
+    leaving.start()
+    with for_run(root) as archive:
+        assert archive.queries.runs() == []
+    leaving.join()
+
+
 def test_opening_is_cheap() -> None:
     """An existing archive is opened without the parts that only reports and migrations need."""
     code = (
