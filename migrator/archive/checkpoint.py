@@ -178,11 +178,12 @@ class Checkpoint:
         while True:
             try:
                 self.execute("PRAGMA journal_mode = WAL")
-                return
             except ArchiveBusy:
                 if time.monotonic() > patience:
                     raise
-            time.sleep(_AGAIN)
+                time.sleep(_AGAIN)
+            else:
+                return
 
     def close(self) -> None:
         """Close the connection; harmless when called again."""
