@@ -57,10 +57,11 @@ COMMANDS = {
     "sandbox": "Serve a Kayako look-alike to rehearse on.",
     "demo": "Show the whole story in one command, without a helpdesk.",
     "selftest": "Kill, fill and damage a rehearsal; show that nothing is lost.",
+    "help": "Show the help of a command, or a page of the manual.",
 }
 """The commands in the order of the help, and what each does in a few words."""
 WORKS = COMMANDS.keys() - {
-    *("doctor", "plan", "schedule", "status", "report"),
+    *("doctor", "plan", "schedule", "status", "report", "help"),
     *("token", "rule", "queue", "source"),
 }
 """The commands that do more than to print: whether their text arrives does not change the code."""

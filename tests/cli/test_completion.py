@@ -86,6 +86,8 @@ def read_until(terminal: int, pattern: str) -> str:
         ("migrator sched", "schedule"),
         ("migrator report --dupl", "--duplicates"),
         ("migrator token cre", "create"),
+        ("migrator help buck", "buckets"),
+        ("migrator help token cre", "create"),
         ("migrator rule set exe bl", "block"),
         ("migrator --log-format js", "json"),
     ],
