@@ -202,9 +202,17 @@ class Figures:
             GROUP BY state, problem ORDER BY n DESC, state, problem"""
         return [(state_from(state), *more) for state, *more in self._db.execute(sql)]
 
-    def by_department(self, states: Collection[State] | None = None) -> list[Group]:
-        """Break the attachments in ``states`` (None: all) down by department, largest first."""
+    def by_department(
+        self, states: Collection[State] | None = None, *, unaccepted: bool = False
+    ) -> list[Group]:
+        """Break the attachments in ``states`` (None: all) down by department, largest first.
+
+        With ``unaccepted`` without those whose loss somebody accepted.
+        """
         where = "" if states is None else f"WHERE state IN ({state_list(states)})"
+        if unaccepted:
+            where += " AND " if where else "WHERE "
+            where += "a.id NOT IN (SELECT attachment_id FROM accepted)"
         titles = {"0": "Trash", "-1": "No ticket"}
         titles |= self._db.execute("SELECT CAST(id AS TEXT), title FROM departments")
         return [

@@ -25,12 +25,20 @@ from typing import Literal, NamedTuple
 import jinja2
 from markupsafe import Markup, escape
 
-from migrator.archive.records import Count, Group, PacePoint, Row, State
+from migrator.archive.records import Count, Group, PacePoint, Row, State, TicketHeader
 from migrator.report import charts
 from migrator.report.charts import Chart, Tone
 from migrator.report.model import Key, Problem, Report
-from migrator.report.text import MEANING, NO_TICKET, ORDER, replies, texts, ticket_figures
-from migrator.report.verdict import CHECKS, Mood, describe_check, limits
+from migrator.report.text import (
+    MEANING,
+    NO_TICKET,
+    ORDER,
+    explain,
+    replies,
+    texts,
+    ticket_figures,
+)
+from migrator.report.verdict import ATTENTION, Mood, limits, proof_lines, scope_line
 from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
 
 Kind = Literal["text", "number", "name", "word"]
@@ -73,13 +81,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """A heading with its chart and the table of the same numbers."""
+    """A heading with its chart and the table of the same numbers.
+
+    Printed on a sheet of its own if it stands ``apart``.
+    """
 
     id: str
     title: str
     intro: str = ""
     chart: Chart | None = None
     table: Table | None = None
+    apart: bool = False
 
 
 class Section(NamedTuple):
@@ -117,9 +129,10 @@ class SampledRows(NamedTuple):
 class Page:
     """A whole report: the verdict first, then what it rests on, the rows last.
 
-    ``warnings`` qualify the verdict. ``elsewhere`` says where readers on paper get the
-    rows behind figures. ``sign`` is what a signature on paper would confirm; empty for none. In
-    the sentence, intros and notes, text between backticks is a command.
+    ``warnings`` qualify the verdict, ``proof`` says what was looked at and checked, and when.
+    ``elsewhere`` says where readers on paper get the rows behind figures. ``sign`` is what a
+    signature on paper would confirm; empty for none. In the sentence, proof, intros and notes, text
+    between backticks is a command.
     """
 
     title: str
@@ -137,6 +150,7 @@ class Page:
     )
     elsewhere: str = "`migrator report --format csv`"
     sign: str = ""
+    proof: tuple[str, ...] = ()
 
 
 _PIECE = 200
@@ -346,6 +360,9 @@ _NOUNS = {
     "kind": "Held by",
     "duplicate": "Duplicates",
 }
+KEPT = (State.STORED, State.DELETED)
+"""The states of which we have the bytes: a problem of theirs is a note."""
+_SERIOUS = (State.FAILED, State.MISSING, State.GONE, State.PENDING, *KEPT)
 _EXHIBITS = {"state": "balance", "problem": "problems", "duplicate": "duplicates"}
 """The exhibit of a dimension, where it has another name."""
 
@@ -360,12 +377,13 @@ def render_report(report: Report) -> Iterator[str]:
         word=verdict.word,
         sentence=verdict.rest,
         warnings=(),
+        proof=(f"Scope: {scope_line(report.seen)}.", *proof_lines(report.seen)),
         opening=_balance(report, links),
         figures=tuple(_figures(report, links)),
         sections=sections(
             ("attention", "What needs attention", _troubles(report, links)),
-            ("checked", "What was seen and checked", _checked(report)),
             ("contents", "What there is", _breakdowns(report, links)),
+            ("harmless", "Notes on what is kept", _notes(report, links)),
             ("work", "Pace and equal contents", _work(report, links)),
         ),
         samples=tuple(_samples(report, links)),
@@ -450,11 +468,13 @@ def _figures(report: Report, links: Links) -> Iterator[Figure]:
 
 
 def _troubles(report: Report, links: Links) -> Iterator[Exhibit]:
-    if report.problems:
-        yield _problems(report, links)
+    shown = [one for one in report.problems if one.state not in KEPT]
+    if shown:
+        yield _problems("problems", "By reason", shown, links)
     yield from _unlisted(report)
     command = "migrator report --format csv"
-    if rows := report.attention[:ATTENTION_SHOWN]:
+    yield from _by_owner(report)
+    if (rows := report.attention[:ATTENTION_SHOWN]) and not report.losses:
         table = _losses(
             "What could not be kept, and why",
             rows,
@@ -479,36 +499,85 @@ def _losses(caption: str, rows: Sequence[Row], total: int, command: str) -> Tabl
     )
 
 
-def _problems(report: Report, links: Links) -> Exhibit:
-    shown, whole = report.problems[:PROBLEMS_SHOWN], sum(one.n for one in report.problems)
+def _by_owner(report: Report) -> Iterator[Exhibit]:
+    """Show what each department lost as a list that its owner can be sent."""
+    source = brief(report.helpdesk or report.archive)
+    states = " ".join(f"--state {state}" for state in ATTENTION)
+    for number_, losses in enumerate(report.losses, 1):
+        if not losses.rows:
+            break
+        name, total = group_name(losses.department), losses.department.n
+        table = Table(
+            f"What could not be copied from {source}, as of {moment(report.generated_at)} UTC",
+            ("Ticket", "Requester", "File", "Size#", "Reason"),
+            tuple(_loss(*pair) for pair in losses.rows),
+            notes=cut(total, len(losses.rows), "attachments"),
+            command=f"{csv_command('department', losses.department.key)} {states} --not-accepted",
+            wide=True,
+        )
+        intro = "Does anybody have these files elsewhere, as in a mailbox? The requesters may."
+        yield Exhibit(f"owner-{number_}", f"{name}: {total:,}", intro, table=table, apart=True)
+    if others := [one.department for one in report.losses if not one.rows]:
+        table = Table(
+            "Further departments",
+            ("Department", "Attachments#"),
+            tuple((Cell(group_name(one), "name"), number(one.n)) for one in others[:ROWS_SHOWN]),
+            foot=(Cell("All of these", "name"), number(sum(one.n for one in others))),
+            notes=cut(len(others), ROWS_SHOWN, "departments"),
+        )
+        yield Exhibit("owners", "Further departments", table=table)
+
+
+def _loss(row: Row, ticket: TicketHeader | None) -> Cells:
+    words, _ = explain(row.state, row.problem)
+    where = row.ticket_number or row.holder
+    subject = brief(ticket.subject) if ticket else ""
+    requester = (ticket.requester_name, ticket.requester_email) if ticket else ()
+    return (
+        Cell(f"{brief(where, _WORD)} {subject}".strip(), "name"),
+        Cell(brief(", ".join(filter(None, requester))) or "unknown", "name"),
+        Cell(brief(row.filename), "name"),
+        number(human_bytes(row.declared_size)),
+        Cell(f"{words}: {brief(row.detail, WHY)}" if row.detail else words, "name"),
+    )
+
+
+def _problems(id_: str, title: str, problems: Sequence[Problem], links: Links) -> Exhibit:
+    problems = sorted(problems, key=lambda one: (_SERIOUS.index(one.state), -one.n))
+    shown, whole = problems[:PROBLEMS_SHOWN], sum(one.n for one in problems)
     drawn = shown[:BARS_SHOWN]
     chart = charts.bars(
-        "Problems by kind",
-        [(label(_problem_name(one)), (one.n,)) for one in drawn],
-        (charts.Measure("attachments with a problem", "failed", charts.plainly),),
+        title,
+        [(label(explain(one.state, one.problem)[0]), (one.n,)) for one in drawn],
+        (charts.Measure("attachments", "failed", charts.plainly),),
         (whole,),
         [one.state.value for one in drawn],
     )
-    rows = tuple(
-        (
-            Cell(brief(one.problem or "(none noted)"), "name"),
-            Cell(one.state.value, tone=one.state.value),
-            number(one.n, links.get(("problem", one.key))),
-        )
-        for one in shown
-    )
+    rows = []
+    for one in shown:
+        words, remedy = explain(one.state, one.problem)
+        anchor = links.get(("problem", one.key))
+        state = Cell(one.state.value, tone=one.state.value)
+        rows.append((Cell(words, "name", note=remedy), state, number(one.n, anchor)))
+    if len(problems) > len(shown):
+        rest = sum(one.n for one in problems[PROBLEMS_SHOWN:])
+        more = f"{len(problems) - PROBLEMS_SHOWN:,} others"
+        rows.append((Cell(more, "name"), Cell(""), number(rest)))
     table = Table(
-        "Attachments by problem and state; what is stored was checked and kept all the same",
-        ("Problem", "State", "Attachments#"),
-        rows,
+        "Attachments by reason and state, and what to do"
+        if id_ == "problems"
+        else "These attachments are in the archive: what was noted about them",
+        ("What", "State", "Attachments#"),
+        tuple(rows),
         foot=(Cell("All"), Cell(""), number(whole)),
-        notes=cut(len(report.problems), PROBLEMS_SHOWN, "kinds"),
     )
-    return Exhibit("problems", "Problems by kind", chart=chart, table=table)
+    return Exhibit(id_, title, chart=chart, table=table)
 
 
 def _problem_name(problem: Problem) -> str:
-    return f"{brief(problem.problem or '(none noted)')}, {problem.state.value}"
+    words, _ = explain(problem.state, problem.problem)
+    code = f" ({brief(problem.problem)})" if problem.problem and words != problem.problem else ""
+    return f"{words}, {problem.state.value}{code}"
 
 
 def _unlisted(report: Report) -> Iterator[Exhibit]:
@@ -526,14 +595,13 @@ def _unlisted(report: Report) -> Iterator[Exhibit]:
     yield Exhibit("unlisted", "Tickets that could not be listed", table=table)
 
 
-def _checked(report: Report) -> Iterator[Exhibit]:
-    """Yield the last checks of the archive, and the numbers of tickets."""
-    table = Table(
-        "Verify reads our files again, audit asks the source for them again",
-        ("Check", "What it found"),
-        tuple((Cell(kind), Cell(describe_check(report.seen.checks.get(kind)))) for kind in CHECKS),
-    )
-    yield Exhibit("proof", "Verify and audit", table=table)
+def _notes(report: Report, links: Links) -> Iterator[Exhibit]:
+    """Yield what was odd about attachments that are kept all the same."""
+    if shown := [one for one in report.problems if one.state in KEPT]:
+        yield _problems("notes", "By kind of note", shown, links)
+
+
+def _tickets(report: Report) -> Iterator[Exhibit]:
     if report.tickets.known:
         table = Table(
             "Numbers of tickets differ, as they count different things at different times",
@@ -551,6 +619,7 @@ def _checked(report: Report) -> Iterator[Exhibit]:
 
 
 def _breakdowns(report: Report, links: Links) -> Iterator[Exhibit]:
+    yield from _tickets(report)
     if not report.listed.n:
         return
     found = "As found in the bytes where we hold them, else as declared."
@@ -654,6 +723,8 @@ def _samples(report: Report, links: Links) -> Iterator[SampledRows]:
             wide=True,
         )
         back = _EXHIBITS.get(dimension, dimension)
+        if dimension == "problem" and key[1].partition("/")[0] in KEPT:
+            back = "notes"
         yield SampledRows(anchor, group, title, sample.total, back, table)
 
 

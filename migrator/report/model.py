@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from migrator.archive.queries import Tickets
-from migrator.archive.records import Count, Group, PacePoint, Row, RowFilter, RunInfo, State
+from migrator.archive.records import (
+    Count,
+    Group,
+    PacePoint,
+    Row,
+    RowFilter,
+    RunInfo,
+    State,
+    TicketHeader,
+)
 from migrator.archive.replies import Kept
 from migrator.report import verdict
 from migrator.report.verdict import Seen, Verdict, look
@@ -25,6 +34,10 @@ OTHERS = "(others)"
 GROUPS_SAMPLED = 50
 """Groups of a break-down for which a report has rows."""
 ROWS_SAMPLED = 10
+OWNERS_SHOWN = 20
+"""Departments of which a report lists what could not be kept, those with the most."""
+LOSSES_SHOWN = 50
+"""How many attachments such a list has."""
 
 
 Key = tuple[str, str]
@@ -54,6 +67,17 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What a department lost: its first rows, each with its ticket if there is one.
+
+    Without rows for departments beyond :data:`OWNERS_SHOWN`.
+    """
+
+    department: Group
+    rows: tuple[tuple[Row, TicketHeader | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The ledger at one moment; times are Unix seconds, sizes bytes.
 
@@ -63,7 +87,8 @@ class Report:
     ``sizes`` in their order; ``kinds`` says what holds the files.
     ``pace`` is what the last run stored, in equal steps. ``threads_missing`` counts tickets whose
     posts are not read, None where posts are not kept. ``attention`` holds the first failed,
-    missing and gone ones, ``accepted`` the first of those whose loss somebody accepted.
+    missing and gone ones, ``accepted`` the first of those whose loss somebody accepted. ``losses``
+    has those of ``attention`` by department, with their tickets, if rows were asked for.
     ``tickets`` are those of the archive, ``with_attachments`` of them have any. ``texts`` counts
     kept ``post``, ``note`` and ``timetrack`` texts, and notes about ``people``; ``replies`` are
     those kept as they came, which are in no other figure.
@@ -94,6 +119,7 @@ class Report:
     accepted: tuple[Row, ...]
     pace: tuple[PacePoint, ...]
     samples: Mapping[Key, Sample] = field(default_factory=dict)
+    losses: tuple[Losses, ...] = ()
 
     @property
     def states(self) -> Mapping[State, Count]:
@@ -233,7 +259,26 @@ def _with_rows(archive: Archive, report: Report) -> Report:
     samples = {key: Sample(n, tuple(rows[one] for one in ids[key])) for key, n in totals.items()}
     doubled = queries.rows(only=RowFilter(duplicates=True), limit=ROWS_SAMPLED)
     samples["duplicate", ""] = Sample(report.duplicates.n, tuple(doubled))
-    return replace(report, samples=samples)
+    return replace(report, samples=samples, losses=tuple(_by_owner(archive, report)))
+
+
+def _by_owner(archive: Archive, report: Report) -> Iterator[Losses]:
+    """Yield the lists of losses that nobody accepted, those of the most affected first."""
+    if not report.attention:
+        return
+    found = archive.figures.by_department(verdict.ATTENTION, unaccepted=True)
+    found = sorted(distinct_titles(found), key=lambda one: (-one.n, one.key))
+    for group in found[:OWNERS_SHOWN]:
+        only = RowFilter(
+            states=frozenset(verdict.ATTENTION),
+            departments=frozenset({int(group.key)}),
+            accepted=False,
+        )
+        rows = list(archive.queries.rows(only=only, limit=LOSSES_SHOWN))
+        tickets = {id_: archive.threads.ticket(id_) for id_ in {row.ticket_id for row in rows}}
+        yield Losses(group, tuple((row, tickets[row.ticket_id]) for row in rows))
+    for group in found[OWNERS_SHOWN:]:
+        yield Losses(group, ())
 
 
 def _totals(report: Report) -> Iterator[tuple[Key, int]]:

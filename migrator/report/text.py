@@ -30,6 +30,64 @@ MEANING = {
     State.PENDING: "not fetched yet",
 }
 
+_AGAIN = "`migrator run` tries again; what stays failed needs a look at the helpdesk."
+_LOST = "Ask for it once more: `migrator run --recheck`. What stays lost: `migrator accept`."
+_BROKEN = "The helpdesk's PHP log may say why; `migrator run --recheck` asks again at once."
+_KEPT = "Nothing to do."
+_LOOK = "Kept; open one of them and see whether it is right."
+FAILURES = {
+    "unreachable": ("No connection", _AGAIN),
+    "source_error": ("No proper answer", _AGAIN),
+    "refused": ("Access refused", "Check the API key and its rights, then `migrator run`."),
+    "server_error": ("The server failed", _AGAIN),
+    "throttled": ("Too many requests", "Lower `kayako.concurrency`, then `migrator run`."),
+    "truncated": ("Reply cut short", _AGAIN),
+    "not_xml": ("Reply is not XML", _BROKEN),
+    "bad_base64": ("Contents unreadable", _BROKEN),
+    "unexpected_reply": ("Another reply than asked", _BROKEN),
+    "memory_exhausted": (
+        "PHP ran out of memory",
+        "Raise `memory_limit` in the helpdesk's PHP, then `migrator run --recheck`.",
+    ),
+    "not_found": ("Not there any more", _LOST),
+    "source_lost_file": ("Lost by the helpdesk", _LOST),
+    "wrong_ticket": ("Belongs to another ticket", "`migrator run` finds it there."),
+    "bad_request": ("Request refused", "A firewall may be in the way; then `migrator run`."),
+    "too_large": ("Larger than allowed", "Raise `kayako.max_body`, then `migrator run --recheck`."),
+}
+"""The problem codes of what we do not have, in plain words, and what to do."""
+NOTES = {
+    "changed_at_source": ("Replaced at the helpdesk", _KEPT),
+    "other_reply": ("Described in two ways", _LOOK),
+    "unsure_encoding": ("Encoding is uncertain", _LOOK),
+    "size_mismatch": ("Other size than listed", "Kept: the same bytes came twice."),
+    "hash_mismatch": ("Other SHA-1 than named", _LOOK),
+    "odd_row": ("Listed in part only", _KEPT),
+    "odd_number": ("Date or size unreadable", _KEPT),
+    "lenient_base64": ("Read as PHP reads it", _KEPT),
+    "repaired_name": ("Name was cleaned", _KEPT),
+    "noise_around_xml": ("Noise around the reply", _KEPT),
+}
+"""The same for what we have: harmless, unless it says to look."""
+_USUAL = {
+    State.PENDING: ("Not fetched yet", "`migrator run` fetches it."),
+    State.FAILED: ("Failed", _AGAIN),
+    State.MISSING: ("The source has no bytes", _LOST),
+    State.GONE: ("Dropped at the source", _LOST),
+    State.DELETED: ("No longer at the source", _KEPT),
+    State.STORED: ("Kept", _KEPT),
+}
+
+
+def explain(state: State, problem: str | None) -> tuple[str, str]:
+    """Return in plain words what a problem is and what to do, with commands between backticks."""
+    usual = _USUAL[state]
+    kept = state in (State.STORED, State.DELETED)
+    if problem in FAILURES or problem in NOTES:
+        words, remedy = (FAILURES | NOTES)[problem]
+        return words, remedy if kept == (problem in NOTES) else usual[1]
+    return (brief(problem), usual[1]) if problem else usual
+
 
 def render(report: Report) -> str:
     """Return the whole report as text that ends with a line end."""

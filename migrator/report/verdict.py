@@ -434,6 +434,19 @@ def proof_lines(seen: Seen) -> list[str]:
     return checks + [_delivered(target, found) for target, found in seen.deliveries.items()]
 
 
+def scope_line(seen: Seen) -> str:
+    """Return in words how much of the helpdesk was looked at, and when."""
+    last, whole = seen.last, seen.whole_seen
+    if last is None:
+        return "nothing yet"
+    words = "; ".join(limits(last.scope))
+    if whole is None:
+        return f"a part of the helpdesk ({words})" if words else "not all of the helpdesk yet"
+    trash = "" if whole.scope.get("include_trash") else ", without its trash"
+    told = f"the whole helpdesk{trash}, last seen {iso_time(whole.finished_at)} in run {whole.id}"
+    return f"{told}; the last run looked at a part ({words})" if words else told
+
+
 def _delivered(target: str, found: Mapping[str, Count]) -> str:
     """Return in words what a Tickiti has of the files of tickets."""
     there, every = found.get("delivered", Count()), sum(count.n for count in found.values())

@@ -15,11 +15,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from migrator import errors
 from migrator.archive.lock import Holder
 from migrator.archive.queries import Tickets
-from migrator.archive.records import Count, Group, PacePoint, RunInfo, State
+from migrator.archive.records import Count, Group, PacePoint, RunInfo, State, TicketHeader
+from migrator.pull import fetch
 from migrator.report.charts import percent
-from migrator.report.model import Problem, Sample
+from migrator.report.model import Losses, Problem, Sample
+from migrator.report.text import FAILURES, NOTES
 from migrator.text import brief, human_bytes
 from tests.report.pages import NOW, cells, groups, page_of, report, row, said, shape, text_of
 
@@ -46,7 +49,7 @@ def test_the_figures_are_those_of_the_model() -> None:
         assert lines[-1] == ["All", str(sum(g.n for g in some)), human_bytes(size), "100 %"]
     assert cells(page, "problems") == [
         ["x", "failed", "3"],
-        ["(none noted)", "gone", "1"],
+        ["Dropped at the source", "gone", "1"],
         ["All", "", "4"],
     ]
     assert [line[1:3] for line in cells(page, "duplicates")] == [
@@ -295,10 +298,94 @@ def test_numbers_of_tickets_are_told_apart() -> None:
 
 def test_what_was_proven_is_told() -> None:
     """When verify and audit last were and what they found; a check that never was is told, too."""
-    (verify, audit) = cells(page_of(report()), "proof")
-    assert verify[0] == "verify"
-    assert verify[1].endswith("4 files read (all): 0 damaged")
-    assert audit == ["audit", "never"]
+    run = RunInfo(4, "run", "s", {}, NOW, NOW + 60, 0, {})
+    page = page_of(report(last_run=run))
+    scope, verify, audit = [said(one) for one in page.xpath("//main/*[1]//*[@id='proof']/li")]
+    assert scope == (
+        "Scope: the whole helpdesk, without its trash, last seen 2026-01-02T03:05:05Z in run 4."
+    )
+    assert verify.startswith("Verify: 2026-01-02T03:04:14Z, 4 files read (all): 0 damaged")
+    assert audit == "Audit: never."
+    limited = replace(run, scope={"departments": ["Sales"]})
+    for made, told in [
+        (report(last_run=limited, whole=None), "a part of the helpdesk (department Sales)"),
+        (report(last_run=limited, whole=run), "; the last run looked at a part (department Sales)"),
+        (report(last_run=None), "nothing yet"),
+    ]:
+        assert told in said(page_of(made).xpath("//*[@id='proof']/li")[0])
+
+
+def test_failures_stand_before_harmless_notes() -> None:
+    """What we do not have is told first, in plain words and with what to do; notes come apart."""
+    given = (
+        Problem(State.STORED, "lenient_base64", 900),
+        Problem(State.MISSING, "source_lost_file", 30),
+        Problem(State.DELETED, None, 20),
+        Problem(State.PENDING, None, 9),
+        Problem(State.FAILED, "memory_exhausted", 7),
+        Problem(State.FAILED, "code_of_a_later_version", 1),
+    )
+    found = {("problem", one.key): Sample(one.n, (row(),)) for one in given}
+    page = page_of(replace(report(problems=given), samples=found))
+    assert cells(page, "problems") == [
+        ["PHP ran out of memory", "failed", "7"],
+        ["code_of_a_later_version", "failed", "1"],
+        ["Lost by the helpdesk", "missing", "30"],
+        ["Not fetched yet", "pending", "9"],
+        ["All", "", "47"],
+    ]
+    assert cells(page, "notes") == [
+        ["Read as PHP reads it", "stored", "900"],
+        ["No longer at the source", "deleted", "20"],
+        ["All", "", "920"],
+    ]
+    remedies = [said_by.text_content() for said_by in page.xpath("//*[@id='problems']//th/span")]
+    assert "memory_limit" in remedies[0]
+    assert all("migrator run" in one for one in remedies)
+    assert page.xpath("//*[@id='problems']/following::*[@id='notes']")
+    backs = page.xpath("//*[@id='behind']//*[@class='back']/a/@href")
+    assert backs == ["#notes", "#problems", "#notes", "#problems", "#problems", "#problems"]
+
+
+def test_every_problem_code_is_explained() -> None:
+    """Each code that a run writes has plain words and a remedy; none has two meanings."""
+    codes = {one.problem for one in subclasses(errors.SourceError)} - {"declined"}
+    assert codes | {"source_lost_file"} == set(FAILURES)
+    assert set(NOTES) == set(fetch.NOTES)
+    titles = [title for title, _ in (FAILURES | NOTES).values()]
+    assert len(set(titles)) == len(titles)
+
+
+def subclasses(of: type[errors.SourceError]) -> set[type[errors.SourceError]]:
+    return {of}.union(*(subclasses(one) for one in of.__subclasses__()))
+
+
+def test_a_department_has_a_list_for_its_owner() -> None:
+    """Ticket, subject, requester, file and reason, on a sheet of its own, with the command."""
+    ticket = TicketHeader(
+        7, "4007", "A-7", 3, 3, "Sales", "Plate <b>", "open", "Ann", "a@b.test", "", 0, 0, None
+    )
+    lost = replace(row(1, "plate.pdf", State.GONE), ticket_number="4007", problem="not_found")
+    article = replace(lost, id=2, ticket_number="", kind="article", place="12", detail=None)
+    made = report(
+        losses=(
+            Losses(Group("3", "Sales", 70, 1), ((lost, ticket), (article, None))),
+            Losses(Group("4", "Trash", 5, 1), ()),
+            Losses(Group("5", "Other", 6, 1), ()),
+        )
+    )
+    page = page_of(made)
+    (owner,) = page.xpath("//*[contains(@class, 'owner')]")
+    assert owner.xpath("string(.//h3)") == "Sales: 70"
+    assert cells(page, "owner-1") == [
+        ["4007 Plate <b>", "Ann, a@b.test", "plate.pdf", "10 B", "Not there any more: plate.pdf"],
+        ["article 12", "unknown", "plate.pdf", "10 B", "Not there any more"],
+    ]
+    text = owner.text_content()
+    assert "The first 2 of 70 attachments." in text
+    assert "--department 3 --state failed --state missing --state gone --not-accepted" in text
+    assert cells(page, "owners")[-1] == ["All of these", "11"]
+    assert not page.xpath("//*[@id='troubles']")
 
 
 def test_accepted_losses_have_their_reason() -> None:
@@ -325,9 +412,9 @@ def test_an_empty_archive_has_a_page() -> None:
         samples={},
     )
     page = page_of(made)
-    assert len(page.xpath("//table")) == 2
-    assert [one.text for one in page.xpath("//main//h3")] == ["Verify and audit"]
-    assert len(page.xpath("//nav//li")) == 1
+    assert len(page.xpath("//table")) == 1
+    assert not page.xpath("//main//h3")
+    assert not page.xpath("//nav//li")
 
 
 def test_a_run_that_has_not_ended_is_told() -> None:

@@ -195,7 +195,7 @@ def test_readers_and_keyboards_find_their_way(browser: Browser, files: dict[str,
     page = opened(browser, files["report"], 1280)
     page.keyboard.press("Tab")
     assert page.locator(":focus").inner_text() == "Skip to the report"
-    for name in ("The ledger as a balance", "By department", "By year", "Problems by kind"):
+    for name in ("The ledger as a balance", "By department", "By year", "By reason"):
         assert page.get_by_role("img", name=name).count() == 1
     assert page.get_by_role("table", name="Listed = stored + missing").count() == 1
     assert page.get_by_role("rowheader", name="stored").first.is_visible()
