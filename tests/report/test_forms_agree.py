@@ -87,6 +87,9 @@ def test_numbers_are_equal_in_all_forms(attachments: list[One], finished: bool) 
         "bytes": sum(every) - sum(held.values()),
     }
     assert sum(one["attachments"] for one in document["pace"]) == len(every)
+    lost = report.attention_total - report.accepted_total
+    assert sum(one.department.n for one in report.losses) == lost
+    assert sum(len(one.rows) for one in report.losses) == lost  # of which none is cut
     told_in_text(report)
     told_in_html(report)
 
