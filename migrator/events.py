@@ -86,6 +86,19 @@ class AttachmentSettled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Requested(Event):
+    """A request was answered, or failed, after ``seconds``, waiting for its turn included.
+
+    ``outcome`` is ok or the code of the problem, of which ``detail`` is a sentence.
+    """
+
+    what: str
+    outcome: str
+    seconds: float
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying(Event):
     """A request failed for a reason that may pass and is tried again after ``wait`` seconds."""
 

@@ -82,6 +82,28 @@ COMPLETE = "_MIGRATOR_COMPLETE"
 """The variable through which a shell asks for completions, as click names it."""
 
 
+def _choose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().obj.verbosity = -1 if param.name == "quiet" else 1
+
+
+def _with_verbosity(command: click.Command) -> click.Command:
+    """Return a command that takes -q and -v, as all below it; the last one given counts."""
+    if all(param.name != "quiet" for param in command.params):
+        for names, told in (
+            (("-q", "--quiet"), "Print results, warnings and errors only."),
+            (("-v", "--verbose"), "Print the outcome of each request as well."),
+        ):
+            option = click.Option(
+                names, is_flag=True, expose_value=False, callback=_choose, help=told
+            )
+            command.params.append(option)
+    if isinstance(command, click.Group) and not isinstance(command, LazyGroup):
+        for each in command.commands.values():
+            _with_verbosity(each)
+    return command
+
+
 class LazyGroup(click.Group):
     """Imports a command only when it is called.
 
@@ -98,8 +120,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"migrator.cli.{MODULES.get(cmd_name, cmd_name)}_cmd")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        return _with_verbosity(getattr(module, cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -171,6 +192,9 @@ def cli(ctx: click.Context, config_path: Path | None) -> None:
     ctx.obj.config_path = config_path
     if ctx.invoked_subcommand in WORKS and (stdout := process.telling(sys.stdout)):
         stdout.strict = stdout.needed = False
+
+
+_with_verbosity(cli)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

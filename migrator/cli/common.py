@@ -26,7 +26,7 @@ from migrator.text import iso_time, shown
 if TYPE_CHECKING:
     from migrator.archive import Archive
     from migrator.config import Config
-    from migrator.events import Event
+    from migrator.events import Event, Requested
     from migrator.sources.kayako.signing import KayakoSettings
 
 
@@ -39,6 +39,8 @@ class App:
     config: Config | None = None
     run_id: int | None = None
     """The latest run of this process."""
+    verbosity: int = 0
+    """-1 with -q, 1 with -v."""
 
     def load(self, *, need_source: bool = True) -> Config:
         """Load the configuration and print its warnings once; ConfigError lists all mistakes."""
@@ -96,11 +98,19 @@ def settings_from(config: Config) -> KayakoSettings:
 
 
 def print_retry(event: Event, /) -> None:
-    """Listen for commands that make a few calls only: print why they wait."""
-    from migrator.events import Retrying
+    """Listen for commands that make a few calls only: print why they wait, with -v all outcomes."""
+    from migrator.events import Requested, Retrying
 
     if isinstance(event, Retrying):
         note(f"Trying again in {event.wait:.0f} s: {event.what} ({event.problem})")
+    elif isinstance(event, Requested) and verbosity() > 0:
+        note(outcome(event))
+
+
+def outcome(event: Requested) -> str:
+    """Return in a line how a request ended."""
+    why = f": {event.detail}" if event.detail else ""
+    return f"{event.what}: {event.outcome} after {event.seconds:.2f} s{why}"
 
 
 def open_beside(app: App, *, read_only: bool = False) -> tuple[Config, Archive]:
@@ -249,6 +259,12 @@ def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def verbosity() -> int:
+    """Return -1 with -q, 1 with -v, else 0."""
+    app = _app()
+    return app.verbosity if app else 0
+
+
 def _app() -> App | None:
     ctx = click.get_current_context(silent=True)
     return ctx.find_object(App) if ctx else None
@@ -262,6 +278,8 @@ def told(name: str, reasons: Mapping[str, str]) -> str:
 def note(text: str, level: str = "info") -> None:
     """Print a line on stderr, beside the result; ``level`` is info or warning."""
     app = _app()
+    if level == "info" and verbosity() < 0:
+        return
     if app is not None and app.log_format == "json":
         print_event(app, "notice", level=level, text=text)
     else:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from migrator import events
-from migrator.cli.common import remember_run
+from migrator.cli.common import outcome, remember_run, verbosity
 from migrator.pull.progress import Progress
 from migrator.report.verdict import done, pause
 from migrator.text import human_bytes, human_duration, iso_time, shown
@@ -30,8 +30,11 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
     """Return the progress printer for ``stream`` (None: stderr); use it in a ``with`` block."""
     stream = stream or sys.stderr
     if log_format == "json":
-        return JsonLines(stream)
-    return Bars(stream) if stream.isatty() else Lines(stream)
+        listener: ProgressListener = JsonLines(stream)
+    else:
+        listener = Bars(stream) if stream.isatty() else Lines(stream)
+    listener.verbosity = verbosity()
+    return listener
 
 
 class _Steady:
@@ -54,7 +57,12 @@ class _Steady:
 
 
 class ProgressListener:
-    """A listener that owns a part of the screen until it is closed; ``clock`` returns seconds."""
+    """A listener that owns a part of the screen until it is closed; ``clock`` returns seconds.
+
+    ``verbosity`` says what is printed: -1 only warnings, 1 requests as well.
+    """
+
+    verbosity = 0
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = _Steady(stream)
@@ -63,6 +71,17 @@ class ProgressListener:
 
     def __call__(self, event: events.Event, /) -> None:
         """Handle one event."""
+        self._progress.take(event)
+        if isinstance(event, events.RunStarted):
+            remember_run(self._progress.run_id)
+        wanted = 1 if isinstance(event, events.Requested) else 0
+        if isinstance(event, events.Notice) and event.level == "warning":
+            wanted = -1
+        if wanted <= self.verbosity:
+            self._hear(event)
+
+    def _hear(self, event: events.Event) -> None:
+        """Print what is to be printed of an event that counts already."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -80,6 +99,8 @@ def _sentence(event: events.Event, told: Progress) -> str | None:
     """Return the text of an event that is printed at once; None for others."""
     if isinstance(event, events.Notice):
         return ("Warning: " if event.level == "warning" else "") + shown(event.text)
+    if isinstance(event, events.Requested):
+        return shown(outcome(event))
     return f"{told.opening}." if isinstance(event, events.RunStarted) else None
 
 
@@ -116,9 +137,8 @@ class Lines(ProgressListener):
         self._due = self._began
         self._untold = False
 
-    def __call__(self, event: events.Event, /) -> None:
-        """Handle one event; print when it is time."""
-        self._progress.take(event)
+    def _hear(self, event: events.Event) -> None:
+        """Print when it is time."""
         if text := _sentence(event, self._progress):
             self._print(text)
             if isinstance(event, events.RunStarted):  # was printed at once
@@ -164,16 +184,13 @@ class JsonLines(ProgressListener):
         self._now = now
         self._due = clock() + LINE_EVERY
 
-    def __call__(self, event: events.Event, /) -> None:
+    def _hear(self, event: events.Event) -> None:
         """Print one event."""
-        self._progress.take(event)
         if isinstance(event, events.Tick):  # ticks are for people
             if self._clock() >= self._due:
                 self._due = self._clock() + LINE_EVERY
                 self._print("progress", self._progress.facts())
             return
-        if isinstance(event, events.RunStarted):
-            remember_run(self._progress.run_id)
         fields = dataclasses.asdict(event)
         fields.pop("run_id", None)
         self._print(re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower(), fields)
@@ -201,9 +218,8 @@ class Bars(ProgressListener):
         self._tqdm = tqdm
         self._bar: tqdm[Any] | None = None
 
-    def __call__(self, event: events.Event, /) -> None:
-        """Handle one event; tqdm itself decides when the bar is drawn again."""
-        self._progress.take(event)
+    def _hear(self, event: events.Event) -> None:
+        """Draw the bar; tqdm itself decides when it is drawn again."""
         if text := _sentence(event, self._progress):
             self._tqdm.write(text, file=self._stream)
         elif self._progress.tickets or self._progress.todo:

@@ -82,7 +82,9 @@ class Client:
         """Make a call that changes something, once; return its ``data``."""
         headers = {"Idempotency-Key": key} if key else {}
         try:
-            return _data(await self._json(path, body, what, headers), what)
+            return _data(
+                await self.retrier.once(what, lambda: self._json(path, body, what, headers)), what
+            )
         except Throttled as error:
             self._pacer.hold(asked_for(error))  # it applies to all others, too
             raise

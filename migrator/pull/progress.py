@@ -43,7 +43,7 @@ class Progress:
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
     the beginning. ``pause`` is the last one, which began ``paused_at``. ``pace`` says how many
-    requests are made at once while those are fewer than allowed.
+    requests are made at once while those are fewer than allowed. ``requests`` counts outcomes.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -59,6 +59,8 @@ class Progress:
     settled_bytes: int = 0
     received: int = 0
     retries: int = 0
+    pauses: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     opening: str = ""
     pace: str = ""
@@ -97,6 +99,8 @@ class Progress:
                 self.todo = max(event.total, self.settled)
                 self.received += event.size if event.state == "delivered" else 0
                 self.states[event.state] += 1
+            case events.Requested():
+                self.requests[event.outcome] += 1
             case events.Retrying():
                 self.retries += 1
             case _:
@@ -119,6 +123,7 @@ class Progress:
                 slower = event.limit < event.most
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case events.Paused():
+                self.pauses += event.wait > 0
                 # What the source asked for does not hide that it is away.
                 if not event.asked or self.paused() is None:
                     self.pause, self.paused_at = event, self.clock()

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from migrator.errors import Again, SourceDown, SourceError, Throttled
-from migrator.events import Listener, Notice, PaceChanged, Paused, Retrying, ignore
+from migrator.events import Listener, Notice, PaceChanged, Paused, Requested, Retrying, ignore
 
 T = TypeVar("T")
 
@@ -113,12 +113,24 @@ class Retrier:
                 tries = error.attempts
         raise AssertionError  # the last round returns or raises
 
+    async def once(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of one ``call``, whose outcome the listener gets."""
+        began = self._pacer.clock()
+        try:
+            result = await call()
+        except SourceError as error:
+            took = self._pacer.clock() - began
+            self._listener(Requested(what, error.problem, took, str(error)))
+            raise
+        self._listener(Requested(what, "ok", self._pacer.clock() - began))
+        return result
+
     async def _try(self, what: str, call: Callable[[], Awaitable[T]], before: int) -> tuple[T, int]:
         breaker, refused = self._breaker, False
         for made in range(1, self._attempts + 1):
             number, outages = (breaker.begin(), breaker.outages) if breaker else (0, 0)
             try:
-                result = await call()
+                result = await self.once(what, call)
             except SourceError as error:
                 error.attempts, error.number = before + made, number
                 if breaker:

@@ -127,6 +127,7 @@ def test_every_event_is_one_documented_line(told: list[events.Event]) -> None:
     """Whatever texts are in it: one line of ASCII each, of documented keys and types."""
     stream = io.StringIO()
     with JsonLines(stream) as tell:
+        tell.verbosity = 1
         for event in [*told, events.Tick()]:
             tell(event)
     assert stream.getvalue().isascii()

@@ -9,7 +9,7 @@ import pytest
 
 from migrator import errors
 from migrator.errors import Again, NotFound, ServerFailed, SourceError, SourceRefused, Throttled
-from migrator.events import Event, Retrying
+from migrator.events import Event, Requested, Retrying
 from migrator.sources.pace import (
     FIRST_WAIT,
     LONGEST_RETRY_AFTER,
@@ -41,8 +41,15 @@ class Story:
         self.tries = 0
         self.waits: list[float] = []
         self.events: list[Event] = []
+        self.outcomes_told: list[str] = []
         self.pacer = Held()
-        self.retrier = Retrier(attempts, self.pacer, listener=self.events.append, sleep=self._sleep)
+        self.retrier = Retrier(attempts, self.pacer, listener=self._hear, sleep=self._sleep)
+
+    def _hear(self, event: Event, /) -> None:
+        if isinstance(event, Requested):
+            self.outcomes_told.append(event.outcome)
+        else:
+            self.events.append(event)
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -70,6 +77,13 @@ def subclasses(of: type[SourceError]) -> Iterator[type[SourceError]]:
 
 
 KINDS = [one for one in subclasses(SourceError) if one.__module__ == errors.__name__]
+
+
+def test_each_try_tells_its_outcome() -> None:
+    """The listener gets the code of each failure and the success, in their order."""
+    story = Story(errors.ServerFailed("500"), errors.NotXml("text"), "done")
+    story.run()
+    assert story.outcomes_told == ["server_error", "not_xml", "ok"]
 
 
 def test_at_first_try() -> None:
