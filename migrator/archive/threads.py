@@ -361,10 +361,10 @@ class Threads:
         )
         return counted | {"people": people}
 
-    def attachments_of_ticket(self, ticket_id: int) -> list[Row]:
-        """Return all attachments of a ticket, in any state, by id."""
-        sql = f"SELECT {ROW} FROM ledger WHERE ticket_id = ? ORDER BY 1"
-        return [row_from(row) for row in self._db.execute(sql, (ticket_id,))]
+    def attachments_of_ticket(self, ticket_id: int, *, limit: int = -1) -> list[Row]:
+        """Return the attachments of a ticket, in any state, by id; all or the first ones."""
+        sql = f"SELECT {ROW} FROM ledger WHERE ticket_id = ? ORDER BY 1 LIMIT ?"
+        return [row_from(row) for row in self._db.execute(sql, (ticket_id, limit))]
 
     def linked_files(
         self, ticket_id: int, *, names: Collection[str] | None = None, limit: int = 1000

@@ -101,7 +101,7 @@ class Audited:
             await self._app(scope, receive, counting)
         finally:
             _entry.reset(before)
-            if "attachment" in found or scope["path"] == DOWNLOAD:
+            if found.keys() & {"attachment", "attachments"} or scope["path"] == DOWNLOAD:
                 client = scope.get("client")
                 facts: dict[str, object] = {
                     "address": client[0] if client else None,
@@ -109,5 +109,7 @@ class Audited:
                     "path": scope["path"],
                 }
                 facts |= {name: found.get(name) for name in _FACTS}
+                if "attachments" in found:  # of a ZIP: those that were begun
+                    facts["attachments"] = found["attachments"]
                 facts |= {"status": status, "code": found.get("code"), "sent": sent, "whole": whole}
                 self._log.write(facts)

@@ -150,5 +150,10 @@ LONGEST_SEARCH: Final = 200
 
 EXCERPT: Final = 64 * 1024
 """Bytes of a text that are shown, after all of it was read."""
+ZIPPED: Final = 2000
+"""Files of a ticket that are sent as one ZIP, whose directory is in memory; 413 beyond."""
+ZIPS: Final = 8
+"""ZIPs sent at a time, of which one visitor has two; 503 beyond."""
+
 LONGEST_TEXT: Final = 16 * 1024 * 1024
 """Bytes; longer texts are not shown."""

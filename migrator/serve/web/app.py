@@ -106,6 +106,8 @@ class Pages(ErrorBorder):
                 self._route("/sign-out", _sign_out, "POST"),
                 self._route("/", pages.search),
                 self._route("/tickets/{ticket:id}", pages.ticket),
+                self._route("/tickets/{ticket:id}/download", pages.download_all),
+                self._route("/tickets/{ticket:id}/download", pages.confirm_all, "POST"),
                 self._route("/attachments/{attachment:id}", pages.attachment),
                 self._route("/attachments/{attachment:id}", pages.confirm, "POST"),
                 self._route("/attachments/{attachment:id}/download", pages.download),

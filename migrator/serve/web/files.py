@@ -1,11 +1,20 @@
-"""The bytes of a stored file as a download: whole or one range, never a damaged byte."""
+"""The bytes of a stored file as a download: whole or one range, never a damaged byte.
+
+Also those of all files of a ticket, as a ZIP that is made while it is sent. A file is hashed on its
+way into the ZIP; where it is not the stored one, the ZIP has no end and the server hangs up, so no
+client takes it for a whole one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import zipfile
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -16,12 +25,17 @@ from starlette.types import Receive, Scope, Send
 from migrator.archive import Archive
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob
-from migrator.serve.content import Verdicts, aside, file_missing, opened, readable
+from migrator.serve.bounds import ZIPS
+from migrator.serve.content import Hash, Verdicts, aside, file_missing, opened, readable
+from migrator.serve.refusals import Refusal
 
 BLOCK: Final = 64 * 1024
 """Bytes per message."""
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+
+MISSING: Final = "MISSING.txt"
+"""The file of a ZIP that names those which are not in it, and why."""
 
 _HEADERS: Final = {
     # If a browser shows a file all the same, it does so in a sandbox without an origin.
@@ -41,6 +55,8 @@ class Files:
     def __init__(self, archive: Archive) -> None:
         self._blobs = archive.blobs
         self._verdicts = Verdicts()
+        self._zips: Counter[int] = Counter()
+        """By visitor, the ZIPs that are being sent."""
 
     def open(self, row: Row) -> Blob:
         """Open the file of an attachment.
@@ -58,6 +74,125 @@ class Files:
             file.close()
             raise file_missing(row, "is damaged")
         return file
+
+    @contextlib.contextmanager
+    def zip_place(self, visitor: int) -> Iterator[None]:
+        """Take one of the places of ZIPs that are being sent; raise Refusal 503 if none is left."""
+        if self._zips.total() >= ZIPS or self._zips[visitor] >= ZIPS // 4:
+            raise Refusal(503, "too_busy", "Too many ZIP files are being sent right now.")
+        self._zips[visitor] += 1
+        try:
+            yield
+        finally:
+            self._zips[visitor] -= 1
+
+    async def zipped(
+        self, rows: Sequence[tuple[str, Row]], missing: list[str], sent: list[int]
+    ) -> AsyncGenerator[bytes]:
+        """Yield a ZIP of files under their names, piece by piece.
+
+        Its MISSING.txt has the lines ``missing`` and what turns out to be lost. ``sent`` gets the
+        ids of the files that are begun. Raises Refusal at the end of a damaged one.
+        """
+        pieces = _Pieces()
+        with zipfile.ZipFile(pieces, "w") as made:  # type: ignore[call-overload]
+            for name, row in rows:
+                file = await self._known(row)
+                if file is None:
+                    missing.append(f"{name}: The archive has lost it, or holds a damaged copy.")
+                    continue
+                sent.append(row.id)
+                with file, made.open(_entry(name, row), "w") as entry:
+                    async for block in self._hashed(file, row):
+                        entry.write(block)
+                        yield pieces.take()
+            if missing:
+                made.writestr(MISSING, "\n".join([*missing, ""]))
+        yield pieces.take()
+
+    async def _known(self, row: Row) -> Blob | None:
+        """Open a file; None where it is known already that it cannot be sent."""
+        try:
+            file = await aside(self._blobs, opened, self._blobs, row)
+        except Refusal:
+            return None
+        if self._verdicts.get(row.sha256 or "", file.version) is False:
+            file.close()
+            return None
+        return file
+
+    async def _hashed(self, file: Blob, row: Row) -> AsyncIterator[bytes]:
+        """Yield the blocks of a file; raise Refusal at last if they are not those stored."""
+        hash_, size = Hash(), row.size or 0
+        with readable(row):
+            while block := await aside(file, file.read, hash_.position, BLOCK):
+                hash_.add(block)
+                yield block
+                # send() waits for slow clients only; this lets others in beside a fast one.
+                await asyncio.sleep(0)
+        whole = (hash_.position, hash_.hexdigest()) == (size, row.sha256) and file.untouched()
+        self._verdicts.put(row.sha256 or "", file, whole=whole)
+        if not whole:
+            raise file_missing(row, "is damaged")
+
+
+class _Pieces:
+    """What a ZIP is written to: a stream without positions, emptied as it is sent."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._waiting += data
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def take(self) -> bytes:
+        taken = bytes(self._waiting)
+        self._waiting.clear()
+        return taken
+
+
+def _entry(name: str, row: Row) -> zipfile.ZipInfo:
+    """Return the head of a file in a ZIP; its length decides on the form for more than 4 GiB."""
+    try:
+        at = datetime.fromtimestamp(row.created_at, UTC)
+    except (ValueError, OverflowError, OSError):
+        at = datetime.fromtimestamp(0, UTC)
+    year = at.year if 1980 <= at.year <= 2107 else 0
+    entry = zipfile.ZipInfo(name, at.timetuple()[:6] if year else (1980, 1, 1, 0, 0, 0))
+    entry.file_size = row.size or 0
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+class ZipResponse(StreamingResponse):
+    """Sends a ZIP at the pace of its reader; one that is not finished lacks its end."""
+
+    def __init__(
+        self, files: Files, visitor: int, pieces: AsyncGenerator[bytes], name: str
+    ) -> None:
+        headers = {**_HEADERS, "accept-ranges": "none"}
+        headers["content-disposition"] = content_disposition("attachment", name)
+        super().__init__(pieces, headers=headers, media_type="application/zip")
+        self._files = files
+        self._visitor = visitor
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; raise Refusal 503, before anything is sent, where too many are on their way."""
+        with self._files.zip_place(self._visitor):
+            async with contextlib.aclosing(self._pieces):
+                if scope["method"] == "HEAD":
+                    self.body_iterator = _nothing()
+                await super().__call__(scope, receive, send)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for _ in ():
+        yield b""
 
 
 def send_file(

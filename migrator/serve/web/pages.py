@@ -32,7 +32,7 @@ from migrator.report.text import MEANING, ORDER
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
-from migrator.serve.bounds import EXCERPT, LONGEST_SEARCH, LONGEST_TEXT
+from migrator.serve.bounds import EXCERPT, LONGEST_SEARCH, LONGEST_TEXT, ZIPPED
 from migrator.serve.catalog import Gate, Names
 from migrator.serve.markup import (
     attachment_id,
@@ -43,9 +43,9 @@ from migrator.serve.markup import (
     leads_to,
 )
 from migrator.serve.refusals import Refusal
-from migrator.serve.web.files import content_disposition, decoded, send_file
+from migrator.serve.web.files import MISSING, ZipResponse, content_disposition, decoded, send_file
 from migrator.serve.web.site import Problem, Site, Visit, line
-from migrator.text import served_name
+from migrator.text import numbered, served_name, ticket_folder
 
 TICKETS: Final = 50
 """The most tickets on the first page."""
@@ -103,6 +103,11 @@ _REASONS: Final = {
     State.GONE: "The old helpdesk dropped it before it was fetched.",
     State.DELETED: "The old helpdesk no longer lists it, and such files are not handed out.",
     State.STORED: "",
+}
+
+_LEFT_OUT: Final = {
+    Gate.BLOCK: "Files of this type are blocked by an administrator.",
+    Gate.REVIEW: "Files of this type need a review: download it from its own page.",
 }
 
 _TEXT_POLICY: Final = "default-src 'none'; frame-ancestors 'self'; sandbox"
@@ -274,18 +279,14 @@ class Entry:
 
 def ticket(site: Site, visit: Visit) -> Response:
     """Show a ticket: its thread, page by page, and its files."""
-    wanted = visit.request.path_params["ticket"]
-    try:
-        header = site.catalog.ticket(visit.token, id=wanted)
-    except Refusal:
-        # One answer for all: it must not reveal which tickets exist in other queues.
-        raise Problem(404, "No such ticket", "It does not exist, or you may not see it.") from None
-    if header.id != wanted:
+    header = _ticket(site, visit)
+    if header.id != visit.request.path_params["ticket"]:
         return RedirectResponse(f"/tickets/{header.id}", 303)
     given = _AFTER.fullmatch(visit.request.query_params.get("after", ""))
     after = (int(given[1]), int(given[2])) if given else None
     page, more = _posts(site, header, after)
     rows = site.archive.threads.attachments_of([post.id for post in page])
+    all_rows = site.archive.threads.attachments_of_ticket(header.id, limit=POSTS)
     names = site.catalog.names()
     linked = [
         one for one in site.archive.threads.linked_files(header.id) if site.settings.serves(one)
@@ -298,7 +299,64 @@ def ticket(site: Site, visit: Visit) -> Response:
         first=after is None,
         people_notes=_people_notes(site, header) if after is None else [],
         next_page=f"{page[-1].created_at}-{page[-1].id}" if more else "",
+        files=sum(map(site.settings.serves, all_rows)),
     )
+
+
+def _ticket(site: Site, visit: Visit) -> TicketHeader:
+    """Return the ticket of the address, or the one that it was merged into."""
+    try:
+        return site.catalog.ticket(visit.token, id=visit.request.path_params["ticket"])
+    except Refusal:
+        # One answer for all: it must not reveal which tickets exist in other queues.
+        raise Problem(404, "No such ticket", "It does not exist, or you may not see it.") from None
+
+
+def download_all(site: Site, visit: Visit) -> Response:
+    """Send all files of a ticket as a ZIP, by the rules for each of them.
+
+    Files that need a review are in it after one confirmation for all of them, or left out with
+    ``?only=known``. What is not in it is named in its MISSING.txt.
+    """
+    header = _ticket(site, visit)
+    rows = site.archive.threads.attachments_of_ticket(header.id, limit=ZIPPED + 1)
+    if len(rows) > ZIPPED:
+        text = f"It has more than {ZIPPED:,} files, too many for one ZIP. Each can be downloaded."
+        raise Problem(413, "Too many files", text)
+    found = [_judged(site, _file(site, row)) for row in rows]
+    ready = [one for one in found if not one.reason]
+    unsure = [one for one in ready if one.verdict is Gate.REVIEW]
+    sealed = site.sessions.sealed(_seal(visit), "review all", visit.session.nonce, header.id)
+    known = visit.request.query_params.get("only") == "known"
+    wanted = {Gate.ALLOW, Gate.REVIEW} if sealed else {Gate.ALLOW}
+    chosen = [one for one in ready if one.verdict in wanted]
+    if not chosen and not (unsure and not known):
+        raise Problem(404, "No files", "This ticket has no file that can be downloaded.")
+    sent: list[int] = []
+    name = f"ticket-{ticket_folder(header.id, header.ticket_number)}.zip"
+    audit_log.tell(ticket=header.id, filename=name, attachments=sent)
+    if unsure and not sealed and not known:
+        audit_log.tell(code="attachment_review_required")
+        others = len(ready) - len(unsure) - sum(one.verdict is Gate.BLOCK for one in ready)
+        return site.page("zip.html", visit, status=403, ticket=header, unsure=unsure, others=others)
+    saved = [(0, MISSING), *((row.id, served_name(row.filename, row.id)) for row in rows)]
+    names = numbered(saved)
+    missing = [
+        f"{names[one.row.id]}: {one.reason or _LEFT_OUT[one.verdict]}"
+        for one in found
+        if one.reason or one.verdict not in wanted
+    ]
+    files = [(names[one.row.id], one.row) for one in chosen]
+    return ZipResponse(site.files, visit.token.id, site.files.zipped(files, missing, sent), name)
+
+
+def confirm_all(site: Site, visit: Visit) -> Response:
+    """Accept a visitor's confirmation for the files of a ticket that need a review."""
+    header = _ticket(site, visit)
+    if visit.form.get("intent") != "review_ok":
+        raise Problem(422, "Please confirm", "The files are handed out after a confirmation only.")
+    seal = site.sessions.seal("review all", visit.session.nonce, header.id)
+    return RedirectResponse(f"/tickets/{header.id}/download?ok={seal}", 303)
 
 
 def _people_notes(site: Site, header: TicketHeader) -> list[PeopleNote]:
@@ -464,8 +522,11 @@ def _find(site: Site, visit: Visit) -> File:
     if row is None or not _shows(site, visit, row):
         # One answer for all: it must not reveal which attachments exist in other queues.
         raise Problem(404, "No such attachment", "It does not exist, or you may not see it.")
-    found = _file(site, row)
-    if found.verdict is not Gate.ALLOW and site.catalog.is_inline(row):
+    return _judged(site, _file(site, row))
+
+
+def _judged(site: Site, found: File) -> File:
+    if found.verdict is not Gate.ALLOW and site.catalog.is_inline(found.row):
         return replace(found, verdict=Gate.ALLOW)  # as the API: inline images skip the rules
     return found
 
