@@ -12,6 +12,7 @@ The index only narrows a search: what it finds is compared as a whole, which dec
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Final
@@ -28,9 +29,6 @@ BATCH: Final = 256
 _BATCH_CHARS: Final = 2_000_000
 """Characters of such a batch."""
 
-_FEW: Final = 3000
-"""Texts to which the index narrows a search. With more, tickets are searched one by one: most of
-them have such a part, so the first ones are soon found."""
 _TRIGRAMS: Final = 24
 """The most trigrams of a part that are looked up."""
 
@@ -90,16 +88,36 @@ class TextIndex:
         ((waiting,),) = self._db.execute("SELECT count(*) FROM unindexed WHERE is_long = 0")
         return int(waiting)
 
-    def has(self, groups: Groups, *, subjects: bool, values: Values) -> str:
+    def has(self, groups: Groups, *, subjects: bool, values: Values, indexed: bool = False) -> str:
         """Return a filter for tickets (h) whose texts have all parts of one of the groups.
 
-        Each part may be in another post, with ``subjects`` also in the subject.
+        Each part may be in another post, with ``subjects`` also in the subject. When ``indexed``,
+        the index is read as a whole first, to pass over most tickets without reading texts.
         """
-        tests = {part: self._test(part, subjects, values) for group in groups for part in group}
+        parts = dict.fromkeys(part for group in groups for part in group)
+        tests = {part: self._test(part, subjects, values) for part in parts}
+        may = {part: self._may(part, subjects, values) for part in parts if indexed}
         # A long part is in fewer texts than a short one: most tickets are done with it.
         longest = [sorted(group, key=len, reverse=True) for group in groups]
-        any_of = (" AND ".join(tests[part] for part in group) for group in longest)
+        any_of = (
+            " AND ".join(each[part] for each in (may, tests) for part in group if part in each)
+            for group in longest
+        )
         return "(" + " OR ".join(f"({each})" for each in any_of) + ")"
+
+    def _may(self, part: str, subjects: bool, values: Values) -> str:
+        """Return a test whether a text of a ticket has all trigrams of a part, or is unindexed."""
+        trigrams = _trigrams(part)
+        if trigrams is None or not self._is_there or not self._has_fts:
+            return "1"
+        also = "SELECT -h.id AS id UNION ALL" if subjects else ""
+        # With a plus, or SQLite would look for each found text in each ticket.
+        return f"""EXISTS (
+            SELECT 1 FROM (
+                {also} SELECT id FROM posts WHERE ticket_id = h.id AND id > 0)
+            WHERE +id IN (
+                SELECT rowid FROM search WHERE search MATCH {values(trigrams)}
+                UNION ALL SELECT id FROM unindexed))"""
 
     def _test(self, part: str, subjects: bool, values: Values) -> str:
         held = values(_stored(part))
@@ -117,47 +135,40 @@ class TextIndex:
             SELECT c0 FROM search_content WHERE id = {key}
                 AND NOT EXISTS (SELECT 1 FROM unindexed WHERE id = {key})), {read})"""
 
-    def narrowed(self, groups: Groups, *, subjects: bool) -> set[int] | None:
-        """Return the tickets that may pass :meth:`has`, None where the index cannot tell."""
-        waiting = self._ids(f"SELECT id FROM unindexed LIMIT {_FEW + 1}")
+    def narrowed(self, groups: Groups, most: int, *, subjects: bool) -> set[int] | None:
+        """Return the tickets that may pass :meth:`has`, None for more than ``most`` texts."""
+        where = "" if subjects else "AND rowid > 0"
+        waiting = self._ids(f"SELECT id FROM unindexed LIMIT {most + 1}", (), most)
         if waiting is None or not self._is_there or not self._has_fts:
             return None
-        found = set[int]()
+        found = set(waiting)
         for group in groups:
             # The rarest part decides; the others are compared where it is.
-            looked_up = {part: self._look_up(part) for part in group}
-            few = {part: keys for part, keys in looked_up.items() if keys is not None}
+            looked_up = [self._look_up(part, where, most) for part in group]
+            few = [keys for keys in looked_up if keys is not None]
             if not few:
                 return None
-            found |= self._holding(*min(few.items(), key=lambda item: len(item[1])))
-        found |= waiting
-        values = Values()
-        sql = f"SELECT DISTINCT ticket_id FROM posts WHERE id IN {values.each(found)}"
-        tickets = {row[0] for row in self._db.execute(sql, values)}
-        return tickets | {-key for key in found if key < 0 and subjects}
-
-    def _holding(self, part: str, keys: Collection[int]) -> set[int]:
-        """Return which of some texts hold a part."""
+            found |= min(few, key=len)
         values = Values()
         sql = f"""
-            SELECT id FROM search_content
-            WHERE id IN {values.each(keys)} AND instr(c0, {values(_stored(part))}) > 0"""
-        return {row[0] for row in self._db.execute(sql, values)}
+            SELECT json_group_array(DISTINCT ticket_id) FROM posts
+            WHERE id IN {values.each(found)}"""
+        ((tickets,),) = self._db.execute(sql, values)
+        return set(json.loads(tickets)) | {-key for key in found if key < 0 and subjects}
 
-    def _look_up(self, part: str) -> set[int] | None:
+    def _look_up(self, part: str, where: str, most: int) -> set[int] | None:
         """Return the texts that have all trigrams of a part, None for too many or too short."""
-        part = _stored(part)
-        trigrams = dict.fromkeys(part[at : at + 3] for at in range(len(part) - 2))
-        if not trigrams:
+        trigrams = _trigrams(part)
+        if trigrams is None:
             return None
-        step = -(-len(trigrams) // _TRIGRAMS)
-        quoted = ('"' + each.replace('"', '""') + '"' for each in list(trigrams)[::step])
-        sql = f"SELECT rowid FROM search WHERE search MATCH ? LIMIT {_FEW + 1}"
-        return self._ids(sql, (" AND ".join(quoted),))
+        sql = f"SELECT rowid AS id FROM search WHERE search MATCH ? {where} LIMIT {most + 1}"
+        return self._ids(sql, (trigrams,), most)
 
-    def _ids(self, sql: str, values: Collection[object] = ()) -> set[int] | None:
-        found = {row[0] for row in self._db.execute(sql, tuple(values))}
-        return None if len(found) > _FEW else found
+    def _ids(self, sql: str, values: Collection[object], most: int) -> set[int] | None:
+        # One row with all of them: before each row, a thread waits for all others of Python.
+        ((ids,),) = self._db.execute(f"SELECT json_group_array(id) FROM ({sql})", tuple(values))
+        found: set[int] = set(json.loads(ids))
+        return None if len(found) > most else found
 
     @cached_property
     def _has_fts(self) -> bool:
@@ -166,6 +177,14 @@ class TextIndex:
     @property
     def _is_there(self) -> bool:
         return bool(self._db.execute(_IS_THERE))
+
+
+def _trigrams(part: str) -> str | None:
+    """Return a query of FTS5 for the trigrams of a part, None for a part that has none."""
+    part = _stored(part)
+    found = list(dict.fromkeys(part[at : at + 3] for at in range(len(part) - 2)))
+    step = -(-len(found) // _TRIGRAMS) or 1
+    return " AND ".join('"' + each.replace('"', '""') + '"' for each in found[::step]) or None
 
 
 def _stored(text: str) -> str:

@@ -6,6 +6,7 @@ They are read by page, or all in order for an export.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -24,7 +25,7 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
 )
-from migrator.archive.search import TextIndex
+from migrator.archive.search import Groups, TextIndex
 from migrator.archive.sql import (
     ROW,
     TICKET,
@@ -142,13 +143,21 @@ _SEARCHED = 100_000
 _EMPTY = "p.kind <> 'timetrack' AND (p.text = '' OR is_blank(p.text, p.is_html))"
 _IS_KNOWN = "(p.note IS NOT 'not_kept' OR p.id < 0)"
 _SOME = 100
-"""Tickets compared at once that an index found."""
+"""Tickets compared at once that an index found, at first."""
+_FEW = (500, 2000)
+"""Texts to which the index narrows a search, and tickets looked at one by one, in turns."""
+_MOST = 3000
+"""Texts to which it narrows a search for other things as well."""
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
 _PERSON = "h.requester_name || char(31) || h.requester_email || char(31)"
 _FILES = """coalesce((
     SELECT group_concat(filename, char(31)) FROM attachments WHERE ticket_id = h.id), '')"""
+
+
+_Texts = tuple[Groups, bool]
+"""Parts of texts that are searched, and whether those of subjects are."""
 
 
 class _Search(NamedTuple):
@@ -505,13 +514,11 @@ class Threads:
             where.append(_owned(_each(assigned), unassigned, values))
         where += [f"h.status IN {values.each(_each(statuses))}"] if _each(statuses) else []
         where += [f"h.priority IN {values.each(priorities)}"] if priorities else []
-        narrowed: set[int] | None = None
-        for parts, subjects in ((content, False), (subject_content, True)):
-            if groups := _groups(parts):
-                where.append(self._index.has(groups, subjects=subjects, values=values))
-                few = self._index.narrowed(groups, subjects=subjects)
-                if few is not None:
-                    narrowed = few if narrowed is None else narrowed & few
+        texts = [
+            (groups, subjects)
+            for parts, subjects in ((content, False), (subject_content, True))
+            if (groups := _groups(parts))
+        ]
         # The whole address of a person ends where the column does:
         people = [[f"\x1f{one}\x1f" if "@" in one[1:-1] else one] for one in _each(raised)]
         wanted: list[tuple[tuple[str, ...], Parts]] = [
@@ -526,18 +533,69 @@ class Threads:
         ]
         if searches:
             direct = self._of_number(text) if text else set()
+            narrowed = self._narrowed(texts, _MOST)
+            where += self._having(texts, values)
             where += [] if narrowed is None else [f"h.id IN {values.each(narrowed)}"]
             ids = self._searched(searches, direct, where, values, limit)
             where = [*visible, f"h.id IN {values.each(ids)}"]
-        elif narrowed is not None:
-            return self._first_of(narrowed, where, values, limit)
+        elif texts:
+            return self._with_texts(texts, where, values, limit)
         return self._headers(where, values, limit)
 
     def _headers(self, where: Sequence[str], values: Values, limit: int) -> list[TicketHeader]:
+        # One row with all of them: before each row, a thread waits for all others of Python.
         sql = f"""
-            SELECT {_HEADER} FROM headers AS h WHERE {" AND ".join(where)}
-            ORDER BY h.last_activity DESC, h.id DESC LIMIT {limit:d}"""
-        return [TicketHeader(*row) for row in self._db.execute(sql, values)]
+            SELECT json_group_array(json_array({_HEADER.replace("h.", "")})) FROM (
+                SELECT {_HEADER} FROM headers AS h WHERE {" AND ".join(where)}
+                ORDER BY h.last_activity DESC, h.id DESC LIMIT {limit:d}) AS found"""
+        ((rows,),) = self._db.execute(sql, values)
+        return [TicketHeader(*row) for row in json.loads(rows)]
+
+    def _narrowed(self, texts: Sequence[_Texts], most: int) -> set[int] | None:
+        """Return the tickets whose texts may have all that is searched, None for too many."""
+        some = (self._index.narrowed(groups, most, subjects=of) for groups, of in texts)
+        found = [tickets for tickets in some if tickets is not None]
+        return set.intersection(*found) if found else None
+
+    def _having(
+        self, texts: Sequence[_Texts], values: Values, *, indexed: bool = False
+    ) -> list[str]:
+        return [
+            self._index.has(groups, subjects=of, values=values, indexed=indexed)
+            for groups, of in texts
+        ]
+
+    def _with_texts(
+        self, texts: Sequence[_Texts], where: Sequence[str], values: Values, limit: int
+    ) -> list[TicketHeader]:
+        """Return the first tickets that pass, when texts are searched.
+
+        Either few tickets may have the texts, or so many do that they are soon found. So the index
+        and a look at the next tickets take turns before the index is read as a whole.
+        """
+        found: list[TicketHeader] = []
+        where, start = [*where, "(h.last_activity, h.id) < (:time, :last)"], fit(1 << 64)
+        values |= {"time": start, "last": start}
+        having = self._having(texts, values)
+        for some in _FEW:
+            tickets = self._narrowed(texts, some)
+            if tickets is not None:
+                return found + self._first_of(
+                    tickets, [*where, *having], values, limit - len(found)
+                )
+            sql = f"""
+                SELECT last_activity, id FROM tickets WHERE (last_activity, id) < (:time, :last)
+                ORDER BY last_activity DESC, id DESC LIMIT 1 OFFSET {some:d}"""
+            if (until := self._db.one(sql, values)) is None:
+                break
+            values |= {"to_time": until[0], "to": until[1]}
+            page = [*where, "(h.last_activity, h.id) >= (:to_time, :to)", *having]
+            found += self._headers(page, values, limit - len(found))
+            if len(found) >= limit:
+                return found
+            values |= {"time": until[0], "last": until[1]}
+        having = self._having(texts, values, indexed=True)
+        return found + self._headers([*where, *having], values, limit - len(found))
 
     def _first_of(
         self, tickets: Collection[int], where: Sequence[str], values: Values, limit: int
@@ -545,15 +603,18 @@ class Threads:
         """Return those of some tickets that pass, without looking at more than are wanted."""
         given = Values()
         sql = f"""
-            SELECT id FROM tickets WHERE id IN {given.each(tickets)}
-            ORDER BY last_activity DESC, id DESC"""
-        ids = [row[0] for row in self._db.execute(sql, given)]
+            SELECT json_group_array(id) FROM (
+                SELECT id FROM tickets WHERE id IN {given.each(tickets)}
+                ORDER BY last_activity DESC, id DESC)"""
+        ((sorted_ids,),) = self._db.execute(sql, given)
+        ids = json.loads(sorted_ids)
         found: list[TicketHeader] = []
+        where, some = [*where, "h.id IN (SELECT value FROM json_each(:some))"], _SOME
         while ids and len(found) < limit:
-            some = values.each(ids[:_SOME])
-            found += self._headers([*where, f"h.id IN {some}"], values, limit)
-            ids = ids[_SOME:]
-        return found[:limit]
+            values["some"] = json.dumps(ids[:some])
+            found += self._headers(where, values, limit - len(found))
+            ids, some = ids[some:], some * 2
+        return found
 
     def file_of(self, ticket_id: int, part: str) -> str | None:
         """Return the first file name of a ticket that contains ``part``, as for :meth:`find`."""

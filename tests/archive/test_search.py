@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +193,36 @@ def test_search_finds_what_a_look_at_all_texts_finds(
                 if all(any(folded(token) in text for text in held) for token in tokens)
             ]
             assert sorted(found(archive, *tokens, subjects=subjects)) == expected, (steps, tokens)
+
+
+@pytest.mark.slow
+def test_first_tickets_are_found_however_many_have_a_word(archive: Archive) -> None:
+    """Few, many or nearly all of thousands; parts together or apart; indexed, waiting, changed."""
+    chance, size = random.Random(3), 3000
+    shares = {"everyword": 0.9, "abcabc": 0.3, "cabca": 0.3, "seldom": 0.01, "never": 0.001}
+    texts: dict[int, list[str]] = {}
+    run = archive.ledger.begin_run("run", source="test", scope={})
+    for one in chance.sample(range(1, size + 1), size):
+        had = [[word for word in shares if chance.random() < shares[word]] for _ in "123"]
+        texts[one] = [" ".join(words) for words in had]
+        posts = [PostRow(one * 2 + n, text=text) for n, text in enumerate(texts[one][1:])]
+        row = TicketRow(one, 1, subject=texts[one][0], last_activity=one % 700)
+        with archive.ledger.atomic():
+            archive.threads.put(run.id, row, posts)
+    put(archive, 7, PostRow(14, text="never"), subject="seldom")
+    texts[7] = ["seldom", "never", texts[7][2]]
+    newest = sorted(texts, key=lambda one: (-(one % 700), -one))
+    groups = [[word] for word in (*shares, "bcab", "ca", "ab", "nowhere")]
+    groups += [["seldom", "everyword"], ["abcabc", "seldom"], ["cabca", "never"], ["ca", "seldom"]]
+    for parts, limit, subjects in itertools.product(groups, (1, 100, 5000), (False, True)):
+        expected = [
+            one
+            for one in newest
+            if all(any(part in text for text in texts[one][not subjects :]) for part in parts)
+        ]
+        asked = {"subject_content" if subjects else "content": [parts]}
+        got = [one.id for one in archive.threads.find(**asked, limit=limit)]
+        assert got == expected[:limit], (parts, limit, subjects)
 
 
 def test_a_text_that_no_search_finds_is_told(archive: Archive) -> None:
