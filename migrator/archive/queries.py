@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from migrator.archive import soundness
 from migrator.archive.checkpoint import Checkpoint, Tuple, damaged
@@ -25,6 +26,7 @@ from migrator.archive.records import (
     RowFilter,
     RunInfo,
     State,
+    TicketDelivered,
     TicketRow,
     Work,
 )
@@ -87,6 +89,19 @@ _FIELDS_OF_WORK = len(fields(Work))
 
 _DELIVERY = ", ".join(field.name for field in fields(Delivery))
 _DELIVERED = ", ".join(f"d.{field.name}" for field in fields(DeliveredFile))
+TOLD_DELIVERED: Final = {
+    "tickiti_state": """coalesce(d.state,
+        iif(c.state = 'stored' AND c.ticket_id AND t.deleted_at IS NULL, 'pending', NULL))""",
+    "tickiti_ticket": "n.ticket_number",
+    "tickiti_note": "n.response_id",
+    "tickiti_attachment": "d.there_id",
+    "tickiti_reason": """CASE WHEN d.state IS NOT NULL THEN coalesce(d.detail, d.problem)
+        WHEN c.state IN ('stored', 'deleted') AND NOT c.ticket_id THEN 'it belongs to no ticket'
+        WHEN c.state = 'deleted' OR c.state = 'stored' AND t.deleted_at IS NOT NULL
+            THEN 'the source has deleted it' END""",
+}
+"""Columns that tell what a target has of an attachment."""
+_DELIVERY_STATES = ("delivered", "refused", "too_large", "failed", "pending")
 # A file is settled once it is there, or once a note there tells why it is not.
 _IS_SETTLED = """EXISTS (
     SELECT 1 FROM delivered_files AS d JOIN deliveries AS n ON n.id = d.delivery_id
@@ -214,16 +229,27 @@ class Queries:
             ORDER BY 1 LIMIT :most"""
         return map(row_from, self._db.stream(sql, after, values, limit=limit))
 
-    def tables(self, columns: Sequence[str], only: RowFilter = EVERYTHING) -> Iterator[list[Tuple]]:
+    def tables(
+        self, columns: Sequence[str], only: RowFilter = EVERYTHING, target: str = ""
+    ) -> Iterator[list[Tuple]]:
         """Yield columns of the view ``ledger`` by attachment id, in pages of some hundred rows.
 
-        The first column must be ``attachment_id``. For output of millions of rows: creating
-        a :class:`Row` for each takes longer than reading them.
+        The first column must be ``attachment_id``; with a ``target`` those of
+        :data:`TOLD_DELIVERED` follow. For output of millions of rows: creating a :class:`Row` for
+        each takes longer than reading them.
         """
         values = Values()
         sql = f"""
             SELECT {", ".join(columns)} FROM ledger
             WHERE attachment_id > :after AND {matches(only, values)} ORDER BY 1 LIMIT :most"""
+        if target:
+            sql = f"""
+                SELECT c.*, {", ".join(TOLD_DELIVERED.values())} FROM ({sql}) AS c
+                LEFT JOIN delivered_files AS d ON d.target = {values(target)}
+                    AND d.attachment_id = c.attachment_id AND d.sha256 = c.sha256
+                LEFT JOIN deliveries AS n ON n.id = d.delivery_id
+                LEFT JOIN tickets AS t ON t.id = c.ticket_id
+                ORDER BY 1"""
         pages = self._db.pages(sql, 0, values)
         if not {"state", "sha256"} <= set(columns):
             return pages
@@ -364,6 +390,53 @@ class Queries:
                 AND d.attachment_id = a.id AND d.sha256 = a.sha256
             WHERE {where} GROUP BY 1"""
         return {row[0]: Count(*row[1:]) for row in self._db.execute(sql, values)}
+
+    def delivered_tickets(self, target: str, most: int) -> tuple[int, list[TicketDelivered]]:
+        """Return the number of tickets with files, and what became of those of the first ones.
+
+        At most ``most`` are returned; those whose files are not all there come first.
+        """
+        counts = ", ".join(f"count(*) FILTER (WHERE state = '{one}')" for one in _DELIVERY_STATES)
+        sql = f"""
+            SELECT ticket_id, number, {counts},
+                json_group_array(DISTINCT response_id) FILTER (WHERE response_id IS NOT NULL),
+                json_group_array(DISTINCT why) FILTER (WHERE why IS NOT NULL), count(*) OVER ()
+            FROM (
+                SELECT a.ticket_id, coalesce(n.ticket_number, m.number) AS number, n.response_id,
+                    coalesce(d.state, 'pending') AS state, coalesce(d.detail, d.problem) AS why
+                FROM attachments AS a JOIN tickets AS t ON t.id = a.ticket_id
+                LEFT JOIN ticket_numbers AS m ON m.ticket_id = a.ticket_id
+                LEFT JOIN delivered_files AS d ON d.target = :target
+                    AND d.attachment_id = a.id AND d.sha256 = a.sha256
+                LEFT JOIN deliveries AS n ON n.id = d.delivery_id
+                WHERE a.state = 'stored' AND t.deleted_at IS NULL)
+            GROUP BY ticket_id
+            ORDER BY count(*) = count(*) FILTER (WHERE state = 'delivered'), ticket_id
+            LIMIT :most"""
+        rows = self._db.execute(sql, {"target": target, "most": most})
+        found = [
+            TicketDelivered(
+                row[0],
+                row[1],
+                dict(zip(_DELIVERY_STATES, row[2:], strict=False)),
+                *map(json.loads, row[-3:-1]),
+            )
+            for row in rows
+        ]
+        return (rows[0][-1] if rows else 0), found
+
+    def not_to_deliver(self, *, deleted: bool = False) -> dict[str, Count]:
+        """Return how many files we hold that no delivery takes, by what holds them.
+
+        Those of tickets are ``deleted`` at the source; they count unless ``deleted`` are delivered.
+        """
+        sql = """
+            SELECT iif(a.ticket_id IS NULL, a.kind, 'deleted'), count(*), sum(a.size)
+            FROM attachments AS a LEFT JOIN tickets AS t ON t.id = a.ticket_id
+            WHERE a.state IN ('stored', 'deleted') AND (a.ticket_id IS NULL
+                OR (NOT ? AND (a.state = 'deleted' OR t.deleted_at IS NOT NULL)))
+            GROUP BY 1 ORDER BY 1"""
+        return {row[0]: Count(*row[1:]) for row in self._db.execute(sql, (deleted,))}
 
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""

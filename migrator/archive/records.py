@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -620,6 +620,20 @@ class DeliveredLine:
     response_id: str | None
     there_id: str | None
     name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TicketDelivered:
+    """What became of the files of a ticket at a target, by state, and in which notes they are.
+
+    ``number`` is the ticket there, None without one; ``reasons`` say why files are not there.
+    """
+
+    ticket_id: int
+    number: str | None
+    files: Mapping[str, int]
+    notes: Sequence[str]
+    reasons: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,13 +318,18 @@ def _conclude(
     as_json: bool,
 ) -> int:
     """Print what was done or would be; return the exit code."""
+    from migrator.report.text import undeliverable
+
     counts = counts_of(archive, options, result)
-    click.echo("\n".join(_lines(options, server, result, counts, canary=canary)))
+    partial = any((options.tickets, options.departments, options.limit))
+    rest = {} if partial else archive.queries.not_to_deliver(deleted=options.deleted)
+    outside = undeliverable(rest, options.pages)
+    lines = _lines(options, server, result, counts, outside, canary=canary)
+    click.echo("\n".join(lines))
     if as_json:
         click.echo(json.dumps(counts))
     if result.ended_by is not None:
         raise result.ended_by
-    partial = any((options.tickets, options.departments, options.limit))
     is_open = partial or bool(result.troubles) or any(counts[state] for state in STATES)
     return 3 if is_open and options.writes else 0
 
@@ -355,6 +360,7 @@ def _lines(
     server: Server,
     result: Result,
     counts: dict[str, int],
+    outside: list[str],
     *,
     canary: str | None,
 ) -> Iterator[str]:
@@ -378,6 +384,7 @@ def _lines(
         yield f"Texts of tickets, each a file: {texts}."
     told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
     yield f"Files of these tickets: {sum(counts.values()):,} = {told}"
+    yield from outside
     if result.troubles:
         yield "\nTo look at:"
         yield from (f"  {shown(line)}" for line in result.troubles[:50])

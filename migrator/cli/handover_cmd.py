@@ -86,7 +86,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
 
     with contextlib.ExitStack() as stack:
         config, archive = open_beside(app)
-        posts = config.keeps_posts
+        posts, pages = config.keeps_posts, config.deliver.pages
         stack.enter_context(archive)
         if not archive.read_only:  # a run at work would make the lists disagree
             stack.callback(RunLock(archive.path, command="handover").release)
@@ -101,7 +101,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
                 tell(sha256, size, verdict, total)
 
             options = Options(now(), tree, link, counted, stopped, pool)
-            documents = partial(_documents, archive, lambda: bad, posts=posts)
+            documents = partial(_documents, archive, lambda: bad, posts=posts, pages=pages)
             return hand_over(archive, folder, documents, options)
 
         made = watched(app, work, WorkExpected(0, *archive.queries.kept_blobs()))
@@ -109,7 +109,7 @@ def _make(app: App, folder: Path, *, tree: bool, link: bool) -> _Done:
 
 
 def _documents(
-    archive: Archive, damaged: Callable[[], int], *, posts: bool
+    archive: Archive, damaged: Callable[[], int], *, posts: bool, pages: str
 ) -> dict[str, Iterator[str]]:
     """Return the reports by file name, with the number of files found ``damaged`` so far."""
     from migrator.report.html import render_report
@@ -117,7 +117,8 @@ def _documents(
     from migrator.report.model import build
 
     moment = now()
-    made = build(archive, now=moment, samples=True, posts=posts, damaged=damaged())
+    bad = damaged()
+    made = build(archive, now=moment, samples=True, posts=posts, damaged=bad, pages=pages)
     return {"report.json": iter([to_json(made)]), "report.html": render_report(made)}
 
 

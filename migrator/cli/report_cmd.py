@@ -13,6 +13,7 @@ from migrator.text import find_id
 
 if TYPE_CHECKING:
     from migrator.archive import Archive, RowFilter
+    from migrator.config import DeliverConfig
     from migrator.report.verdict import Verdict
 
 STATES = ["stored", "missing", "gone", "deleted", "failed", "pending"]
@@ -118,30 +119,40 @@ def report(
                 ids = (find_id("department", name, known) for name in departments)
                 filters["department"] = tuple(ids)
             only = _only(**filters) if filtered else None
-            verdict, pieces = _csv(archive, only, spreadsheet=spreadsheet)
+            verdict, pieces = _csv(archive, only, config.deliver, spreadsheet=spreadsheet)
         else:
-            verdict, pieces = _told(archive, form, posts=config.keeps_posts)
+            pages = config.deliver.pages
+            verdict, pieces = _told(archive, form, posts=config.keeps_posts, pages=pages)
         write(pieces, output)
     return verdict.exit_code
 
 
 def _csv(
-    archive: Archive, only: RowFilter | None, *, spreadsheet: bool
+    archive: Archive, only: RowFilter | None, tickiti: DeliverConfig, *, spreadsheet: bool
 ) -> tuple[Verdict, Iterator[str]]:
     from migrator.archive import EVERYTHING
     from migrator.report.json_report import to_csv
     from migrator.report.verdict import judge, look
 
     verdict = judge(archive.queries.together(lambda: look(archive)))
-    return verdict, to_csv(archive.queries, only or EVERYTHING, spreadsheet=spreadsheet)
+    # One line for an attachment has room for one Tickiti: the configured one, if it got anything.
+    targets = archive.queries.targets()
+    target = tickiti.url if tickiti.url in targets else next(reversed(targets), "")
+    return verdict, to_csv(
+        archive.queries,
+        only or EVERYTHING,
+        spreadsheet=spreadsheet,
+        target=target,
+        pages=tickiti.pages,
+    )
 
 
-def _told(archive: Archive, form: str, *, posts: bool) -> tuple[Verdict, Iterator[str]]:
+def _told(archive: Archive, form: str, *, posts: bool, pages: str) -> tuple[Verdict, Iterator[str]]:
     from migrator.report.json_report import to_json
     from migrator.report.model import build
     from migrator.report.text import render
 
-    made = build(archive, samples=form == "html", posts=posts)
+    made = build(archive, samples=form == "html", posts=posts, pages=pages)
     if form == "html":
         from migrator.report.html import render_report
 

@@ -25,7 +25,15 @@ from typing import Literal, NamedTuple
 import jinja2
 from markupsafe import Markup, escape
 
-from migrator.archive.records import Count, Group, PacePoint, Row, State, TicketHeader
+from migrator.archive.records import (
+    Count,
+    Group,
+    PacePoint,
+    Row,
+    State,
+    TicketDelivered,
+    TicketHeader,
+)
 from migrator.report import charts
 from migrator.report.charts import Chart, Tone
 from migrator.report.model import Key, Problem, Report
@@ -33,10 +41,13 @@ from migrator.report.text import (
     MEANING,
     NO_TICKET,
     ORDER,
+    REASONS_SHOWN,
     explain,
     replies,
     texts,
     ticket_figures,
+    ticket_page,
+    undeliverable,
 )
 from migrator.report.verdict import ATTENTION, Mood, limits, proof_lines, scope_line
 from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
@@ -382,6 +393,7 @@ def render_report(report: Report) -> Iterator[str]:
         figures=tuple(_figures(report, links)),
         sections=sections(
             ("attention", "What needs attention", _troubles(report, links)),
+            ("delivered", "What Tickiti has", _delivered(report)),
             ("contents", "What there is", _breakdowns(report, links)),
             ("harmless", "Notes on what is kept", _notes(report, links)),
             ("work", "Pace and equal contents", _work(report, links)),
@@ -619,6 +631,41 @@ def _tickets(report: Report) -> Iterator[Exhibit]:
             ),
         )
         yield Exhibit("tickets", "Tickets", table=table)
+
+
+def _delivered(report: Report) -> Iterator[Exhibit]:
+    """Yield the tickets at each Tickiti, those first that do not have all of their files there."""
+    notes = undeliverable(report.undeliverable, report.pages)
+    for place, (target, (every, tickets)) in enumerate(report.delivered.items(), 1):
+        found = report.seen.deliveries[target]
+        total = sum(count.n for count in found.values())
+        rows = tuple(_delivered_ticket(one, report.pages) for one in tickets[:ATTENTION_SHOWN])
+        table = Table(
+            "Tickets, first those that do not have all of their files in Tickiti",
+            ("Ticket", "In Tickiti", "Delivered#", "Not there#", "Why, and where else"),
+            rows,
+            notes=(*cut(every, len(rows), "tickets"), *notes),
+            command="migrator deliver --list",
+            wide=True,
+        )
+        there = found.get("delivered", Count())
+        intro = f"{there.n:,} of {total:,} files of tickets, {human_bytes(there.bytes)}."
+        yield Exhibit(f"delivered-{place}", f"Tickiti at {brief(target)}", intro, table=table)
+
+
+def _delivered_ticket(one: TicketDelivered, pages: str) -> Cells:
+    there = one.files["delivered"]
+    left = [f"{n:,} {state.replace('_', ' ')}" for state, n in one.files.items() if n]
+    where = ticket_page(pages, one.ticket_id)
+    why = "; ".join([*one.reasons[:REASONS_SHOWN], *([where] if where else [])])
+    missing = sum(one.files.values()) - there
+    return (
+        Cell(str(one.ticket_id), "word"),
+        Cell(brief(one.number or "no ticket", _WORD), "word"),
+        number(there),
+        number(missing, note=", ".join(left[bool(there) :])),
+        Cell(brief(why, WHY) if missing else "", "name"),
+    )
 
 
 def _breakdowns(report: Report, links: Links) -> Iterator[Exhibit]:

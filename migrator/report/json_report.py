@@ -17,9 +17,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from migrator.archive.records import EVERYTHING, Count, Row, RowFilter, RunInfo
+from migrator.archive.queries import TOLD_DELIVERED
+from migrator.archive.records import EVERYTHING, Count, Row, RowFilter, RunInfo, TicketDelivered
 from migrator.report.model import ATTENTION_SHOWN, Report
-from migrator.report.text import replies_facts
+from migrator.report.text import REASONS_SHOWN, replies_facts, ticket_page
 from migrator.report.verdict import CHECKS, Seen, check_facts, judge, progress_facts, scope_facts
 from migrator.text import iso_time
 
@@ -45,6 +46,8 @@ COLUMNS = (
     "kind",
     "accepted",
 )
+DELIVERY_COLUMNS = (*TOLD_DELIVERED, "page")
+"""Columns behind the others: what Tickiti has, or why not, and where our pages show the file."""
 Column = Sequence[Any]
 
 
@@ -92,8 +95,35 @@ def to_json(report: Report) -> str:
         "texts": dict(report.texts),
         "replies": replies_facts(report.replies),
         "kinds": [dataclasses.asdict(group) for group in report.kinds],
+        "delivery": _delivery(report),
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _delivery(report: Report) -> dict[str, object]:
+    return {
+        "targets": [
+            {
+                "target": target,
+                "files": {state: _count(n) for state, n in report.seen.deliveries[target].items()},
+                "tickets": total,
+                "rows": [_delivered(one, report.pages) for one in tickets],
+            }
+            for target, (total, tickets) in report.delivered.items()
+        ],
+        "undeliverable": {kind: _count(one) for kind, one in report.undeliverable.items()},
+    }
+
+
+def _delivered(one: TicketDelivered, pages: str) -> dict[str, object]:
+    return {
+        "ticket_id": one.ticket_id,
+        "ticket_number": one.number,
+        "files": dict(one.files),
+        "notes": list(one.notes),
+        "reasons": list(one.reasons[:REASONS_SHOWN]),
+        "page": ticket_page(pages, one.ticket_id) or None,
+    }
 
 
 def judged(seen: Seen, now: int) -> dict[str, object]:
@@ -124,25 +154,43 @@ def run_facts(run: RunInfo | None) -> dict[str, object] | None:
 class Rows(Protocol):
     """Rows of the ledger, as far as a CSV needs them."""
 
-    def tables(self, columns: Sequence[str], only: RowFilter, /) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield columns of its view, in pages of rows."""
+    def tables(
+        self, columns: Sequence[str], only: RowFilter, target: str, /
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield columns of its view, in pages of rows; with a target what that has of them."""
 
 
-def to_csv(rows: Rows, only: RowFilter = EVERYTHING, *, spreadsheet: bool = False) -> Iterator[str]:
+def to_csv(
+    rows: Rows,
+    only: RowFilter = EVERYTHING,
+    *,
+    spreadsheet: bool = False,
+    target: str = "",
+    pages: str = "",
+) -> Iterator[str]:
     """Yield the header and one line per selected attachment, in pieces of some hundred.
 
-    For a ``spreadsheet`` no untrusted text begins like a formula.
+    For a ``spreadsheet`` no untrusted text begins like a formula. ``target`` is the Tickiti of the
+    last columns, "" without one, and ``pages`` the address of our pages.
     """
+    names = (*COLUMNS, *(TOLD_DELIVERED if target else ()))
+    nothing = [""] * len(TOLD_DELIVERED) if not target else []
     writers = dict(_WRITERS)
     if spreadsheet:
         writers |= {name: _harmless for name, writer in _WRITERS.items() if writer is _quoted}
-    yield ",".join(COLUMNS) + "\n"
-    for page in rows.tables(COLUMNS, only):
+    yield ",".join((*COLUMNS, *DELIVERY_COLUMNS)) + "\n"
+    for page in rows.tables(COLUMNS, only, target):
         columns = [
             writers.get(name, _plain)(values)
-            for name, values in zip(COLUMNS, zip(*page, strict=True), strict=True)
+            for name, values in zip(names, zip(*page, strict=True), strict=True)
         ]
+        columns += [[one] * len(page) for one in nothing]
+        columns.append([_page(pages, row[0]) for row in page])
         yield "\n".join(map(",".join, zip(*columns, strict=True))) + "\n"
+
+
+def _page(pages: str, attachment_id: int) -> str:
+    return f"{pages}/attachments/{attachment_id}" if pages else ""
 
 
 def _plain(values: Column) -> list[str]:
@@ -203,6 +251,10 @@ _WRITERS: dict[str, Callable[[Column], list[str]]] = {
     "accepted": _quoted,
     "created_at": _times,
     "stored_at": _times,
+    "tickiti_ticket": _quoted,
+    "tickiti_note": _quoted,
+    "tickiti_attachment": _quoted,
+    "tickiti_reason": _quoted,
 }
 
 

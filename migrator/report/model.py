@@ -17,6 +17,7 @@ from migrator.archive.records import (
     RowFilter,
     RunInfo,
     State,
+    TicketDelivered,
     TicketHeader,
 )
 from migrator.archive.replies import Kept
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 ATTENTION_SHOWN = 50
 """How many failed, missing and gone attachments a report names; the CSV has them all."""
+DELIVERED_SHOWN = 1000
+"""How many tickets a report names for a Tickiti; the CSV has all files."""
 GROUPS_KEPT = 1000
 """How many groups a break-down keeps; a group with the key :data:`OTHERS` has the rest."""
 OTHERS = "(others)"
@@ -91,7 +94,10 @@ class Report:
     has those of ``attention`` by department, with their tickets, if rows were asked for.
     ``tickets`` are those of the archive, ``with_attachments`` of them have any. ``texts`` counts
     kept ``post``, ``note`` and ``timetrack`` texts, and notes about ``people``; ``replies`` are
-    those kept as they came, which are in no other figure.
+    those kept as they came, which are in no other figure. ``delivered`` has by Tickiti the number
+    of tickets and the first of them, those first whose files are not all there; ``undeliverable``
+    counts files that no Tickiti gets, by what holds them. ``pages`` is the address of our own
+    pages, or "".
 
     ``samples`` has the first rows behind figures, if they were asked for, by dimension and key:
     ``state``, ``department``, ``type``, ``year``, ``size`` with the keys of the groups,
@@ -118,6 +124,9 @@ class Report:
     attention: tuple[Row, ...]
     accepted: tuple[Row, ...]
     pace: tuple[PacePoint, ...]
+    delivered: Mapping[str, tuple[int, Sequence[TicketDelivered]]] = field(default_factory=dict)
+    undeliverable: Mapping[str, Count] = field(default_factory=dict)
+    pages: str = ""
     samples: Mapping[Key, Sample] = field(default_factory=dict)
     losses: tuple[Losses, ...] = ()
 
@@ -180,15 +189,17 @@ def build(
     samples: bool = False,
     posts: bool = True,
     damaged: int = 0,
+    pages: str = "",
 ) -> Report:
     """Read the ledger of ``archive`` at one moment; a run may be filling it at the same time.
 
     With ``samples`` the rows behind the figures as well, which takes a pass over all rows;
-    ``posts`` says whether posts are kept. ``damaged`` counts files that the caller just found so.
+    ``posts`` says whether posts are kept. ``damaged`` counts files that the caller just found so;
+    ``pages`` is the address of our own pages.
     """
 
     def read() -> Report:
-        report = _build(archive, now, posts=posts, damaged=damaged)
+        report = replace(_build(archive, now, posts=posts, damaged=damaged), pages=pages)
         return _with_rows(archive, report) if samples else report
 
     return archive.queries.together(read)
@@ -224,6 +235,8 @@ def _build(archive: Archive, now: int | None, *, posts: bool, damaged: int) -> R
         attention=_losses(archive, accepted=False) if any_lost else (),
         accepted=_losses(archive, accepted=True) if seen.accepted else (),
         pace=tuple(figures.pace(last.started_at, last.finished_at)) if last else (),
+        delivered={one: queries.delivered_tickets(one, DELIVERED_SHOWN) for one in seen.deliveries},
+        undeliverable=queries.not_to_deliver() if seen.deliveries else {},
     )
 
 

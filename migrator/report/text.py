@@ -11,6 +11,8 @@ from migrator.report.model import Report
 from migrator.text import brief, human_bytes, iso_time, shown
 
 GROUPS_SHOWN = 20
+REASONS_SHOWN = 3
+"""Reasons that a report tells for the files of one ticket that are not in Tickiti."""
 _NAME = 255
 _WHY = 500
 ORDER = (
@@ -115,6 +117,7 @@ def _lines(report: Report) -> Iterator[str]:
     if report.last_run:
         yield verdict.describe_run(report.last_run, at_work=report.seen.at_work)
     yield from verdict.proof_lines(report.seen)
+    yield from undeliverable(report.undeliverable, report.pages)
     yield from group_lines("By department", report.departments)
     yield from group_lines("By type", report.types)
     yield from group_lines("By year", report.years)
@@ -139,6 +142,29 @@ NO_TICKET = (
     "Files of articles and steps belong to no ticket: the pages and the handover have them, "
     "the API does not."
 )
+
+
+_HELD_BY = {
+    "article": "of the knowledge base",
+    "step": "of the troubleshooter",
+    "linked": "linked to in texts of no ticket",
+    "deleted": "deleted at the source",
+}
+
+
+def undeliverable(counts: Mapping[str, Count], pages: str) -> list[str]:
+    """Return in a line how many files no delivery takes and where they are; none without any."""
+    if not counts:
+        return []
+    told = ", ".join(f"{one.n:,} {_HELD_BY.get(kind, kind)}" for kind, one in counts.items())
+    where = f" at {brief(pages)}" if pages else ""
+    line = f"Files that no delivery takes: {told}. `migrator serve` shows them{where}"
+    return [f"{line}, `migrator handover` copies them."]
+
+
+def ticket_page(pages: str, ticket_id: int) -> str:
+    """Return the address of a ticket among our pages; "" where theirs is not known."""
+    return f"{pages}/tickets/{ticket_id}" if pages else ""
 
 
 def texts(counts: Mapping[str, int]) -> str:

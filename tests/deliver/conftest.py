@@ -69,6 +69,12 @@ class Office:
         for item, data in zip(listed, contents, strict=True):
             self.store(item.id, data)
 
+    def outside(self, kind: str, data: bytes) -> None:
+        """Store a file that belongs to no ticket."""
+        one = Listed(next(self.ids), 0, 0, "a.txt", "", len(data), 1000, kind=kind, place=kind)
+        self.archive.ledger.record_files(self.run, [one])
+        self.store(one.id, data)
+
     def store(self, attachment: int, data: bytes) -> None:
         """Store the bytes of an attachment."""
         with self.archive.blobs.writer() as writer:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from migrator.archive import open_archive
 from migrator.sandbox.tickiti import Tickiti
 from tests.cli.conftest import Cli, cli
 from tests.deliver.conftest import AUTHOR, Office
@@ -75,6 +76,64 @@ def test_the_day_of_the_switch(cli: Cli, desk: Office, tmp_path: Path) -> None:
     assert line in (tmp_path / "pack" / "README.md").read_text()
     for one in (dry, canary, every, again, proof, asked, undone):
         assert desk.tickiti.token not in one.out + one.err
+
+
+def test_reports_tell_by_ticket_what_is_where(cli: Cli, desk: Office, tmp_path: Path) -> None:
+    """JSON, CSV and HTML: notes, refusals with their reasons, files of no ticket, our pages."""
+    with open_archive(desk.root, command="test") as desk.archive:
+        for kind in ("article", "step", "linked"):
+            desk.outside(kind, kind.encode())
+        (gone,) = desk.archive.threads.attachments_of_ticket(3)
+        desk.archive.ledger.mark_deleted(gone.id, "gone")
+        desk.ticket(3, b"not mapped")
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text() + 'pages = "https://old.example.com"\n')
+    before = json.loads(cli("report", "--format", "json").out)
+    assert before["delivery"] == {"targets": [], "undeliverable": {}}
+    outside = (
+        "Files that no delivery takes: 1 of the knowledge base, 1 deleted at the source, 1 linked "
+        "to in texts of no ticket, 1 of the troubleshooter. `migrator serve` shows them at "
+        "https://old.example.com, `migrator handover` copies them."
+    )
+    assert outside in cli("deliver").out
+    assert outside in cli("deliver", "--yes").out
+    assert outside in cli("report").out
+    delivery = json.loads(cli("report", "--format", "json").out)["delivery"]
+    assert {kind: one["n"] for kind, one in delivery["undeliverable"].items()} == {
+        "article": 1,
+        "deleted": 1,
+        "linked": 1,
+        "step": 1,
+    }
+    (target,) = delivery["targets"]
+    assert (target["tickets"], target["files"]["delivered"]["n"]) == (3, 3)
+    refused, unmapped, whole = target["rows"]
+    assert [one["ticket_id"] for one in (refused, unmapped, whole)] == [2, 3, 1]
+    assert (refused["ticket_number"], unmapped["ticket_number"]) == (desk.numbers[2], None)
+    assert {state: n for state, n in refused["files"].items() if n} == {
+        "delivered": 1,
+        "refused": 1,
+    }
+    assert "attachment_blocked" in refused["reasons"][0]
+    assert unmapped["reasons"] == ["it is mapped to no ticket number"]
+    assert (whole["reasons"], len(whole["notes"])) == ([], 1)
+    assert whole["page"] == "https://old.example.com/tickets/1"
+    rows = list(csv.DictReader(cli("report", "--format", "csv").out.splitlines()))
+    told = {row["filename"]: row for row in rows}
+    assert told["run.exe"]["tickiti_state"] == "refused"
+    assert "attachment_blocked" in told["run.exe"]["tickiti_reason"]
+    assert told["run.exe"]["page"].endswith(f"/attachments/{told['run.exe']['attachment_id']}")
+    there = desk.tickiti.files(int(desk.numbers[1]))[0]
+    one = told[there.name]
+    assert (one["tickiti_ticket"], one["tickiti_note"], one["tickiti_attachment"]) == (
+        *(desk.numbers[1], str(there.response_id), str(there.id)),
+    )
+    reasons = {row["tickiti_reason"] for row in rows if not row["tickiti_state"]}
+    assert reasons == {"it belongs to no ticket", "the source has deleted it"}
+    page = cli("report", "--format", "html").out
+    assert "What Tickiti has" in page
+    assert "it is mapped to no ticket number; https://old.example.com/tickets/3" in page
+    assert "1 of the knowledge base" in page
 
 
 @pytest.mark.slow

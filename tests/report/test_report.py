@@ -170,6 +170,7 @@ def test_the_json_document(archive: Archive) -> None:
         "texts",
         "replies",
         "kinds",
+        "delivery",
     ]
     assert document["format"] == "migrator.report/1"
     assert document["generated_at"] == "2026-01-02T03:04:05Z"
@@ -194,7 +195,8 @@ def test_the_csv_has_a_line_per_attachment(archive: Archive) -> None:
     assert header == (
         "attachment_id,ticket_id,post_id,ticket_number,queue_id,filename,declared_type,"
         "declared_size,size,sha256,mime_type,state,problem,detail,attempts,created_at,stored_at,"
-        "kind,accepted"
+        "kind,accepted,"
+        "tickiti_state,tickiti_ticket,tickiti_note,tickiti_attachment,tickiti_reason,page"
     )
     rows = list(csv.DictReader(io.StringIO(written, newline="")))
     assert [row["attachment_id"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
@@ -211,7 +213,9 @@ class Pages:
     def __init__(self, *pages: list[tuple[Any, ...]]) -> None:
         self.pages = pages
 
-    def tables(self, columns: Sequence[str], only: RowFilter, /) -> Iterator[list[tuple[Any, ...]]]:
+    def tables(
+        self, columns: Sequence[str], only: RowFilter, target: str, /
+    ) -> Iterator[list[tuple[Any, ...]]]:
         assert tuple(columns) == COLUMNS
         return iter(self.pages)
 
