@@ -46,8 +46,6 @@ COLUMNS = (
     "kind",
     "accepted",
 )
-DELIVERY_COLUMNS = (*TOLD_DELIVERED, "page")
-"""Columns behind the others: what Tickiti has, or why not, and where our pages show the file."""
 Column = Sequence[Any]
 
 
@@ -170,22 +168,21 @@ def to_csv(
 ) -> Iterator[str]:
     """Yield the header and one line per selected attachment, in pieces of some hundred.
 
-    For a ``spreadsheet`` no untrusted text begins like a formula. ``target`` is the Tickiti of the
-    last columns, "" without one, and ``pages`` the address of our pages.
+    For a ``spreadsheet`` no untrusted text begins like a formula. With a ``target`` more columns
+    follow: what that Tickiti has or why not, and the ``page`` of the file among our ``pages``.
     """
     names = (*COLUMNS, *(TOLD_DELIVERED if target else ()))
-    nothing = [""] * len(TOLD_DELIVERED) if not target else []
     writers = dict(_WRITERS)
     if spreadsheet:
         writers |= {name: _harmless for name, writer in _WRITERS.items() if writer is _quoted}
-    yield ",".join((*COLUMNS, *DELIVERY_COLUMNS)) + "\n"
+    yield ",".join((*names, *(["page"] if target else []))) + "\n"
     for page in rows.tables(COLUMNS, only, target):
         columns = [
             writers.get(name, _plain)(values)
             for name, values in zip(names, zip(*page, strict=True), strict=True)
         ]
-        columns += [[one] * len(page) for one in nothing]
-        columns.append([_page(pages, row[0]) for row in page])
+        if target:
+            columns.append([_page(pages, row[0]) for row in page])
         yield "\n".join(map(",".join, zip(*columns, strict=True))) + "\n"
 
 

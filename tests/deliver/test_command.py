@@ -120,6 +120,10 @@ def test_reports_tell_by_ticket_what_is_where(cli: Cli, desk: Office, tmp_path: 
     assert whole["page"] == "https://old.example.com/tickets/1"
     rows = list(csv.DictReader(cli("report", "--format", "csv").out.splitlines()))
     told = {row["filename"]: row for row in rows}
+    assert ",".join(rows[0]).endswith(
+        "kind,accepted,tickiti_state,tickiti_ticket,tickiti_note,tickiti_attachment,"
+        "tickiti_reason,page"
+    )
     assert told["run.exe"]["tickiti_state"] == "refused"
     assert "attachment_blocked" in told["run.exe"]["tickiti_reason"]
     assert told["run.exe"]["page"].endswith(f"/attachments/{told['run.exe']['attachment_id']}")
