@@ -220,9 +220,9 @@ def test_first_tickets_are_found_however_many_have_a_word(archive: Archive) -> N
             for one in newest
             if all(any(part in text for text in texts[one][not subjects :]) for part in parts)
         ]
-        asked = {"subject_content" if subjects else "content": [parts]}
-        got = [one.id for one in archive.threads.find(**asked, limit=limit)]
-        assert got == expected[:limit], (parts, limit, subjects)
+        in_posts, in_all = [parts] * (not subjects), [parts] * subjects
+        got = archive.threads.find(content=in_posts, subject_content=in_all, limit=limit)
+        assert [one.id for one in got] == expected[:limit], (parts, limit, subjects)
 
 
 def test_a_text_that_no_search_finds_is_told(archive: Archive) -> None:
