@@ -47,7 +47,7 @@ def test_articles_are_listed_and_found(desk: Desk, visitor: Visitor) -> None:
     keep(desk, "step", 2, subject="Is it on?")
     attach(desk, "step", 2, "Plan.PDF", b"%PDF-1.4")
     shown = visitor.get("/knowledge-base").text
-    assert '<a href="/knowledge-base">Knowledge base</a>' in shown
+    assert '<a href="/knowledge-base" aria-current="page">Knowledge base</a>' in shown
     for path in ("article/1", "article/2", "step/2"):
         assert f'href="/knowledge-base/{path}"' in shown
     assert "draft" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -197,13 +198,21 @@ def test_tickets_are_found(desk: Desk, visitor: Visitor, text: str, field: str, 
     assert "More" not in page.text
 
 
-def test_search_shows_a_page_and_says_that_there_is_more(desk: Desk, visitor: Visitor) -> None:
-    """Many hits are cut, and that is said."""
+def test_search_says_how_many_it_found(
+    desk: Desk, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All hits are counted up to a bound, the latest are shown, and both is said."""
     for number in range(8000, 8052):
         desk.ticket(number, subject="Flood")
     page = visitor.get("/", params={"q": "Flood"}).text
     assert page.count('href="/tickets/80') == 50
-    assert "more than these 50" in page
+    assert "<h2>52 tickets match</h2>" in page
+    assert "The 50 with the latest activity are shown" in page
+    monkeypatch.setattr("migrator.serve.web.pages.COUNTED", 51)
+    assert "<h2>More than 51 tickets match</h2>" in visitor.get("/", params={"q": "Flood"}).text
+    page = visitor.get("/", params={"q": "Flood", "in": "content"}).text
+    assert "<h2>No tickets match</h2>" in page
+    assert "Searched in: texts, among" in page
     assert visitor.get("/", params={"in": "nonsense", "q": "x" * 5000}).status_code == 200
 
 
@@ -513,6 +522,80 @@ def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
         page = visitor.get("/status").text
         assert "was stopped before its end" in page
         assert "<progress" not in page
+
+
+def test_status_is_a_dashboard(open_desk: OpenDesk) -> None:
+    """Figures first, pace as a picture, kinds and reasons with sums: what a manager asks for."""
+    with open_desk() as desk, Visitor(base_url=desk.url, timeout=20) as visitor:
+        visitor.sign_in(desk.token())
+        empty = visitor.get("/status").text
+        assert "<svg" not in empty
+        assert tile(empty, "Last pass to its end") == "never"
+        for n in range(3):
+            desk.attach(f"{n}.pdf", b"%%PDF-%d" % n)
+        desk.attach("a.docx", None, state=State.FAILED)
+        desk.attach("b.docx", None, state=State.MISSING)
+        summary = {"tickets": 1, "helpdesk_tickets": 1}
+        desk.archive.ledger.finish_run(desk.run, exit_code=3, summary=summary)
+        visitor.sign_in(desk.token())
+        page = eventually(visitor, "as of")
+        assert tile(page, "In the archive") == "3 of 5 files listed"
+        assert tile(page, "Failed, missing, gone") == "2"
+        assert tile(page, "Last pass to its end").endswith("run")
+        assert tile(page, "Last proof") == "never"
+        assert "<desc" in page.partition("<svg")[2]
+        assert "<script" not in page
+        assert re.search(r"Attachments of posts</th><td[^>]*>5<", page)
+        assert "The source has no bytes" in page
+        assert "Scope: the whole helpdesk, without its trash, last seen" in page
+        visitor.sign_in(desk.token(queues=[3]))
+        page = visitor.get("/status").text
+        assert tile(page, "In the archive") == "3 of 5 files listed"
+        for told in ("<svg", "as of", "Scope:", "Last proof"):
+            assert told not in page
+
+
+def tile(page: str, label: str) -> str:
+    """Return what a figure of the status says."""
+    found = re.search(rf"<dt>{label}</dt><dd>(.*?)</dd>", page)
+    assert found is not None, label
+    return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
+
+
+def eventually(visitor: Visitor, text: str) -> str:
+    """Return the status once it has the figures that are read at intervals."""
+    until = time.monotonic() + 20
+    while text not in (page := visitor.get("/status").text):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return page
+
+
+def test_status_refreshes_itself(open_desk: OpenDesk) -> None:
+    """Without a script, more often during a run, until somebody stops it."""
+    with open_desk() as desk, Visitor(base_url=desk.url, timeout=20) as visitor:
+        visitor.sign_in(desk.token())
+        page = visitor.get("/status")
+        assert page.headers["refresh"] == "15; url=/status?auto=1"
+        assert "looks again every 15 seconds" in page.text
+        assert "refresh" not in visitor.get("/status?refresh=off").headers
+        for path in ("/", "/knowledge-base"):
+            assert "refresh" not in visitor.get(path).headers
+        desk.archive.ledger.finish_run(desk.run, exit_code=0, summary={})
+        assert visitor.get("/status?auto=1").headers["refresh"].startswith("60;")
+
+
+def test_navigation_says_where_one_is(desk: Desk, visitor: Visitor) -> None:
+    """The page itself is current, and so is the part of the site of pages below it."""
+    desk.ticket(71)
+    here = r'<a href="([^"]+)" aria-current="(\w+)"'
+    for path, current in [
+        ("/", ("/", "page")),
+        ("/tickets/71", ("/", "true")),
+        ("/knowledge-base", ("/knowledge-base", "page")),
+        ("/status", ("/status", "page")),
+    ]:
+        assert re.findall(here, visitor.get(path).text) == [current]
 
 
 @pytest.mark.parametrize(

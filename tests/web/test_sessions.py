@@ -9,14 +9,16 @@ import re
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
-from migrator.archive import Archive, open_archive
+from migrator.archive import Archive, open_archive, open_beside
 from migrator.archive.records import State
 from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
 from migrator.serve.web import build_pages
 from migrator.serve.web.sessions import IDLE, LONGEST, Board, Sessions
 from tests.web.conftest import OpenDesk
@@ -189,6 +191,26 @@ def test_session_ends_when_idle_and_at_last_anyway() -> None:
     idle = sessions.open(7)
     now[0] += IDLE
     assert sessions.read(sessions.write(idle)) is None
+
+
+def test_a_page_that_refreshes_itself_keeps_no_session_alive(tmp_path: Path) -> None:
+    """Only what somebody asks for counts: a status that nobody looks at is signed out in time."""
+    now = [1000.0]
+    pages = partial(build_pages, sessions=Sessions(clock=lambda: now[0]))
+    with (
+        open_archive(tmp_path / "archive", command="test") as archive,
+        open_beside(tmp_path / "archive") as beside,
+        BackgroundServer(pages(beside, EndpointSettings())) as server,
+        Visitor(base_url=server.url, timeout=20) as visitor,
+    ):
+        visitor.sign_in(Desk(archive, server.url).token())
+        now[0] += IDLE - 1
+        assert "set-cookie" not in visitor.get("/status?auto=1").headers
+        now[0] += 1
+        assert visitor.get("/status?auto=1").headers["location"].startswith("/sign-in")
+        visitor.sign_in(Desk(archive, server.url).token())
+        now[0] += IDLE - 1
+        assert "set-cookie" in visitor.get("/status").headers
 
 
 def test_seals_are_for_one_purpose_one_thing_and_one_process() -> None:

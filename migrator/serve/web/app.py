@@ -179,7 +179,8 @@ class Pages(ErrorBorder):
             answer = page(site, visit)
         except Problem as problem:
             answer = site.problem(problem, visit)
-        if page is not _sign_out and (renewed := site.sessions.renewed(session)):
+        by_itself = pages.BY_ITSELF in request.query_params
+        if page is not _sign_out and not by_itself and (renewed := site.sessions.renewed(session)):
             _set(request, answer, "session", site.sessions.write(renewed), LONGEST)
         return answer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -27,8 +27,9 @@ from migrator.archive.records import (
 )
 from migrator.archive.records import Response as Post
 from migrator.blobs.base import Blob
-from migrator.report import verdict
-from migrator.report.text import MEANING, ORDER
+from migrator.report import charts, verdict
+from migrator.report.html import KEPT, MEASURES
+from migrator.report.text import MEANING, ORDER, explain
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
@@ -45,10 +46,13 @@ from migrator.serve.markup import (
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import MISSING, ZipResponse, content_disposition, decoded, send_file
 from migrator.serve.web.site import Problem, Site, Visit, line
-from migrator.text import numbered, served_name, ticket_folder
+from migrator.text import human_duration, iso_time, numbered, served_name, ticket_folder
 
 TICKETS: Final = 50
 """The most tickets on the first page."""
+
+COUNTED: Final = 500
+"""The most hits of a search that are counted."""
 
 SEARCHED: Final = {
     "": "Everything",
@@ -59,6 +63,9 @@ SEARCHED: Final = {
     "content": "Texts",
 }
 """Fields of a search: the archive's name and the title."""
+
+_OF_ALL: Final = [SEARCHED[one] for one in ("number", "subject", "requester", "filename")]
+"""What a search of everything compares: texts would take longer."""
 
 ARTICLES: Final = 200
 """The most articles on one page."""
@@ -76,6 +83,12 @@ TEXT: Final = 200_000
 """Characters of one post that are shown; the API has them all."""
 
 RUNS: Final = 10
+REASONS: Final = 20
+AT_WORK: Final = 15
+AT_REST: Final = 60
+"""Seconds after which the status refreshes itself."""
+BY_ITSELF: Final = "auto"
+"""In the address of a page that was not asked for by anybody."""
 FAILURES: Final = 50
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -126,7 +139,7 @@ def search(site: Site, visit: Visit) -> Response:
         **named,
         queues=visit.queues,
         deleted=site.settings.serve_deleted,
-        limit=TICKETS + 1,
+        limit=(COUNTED if text else TICKETS) + 1,
     )
     return site.page(
         "search.html",
@@ -134,8 +147,10 @@ def search(site: Site, visit: Visit) -> Response:
         text=text,
         field=where,
         fields=SEARCHED,
+        searched=[SEARCHED[where]] if where else _OF_ALL,
         tickets=[(each, _reasons(site, each, where, text)) for each in found[:TICKETS]],
-        more=len(found) > TICKETS,
+        found=len(found),
+        counted=COUNTED,
     )
 
 
@@ -600,11 +615,14 @@ def status(site: Site, visit: Visit) -> Response:
     seen = queries.together(lambda: verdict.look(site.archive))
     counts = _counts(site, visit)
     only = RowFilter(states=frozenset(verdict.ATTENTION), queues=visit.queues)
-    return site.page(
+    asked = visit.request.query_params
+    again = 0 if asked.get("refresh") == "off" else AT_WORK if seen.at_work else AT_REST
+    answer = site.page(
         "status.html",
         visit,
         verdict=verdict.judge(seen),
-        proof=verdict.proof_lines(seen),
+        proof=[f"Scope: {verdict.scope_line(seen)}.", *verdict.proof_lines(seen)],
+        tiles=list(_tiles(seen, visit, counts)),
         counts=counts,
         listed=verdict.total(counts),
         meaning={state: MEANING[state] for state in ORDER},
@@ -612,7 +630,68 @@ def status(site: Site, visit: Visit) -> Response:
         runs=[(run, _outcome(seen, run)) for run in queries.runs(RUNS)],
         failures=list(queries.rows(only=only, limit=FAILURES)),
         failed=sum(counts[state].n for state in verdict.ATTENTION),
+        again=again,
+        **(_overview(site) if visit.queues is None else {"kinds": None}),
     )
+    if again:
+        # A mark in the address: a page that nobody looks at must not keep its session alive.
+        answer.headers["refresh"] = f"{again}; url=/status?{BY_ITSELF}=1"
+    return answer
+
+
+def _tiles(
+    seen: Seen, visit: Visit, counts: Mapping[State, Count]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield what to know at first sight: a label, a figure and a remark."""
+    listed, held = verdict.total(counts), counts[State.STORED].n + counts[State.DELETED].n
+    yield "In the archive", f"{held:,}", f"of {listed.n:,} files listed"
+    lost = sum(counts[state].n for state in verdict.ATTENTION)
+    accepted = sum(count.n for count in seen.accepted.values()) if visit.queues is None else 0
+    remark = f"{accepted:,} of them accepted as lost" if accepted else ""
+    yield "Failed, missing, gone", f"{lost:,}", remark
+    yield "Pending", f"{counts[State.PENDING].n:,}", ""
+    if visit.queues is not None:
+        return
+    ended = seen.covered.finished_at if seen.covered else None
+    yield "Last pass to its end", _day(ended), seen.covered.kind if seen.covered else ""
+    check = max(seen.checks.values(), key=lambda one: one.finished_at, default=None)
+    remark = "" if check is None else f"{check.kind}{', found a fault' * bool(check.exit_code)}"
+    yield "Last proof", _day(check.finished_at if check else None), remark
+    for found in seen.deliveries.values():
+        there, every = found.get("delivered", Count()).n, sum(one.n for one in found.values())
+        yield "Delivered to Tickiti", f"{there:,}", f"of {every:,} files of tickets"
+
+
+def _day(seconds: int | None) -> str:
+    return iso_time(seconds)[:16].replace("T", " ") or "never"
+
+
+def _overview(site: Site) -> dict[str, object]:
+    """Return the pace of the last run, the kinds of files, and what is missing by reason."""
+    figures = site.figures()
+    points, pace = figures.pace, None
+    if points:
+        step = points[1].at - points[0].at if len(points) > 1 else 0
+        pace = charts.columns(
+            "Files stored over time",
+            [_day(point.at)[5:] for point in points],
+            [(point.attachments, point.bytes) for point in points],
+            MEASURES,
+            f"in {human_duration(step)}" if step else "in all",
+        )
+    reasons = [
+        (state.value, *explain(state, problem), n)
+        for state, problem, n in figures.problems
+        if state not in KEPT
+    ]
+    return {
+        "pace": pace,
+        "kinds": figures.kinds,
+        "reasons": reasons[:REASONS],
+        "reasons_left": sum(n for *_, n in reasons[REASONS:]),
+        "reasons_sum": sum(n for *_, n in reasons),
+        "figures_at": figures.at,
+    }
 
 
 def _counts(site: Site, visit: Visit) -> dict[State, Count]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from typing import Final
 from urllib.parse import parse_qsl
@@ -14,7 +16,8 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from migrator.archive.records import Token
+from migrator.archive import Archive
+from migrator.archive.records import Group, PacePoint, State, Token
 from migrator.report.html import commands
 from migrator.serve.auth import Authenticator
 from migrator.serve.bounds import MAX_FIELDS, MAX_FORM
@@ -86,6 +89,26 @@ class Asset:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What takes a pass over all rows, at one moment: what ``at`` (Unix seconds) was true."""
+
+    at: int
+    pace: list[PacePoint]
+    kinds: list[Group]
+    problems: list[tuple[State, str | None, int]]
+
+
+def _figures(archive: Archive) -> Figures:
+    figures, last = archive.figures, next(iter(archive.queries.runs(1)), None)
+    return Figures(
+        int(time.time()),
+        figures.pace(last.started_at, last.finished_at, points=60) if last else [],
+        figures.by_kind(),
+        figures.problems(),
+    )
+
+
 class Site:
     """The shared state of all pages; one per process."""
 
@@ -97,9 +120,17 @@ class Site:
         self.authenticator = Authenticator(self.archive.access)
         self.files = Files(self.archive)
         self.by_queue = TimedCache(self.archive.figures.by_queue)
+        self.figures = TimedCache(
+            lambda: self.archive.queries.together(partial(_figures, self.archive))
+        )
         self.assets = {asset.url: asset for asset in map(_asset, _TYPES)}
         self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("migrator.serve.web"),
+            loader=jinja2.ChoiceLoader(
+                [
+                    jinja2.PackageLoader("migrator.serve.web"),
+                    jinja2.PrefixLoader({"report": jinja2.PackageLoader("migrator.report")}),
+                ]
+            ),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
