@@ -28,6 +28,7 @@
     │   ├── ArchiveTooNew          2    written by a newer version of this tool   (stop all)
     │   ├── SqliteTooOld           2    Python's SQLite cannot hold an archive    (stop all)
     │   ├── ArchiveDamaged         6    checkpoint or blobs are damaged           (stop all)
+    │   │   └── ArchiveUnreachable 4    the bucket did not answer, or refused     (stop all)
     │   ├── ArchiveUnwritable      7    disk full, read-only, permissions         (stop all)
     │   ├── ArchiveReplaced        6    a server's archive has gone or is another (stop all)
     │   └── QueryStopped           5    a query took too long, or nobody waits    (again later)
@@ -297,6 +298,13 @@ class ArchiveTooNew(ArchiveError):
 
 class ArchiveDamaged(ArchiveError):
     """The checkpoint or a blob is damaged."""
+
+
+class ArchiveUnreachable(ArchiveDamaged):
+    """The bucket does not answer or refuses us, which says nothing about the blobs in it."""
+
+    exit_code = 4
+    problem = "unreachable"
 
 
 class ArchiveUnwritable(ArchiveError):

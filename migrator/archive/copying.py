@@ -11,7 +11,7 @@ from typing import Final
 
 from migrator.archive.opening import Archive
 from migrator.blobs.base import Store, Verdict
-from migrator.errors import ArchiveDamaged, Interrupted
+from migrator.errors import ArchiveDamaged, ArchiveUnreachable, Interrupted
 
 _AHEAD: Final = 32
 """Files whose copies are begun before the oldest of them has ended."""
@@ -99,5 +99,7 @@ def _blocks(source: Store, sha256: str) -> Iterator[bytes]:
         if blob is not None:
             with blob:
                 yield from blob.blocks()
+    except ArchiveUnreachable:
+        raise
     except ArchiveDamaged:
         return

@@ -197,7 +197,7 @@ def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None
     """Check that files and checkpoint belong together; raises ArchiveDamaged if they cannot.
 
     In a healthy archive this looks for one file. ``repairing`` accepts a checkpoint that has lost
-    its files, as long as their disk is there: it has the directory for temporary files.
+    its files, as long as their place is there.
     """
     if schema.version(db) == 0:
         check_no_files(blobs)
@@ -216,8 +216,8 @@ def check_both(blobs: Store, db: Checkpoint, *, repairing: bool = False) -> None
     there = f"there is no {where!r}" if where in missing else f"none of them is in {where!r}"
     made = f"make the directory {missing[-1]!r} by hand, and " if missing else ""
     raise ArchiveDamaged(
-        f"The checkpoint knows files, but {there}. Is the disk mounted? Mount it and start again; "
-        f"nothing was changed. If they are really lost, {made}`migrator verify --repair` fetches "
+        f"The checkpoint knows files, but {there}. {blobs.if_bare} and start again; nothing "
+        f"was changed. If they are really lost, {made}`migrator verify --repair` fetches "
         "them again."
     )
 

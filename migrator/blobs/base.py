@@ -4,7 +4,8 @@ A store is one module of this room with a :class:`Store`, a :class:`Blob` and a 
 its own; ``tests/blobs/conformance.py`` holds any of them to what is promised here. Nobody outside
 of that module knows where its bytes are: names and ``where`` are for people to read.
 
-Errors of the medium end in the store. Reading raises ArchiveDamaged, writing ArchiveUnwritable.
+Errors of the medium end in the store. Reading raises ArchiveDamaged, writing ArchiveUnwritable. A
+store that as a whole cannot be asked raises ArchiveUnreachable: it judges no blob.
 A blob is asked for by 64 lower-case hex digits; anything else raises ValueError.
 """
 
@@ -206,10 +207,12 @@ class Writer(ABC):
 class Store(Protocol):
     """The blobs of one archive; ``where`` names the place. All threads may use it.
 
-    With ``waits`` every method may wait for a network.
+    ``if_bare`` says what to look at when none of the blobs is there. With ``waits`` every method
+    may wait for a network.
     """
 
     where: str
+    if_bare: str
     waits: bool = False
 
     def prepare(self) -> None:
@@ -250,7 +253,7 @@ class Store(Protocol):
     def examine(self, sha256: str, size: int, /) -> Examined:
         """Read a whole blob and return whether it is ``size`` bytes with that SHA-256.
 
-        Anything else in its place is a verdict, not an error.
+        Anything else in its place is a verdict, not an error. Raises ArchiveUnreachable.
         """
 
     def scan(self, unreadable: Callable[[str, str], None] | None = None, /) -> Iterator[Entry]:

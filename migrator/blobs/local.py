@@ -44,6 +44,8 @@ class LocalStore(base.Store):
     on few blobs (logos). Names of entries are relative to ``root``.
     """
 
+    if_bare = "Is the disk mounted? Mount it"
+
     def __init__(self, root: Path, *, remembered: int = 1 << 16) -> None:
         self._root = root
         self._folder = root / _FOLDER

@@ -36,7 +36,13 @@ from obstore.store import S3Store as Bucket
 
 from migrator.blobs import Place, base, durable
 from migrator.blobs.base import Entry, Examined, Verdict
-from migrator.errors import ArchiveDamaged, ArchiveError, ArchiveUnwritable, ConfigError
+from migrator.errors import (
+    ArchiveDamaged,
+    ArchiveError,
+    ArchiveUnreachable,
+    ArchiveUnwritable,
+    ConfigError,
+)
 
 if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
@@ -94,6 +100,8 @@ _WORDS: Final = {
     "504": _BUSY,
 }
 """What a code of the service, or else its status, means for an admin."""
+_ONE: Final = {"AccessDenied", "InternalError", "NoSuchKey", "412", "416", "500", "502", "504"}
+"""What a service may answer for one object that it cannot read."""
 
 
 class S3Store(base.Store):
@@ -104,6 +112,9 @@ class S3Store(base.Store):
     """
 
     waits = True
+    if_bare = (
+        "Is that the bucket and the prefix of this archive, and s3.endpoint its service? Correct it"
+    )
 
     def __init__(
         self, root: Path, place: Place, *, remembered: int = 1 << 16, patience: float = 120
@@ -122,7 +133,7 @@ class S3Store(base.Store):
         self._ask(ArchiveUnwritable)
 
     def missing(self) -> list[str]:
-        self._ask(ArchiveDamaged)
+        self._ask(ArchiveUnreachable)
         return []
 
     def writer(self) -> base.Writer:
@@ -162,7 +173,10 @@ class S3Store(base.Store):
                 read = hashlib.sha256()
                 for block in blob.blocks() if blob.size == size else ():
                     read.update(block)
+        except ArchiveUnreachable:
+            raise
         except ArchiveDamaged as error:
+            self._ask(ArchiveUnreachable)  # is it the blob, or all of the bucket?
             return Examined(Verdict.DAMAGED, f"it cannot be read: {error}")
         whole = blob.size == size and read.hexdigest() == sha256
         return Examined(Verdict.OK if whole else Verdict.DAMAGED)
@@ -174,7 +188,7 @@ class S3Store(base.Store):
                     for meta in some:
                         yield _named(meta["path"], meta["size"])
         except ArchiveDamaged as error:
-            if unreadable is None:
+            if unreadable is None or isinstance(error, ArchiveUnreachable):
                 raise
             unreadable("blobs", str(error))
 
@@ -228,15 +242,18 @@ class S3Store(base.Store):
     # Requests. Those with a name in quotes may raise anything of obstore.
 
     def _ask(self, kind: type[ArchiveError]) -> None:
-        """Raise ``kind`` unless the bucket is there."""
+        """Raise ``kind`` unless the bucket answers."""
         with self._border(kind, ""):
-            next(iter(obstore.list(self._bucket, "blobs", chunk_size=1)), None)
+            self._list_one()
+
+    def _list_one(self) -> None:
+        next(iter(obstore.list(self._bucket, "blobs", chunk_size=1)), None)
         self._is_known = True
 
     def _see(self) -> None:
         """Ask once, where nothing was found: a missing bucket looks like a missing blob."""
         if not self._is_known:
-            self._ask(ArchiveDamaged)
+            self._list_one()
 
     def _head(self, key: str) -> ObjectMeta | None:
         with self._border(ArchiveDamaged, key):
@@ -261,18 +278,24 @@ class S3Store(base.Store):
         """Turn what obstore raises into ``kind``, in an admin's words."""
         try:
             yield
+        except ArchiveUnreachable as error:  # of a border within
+            if kind is ArchiveUnwritable:
+                raise kind(str(error)) from error
+            raise
         except BaseError as error:
             name = f"{self.where}/{key}" if key else self.where
+            if kind is ArchiveDamaged and not _of_one(error):
+                kind = ArchiveUnreachable
             raise kind(f"{name!r}: {_words(error)}.") from error
 
     # Writing.
 
     def _keep(self, file: IO[bytes], sha256: str, size: int) -> bool:
         """Upload a new file as a blob; return False when a whole one is there already."""
-        if self._holds(sha256, size):
-            return False
         key = _key(sha256)
         with self._border(ArchiveUnwritable, key):
+            if self._holds(sha256, size):
+                return False
             if size > _PART:
                 self._put_parts(key, file, size)
             elif not self._create(key, file):
@@ -310,7 +333,7 @@ class S3Store(base.Store):
 
     def _holds(self, sha256: str, size: int) -> bool:
         """Return whether the blob is there and whole; read it only once per process."""
-        meta = self._head(_key(sha256))
+        meta = self._look(_key(sha256))
         if meta is None or meta["size"] != size:
             return False
         version = _version(meta)
@@ -485,6 +508,15 @@ def _from_files() -> dict[str, str]:
             if env.get(variable):
                 found[option] = env[variable]
     return found
+
+
+def _of_one(error: Exception) -> bool:
+    """Return whether an error may concern one object, not all of the service."""
+    text = str(error)
+    said = [found[1] for found in (_CODE.search(text), _STATUS.search(text)) if found]
+    if not said:
+        return "error sending request" not in text and "builder error" not in text
+    return any(each in _ONE for each in said)
 
 
 def _words(error: Exception) -> str:

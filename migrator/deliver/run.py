@@ -34,6 +34,7 @@ from migrator.deliver.note import File, FileKey, Seen
 from migrator.errors import (
     Again,
     ArchiveDamaged,
+    ArchiveUnreachable,
     Declined,
     Interrupted,
     MigratorError,
@@ -229,6 +230,8 @@ class _Courier:
         except Declined as error:
             self._give_up(errand, "refused", error.code or error.problem, error.reason)
         except (SourceError, ArchiveDamaged) as error:
+            if isinstance(error, ArchiveUnreachable):
+                raise
             if error.again is Again.STOP and not isinstance(error, ArchiveDamaged):
                 raise
             self._give_up(errand, "failed", error.problem, str(error))

@@ -22,7 +22,7 @@ from starlette.types import Receive, Send
 
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob, Store
-from migrator.errors import ArchiveDamaged
+from migrator.errors import ArchiveDamaged, ArchiveUnreachable
 from migrator.serve.bounds import BLOCK, CHECK, FEW, SMALL
 from migrator.serve.refusals import Refusal, as_json, start
 
@@ -228,6 +228,8 @@ class Content:
         try:
             block = await aside(self._file, self._file.read, self._at, size)
         except ArchiveDamaged as error:
+            if isinstance(error, ArchiveUnreachable) and not started:
+                raise
             raise Damaged("cannot be read", started=started) from error
         if len(block) != size:
             raise Damaged("ends too early", started=started)
@@ -272,6 +274,8 @@ def readable(row: Row) -> Iterator[None]:
     """Raise Refusal where the file of an attachment cannot be read in the block."""
     try:
         yield
+    except ArchiveUnreachable:
+        raise  # which says nothing about the file
     except ArchiveDamaged as error:
         raise file_missing(row, "cannot be read") from error
 

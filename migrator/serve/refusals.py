@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from migrator.errors import ArchiveReplaced, QueryStopped
+from migrator.errors import ArchiveReplaced, ArchiveUnreachable, QueryStopped
 from migrator.serve import audit_log
 
 _log = logging.getLogger(__name__)
@@ -174,9 +174,12 @@ class ErrorBorder:
         """Return the refusal that an error of the archive means, or the error itself."""
         if isinstance(error, QueryStopped):
             return too_slow()
-        if not isinstance(error, ArchiveReplaced):
+        if not isinstance(error, ArchiveReplaced | ArchiveUnreachable):
             return error
         if str(error) != self._told:  # once, not for every request
             self._told = str(error)
-            _log.error("Nothing can be served: %s", self._told)
+            what = "A file cannot" if isinstance(error, ArchiveUnreachable) else "Nothing can"
+            _log.error("%s be served: %s", what, self._told)
+        if isinstance(error, ArchiveUnreachable):
+            return Refusal(503, "not_ready", "The file cannot be reached now. Try again later.")
         return Refusal(503, "not_ready", "The archive cannot be read.")

@@ -17,6 +17,8 @@ _NAME = re.compile(r"([0-9a-f]{64})|temporary-[0-9]+")
 class MemoryStore(base.Store):
     """Keeps blobs, and whatever a test plants, in a dictionary."""
 
+    if_bare = "Was it prepared? Prepare it"
+
     def __init__(self) -> None:
         self.where = "memory"
         self.objects: dict[str, bytes] = {}

@@ -16,10 +16,9 @@ import pytest
 obstore = pytest.importorskip("obstore", reason="the extra [s3] is not installed")
 
 from migrator.archive import open_archive, open_beside
-from migrator.blobs import Place, choose, place_of
-from migrator.blobs.base import Verdict
+from migrator.blobs import Place, choose, move, place_of
 from migrator.blobs.s3 import S3Store
-from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError
+from migrator.errors import ArchiveDamaged, ArchiveUnreachable, ArchiveUnwritable, ConfigError
 from migrator.pull.verify import repair, verify
 from migrator.serve import join_faces, load_faces
 from migrator.serve.catalog import EndpointSettings
@@ -124,9 +123,30 @@ def test_what_is_wrong_is_told(
     with pytest.raises(ArchiveUnwritable, match=words) as told:
         found.prepare()
     assert "Debug" not in str(told.value)
-    with pytest.raises(ArchiveDamaged, match=words):
-        found.open(sha(SMALL))
-    assert found.examine(sha(SMALL), 1).verdict is not Verdict.LOST
+    for ask in (found.open, found.size, lambda sha256: found.examine(sha256, 1)):
+        with pytest.raises(ArchiveUnreachable, match=words):
+            ask(sha(SMALL))
+    with pytest.raises(ArchiveUnreachable, match=words):
+        list(found.scan(lambda *_: None))
+    with pytest.raises(ArchiveUnwritable, match=words):
+        store(found, SMALL)
+
+
+def test_an_archive_whose_bucket_is_empty_is_told_what_to_look_at(
+    tmp_path: Path, service: weed.Weed
+) -> None:
+    """Nobody mounts a bucket; the files of the right one are still there."""
+    root = tmp_path / "archive"
+    choose(root, service.place())
+    with open_archive(root, command="test") as archive:
+        assert pull(Desk(3), archive).exit_code == 0
+    move(root, service.place())
+    with (
+        pytest.raises(ArchiveDamaged, match="the bucket and the prefix") as told,
+        open_archive(root, command="test"),
+    ):
+        pass
+    assert "mount" not in str(told.value)
 
 
 def test_an_archive_in_a_bucket_is_run_checked_handed_over_and_served(

@@ -368,7 +368,8 @@ def test_without_its_bucket_a_server_is_not_ready_and_serves_what_it_keeps(
             service.kill()
             assert client.get(f"{one}/readyz").status_code == 503
             assert ask(client, one, token, 1).content == before.content
-            assert ask(client, one, token, 2).status_code == 404
+            absent = ask(client, one, token, 2)
+            assert (absent.status_code, absent.json()["error"]) == (503, "not_ready")
             service.start()
             assert until(lambda: client.get(f"{one}/readyz").status_code == 200)
             assert until(lambda: ask(client, one, token, 2).status_code == 200)

@@ -527,7 +527,7 @@ _THROTTLED: Final = (
 _UNAVAILABLE: Final = (
     "query_timeout: the query took too long and was stopped; too_busy: too many are running; "
     "not_checked: the file of a range is still being read as a whole, see Retry-After; "
-    "not_ready: the archive cannot be read."
+    "not_ready: the archive, or the file, cannot be reached."
 )
 _INVALID: Final = "validation_failed: fields are missing or wrong; errors names each of them."
 _NO_ABILITY: Final = "forbidden: the ability is missing."
