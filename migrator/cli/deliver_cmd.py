@@ -46,7 +46,7 @@ STATES = ("refused", "too_large", "failed", "pending")
     metavar="ID|TITLE",
     help="Only tickets of this department; repeatable.",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N tickets.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Write into N tickets at most.")
 @click.option("--threads", is_flag=True, help="Also deliver the texts of each ticket, as a file.")
 @click.option("--recheck", is_flag=True, help="Try again what Tickiti refused, or lost since.")
 @click.option(

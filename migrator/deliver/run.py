@@ -64,9 +64,10 @@ class Options:
 
     ``target`` is the address of the Tickiti, ``helpdesk`` that of the source. Without ``writes`` it
     is a dry run. ``tickets`` and ``departments`` narrow it, None is all; ``limit`` is the most
-    tickets. ``deleted`` also delivers what the source has deleted, ``recheck`` tries again what was
-    refused, ``trust`` writes where subject or requester differ, ``threads`` adds the texts.
-    ``create`` is the queue in which tickets are made for those that have no number, "": none are.
+    tickets that are written into. ``deleted`` also delivers what the source has deleted,
+    ``recheck`` tries again what was refused, ``trust`` writes where subject or requester differ,
+    ``threads`` adds the texts. ``create`` is the queue in which tickets are made for those that
+    have no number, "": none are.
     """
 
     target: str
@@ -176,19 +177,23 @@ class _Courier:
         self._stop = stop
         self._digests: dict[tuple[str, str], tuple[str, int]] = {}
         self._wrote = False
+        self._slots: float = float("inf") if options.limit is None else options.limit
         self._reads = 0
         totals = totals_of(archive, options)
         self._total = sum(one.n for state, one in totals.items() if state != "delivered")
 
     async def everything(self) -> None:
         """Deliver ticket by ticket, a few at the same time."""
-        tickets = self._tickets()
+        errands = self._errands()
 
         async def work() -> None:
-            for ticket in tickets:  # shared: each takes the next one
-                if self._stop.asked:
+            while not self._stop.asked and self._slots > 0:
+                errand = next(errands, None)  # shared: each takes the next one
+                if errand is None:
                     return
-                await self._ticket(ticket)
+                self._slots -= 1
+                await self._ticket(errand)
+                self._slots += not errand.begun
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -197,8 +202,8 @@ class _Courier:
         except ExceptionGroup as errors:
             raise most_telling(errors) from None
 
-    def _tickets(self) -> Iterator[TicketHeader]:
-        options, found = self._options, 0
+    def _errands(self) -> Iterator[_Errand]:
+        options = self._options
         ids = self._archive.queries.tickets_to_deliver(
             options.target,
             deleted=options.deleted,
@@ -213,15 +218,11 @@ class _Courier:
                 continue
             if options.departments is not None and ticket.department_id not in options.departments:
                 continue
-            if options.limit is not None and found >= options.limit:
-                return
-            found += 1
-            yield ticket
+            errand = _Errand(self._archive, options, ticket)
+            if errand.open:
+                yield errand
 
-    async def _ticket(self, ticket: TicketHeader) -> None:
-        errand = _Errand(self._archive, self._options, ticket)
-        if not errand.open:
-            return
+    async def _ticket(self, errand: _Errand) -> None:
         self._result.tickets += 1
         try:
             await self._run(errand)
@@ -262,9 +263,12 @@ class _Courier:
             await self._drop_pending(errand)
             if not errand.left() or not await self._may_create(errand):
                 return
+            errand.begun = True
             errand.number = await self._create(errand)
             stood[errand.number] = await self._show(errand.number)
             await self._adopt(errand, stood[errand.number])
+        if errand.number not in stood:  # it was deleted there, and nothing is to be written
+            await self._drop_pending(errand)
         if not errand.left() and not errand.pending():
             return
         there = stood[errand.number]
@@ -272,6 +276,7 @@ class _Courier:
         if not self._options.writes:
             self._foresee(errand)
             return
+        errand.begun = True
         for one in errand.pending():
             there = await self._resend(errand, one, there)
         every_post = not any(one.files for one in there.notes)
@@ -286,7 +291,7 @@ class _Courier:
             try:
                 stood[number] = await self._show(number)
             except Declined as error:
-                if number != errand.number:
+                if number != errand.number or not errand.left():
                     continue
                 why = "has no ticket" if error.status == 404 else "does not show ticket"
                 detail = f"Tickiti {why} {number}: {error.reason}"
@@ -322,6 +327,7 @@ class _Courier:
             )
 
     def _foresee(self, errand: _Errand) -> None:
+        errand.begun = True
         left = errand.left()
         self._result.notes += len(list(notes.split(left)))
         for one in left:
@@ -524,8 +530,18 @@ class _Courier:
         """Note that what was to be sent is not there and no longer wanted as it was."""
         if self._options.writes:
             for one in errand.pending():
-                errand.add(undone := replace(one, state="undone"))
-                self._archive.ledger.settle_delivery(undone)
+                self._drop(errand, one)
+
+    def _drop(self, errand: _Errand, one: Delivery) -> None:
+        """Note that a planned note is not there, and which of its files no other one will have."""
+        why = "it was planned and never sent; it is no longer to be delivered"
+        gone = [
+            errand.row(errand.files[key], "failed", "withdrawn", why)
+            for key, row in errand.known.items()
+            if row.delivery_id == one.id and key in errand.withdrawn
+        ]
+        undone = errand.add(replace(one, state="undone"))
+        self._archive.ledger.settle_delivery(undone, gone)
 
     async def _resend(self, errand: _Errand, one: Delivery, there: There) -> There:
         """Send a note that may have been sent before, but is not there; or drop it."""
@@ -536,6 +552,7 @@ class _Courier:
         ]
         listed = notes.seen({"html": _content(one.body)})
         same = listed is not None and {file.key for file in files} == set(listed.files)
+        same = same and not errand.withdrawn & {file.key for file in files}
         if same and one.ticket_number == there.number:
             told = [
                 file if listed and listed.files[file.key] else replace(file, why="told there")
@@ -543,8 +560,7 @@ class _Courier:
             ]
             if await self._upload_again(errand, told):
                 return await self._send(errand, one, told, there)
-        errand.add(undone := replace(one, state="undone"))
-        self._archive.ledger.settle_delivery(undone)
+        self._drop(errand, one)
         return there
 
     async def _part(
@@ -896,6 +912,7 @@ class _Errand:
         self._archive = archive
         self._options = options
         self.ticket = ticket
+        self.begun = False
         self.outcome: dict[FileKey, str] = {}
         self.counted: set[FileKey] = set()
         self.told: dict[FileKey, Seen] = {}
@@ -911,12 +928,15 @@ class _Errand:
         states = {State.STORED, State.DELETED} if options.deleted else {State.STORED}
         rows = archive.threads.attachments_of_ticket(owner)
         self._text = self._conversation() if options.threads else b""
+        if ticket.deleted_at is not None and not options.deleted:
+            states = set()
         self.files = {one.key: one for one in map(_file, rows_in(rows, states))}
         if self._text:
             one = _text_file(ticket.id, self._text)
             self.files[one.key] = one
         found = queries.delivered(options.target, {key[0] for key in self.files})
         self.known = {(one.attachment_id, one.sha256): one for one in found}
+        self.withdrawn = self._no_longer_wanted()
         self.doubted = {key for key, row in self.known.items() if row.problem == "differs"}
         notes_of = {one.id: one for one in self.deliveries}
         for merged in self._merged:
@@ -926,9 +946,22 @@ class _Errand:
             for key, row in self.known.items()
             if row.delivery_id is not None and self._is_there(row, notes_of.get(row.delivery_id))
         }
-        self.open = bool(self.pending()) or (
-            ticket.merged_into is None and bool(self.files.keys() - self._settled)
-        )
+        self.open = bool(self.pending()) or (ticket.merged_into is None and bool(self._wanted()))
+
+    def _no_longer_wanted(self) -> set[FileKey]:
+        """Add the files that notes were to hold and that are deleted or others since."""
+        lost = set[FileKey]()
+        for delivery in self.pending():
+            for row in self._archive.queries.files_of_delivery(delivery.id):
+                key = row.attachment_id, row.sha256
+                if key not in self.files:
+                    self.files[key] = File(*key, row.size, row.name or "")
+                    self.known[key] = row
+                    lost.add(key)
+        return lost
+
+    def _wanted(self) -> set[FileKey]:
+        return self.files.keys() - self._settled - self.withdrawn
 
     def _is_there(self, row: DeliveredFile, delivery: Delivery | None) -> bool:
         there = delivery is None or delivery.state == "delivered"
@@ -963,7 +996,8 @@ class _Errand:
         """Return the files that are not settled there."""
         if self.ticket.merged_into is not None:
             return []
-        return [one for key, one in self.files.items() if key not in self._settled]
+        wanted = self._wanted()
+        return [one for key, one in self.files.items() if key in wanted]
 
     def pending(self, kind: str = "note") -> list[Delivery]:
         """Return the notes, or tickets, that may have been sent."""

@@ -13,7 +13,7 @@ import pytest
 
 from migrator.archive import Archive, open_archive
 from migrator.deliver.client import Client
-from migrator.errors import Interrupted, SafetyLimit, SourceError
+from migrator.errors import Interrupted, SafetyLimit, SourceError, SourceRefused
 from migrator.sandbox.tickiti import FAULTS, HARMLESS_FAULTS, Tickiti
 from tests.deliver.conftest import AUTHOR, Office
 
@@ -320,3 +320,62 @@ def test_a_file_that_somebody_removed_can_be_delivered_again(office: Office) -> 
     office.deliver(recheck=True)
     assert office.counts() == {"delivered": 4}
     assert office.there() == office.wanted()
+
+
+@pytest.mark.parametrize("wanted", [{"threads": True}, {}, {"recheck": True}], ids=str)
+def test_a_limit_counts_tickets_that_are_written_into(
+    office: Office, wanted: dict[str, bool]
+) -> None:
+    """Those that have all, or cannot have a note, take no place; also in a dry run."""
+    for number in range(1, 7):
+        office.ticket(number, b"%d" % number)
+    office.open_there(Tickiti(), 2, 3, 4, 5, 6)  # 1 has no number
+    office.deliver(tickets=frozenset({2}), **wanted)
+    assert office.deliver(limit=2, writes=False, **wanted).notes == 2
+    assert office.deliver(limit=2, **wanted).notes == 2
+    assert office.deliver(limit=1, tickets=frozenset({2, 3, 5, 6}), **wanted).notes == 1
+    assert office.deliver(limit=9, departments=frozenset({1}), **wanted).notes == 1
+    assert office.counts() == {"delivered": 5, "refused": 1}
+
+
+@pytest.mark.parametrize(
+    "happens", ["deleted", "file_deleted", "other_file", "merged", "gone_there"]
+)
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_note_under_way_when_its_ticket_goes_has_an_outcome(
+    office: Office, happens: str, *, arrived: bool
+) -> None:
+    """Nothing stays pending, whether or not the note had arrived; nothing more is written."""
+    office.ticket(1, b"one")
+    office.ticket(2, b"two")
+    fault = "token_revoked:tickets/show@3" if arrived else "token_revoked:tickets/respond"
+    office.open_there(Tickiti(faults=[fault]), 1, 2)
+    keys = dict(office.tickiti.desk.keys)
+    assert isinstance(office.deliver(tickets=frozenset({1})).ended_by, SourceRefused)
+    assert office.counts() == {"pending": 2}
+    (row,) = office.archive.threads.attachments_of_ticket(1)
+    if happens == "deleted":
+        office.archive.ledger.mark_ticket_deleted(1)
+    elif happens == "file_deleted":
+        office.archive.ledger.mark_deleted(row.id, "gone")
+    elif happens == "other_file":
+        office.ids = iter([row.id])  # type: ignore[assignment]
+        office.ticket(1, ("other.txt", b"another"))
+    elif happens == "merged":
+        office.archive.ledger.mark_merged(1, 2)
+    else:
+        office.archive.ledger.mark_deleted(row.id, "gone")
+        office.tickiti.tickets[int(office.numbers[1])].deleted_at = 1
+    office.tickiti.faults = Tickiti().faults
+    office.tickiti.desk.keys.update(keys)
+    for _ in range(2):
+        result = office.deliver()
+        assert (result.ended_by, result.troubles) == (None, [])
+    states = {one.sha256: one.state for one in office.archive.queries.delivered_lines()}
+    assert "pending" not in states.values()
+    assert (states[row.sha256 or ""] == "delivered") == (
+        happens == "merged" or (arrived and happens != "gone_there")
+    )
+    files = Counter(sha256 for _, _, sha256 in office.there().elements())
+    assert set(files.values()) == {1}
+    assert office.tickiti.mails == []
