@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -324,7 +325,7 @@ def test_a_file_that_somebody_removed_can_be_delivered_again(office: Office) -> 
 
 @pytest.mark.parametrize("wanted", [{"threads": True}, {}, {"recheck": True}], ids=str)
 def test_a_limit_counts_tickets_that_are_written_into(
-    office: Office, wanted: dict[str, bool]
+    office: Office, wanted: dict[str, Any]
 ) -> None:
     """Those that have all, or cannot have a note, take no place; also in a dry run."""
     for number in range(1, 7):
