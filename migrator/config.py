@@ -9,6 +9,7 @@ the file that says which Tickiti ticket number each Kayako ticket got.
 
 from __future__ import annotations
 
+import base64
 import csv
 import difflib
 import errno
@@ -46,6 +47,12 @@ SECRETS: Final = {
 """The keys of ``[kayako]`` that an environment variable overrides, and its name."""
 TOKEN: Final = "TICKITI_TOKEN"  # noqa: S105 - its name
 """The variable that overrides ``deliver.token``."""
+NOTIFY: Final = {
+    "ping": "MIGRATOR_PING",
+    "webhook": "MIGRATOR_WEBHOOK",
+    "webhook_key": "MIGRATOR_WEBHOOK_KEY",
+}
+"""The keys of ``[notify]`` that an environment variable overrides, and its name."""
 _NEEDED: Final = ("api_key", "secret_key")
 
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -242,6 +249,56 @@ def _header(value: SecretStr) -> SecretStr:
     return value
 
 
+def _told_address(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not re.fullmatch(r"https?://[^\s/?#]+([/?][^\s#]*)?", text, re.ASCII):
+        raise ValueError("must be an address that begins with https:// or http://")
+    try:
+        parts = urlsplit(text)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("has no host, or a port that is none")
+    return value
+
+
+def signing_key(value: SecretStr) -> bytes:
+    """Return the bytes of a key such as ``whsec_…``, as Standard Webhooks writes it."""
+    try:
+        text = value.get_secret_value().removeprefix("whsec_")
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if not 24 <= len(key) <= 64:
+        raise ValueError(
+            "must be 24 to 64 bytes in base64, with or without whsec_ before them; "
+            "`openssl rand -base64 32` makes one"
+        )
+    return key
+
+
+def _signing_key(value: SecretStr) -> SecretStr:
+    signing_key(value)
+    return value
+
+
+def _argv(value: object) -> tuple[str, ...]:
+    hint = 'must be a list of texts, such as ["/usr/local/bin/tell", "--all"]'
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError(hint)
+    if not value or not value[0].strip() or any("\0" in one for one in value):
+        raise ValueError(hint)
+    return tuple(value)
+
+
+def _events(value: object) -> frozenset[str]:
+    known = ("failure", "losses", "recovery", "summary")
+    if not isinstance(value, list) or any(one not in known for one in value):
+        raise ValueError(f"must be a list of {', '.join(known)}, each between quotes")
+    return frozenset(value)
+
+
 def _queues(value: object) -> dict[int, Any]:
     """Convert the department ids, which TOML has as strings only, into numbers."""
     if not isinstance(value, dict):
@@ -381,6 +438,30 @@ class DeliverConfig(_Section):
     patience: Annotated[float, _seconds(0)] = 120.0
 
 
+class NotifyConfig(_Section):
+    """``[notify]``: whom to tell what happened; "" and () are nobody.
+
+    ``summary_hour`` is of the local day. ``timeout`` (seconds) is for all that is sent at the end
+    of a command.
+    """
+
+    ping: Annotated[Secret, AfterValidator(_told_address)] = SecretStr("")
+    ping_exit_code: Flag = False
+    webhook: Annotated[Secret, AfterValidator(_told_address)] = SecretStr("")
+    webhook_key: Annotated[Secret, AfterValidator(_signing_key)] = SecretStr("")
+    command: Annotated[tuple[str, ...], BeforeValidator(_argv)] = ()
+    events: Annotated[frozenset[str], BeforeValidator(_events)] = frozenset(
+        {"failure", "losses", "recovery", "summary"}
+    )
+    summary_hour: Annotated[int, _whole(0, 23)] = 8
+    timeout: Annotated[float, _seconds(0.1)] = 30.0
+
+    @property
+    def tells(self) -> bool:
+        """Whether anybody is told anything."""
+        return bool(self.ping.get_secret_value() or self.webhook.get_secret_value() or self.command)
+
+
 class _File(_Section):
     kayako: KayakoConfig
     archive: ArchiveConfig
@@ -388,6 +469,7 @@ class _File(_Section):
     sync: SyncConfig
     tickiti: TickitiConfig
     deliver: DeliverConfig
+    notify: NotifyConfig
 
 
 _SECTIONS: Final[dict[str, Any]] = {
@@ -405,6 +487,7 @@ class Config:
     sync: SyncConfig
     tickiti: TickitiConfig
     deliver: DeliverConfig
+    notify: NotifyConfig
     path: Path
     warnings: tuple[str, ...] = ()
 
@@ -439,6 +522,8 @@ def load(
         _overlay(kayako, environ, SECRETS)
     if isinstance(tables["deliver"], dict):
         _overlay(tables["deliver"], environ, {"token": TOKEN})
+    if isinstance(tables["notify"], dict):
+        _overlay(tables["notify"], environ, NOTIFY)
     mistakes: list[str] = []
     try:
         parsed = _File.model_validate(tables, context={"base": path.parent})
@@ -495,6 +580,8 @@ def _warnings(path: Path, tables: dict[str, Any]) -> Iterator[str]:
     secrets = [kayako.get(key) for key in SECRETS] if isinstance(kayako, dict) else []
     deliver = tables.get("deliver")
     secrets += [deliver.get("token")] if isinstance(deliver, dict) else []
+    notify = tables.get("notify")
+    secrets += [notify.get(key) for key in NOTIFY] if isinstance(notify, dict) else []
     if any(secrets) and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield f"{path} holds keys and others can read it: run `chmod 600` on it."
 

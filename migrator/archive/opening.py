@@ -19,6 +19,7 @@ from migrator.archive.checkpoint import (
 )
 from migrator.archive.figures import Figures
 from migrator.archive.ledger import Ledger
+from migrator.archive.notices import Notices
 from migrator.archive.queries import Queries
 from migrator.archive.replies import Replies
 from migrator.archive.threads import Threads
@@ -43,6 +44,7 @@ class Archive:
         self.figures = Figures(db)
         self.threads = Threads(db)
         self.replies = Replies(db)
+        self.notices = Notices(db)
         self.access = Access(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
         self._db = db

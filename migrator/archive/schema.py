@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is
     from sqlite_utils.db import Database
     from sqlite_utils.migrations import Migrations
 
-VERSION = 9
+VERSION = 10
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -721,6 +721,25 @@ STAFF = """
 CREATE INDEX posts_of_staff ON posts (author_name, author_email) WHERE staff;
 """
 
+# An attachment may go and what was told of it stays, so it is not referred to.
+NOTICES = """
+CREATE TABLE told (
+    attachment_id INTEGER PRIMARY KEY,
+    state TEXT NOT NULL
+) STRICT;
+CREATE TABLE notices (
+    id TEXT NOT NULL PRIMARY KEY,
+    event TEXT NOT NULL,
+    command TEXT NOT NULL,
+    sign TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    pending TEXT NOT NULL,
+    claimed_at INTEGER
+) STRICT;
+CREATE INDEX attachments_lost ON attachments (id) WHERE state IN ('failed', 'missing', 'gone');
+"""
+
 # Only where SQLite has FTS5; without an index of positions it takes a fourth of the room.
 SEARCH_TABLE = """
 CREATE VIRTUAL TABLE search USING fts5(
@@ -787,7 +806,18 @@ def _apply(checkpoint: Checkpoint, steps: Migrations) -> None:
 def names() -> set[str]:
     """Return the names of all tables, indexes, triggers and views of VERSION."""
     found = set[str]()
-    for script in (SCHEMA, SYNC, THREADS, PROOF, NOTES, DELIVERIES, REPLIES, SEARCH, STAFF):
+    for script in (
+        SCHEMA,
+        SYNC,
+        THREADS,
+        PROOF,
+        NOTES,
+        DELIVERIES,
+        REPLIES,
+        SEARCH,
+        STAFF,
+        NOTICES,
+    ):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
             found = found | {name} if verb == "CREATE" else found - {name}
         for old, new in re.findall(r"^ALTER TABLE (\w+) RENAME TO (\w+)", script, re.MULTILINE):
@@ -836,5 +866,6 @@ STEPS: Mapping[str, Callable[[Database], None]] = {
     "0007_replies": lambda db: _run(db, REPLIES),
     "0008_search": _search,
     "0009_staff": lambda db: _run(db, STAFF),
+    "0010_notices": lambda db: _run(db, NOTICES),
 }
 """The migrations, by their names in the checkpoint."""

@@ -46,6 +46,7 @@ COMMANDS = {
     "audit": "Fetch a sample again from the source and compare.",
     "handover": "Write all that is needed without this tool into one directory.",
     "deliver": "Put the files into a live Tickiti, each once, mailing nobody.",
+    "notify": "Show who is told of failures and losses; send a test.",
     "archive": "Copy or move the files to another bucket or disk.",
     "publish": "Write a snapshot of the checkpoint into the bucket of the files.",
     "restore": "Make an archive out of a bucket alone.",
@@ -61,10 +62,12 @@ COMMANDS = {
 }
 """The commands in the order of the help, and what each does in a few words."""
 WORKS = COMMANDS.keys() - {
-    *("doctor", "plan", "schedule", "status", "report", "help"),
+    *("doctor", "plan", "schedule", "status", "report", "notify", "help"),
     *("token", "rule", "queue", "source"),
 }
 """The commands that do more than to print: whether their text arrives does not change the code."""
+WATCHED = {"run", "sync", "verify", "audit", "publish", "deliver"}
+"""The commands of whose end ``[notify]`` tells."""
 MODULES = {"token": "access", "rule": "access", "queue": "access", "restore": "publish"}
 """The module of a command that has none of its own."""
 
@@ -190,6 +193,7 @@ def _wanted_format(args: Sequence[str]) -> str:
 def cli(ctx: click.Context, config_path: Path | None) -> None:
     """Leave Kayako Classic for Tickiti without losing a single file."""
     ctx.obj.config_path = config_path
+    ctx.obj.command = ctx.invoked_subcommand or ""
     if ctx.invoked_subcommand in WORKS and (stdout := process.telling(sys.stdout)):
         stdout.strict = stdout.needed = False
 
@@ -219,10 +223,24 @@ def _complete(instruction: str) -> int:
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:
-    """Run the command line (None: of this process) and return its exit code."""
-    from migrator.cli.common import App, LogLines
+    """Run the command line (None: of this process) and return its exit code.
+
+    Who is to be told of its end is told.
+    """
+    from migrator.cli.common import App
 
     app = App()
+    code = _invoke(app, argv)
+    if app.command in WATCHED and app.config is not None and app.config.notify.tells:
+        from migrator.cli.notifying import conclude
+
+        conclude(app, app.config, code)
+    return code
+
+
+def _invoke(app: App, argv: Sequence[str] | None) -> int:
+    from migrator.cli.common import LogLines
+
     log = LogLines(app)
     logging.getLogger().addHandler(log)
     try:
@@ -330,6 +348,7 @@ def _tell(app: App, kind: str, text: str, code: int) -> int:
     from migrator.cli.common import print_event
     from migrator.text import shown
 
+    app.error = kind, text.removeprefix("Error: ")
     if app.log_format == "json":
         message = text.removeprefix("Error: ")
         print_event(app, "error", error=kind, exit=code, message=message)

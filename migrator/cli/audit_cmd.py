@@ -90,6 +90,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     _, archive = open_beside(app)
     seed, started = secrets.randbelow(_SEEDS) if seed is None else seed, now()
     with archive:
+        app.started()
         address = safe(settings.url)
         see_address(archive, address, moved=False)
         drawn = archive.figures.plan_sample(sample, seed=seed)

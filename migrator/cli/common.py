@@ -10,9 +10,10 @@ import os
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from migrator.text import iso_time, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
+    from migrator.cli.notifying import Notifier
     from migrator.config import Config
     from migrator.events import Event, Requested
     from migrator.sources.kayako.signing import KayakoSettings
@@ -39,6 +41,12 @@ class App:
     config: Config | None = None
     run_id: int | None = None
     """The latest run of this process."""
+    command: str = ""
+    error: tuple[str, str] = ("", "")
+    """Kind and text of the error that ended the command."""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    """The last messages on stderr."""
+    notifier: Notifier | None = None
     verbosity: int = 0
     """-1 with -q, 1 with -v."""
 
@@ -53,9 +61,16 @@ class App:
                 note(warning, level="warning")
         return self.config
 
+    def started(self) -> None:
+        """Note that the work of the command begins: who waits for a ping is told."""
+        if self.config is not None and self.config.notify.tells:
+            from migrator.cli.notifying import notifier_of
+
+            notifier_of(self, self.config).begin()
+
     def scrub(self, text: str) -> str:
         """Return a text without the secrets that this process knows."""
-        from migrator.config import SECRETS, TOKEN
+        from migrator.config import NOTIFY, SECRETS, TOKEN
         from migrator.sources.kayako.signing import Credentials
 
         known = [Credentials(*(os.environ.get(name, "") for name in SECRETS.values()))]
@@ -63,9 +78,11 @@ class App:
             known.append(settings_from(self.config).credentials)
         for credentials in known:
             text = credentials.scrub(text)
-        tokens = {os.environ.get(TOKEN, "")}
+        tokens = {os.environ.get(name, "") for name in (TOKEN, *NOTIFY.values())}
         if self.config is not None:
             tokens.add(self.config.deliver.token.get_secret_value())
+            notify = self.config.notify
+            tokens |= {getattr(notify, name).get_secret_value() for name in NOTIFY}
         secrets = (part for token in tokens for part in (token, token.partition("|")[2]))
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
@@ -278,6 +295,7 @@ def told(name: str, reasons: Mapping[str, str]) -> str:
 def note(text: str, level: str = "info") -> None:
     """Print a line on stderr, beside the result; ``level`` is info or warning."""
     app = _app()
+    remember_line(text)
     if level == "info" and verbosity() < 0:
         return
     if app is not None and app.log_format == "json":
@@ -298,6 +316,7 @@ class LogLines(logging.Handler):
         debug = os.environ.get("MIGRATOR_DEBUG") == "1"
         text = self._app.scrub(self.format(record) if debug else record.getMessage())
         level = record.levelname.lower()
+        self._app.lines.append(self._app.scrub(record.getMessage()))
         with suppress(OSError):  # a server does not end because nobody reads its log
             if self._app.log_format == "json":
                 print_event(self._app, "notice", level=level, text=text)
@@ -329,6 +348,12 @@ def remember_run(run_id: int | None) -> None:
     """Set the run that later messages belong to."""
     if (app := _app()) is not None:
         app.run_id = run_id
+
+
+def remember_line(text: str) -> None:
+    """Keep a message for those who are told how the command ended."""
+    if (app := _app()) is not None:
+        app.lines.append(text)
 
 
 def write(pieces: Iterable[str], output: Path | None) -> None:

@@ -130,6 +130,8 @@ def deliver(
         return _check(app, settings, sample=sample, undo=undo, yes=yes, as_json=as_json)
     writes = yes or canary is not None
     with _opened(app, config, writes=writes) as archive:
+        if writes:
+            app.started()
         if canary is not None:
             narrowed |= {"tickets": (*narrowed["tickets"], canary)}
         options = options_from(config, archive, writes=writes, **narrowed)

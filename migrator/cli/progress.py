@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from migrator import events
-from migrator.cli.common import outcome, remember_run, verbosity
+from migrator.cli.common import outcome, remember_line, remember_run, verbosity
 from migrator.pull.progress import Progress
 from migrator.report.verdict import done, pause
 from migrator.text import human_bytes, human_duration, iso_time, shown
@@ -72,6 +72,8 @@ class ProgressListener:
     def __call__(self, event: events.Event, /) -> None:
         """Handle one event."""
         self._progress.take(event)
+        if isinstance(event, events.Notice):
+            remember_line(event.text)
         if isinstance(event, events.RunStarted):
             remember_run(self._progress.run_id)
         wanted = 1 if isinstance(event, events.Requested) else 0

@@ -92,6 +92,7 @@ def publish(app: App) -> None:
     """
     config, archive = open_beside(app)
     with archive:
+        app.started()
         tell_published(archive, config)
 
 

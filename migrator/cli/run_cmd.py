@@ -91,6 +91,7 @@ def run(
     choose_store(config)
     with open_archive(config.archive.path, command="run") as archive:
         apply_config(archive, config)
+        app.started()
         with progress(app.log_format) as listener:
             result = pull(settings_from(config), archive, options, listener)
         if plan is not None and plan.drift is not None:

@@ -73,6 +73,7 @@ def sync(
       migrator sync --every 15m
     """
     from migrator.cli.disk import warn_of_network
+    from migrator.cli.notifying import telling_round
     from migrator.cli.pulling import drive
     from migrator.pull.sync import repeat
 
@@ -83,9 +84,11 @@ def sync(
 
     async def work(stop: Stop) -> int:
         async def once(number: int) -> RunResult:
-            done = await _sync(app, config, stop, wishes if number == 0 else {}, stays=True)
-            if isinstance(done.delivered, MigratorError):
-                note(f"Nothing more was delivered: {done.delivered}", level="warning")
+            async with telling_round(app, config) as told:
+                done = await _sync(app, config, stop, wishes if number == 0 else {}, stays=True)
+                if isinstance(done.delivered, MigratorError):
+                    note(f"Nothing more was delivered: {done.delivered}", level="warning")
+                told.end(done.result.exit_code, done.result.ended_by or done.delivered)
             return done.result
 
         if every is not None:
@@ -126,6 +129,7 @@ async def _sync(
     choose_store(config)
     with open_archive(config.archive.path, command="sync") as archive:
         apply_config(archive, config)
+        app.started()
         with progress(app.log_format) as listener:
             heard = _RoundListener(listener)
             result = await sync_within(config, archive, heard, stop, **wishes)

@@ -85,6 +85,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
     config = app.load(need_source=wishes["repair"])
     settings, started = settings_from(config), now()
     with open_archive(config.archive.path, command="verify", repairing=True) as archive:
+        app.started()
         if wishes["repair"]:
             from migrator.pull.identity import see_address
             from migrator.sources.kayako.signing import safe
