@@ -313,6 +313,7 @@ def test_the_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
         "sync": config.SyncConfig,
         "tickiti": config.TickitiConfig,
         "deliver": config.DeliverConfig,
+        "notify": config.NotifyConfig,
     }
     assert list(tables) == list(models)
     for section, model in models.items():
@@ -323,6 +324,7 @@ def test_the_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     assert shown.kayako == bare.kayako
     assert shown.sync == bare.sync
     assert shown.tickiti == bare.tickiti
+    assert shown.notify == bare.notify
     assert shown.archive.path.name == bare.archive.path.name
 
 
