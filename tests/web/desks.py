@@ -17,6 +17,22 @@ from migrator.archive.records import PeopleNote
 
 IDS = itertools.count(500)
 NOON = 1_790_000_000
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources"
+    b"<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n"
+    b"4 0 obj<</Length 44>>stream\nBT /F1 24 Tf 40 100 Td (Hello, archive) Tj ET \nendstream "
+    b"endobj\n"
+    b"trailer<</Root 1 0 R>>\n%%EOF\n"
+)
+EVIL = (
+    '<p>Hello <b>team</b>,</p><p>the plate cracked again, see <img src="cid:plate.png@01D9" '
+    'alt="the plate">.</p><blockquote>On Monday you wrote: please send a picture.</blockquote>'
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    '<img src="https://tracker.invalid/p.gif" alt="logo"><style>body{display:none}</style>'
+    '<p style="position:fixed;inset:0">Kind regards<br>Marcus</p>'
+)
 
 
 def png(width: int = 8, height: int = 8, color: bytes = b"\x1f\x5f\xbf") -> bytes:
@@ -125,6 +141,37 @@ class Desk:
         with ledger.atomic():
             ledger.settle(outcome)
         return number
+
+
+def furnish(desk: Desk) -> dict[str, int]:
+    """Fill a helpdesk worth looking at; return its files by name."""
+    posts = [
+        PostRow(11, NOON, "Marcus Reed", "marcus@example.com", is_html=True, text=EVIL),
+        PostRow(12, NOON + 3600, "Priya Sharma", "priya@example.com", True, True, text="Batch 7?"),
+        PostRow(
+            13,
+            NOON + 7200,
+            "Priya Sharma",
+            "priya@example.com",
+            True,
+            text="Hello Marcus,\n\nthe report is attached.\n\nPriya",
+        ),
+    ]
+    desk.ticket(1, *posts, subject="Carbon plate cracked after two weeks")
+    desk.ticket(2, subject="Rechnung für Größe XL fehlt")
+    desk.ticket(3, PostRow(31, NOON, text="x"), subject='<b>"Quoted" & odd</b>')
+    names = {
+        "plate.png": png(120, 60),
+        "photo.png": png(300, 160, b"\x99\x55\x22"),
+        "report.pdf": PDF,
+        "trace.log": b"line 1\n",
+        "setup.exe": b"MZ",
+        "a" * 120 + ".zip": b"PK",
+    }
+    found = {name: desk.attach(name, data, 1, 11) for name, data in names.items()}
+    for number in range(3):
+        desk.attach(f"lost-{number}.docx", None, 2, 21, State.FAILED)
+    return found
 
 
 class Visitor(httpx.Client):

@@ -13,28 +13,12 @@ import pytest
 
 from migrator.archive import Department, Outcome, PostRow, TicketRow
 from migrator.archive.records import State
-from tests.web.desks import NOON, Desk, png
+from tests.web.desks import NOON, Desk, furnish, png
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
-PDF = (
-    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
-    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
-    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources"
-    b"<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>endobj\n"
-    b"4 0 obj<</Length 44>>stream\nBT /F1 24 Tf 40 100 Td (Hello, archive) Tj ET \nendstream "
-    b"endobj\n"
-    b"trailer<</Root 1 0 R>>\n%%EOF\n"
-)
-EVIL = (
-    '<p>Hello <b>team</b>,</p><p>the plate cracked again, see <img src="cid:plate.png@01D9" '
-    'alt="the plate">.</p><blockquote>On Monday you wrote: please send a picture.</blockquote>'
-    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-    '<img src="https://tracker.invalid/p.gif" alt="logo"><style>body{display:none}</style>'
-    '<p style="position:fixed;inset:0">Kind regards<br>Marcus</p>'
-)
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,33 +54,7 @@ def page(desk: Desk, browser: Browser) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def files(desk: Desk) -> dict[str, int]:
     """Fill a helpdesk worth looking at."""
-    posts = [
-        PostRow(11, NOON, "Marcus Reed", "marcus@example.com", is_html=True, text=EVIL),
-        PostRow(12, NOON + 3600, "Priya Sharma", "priya@example.com", True, True, text="Batch 7?"),
-        PostRow(
-            13,
-            NOON + 7200,
-            "Priya Sharma",
-            "priya@example.com",
-            True,
-            text="Hello Marcus,\n\nthe report is attached.\n\nPriya",
-        ),
-    ]
-    desk.ticket(1, *posts, subject="Carbon plate cracked after two weeks")
-    desk.ticket(2, subject="Rechnung für Größe XL fehlt")
-    desk.ticket(3, PostRow(31, NOON, text="x"), subject='<b>"Quoted" & odd</b>')
-    names = {
-        "plate.png": png(120, 60),
-        "photo.png": png(300, 160, b"\x99\x55\x22"),
-        "report.pdf": PDF,
-        "trace.log": b"line 1\n",
-        "setup.exe": b"MZ",
-        "a" * 120 + ".zip": b"PK",
-    }
-    found = {name: desk.attach(name, data, 1, 11) for name, data in names.items()}
-    for number in range(3):
-        desk.attach(f"lost-{number}.docx", None, 2, 21, State.FAILED)
-    return found
+    return furnish(desk)
 
 
 def sign_in(desk: Desk, page: Page) -> None:
@@ -210,7 +168,7 @@ def test_pages_fit_a_phone(
     context = browser.new_context(base_url=desk.url, viewport=size, color_scheme=scheme)
     page = context.new_page()
     sign_in(desk, page)
-    paths = ["/", "/tickets/1", "/status", "/sign-in", "/nothing"]
+    paths = ["/", "/tickets/1", "/tickets/1/download", "/status", "/sign-in", "/nothing"]
     for path in paths + [f"/attachments/{one}" for one in files.values()]:
         page.goto(path)
         look(page, f"phone-{scheme}{path.replace('/', '-')}")
@@ -265,6 +223,7 @@ def hostile(desk: Desk) -> list[str]:
         f"/?q={RUN}",
         f"/?q={'x' * 200}&in=subject",
         "/tickets/900",
+        "/tickets/900/download",
         "/status",
         "/nothing",
         *(f"/attachments/{one}" for one in files),

@@ -530,7 +530,7 @@ def test_status_is_a_dashboard(open_desk: OpenDesk) -> None:
         visitor.sign_in(desk.token())
         empty = visitor.get("/status").text
         assert "<svg" not in empty
-        assert tile(empty, "Last pass to its end") == "never"
+        assert tile(empty, "Last finished pass") == "never"
         for n in range(3):
             desk.attach(f"{n}.pdf", b"%%PDF-%d" % n)
         desk.attach("a.docx", None, state=State.FAILED)
@@ -541,7 +541,7 @@ def test_status_is_a_dashboard(open_desk: OpenDesk) -> None:
         page = eventually(visitor, "as of")
         assert tile(page, "In the archive") == "3 of 5 files listed"
         assert tile(page, "Failed, missing, gone") == "2"
-        assert tile(page, "Last pass to its end").endswith("run")
+        assert tile(page, "Last finished pass").endswith("run")
         assert tile(page, "Last proof") == "never"
         assert "<desc" in page.partition("<svg")[2]
         assert "<script" not in page

@@ -653,7 +653,7 @@ def _tiles(
     if visit.queues is not None:
         return
     ended = seen.covered.finished_at if seen.covered else None
-    yield "Last pass to its end", _day(ended), seen.covered.kind if seen.covered else ""
+    yield "Last finished pass", _day(ended), seen.covered.kind if seen.covered else ""
     check = max(seen.checks.values(), key=lambda one: one.finished_at, default=None)
     remark = "" if check is None else f"{check.kind}{', found a fault' * bool(check.exit_code)}"
     yield "Last proof", _day(check.finished_at if check else None), remark
@@ -677,7 +677,7 @@ def _overview(site: Site) -> dict[str, object]:
             [_day(point.at)[5:] for point in points],
             [(point.attachments, point.bytes) for point in points],
             MEASURES,
-            f"in {human_duration(step)}" if step else "in all",
+            f"in {human_duration(step)}" if step else "in the whole run",
         )
     reasons = [
         (state.value, *explain(state, problem), n)
