@@ -627,12 +627,13 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
 def load_ticket_numbers(path: Path) -> dict[int, str]:
     """Read the Tickiti ticket number of each Kayako ticket id from a CSV file.
 
-    The header begins with ``kayako_ticket_id,ticket_number``; both must be unique. A third column
-    ``doubt``, as `deliver --match` writes it, must be empty; further ones are for people. Raises
-    ConfigError that lists all mistakes with their lines.
+    The header begins with ``kayako_ticket_id,ticket_number``; both must be unique, and a # before
+    them is left out. A third column ``doubt``, as `deliver --match` writes it, must be empty;
+    further ones are for people. Cells may be parted as spreadsheets do it, by semicolons or tabs.
+    Raises ConfigError that lists all mistakes with their lines.
     """
     rows = _read_csv(path)
-    head = rows[0][1] if rows else []
+    head = [cell.lower() for cell in rows[0][1]] if rows else []
     if head[:2] != ["kayako_ticket_id", "ticket_number"]:
         raise ConfigError(f"{path}: its first line must be kayako_ticket_id,ticket_number.")
     doubt = head.index("doubt") if "doubt" in head else len(head)
@@ -640,9 +641,13 @@ def load_ticket_numbers(path: Path) -> dict[int, str]:
     owners: dict[str, int] = {}
     mistakes: list[str] = []
     for line, cells in rows[1:]:
+        cells[:2] = [cell.removeprefix("#") for cell in cells[:2]]
         ticket_id = int(cells[0]) if re.fullmatch(r"[0-9]{1,18}", cells[0], re.ASCII) else None
         if ticket_id is None or len(cells) != len(head) or not _is_number(cells[1]):
-            mistakes.append(f"line {line}: must be a Kayako ticket id and a ticket number")
+            mistakes.append(
+                f"line {line}: must be a Kayako ticket id (the number in the address of the "
+                "ticket, no ABC-123-45678) and a ticket number"
+            )
         elif any(cells[doubt : doubt + 1]):
             mistakes.append(f"line {line}: is in doubt: empty its cell doubt once you have checked")
         elif ticket_id in numbers:
@@ -665,10 +670,14 @@ def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
     """Yield the non-empty lines as line number and cells."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, strict=True)
+            parted = re.match(r'"?\w+"?([,;\t])', lines.readline())
+            lines.seek(0)
+            reader = csv.reader(lines, strict=True, delimiter=parted[1] if parted else ",")
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except OSError as exc:
         raise ConfigError(f"Cannot read {path}: {exc.strerror}.") from exc
     except (UnicodeDecodeError, csv.Error) as exc:
-        raise ConfigError(f"{path} is not a CSV file in UTF-8: {exc}.") from exc
+        raise ConfigError(
+            f"{path} is not a CSV file in UTF-8 (in Excel: CSV UTF-8): {exc}."
+        ) from exc
     return [(line, cells) for line, cells in rows if any(cells)]

@@ -350,6 +350,20 @@ def test_mistakes_of_ticket_numbers_are_told_with_their_lines(tmp_path: Path) ->
         load_ticket_numbers(numbers(tmp_path, many))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffkayako_ticket_id,ticket_number\r\n\r\n1,10\r\n2,20\r\n",
+        'kayako_ticket_id;ticket_number;doubt;subject\r\n1;10;;"a;b"\r\n;;;\r\n2;20;;c,d\r\n',
+        '\ufeff"kayako_ticket_id"\t"ticket_number"\r\n"1"\t"10"\r\n"2"\t"20"\r\n',
+        "Kayako_Ticket_ID,Ticket_Number\n#1,#10\n2 , 20\n",
+    ],
+)
+def test_ticket_numbers_as_spreadsheets_save_them(tmp_path: Path, text: str) -> None:
+    """Semicolons, tabs, marks of the encoding, blank lines and # make no difference."""
+    assert load_ticket_numbers(numbers(tmp_path, text)) == {1: "10", 2: "20"}
+
+
 @pytest.mark.parametrize("text", ["", "ticket_number,kayako_ticket_id\n", "1,2\n"])
 def test_ticket_numbers_need_their_header(tmp_path: Path, text: str) -> None:
     """Without the header nobody knows which column is which."""

@@ -92,10 +92,13 @@ class Client:
     async def hello(self) -> None:
         """Make a call that every Tickiti answers; raise SourceError unless it does."""
         try:
-            await self._json("tickets/show", b"{}", "a first call", urgent=True)
+            found = await self._json("tickets/show", b"{}", "a first call", urgent=True)
         except Declined as error:
             if error.status not in (400, 422):
                 raise
+        else:
+            if not isinstance(found, dict) or "ok" not in found:
+                raise UnexpectedReply("a first call: HTTP 200 with JSON that is not Tickiti's")
 
     async def upload(self, name: str, content: Content, *, what: str) -> Facts:
         """Store bytes, which no ticket shows yet; return what Tickiti says it got."""
@@ -311,10 +314,12 @@ async def look(client: Client) -> Server:
     try:
         # A read that all know comes first: a wrong address is not taken for an old server.
         await client.retrier("a first call", client.hello)
-    except Declined as error:
+    except (Declined, UnexpectedReply) as error:
         hint = "Is deliver.url the address of a Tickiti?"
-        if error.status == 403:
+        if isinstance(error, Declined) and error.status == 403:
             hint = "Its API key needs the abilities tickets:read and tickets:write."
+            if error.shared:
+                hint = "That is no answer of Tickiti: something in front of it turns us away."
         raise SourceRefused(f"{str(error).rstrip('.')}. {hint}") from None
     may_write: bool | None = None
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -207,6 +209,53 @@ def test_a_tickiti_that_cannot_be_used_is_refused(
         assert result.code == 4
         assert said in result.err
         assert not any(one.attachments for one in other.desk.responses.values())
+
+
+@pytest.mark.parametrize("tail", ["/", "/api/v1", "/api/v1/"])
+def test_the_address_may_be_that_of_the_api(
+    cli: Cli, desk: Office, tmp_path: Path, tail: str
+) -> None:
+    """It is the same target, so that nothing is written twice."""
+    cli("deliver", "--yes")
+    text = (tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(text.replace(desk.tickiti.url, desk.tickiti.url + tail))
+    assert last(cli("deliver", "--yes", "--json").out)["already"] == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, b"<html>Welcome</html>", "HTTP 200 without JSON. Is deliver.url the address"),
+        (200, b"[]", "JSON that is not Tickiti's. Is deliver.url the address"),
+        (404, b"<html>Not found</html>", "HTTP 404. Is deliver.url the address"),
+        (403, b"<html>Forbidden</html>", "something in front of it turns us away"),
+    ],
+)
+def test_what_is_no_tickiti_is_refused(
+    cli: Cli, desk: Office, tmp_path: Path, *, status: int, body: bytes, said: str
+) -> None:
+    """Exit code 4, and a hint at what may be wrong."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        text = (tmp_path / "config.toml").read_text()
+        address = f"http://127.0.0.1:{server.server_port}"
+        (tmp_path / "config.toml").write_text(text.replace(desk.tickiti.url, address))
+        result = cli("deliver", "--yes")
+        server.shutdown()
+    assert result.code == 4
+    assert said in result.err
 
 
 @pytest.mark.slow
