@@ -53,6 +53,10 @@ NOTIFY: Final = {
     "webhook_key": "MIGRATOR_WEBHOOK_KEY",
 }
 """The keys of ``[notify]`` that an environment variable overrides, and its name."""
+METRICS_TOKEN: Final = "MIGRATOR_METRICS_TOKEN"  # noqa: S105 - its name
+"""The variable that overrides ``metrics.token``."""
+_SHORTEST: Final = 16
+"""Characters of a token that people choose, at least."""
 _NEEDED: Final = ("api_key", "secret_key")
 
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -299,6 +303,22 @@ def _events(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
+def _bearer(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not re.fullmatch(rf"[\w.~+/=-]{{{_SHORTEST},256}}", text, re.ASCII):
+        raise ValueError(
+            f"must be {_SHORTEST} to 256 letters, digits and signs such as - and _, as of "
+            "`openssl rand -hex 16`"
+        )
+    return value
+
+
+def _textfile(value: Path) -> Path:
+    if value.suffix != ".prom":
+        raise ValueError("must end with .prom: node exporter reads no other file")
+    return value
+
+
 def _queues(value: object) -> dict[int, Any]:
     """Convert the department ids, which TOML has as strings only, into numbers."""
     if not isinstance(value, dict):
@@ -462,6 +482,23 @@ class NotifyConfig(_Section):
         return bool(self.ping.get_secret_value() or self.webhook.get_secret_value() or self.command)
 
 
+class MetricsConfig(_Section):
+    """``[metrics]``: for Prometheus; needs the extra of this name.
+
+    With ``serve``, or a ``token`` that every reader must have, `serve` answers at ``/metrics``.
+    Commands that change the archive write ``textfile`` for node exporter.
+    """
+
+    serve: Flag = False
+    token: Annotated[Secret, AfterValidator(_bearer)] = SecretStr("")
+    textfile: Annotated[Path, BeforeValidator(_path), AfterValidator(_textfile)] | None = None
+
+    @property
+    def served(self) -> bool:
+        """Whether `serve` has metrics."""
+        return self.serve or bool(self.token.get_secret_value())
+
+
 class _File(_Section):
     kayako: KayakoConfig
     archive: ArchiveConfig
@@ -470,6 +507,7 @@ class _File(_Section):
     tickiti: TickitiConfig
     deliver: DeliverConfig
     notify: NotifyConfig
+    metrics: MetricsConfig
 
 
 _SECTIONS: Final[dict[str, Any]] = {
@@ -488,6 +526,7 @@ class Config:
     tickiti: TickitiConfig
     deliver: DeliverConfig
     notify: NotifyConfig
+    metrics: MetricsConfig
     path: Path
     warnings: tuple[str, ...] = ()
 
@@ -524,6 +563,8 @@ def load(
         _overlay(tables["deliver"], environ, {"token": TOKEN})
     if isinstance(tables["notify"], dict):
         _overlay(tables["notify"], environ, NOTIFY)
+    if isinstance(tables["metrics"], dict):
+        _overlay(tables["metrics"], environ, {"token": METRICS_TOKEN})
     mistakes: list[str] = []
     try:
         parsed = _File.model_validate(tables, context={"base": path.parent})
@@ -536,6 +577,17 @@ def load(
         raise ConfigError("\n  ".join([f"{path} has {count}:", *mistakes]))
     sections = {name: getattr(parsed, name) for name in _SECTIONS}
     return Config(**sections, path=path, warnings=warnings)
+
+
+def metrics_from_environment(environ: Mapping[str, str] = os.environ) -> MetricsConfig:
+    """Return ``[metrics]`` where there is no file. Raises ConfigError."""
+    section: dict[str, Any] = {}
+    _overlay(section, environ, {"token": METRICS_TOKEN})
+    try:
+        return MetricsConfig.model_validate(section)
+    except ValidationError as exc:
+        mistake = _sentence(exc.errors(include_url=False)[0]).partition(": ")[2]
+        raise ConfigError(f"{METRICS_TOKEN}: {mistake}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -582,6 +634,8 @@ def _warnings(path: Path, tables: dict[str, Any]) -> Iterator[str]:
     secrets += [deliver.get("token")] if isinstance(deliver, dict) else []
     notify = tables.get("notify")
     secrets += [notify.get(key) for key in NOTIFY] if isinstance(notify, dict) else []
+    others = (tables.get("deliver"), tables.get("metrics"))
+    secrets += [section.get("token") for section in others if isinstance(section, dict)]
     if any(secrets) and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield f"{path} holds keys and others can read it: run `chmod 600` on it."
 

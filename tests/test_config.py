@@ -314,6 +314,7 @@ def test_the_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
         "tickiti": config.TickitiConfig,
         "deliver": config.DeliverConfig,
         "notify": config.NotifyConfig,
+        "metrics": config.MetricsConfig,
     }
     assert list(tables) == list(models)
     for section, model in models.items():
@@ -326,6 +327,41 @@ def test_the_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     assert shown.tickiti == bare.tickiti
     assert shown.notify == bare.notify
     assert shown.archive.path.name == bare.archive.path.name
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('token = "short"', "16 to 256 letters"),
+        ('token = "with blanks and ümlauts"', "16 to 256 letters"),
+        ('textfile = "metrics.txt"', "must end with .prom"),
+        ("serve = 1", "must be true or false"),
+        ("port = 9", "is not a key of this tool; it belongs into [tickiti]"),
+    ],
+)
+def test_mistakes_of_metrics(tmp_path: Path, line: str, why: str) -> None:
+    """Each says what is allowed, and none repeats a token."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(tmp_path, f"[metrics]\n{line}\n"), {}, need_source=False)
+    assert why in str(caught.value)
+    assert "ümlauts" not in str(caught.value)
+
+
+def test_a_token_switches_metrics_on(tmp_path: Path) -> None:
+    """In the file or in the environment, which wins; also where there is no file."""
+    secret = "0123456789abcdef"
+    path = written(tmp_path, f'[metrics]\ntoken = "{secret}"\n')
+    assert config.load(path, {}, need_source=False).metrics.served
+    environ = {"MIGRATOR_METRICS_TOKEN": secret[::-1]}
+    for found in (
+        config.load(path, environ, need_source=False).metrics,
+        config.metrics_from_environment(environ),
+    ):
+        assert found.token.get_secret_value() == secret[::-1]
+        assert found.served
+    assert not config.metrics_from_environment({}).served
+    with pytest.raises(ConfigError, match="MIGRATOR_METRICS_TOKEN: must be 16"):
+        config.metrics_from_environment({"MIGRATOR_METRICS_TOKEN": "short"})
 
 
 def numbers(tmp_path: Path, text: str) -> Path:

@@ -241,6 +241,12 @@ class Figures:
         """Break all down by what holds the files, the largest group first."""
         return [Group(key, KINDS.get(key, key), n, size) for key, n, size in self._broken("kind")]
 
+    def by_state_and_kind(self) -> dict[tuple[State, str], Count]:
+        """Return the sums of each state and kind of which there is any. Reads all rows."""
+        sql = f"SELECT state, kind, count(*), sum({_bytes()}) FROM attachments GROUP BY 1, 2"
+        found = self._db.execute(sql)
+        return {(state_from(state), kind): Count(n, size) for state, kind, n, size in found}
+
     def by_queue(self) -> dict[int, dict[State, Count]]:
         """Return the ledger's sums for every queue; states that a queue lacks are left out.
 

@@ -80,6 +80,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
       migrator audit --sample 2000 --seed 7
     """
     from migrator.cli.pulling import at_work
+    from migrator.cli.textfile import measured
     from migrator.pull import audit as steps
     from migrator.pull.fetch import SHOWN
     from migrator.pull.identity import see_address, see_helpdesk
@@ -87,9 +88,9 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     from migrator.sources.kayako.signing import safe
 
     settings = settings_from(app.load())
-    _, archive = open_beside(app)
+    config, archive = open_beside(app)
     seed, started = secrets.randbelow(_SEEDS) if seed is None else seed, now()
-    with archive:
+    with archive, measured(config):
         app.started()
         address = safe(settings.url)
         see_address(archive, address, moved=False)

@@ -47,6 +47,8 @@ class App:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     """The last messages on stderr."""
     notifier: Notifier | None = None
+    published: float | None = None
+    """When the snapshot was made that this process published last."""
     verbosity: int = 0
     """-1 with -q, 1 with -v."""
 
@@ -70,7 +72,7 @@ class App:
 
     def scrub(self, text: str) -> str:
         """Return a text without the secrets that this process knows."""
-        from migrator.config import NOTIFY, SECRETS, TOKEN
+        from migrator.config import METRICS_TOKEN, NOTIFY, SECRETS, TOKEN
         from migrator.sources.kayako.signing import Credentials
 
         known = [Credentials(*(os.environ.get(name, "") for name in SECRETS.values()))]
@@ -78,9 +80,11 @@ class App:
             known.append(settings_from(self.config).credentials)
         for credentials in known:
             text = credentials.scrub(text)
-        tokens = {os.environ.get(name, "") for name in (TOKEN, *NOTIFY.values())}
+        names = (TOKEN, METRICS_TOKEN, *NOTIFY.values())
+        tokens = {os.environ.get(name, "") for name in names}
         if self.config is not None:
             tokens.add(self.config.deliver.token.get_secret_value())
+            tokens.add(self.config.metrics.token.get_secret_value())
             notify = self.config.notify
             tokens |= {getattr(notify, name).get_secret_value() for name in NOTIFY}
         secrets = (part for token in tokens for part in (token, token.partition("|")[2]))
@@ -274,6 +278,14 @@ def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, scope=scope, **kwargs)
 
     return wrapped
+
+
+def published_at(made: float | None = None) -> float | None:
+    """Return when the snapshot was made that this process published last; set it to ``made``."""
+    app = _app()
+    if app is not None and made is not None:
+        app.published = made
+    return app.published if app else None
 
 
 def verbosity() -> int:

@@ -212,12 +212,13 @@ def _settings(config: Config, *, writes: bool) -> DeliverConfig:
 def _opened(app: App, config: Config, *, writes: bool) -> Iterator[Archive]:
     """Open the archive: beside a run for a dry run, else like a run."""
     from migrator.archive import open_archive
+    from migrator.cli.textfile import measured
 
     _, archive = open_beside(app)
     if writes:
         archive.close()
         archive = open_archive(config.archive.path, command="deliver")
-        with archive:
+        with archive, measured(config):
             apply_config(archive, config)
             yield archive
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrator.cli.common import App, note, now, open_beside, pass_app, reader
+from migrator.cli.common import App, note, now, open_beside, pass_app, published_at, reader
 from migrator.errors import ArchiveUnwritable, MigratorError, SourceError
 from migrator.text import human_bytes, iso_time
 
@@ -90,8 +90,10 @@ def publish(app: App) -> None:
     Example:
       migrator publish
     """
+    from migrator.cli.textfile import measured
+
     config, archive = open_beside(app)
-    with archive:
+    with archive, measured(config):
         app.started()
         tell_published(archive, config)
 
@@ -145,6 +147,7 @@ def published(archive: Archive, config: Config) -> tuple[Snapshot, str]:
 
 def tell(made: Snapshot, problem: str) -> None:
     """Say what was published."""
+    published_at(made.time)
     size = f"{human_bytes(made.size)}, {human_bytes(made.unpacked)} unpacked"
     note(f"Published {made.name} ({size}).")
     if problem:

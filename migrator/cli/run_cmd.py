@@ -77,6 +77,7 @@ def run(
     from migrator.cli.progress import progress
     from migrator.cli.publish_cmd import publishing
     from migrator.cli.pulling import options_from, pull
+    from migrator.cli.textfile import measured
 
     config = app.load()
     warn_of_network(config.archive.path)
@@ -89,7 +90,7 @@ def run(
         plan.check(options.source_name, options.scope, now=now())
         options = replace(options, baseline=plan)
     choose_store(config)
-    with open_archive(config.archive.path, command="run") as archive:
+    with open_archive(config.archive.path, command="run") as archive, measured(config):
         apply_config(archive, config)
         app.started()
         with progress(app.log_format) as listener:

@@ -18,6 +18,7 @@ import click
 from migrator.cli.access_cmd import warn_of_queues
 from migrator.cli.common import App, duration, keep_blocks, note, open_beside, pass_app, size
 from migrator.cli.publish_cmd import bucket, config_if_any, place_from, place_options
+from migrator.cli.textfile import metrics_room
 from migrator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from migrator.archive import Archive
     from migrator.blobs import Place
-    from migrator.config import TickitiConfig
+    from migrator.config import Config, MetricsConfig, TickitiConfig
     from migrator.serve import Face
     from migrator.serve.audit_log import AuditLog
     from migrator.serve.catalog import EndpointSettings
@@ -37,6 +38,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 _PLAIN = (
     "Without TLS, anybody on the way can read the tokens and the files that are sent. Set "
     "--tls-cert (tickiti.tls_cert), or listen on 127.0.0.1 behind a proxy that speaks TLS."
+)
+_OPEN_METRICS = (
+    "Anybody who reaches this address can read /metrics: how many files there are and how the "
+    "migration goes. Set metrics.token to ask for one."
 )
 _MOST_PROXIES = 8
 """Bits: a network of fewer is no network of proxies."""
@@ -94,6 +99,11 @@ _MOST_PROXIES = 8
     metavar="SIZE",
     help="With --from: files that are kept in the directory for temporary files (TMPDIR).",
 )
+@click.option(
+    "--metrics",
+    is_flag=True,
+    help="Answer at /metrics, for Prometheus. [metrics.serve, or a token in metrics.token]",
+)
 @place_options
 @pass_app
 def serve(
@@ -111,6 +121,7 @@ def serve(
     url: str | None,
     look_every: float,
     cache: int,
+    metrics: bool,
     **how: Any,
 ) -> None:
     """Serve the archive as Tickiti's API and as staff pages, until Ctrl-C.
@@ -130,7 +141,7 @@ def serve(
       migrator serve --port 8480
       migrator serve --from s3://bucket/prefix
     """
-    from migrator.config import TickitiConfig
+    from migrator.config import TickitiConfig, metrics_from_environment
     from migrator.serve import load_faces
     from migrator.serve.audit_log import AuditLog
     from migrator.serve.catalog import EndpointSettings
@@ -156,11 +167,13 @@ def serve(
             replica = _replica(place, folder, look_every, cache // workers)
         elif needless := [name for name, value in how.items() if value is not None]:
             raise click.UsageError(f"--{needless[0].replace('_', '-')} goes with --from.")
+        settings = config.metrics if config else metrics_from_environment()
+        measured = _metrics(config, settings, wanted=metrics)
         tickiti = (config.tickiti if config else TickitiConfig()).model_copy(update=changes)
         options = _options(tickiti)
         served = _Served(
             *_look(app, replica, read_only=read_only, forks=workers > 1),
-            load_faces(),
+            load_faces(*measured),
             EndpointSettings(
                 max_download=tickiti.max_download,
                 serve_deleted=tickiti.serve_deleted,
@@ -169,6 +182,7 @@ def serve(
             ),
             AuditLog(tickiti.audit_log) if tickiti.audit_log is not None else None,
             replica,
+            open_metrics=bool(measured) and not settings.token.get_secret_value(),
         )
         for doubt in doubts(tickiti):
             note(doubt, level="warning")
@@ -188,6 +202,8 @@ def _serve(served: _Served, options: ServerOptions, workers: int, **address: Any
             note(f"From other machines: {' or '.join(others)}")
         if options.tls is None and server.is_exposed(url):
             note(_PLAIN, level="warning")
+        if served.open_metrics and server.is_exposed(url):
+            note(_OPEN_METRICS, level="warning")
 
     if workers == 1:
         with served.open() as application:
@@ -201,6 +217,17 @@ def _serve(served: _Served, options: ServerOptions, workers: int, **address: Any
 
     secure = options.tls is not None
     serve_workers(work, workers=workers, **address, secure=secure, on_ready=ready)
+
+
+def _metrics(config: Config | None, settings: MetricsConfig, *, wanted: bool) -> list[Face]:
+    """Return the face for Prometheus where it is configured or ``wanted``."""
+    if not (wanted or settings.served):
+        return []
+    metrics_room()
+    from migrator.serve.metrics import Face
+
+    token = settings.token.get_secret_value()
+    return [Face(token=token, target=config.deliver.url if config else "")]
 
 
 def _replica(place: Place, folder: Path, every: float, cache: int) -> Replica:
@@ -252,6 +279,7 @@ class _Served:
     settings: EndpointSettings
     log: AuditLog | None
     replica: Replica | None = None
+    open_metrics: bool = False
 
     @contextmanager
     def open(self) -> Iterator[ASGIApp]:

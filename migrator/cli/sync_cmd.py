@@ -125,9 +125,10 @@ async def _sync(
     from migrator.archive import open_archive
     from migrator.cli.progress import progress
     from migrator.cli.pulling import sync_within
+    from migrator.cli.textfile import measured
 
     choose_store(config)
-    with open_archive(config.archive.path, command="sync") as archive:
+    with open_archive(config.archive.path, command="sync") as archive, measured(config):
         apply_config(archive, config)
         app.started()
         with progress(app.log_format) as listener:

@@ -81,10 +81,12 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
         raise click.UsageError("--prune needs all files read; leave out --sample.")
     from migrator.archive import open_archive
     from migrator.cli.pulling import at_work
+    from migrator.cli.textfile import measured
 
     config = app.load(need_source=wishes["repair"])
     settings, started = settings_from(config), now()
-    with open_archive(config.archive.path, command="verify", repairing=True) as archive:
+    opened = open_archive(config.archive.path, command="verify", repairing=True)
+    with opened as archive, measured(config):
         app.started()
         if wishes["repair"]:
             from migrator.pull.identity import see_address

@@ -43,7 +43,8 @@ class Progress:
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
     the beginning. ``pause`` is the last one, which began ``paused_at``. ``pace`` says how many
-    requests are made at once while those are fewer than allowed. ``requests`` counts outcomes.
+    requests are made at once while those are fewer than allowed, ``at_once``
+    the number since it changed. ``requests`` counts outcomes.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -64,6 +65,7 @@ class Progress:
     states: Counter[str] = field(default_factory=Counter)
     opening: str = ""
     pace: str = ""
+    at_once: int | None = None
     pause: events.Paused | None = None
     paused_at: float = 0.0
     ended: bool = False
@@ -121,6 +123,7 @@ class Progress:
                 self.tickets_total = event.total
             case events.PaceChanged():
                 slower = event.limit < event.most
+                self.at_once = event.limit
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case events.Paused():
                 self.pauses += event.wait > 0
@@ -268,5 +271,8 @@ class Progress:
             "seconds_left": None if left is None else round(left),
             "troubles": self.troubles(),
             "paused": self.paused(),
+            "pauses": self.pauses,
+            "at_once": self.at_once,
+            "requests": dict(self.requests),
             "ended": self.ended,
         }

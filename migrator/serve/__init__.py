@@ -31,9 +31,9 @@ class Face(Protocol):
         """Return the application over an archive that no other face uses."""
 
 
-def load_faces() -> list[Face]:
-    """Return every face."""
-    return [import_module(f"{__name__}.{name}").Face() for name in FACES]
+def load_faces(*more: Face) -> list[Face]:
+    """Return every face, and before them those that only some servers have."""
+    return [*more] + [import_module(f"{__name__}.{name}").Face() for name in FACES]
 
 
 def join_faces(
