@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from migrator.cli.common import ID, App, duration, note, now, open_beside, pass_app, print_table
+from migrator.cli.common import (
+    ID,
+    App,
+    duration,
+    from_archive,
+    note,
+    now,
+    open_beside,
+    pass_app,
+    print_table,
+)
 from migrator.errors import ConfigError, MigratorError
 from migrator.text import extension_of, find_id, iso_time, name_key
 
@@ -49,7 +59,12 @@ def token() -> None:
     help="tickets:write includes reading. May be given twice.",
 )
 @click.option(
-    "--queue", "queues", multiple=True, metavar="ID|NAME", help="Only these queues. [all]"
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="ID|NAME",
+    shell_complete=from_archive("queues"),
+    help="Only these queues. [all]",
 )
 @click.option("--not-staff", is_flag=True, help="The owner is no member of the staff.")
 @click.option("--expires", callback=duration, metavar="DURATION", help="Such as 90d. [never]")
@@ -160,7 +175,7 @@ def list_tokens(app: App) -> None:
 
 
 @token.command()
-@click.argument("which", metavar="ID|NAME")
+@click.argument("which", metavar="ID|NAME", shell_complete=from_archive("tokens"))
 @pass_app
 def revoke(app: App, which: str) -> None:
     """Revoke a token by its id or name; its next request is refused."""
@@ -199,7 +214,9 @@ def list_rules(app: App) -> None:
 
 
 @rule.command("set")
-@click.argument("extension", metavar="EXT", callback=_extension)
+@click.argument(
+    "extension", metavar="EXT", callback=_extension, shell_complete=from_archive("rules")
+)
 @click.argument("verdict", type=click.Choice(["allow", "block"]))
 @click.option("--note", "remark", default="", help="Why; shown by `rule list`.")
 @pass_app
@@ -216,7 +233,9 @@ def set_rule(app: App, extension: str, verdict: str, remark: str) -> None:
 
 
 @rule.command("unset")
-@click.argument("extension", metavar="EXT", callback=_extension)
+@click.argument(
+    "extension", metavar="EXT", callback=_extension, shell_complete=from_archive("rules")
+)
 @pass_app
 def unset_rule(app: App, extension: str) -> None:
     """Remove the rule for EXT: its files need a review again."""
@@ -249,7 +268,7 @@ def list_queues(app: App) -> None:
 
 
 @queue.command("map")
-@click.argument("which", metavar="DEPARTMENT")
+@click.argument("which", metavar="DEPARTMENT", shell_complete=from_archive("departments"))
 @click.option("--id", "queue_id", type=ID, required=True, help="Id of the queue.")
 @click.option("--name", required=True, help="Name of the queue.")
 @pass_app
@@ -270,7 +289,7 @@ def map_queue(app: App, which: str, queue_id: int, name: str) -> None:
 
 
 @queue.command("unmap")
-@click.argument("which", metavar="DEPARTMENT")
+@click.argument("which", metavar="DEPARTMENT", shell_complete=from_archive("departments"))
 @pass_app
 def unmap_queue(app: App, which: str) -> None:
     """Remove the queue of DEPARTMENT: it gets its own id and title again."""

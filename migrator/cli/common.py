@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from migrator.errors import ArchiveError, ArchiveUnwritable, ConfigError, user_f
 from migrator.text import iso_time, shown
 
 if TYPE_CHECKING:
-    from migrator.archive import Archive
+    from migrator.archive import Access, Archive
     from migrator.cli.notifying import Notifier
     from migrator.config import Config
     from migrator.events import Event, Requested
@@ -93,6 +93,8 @@ class App:
         return text
 
 
+_PLAIN_WORD = re.compile(r"\w[\w.@+-]*")
+"""A word that every shell takes as one, whatever it is."""
 ID = click.IntRange(0, 2**63 - 1)
 """A parameter that names a row of the archive or of Kayako."""
 pass_app = click.make_pass_decorator(App)
@@ -207,6 +209,65 @@ fraction = reader("fraction")
 size = reader("size")
 """For an option such as ``25MiB``: the command gets bytes."""
 
+
+def _departments(access: Access) -> Iterator[tuple[str, int]]:
+    return ((one.title, one.department_id) for one in access.queues())
+
+
+def _queues(access: Access) -> Iterator[tuple[str, int]]:
+    return ((one.name, one.queue_id) for one in access.queues())
+
+
+def _tokens(access: Access) -> Iterator[tuple[str, int]]:
+    return ((one.name, one.id) for one in access.tokens() if one.revoked_at is None)
+
+
+def _rules(access: Access) -> Iterator[tuple[str, int]]:
+    return ((extension, 0) for extension in access.rules())
+
+
+_COMPLETIONS = {
+    "departments": _departments,
+    "queues": _queues,
+    "tokens": _tokens,
+    "rules": _rules,
+}
+"""What can be completed with what is in the archive: names, and the ids that stand for them."""
+
+
+def from_archive(what: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Return a completion with what the checkpoint has, one of :data:`_COMPLETIONS`.
+
+    It opens nothing else, so no bucket and no helpdesk is asked. A name that a shell would take
+    apart is completed with its id. Nothing is completed without a usable archive.
+    """
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        with suppress(Exception):
+            from migrator.archive.access import Access
+            from migrator.archive.checkpoint import NAME, ReadOnlyCheckpoint
+            from migrator.config import load
+
+            config = load(ctx.find_root().params.get("config_path"), need_source=False)
+            checkpoint = ReadOnlyCheckpoint(config.archive.path / NAME)
+            try:
+                found = list(_COMPLETIONS[what](Access(checkpoint)))
+            finally:
+                checkpoint.close()
+            items = {}
+            for name, number in found:
+                plain = _PLAIN_WORD.fullmatch(name) and name.startswith(incomplete)
+                word = name if plain else str(number or "")
+                if word and word.startswith(incomplete):
+                    items[word] = CompletionItem(word, help=shown(name))
+            return list(items.values())
+        return []
+
+    return complete
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -257,6 +318,7 @@ def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "departments",
         multiple=True,
         metavar="ID|TITLE",
+        shell_complete=from_archive("departments"),
         help="Only this department; may be given several times.",
     )
     @click.option(

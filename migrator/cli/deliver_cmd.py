@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from migrator.cli.common import App, apply_config, note, open_beside, pass_app, write
+from migrator.cli.common import App, apply_config, from_archive, note, open_beside, pass_app, write
 from migrator.errors import ConfigError, Interrupted
 from migrator.text import find_id, human_bytes, human_duration, shown
 
@@ -44,6 +44,7 @@ STATES = ("refused", "too_large", "failed", "pending")
     "departments",
     multiple=True,
     metavar="ID|TITLE",
+    shell_complete=from_archive("departments"),
     help="Only tickets of this department; repeatable.",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Write into N tickets at most.")

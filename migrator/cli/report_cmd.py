@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import App, open_beside, pass_app, write
+from migrator.cli.common import App, from_archive, open_beside, pass_app, write
 from migrator.text import find_id
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
     "--department",
     multiple=True,
     metavar="ID|TITLE",
+    shell_complete=from_archive("departments"),
     help="csv: only this one; 0 is the trash.",
 )
 @click.option(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from migrator.archive import Department, open_archive
+
 ROOT = Path(__file__).parent.parent.parent
 LINES = re.findall(
     r"^(.*_MIGRATOR_COMPLETE=(\w+)_source.*?) *#", (ROOT / "README.md").read_text(), re.MULTILINE
@@ -34,7 +36,9 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def run(argv: list[str], env: dict[str, str]) -> str:
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        argv, cwd=env.get("PWD"), env=env, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.stderr == ""
     return done.stdout
 
@@ -100,6 +104,47 @@ def test_a_shell_completes_commands_options_and_values(
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell} here")
     assert in_shell(shell, words, env) == [offered]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("migrator run --department Sup", ["Support"]),
+        ("migrator report --department ", ["Support", "7"]),
+        ("migrator token create --queue Fi", ["First-line"]),
+        ("migrator token revoke rea", ["reader"]),
+        ("migrator -q queue map S", ["Support"]),
+        ("migrator rule unset z9", ["z9x"]),
+        ("migrator -c other.toml run --department ", []),
+        ("migrator token revoke zzz", []),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+@pytest.mark.slow
+def test_values_come_from_the_archive_alone(
+    shell: str, words: str, offered: list[str], env: dict[str, str], tmp_path: Path
+) -> None:
+    """Names where they are one word, else ids; where the files are is not even looked at."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    with open_archive(tmp_path / "archive", command="test") as archive:
+        with archive.ledger.atomic():
+            archive.ledger.put_departments(
+                [Department(1, "Support"), Department(7, "$(reboot); Sales\x1b[2J")]
+            )
+        access = archive.access
+        access.map_queue(1, 12, "First-line")
+        access.set_rule("z9x", "allow")
+        for name in ("reader", "revoked"):
+            made, _ = access.create_token(
+                name, abilities=("tickets:read",), queues=None, is_staff=True, expires_at=None
+            )
+        access.revoke(made.id)
+    (tmp_path / "config.toml").write_text(
+        '[kayako]\nurl = "http://192.0.2.1/api"\napi_key = "a"\nsecret_key = "b"\n'
+    )
+    (tmp_path / "archive" / "blobs.json").write_text("would be an error, if read")
+    assert sorted(in_shell(shell, words, env | {"PWD": str(tmp_path)})) == sorted(offered)
 
 
 def test_what_cannot_be_completed_is_no_accident(env: dict[str, str]) -> None:
