@@ -162,6 +162,19 @@ def test_colours_follow_the_reader(browser: Browser, files: dict[str, Path]) -> 
     assert grounds == ["rgb(253, 252, 250)", "rgb(20, 23, 28)"]
 
 
+BROKEN_WORDS = """[...document.querySelectorAll('.tablebox td, .tablebox th')].flatMap(cell => {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode()) for (const word of walker.currentNode.data.matchAll(/[^\\s-]+/g)) {
+        if (word[0].length > 15) continue;
+        const range = document.createRange();
+        range.setStart(walker.currentNode, word.index);
+        range.setEnd(walker.currentNode, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) found.push(word[0]);
+    }
+    return found;
+})"""
+
+
 def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
     """On paper nothing is cut off at the side, and what only a screen can do is left out."""
     page = opened(browser, files["report"], 680)
@@ -171,6 +184,20 @@ def test_it_prints(browser: Browser, files: dict[str, Path]) -> None:
     assert not page.locator("#behind").is_visible()
     assert not page.locator("nav").is_visible()
     assert page.locator(".sign").is_visible()
+    for what, name, value in [
+        ("thead", "display", "table-header-group"),  # repeated on each sheet
+        ("tfoot", "breakBefore", "avoid"),
+        ("tr", "breakInside", "avoid"),
+        ("h2", "breakAfter", "avoid"),
+        ("h3", "breakAfter", "avoid"),
+        ("caption", "breakAfter", "avoid"),
+    ]:
+        found = page.locator(f"main > :not(#behind) {what}").evaluate_all(
+            "(some, name) => some.map(one => getComputedStyle(one)[name])", name
+        )
+        assert set(found) == {value}, what
+    broken = page.evaluate(BROKEN_WORDS)
+    assert broken == [], broken
     assert page.pdf(format="A4").startswith(b"%PDF-")
     page.context.close()
 

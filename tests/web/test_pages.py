@@ -244,6 +244,20 @@ def test_search_says_why_a_ticket_was_found(
     assert "Found in" not in visitor.get("/").text
 
 
+def test_search_of_texts_shows_the_passage(desk: Desk, visitor: Visitor) -> None:
+    """The words around the hit, as text; where they are too far away, that it is in the texts."""
+    before = "<p>" + "word " * 40
+    desk.ticket(
+        8300, PostRow(83001, text=f"{before}the <b>Glaze</b> &lt;i&gt; peeled", is_html=True)
+    )
+    desk.ticket(8301, *[PostRow(83010 + n, n, text="x" if n < 11 else "glaze") for n in range(12)])
+    page = visitor.get("/", params={"q": "glaze", "in": "content"}).text
+    shown = re.findall(r"Found in texts(.*?)</p>", page)
+    assert len(shown) == 2
+    assert any("the Glaze &lt;i&gt; peeled" in one for one in shown)
+    assert "" in shown
+
+
 def test_search_takes_a_number_as_the_api_does(desk: Desk, visitor: Visitor) -> None:
     """A number finds its ticket as it is printed, typed or filled up with zeros."""
     desk.ticket(8100, subject="Found by its number")

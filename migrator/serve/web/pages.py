@@ -51,7 +51,7 @@ from migrator.text import human_duration, iso_time, numbered, served_name, ticke
 TICKETS: Final = 50
 """The most tickets on the first page."""
 
-COUNTED: Final = 500
+COUNTED: Final = 200
 """The most hits of a search that are counted."""
 
 SEARCHED: Final = {
@@ -66,6 +66,11 @@ SEARCHED: Final = {
 
 _OF_ALL: Final = [SEARCHED[one] for one in ("number", "subject", "requester", "filename")]
 """What a search of everything compares: texts would take longer."""
+
+PASSAGE: Final = 120
+"""Characters shown around what a search found in a text."""
+PASSAGE_READ: Final = 20_000
+"""Characters of a post in which it is looked for."""
 
 ARTICLES: Final = 200
 """The most articles on one page."""
@@ -92,7 +97,11 @@ BY_ITSELF: Final = "auto"
 FAILURES: Final = 50
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Types, by the bytes, that a browser only decodes as pixels. SVG may contain scripts."""
+"""Types, by the bytes, that a browser only decodes as pixels. SVG may contain scripts.
+
+Lists have no thumbnails: to make them, a library for images would decode what strangers sent in
+this process, and whole files in their place would be megabytes for each list.
+"""
 
 _READ: Final = 10
 """Posts read at once."""
@@ -166,13 +175,26 @@ def _reasons(site: Site, ticket: TicketHeader, where: str, text: str) -> list[tu
     if where in ("", "subject") and part in folded(ticket.subject):
         found.append(("subject", ""))
     if where == "content":
-        found.append(("texts", ""))
+        found.append(("texts", _passage(site, ticket, part)))
     if where in ("", "requester"):
         people = (ticket.requester_name, ticket.requester_email)
         found += [("requester", one) for one in people if part in folded(one)]
     if (where == "filename" or not (where or found)) and (name := threads.file_of(ticket.id, text)):
         found.append(("file", name))
     return found
+
+
+def _passage(site: Site, ticket: TicketHeader, part: str) -> str:
+    """Return the words around a folded part in the first posts of a ticket, "" beyond these."""
+    for post in site.archive.threads.responses(ticket.id, limit=_READ, text_limit=PASSAGE_READ):
+        text = " ".join((plain_text(post.text) if post.is_html else post.text).split())
+        at = folded(text).find(part)
+        if at >= 0:
+            start = max(0, at - PASSAGE // 3)
+            words = text[start : start + PASSAGE]
+            # Folding may have moved the place: what does not show the part is not shown.
+            return f"{'…' * (start > 0)}{words}…" if part in folded(words) else ""
+    return ""
 
 
 def knowledge_base(site: Site, visit: Visit) -> Response:
