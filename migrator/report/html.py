@@ -38,10 +38,12 @@ from migrator.report import charts
 from migrator.report.charts import Chart, Tone
 from migrator.report.model import Key, Problem, Report
 from migrator.report.text import (
+    KEPT,
     MEANING,
     NO_TICKET,
     ORDER,
     REASONS_SHOWN,
+    SERIOUS,
     explain,
     replies,
     texts,
@@ -371,9 +373,6 @@ _NOUNS = {
     "kind": "Held by",
     "duplicate": "Duplicates",
 }
-KEPT = (State.STORED, State.DELETED)
-"""The states of which we have the bytes: a problem of theirs is a note."""
-_SERIOUS = (State.FAILED, State.MISSING, State.GONE, State.PENDING, *KEPT)
 _EXHIBITS = {"state": "balance", "problem": "problems", "duplicate": "duplicates"}
 """The exhibit of a dimension, where it has another name."""
 
@@ -556,7 +555,7 @@ def _loss(row: Row, ticket: TicketHeader | None) -> Cells:
 
 def _problems(report: Report, id_: str, problems: Sequence[Problem], links: Links) -> Exhibit:
     title = "By reason" if id_ == "problems" else "By kind of note"
-    problems = sorted(problems, key=lambda one: (_SERIOUS.index(one.state), -one.n))
+    problems = sorted(problems, key=lambda one: (SERIOUS.index(one.state), -one.n))
     shown, whole = problems[:PROBLEMS_SHOWN], sum(one.n for one in problems)
     drawn = shown[:BARS_SHOWN]
     chart = charts.bars(

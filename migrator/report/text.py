@@ -23,6 +23,10 @@ ORDER = (
     State.FAILED,
     State.PENDING,
 )
+KEPT = (State.STORED, State.DELETED)
+"""The states of which we have the bytes: a problem of theirs is a note."""
+SERIOUS = (State.FAILED, State.MISSING, State.GONE, State.PENDING, *KEPT)
+"""The order in which problems are told."""
 MEANING = {
     State.STORED: "in the archive",
     State.MISSING: "listed by the source, which has no bytes for them",
@@ -84,7 +88,7 @@ _USUAL = {
 def explain(state: State, problem: str | None) -> tuple[str, str]:
     """Return in plain words what a problem is and what to do, with commands between backticks."""
     usual = _USUAL[state]
-    kept = state in (State.STORED, State.DELETED)
+    kept = state in KEPT
     if problem in FAILURES or problem in NOTES:
         words, remedy = (FAILURES | NOTES)[problem]
         return words, remedy if kept == (problem in NOTES) else usual[1]
@@ -128,9 +132,12 @@ def _lines(report: Report) -> Iterator[str]:
         yield NO_TICKET
     problems = [problem for problem in report.problems if problem.problem]
     if problems:
-        yield from ("", "Problems")
-        for problem in problems:
-            yield f"  {problem.n:>12,}  {problem.state:<8}  {brief(problem.problem or '')}"
+        yield from ("", "Problems, and notes on what is kept")
+        for problem in sorted(problems, key=lambda one: SERIOUS.index(one.state)):
+            words, _ = explain(problem.state, problem.problem)
+            code = brief(problem.problem or "")
+            told = code if words == code else f"{code}: {words}"
+            yield f"  {problem.n:>12,}  {problem.state:<8}  {told}"
     left = report.attention_total - report.accepted_total
     yield from _losses("Failed, missing and gone", report.attention, left)
     yield from _losses("Accepted as lost", report.accepted, report.accepted_total)

@@ -26,7 +26,7 @@ from migrator.archive import (
 )
 from migrator.report import json_report, text
 from migrator.report.json_report import COLUMNS, to_csv, to_json
-from migrator.report.model import ATTENTION_SHOWN, build, distinct_titles
+from migrator.report.model import ATTENTION_SHOWN, Problem, build, distinct_titles
 from migrator.report.text import render
 from migrator.text import iso_time
 from tests.report.pages import report as made_up
@@ -107,6 +107,24 @@ def test_troubles_come_last_and_harmless(archive: Archive) -> None:
     assert "attachment 4, a.txt: status 500" in tail
     assert tail.rstrip().splitlines()[-1].startswith("Not complete: 2 attachments are pending")
     assert not set("\x1b\u202e\r") & set(said)
+
+
+def test_problems_are_in_words_and_failures_first() -> None:
+    """The code for scripts and its meaning for people, what was lost before what was noted."""
+    given = [
+        Problem(State.STORED, "size_mismatch", 900),
+        Problem(State.MISSING, "source_lost_file", 30),
+        Problem(State.FAILED, "memory_exhausted", 7),
+        Problem(State.FAILED, "unknown_code", 1),
+    ]
+    said = render(made_up(problems=tuple(given)))
+    lines = said.partition("Problems, and notes on what is kept\n")[2].splitlines()[:4]
+    assert [" ".join(line.split()) for line in lines] == [
+        "7 failed memory_exhausted: PHP ran out of memory",
+        "1 failed unknown_code",
+        "30 missing source_lost_file: Lost by the helpdesk",
+        "900 stored size_mismatch: Other size than listed",
+    ]
 
 
 def test_only_the_first_troubles_are_named(archive: Archive) -> None:

@@ -28,8 +28,8 @@ from migrator.archive.records import (
 from migrator.archive.records import Response as Post
 from migrator.blobs.base import Blob
 from migrator.report import charts, verdict
-from migrator.report.html import KEPT, MEASURES
-from migrator.report.text import MEANING, ORDER, explain
+from migrator.report.html import MEASURES
+from migrator.report.text import KEPT, MEANING, ORDER, explain
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
