@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
+from migrator.archive.queries import TOLD_DELIVERED
 from migrator.cli import COMMANDS, cli
 from migrator.cli.common import App
+from migrator.report.json_report import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "migrator"
@@ -141,7 +143,8 @@ def test_the_reference_has_every_option_and_no_other() -> None:
     text = (PACKAGE / "docs" / "reference.md").read_text("utf-8")
     sections = dict(re.findall(r"^## (migrator.*)\n((?:(?!## ).*\n)*)", text, re.MULTILINE))
     wanted = {"migrator": options_of(cli)}
-    wanted |= {f"migrator {name}": options_of(command) for name, command in all_commands()}
+    for_all = {"-q", "--quiet", "-v", "--verbose"}
+    wanted |= {f"migrator {name}": options_of(one) - for_all for name, one in all_commands()}
     assert list(sections) == list(wanted)
     for name, options in wanted.items():
         rows = re.findall(r"^\| (`-.*?) \| ", sections[name], re.MULTILINE)
@@ -155,3 +158,11 @@ def test_the_readme_has_the_codes_of_the_reference() -> None:
         for page in (ROOT / "README.md", PACKAGE / "docs" / "reference.md")
     ]
     assert tables[0] == tables[1] != []
+
+
+def test_the_columns_of_the_csv_are_named_in_their_order() -> None:
+    """formats.md lists the columns as `report --format csv` writes them."""
+    text = (PACKAGE / "docs" / "formats.md").read_text("utf-8")
+    section = text.partition("## The CSV\n")[2].partition("\n## ")[0]
+    named = [one for one in re.findall(r"`(\w+)`", section) if one != "page"]
+    assert named == [*COLUMNS, *TOLD_DELIVERED]
