@@ -29,7 +29,7 @@ STATES = {
     State.PENDING: Count(73, 20 << 20),
 }
 NAMES = ("Support", "Rücksendungen und Reklamationen", "営業部", "دعم العملاء", LONG, "Trash")
-SIZES = (1280, 390)
+SIZES = (1280, 375)
 
 pytestmark = [
     pytest.mark.slow,
@@ -132,11 +132,12 @@ def test_pages_fit(
     page.context.close()
 
 
+@pytest.mark.parametrize("name", ["report", "plan"])
 def test_small_tables_need_no_scrolling_on_a_phone(
-    browser: Browser, files: dict[str, Path]
+    browser: Browser, files: dict[str, Path], name: str
 ) -> None:
     """Only tables of rows are wider than a phone, and they can be reached with the keyboard."""
-    page = opened(browser, files["report"], 390)
+    page = opened(browser, files[name], 375)
     wide = page.evaluate("""[...document.querySelectorAll('.scroll')]
         .filter(one => one.scrollWidth > one.clientWidth + 1)
         .map(one => one.getAttribute('tabindex'))""")

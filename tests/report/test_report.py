@@ -127,6 +127,17 @@ def test_problems_are_in_words_and_failures_first() -> None:
     ]
 
 
+def test_losses_are_listed_by_department(archive: Archive) -> None:
+    """With the ticket of each, those with the most first, without those that were accepted."""
+    fill(archive)
+    archive.ledger.accept([3], by="jo", reason="the disk died")
+    (losses,) = build(archive, samples=True).losses
+    assert (losses.department.key, losses.department.n) == ("1", 2)
+    assert [row.id for row, _ in losses.rows] == [2, 4]
+    assert {ticket.display_id for _, ticket in losses.rows if ticket} == {"ABC-1"}
+    assert build(archive).losses == ()
+
+
 def test_only_the_first_troubles_are_named(archive: Archive) -> None:
     """A million failures make no million lines: the text tells how many there are."""
     ledger = archive.ledger
