@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from migrator.archive.records import Count
 from migrator.plan.model import Plan
-from migrator.plan.text import beside, partial
+from migrator.plan.text import ahead, beside, decisions, partial
 from migrator.report import charts, html
 from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
@@ -43,6 +43,7 @@ def render_plan(plan: Plan) -> Iterator[str]:
         opening=_answers(plan),
         figures=tuple(_figures(plan)),
         sections=html.sections(
+            ("todo", "What to decide, what to do next", _steps(plan)),
             ("budget", "Time, disk and requests", (_pace(plan), _disk(plan), _requests(plan))),
             ("tickiti", "What Tickiti will say", _oddities(plan)),
             ("contents", "What there is", _breakdowns(plan)),
@@ -136,8 +137,20 @@ def _answers(plan: Plan) -> Exhibit:
     return Exhibit("answers", title, chart=chart, table=table)
 
 
+def _steps(plan: Plan) -> Iterator[Exhibit]:
+    """Show what to decide and what to do next, each with how."""
+    for name, title, caption, steps in (
+        ("decide", "What to decide", "The most urgent first", decisions(plan)),
+        ("next", "What to do next", "In this order", ahead(plan)),
+    ):
+        rows = tuple((Cell(f"{n}. {what}", note=how),) for n, (what, how) in enumerate(steps, 1))
+        if rows:
+            yield Exhibit(name, title, table=Table(caption, ("What, and how",), rows))
+
+
 def _figures(plan: Plan) -> Iterator[Figure]:
-    of = f"of {plan.tickets_total:,}" if plan.tickets_total is not None else ""
+    counted = plan.tickets_total is not None and plan.tickets_total >= plan.tickets
+    of = f"of {plan.tickets_total:,}" if counted else ""
     yield Figure("Tickets looked at", f"{plan.tickets:,}", of)
     yield Figure("Attachments listed", f"{plan.listed.n:,}", human_bytes(plan.listed.bytes))
     yield Figure("To fetch", f"{plan.todo.n:,}", human_bytes(plan.todo.bytes))

@@ -18,6 +18,8 @@ from migrator.sources.base import FastLook
 from migrator.text import human_bytes, human_duration, iso_time, shown
 
 FORMAT = "migrator.plan/1"
+LONG = 8
+"""Hours of a run that somebody must find time for."""
 
 
 def to_json(plan: Plan) -> Iterator[str]:
@@ -111,8 +113,12 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"Disk: {_disk(plan)}"
     yield from replies(plan)
     yield f"Requests: {_requests(plan)}"
+    for title, steps in (("What to decide", decisions(plan)), ("What to do next", ahead(plan))):
+        lines = [f"  {n}. {what} {how}" for n, (what, how) in enumerate(steps, 1)]
+        yield from ("", title, *lines) if lines else ()
     yield ""
-    of = f"of {plan.tickets_total:,} " if plan.tickets_total is not None else ""
+    counted = plan.tickets_total is not None and plan.tickets_total >= plan.tickets
+    of = f"of {plan.tickets_total:,} " if counted else ""
     yield f"  {plan.tickets:>12,}  {'':>12}  {of}tickets looked at"
     yield count_line(plan.listed, "attachments listed")
     yield count_line(plan.stored, "already stored")
@@ -125,6 +131,82 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from group_lines("By year", plan.years)
     yield from group_lines("By size", [one for one in plan.sizes if one.n])
     yield from _measured(plan.pace)
+
+
+def decisions(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield what somebody has to decide and how, in sentences, the most urgent first."""
+    disk, verdicts, gaps = plan.disk, plan.verdicts, plan.gaps
+    if disk.short and disk.free is not None:
+        needed = human_bytes(disk.deduped + disk.replies.block_bytes)
+        yield (
+            f"Where to keep the files: {needed} are needed, {human_bytes(disk.free)} are free.",
+            "Make room, set `archive.path` to another disk, or `archive.blobs` to a bucket.",
+        )
+    hours = (plan.pace.high_seconds or plan.pace.estimated_seconds or 0) / 3600
+    if hours > LONG:
+        yield (
+            f"When to run: it may take {human_duration(hours * 3600)}.",
+            "It may be interrupted and resumes. A lower `kayako.concurrency` spares the helpdesk.",
+        )
+    if verdicts.review.n:
+        yield (
+            f"Which types to trust: for {verdicts.review.n:,} files there is no rule.",
+            "Clients must confirm each download. `migrator rule set EXT allow` spares them that.",
+        )
+    if verdicts.block.n:
+        yield (
+            f"Whether rules shall block {verdicts.block.n:,} files of the API.",
+            "They are kept all the same. `migrator rule list` shows the rules.",
+        )
+    if verdicts.too_large.n:
+        limit = human_bytes(verdicts.max_download)
+        yield (
+            f"How {verdicts.too_large.n:,} files over {limit} are read: no call returns one whole.",
+            "The pages serve files of any size; `tickiti.max_download` is the limit.",
+        )
+    if gaps.numbers:
+        yield (
+            f"Which ticket of Tickiti is which: {gaps.numbers:,} tickets have no number.",
+            "`migrator deliver --match` proposes them for `tickiti.ticket_numbers`.",
+        )
+    if gaps.queues:
+        yield (
+            f"Which queue {len(gaps.queues):,} departments get: they keep their own ids so far.",
+            "Add them to `[tickiti.queues]`.",
+        )
+    if plan.beyond:
+        yield (
+            "Who keeps what no API gives, before the helpdesk is shut down.",
+            "Copy its database and its folder `__swift/files`: this page names what is only there.",
+        )
+
+
+def ahead(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the next steps and how to take them, in their order."""
+    if plan.ended:
+        yield "See the rest: this dry run was cut short.", "Run `migrator plan` again."
+    elif plan.limits or (plan.fast and not plan.fast.fallback):
+        yield "See the rest: this is only a part.", "Run `migrator plan` without these options."
+    if missed := plan.unlisted + plan.short:
+        yield f"Look after {missed:,} tickets that were not seen.", "`migrator run` asks again."
+    if plan.disk.short:
+        yield "Make room first.", "A run without it stops with exit code 7; what it has is safe."
+    if plan.todo.n:
+        size = human_bytes(plan.todo.bytes)
+        yield (
+            f"Fetch {plan.todo.n:,} attachments ({size}).",
+            "`migrator run`; it ends with a ledger that says what is held, lost and open.",
+        )
+    else:
+        yield "Nothing listed here is left to fetch.", "`migrator sync` fetches what is new."
+    yield (
+        "Keep up until the switch.",
+        "`migrator schedule` prints a timer for `migrator sync`.",
+    )
+    yield (
+        "Prove it before the helpdesk is shut down.",
+        "`migrator verify` reads every file again, `migrator audit` compares a sample.",
+    )
 
 
 def partial(plan: Plan) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from migrator.archive import (
     TicketRow,
     open_dry,
 )
+from migrator.cli import COMMANDS
 from migrator.plan import model
 from migrator.plan import model as report
 from migrator.plan import text as plan_text
@@ -368,3 +370,59 @@ def test_every_fact_of_the_model_is_told() -> None:
     assert len(told["requests"]) == len(fields(Requests)) + 1  # type: ignore[arg-type]
     assert len(told["disk"]) == len(fields(Disk))  # type: ignore[arg-type]
     assert len(told["tickiti"]) == len(fields(Verdicts))  # type: ignore[arg-type]
+
+
+def listed_under(said: str, title: str) -> list[str]:
+    """Give the numbered lines below a title."""
+    _, _, rest = said.partition(f"\n{title}\n")
+    return re.findall(r"^  \d+\. (.+)$", rest.partition("\n\n")[0], re.MULTILINE)
+
+
+def test_it_says_what_to_decide_and_what_to_do_next() -> None:
+    """Only what there is to decide, the most urgent first; each with a command or a key."""
+    disk = replace(PLAN.disk, free=1)
+    pace = replace(PLAN.pace, high_seconds=9 * 3600.0)
+    verdicts = replace(PLAN.verdicts, review=Count(2, 5), block=Count(), too_large=Count())
+    said = text(disk=disk, pace=pace, verdicts=verdicts, beyond="chats", gaps=Gaps(numbers=3))
+    decide = listed_under(said, "What to decide")
+    assert [one.partition(":")[0] for one in decide[:4]] == [
+        "Where to keep the files",
+        "When to run",
+        "Which types to trust",
+        "Which ticket of Tickiti is which",
+    ]
+    assert decide[4].startswith("Who keeps what no API gives")
+    assert len(decide) == 5
+    following = listed_under(said, "What to do next")
+    assert all("`" in one or "exit code" in one for one in (*decide, *following))
+    commands = re.findall(r"`migrator (\w+)", "".join((*decide, *following)))
+    assert {"run", "schedule", "verify", "audit"} <= set(commands) <= COMMANDS.keys()
+
+
+def test_nothing_to_decide_is_no_heading_without_lines() -> None:
+    """A small, clean helpdesk leaves the next steps alone."""
+    verdicts = replace(PLAN.verdicts, review=Count(), block=Count(), too_large=Count())
+    pace = replace(PLAN.pace, high_seconds=60.0, estimated_seconds=30.0)
+    disk = replace(PLAN.disk, free=None)
+    said = text(verdicts=verdicts, pace=pace, gaps=Gaps(), beyond="", disk=disk)
+    assert "What to decide" not in said
+    assert len(listed_under(said, "What to do next")) >= 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({"ended": "the source went away"}, "cut short. Run `migrator plan` again."),
+        ({"limits": ("only one department",)}, "Run `migrator plan` without these options."),
+        ({"unlisted": 2, "short": 1}, "Look after 3 tickets that were not seen."),
+        ({"todo": Count()}, "Nothing listed here is left to fetch."),
+    ],
+)
+def test_what_was_not_seen_comes_first(changes: dict[str, Any], step: str) -> None:
+    """A plan that is not whole does not send anybody on as if it were."""
+    assert step in listed_under(text(**changes), "What to do next")[0]
+
+
+def test_a_count_that_is_too_low_is_not_repeated() -> None:
+    """A helpdesk that counts fewer tickets than it lists is not quoted."""
+    assert "of 1 tickets" not in text(tickets=5, tickets_total=1)

@@ -193,6 +193,9 @@ def test_facts_are_all_that_is_known() -> None:
         "seconds_left",
         "troubles",
         "paused",
+        "pauses",
+        "at_once",
+        "requests",
         "ended",
     ]
 
