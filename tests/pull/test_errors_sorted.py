@@ -59,6 +59,7 @@ FATES: dict[type[MigratorError], Fate] = {
     errors.ArchiveReplaced: Fate(Again.STOP, None, exit_code=6),
     errors.QueryStopped: Fate(Again.STOP, None, exit_code=5),
     errors.ArchiveDamaged: Fate(Again.STOP, None, exit_code=6),
+    errors.ArchiveUnreachable: Fate(Again.STOP, None, exit_code=4),
     errors.ArchiveUnwritable: Fate(Again.STOP, None, exit_code=7),
     errors.SafetyLimit: Fate(Again.STOP, None, exit_code=8),
 }
