@@ -62,6 +62,7 @@ _SPOOL: Final = 1 << 20
 """Bytes of a new blob that are kept in memory."""
 
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
+_LOCKED: Final = re.compile(r"protected by object lock|WORM|ObjectLocked", re.IGNORECASE)
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _RIGHTS: Final = "Needed are s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"
 _REGION: Final = "the bucket is in another region. Correct s3.region"
@@ -525,7 +526,9 @@ def _words(error: Exception) -> str:
     code, status = _CODE.search(text), _STATUS.search(text)
     said = [found[1] for found in (code, status) if found]
     known = [_WORDS[each] for each in said if each in _WORDS]
-    if isinstance(error, PreconditionError):
+    if _LOCKED.search(text):
+        known = ["object lock protects it. It can be removed once its retention has ended"]
+    elif isinstance(error, PreconditionError):
         known = ["it was replaced while it was read. Run `migrator verify`"]
     elif "169.254.169.254" in text or "credential" in text.lower():
         known = [_NOBODY]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from migrator.blobs import place_of
 from migrator.cli.common import (
     App,
     fraction,
@@ -101,7 +102,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
             record_check(archive, "verify", started, whole=sample is None, **facts)
     print_result(as_dict(report), _lines(report, sure=wishes["yes"]), as_json=as_json)
     if not as_json:
-        _advise(report)
+        _advise(report, in_bucket=place_of(config.archive.path) is not None)
     if ended_by is not None:
         raise ended_by
     return report.exit_code
@@ -219,8 +220,10 @@ def _lines(report: VerifyReport, *, sure: bool) -> Iterator[str]:
         yield f"Superseded replies: {len(report.superseded):,} files, {size}, {done}."
 
 
-def _advise(report: VerifyReport) -> None:
+def _advise(report: VerifyReport, *, in_bucket: bool) -> None:
     """Print on stderr what to do next."""
+    if in_bucket and report.pruned:
+        note("A bucket with versioning keeps what was removed as noncurrent versions.")
     if report.unused:
         note(
             f"The ledger knows {report.unused:,} files that no attachment has: attachments may "

@@ -187,6 +187,36 @@ def test_every_run_and_change_publishes_and_the_last_ones_stay(
 
 
 @pytest.mark.slow
+def test_a_bucket_with_versioning_and_object_lock_is_written_read_and_pruned(
+    cli: Cli, tmp_path: Path, service: weed.Weed, desk: Desk
+) -> None:
+    """What is damaged is replaced, what is removed stays as a version, and that is said."""
+    desk.place = service.guarded()
+    desk.configure(tmp_path, "archive", "publish = true\nkeep_snapshots = 1")
+    assert cli("run").code == 0
+    seen = desk.latest()["name"]
+    assert cli("publish").code == 0
+    assert desk.get(seen).status_code == 404
+    with open_beside(tmp_path / "archive") as archive:
+        name = next(archive.blobs.scan()).name
+    blob = desk.url(f"../{name}")
+    good = httpx.get(blob).content
+    httpx.put(blob, content=b"damage").raise_for_status()
+    assert cli("verify").code == 6
+    assert cli("verify", "--repair").code == 0
+    assert httpx.get(blob).content == good
+    orphan = desk.url(f"../blobs/ab/cd/abcd{'0' * 60}")
+    httpx.put(orphan, content=b"nobody's").raise_for_status()
+    pruned = cli("verify", "--prune", "--yes")
+    assert (pruned.code, "as noncurrent versions" in pruned.err) == (0, True), pruned.err
+    assert httpx.get(orphan).status_code == 404
+    bucket, _, prefix = desk.place.url.removeprefix("s3://").partition("/")
+    versions = httpx.get(f"{desk.place.endpoint}/{bucket}?versions&prefix={prefix}/blobs/ab").text
+    assert "<Size>8</Size>" in versions
+    assert cli("restore", desk.place.url, "back").code == 0
+
+
+@pytest.mark.slow
 def test_the_files_move_between_disk_and_bucket(cli: Cli, tmp_path: Path, desk: Desk) -> None:
     """From disk to bucket and back; the copy goes on where it ended, and damage is never copied."""
     place = desk.place
