@@ -576,13 +576,15 @@ class Threads:
         found: list[TicketHeader] = []
         where, start = [*where, "(h.last_activity, h.id) < (:time, :last)"], fit(1 << 64)
         values |= {"time": start, "last": start}
-        having = self._having(texts, values)
+        having, seen = self._having(texts, values), 0
         for some in _FEW:
             tickets = self._narrowed(texts, some)
             if tickets is not None:
                 return found + self._first_of(
                     tickets, [*where, *having], values, limit - len(found)
                 )
+            if len(found) * (seen + some) < limit * seen:
+                continue  # too few have them
             sql = f"""
                 SELECT last_activity, id FROM tickets WHERE (last_activity, id) < (:time, :last)
                 ORDER BY last_activity DESC, id DESC LIMIT 1 OFFSET {some:d}"""
@@ -594,6 +596,7 @@ class Threads:
             if len(found) >= limit:
                 return found
             values |= {"time": until[0], "last": until[1]}
+            seen += some
         having = self._having(texts, values, indexed=True)
         return found + self._headers([*where, *having], values, limit - len(found))
 
