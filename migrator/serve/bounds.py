@@ -72,7 +72,8 @@ class Share:
     """The bounds of queries: so many ``threads``, of which one client has ``each``.
 
     ``waiting`` requests may wait for one, for ``patience`` seconds; a query takes at most
-    ``seconds``. Beyond, the answer is 503.
+    ``seconds``. Beyond, the answer is 503. ``pace`` seconds pass between two of them while the
+    event loop is busy, which is no bound of their number: others wait.
     """
 
     threads: int = 6
@@ -80,10 +81,15 @@ class Share:
     waiting: int = 256
     patience: float = 30
     seconds: float = 20
+    pace: float = 0
 
 
-SEARCHES: Final = Share(threads=3, each=2)
-"""The bounds of searches of texts, beside those of other queries: they wait for each other only."""
+SEARCHES: Final = Share(threads=3, each=1, pace=0.03)
+"""The bounds of searches of texts, beside those of other queries: they wait for each other only.
+
+Each takes Python 3 ms, so they leave nine tenths of it to downloads, and the last of 16 clients is
+served within a second.
+"""
 
 # Requests of the API.
 

@@ -1,7 +1,7 @@
 """Threads that read the archive, so that no query holds up the event loop or other clients.
 
 Each client has a share of the threads, and the clients take turns. A query ends when its time is
-over or its client has gone.
+over or its client has gone. Where queries have a pace, they keep it while the event loop is busy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import os
 import sys
-import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,12 +33,21 @@ class Readers:
     """The threads that read an archive for one face; used by one event loop."""
 
     def __init__(
-        self, archive: Archive, share: Share | None = None, *, patient: bool = False
+        self,
+        archive: Archive,
+        share: Share | None = None,
+        *,
+        patient: bool = False,
+        used: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Read ``archive``, a served one; with ``patient`` when others leave a processor free."""
+        """Read ``archive``, a served one; with ``patient`` when others leave a processor free.
+
+        ``used`` returns the seconds of a processor that the event loop used so far.
+        """
         self._archive = archive
         self._share = share or Share()
         yields = _yield_to_others if patient else None
+        self._used = used
         self._threads = ThreadPoolExecutor(self._share.threads, "reader", yields)
         self._running: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
@@ -66,7 +75,8 @@ class Readers:
         except BaseException:
             self._leave(client)
             raise
-        task.add_done_callback(lambda _: self._leave(client))
+        rest = self._rest(loop)
+        task.add_done_callback(lambda _: rest(self._leave, client))
         try:
             limit = self._share.seconds if bounded else None
             ends: set[asyncio.Future[Any]] = {task, gone}
@@ -79,6 +89,18 @@ class Readers:
         if gone.done():
             raise ClientDisconnect
         raise too_slow()
+
+    def _rest(self, loop: asyncio.AbstractEventLoop) -> Callable[..., object]:
+        """Return a function that calls what it is given once the pace of queries allows it."""
+        began, busy = loop.time(), self._used()
+
+        def rest(then: Callable[..., object], *given: object) -> None:
+            took = loop.time() - began
+            # What is left of the processor does not help: all threads share one Python.
+            paced = self._share.pace if self._used() - busy > took / 4 else 0
+            loop.call_later(paced * self._running.total() - took, then, *given)
+
+        return rest
 
     def _work(self, work: Callable[[], T], stop: Stop) -> T:
         with self._archive.stopped_by(stop):
@@ -141,7 +163,7 @@ class Readers:
 def _yield_to_others() -> None:
     if sys.platform == "linux":  # where each thread has a priority of its own
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+            os.nice(5)
 
 
 def _busy() -> Refusal:

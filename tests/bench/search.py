@@ -2,7 +2,8 @@
 
 ``python -m tests.bench search`` makes an archive of 200,000 tickets with a post each, indexes
 it, and serves it. 16 clients download, alone and beside 16 that search the texts, in turns. Words
-are as frequent as in a language, so some searches have few tickets and some nearly all. Needs wrk.
+are as frequent as in a language, so some searches have few tickets and some nearly all. Needs wrk;
+its clients that search run at the lowest priority.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def search(
     bodies = ", ".join(f"'{body}'" for each in zip(*kinds, strict=True) for body in each)
     script = folder / "search.lua"
     script.write_text(WRK % {"bodies": bodies, "token": made.token})
-    call = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds:.0f}s", "--timeout", "60s", "--latency"]
+    # Such clients have machines of their own: here they get what the server leaves.
+    call = ["nice", "-n", "19", "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds:.0f}s"]
+    call += ["--timeout", "60s", "--latency"]
     said = subprocess.run(
         [*call, "-s", str(script), f"http://127.0.0.1:{port}"],
         check=True,
@@ -174,14 +177,16 @@ def markdown(results: Mapping[str, Any]) -> str:
         [kind, one["requests"], *(f"{one[key]:.1f}" for key in ("p50", "p99", "max", "errors"))]
         for kind, one in results["by kind"].items()
     ]
-    worst = max(one["max"] for one in results["searches"])
+    worst, late = (max(one[key] for one in results["searches"]) for key in ("max", "p99"))
     middle = statistics.median(one["p50"] for one in results["searches"])
+    rate = statistics.median(one["requests"] / one["seconds"] for one in results["searches"])
     errors = sum(one["errors"] for one in results["searches"])
     head = ["searches alone", "number", "p50 ms", "p99 ms", "worst ms", "errors"]
     return (
         f"{common.table(head, rows)}\n\n"
         f"Downloads of {SIZE} beside searches: {kept} of their rate alone; searches beside "
-        f"them: p50 {middle:.0f} ms, worst {worst:.0f} ms, {errors} errors. "
+        f"them: {rate:.0f} a second, p50 {middle:.0f} ms, p99 {late:.0f} ms, worst {worst:.0f} ms, "
+        f"{errors} errors. "
         f"Peak {results['peak MB']:.0f} MB.\n"
         f"Texts: {costs['texts'] / 1e6:.0f} MB; the file grew by {costs['file']:.2f} of that; "
         f"{costs['us']:.0f} us of CPU for each post, with making it up."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -142,6 +143,20 @@ def test_clients_take_turns_and_have_a_share(archive: Archive) -> None:
 
     until_done(work)
     assert order == ["a", "b", "a"]
+
+
+def test_queries_keep_their_pace_while_the_loop_is_busy(archive: Archive) -> None:
+    """The next one begins later, however short they are; of a loop that is idle, at once."""
+    busy = Readers(archive, Share(threads=1, each=1, pace=0.2), used=time.monotonic)
+    idle = Readers(archive, Share(threads=1, each=1, pace=60, patience=5), used=lambda: 0)
+
+    async def work(gone: asyncio.Future[None]) -> None:
+        began = time.monotonic()
+        for readers in (busy, busy, busy, idle, idle):
+            await readers.run("one", gone, lambda: None)
+        assert time.monotonic() - began >= 0.4
+
+    until_done(work)
 
 
 def test_too_many_waiting_queries_are_refused(archive: Archive) -> None:

@@ -227,8 +227,9 @@ class Queries:
             deleted=self._settings.serve_deleted,
             limit=limit,
         )
-        for number, ticket in enumerate(found):
-            yield ("," if number else "") + as_json(ticket_object(ticket))
+        for first in range(0, len(found), PAGE):
+            told = [ticket_object(one) for one in found[first : first + PAGE]]
+            yield ("," if first else "") + as_json(told)[1:-1]
 
     def _index(self) -> None:
         """Index the texts of an archive that an older version made, half of the time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from migrator.archive.bodies import plain_text
@@ -137,6 +138,7 @@ def participants(
     return told_in_full("participants", found)
 
 
+@lru_cache(128)
 def priority_of(title: str) -> str:
     """Return Tickiti's priority (10 low, 20 normal, 30 high, 40 urgent) for Kayako's title.
 
