@@ -144,10 +144,8 @@ _EMPTY = "p.kind <> 'timetrack' AND (p.text = '' OR is_blank(p.text, p.is_html))
 _IS_KNOWN = "(p.note IS NOT 'not_kept' OR p.id < 0)"
 _SOME = 100
 """Tickets compared at once that an index found, at first."""
-_FEW = (500, 2000)
+_FEW = (500, 2000, 8000)
 """Texts to which the index narrows a search, and tickets looked at one by one, in turns."""
-_MOST = 3000
-"""Texts to which it narrows a search for other things as well."""
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
@@ -533,7 +531,7 @@ class Threads:
         ]
         if searches:
             direct = self._of_number(text) if text else set()
-            narrowed = self._narrowed(texts, _MOST)
+            narrowed = self._narrowed(texts, _FEW[-1])
             where += self._having(texts, values)
             where += [] if narrowed is None else [f"h.id IN {values.each(narrowed)}"]
             ids = self._searched(searches, direct, where, values, limit)
