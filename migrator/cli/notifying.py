@@ -24,7 +24,7 @@ from migrator.cli.process import run_loop
 from migrator.config import NOTIFY, SECRETS, TOKEN, signing_key
 from migrator.errors import ArchiveError, MigratorError
 from migrator.notify import Channels, Outcome, Settings, Told, compose
-from migrator.notify.messages import STOPPED
+from migrator.notify.messages import STOPPED, remember
 
 if TYPE_CHECKING:
     from migrator.config import Config
@@ -101,7 +101,8 @@ class Notifier:
         archive = self._opened()
         try:
             told = self._told(archive, outcome)
-            await self._send(archive, told, outcome)
+            recorded = archive if told.recorded else None
+            await self._send(recorded, told, outcome)
         finally:
             if archive is not None:
                 archive.close()
@@ -155,6 +156,9 @@ class Notifier:
                 with suppress(ArchiveError):  # then it is sent again, under the same id
                     for one in waiting:
                         archive.notices.release(one, left[one.id])
+            elif not any(left.values()):
+                for one in told.notices:
+                    remember(str(self._config.archive.path), one.command, one.sign)
         for problem in problems:
             note(problem, level="warning")
 

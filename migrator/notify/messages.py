@@ -8,10 +8,15 @@ restart tells nothing again. Names come from the helpdesk: each is one harmless 
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from migrator.archive import Archive, Row, State
@@ -62,12 +67,11 @@ class Outcome:
         """Whether it ended in a way that needs somebody."""
         return self.exit_code not in DONE
 
-    @property
-    def title(self) -> str:
-        """Return one line about it."""
+    def title(self, detail: str = "") -> str:
+        """Return one line about it; ``detail`` says why where there is no error."""
         if not self.is_failure:
             return f"{self.command} ended with exit code {self.exit_code}"
-        why = self.error.split("\n")[0] or _WHY.get(self.exit_code, "")
+        why = self.error.split("\n")[0] or detail or _WHY.get(self.exit_code, "")
         return brief(f"{self.command} failed with exit code {self.exit_code}: {why}", LONGEST)
 
 
@@ -76,12 +80,13 @@ class Told:
     """What is to be told of an outcome.
 
     ``notices`` are new, ``bad`` says that there is a failure or a new loss; ``text`` is all of it
-    in words, for a ping.
+    in words, for a ping. ``recorded`` notices are in the archive.
     """
 
     notices: tuple[Notice, ...]
     bad: bool
     text: str
+    recorded: bool = False
 
 
 @dataclass
@@ -189,7 +194,8 @@ def compose(
 
     ``channels`` are where each of ``events`` goes. The summary comes with the first command that
     ends after ``hour`` of the local day. Without an archive, or with one that nothing can be
-    written to, a failure is told each time, under one id a day. ``clean`` removes secrets.
+    written to, a failure is remembered in the directory for temporary files; where that is not
+    possible either, it is told each time, under one id a day. ``clean`` removes secrets.
     """
     facts = _Facts(outcome, now, place, sign=f"{outcome.exit_code} {outcome.kind}")
     if archive is None or archive.read_only:
@@ -197,10 +203,12 @@ def compose(
     made: list[Notice] = []
     pending = tuple(channels)
 
-    def add(event: str, title: str, before: Notice | None, **more: object) -> None:
+    def add(
+        event: str, title: str, before: Notice | None, *, told: bool = False, **more: object
+    ) -> None:
         number = archive.notices.count() + 1
         body = facts.body(title, before, **more)
-        to = pending if event in events else ()
+        to = pending if event in events and not told else ()
         key = _id(place, facts.helpdesk, event, str(number))
         sign = facts.sign if event == "failure" else ""
         notice = Notice(key, event, outcome.command, sign, now, cleaned(body, clean), to)
@@ -215,19 +223,26 @@ def compose(
             add("begin", "Nothing was told before this", None)
         failed = archive.notices.latest(["failure", "recovery"], _together(outcome.command))
         was = failed.sign if failed is not None and failed.event == "failure" else None
-        if outcome.is_failure and was != facts.sign:
-            add("failure", outcome.title, before)
+        unrecorded = recall(place, outcome.command)
+        was = was if unrecorded is None else unrecorded
+        known = was == facts.sign
+        if outcome.is_failure and (not known or unrecorded is not None):
+            add("failure", outcome.title(facts.detail), before, told=known)
         lost = sum(facts.new[one] for one in facts.new if one != DAMAGED)
-        if lost and not (outcome.is_failure and was != facts.sign and "failure" in events):
+        if lost and not (outcome.is_failure and not known and "failure" in events):
             add("losses", _lost(facts), before)
+        if unrecorded is not None and not outcome.is_failure:
+            what = f"{outcome.command} failed while the archive could not record it"
+            add("failure", what, before, told=True)
         works = (was is not None or _untold(archive, outcome, failed)) and not outcome.is_failure
         if works or facts.recovered:
             add("recovery", _recovery(facts, works=works), before)
         archive.notices.settle()
         if yesterday is not None and day(now, hour) > day(yesterday.at, hour):
             add("summary", **_summary(archive, facts, yesterday))
-    text = clean(facts.body(outcome.title, before)["text"])
-    return Told(tuple(made), outcome.is_failure or bool(lost), text)
+    forget(place, outcome.command)
+    text = clean(facts.body(outcome.title(facts.detail), before)["text"])
+    return Told(tuple(made), outcome.is_failure or bool(lost), text, recorded=True)
 
 
 def example(place: str, now: int, clean: Callable[[str], str] = str) -> Notice:
@@ -265,14 +280,48 @@ def _unrecorded(
     facts: _Facts, channels: Collection[str], hour: int, clean: Callable[[str], str]
 ) -> Told:
     outcome = facts.outcome
-    body = facts.body(outcome.title, None)
+    body = facts.body(outcome.title(facts.detail), None)
     text = clean(body["text"])
     if not outcome.is_failure:
         return Told((), bad=False, text=text)
     key = _id(facts.archive, outcome.command, facts.sign, day(facts.now, hour).isoformat())
     body, to = cleaned(body, clean), tuple(channels)
     notice = Notice(key, "failure", outcome.command, facts.sign, facts.now, body, to)
-    return Told((notice,), bad=True, text=text)
+    known = recall(facts.archive, outcome.command) == facts.sign
+    return Told(() if known else (notice,), bad=True, text=text)
+
+
+def _memory(place: str, command: str) -> Path:
+    """Return the file that remembers a failure where the archive cannot."""
+    key = _id(place, *_together(command)).removeprefix("msg_")
+    return Path(tempfile.gettempdir(), f"migrator-{os.geteuid()}-{key}")
+
+
+def recall(place: str, command: str) -> str | None:
+    """Return the sign of the failure that was told and that the archive could not record."""
+    path = _memory(place, command)
+    try:
+        found = path.lstat()
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        return path.read_text("utf-8", "replace") if ours and found.st_size < LONGEST else None
+    except OSError:
+        return None
+
+
+def remember(place: str, command: str, sign: str) -> None:
+    """Remember that a failure was told which the archive could not record, if that is possible."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with suppress(OSError):
+        fd = os.open(_memory(place, command), flags, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+            file.write(sign)
+
+
+def forget(place: str, command: str) -> None:
+    """Forget it: the archive remembers again."""
+    if recall(place, command) is not None:
+        with suppress(OSError):
+            _memory(place, command).unlink()
 
 
 def _look(archive: Archive, facts: _Facts) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,9 @@ from tests.notify.receiver import Receiver, receiving
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """Receive messages; the environment names nobody else."""
+def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Receive messages; the environment names nobody else, and nothing is left in /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in NOTIFY.values():
         monkeypatch.delenv(name, raising=False)
     with receiving() as made:

@@ -225,14 +225,23 @@ def test_another_run_and_a_bad_option_wake_nobody(cli: Cli, place: Place) -> Non
     assert place.receiver.got == []
 
 
-def test_an_archive_that_cannot_be_written_is_told_each_time(cli: Cli, place: Place) -> None:
-    """There is no place to remember it; the id is the same all day."""
+def test_an_archive_that_cannot_be_used_is_told_once(cli: Cli, place: Place) -> None:
+    """A failed delivery counts as none; the end of it is told as well."""
     cli("run")
-    (place.root / "archive" / "checkpoint.db").write_bytes(b"not a database" * 400)
-    assert [cli("sync").code, cli("sync").code] == [6, 6]
+    checkpoint = place.root / "archive" / "checkpoint.db"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(b"not a database" * 400)
+    place.receiver.answers = ["404"]
+    assert [cli("sync").code for _ in range(3)] == [6, 6, 6]
     first, second = place.receiver.got
     assert first.json["type"] == "failure"
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    checkpoint.write_bytes(whole)
+    assert cli("sync").code == 0
+    assert place.receiver.events()[2:] == ["recovery"]
+    checkpoint.write_bytes(b"not a database" * 400)
+    assert cli("sync").code == 6
+    assert place.receiver.events()[3:] == ["failure"]
 
 
 def test_no_secret_is_told(cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
