@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from migrator import errors
 from migrator.archive.queries import TOLD_DELIVERED
 from migrator.cli import COMMANDS, cli
 from migrator.cli.common import App
@@ -166,3 +168,66 @@ def test_the_columns_of_the_csv_are_named_in_their_order() -> None:
     section = text.partition("## The CSV\n")[2].partition("\n## ")[0]
     named = [one for one in re.findall(r"`(\w+)`", section) if one != "page"]
     assert named == [*COLUMNS, *TOLD_DELIVERED]
+
+
+ERRORS = {name for name, one in vars(errors).items() if isinstance(one, type)} | {
+    "UsageError",
+    "BadParameter",
+    "fail",
+}
+"""What is called with a text that the user reads at the end of a command."""
+
+
+def text_of(node: ast.expr) -> str:
+    """Return a text as the code has it, with … for each part that is known only when it runs."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(text_of, parts))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return text_of(left) + text_of(right)
+        case ast.Call(func=ast.Attribute(attr="join"), args=[ast.List(elts=[first, *_])]):
+            return text_of(first) + "…"
+    return "…"
+
+
+def error_texts() -> set[str]:
+    """Return the texts of all errors that the tool raises, but for those made of other texts."""
+    found = set()
+    for module in PACKAGE.rglob("*.py"):
+        if (
+            "sandbox" in module.relative_to(PACKAGE).parts
+        ):  # look-alikes, which say what Kayako does
+            continue
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                called = node.func
+                name = called.attr if isinstance(called, ast.Attribute) else ""
+                if isinstance(called, ast.Name) and called.id != "fail":  # a finding of doctor's
+                    name = called.id
+                if name in ERRORS:
+                    found.add(text_of(node.args[0]))
+    return {text for text in found if re.search(r"[a-z]{3}", text)}
+
+
+def test_every_error_text_leads_to_an_entry_of_troubleshooting() -> None:
+    """Each text has a quoted phrase in troubleshooting.md, and each phrase there is of a text."""
+    text = (PACKAGE / "docs" / "troubleshooting.md").read_text("utf-8")
+    quoted = re.findall(r"^> - `(.+)`$", text, re.MULTILINE)
+    phrases = {
+        one: re.compile(".*".join(map(re.escape, one.split("…"))), re.DOTALL) for one in quoted
+    }
+    texts = error_texts()
+    assert len(texts) > 200
+    without = [one for one in texts if not any(phrase.search(one) for phrase in phrases.values())]
+    assert sorted(without) == [], "name these in troubleshooting.md, by a phrase of each"
+    assert [one for one in phrases if not any(phrases[one].search(text) for text in texts)] == []
+
+
+def test_every_entry_of_troubleshooting_says_what_to_do() -> None:
+    """Behind the quoted messages of each entry stands a paragraph."""
+    text = (PACKAGE / "docs" / "troubleshooting.md").read_text("utf-8")
+    for entry in re.split(r"\n(?=> )(?<!`\n)", text)[1:]:
+        answer = re.sub(r"^>.*\n", "", entry, flags=re.MULTILINE).strip()
+        assert len(answer.partition("\n\n")[0]) > 30, entry
