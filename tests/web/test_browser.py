@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,39 @@ def test_a_visit(desk: Desk, page: Page, files: dict[str, int]) -> None:
     look(page, "sign-in")
     page.goto("/status")
     assert page.get_by_label("Token").is_visible()
+
+
+def test_all_files_of_a_ticket_are_downloaded(
+    desk: Desk, page: Page, files: dict[str, int]
+) -> None:
+    """One link, one confirmation for what needs a review, one ZIP that is whole."""
+    sign_in(desk, page)
+    page.goto("/tickets/1")
+    page.get_by_role("link", name="Download all files").click()
+    assert page.get_by_role("heading", name="To be confirmed: 1").is_visible()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="I trust them").click()
+    assert saved.value.suggested_filename == "ticket-1.zip"
+    with zipfile.ZipFile(saved.value.path()) as made:
+        assert made.testzip() is None
+        found = set(made.namelist())
+    assert {"plate.png", "photo.png", "report.pdf", "trace.log", "MISSING.txt"} < found
+    assert "setup.exe" not in found
+
+
+def test_status_looks_again_by_itself(
+    desk: Desk, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without JavaScript and within the policy, again and again, until it is stopped."""
+    monkeypatch.setattr("migrator.serve.web.pages.AT_WORK", 1)
+    sign_in(desk, page)
+    page.goto("/status")
+    page.wait_for_url("**/status?auto=1")
+    with page.expect_request("**/status?auto=1"):
+        pass
+    page.get_by_role("link", name="Stop that").click()
+    page.wait_for_url("**/status?refresh=off")
+    assert page.get_by_text("This page stays as it is.").is_visible()
 
 
 def test_pictures_are_seen(desk: Desk, page: Page, files: dict[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import os
 import re
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from migrator import events
 from migrator.archive import PostRow
-from migrator.archive.records import Listed, Outcome, PeopleNote, State
+from migrator.archive.records import DeliveredFile, Delivery, Listed, Outcome, PeopleNote, State
 from migrator.pull.progress import Progress
 from migrator.serve.markup import clean
 from migrator.serve.web.site import line, moment
@@ -545,8 +546,10 @@ def test_status_is_a_dashboard(open_desk: OpenDesk) -> None:
         empty = visitor.get("/status").text
         assert "<svg" not in empty
         assert tile(empty, "Last finished pass") == "never"
-        for n in range(3):
-            desk.attach(f"{n}.pdf", b"%%PDF-%d" % n)
+        ids = [desk.attach(f"{n}.pdf", b"%%PDF-%d" % n) for n in range(3)]
+        target, sha256 = "https://new.example.com", hashlib.sha256(b"%PDF-0").hexdigest()
+        file = DeliveredFile(target, ids[0], sha256, 1, 6, "delivered")
+        desk.archive.ledger.put_delivery(Delivery(target, 1, "1", "x", state="delivered"), [file])
         desk.attach("a.docx", None, state=State.FAILED)
         desk.attach("b.docx", None, state=State.MISSING)
         summary = {"tickets": 1, "helpdesk_tickets": 1}
@@ -557,6 +560,7 @@ def test_status_is_a_dashboard(open_desk: OpenDesk) -> None:
         assert tile(page, "Failed, missing, gone") == "2"
         assert tile(page, "Last finished pass").endswith("run")
         assert tile(page, "Last proof") == "never"
+        assert tile(page, "Delivered") == "1 of 3 files of tickets, to https://new.example.com"
         assert "<desc" in page.partition("<svg")[2]
         assert "<script" not in page
         assert re.search(r"Attachments of posts</th><td[^>]*>5<", page)

@@ -46,7 +46,7 @@ from migrator.serve.markup import (
 from migrator.serve.refusals import Refusal
 from migrator.serve.web.files import MISSING, ZipResponse, content_disposition, decoded, send_file
 from migrator.serve.web.site import Problem, Site, Visit, line
-from migrator.text import human_duration, iso_time, numbered, served_name, ticket_folder
+from migrator.text import brief, human_duration, iso_time, numbered, served_name, ticket_folder
 
 TICKETS: Final = 50
 """The most tickets on the first page."""
@@ -679,9 +679,9 @@ def _tiles(
     check = max(seen.checks.values(), key=lambda one: one.finished_at, default=None)
     remark = "" if check is None else f"{check.kind}{', found a fault' * bool(check.exit_code)}"
     yield "Last proof", _day(check.finished_at if check else None), remark
-    for found in seen.deliveries.values():
+    for target, found in seen.deliveries.items():
         there, every = found.get("delivered", Count()).n, sum(one.n for one in found.values())
-        yield "Delivered to Tickiti", f"{there:,}", f"of {every:,} files of tickets"
+        yield "Delivered", f"{there:,}", f"of {every:,} files of tickets, to {brief(target, 60)}"
 
 
 def _day(seconds: int | None) -> str:
