@@ -90,7 +90,7 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     settings = settings_from(app.load())
     config, archive = open_beside(app)
     seed, started = secrets.randbelow(_SEEDS) if seed is None else seed, now()
-    with archive, measured(config):
+    with archive, measured(config, archive):
         app.started()
         address = safe(settings.url)
         see_address(archive, address, moved=False)

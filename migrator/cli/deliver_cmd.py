@@ -219,7 +219,7 @@ def _opened(app: App, config: Config, *, writes: bool) -> Iterator[Archive]:
     if writes:
         archive.close()
         archive = open_archive(config.archive.path, command="deliver")
-        with archive, measured(config):
+        with archive, measured(config, archive):
             apply_config(archive, config)
             yield archive
         return

@@ -93,7 +93,7 @@ def publish(app: App) -> None:
     from migrator.cli.textfile import measured
 
     config, archive = open_beside(app)
-    with archive, measured(config):
+    with archive, measured(config, archive):
         app.started()
         tell_published(archive, config)
 

@@ -90,7 +90,7 @@ def run(
         plan.check(options.source_name, options.scope, now=now())
         options = replace(options, baseline=plan)
     choose_store(config)
-    with open_archive(config.archive.path, command="run") as archive, measured(config):
+    with open_archive(config.archive.path, command="run") as archive, measured(config, archive):
         apply_config(archive, config)
         app.started()
         with progress(app.log_format) as listener:

@@ -128,7 +128,7 @@ async def _sync(
     from migrator.cli.textfile import measured
 
     choose_store(config)
-    with open_archive(config.archive.path, command="sync") as archive, measured(config):
+    with open_archive(config.archive.path, command="sync") as archive, measured(config, archive):
         apply_config(archive, config)
         app.started()
         with progress(app.log_format) as listener:

@@ -18,6 +18,7 @@ from migrator.cli.common import note, published_at
 from migrator.errors import ConfigError, MigratorError
 
 if TYPE_CHECKING:
+    from migrator.archive import Archive
     from migrator.config import Config
 
 EVERY: Final = 60.0
@@ -28,19 +29,22 @@ PUBLIC: Final = 0o644
 
 
 @contextmanager
-def measured(config: Config) -> Iterator[None]:
-    """Write the configured textfile during the block, now and then, and after it."""
+def measured(config: Config, archive: Archive) -> Iterator[None]:
+    """Write the configured textfile during the block, now and then, and after it.
+
+    The checkpoint is read over connections of its own, and no bucket is asked.
+    """
     target = config.metrics.textfile
     if target is None:
         yield
         return
-    ended, told = threading.Event(), set[str]()
+    ended, told, beside = threading.Event(), set[str](), archive.served()
 
     def now_and_then() -> None:
         pause = EVERY
         while not ended.wait(pause):
             began = time.monotonic()
-            _try(target, config, told)
+            _try(target, config, beside, told)
             pause = max(EVERY, _LONGER * (time.monotonic() - began))
 
     thread = threading.Thread(target=now_and_then, daemon=True, name="textfile")
@@ -50,27 +54,25 @@ def measured(config: Config) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        for problem in told | _try(target, config, set()):
+        for problem in told | _try(target, config, beside, set()):
             note(problem, level="warning")
 
 
-def _try(target: Path, config: Config, told: set[str]) -> set[str]:
+def _try(target: Path, config: Config, archive: Archive, told: set[str]) -> set[str]:
     """Write the file; add what keeps it from being written to ``told``, and return that."""
     try:
-        _write(target, config)
+        _write(target, config, archive)
     except (MigratorError, OSError) as error:
         why = error.strerror or "" if isinstance(error, OSError) else str(error).rstrip(".")
         told.add(f"The metrics could not be written to {str(target)!r}: {why}.")
     return told
 
 
-def _write(target: Path, config: Config) -> None:
-    from migrator.archive import open_beside
+def _write(target: Path, config: Config, archive: Archive) -> None:
     from migrator.blobs import durable
 
     metrics = metrics_room()
-    with open_beside(config.archive.path) as archive:
-        facts = metrics.read(archive, target=config.deliver.url, snapshot=published_at())
+    facts = metrics.read(archive, target=config.deliver.url, snapshot=published_at())
     durable.write(target, [metrics.render(facts)[0]], mode=PUBLIC)
 
 

@@ -87,7 +87,7 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
     config = app.load(need_source=wishes["repair"])
     settings, started = settings_from(config), now()
     opened = open_archive(config.archive.path, command="verify", repairing=True)
-    with opened as archive, measured(config):
+    with opened as archive, measured(config, archive):
         app.started()
         if wishes["repair"]:
             from migrator.pull.identity import see_address

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import migrator
+from migrator.archive import open_archive
 from migrator.cli import textfile
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from tests.cli.conftest import Cli
@@ -99,7 +100,8 @@ def test_it_is_written_meanwhile(home: Path, cli: Cli, monkeypatch: pytest.Monke
     monkeypatch.chdir(home)
     (home / "config.toml").write_text('[metrics]\ntextfile = "metrics.prom"\n')
     target = home / "metrics.prom"
-    with textfile.measured(load(None, {}, need_source=False)):
+    opened = open_archive(home / "archive", command="test")
+    with opened as archive, textfile.measured(load(None, {}, need_source=False), archive):
         for _ in range(2):
             while not target.exists():
                 pass

@@ -137,3 +137,19 @@ def test_a_damaged_archive_is_an_error_without_details(serve: Serve, tmp_path: P
         assert answer.status_code >= 500
         assert answer.json()["ok"] is False
         assert "Traceback" not in answer.text
+
+
+def test_the_archive_that_took_the_place_of_another_is_read(serve: Serve, tmp_path: Path) -> None:
+    """As with a newer snapshot under `serve --from`; without any, the answer is 503."""
+    path, newer = tmp_path / "archive", tmp_path / "newer"
+    for each, code in ((path, 0), (newer, 4)):
+        with open_archive(each, command="test") as archive:
+            run = archive.ledger.begin_run("run", source="https://help.example.com", scope={})
+            archive.ledger.set_helpdesk("https://help.example.com", run_id=run.id)
+            archive.ledger.finish_run(run.id, exit_code=code, summary={})
+    with serve(Face()) as client:
+        (newer / "checkpoint.db").replace(path / "checkpoint.db")
+        assert "migrator_run_exit_code 4.0\n" in client.get("/metrics").text
+    with serve(Face()) as client:
+        (path / "checkpoint.db").unlink()
+        assert client.get("/metrics").status_code == 503

@@ -38,6 +38,7 @@ class Face:
 
     def app(self, archive: Archive, settings: EndpointSettings) -> ASGIApp:
         """Return the application over an archive."""
+        archive = archive.served()
 
         def read() -> metrics.Facts:
             snapshot = settings.snapshot() if settings.snapshot else None
