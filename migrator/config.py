@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +36,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from migrator import hours
 from migrator.errors import ConfigError
 
 DEFAULT_PATH: Final = Path("config.toml")
@@ -333,6 +335,29 @@ def _queues(value: object) -> dict[int, Any]:
     return queues
 
 
+def _windows(value: object) -> hours.Spans:
+    return hours.windows(_text(value))
+
+
+def _rates(value: object) -> tuple[tuple[hours.Spans, int], ...]:
+    """Accept bytes per second, with their times or without; 0 is no limit."""
+    if type(value) is int:
+        return ((hours.ALWAYS, size(value)),) if value else ()
+    if not isinstance(value, str):
+        raise ValueError(hours.RATES_HINT)  # noqa: TRY004 - for pydantic
+    return hours.rates(_text(value), size)
+
+
+def _zone(value: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(_text(value))
+    except (ValueError, OSError, LookupError):
+        raise ValueError(
+            'must be a time zone that this system knows, such as "Europe/Berlin" (where it knows '
+            "none, `pip install tzdata` helps)"
+        ) from None
+
+
 def _http_user(value: object) -> str:
     """Accept a name for basic authentication, which ends at the first colon."""
     text = _text(value)
@@ -358,8 +383,11 @@ class KayakoConfig(_Section):
     given a file without them. ``http_user`` and ``http_password`` are for a web server that wants
     a log-in. ``requests_per_second`` 0 means no limit. ``timeout`` (silence) and ``patience`` (with
     a server that went away) are in seconds, ``max_body`` is the largest reply in bytes,
-    ``attempts`` how often one request is made before it counts as failed.
+    ``attempts`` how often one request is made before it counts as failed. ``windows``,
+    ``bytes_per_second`` and ``timezone`` are those of :attr:`Config.hours`.
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     url: Annotated[str, BeforeValidator(_api_url)] = ""
     api_key: Secret = SecretStr("")
@@ -368,6 +396,9 @@ class KayakoConfig(_Section):
     http_password: Secret = SecretStr("")
     concurrency: Annotated[int, _whole(1, 64)] = 8
     requests_per_second: Annotated[float, BeforeValidator(_number)] = 0.0
+    windows: Annotated[hours.Spans, BeforeValidator(_windows)] = ()
+    bytes_per_second: Annotated[tuple[tuple[hours.Spans, int], ...], BeforeValidator(_rates)] = ()
+    timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] | None = None
     url_form: Literal["e", "standard"] = "e"
     ca_file: Annotated[Path, BeforeValidator(_existing_file)] | None = None
     timeout: Annotated[float, _seconds(0.001)] = 60.0
@@ -534,6 +565,12 @@ class Config:
     def keeps_posts(self) -> bool:
         """Whether runs keep the texts of tickets, so that an unread text counts as open."""
         return self.kayako.posts
+
+    @property
+    def hours(self) -> hours.Hours:
+        """When requests may be made to Kayako, and how many bytes a second may come."""
+        kayako = self.kayako
+        return hours.Hours(kayako.windows, kayako.bytes_per_second, kayako.timezone)
 
 
 def load(

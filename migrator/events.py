@@ -126,10 +126,13 @@ class Paused(Event):
     """No request is made for ``wait`` seconds; 0: the source answers again.
 
     ``asked`` means that the source asked for the pause, which ends by itself; else it is probed.
+    ``reason`` is ours: ``quiet_hours``, or ``paused`` by somebody; then ``wait`` None is until
+    somebody resumes.
     """
 
-    wait: float
+    wait: float | None
     asked: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

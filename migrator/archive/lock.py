@@ -3,6 +3,8 @@
 A kernel lock (``flock``) on the file ``lock`` dies with its owner, however it ends; the text in
 the file only names the owner and means nothing without the lock. A directory for copies has such a
 lock too, so that one whose owner was killed is known.
+
+The file ``pause`` holds up requests, also of runs that begin later, until somebody resumes.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 
 from migrator.blobs import durable
 from migrator.errors import ArchiveBusy, ArchiveDamaged
+from migrator.hours import Halt
 
 NAME = "lock"
+PAUSE = "pause"
+"""The file that asks whoever works on the archive to make no request."""
 
 _SCRATCH = "migrator-copy-"
 
@@ -103,6 +108,68 @@ def holder(root: Path) -> Holder | None:
         if text and _is_held(file):  # without a text it was given back
             return _parsed(text)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The wish that no request is made, and whose it is; times in Unix seconds.
+
+    ``until`` None is until somebody resumes. What is unknown was in a file that cannot be read.
+    """
+
+    by: str | None = None
+    host: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def told(self) -> str:
+        """Return the pause as a sentence, without its end."""
+        who = f" by {self.by} on {self.host}" if self.by else ""
+        until = f", until {_utc(self.until)}" if self.until is not None else ""
+        since = f" at {_utc(self.since)}" if self.since is not None else ""
+        return f"paused{who}{since}{until}; `migrator resume` goes on"
+
+
+def pause(root: Path, wish: Pause) -> None:
+    """Ask whoever works on the archive, now or later, to make no request.
+
+    Raises ArchiveUnwritable.
+    """
+    with durable.writing(root):
+        durable.write(root / PAUSE, [json.dumps(asdict(wish)).encode()])
+
+
+def resume(root: Path) -> None:
+    """End a pause, if there is one. Raises ArchiveUnwritable."""
+    with durable.writing(root):
+        (root / PAUSE).unlink(missing_ok=True)
+
+
+def paused(root: Path, now: float) -> Pause | None:
+    """Return the pause that holds now; None: nobody asked for one, or it is over.
+
+    When in doubt there is one.
+    """
+    try:
+        with FileIO(durable.open_file(root / PAUSE)) as file:
+            told = json.loads(file.read(4096))
+        found = Pause(**{name: told.get(name) for name in ("by", "host", "since", "until")})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return Pause()
+    odd = not all(one is None or isinstance(one, str) for one in (found.by, found.host))
+    if odd or not all(one is None or type(one) is int for one in (found.since, found.until)):
+        return Pause()
+    return found if found.until is None or now < found.until else None
+
+
+def halt(root: Path, now: float) -> Halt | None:
+    """Return the pause that holds now as a reason to make no request."""
+    found = paused(root, now)
+    if found is None:
+        return None
+    return Halt("paused", found.told(), None if found.until is None else found.until - now)
 
 
 @contextlib.contextmanager
@@ -188,9 +255,12 @@ def _parsed(text: bytes) -> Holder:
 def _describe(found: Holder) -> str:
     if found.pid is None or found.since is None:
         return "another process that left no name"
-    try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.since))
-    except (ValueError, OverflowError, OSError):
-        since = "?"
     host, command = json.dumps(found.host), json.dumps(found.command)
-    return f"process {found.pid} on {host} ({command}, since {since})"
+    return f"process {found.pid} on {host} ({command}, since {_utc(found.since)})"
+
+
+def _utc(at: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+    except (ValueError, OverflowError, OSError):
+        return "?"

@@ -39,6 +39,8 @@ COMMANDS = {
     "run": "Pull every attachment into the archive; resumes by itself.",
     "sync": "Pull what is new; repeats itself with --every 15m.",
     "schedule": "Print a systemd timer or a cron line that syncs regularly.",
+    "pause": "Hold up what makes requests, from another terminal.",
+    "resume": "Go on after a pause.",
     "status": "Show where the migration stands, also while a run is at work.",
     "report": "Print the closing ledger as text, JSON, CSV or HTML.",
     "accept": "Accept losses with a reason, so that they count as settled.",
@@ -68,7 +70,13 @@ WORKS = COMMANDS.keys() - {
 """The commands that do more than to print: whether their text arrives does not change the code."""
 WATCHED = {"run", "sync", "verify", "audit", "publish", "deliver"}
 """The commands of whose end ``[notify]`` tells."""
-MODULES = {"token": "access", "rule": "access", "queue": "access", "restore": "publish"}
+MODULES = {
+    "token": "access",
+    "rule": "access",
+    "queue": "access",
+    "restore": "publish",
+    "resume": "pause",
+}
 """The module of a command that has none of its own."""
 
 EXIT_CODES = """\b

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from migrator.cli.notifying import Notifier
     from migrator.config import Config
     from migrator.events import Event, Requested
+    from migrator.hours import Halt, Halted, Hours
     from migrator.sources.kayako.signing import KayakoSettings
 
 
@@ -100,15 +102,22 @@ ID = click.IntRange(0, 2**63 - 1)
 pass_app = click.make_pass_decorator(App)
 
 
-def settings_from(config: Config) -> KayakoSettings:
-    """Translate ``[kayako]`` into the settings of the source room."""
+def settings_from(config: Config, *, by_hand: bool = False) -> KayakoSettings:
+    """Translate ``[kayako]`` into the settings of the source room.
+
+    A few calls ``by_hand`` wait neither for ``kayako.windows`` nor for the end of a pause.
+    """
     from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm
 
     kayako = config.kayako
     secrets = {"api_key", "secret_key", "http_user", "http_password"}
     pulled = {"posts", "linked_files", "knowledge_base", "custom_fields"}
-    others = {*secrets, *pulled, "url_form", "include_trash"}
+    timed = {"windows", "bytes_per_second", "timezone"}
+    others = {*secrets, *pulled, *timed, "url_form", "include_trash"}
+    hours = config.hours
     return KayakoSettings(
+        halted=None if by_hand else halted(config.archive.path, hours),
+        rate=(lambda: hours.rate(time.time())) if hours.rates else None,
         credentials=Credentials(
             kayako.api_key.get_secret_value(),
             kayako.secret_key.get_secret_value(),
@@ -118,6 +127,24 @@ def settings_from(config: Config) -> KayakoSettings:
         url_form=UrlForm(kayako.url_form),
         **kayako.model_dump(exclude=others),
     )
+
+
+def halted(root: Path, hours: Hours | None = None) -> Halted:
+    """Return what says why no request may start: out of hours, or while somebody paused it.
+
+    It looks for the pause of the archive at ``root`` once in a second, as its disk may be slow.
+    """
+    looked, pause = -math.inf, None
+
+    def halt() -> Halt | None:
+        nonlocal looked, pause
+        from migrator.archive import lock
+
+        if (clock := time.monotonic()) - looked >= 1.0:
+            looked, pause = clock, lock.halt(root, time.time())
+        return pause or (hours.halt(time.time()) if hours is not None else None)
+
+    return halt
 
 
 def print_retry(event: Event, /) -> None:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from migrator.cli.common import App, apply_config, from_archive, note, open_beside, pass_app, write
+from migrator.cli.common import (
+    App,
+    apply_config,
+    from_archive,
+    halted,
+    note,
+    open_beside,
+    pass_app,
+    write,
+)
 from migrator.errors import ConfigError, Interrupted
 from migrator.text import find_id, human_bytes, human_duration, shown
 
@@ -168,7 +177,7 @@ async def deliver_within(config: Config, archive: Archive, listener: Listener, s
         )
         return 3
     options = options_from(config, archive, writes=True)
-    async with connected(settings, listener, stop) as client:
+    async with connected(config.deliver, listener, stop, config) as client:
         server, result = await _deliver(client, archive, options, listener, stop)
     return _conclude(archive, options, server, result, canary=None, as_json=False)
 
@@ -290,14 +299,19 @@ def _at_work(
     with progress(app.log_format) as listener:
 
         async def within(stop: Stop) -> T:
-            async with connected(settings, listener, stop) as client:
+            async with connected(settings, listener, stop, app.config) as client:
                 return await work(client, listener, stop)
 
         return drive(within)
 
 
-def connected(settings: DeliverConfig, listener: Listener, stop: Stop) -> Any:
-    """Return the client of the configured Tickiti, as a context manager."""
+def connected(
+    settings: DeliverConfig, listener: Listener, stop: Stop, config: Config | None
+) -> Any:
+    """Return the client of the configured Tickiti, as a context manager.
+
+    It heeds pauses of the archive of ``config``.
+    """
     from migrator.deliver.client import connect
 
     return connect(
@@ -309,6 +323,7 @@ def connected(settings: DeliverConfig, listener: Listener, stop: Stop) -> Any:
         patience=settings.patience,
         listener=listener,
         sleep=stop.sleep,
+        halted=halted(config.archive.path) if config is not None else None,
     )
 
 

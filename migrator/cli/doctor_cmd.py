@@ -71,7 +71,7 @@ async def examine(config: Config, connect: Connect = _connect) -> int:
 
 
 async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
-    settings = dataclasses.replace(settings_from(config), attempts=2)
+    settings = dataclasses.replace(settings_from(config, by_hand=True), attempts=2)
     yield ok(f"address: {settings.url}")
     if settings.url.startswith("http:") and not _LOCAL.match(settings.url):
         yield warn("address: without https anybody on the network path can read keys and files")

@@ -122,7 +122,7 @@ def _figures(told: Progress) -> Iterator[str]:
     if told.pace:
         yield told.pace
     if (left := told.paused()) is not None:
-        yield pause(left)
+        yield pause(left, told.held)
 
 
 def _estimate(told: Progress) -> list[str]:

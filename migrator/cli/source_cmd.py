@@ -71,7 +71,9 @@ def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         async def main() -> None:
             from migrator.sources.kayako.client import Client
 
-            async with Client(settings_from(app.load()), listener=print_retry) as kayako:
+            async with Client(
+                settings_from(app.load(), by_hand=True), listener=print_retry
+            ) as kayako:
                 await work(kayako, **options)
 
         run_loop(main())

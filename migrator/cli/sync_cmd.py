@@ -13,6 +13,7 @@ from migrator.cli.common import (
     apply_config,
     choose_store,
     duration,
+    halted,
     note,
     now,
     pass_app,
@@ -92,7 +93,8 @@ def sync(
             return done.result
 
         if every is not None:
-            await repeat(once, every=every, stop=stop, tell=note)
+            hold = halted(config.archive.path, config.hours)
+            await repeat(once, every=every, stop=stop, tell=note, halted=hold)
             return 0
         done = await _sync(app, config, stop, wishes)
         result = done.result

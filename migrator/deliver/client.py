@@ -33,6 +33,7 @@ from migrator.errors import (
     UnexpectedReply,
 )
 from migrator.events import Listener
+from migrator.hours import Halted
 from migrator.sources.pace import Breaker, Pacer, Retrier, Sleep, asked_for, retry_after
 from migrator.text import brief
 
@@ -369,8 +370,11 @@ async def connect(
     patience: float,
     listener: Listener,
     sleep: Sleep,
+    halted: Halted | None = None,
 ) -> AsyncIterator[Client]:
     """Yield a client of the Tickiti at ``url`` that waits between two tries with ``sleep``.
+
+    While ``halted`` returns anything, it starts no request.
 
     Its errors: SourceRefused stops everything, :class:`Declined` concerns one ticket or file, the
     others were tried again. After ``patience`` seconds without a server SourceDown is raised.
@@ -381,7 +385,7 @@ async def connect(
         "User-Agent": f"migrator/{__version__}",
     }
     waits = httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout), pool=None)
-    pacer = Pacer(concurrency, per_second, sleep=sleep, listener=listener, whom=WHOM)
+    pacer = Pacer(concurrency, per_second, sleep=sleep, listener=listener, whom=WHOM, halted=halted)
     try:
         http = httpx.AsyncClient(
             base_url=f"{url}/",

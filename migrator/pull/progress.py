@@ -42,9 +42,9 @@ class Progress:
     ``tickets_total`` is the number of tickets in scope, None if unknown. ``found`` are
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
-    the beginning. ``pause`` is the last one, which began ``paused_at``. ``pace`` says how many
-    requests are made at once while those are fewer than allowed, ``at_once``
-    the number since it changed. ``requests`` counts outcomes.
+    the beginning. ``pause`` is the last one, which began ``paused_at``; ``idle`` are the seconds of
+    those before it that were our own. ``pace`` says how many requests are made at once while those
+    are fewer than allowed, ``at_once`` the number since it changed. ``requests`` counts outcomes.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -68,6 +68,7 @@ class Progress:
     at_once: int | None = None
     pause: events.Paused | None = None
     paused_at: float = 0.0
+    idle: float = 0.0
     ended: bool = False
     cut: bool = False
     _best: float = 0.0
@@ -126,9 +127,11 @@ class Progress:
                 self.at_once = event.limit
                 self.pace = f"{event.limit} of {event.most} at once" if slower else ""
             case events.Paused():
-                self.pauses += event.wait > 0
-                # What the source asked for does not hide that it is away.
-                if not event.asked or self.paused() is None:
+                self.pauses += not event.reason and event.wait != 0
+                if self.held:
+                    self.idle += self.clock() - self.paused_at
+                # What the source asked for does not hide that it is away; our own pause does.
+                if not event.asked or event.reason or self.paused() is None:
                     self.pause, self.paused_at = event, self.clock()
             case events.RunFinished():
                 self.pause = None
@@ -211,7 +214,7 @@ class Progress:
         raw = self._estimate()
         if self.over or raw is None or self._first is None or self.paused() is not None:
             return None
-        seconds, gained = self.clock() - self._first[0], raw - self._first[1]
+        seconds, gained = self.clock() - self._first[0] - self.idle, raw - self._first[1]
         if seconds < LEAST_SECONDS or gained < LEAST_SHARE:
             return None
         return seconds * max(0.0, 1 - raw) / gained
@@ -246,11 +249,21 @@ class Progress:
         return sum(shares) / len(shares)
 
     def paused(self) -> int | None:
-        """Return the seconds until the source is probed again; None when there is no pause."""
-        if self.pause is None or not self.pause.wait:
+        """Return the seconds until the source is probed again; None when there is no pause.
+
+        0 when only somebody who resumes ends it.
+        """
+        if self.pause is None or self.pause.wait == 0:
             return None
-        left = self.paused_at + self.pause.wait - self.clock()
+        left = self.paused_at + (self.pause.wait or 0.0) - self.clock()
+        if self.pause.reason:
+            return max(0, round(left))
         return None if self.pause.asked and left <= 0 else max(0, round(left))
+
+    @property
+    def held(self) -> str:
+        """Why we make no request ourselves, as of Paused; nothing for a pause of the source."""
+        return self.pause.reason if self.pause is not None else ""
 
     def troubles(self) -> dict[str, int]:
         """Return what went wrong so far, by state, and how often a request was tried again."""
@@ -271,6 +284,7 @@ class Progress:
             "seconds_left": None if left is None else round(left),
             "troubles": self.troubles(),
             "paused": self.paused(),
+            "pause_reason": self.held,
             "pauses": self.pauses,
             "at_once": self.at_once,
             "requests": dict(self.requests),

@@ -18,8 +18,10 @@ from migrator.archive import Archive
 from migrator.archive.queries import Queries
 from migrator.archive.records import Mark, RunInfo
 from migrator.errors import ArchiveBusy, Interrupted, MigratorError, SourceError, SourceRefused
+from migrator.hours import Halted
 from migrator.pull.options import MOST_DEBTS, RunOptions, RunResult, Stop
 from migrator.sources.base import Increment
+from migrator.sources.pace import GLANCE
 
 WATERMARK = "watermark"
 WHOLE = "full_pass"
@@ -144,9 +146,11 @@ async def repeat(
     sleep: Sleep | None = None,
     clock: Callable[[], float] = time.monotonic,
     spread: Callable[[float, float], float] = random.uniform,
+    halted: Halted = lambda: None,
 ) -> None:
     """Call ``sync`` with the number of the round (0 is the first), about ``every`` seconds.
 
+    While ``halted`` returns anything, no round begins.
     A source that is out and an archive that another run holds are reported and waited for;
     returns when asked to stop between two rounds. Raises what waiting cannot help: errors of the
     archive, the safety limit, in the first round also a busy archive and a source that refuses
@@ -155,6 +159,10 @@ async def repeat(
     sleep = sleep or stop.sleep
     number = 0
     while True:
+        try:
+            await _halt(halted, tell, sleep)
+        except Interrupted:
+            return
         began = clock()
         try:
             result = await sync(number)
@@ -172,6 +180,15 @@ async def repeat(
         except Interrupted:
             return
         number += 1
+
+
+async def _halt(halted: Halted, tell: Tell, sleep: Sleep) -> None:
+    """Wait as long as no request may be made: nobody holds the archive meanwhile."""
+    told = ""
+    while (halt := halted()) is not None:
+        if halt.text != told:
+            tell(told := halt.text)
+        await sleep(GLANCE if halt.wait is None else min(halt.wait, GLANCE))
 
 
 def _passes(error: MigratorError, *, first: bool) -> bool:

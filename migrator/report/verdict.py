@@ -531,13 +531,19 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
         parts[-1] += f" ({human_bytes(size)})"
     parts += done(facts.get("share"), facts.get("seconds_left"), ended=bool(facts.get("ended")))
     if (left := _some(facts, "paused")) is not None:
-        parts.append(pause(left - (age or 0)))
+        parts.append(pause(left - (age or 0), str(facts.get("pause_reason") or "")))
     told = ", ".join(parts)
     return told if age is None else f"{told}; told {human_duration(max(age, 0))} ago"
 
 
-def pause(seconds: int) -> str:
-    """Return in words that a run waits for the source, which it probes in so many seconds."""
+def pause(seconds: int, reason: str = "") -> str:
+    """Return in words that a run waits for the source, which it probes in so many seconds.
+
+    With a ``reason``, as of Paused, it waits by our own wish.
+    """
+    if reason:
+        name = "quiet hours" if reason == "quiet_hours" else "paused by `migrator pause`"
+        return f"{name}, going on in {human_duration(seconds)}" if seconds > 0 else name
     return f"paused, next look in {seconds} s" if seconds > 0 else "paused, looking now"
 
 

@@ -24,6 +24,7 @@ from typing import Final, Self, TypeVar
 
 from migrator.errors import Again, SourceDown, SourceError, Throttled
 from migrator.events import Listener, Notice, PaceChanged, Paused, Requested, Retrying, ignore
+from migrator.hours import Halted, Rate
 
 T = TypeVar("T")
 
@@ -178,6 +179,47 @@ TOLD: Final = 10.0
 """Seconds of a pause that is not announced."""
 SLOWER: Final = 4.0
 """Multiple of its best time above which a source counts as slow."""
+GLANCE: Final = 1.0
+"""Seconds between two looks whether a halt is over, or a rate has changed."""
+BURST: Final = 0.1
+"""Seconds of a rate that may come at once after a pause, so that late timers cost nothing."""
+
+
+class Throttle:
+    """Lets no more bytes come than ``rate`` allows, over all requests together.
+
+    Who has got some waits until they are paid for, in the order in which they came. While nobody
+    reads, the server waits, and nothing heaps up here. The wait is ours, so it counts neither as
+    the server's silence nor as its slowness.
+    """
+
+    def __init__(
+        self, rate: Rate, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._spent = self._paid = 0.0
+        self._at = clock()
+
+    async def spend(self, size: int) -> None:
+        """Wait until ``size`` bytes, which have come, are paid for."""
+        rate = self._pay()
+        self._spent += size
+        until = self._spent
+        while rate and (wait := (until - self._paid) / rate) > 0:
+            if wait < BURST / 10:
+                return  # the next one pays
+            await self._sleep(min(wait, GLANCE))  # by then there may be another rate
+            rate = self._pay()
+
+    def _pay(self) -> float:
+        """Add what the time since the last call has paid; return the rate."""
+        now, rate = self._clock(), self._rate()
+        most = self._spent + rate * BURST
+        paid = self._paid + (now - self._at) * rate if rate else most
+        self._paid, self._at = min(paid, most), now
+        return rate
 
 
 class Pacer:
@@ -189,6 +231,9 @@ class Pacer:
 
     The limit follows what the server can bear: trouble halves it, slowness lowers it by one, and
     a row of good answers raises it by one. The listener gets every change.
+
+    While ``halted`` returns anything, no request starts, not even a probe. With ``rate``, there is
+    a ``throttle`` for the bytes of replies.
     """
 
     def __init__(
@@ -200,8 +245,13 @@ class Pacer:
         sleep: Sleep = asyncio.sleep,
         listener: Listener = ignore,
         whom: str = "the source",
+        halted: Halted | None = None,
+        rate: Rate | None = None,
     ) -> None:
         self.clock = clock
+        self.throttle = Throttle(rate, clock=clock) if rate is not None else None
+        self._halted = halted
+        self._halt = ""  # the one that was told
         self._whom = whom
         self._most = self._limit = concurrency
         self._running = 0
@@ -252,7 +302,7 @@ class Pacer:
             self._running += 1
         else:
             await self._queue_up()
-        if self._gate is None and not (self._interval or self._next_start):
+        if self._gate is None and not (self._interval or self._next_start or self._halted):
             return  # mostly
         try:
             await self._wait_for_turn(urgent=urgent)
@@ -320,7 +370,9 @@ class Pacer:
     async def _wait_for_turn(self, *, urgent: bool) -> None:
         # A hold or a closed gate may come during the wait, so check again.
         while True:
-            if self._gate is not None and not urgent:
+            if (wait := self._halt_left()) > 0:
+                await self._sleep(min(wait, GLANCE))
+            elif self._gate is not None and not urgent:
                 await self._pass(self._gate)
             elif (wait := self._next_start - self.clock()) > 0:
                 await self._sleep(wait)
@@ -328,6 +380,21 @@ class Pacer:
                 break
         if self._interval:
             self._next_start = self.clock() + self._interval
+
+    def _halt_left(self) -> float:
+        """Return for how long no request may start, as far as it is known; tell about it once."""
+        halt = self._halted() if self._halted is not None else None
+        if halt is None:
+            if self._halt:
+                self._halt = ""
+                self._listener(Paused(0.0))
+                self._listener(Notice("going on"))
+            return 0.0
+        if halt.text != self._halt:
+            self._halt = halt.text
+            self._listener(Notice(halt.text))
+            self._listener(Paused(halt.wait, asked=True, reason=halt.reason))
+        return GLANCE if halt.wait is None else halt.wait
 
     async def _pass(self, gate: asyncio.Task[None]) -> None:
         await asyncio.wait([gate])  # unlike the task itself, this can be cancelled safely

@@ -78,6 +78,7 @@ JSON_TYPES = {
     "str": "string",
     "str | None": "string or null",
     "float": "number",
+    "float | None": "number or null",
     "bool": "boolean",
     "dict[str, int]": "object",
 }
@@ -97,6 +98,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text(),
     "str | None": st.none() | st.text(),
     "float": st.floats(0, 1e6),
+    "float | None": st.none() | st.floats(0, 1e6),
     "bool": st.booleans(),
     "dict[str, int]": st.dictionaries(st.text(), st.integers()),
 }

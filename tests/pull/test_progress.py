@@ -193,11 +193,32 @@ def test_facts_are_all_that_is_known() -> None:
         "seconds_left",
         "troubles",
         "paused",
+        "pause_reason",
         "pauses",
         "at_once",
         "requests",
         "ended",
     ]
+
+
+def test_our_own_pause_is_no_outage_and_takes_no_time_of_the_estimate() -> None:
+    """It hides that the source is away, and the pace is that of the time in which we ask."""
+    clock = Clock(step=0.0)
+    told = Progress(clock)
+    told.take(events.TicketsCounted(100))
+    for ticket in range(20):
+        told.take(events.TicketListed(ticket, 0, 0))
+        clock.now += 1
+    left = told.seconds_left()
+    told.take(events.Paused(20.0))
+    told.take(events.Paused(36_000.0, asked=True, reason="quiet_hours"))
+    assert told.facts()["pause_reason"] == "quiet_hours"
+    assert (told.facts()["paused"], told.pauses) == (36_000, 1)
+    clock.now += 36_000
+    told.take(events.Paused(0.0))
+    assert (told.paused(), told.seconds_left()) == (None, left)
+    told.take(events.Paused(None, asked=True, reason="paused"))
+    assert told.paused() == 0
 
 
 def test_a_pause_is_told_until_it_is_over() -> None:

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from migrator.errors import SourceDown
-from migrator.events import Event, Notice, PaceChanged
-from migrator.sources.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer
+from migrator.errors import Interrupted, SourceDown
+from migrator.events import Event, Notice, PaceChanged, Paused
+from migrator.hours import Halt, Rate
+from migrator.pull.options import Stop
+from migrator.sources.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer, Throttle
 
 
 class Clock:
@@ -491,3 +493,98 @@ def test_adapting_keeps_the_spacing() -> None:
     asyncio.run(main())
     assert pacer.limit < 8
     assert [b - a for a, b in itertools.pairwise(found)] == [0.25] * 39
+
+
+def test_outside_of_a_window_no_request_starts() -> None:
+    """It is told once, why and until when; a probe waits as well, and what runs goes on."""
+    clock, told = Clock(), list[Event]()
+    opens = clock.now + 3600.5
+
+    def halted() -> Halt | None:
+        left = opens - clock.now
+        return Halt("quiet_hours", "waiting until Mon 19:00", left) if left > 0 else None
+
+    pacer = Pacer(2, clock=clock, sleep=clock.sleep, listener=told.append, halted=halted)
+
+    async def probe() -> float:
+        async with pacer.slot(urgent=True):
+            return clock.now
+
+    assert asyncio.run(probe()) >= opens
+    opens = clock.now + 3600.5
+    assert min(starts(pacer, clock, 4)) >= 3600.5
+    quiet = Paused(3600.5, asked=True, reason="quiet_hours")
+    once = [Notice("waiting until Mon 19:00"), quiet, Paused(0.0), Notice("going on")]
+    assert told == once * 2
+
+
+def test_a_window_that_opens_earlier_is_seen() -> None:
+    """A clock that is put forward, or somebody who resumes: within a second it goes on."""
+    clock = Clock()
+    halts = iter([Halt("paused", "paused by a", None)] * 3)
+    pacer = Pacer(1, clock=clock, sleep=clock.sleep, halted=lambda: next(halts, None))
+    assert starts(pacer, clock, 1) == [3.0]
+
+
+def test_a_wait_for_a_window_ends_when_it_is_asked_to_stop() -> None:
+    """Ctrl-C need not wait for the evening."""
+
+    async def main() -> None:
+        stop = Stop()
+        halt = Halt("quiet_hours", "waiting until Mon 19:00", 36_000.0)
+        pacer = Pacer(1, sleep=stop.sleep, halted=lambda: halt)
+        asyncio.get_running_loop().call_later(0.01, stop.ask)
+        async with asyncio.timeout(5):
+            with pytest.raises(Interrupted):
+                await pacer.enter(urgent=False)
+
+    asyncio.run(main())
+
+
+def spent(rate: Rate, clock: Clock, readers: int, blocks: int, size: int) -> list[float]:
+    """Read blocks with some readers; gives when each was paid for, in seconds."""
+    begun, found = clock(), list[float]()
+
+    async def main() -> None:
+        throttle = Throttle(rate, clock=clock, sleep=clock.sleep)
+
+        async def read() -> None:
+            for _ in range(blocks):
+                await throttle.spend(size)
+                found.append(clock() - begun)
+
+        await asyncio.gather(*(read() for _ in range(readers)))
+
+    asyncio.run(main())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rate", "size"), [(1, 1), (1, 500), (200 << 10, 65_536), (5 << 20, 1 << 18), (10**9, 1 << 18)]
+)
+@pytest.mark.parametrize("readers", [1, 8])
+def test_bytes_come_as_slowly_as_wanted(rate: int, size: int, readers: int) -> None:
+    """All readers together get the rate, from a byte to a gigabyte a second, and none in bursts."""
+    blocks = max(20, rate // size // 4)
+    blocks = min(blocks, 1000)
+    found = spent(lambda: rate, Clock(), readers, blocks, size)
+    took = readers * blocks * size / rate
+    # A wait that is too short for a timer is left to the next, and readers hold a block each.
+    least = readers * size / rate + 0.02
+    assert took - least <= found[-1] <= took + 0.02
+    for number, moment in enumerate(sorted(found), 1):
+        assert moment >= number * size / rate - least
+
+
+def test_a_rate_may_change_while_somebody_waits() -> None:
+    """A byte a second until five, then none is too many; back at one, nothing was saved up."""
+    clock = Clock()
+    begun = clock.now
+
+    def rate() -> float:
+        second = clock.now - begun
+        return 1 if second < 5 or second >= 20 else 0
+
+    assert spent(rate, clock, 1, 1, 3600) == [pytest.approx(5, abs=1.1)]
+    clock.now = begun + 20
+    assert spent(rate, clock, 1, 2, 10)[-1] == pytest.approx(20, abs=0.2)

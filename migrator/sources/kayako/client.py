@@ -104,6 +104,8 @@ class Client:
             clock=clock,
             sleep=sleep,
             listener=listener,
+            halted=settings.halted,
+            rate=settings.rate,
         )
         self._pacer = pacer
         self._transport = Transport(settings, pacer, inner=inner)

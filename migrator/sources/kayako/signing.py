@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes, urlsplit
 
+from migrator.hours import Halted, Rate
+
 _UNREADABLE = "(an unreadable address)"
 _SHOWN = 300
 """Characters shown of an address."""
@@ -255,7 +257,8 @@ class KayakoSettings:
     ``requests_per_second`` their starts (0: no limit). ``attempts`` is how often one request is
     made before its failure counts. ``max_body`` bounds one reply, in bytes.
     ``patience`` is how long a server that went away is waited for, in seconds. ``page_size``
-    tickets are listed with one request.
+    tickets are listed with one request. ``halted`` says whether requests may start at this time,
+    ``rate`` how many bytes may come in a second.
     """
 
     url: str
@@ -269,3 +272,5 @@ class KayakoSettings:
     max_body: int = 1 << 30
     patience: float = 120.0
     page_size: int = 100
+    halted: Halted | None = None
+    rate: Rate | None = None

@@ -265,6 +265,7 @@ class Transport:
         turn: Turn | None,
     ) -> bytes:
         held = io.BytesIO()  # which gives its bytes without a copy
+        throttle = self._pacer.throttle
         try:
             body.wait()
             async for block in stream:
@@ -275,6 +276,8 @@ class Transport:
                         held = io.BytesIO()
                     elif turn is not None and held.tell() > LIST_ALONE:
                         await turn.take()
+                if throttle is not None:
+                    await throttle.spend(len(block))
                 body.wait()
             return held.getvalue()
         finally:
