@@ -128,6 +128,8 @@ def deliver(
     """
     if match + verify + undo + listed + (canary is not None) > 1 or (canary and yes):
         raise click.UsageError("--canary, --match, --list, --verify, --undo exclude each other.")
+    if canary is not None and narrowed["tickets"]:
+        raise click.UsageError("--canary writes into one ticket alone: leave --ticket out.")
     if (sample and not verify) or (output and not (match or listed)):
         raise click.UsageError("--sample goes with --verify, -o with --match and --list.")
     if listed:
@@ -143,7 +145,7 @@ def deliver(
         if writes:
             app.started()
         if canary is not None:
-            narrowed |= {"tickets": (*narrowed["tickets"], canary)}
+            narrowed |= {"tickets": (canary,), "canary": True}
         options = options_from(config, archive, writes=writes, **narrowed)
 
         async def work(client: Client, listener: Listener, stop: Stop) -> tuple[Server, Result]:
@@ -248,6 +250,7 @@ def options_from(
     recheck: bool = False,
     trust_numbers: bool = False,
     create: str = "",
+    canary: bool = False,
 ) -> Options:
     """Translate configuration and command line into the options of a delivery."""
     from migrator.deliver.run import Options
@@ -272,6 +275,7 @@ def options_from(
         trust=trust_numbers,
         threads=threads,
         create=create,
+        canary=canary,
     )
 
 
@@ -416,9 +420,10 @@ def _lines(
                 "archive: `migrator serve` shows it, `migrator handover` copies it."
             )
     if canary is not None and counts["delivered"] + counts["already"]:
+        seen = "; so far it lists none about this ticket" if result.silent else ""
         yield (
             "\nLook at this ticket in Tickiti now, and into its sent mail (Mail, Sent mail): "
-            "there must be none. Then: migrator deliver --yes"
+            f"there must be none{seen}. Then: migrator deliver --yes"
         )
     elif not options.writes and result.notes:
         yield "\nNext: migrator deliver --canary TICKET writes into one ticket alone."

@@ -67,7 +67,7 @@ class Options:
     tickets that are written into. ``deleted`` also delivers what the source has deleted,
     ``recheck`` tries again what was refused, ``trust`` writes where subject or requester differ,
     ``threads`` adds the texts. ``create`` is the queue in which tickets are made for those that
-    have no number, "": none are.
+    have no number, "": none are. A ``canary`` stops where a mail about its ticket was sent.
     """
 
     target: str
@@ -85,6 +85,7 @@ class Options:
     trust: bool = False
     threads: bool = False
     create: str = ""
+    canary: bool = False
 
 
 @dataclass
@@ -92,7 +93,8 @@ class Result:
     """What a delivery did, or in a dry run would do.
 
     ``files`` counts by outcome: ``delivered`` ones were written now, ``already`` ones were found
-    there; ``texts`` counts those of ``threads``. ``troubles`` are lines for people.
+    there; ``texts`` counts those of ``threads``. ``troubles`` are lines for people. ``silent`` says
+    that Tickiti lists no new mail about the ticket of a canary; None: it does not tell.
     """
 
     files: Counter[str] = field(default_factory=Counter)
@@ -106,6 +108,7 @@ class Result:
     """Mean seconds of a read."""
     troubles: list[str] = field(default_factory=list)
     untold: int = 0
+    silent: bool | None = None
     ended_by: MigratorError | None = None
 
     def tell(self, line: str) -> None:
@@ -225,7 +228,9 @@ class _Courier:
     async def _ticket(self, errand: _Errand) -> None:
         self._result.tickets += 1
         try:
+            mails = await self._mails(errand)
             await self._run(errand)
+            self._see_mails(errand, mails, await self._mails(errand))
         except TicketTrouble as trouble:
             self._give_up(errand, trouble.state, trouble.problem, str(trouble))
         except Declined as error:
@@ -841,6 +846,33 @@ class _Courier:
             return False
         return True
 
+    async def _mails(self, errand: _Errand) -> set[str] | None:
+        """Return the sent mails about the ticket of a canary; None where Tickiti does not tell."""
+        if not (self._options.canary and self._options.writes):
+            return None
+        found = set[str]()
+        for text in filter(None, (errand.number, errand.ticket.subject.strip())):
+            asked = {"q": text, "limit": 500}
+            try:
+                told = await self._client.rows("mail/sent-mail/search", asked, what="sent mail")
+            except SourceError as error:
+                if error.again is Again.STOP:
+                    raise
+                return None  # the token may not read it, or it is of another version
+            found |= {str(row.get("id") or json.dumps(row, sort_keys=True)) for row in _rows(told)}
+        return found
+
+    def _see_mails(self, errand: _Errand, before: set[str] | None, after: set[str] | None) -> None:
+        if before is None or after is None:
+            return
+        self._result.silent = not after - before
+        if after - before:
+            raise SafetyLimit(
+                f"Stopped after ticket {errand.number or errand.ticket.id}: its sent "
+                f"mail has something new about it ({len(after - before):,}). Look at that before "
+                "you go on; `migrator deliver --undo` removes the notes"
+            )
+
     def _see_silence(
         self, before: There, there: There, data: Mapping[str, Any], marker: str
     ) -> None:
@@ -937,7 +969,8 @@ class _Errand:
         found = queries.delivered(options.target, {key[0] for key in self.files})
         self.known = {(one.attachment_id, one.sha256): one for one in found}
         self.withdrawn = self._no_longer_wanted()
-        self.doubted = {key for key, row in self.known.items() if row.problem == "differs"}
+        doubtful = ("differs", "vanished")  # whatever show says of it
+        self.doubted = {key for key, row in self.known.items() if row.problem in doubtful}
         notes_of = {one.id: one for one in self.deliveries}
         for merged in self._merged:
             notes_of |= {row.id: row for row in queries.deliveries(options.target, merged)}
@@ -1074,6 +1107,15 @@ def _file(row: Row) -> File:
 def _text_file(ticket_id: int, text: bytes) -> File:
     name = f"conversation-of-ticket-{ticket_id}.txt"
     return File(-ticket_id, hashlib.sha256(text).hexdigest(), len(text), name)
+
+
+def _rows(found: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of an answer whose envelope nobody has documented."""
+    if isinstance(found, dict):
+        for one in found.values():
+            yield from _rows(one)
+    elif isinstance(found, list):
+        yield from (one for one in found if isinstance(one, dict))
 
 
 def _content(body: bytes) -> str:

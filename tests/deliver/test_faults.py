@@ -18,7 +18,9 @@ from migrator.errors import Interrupted, SafetyLimit, SourceError, SourceRefused
 from migrator.sandbox.tickiti import FAULTS, HARMLESS_FAULTS, Tickiti
 from tests.deliver.conftest import AUTHOR, Office
 
-COSTLY = sorted(FAULTS.keys() - HARMLESS_FAULTS - {"hangs"})
+LYING = {"other_file", "damaged_file", "lost_file"}
+"""What Tickiti then shows is not what it gives: these have tests of their own below."""
+COSTLY = sorted(FAULTS.keys() - HARMLESS_FAULTS - LYING - {"hangs"})
 
 
 def bare(files: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str]]:
@@ -66,19 +68,112 @@ def test_harmless_faults_cost_nothing(office: Office, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("generation", ["uploads", "october"])
-@pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.parametrize(
+    ("name", "generation"),
+    [(one, "october") for one in COSTLY]
+    + [(one, "uploads") for one in COSTLY if one != "written_twice"],  # see below
+)
 def test_faults_that_cost_files_are_told(office: Office, name: str, generation: str) -> None:
     """The ledger never claims more than is there; what is missing has a reason."""
-    if name in ("other_file", "damaged_file", "lost_file", "notes_mail", "name_kept"):
-        pytest.skip("the bytes that the sandbox shows are not those that it serves")
-    if (name, generation) == ("written_twice", "uploads"):
-        pytest.skip("this generation removes no response")
     filled(office, f"{name}@2" if not FAULTS[name].lasting else name, generation=generation)
     for _ in range(2):
         with contextlib.suppress(SourceError):
             office.deliver()
         assert_true(office)
+
+
+def good(office: Office) -> Counter[tuple[str, str]]:
+    """Count the files that a download gives as they were sent."""
+    found = Counter[tuple[str, str]]()
+    for number in office.tickiti.tickets:
+        for one in office.tickiti.files(number):
+            found[str(number), one.sha256] += one.damage is None
+    return +found
+
+
+@pytest.mark.parametrize(
+    ("generation", "notes"), [("october", 3), pytest.param("uploads", 4, marks=pytest.mark.slow)]
+)
+def test_another_file_in_the_note_is_not_delivered(
+    office: Office, generation: str, notes: int
+) -> None:
+    """Where Tickiti shows another file, the note is removed or told; the next delivery mends it."""
+    filled(office, "other_file@1", generation=generation)
+    result = office.deliver(concurrency=1)
+    assert "does not read back as it was sent" in "".join(result.troubles)
+    assert office.counts()["failed"] == (3 if generation == "october" else 1)
+    office.deliver()
+    assert office.counts() == {"delivered": 4}
+    assert good(office) == bare(office.wanted())
+    written = [one for one in office.tickiti.desk.responses.values() if one.is_internal]
+    assert len(written) == notes - (generation == "uploads")
+    writes = office.writes()
+    office.deliver()
+    assert office.writes() == writes
+
+
+@pytest.mark.parametrize("generation", ["october", pytest.param("uploads", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("fault", "found"), [("damaged_file", "differs"), ("lost_file", "vanished")]
+)
+def test_a_file_that_only_its_bytes_betray_is_found_and_mended(
+    office: Office, fault: str, found: str, generation: str
+) -> None:
+    """Tickiti names the right SHA-256; reading back does not agree, and --recheck mends it once."""
+    filled(office, f"{fault}@1", generation=generation)
+    office.deliver(concurrency=1)
+    assert office.counts() == {"delivered": 4}
+    assert office.verify().counts == {"agreed": 3, found: 1}
+    assert office.counts() == {"delivered": 3, "failed": 1}
+    assert [one.problem for one in office.archive.queries.delivered_lines() if one.problem] == [
+        found
+    ]
+    for _ in range(2):
+        office.deliver(recheck=True)
+        assert office.counts() == {"delivered": 4}
+        assert good(office) == bare(office.wanted())
+    assert office.verify().counts == {"agreed": 4}
+
+
+@pytest.mark.slow
+def test_a_second_note_that_cannot_be_removed_is_told(office: Office) -> None:
+    """An older Tickiti removes no response: it is said, and no third one is written."""
+    filled(office, "written_twice@1", generation="uploads")
+    result = office.deliver(concurrency=1)
+    assert "keeps a second note with the same files" in "".join(result.troubles)
+    assert office.counts() == {"delivered": 4}
+    twice = bare(office.there())
+    office.deliver()
+    assert bare(office.there()) == twice
+    assert sorted(twice.values()) == [1, 2, 2, 2]
+
+
+def test_files_under_other_names_are_known_by_their_bytes(office: Office) -> None:
+    """The ledger has the name that Tickiti kept."""
+    filled(office, "name_kept@1-")
+    office.deliver()
+    assert office.counts() == {"delivered": 4}
+    names = {one.filename: one.name for one in office.archive.queries.delivered_lines()}
+    assert {f"copy of {name}" for name in names} == set(names.values())
+
+
+@pytest.mark.parametrize("abilities", [("tickets:read", "tickets:write"), ()])
+def test_a_canary_that_mails_somebody_stops(office: Office, abilities: tuple[str, ...]) -> None:
+    """Where the token may read sent mail; else the advice to look stays."""
+    filled(office, "notes_mail")
+    there = office.tickiti.tickets[int(office.numbers[1])]
+    there.participants.append("tom.hale@example.com")
+    token = office.tickiti.add_key(*abilities).token if abilities else ""
+    one = {"canary": True, "tickets": frozenset({1})}
+    result = office.deliver(token=token, **one)
+    assert [mail.to for mail in office.tickiti.mails] == ["tom.hale@example.com"]
+    assert office.counts(**one) == {"delivered": 3}
+    if abilities:
+        assert (result.ended_by, result.silent) == (None, None)
+        return
+    assert isinstance(result.ended_by, SafetyLimit)
+    assert "something new about it (1)" in str(result.ended_by)
+    assert office.deliver(canary=True, tickets=frozenset({2})).silent is True
 
 
 @pytest.mark.parametrize(("fault", "said"), [("reopened", "reopened"), ("params_named", "ignored")])
