@@ -868,8 +868,8 @@ class _Courier:
         self._result.silent = not after - before
         if after - before:
             raise SafetyLimit(
-                f"Stopped after ticket {errand.number or errand.ticket.id}: its sent "
-                f"mail has something new about it ({len(after - before):,}). Look at that before "
+                f"Stopped after ticket {errand.number or errand.ticket.id}: Tickiti's "
+                f"sent mail has something new about it ({len(after - before):,}). Look at that before "
                 "you go on; `migrator deliver --undo` removes the notes"
             )
 

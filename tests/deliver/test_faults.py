@@ -164,7 +164,7 @@ def test_a_canary_that_mails_somebody_stops(office: Office, abilities: tuple[str
     there = office.tickiti.tickets[int(office.numbers[1])]
     there.participants.append("tom.hale@example.com")
     token = office.tickiti.add_key(*abilities).token if abilities else ""
-    one = {"canary": True, "tickets": frozenset({1})}
+    one: dict[str, Any] = {"canary": True, "tickets": frozenset({1})}
     result = office.deliver(token=token, **one)
     assert [mail.to for mail in office.tickiti.mails] == ["tom.hale@example.com"]
     assert office.counts(**one) == {"delivered": 3}
