@@ -869,8 +869,8 @@ class _Courier:
         if after - before:
             raise SafetyLimit(
                 f"Stopped after ticket {errand.number or errand.ticket.id}: Tickiti's "
-                f"sent mail has something new about it ({len(after - before):,}). Look at that before "
-                "you go on; `migrator deliver --undo` removes the notes"
+                f"sent mail has something new about it ({len(after - before):,}). Look at that "
+                "before you go on; `migrator deliver --undo` removes the notes"
             )
 
     def _see_silence(
