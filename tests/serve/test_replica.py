@@ -225,6 +225,28 @@ def test_servers_of_a_bucket_answer_as_the_archive_does(
 
 
 @pytest.mark.slow
+def test_metrics_are_those_of_the_snapshot(
+    archive: Archive, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process of a server without a configuration tells when its snapshot was made."""
+    publish(archive)
+    assert pull(Desk(6), archive).exit_code == 0
+    secret = "0123456789abcdef"
+    monkeypatch.setenv("MIGRATOR_METRICS_TOKEN", secret)
+    with (
+        serving(tmp_path / "a", *from_bucket(place, "--workers", "2")) as url,
+        httpx.Client(headers={"Authorization": f"Bearer {secret}"}) as client,
+    ):
+        made = client.get(f"{url}/readyz").json()["snapshot"]["time"]
+        said = {httpx.get(f"{url}/metrics", headers=client.headers).text for _ in range(10)}
+        assert httpx.get(f"{url}/metrics").status_code == 401
+    assert len(said) == 1
+    found = dict(re.findall(r"^(\S+) (\S+)$", said.pop(), re.MULTILINE))
+    assert float(found["migrator_snapshot_timestamp_seconds"]) == made
+    assert float(found['migrator_attachments{kind="post",state="stored"}']) == 3
+
+
+@pytest.mark.slow
 def test_a_server_that_is_killed_is_missed_by_no_client_of_another(
     archive: Archive, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
