@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench import measure
 
-BENCHMARKS = ("pull", "serve", "startup", "growth", "search")
+BENCHMARKS = ("pull", "serve", "startup", "growth", "search", "deliver")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
