@@ -217,19 +217,26 @@ class Round:
 
 @asynccontextmanager
 async def telling_round(app: App, config: Config) -> AsyncIterator[Round]:
-    """Tell how the block ended, which notes that in what it gets, or raises."""
+    """Tell how the block ended, which notes that in what it gets, or raises.
+
+    Of a bug the end of the process tells.
+    """
     ended = Round()
     try:
         yield ended
     except MigratorError as error:
         ended.end(error.exit_code, error)
+        await _round(app, config, ended)
         raise
-    finally:
-        if config.notify.tells and (ended.error or ended.code or app.notifier):
-            notifier = notifier_of(app, config)
-            notifier.rounds += 1
-            kind = type(ended.error).__name__ if ended.error else ""
-            await _guarded(notifier.end(ended.code, kind, str(ended.error or "")))
+    await _round(app, config, ended)
+
+
+async def _round(app: App, config: Config, ended: Round) -> None:
+    if config.notify.tells:
+        notifier = notifier_of(app, config)
+        notifier.rounds += 1
+        kind = type(ended.error).__name__ if ended.error else ""
+        await _guarded(notifier.end(ended.code, kind, str(ended.error or "")))
 
 
 def conclude(app: App, config: Config, code: int) -> None:

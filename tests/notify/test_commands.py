@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,9 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from migrator.archive import open_beside
+from migrator.notify.messages import day
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources import pace
 from tests.cli.conftest import Cli
+from tests.cli.test_sync import Short
 from tests.notify.receiver import Receiver
 
 KEY = "whsec_" + "c2VjcmV0" * 6
@@ -119,13 +123,10 @@ def test_an_outage_is_told_once_and_so_is_its_end(cli: Cli, place: Place) -> Non
     assert recovery["title"] == "sync works again"
 
 
-@pytest.mark.parametrize("answer", ["500", "404", "close"])
-def test_what_was_not_delivered_goes_with_the_next_command(
-    cli: Cli, place: Place, answer: str
-) -> None:
+def test_what_was_not_delivered_goes_with_the_next_command(cli: Cli, place: Place) -> None:
     """It is told on stderr, the exit code stays, and the message comes later under its id."""
     place.lose()
-    place.receiver.answers = [answer] * 4
+    place.receiver.answers = ["404"]
     first = cli("run")
     assert first.code == 3
     assert "Warning: A message was not delivered through the webhook" in first.err
@@ -280,13 +281,93 @@ def test_events_choose_what_is_told(cli: Cli, place: Place) -> None:
     assert place.receiver.got == []
 
 
-def test_each_round_of_a_repeated_sync_tells(cli: Cli, place: Place) -> None:
-    """An outage that passes ends no repeated sync; its end is told as well."""
+def test_each_round_of_a_repeated_sync_tells(
+    cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage that passes ends no repeated sync, and is told as that of others is."""
+    place.write(ping=f'"{place.receiver.url}/u"')
+
+    def fault(*, on: bool) -> object:
+        return lambda: place.desk.set_fault("api_off", on=on)
+
+    Short(monkeypatch, fault(on=True), lambda: None, fault(on=False))
+    assert cli("sync", "--every", "15m").code == 0
+    assert place.receiver.events() == ["failure", "recovery"]
+    pings = [path for path in place.receiver.paths if path.startswith("/u")]
+    assert pings == ["/u/start", "/u", *["/u/start", "/u/fail"] * 2, "/u/start", "/u"]
+
+
+def test_a_round_that_ends_a_repeated_sync_tells_once(cli: Cli, place: Place) -> None:
+    """The end of the process tells nothing again."""
     place.write(ping=f'"{place.receiver.url}/u"')
     (place.root / "archive").mkdir()
     (place.root / "archive" / "checkpoint.db").write_bytes(b"not a database" * 400)
     assert cli("sync", "--every", "1s").code == 6
     assert sorted(place.receiver.paths) == ["/hook", "/u/fail"]
+
+
+def test_a_bug_is_told_as_a_failure(
+    cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never looks like a success, not in a repeated sync either."""
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise KeyError("hunter2")
+
+    place.write(ping=f'"{place.receiver.url}/u"')
+    monkeypatch.setattr("migrator.cli.pulling.next_pass", broken)
+    assert cli("sync", "--every", "15m").code == 1
+    assert place.receiver.paths.count("/u/fail") == 1
+    assert "/u" not in place.receiver.paths
+    (message,) = place.receiver.of("/hook")
+    assert "This is a bug of migrator" in message.json["data"]["title"]
+    assert b"hunter2" not in message.body
+
+
+def test_a_run_that_was_killed_is_told_by_the_next(cli: Cli, place: Place) -> None:
+    """Nobody could tell of it at the time."""
+    cli("run")
+    with open_beside(place.root / "archive") as archive:
+        archive.ledger.begin_run("sync", source=place.server.url, scope={})
+    assert [cli("sync").code, cli("sync").code] == [0, 0]
+    assert place.receiver.events() == ["recovery"]
+
+
+def test_two_processes_send_nothing_twice(cli: Cli, place: Place) -> None:
+    """What one has begun to send, the other leaves alone until it is clear that the first died."""
+    place.receiver.answers = ["404"]
+    place.lose()
+    cli("run")
+    with open_beside(place.root / "archive") as archive:
+        (waiting,) = archive.notices.claim(1000)
+        assert archive.notices.claim(1001) == []
+        assert archive.notices.claim(1000 + 121) == [waiting]
+        archive.notices.release(waiting, [])
+        assert archive.notices.claim(9000) == []
+
+
+@pytest.mark.parametrize(
+    ("local", "hour", "expected"),
+    [
+        ("2026-10-19T07:59+02:00", 8, 18),
+        ("2026-10-19T08:00+02:00", 8, 19),
+        ("2026-03-29T01:59+01:00", 2, 28),
+        ("2026-03-29T03:00+02:00", 2, 29),  # there is no 02:00 on that day
+        ("2026-10-25T02:10+02:00", 2, 25),
+        ("2026-10-25T02:10+01:00", 2, 25),  # and two on this one
+    ],
+)
+def test_a_day_begins_at_its_hour_in_summer_and_winter(
+    monkeypatch: pytest.MonkeyPatch, local: str, hour: int, expected: int
+) -> None:
+    """Each day has one summary, whatever the clock does."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert day(int(datetime.fromisoformat(local).timestamp()), hour).day == expected
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
