@@ -1,4 +1,4 @@
-"""Every example of the help runs as it stands there."""
+"""Every example of the help and of the manual runs as it stands there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from migrator.cli import COMMANDS, cli
 from migrator.sandbox.tickiti import Tickiti
 from migrator.selftest.rig import Rig
 from tests.faults.conftest import MakeRig, rig
+from tests.test_manual import TEXTS, command_lines
 
 __all__ = ["rig"]
 
@@ -38,9 +39,11 @@ def commands() -> list[tuple[str, click.Command]]:
 
 def examples() -> list[str]:
     lines = [line.strip() for _, one in commands() for line in (one.help or "").splitlines()]
-    # These need a bucket, or take long, and have tests of their own.
-    apart = re.compile("s3://|migrator (archive copy|publish|selftest)|demo --s3")
-    return [line for line in lines if line.startswith("migrator ") and not apart.search(line)]
+    lines += [line for page in TEXTS for line in command_lines(page.read_text("utf-8"))]
+    # These need a bucket or a certificate, or take long, and have tests of their own.
+    apart = re.compile("s3://|migrator (archive copy|publish|selftest|demo)|demo --s3|--tls-cert")
+    plain = dict.fromkeys(re.sub(r"\s+#.*", "", line) for line in lines)
+    return [line for line in plain if line.startswith("migrator ") and not apart.search(line)]
 
 
 def adapted(line: str, rig: Rig) -> str:
@@ -53,7 +56,7 @@ def adapted(line: str, rig: Rig) -> str:
         r"--undo 88\b": f"--undo {lost[0]}",
         r"\b120 4711\b": f"{held.ticket_id} {held.id}",
         r"--canary 17\b": f"--canary {held.ticket_id}",
-        r"--department Sales\b": "--department Hardware",
+        r"--(department|queue) Sales\b": r"--\1 Hardware",
         r"/etc/|/mnt/usb/": "",
         r"map 3\b": "map 4",
         r"8480": "0",
@@ -61,7 +64,7 @@ def adapted(line: str, rig: Rig) -> str:
         r"> config.toml": "> other.toml",
         r"--big 200MiB": "--big 1MiB",
         r"--tickets \d+": "--tickets 10",
-        r"^migrator sandbox": "migrator sandbox --port 0",
+        r"^migrator (sandbox|serve)": r"migrator \1 --port 0",
         r"^migrator": f"{sys.executable} -P -m migrator",
     }.items():
         line = re.sub(pattern, other, line)
@@ -69,7 +72,7 @@ def adapted(line: str, rig: Rig) -> str:
 
 
 def aim(rig: Rig, tickiti: Tickiti) -> None:
-    """Let deliveries go to a Tickiti that has one ticket of the archive."""
+    """Let deliveries go to a Tickiti that has one ticket of the archive, and tell somebody."""
     with open_beside(rig.archive) as archive:
         held = next(iter(archive.queries.rows(states=[State.STORED])))
         ticket = archive.threads.ticket(held.ticket_id or 0)
@@ -83,7 +86,7 @@ def aim(rig: Rig, tickiti: Tickiti) -> None:
     author = "priya.sharma@example.com"
     file.write_text(
         f'{text}\n[tickiti]\nticket_numbers = "numbers.csv"\n[deliver]\nurl = "{tickiti.url}"\n'
-        f'token = "{tickiti.token}"\nauthor = "{author}"\n'
+        f'token = "{tickiti.token}"\nauthor = "{author}"\n[notify]\ncommand = ["true"]\n'
     )
 
 
@@ -96,7 +99,7 @@ def tickiti() -> Iterator[Tickiti]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_example_of_the_help_runs(rig: MakeRig, tickiti: Tickiti) -> None:
+def test_every_example_runs(rig: MakeRig, tickiti: Tickiti) -> None:
     """Each ends with 0, or with 3 where something is open; those that stay start working."""
     one = rig(tickets=12, faults=frozenset({"missing_file", "remote_sentence", "deleted_between"}))
     one.finish("run")
