@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -32,6 +32,7 @@ from migrator.text import human_bytes, shown
 
 if TYPE_CHECKING:
     from migrator.config import Config
+    from migrator.hours import Hours
     from migrator.sources.base import Attachment, Department
     from migrator.sources.kayako.client import Client
     from migrator.sources.kayako.signing import KayakoSettings, UrlForm
@@ -88,10 +89,28 @@ async def _findings(config: Config, connect: Connect) -> AsyncIterator[Finding]:
         yield finding
     for finding in check(config.archive.path):
         yield finding
-    for finding in (*limits(config.kayako.concurrency), *clock(time.time())):
+    now = time.time()
+    hours = _hours(config.hours, now)
+    for finding in (*limits(config.kayako.concurrency), *clock(now), *hours):
         yield finding
     for doubt in doubts(config.tickiti):
         yield warn(f"serve: {doubt}")
+
+
+def _hours(hours: Hours, now: float) -> Iterator[Finding]:
+    """Say what applies at this time; the few requests of this command do not wait."""
+    if hours.windows:
+        closes = hours.closes(now)
+        if not hours.open(now):
+            yield warn(
+                f"hours: runs wait until {hours.told(hours.opens(now))}{hours.place}: it is "
+                "outside of kayako.windows; doctor asks all the same"
+            )
+        else:
+            end = f"until {hours.told(closes)}{hours.place}" if closes else "at any time"
+            yield ok(f"hours: requests may be made {end}")
+    if rate := hours.rate(now):
+        yield ok(f"bandwidth: {human_bytes(rate)} a second now")
 
 
 async def _url_forms(

@@ -137,19 +137,20 @@ def _success_age(archive: Archive) -> int | None:
 
 
 def _lines(archive: Archive, unread: int | None) -> list[str]:
-    from migrator.archive.lock import holder
+    from migrator.archive.lock import holder, paused
     from migrator.report.text import ledger, replies
     from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines
 
     seen = archive.queries.together(lambda: look(archive))
     owner, last, on = holder(archive.path), seen.last, terminal()
-    progress = []
+    held, progress = paused(archive.path, now()), []
     if seen.at_work:
         age = now() - seen.progress_at if seen.progress_at is not None else None
         progress = [f"Progress: {how_far(seen.progress, age=age)}."]
     return [
         f"Archive {shown(str(archive.path))}",
         _describe(owner) if owner is not None else "No run is at work.",
+        *([f"P{shown(held.told())[1:]}."] if held is not None else []),
         describe_run(last, at_work=seen.at_work) if last else "There has been no run yet.",
         *progress,
         *_sync_lines(archive),
@@ -184,7 +185,7 @@ def _describe(owner: Holder) -> str:
 
 
 def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
-    from migrator.archive.lock import holder
+    from migrator.archive.lock import holder, paused
     from migrator.report.json_report import judged, run_facts
     from migrator.report.text import replies_facts
     from migrator.report.verdict import gaps, judge, look
@@ -193,9 +194,11 @@ def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
     marks = {name: archive.queries.mark(name) for name in ("success", "watermark", "full_pass")}
     at = {name: (iso_time(mark.value) or None) if mark else None for name, mark in marks.items()}
     owner, helpdesk = holder(archive.path), archive.queries.helpdesk()
+    held = paused(archive.path, now())
     return {
         "archive": str(archive.path),
         "held_by": asdict(owner) if owner else None,
+        "pause": asdict(held) if held else None,
         "exit_code": judge(seen).exit_code,
         "gaps": gaps(seen.last),
         "states": {state.value: {"n": c.n, "bytes": c.bytes} for state, c in seen.counts.items()},

@@ -243,3 +243,29 @@ def test_limits_of_the_shell_are_told(
     examined = examine(Fake())
     assert not_ready(examined, 2, "FAIL  limits: only 20 files may be open; raise `ulimit -n`")
     assert "warn  limits: a file may not be larger than 1.0 MiB" in examined[1]
+
+
+@pytest.mark.parametrize(
+    ("windows", "words"),
+    [
+        ("00:00-24:00", "ok    hours: requests may be made at any time\n"),
+        ("Thu 00:00-12:00", "ok    hours: requests may be made until Thu 12:00 (time of UTC)\n"),
+        ("Thu 19:00-07:00", "warn  hours: runs wait until Thu 19:00 (time of UTC): it is outside"),
+    ],
+)
+def test_what_the_windows_mean_now_is_told(
+    windows: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Outside of them doctor asks all the same."""
+    monkeypatch.setattr(time, "time", lambda: 20_636 * 86_400 + 3600.0)
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[kayako]\nurl = "http://a.example"\nwindows = "{windows}"\ntimezone = "UTC"\n'
+    )
+    config = load(path, {"KAYAKO_API_KEY": "k", "KAYAKO_SECRET_KEY": "s"})
+    assert asyncio.run(doctor_cmd.examine(config, lambda _: cast("Any", Fake()))) == 0
+    assert words in capsys.readouterr().out
