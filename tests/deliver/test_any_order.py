@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from migrator.archive import State
 from migrator.deliver.client import Client
 from migrator.sandbox.tickiti import HARMLESS_FAULTS, Tickiti
 from tests.deliver.conftest import Office
@@ -48,6 +50,13 @@ class Deliveries(RuleBasedStateMachine):
         self.office.ticket(ticket, (name, b"same" if same else b"%d new" % self.contents))
         if ticket not in self.office.numbers:
             self.office.open_there(self.office.tickiti, ticket)
+
+    @rule(ticket=st.integers(1, 2), at=st.integers(0, 3))
+    def lose(self, ticket: int, at: int) -> None:
+        """Let the source delete a file, which stays where it is."""
+        rows = self.office.archive.threads.attachments_of_ticket(ticket)
+        if len(rows) > at:
+            self.office.archive.ledger.mark_deleted(rows[at].id, "gone")
 
     @rule()
     def merge(self) -> None:
@@ -99,6 +108,26 @@ class Deliveries(RuleBasedStateMachine):
         text = "<p>[kayako-delivery x ticket 1 note " + "0" * 24 + "] [file 100 " + "0" * 64 + "]"
         self.tickiti.desk.write(there, "tom.hale@example.com", text, internal=True)
 
+    @rule(ticket=st.integers(1, 2), at=st.integers(0, 2), how=st.sampled_from(["note", "file"]))
+    def remove(self, ticket: int, at: int, how: str) -> None:
+        """Let somebody remove a note of ours, or a file of it; a look at it all finds that."""
+        number = int(self.office.numbers[ticket])
+        files = self.tickiti.files(number)
+        if len(files) <= at:
+            return
+        note = self.tickiti.desk.responses[files[at].response_id]
+        if how == "note":
+            note.deleted_at = 1
+        else:
+            note.attachments.remove(files[at])
+            del self.tickiti.desk.attachments[files[at].id]
+        self.office.verify()
+
+    @rule(ticket=st.integers(1, 2), status=st.sampled_from(["open", "closed"]))
+    def close(self, ticket: int, status: str) -> None:
+        """Close a ticket there, or open it."""
+        self.tickiti.tickets[int(self.office.numbers[ticket])].status = status
+
     @invariant()
     def once(self) -> None:
         """No file is there twice, and the ledger claims nothing that is not there."""
@@ -123,13 +152,18 @@ class Deliveries(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Deliver what is left: all of it is there."""
         if self.office.numbers:
+            for there in self.tickiti.tickets.values():
+                there.status = "open"
             for _ in range(2):
-                self.office.deliver()
+                self.office.deliver(recheck=True)
             self.once()
             assert set(self.office.counts()) <= {"delivered"}, self.office.counts()
-            names = {row.filename for row in self.office.archive.queries.rows()}
-            files = [n for key, n in self.office.there().items() if key[1] in names]
-            assert sum(files) == sum(1 for _ in self.office.archive.queries.rows())
+            stored = list(self.office.archive.queries.rows(states=[State.STORED]))
+            wanted = Counter((row.filename, row.sha256) for row in stored)
+            there_now = Counter[tuple[str, str | None]]()
+            for (_, name, sha256), n in self.office.there().items():
+                there_now[name, sha256] += n
+            assert not wanted - there_now, (wanted, there_now)
         self.tickiti.stop()
         self.tickiti.desk.close()
         self.office.archive.close()
