@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from migrator.config import Config, DeliverConfig
     from migrator.deliver.check import Report
     from migrator.deliver.client import Client, Server
-    from migrator.deliver.run import Options, Result
+    from migrator.deliver.errand import Options
+    from migrator.deliver.run import Result
     from migrator.events import Listener
     from migrator.pull.options import Stop
 
@@ -186,7 +187,7 @@ async def deliver_within(config: Config, archive: Archive, listener: Listener, s
 
 def demonstrate(app: App, settings: DeliverConfig, archive: Archive) -> None:
     """Deliver everything for the demo, and print what ``deliver --yes`` does."""
-    from migrator.deliver.run import Options
+    from migrator.deliver.errand import Options
 
     helpdesk = archive.queries.helpdesk()
     options = Options(
@@ -253,7 +254,7 @@ def options_from(
     canary: bool = False,
 ) -> Options:
     """Translate configuration and command line into the options of a delivery."""
-    from migrator.deliver.run import Options
+    from migrator.deliver.errand import Options
 
     settings, helpdesk = config.deliver, archive.queries.helpdesk()
     known = [(one.department_id, one.title) for one in archive.access.queues()]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -22,13 +22,11 @@ from migrator.archive.records import (
     DeliveredFile,
     Delivery,
     Response,
-    Row,
-    State,
-    TicketHeader,
 )
 from migrator.blobs.base import Verdict
 from migrator.deliver import note as notes
 from migrator.deliver.client import ATTEMPTS, Client, Content, Server
+from migrator.deliver.errand import Errand, Options
 from migrator.deliver.match import There, disagreement, made_for, show
 from migrator.deliver.note import File, FileKey, Seen
 from migrator.errors import (
@@ -47,7 +45,6 @@ from migrator.events import FileDelivered, Listener
 from migrator.pull.options import Stop
 from migrator.sources.base import most_telling
 from migrator.sources.pace import wait_before
-from migrator.text import served_name
 
 MOST_TOLD: Final = 1000
 """Lines of trouble that are kept for the end of a run."""
@@ -56,36 +53,6 @@ DRAIN: Final = 40.0
 """Seconds for what is under way when a delivery is asked to stop."""
 GUESSED: Final = 2 << 20
 """Bytes in a second that a dry run assumes for uploads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to deliver, where and as whom.
-
-    ``target`` is the address of the Tickiti, ``helpdesk`` that of the source. Without ``writes`` it
-    is a dry run. ``tickets`` and ``departments`` narrow it, None is all; ``limit`` is the most
-    tickets that are written into. ``deleted`` also delivers what the source has deleted,
-    ``recheck`` tries again what was refused, ``trust`` writes where subject or requester differ,
-    ``threads`` adds the texts. ``create`` is the queue in which tickets are made for those that
-    have no number, "": none are. A ``canary`` stops where a mail about its ticket was sent.
-    """
-
-    target: str
-    helpdesk: str
-    author: str
-    max_upload: int
-    pages: str = ""
-    concurrency: int = 1
-    writes: bool = False
-    tickets: frozenset[int] | None = None
-    departments: frozenset[int] | None = None
-    limit: int | None = None
-    deleted: bool = False
-    recheck: bool = False
-    trust: bool = False
-    threads: bool = False
-    create: str = ""
-    canary: bool = False
 
 
 @dataclass
@@ -205,7 +172,7 @@ class _Courier:
         except ExceptionGroup as errors:
             raise most_telling(errors) from None
 
-    def _errands(self) -> Iterator[_Errand]:
+    def _errands(self) -> Iterator[Errand]:
         options = self._options
         ids = self._archive.queries.tickets_to_deliver(
             options.target,
@@ -221,11 +188,11 @@ class _Courier:
                 continue
             if options.departments is not None and ticket.department_id not in options.departments:
                 continue
-            errand = _Errand(self._archive, options, ticket)
+            errand = Errand(self._archive, options, ticket)
             if errand.open:
                 yield errand
 
-    async def _ticket(self, errand: _Errand) -> None:
+    async def _ticket(self, errand: Errand) -> None:
         self._result.tickets += 1
         try:
             mails = await self._mails(errand)
@@ -245,7 +212,7 @@ class _Courier:
             done = {errand.number, *(one.ticket_number for one in errand.deliveries)}
             self._digests = {k: v for k, v in self._digests.items() if k[0] not in done}
 
-    def _give_up(self, errand: _Errand, state: str, problem: str, detail: str) -> None:
+    def _give_up(self, errand: Errand, state: str, problem: str, detail: str) -> None:
         """Record that what is left of a ticket is not delivered now, and why."""
         self._result.tell(f"ticket {errand.ticket.id}: {detail}")
         left = [one for one in errand.left() if one.key not in errand.outcome]
@@ -261,7 +228,7 @@ class _Courier:
                 for row, number in zip(rows, (was.get(one.key) for one in left), strict=True)
             )
 
-    async def _run(self, errand: _Errand) -> None:
+    async def _run(self, errand: Errand) -> None:
         """Deliver what is left of a ticket."""
         stood = await self._stood(errand)
         if errand.number is None:
@@ -289,7 +256,7 @@ class _Courier:
             there = await self._part(errand, files, there, every_post=every_post)
             every_post = False
 
-    async def _stood(self, errand: _Errand) -> dict[str, There]:
+    async def _stood(self, errand: Errand) -> dict[str, There]:
         """Read the tickets where our notes may stand, and record those that do."""
         stood: dict[str, There] = {}
         for number in errand.numbers():
@@ -304,7 +271,7 @@ class _Courier:
             await self._adopt(errand, stood[number])
         return stood
 
-    async def _may_create(self, errand: _Errand) -> bool:
+    async def _may_create(self, errand: Errand) -> bool:
         """Return whether to make a ticket now; raise TicketTrouble where none is to be made."""
         if not self._options.create:
             raise TicketTrouble("no_number", "it is mapped to no ticket number")
@@ -317,7 +284,7 @@ class _Courier:
             self._foresee(errand)
         return self._options.writes
 
-    def _check(self, errand: _Errand, there: There) -> None:
+    def _check(self, errand: Errand, there: There) -> None:
         """Raise TicketTrouble where a note would be wrong, or not silent."""
         wrong = disagreement(errand.ticket, there)
         if wrong and not (self._options.trust or errand.made):
@@ -331,7 +298,7 @@ class _Courier:
                 "reopen it in this version of Tickiti",
             )
 
-    def _foresee(self, errand: _Errand) -> None:
+    def _foresee(self, errand: Errand) -> None:
         errand.begun = True
         left = errand.left()
         self._result.notes += len(list(notes.split(left)))
@@ -350,7 +317,7 @@ class _Courier:
 
     # What stands there
 
-    async def _adopt(self, errand: _Errand, there: There) -> None:
+    async def _adopt(self, errand: Errand, there: There) -> None:
         """Record what stands in a ticket of the target already."""
         if not there.notes:
             return
@@ -359,7 +326,7 @@ class _Courier:
             await self._record(errand, there, seen, standing)
 
     async def _standing(
-        self, there: There, errand: _Errand
+        self, there: There, errand: Errand
     ) -> dict[FileKey, tuple[Seen, Mapping[str, Any] | None]]:
         """Return our files in a ticket: their note and the target's record, None: only named."""
         found: dict[FileKey, tuple[Seen, Mapping[str, Any] | None]] = {}
@@ -414,7 +381,7 @@ class _Courier:
 
     async def _record(
         self,
-        errand: _Errand,
+        errand: Errand,
         there: There,
         seen: Seen,
         standing: Mapping[FileKey, tuple[Seen, Mapping[str, Any] | None]],
@@ -472,7 +439,7 @@ class _Courier:
 
     # Writing
 
-    async def _create(self, errand: _Errand) -> str:
+    async def _create(self, errand: Errand) -> str:
         """Make a ticket for one of ours, closed and not public; return its number.
 
         Its mark is searched for first, so that none is made twice.
@@ -531,13 +498,13 @@ class _Courier:
                 await self._stop.sleep(wait_before(attempt, error))
         return await made_for(self._client, planned.marker) or "", {}
 
-    async def _drop_pending(self, errand: _Errand) -> None:
+    async def _drop_pending(self, errand: Errand) -> None:
         """Note that what was to be sent is not there and no longer wanted as it was."""
         if self._options.writes:
             for one in errand.pending():
                 self._drop(errand, one)
 
-    def _drop(self, errand: _Errand, one: Delivery) -> None:
+    def _drop(self, errand: Errand, one: Delivery) -> None:
         """Note that a planned note is not there, and which of its files no other one will have."""
         why = "it was planned and never sent; it is no longer to be delivered"
         gone = [
@@ -548,7 +515,7 @@ class _Courier:
         undone = errand.add(replace(one, state="undone"))
         self._archive.ledger.settle_delivery(undone, gone)
 
-    async def _resend(self, errand: _Errand, one: Delivery, there: There) -> There:
+    async def _resend(self, errand: Errand, one: Delivery, there: There) -> There:
         """Send a note that may have been sent before, but is not there; or drop it."""
         files = [
             errand.files[key]
@@ -569,7 +536,7 @@ class _Courier:
         return there
 
     async def _part(
-        self, errand: _Errand, files: Sequence[File], there: There, *, every_post: bool
+        self, errand: Errand, files: Sequence[File], there: There, *, every_post: bool
     ) -> There:
         """Upload some files and write the note that holds them, or says why not."""
         options, ledger = self._options, self._archive.ledger
@@ -626,12 +593,12 @@ class _Courier:
         }
         return await self._send(errand, sent, kept, there)
 
-    def _posts(self, errand: _Errand, files: Sequence[File]) -> list[Response]:
+    def _posts(self, errand: Errand, files: Sequence[File]) -> list[Response]:
         posts = self._archive.threads.responses(errand.ticket.id, text_limit=0)
         held = {one.post_id for one in files}
         return [one for one in posts if one.id in held or one.note != "not_kept"]
 
-    async def _upload(self, errand: _Errand, one: File) -> tuple[str, str]:
+    async def _upload(self, errand: Errand, one: File) -> tuple[str, str]:
         """Upload a file; return ok, refused, too_large or failed, and why not."""
         if one.size > self._options.max_upload:
             return "too_large", f"it is larger than {self._options.max_upload} bytes"
@@ -639,7 +606,7 @@ class _Courier:
             return await self._sent(errand, one, content)
         return "failed", "the archive has lost its bytes: run `migrator verify`"
 
-    async def _sent(self, errand: _Errand, one: File, content: Content) -> tuple[str, str]:
+    async def _sent(self, errand: Errand, one: File, content: Content) -> tuple[str, str]:
         what = f"attachment {one.id} of ticket {errand.ticket.id}"
         for _ in range(2):
             try:
@@ -689,7 +656,7 @@ class _Courier:
             facts["attachments"] = attached
         return json.dumps(facts).encode()
 
-    def _key(self, errand: _Errand, body: bytes) -> str:
+    def _key(self, errand: Errand, body: bytes) -> str:
         """Return the key: the same for the same request, until an earlier one has its outcome.
 
         Tickiti repeats the outcome of a key, also of a note that somebody has removed since.
@@ -700,7 +667,7 @@ class _Courier:
         return f"kayako-delivery:{errand.ticket.id}:{digest[:40]}"
 
     async def _send(
-        self, errand: _Errand, sent: Delivery, files: Sequence[File], before: There
+        self, errand: Errand, sent: Delivery, files: Sequence[File], before: There
     ) -> There:
         """Send a note until it stands there, read it back, and record it."""
         data: Mapping[str, Any] = {}
@@ -739,7 +706,7 @@ class _Courier:
         await self._not_written(errand, sent, problem)
         raise AssertionError  # that raises
 
-    def _with_new_key(self, errand: _Errand, sent: Delivery, problem: SourceError) -> Delivery:
+    def _with_new_key(self, errand: Errand, sent: Delivery, problem: SourceError) -> Delivery:
         files = self._archive.queries.files_of_delivery(sent.id)
         failed = replace(sent, state="failed", problem=problem.problem, detail=problem.reason)
         with self._archive.ledger.atomic():
@@ -747,13 +714,13 @@ class _Courier:
             again = replace(sent, idempotency_key=self._key(errand, sent.body))
             return errand.add(self._archive.ledger.put_delivery(again, files))
 
-    async def _upload_again(self, errand: _Errand, files: Iterable[File]) -> bool:
+    async def _upload_again(self, errand: Errand, files: Iterable[File]) -> bool:
         """Upload what a note refers to once more; return whether all of it was taken."""
         found = [await self._upload(errand, one) for one in files if not one.why]
         return all(state == "ok" for state, _ in found)
 
     async def _not_written(
-        self, errand: _Errand, sent: Delivery, problem: SourceError | None
+        self, errand: Errand, sent: Delivery, problem: SourceError | None
     ) -> None:
         code, detail, state = "not_there", "Tickiti took the note and does not show it", "failed"
         if problem is not None:
@@ -771,7 +738,7 @@ class _Courier:
 
     async def _written(
         self,
-        errand: _Errand,
+        errand: Errand,
         sent: Delivery,
         files: Sequence[File],
         before: There,
@@ -814,7 +781,7 @@ class _Courier:
 
     async def _record_all(
         self,
-        errand: _Errand,
+        errand: Errand,
         there: There,
         files: Sequence[File],
         standing: Mapping[FileKey, tuple[Seen, Mapping[str, Any] | None]],
@@ -846,7 +813,7 @@ class _Courier:
             return False
         return True
 
-    async def _mails(self, errand: _Errand) -> set[str] | None:
+    async def _mails(self, errand: Errand) -> set[str] | None:
         """Return the sent mails about the ticket of a canary; None where Tickiti does not tell."""
         if not (self._options.canary and self._options.writes):
             return None
@@ -862,7 +829,7 @@ class _Courier:
             found |= {str(row.get("id") or json.dumps(row, sort_keys=True)) for row in _rows(told)}
         return found
 
-    def _see_mails(self, errand: _Errand, before: set[str] | None, after: set[str] | None) -> None:
+    def _see_mails(self, errand: Errand, before: set[str] | None, after: set[str] | None) -> None:
         if before is None or after is None:
             return
         self._result.silent = not after - before
@@ -890,7 +857,7 @@ class _Courier:
                 "`migrator deliver --undo` removes the notes"
             )
 
-    async def _without_surplus(self, errand: _Errand, there: There) -> There:
+    async def _without_surplus(self, errand: Errand, there: There) -> There:
         """Remove notes of ours whose files stand in an older one: two machines wrote at once."""
         covered, markers, surplus = set[FileKey](), set[str](), list[Seen]()
         for seen in there.notes:
@@ -908,7 +875,7 @@ class _Courier:
             await self._delete(there, seen, "a second note with the same files")
         return await self._show(there.number) if surplus else there
 
-    def _settled(self, errand: _Errand, one: File, outcome: str) -> None:
+    def _settled(self, errand: Errand, one: File, outcome: str) -> None:
         """Count what became of a file."""
         if errand.outcome.get(one.key) == outcome:
             return
@@ -935,178 +902,6 @@ def _row_of(
 
 def _has(there: There, sent: Delivery) -> bool:
     return any(one.marker == sent.marker for one in there.notes)
-
-
-class _Errand:
-    """A ticket, its files, and what the ledger knows of them at the target."""
-
-    def __init__(self, archive: Archive, options: Options, ticket: TicketHeader) -> None:
-        self._archive = archive
-        self._options = options
-        self.ticket = ticket
-        self.begun = False
-        self.outcome: dict[FileKey, str] = {}
-        self.counted: set[FileKey] = set()
-        self.told: dict[FileKey, Seen] = {}
-        queries = archive.queries
-        self._merged = queries.merged_tickets(ticket.id)
-        self.deliveries = queries.deliveries(options.target, ticket.id)
-        self.number = None if ticket.merged_into else queries.mapped_number(ticket.id)
-        made = [one for one in self.deliveries if (one.kind, one.state) == ("ticket", "delivered")]
-        self.made = self.number is None and not ticket.merged_into
-        if self.made and made:
-            self.number = made[-1].ticket_number
-        owner = self._survivor()
-        states = {State.STORED, State.DELETED} if options.deleted else {State.STORED}
-        rows = archive.threads.attachments_of_ticket(owner)
-        self._text = self._conversation() if options.threads else b""
-        if ticket.deleted_at is not None and not options.deleted:
-            states = set()
-        self.files = {one.key: one for one in map(_file, rows_in(rows, states))}
-        if self._text:
-            one = _text_file(ticket.id, self._text)
-            self.files[one.key] = one
-        found = queries.delivered(options.target, {key[0] for key in self.files})
-        self.known = {(one.attachment_id, one.sha256): one for one in found}
-        self.withdrawn = self._no_longer_wanted()
-        doubtful = ("differs", "vanished")  # whatever show says of it
-        self.doubted = {key for key, row in self.known.items() if row.problem in doubtful}
-        notes_of = {one.id: one for one in self.deliveries}
-        for merged in self._merged:
-            notes_of |= {row.id: row for row in queries.deliveries(options.target, merged)}
-        self._settled = {
-            key
-            for key, row in self.known.items()
-            if row.delivery_id is not None and self._is_there(row, notes_of.get(row.delivery_id))
-        }
-        self.open = bool(self.pending()) or (ticket.merged_into is None and bool(self._wanted()))
-
-    def _no_longer_wanted(self) -> set[FileKey]:
-        """Add the files that notes were to hold and that are deleted or others since."""
-        lost = set[FileKey]()
-        for delivery in self.pending():
-            for row in self._archive.queries.files_of_delivery(delivery.id):
-                key = row.attachment_id, row.sha256
-                if key not in self.files:
-                    self.files[key] = File(*key, row.size, row.name or "")
-                    self.known[key] = row
-                    lost.add(key)
-        return lost
-
-    def _wanted(self) -> set[FileKey]:
-        return self.files.keys() - self._settled - self.withdrawn
-
-    def _is_there(self, row: DeliveredFile, delivery: Delivery | None) -> bool:
-        there = delivery is None or delivery.state == "delivered"
-        return there and (row.state == "delivered" or not self._options.recheck)
-
-    def _survivor(self) -> int:
-        """Return the ticket that has the files now: another one after a merge."""
-        ticket: TicketHeader | None = self.ticket
-        for _ in range(20):
-            if ticket is None or ticket.merged_into is None:
-                break
-            ticket = self._archive.threads.ticket(ticket.merged_into)
-        return (ticket or self.ticket).id
-
-    def _conversation(self) -> bytes:
-        threads = self._archive.threads
-        posts = [one for one in threads.responses(self.ticket.id) if one.note != "not_kept"]
-        if not posts or self.ticket.merged_into is not None:
-            return b""
-        told = ((one, one.text) for one in posts)
-        return notes.conversation(self._options.helpdesk, self.ticket, told)
-
-    def numbers(self) -> list[str]:
-        """Return the tickets of the target where our notes may stand, this ticket's first."""
-        found = [self.number] if self.number else []
-        if self.left():
-            found += filter(None, map(self._archive.queries.mapped_number, self._merged))
-        found += [one.ticket_number for one in self.pending()]
-        return list(dict.fromkeys(found))
-
-    def left(self) -> list[File]:
-        """Return the files that are not settled there."""
-        if self.ticket.merged_into is not None:
-            return []
-        wanted = self._wanted()
-        return [one for key, one in self.files.items() if key in wanted]
-
-    def pending(self, kind: str = "note") -> list[Delivery]:
-        """Return the notes, or tickets, that may have been sent."""
-        return [one for one in self.deliveries if (one.kind, one.state) == (kind, "pending")]
-
-    def settle(self, one: File) -> None:
-        """Do nothing more about a file."""
-        self._settled.add(one.key)
-
-    def delivery(self, seen: Seen) -> Delivery | None:
-        """Return the row of a note at the target, the latest if it was planned again."""
-        for one in reversed(self.deliveries):
-            if one.response_id == seen.response_id:
-                return one
-        return next(
-            (
-                one
-                for one in reversed(self.deliveries)
-                if (one.kind, one.marker, one.response_id) == ("note", seen.marker, None)
-            ),
-            None,
-        )
-
-    def delivery_of(self, number: int) -> Delivery:
-        """Return the row with that id as it is now."""
-        return next(one for one in self.deliveries if one.id == number)
-
-    def add(self, delivery: Delivery) -> Delivery:
-        """Remember a row as it is now."""
-        others = [one for one in self.deliveries if one.id != delivery.id]
-        self.deliveries = sorted([*others, delivery], key=lambda one: one.id)
-        return delivery
-
-    def row(self, one: File, state: str, problem: str | None, detail: str | None) -> DeliveredFile:
-        """Return the row of a file."""
-        where = (self._options.target, *one.key, self.ticket.id, one.size)
-        return DeliveredFile(*where, state, problem, detail)
-
-    def content(self, one: File) -> Content | None:
-        """Return the bytes of a file; None where the archive has lost them."""
-        if one.id < 0:
-            text = self._text
-            return Content(len(text), lambda: (one for one in [text]))
-        blobs = self._archive.blobs
-        if blobs.size(one.sha256) != one.size:
-            return None
-
-        def blocks() -> Generator[bytes]:
-            blob = blobs.open(one.sha256)
-            if blob is not None:
-                with blob:
-                    yield from blob.blocks()
-
-        return Content(one.size, blocks)
-
-
-def rows_in(rows: Iterable[Row], states: Collection[State]) -> Iterator[Row]:
-    """Yield the rows in some states."""
-    return (row for row in rows if row.state in states)
-
-
-def _file(row: Row) -> File:
-    return File(
-        row.id,
-        row.sha256 or "",
-        row.size or 0,
-        served_name(row.filename, row.id),
-        row.post_id,
-        row.created_at,
-        row.filename,
-    )
-
-
-def _text_file(ticket_id: int, text: bytes) -> File:
-    name = f"conversation-of-ticket-{ticket_id}.txt"
-    return File(-ticket_id, hashlib.sha256(text).hexdigest(), len(text), name)
 
 
 def _rows(found: object) -> Iterator[Mapping[str, Any]]:

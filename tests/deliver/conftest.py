@@ -16,7 +16,8 @@ from migrator.archive import Archive, Listed, Outcome, State, TicketRow, open_ar
 from migrator.archive.records import Department, PostRow
 from migrator.deliver import check
 from migrator.deliver.client import connect, look
-from migrator.deliver.run import Options, Result, deliver, totals_of
+from migrator.deliver.errand import Options
+from migrator.deliver.run import Result, deliver, totals_of
 from migrator.events import ignore
 from migrator.pull.options import Stop
 from migrator.sandbox.tickiti import Tickiti
