@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench import measure
 
-BENCHMARKS = ("pull", "serve", "startup", "growth", "search", "deliver")
+BENCHMARKS = ("pull", "serve", "startup", "growth", "search", "deliver", "bucket")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -102,17 +102,17 @@ class Stock:
     token: str
 
 
-def stock(folder: Path) -> Stock:
+def stock(folder: Path, kinds: Mapping[str, tuple[int, int]] = SIZES) -> Stock:
     """Make the archive, and the same files for the peers."""
     files, root = folder / "files", folder / "archive"
     files.mkdir()
     ids: dict[str, range] = {}
     with open_archive(root, command="bench") as archive:
         first = 1
-        for size, (_, number) in SIZES.items():
+        for size, (_, number) in kinds.items():
             ids[size] = range(first, first + number)
             first += number
-        _fill(archive, files, {one: SIZES[size][0] for size in ids for one in ids[size]})
+        _fill(archive, files, {one: kinds[size][0] for size in ids for one in ids[size]})
         _, token = archive.access.create_token(
             "bench", abilities=["tickets:read"], queues=None, is_staff=True, expires_at=None
         )
