@@ -30,8 +30,11 @@ from tests.archive.test_older_formats import made as older
 from tests.blobs import weed
 from tests.blobs.conformance import put, sha
 from tests.pull.doubles import Desk, pull
+from tests.web.desks import Visitor
 
 KEPT = 800
+LOOKS_EVERY = 1
+FETCHES_IN = 9
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ def serving(folder: Path, *args: str, ends_by: int = signal.SIGTERM) -> Iterator
 
 def from_bucket(place: Place, *more: str) -> list[str]:
     where = ["--endpoint", str(place.endpoint), "--region", "us-east-1", "--allow-http"]
-    return ["serve", "--from", place.url, *where, "--look-every", "1s", *more]
+    return ["serve", "--from", place.url, *where, "--look-every", f"{LOOKS_EVERY}s", *more]
 
 
 def ask(client: httpx.Client, url: str, token: str, attachment: int) -> httpx.Response:
@@ -183,6 +186,7 @@ def test_servers_of_a_bucket_answer_as_the_archive_does(
         serving(tmp_path / "b", *from_bucket(place, "--cache", "1B")) as two,
         serving(tmp_path, "-c", str(config), "serve", "--workers", "2") as local,
         httpx.Client(timeout=30) as client,
+        contextlib.ExitStack() as staff,
     ):
         for n in (1, 2, 3):
             answers = [ask(client, url, token, n) for url in (local, one, two)]
@@ -210,11 +214,17 @@ def test_servers_of_a_bucket_answer_as_the_archive_does(
             publish(archive)
             for url in (one, two):
                 assert until(lambda url=url: ask(client, url, token, 6).status_code == 200)
+            visitor = staff.enter_context(Visitor(base_url=one, timeout=30))
+            visitor.sign_in(token)
+            assert visitor.get("/").status_code == 200
             assert archive.access.revoke(number)
             publish(archive)
+            stated = time.monotonic() + LOOKS_EVERY + FETCHES_IN
             for url in (one, two):
-                assert until(lambda url=url: ask(client, url, token, 6).status_code == 401)
+                left = stated - time.monotonic()
+                assert until(lambda url=url: ask(client, url, token, 6).status_code == 401, left)
                 assert [ask(client, url, token, 6).status_code for _ in range(8)] == [401] * 8
+            assert visitor.get("/").status_code != 200  # those who are signed in, too
         finally:
             ended.set()
             visitors.join()
