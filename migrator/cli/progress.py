@@ -206,6 +206,7 @@ class JsonLines(ProgressListener):
         print(json.dumps(line | fields), file=self._stream, flush=True)
 
 
+PLAIN = "{desc}: [{elapsed}{postfix}]"
 WHOLE = 1000
 """The count of a full bar, which shows a share, not a number of anything."""
 
@@ -224,7 +225,7 @@ class Bars(ProgressListener):
         """Draw the bar; tqdm itself decides when it is drawn again."""
         if text := _sentence(event, self._progress):
             self._tqdm.write(text, file=self._stream)
-        elif self._progress.tickets or self._progress.todo:
+        elif self._progress.tickets or self._progress.todo or self._progress.paused() is not None:
             self._show()
 
     def _show(self) -> None:
@@ -236,14 +237,18 @@ class Bars(ProgressListener):
                 file=self._stream,
                 dynamic_ncols=True,
                 miniters=0,
-                bar_format="{desc}: [{elapsed}{postfix}]",
+                bar_format=PLAIN,
             )
         share = told.share()
+        bar.bar_format = PLAIN
         if share is not None:  # tqdm itself would round it up to all
             bar.total = WHOLE
             bar.bar_format = f"{{desc}}: {int(share * 100):3}%|{{bar}}| [{{elapsed}}{{postfix}}]"
-        bar.set_postfix_str(", ".join([*_figures(told), *_left(told)]), refresh=False)
-        bar.update(int((share or 0.0) * WHOLE) - bar.n)
+        figures = list(_figures(told))
+        if told.paused() is not None:  # first, as a narrow terminal cuts the end
+            figures.insert(0, figures.pop())
+        bar.set_postfix_str(", ".join([*figures, *_left(told)]), refresh=False)
+        bar.update(max(0, int((share or 0.0) * WHOLE) - bar.n))  # never back
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

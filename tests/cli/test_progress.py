@@ -362,3 +362,34 @@ def test_a_pause_is_shown_with_its_end(kind: type[Bars | Lines]) -> None:
         clock.time += 61
         tell(events.Tick())
     assert "paused, next look in 19 s" in stream.getvalue()
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_a_wait_before_the_first_ticket_counts_down(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the terminal is narrow: that it is quiet hours, before all figures."""
+    monkeypatch.setenv("COLUMNS", columns)
+    stream, clock = Terminal(), Clock()
+    with Bars(stream, clock) as tell:
+        tell(events.RunStarted(1, "run"))
+        tell(events.Paused(7200.0, asked=True, reason="quiet_hours"))
+        clock.time += 3600
+        tell(events.Tick())
+    assert "quiet hours" in stream.getvalue()
+    if columns == "80":
+        assert "quiet hours, going on in 1 h" in stream.getvalue()
+
+
+def test_the_bar_never_runs_backwards() -> None:
+    """A count that turns out wrong takes the share away, not the bar back."""
+    stream, clock = Terminal(), Clock()
+    with Bars(stream, clock) as tell:
+        tell(events.TicketsCounted(4))
+        for ticket in range(12):
+            tell(events.TicketListed(ticket, 0, 0))
+            clock.time += 10
+            tell(events.TicketsCounted(4 if ticket < 6 else 20))
+    told = [int(share) for share in re.findall(r" (\d+)%\|", stream.getvalue())]
+    assert told == sorted(told)
+    assert "0%" not in stream.getvalue().rpartition("%|")[0][-4:]
