@@ -127,10 +127,11 @@ def deliver(
       migrator deliver --verify --sample 200
       migrator deliver --undo --yes
     """
-    if match + verify + undo + listed + (canary is not None) > 1 or (canary and yes):
+    if match + verify + undo + listed + (canary is not None) > 1:
         raise click.UsageError("--canary, --match, --list, --verify, --undo exclude each other.")
-    if canary is not None and narrowed["tickets"]:
-        raise click.UsageError("--canary writes into one ticket alone: leave --ticket out.")
+    if canary is not None and (yes or narrowed["tickets"]):
+        one = "--yes" if yes else "--ticket"
+        raise click.UsageError(f"--canary writes into one ticket alone: leave {one} out.")
     if (sample and not verify) or (output and not (match or listed)):
         raise click.UsageError("--sample goes with --verify, -o with --match and --list.")
     if listed:
@@ -388,17 +389,20 @@ def _lines(
     *,
     canary: str | None,
 ) -> Iterator[str]:
+    from migrator.deliver.run import UNMAPPED
+
+    notes = "note" if result.notes == 1 else "notes"
     yield f"Tickiti at {options.target}. {server.told()}"
     if not options.writes:
         yield (
             f"Dry run, nothing was written. Looked at {result.tickets:,} tickets with files to "
-            f"deliver: {result.notes:,} internal notes would hold {result.files['pending']:,} "
+            f"deliver: {result.notes:,} internal {notes} would hold {result.files['pending']:,} "
             f"files, {human_bytes(result.bytes)}. At {result.reading * 1000:.0f} ms for a request "
             f"and 2 MiB in a second this takes about {human_duration(result.seconds())}."
         )
     else:
         yield (
-            f"Written: {result.notes:,} internal notes with {counts['delivered']:,} files, "
+            f"Written: {result.notes:,} internal {notes} with {counts['delivered']:,} files, "
             f"{human_bytes(result.bytes)}, each read back; {result.requests:,} requests."
         )
     if result.created:
@@ -427,7 +431,10 @@ def _lines(
             f"there must be none{seen}. Then: migrator deliver --yes"
         )
     elif not options.writes and result.notes:
-        yield "\nNext: migrator deliver --canary TICKET writes into one ticket alone."
+        missing = "" if options.author else "Set deliver.author, the account that writes. "
+        yield f"\n{missing}Next: migrator deliver --canary TICKET writes into one ticket alone."
+    elif any(line.endswith(UNMAPPED) for line in result.troubles):
+        yield "\nNext: migrator deliver --match -o map.csv proposes numbers for the others."
 
 
 def _match(app: App, settings: DeliverConfig, output: Path | None) -> int:
@@ -511,8 +518,9 @@ def _check(
     counts = dict(report.counts)
     told = ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "nothing"
     if undo:
-        would = "" if yes else " would be; nothing was changed (--yes does it)"
-        click.echo(f"Notes in {settings.url}: {told}{would}")
+        if not yes:
+            told = f"with --yes: {told}. Nothing was changed"
+        click.echo(f"Notes in {settings.url}: {told}")
     else:
         click.echo(f"Read back from {settings.url}: {told}, {human_bytes(report.bytes)}")
     click.echo("".join(f"  {shown(line)}\n" for line in report.lines[:50]), nl=False)

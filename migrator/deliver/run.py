@@ -49,6 +49,7 @@ from migrator.sources.pace import wait_before
 MOST_TOLD: Final = 1000
 """Lines of trouble that are kept for the end of a run."""
 UNREAD: Final = "not readable"
+UNMAPPED: Final = "it is mapped to no ticket number"
 DRAIN: Final = 40.0
 """Seconds for what is under way when a delivery is asked to stop."""
 GUESSED: Final = 2 << 20
@@ -274,7 +275,7 @@ class _Courier:
     async def _may_create(self, errand: Errand) -> bool:
         """Return whether to make a ticket now; raise TicketTrouble where none is to be made."""
         if not self._options.create:
-            raise TicketTrouble("no_number", "it is mapped to no ticket number")
+            raise TicketTrouble("no_number", UNMAPPED)
         if not self._server.keeps_status:
             raise TicketTrouble(
                 "no_number", "this version of Tickiti cannot make a ticket that is closed"

@@ -182,13 +182,27 @@ def test_what_is_missing_is_told(cli: Cli, desk: Office, tmp_path: Path) -> None
     assert cli("deliver").refused("deliver.url")
     (tmp_path / "config.toml").write_text(f'[deliver]\nurl = "{desk.tickiti.url}"\n')
     assert cli("deliver", "--yes").refused("deliver.author")
-    assert cli("deliver", "--yes", "--canary", "1").refused("exclude each other")
+    assert cli("deliver", "--verify", "--undo").refused("exclude each other")
+    assert cli("deliver", "--yes", "--canary", "1").refused("one ticket alone: leave --yes out")
     assert cli("deliver", "--ticket", "2", "--canary", "1").refused("one ticket alone")
     assert cli("deliver", "--sample", "3").refused("--verify")
     (tmp_path / "config.toml").write_text(
         f'[deliver]\nauthor = "{AUTHOR}"\nurl = "{desk.tickiti.url}"\n'
     )
     assert cli("deliver", "--canary", "99").refused("no ticket '99'")
+
+
+def test_a_dry_run_says_what_to_do_next(cli: Cli, desk: Office, tmp_path: Path) -> None:
+    """Numbers first, then the author, then a canary."""
+    told = tmp_path / "config.toml"
+    there = f'[deliver]\nurl = "{desk.tickiti.url}"\n'
+    told.write_text(there)
+    assert "Next: migrator deliver --match" in cli("deliver").out
+    there = f'[tickiti]\nticket_numbers = "map.csv"\n{there}'
+    told.write_text(there)
+    assert "Set deliver.author, the account that writes. Next: migrator" in cli("deliver").out
+    told.write_text(f'{there}author = "{AUTHOR}"\n')
+    assert "\nNext: migrator deliver --canary TICKET" in cli("deliver").out
 
 
 @pytest.mark.parametrize(
