@@ -519,7 +519,7 @@ def _check(
     told = ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "nothing"
     if undo:
         if not yes:
-            told = f"with --yes: {told}. Nothing was changed"
+            told = f"{told} with --yes; nothing was changed"
         click.echo(f"Notes in {settings.url}: {told}")
     else:
         click.echo(f"Read back from {settings.url}: {told}, {human_bytes(report.bytes)}")
