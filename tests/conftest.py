@@ -23,8 +23,10 @@ if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).
     tempfile.tempdir = None
 
 
-# A shell's job in the background ignores Ctrl-C, which tests send to themselves.
+# A shell's job in the background ignores Ctrl-C, one under nohup the end of its terminal. Tests
+# send both to themselves and to what they start, which would ignore them as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
