@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ SWITCH = {shell: line for line, shell in LINES}
 def env(tmp_path: Path) -> dict[str, str]:
     """Put ``migrator`` of this tree on the path of a user without settings of their own."""
     program = tmp_path / "migrator"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m migrator "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m migrator "$@"\n')
     program.chmod(0o755)
     return {
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -355,7 +356,8 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path, argv: str) -> None:
     """Where the process stands no longer exists: exit 2, in words."""
     gone = tmp_path / "gone"
     gone.mkdir()
-    line = f"cd {gone}; rmdir {gone}; exec {sys.executable} -P -m migrator {argv} --port x"
+    python = shlex.quote(sys.executable)
+    line = f"cd {gone}; rmdir {gone}; exec {python} -P -m migrator {argv} --port x"
     line = line.removesuffix(" --port x") if argv != "sandbox" else line
     done = subprocess.run(
         ["bash", "-c", line],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-MIGRATOR = f"{sys.executable} -P -m migrator"
+MIGRATOR = f"{shlex.quote(sys.executable)} -P -m migrator"
 
 
 def shell(line: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -100,7 +101,7 @@ def test_a_pipe_that_does_not_block_loses_nothing(home: Path) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
-        [*MIGRATOR.split(), "report", "--format", "html"],
+        [*shlex.split(MIGRATOR), "report", "--format", "html"],
         cwd=home,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=write,

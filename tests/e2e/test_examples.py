@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def adapted(line: str, rig: Rig) -> str:
         r"--big 200MiB": "--big 1MiB",
         r"--tickets \d+": "--tickets 10",
         r"^migrator (sandbox|serve)": r"migrator \1 --port 0",
-        r"^migrator": f"{sys.executable} -P -m migrator",
+        r"^migrator": f"{shlex.quote(sys.executable)} -P -m migrator",
     }.items():
         line = re.sub(pattern, other, line)
     return line

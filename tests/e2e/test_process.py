@@ -8,6 +8,7 @@ import pty
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -134,7 +135,7 @@ def shell(rig: Rig, line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-MIGRATOR = f"{sys.executable} -m migrator"
+MIGRATOR = f"{shlex.quote(sys.executable)} -m migrator"
 LOST = [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "| true", "2>&1 >/dev/full | true", ">/dev/full 2>&1"]
 
 
@@ -164,7 +165,10 @@ def test_syncs_go_on_though_nobody_hears_of_them(rig: MakeRig, lost: str) -> Non
     one = rig(tickets=2)
     read, write = os.pipe() if lost == "gone" else (-1, os.open("/dev/full", os.O_WRONLY))
     process = subprocess.Popen(
-        [*MIGRATOR.split(), "sync", "--every", "1s"], cwd=one.folder, stdout=write, stderr=write
+        [*shlex.split(MIGRATOR), "sync", "--every", "1s"],
+        cwd=one.folder,
+        stdout=write,
+        stderr=write,
     )
     for fd in {read, write} - {-1}:
         os.close(fd)
@@ -185,7 +189,7 @@ def test_a_terminal_that_hangs_up_interrupts_a_run(rig: MakeRig) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(one.folder)
-        os.execv(sys.executable, [*MIGRATOR.split(), "run"])
+        os.execv(sys.executable, [*shlex.split(MIGRATOR), "run"])
     while not reached():
         if select.select([terminal], [], [], 0.002)[0]:
             os.read(terminal, 1000)
@@ -199,7 +203,7 @@ def test_a_run_under_nohup_outlives_its_terminal(rig: MakeRig) -> None:
     """SIGHUP that was ignored from the start stays ignored."""
     one = rig(tickets=10, latency=0.02)
     process = subprocess.Popen(
-        ["nohup", *MIGRATOR.split(), "run"], cwd=one.folder, stderr=subprocess.DEVNULL,
+        ["nohup", *shlex.split(MIGRATOR), "run"], cwd=one.folder, stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     reached = after(one, 10)
@@ -257,7 +261,7 @@ def test_a_reader_that_goes_away_is_no_accident(rig: MakeRig) -> None:
     one = rig(tickets=10)
     one.finish("run")
     piped = subprocess.run(
-        f"{sys.executable} -m migrator report --format csv | head -1",
+        f"{shlex.quote(sys.executable)} -m migrator report --format csv | head -1",
         shell=True,
         cwd=one.folder,
         capture_output=True,
