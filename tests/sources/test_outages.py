@@ -376,7 +376,9 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 def test_tls_that_cannot_be_agreed_on(tls: Tls, options: list[str], says: str) -> None:
     """Too old a version, no common cipher or curve, a client certificate: each with what to do."""
     with tls.serve("good", *options) as port:
-        assert says in failing(api(port), ca_file=tls.folder / "good.pem")
+        # OpenSSL's server may reset the connection before its alert was read: then nobody can tell.
+        said = [failing(api(port), ca_file=tls.folder / "good.pem") for _ in range(3)]
+    assert any(says in one for one in said)
 
 
 @pytest.mark.parametrize(
