@@ -75,7 +75,8 @@ class Run:
         config.write_text(
             f'[kayako]\nurl = "{self.url}"\napi_key = "key"\nsecret_key = "secret"\n'
             f"concurrency = {self.case.at_once}\nposts = {str(self.case.posts).lower()}\n"
-            '[archive]\npath = "./archive"\n'
+            "linked_files = false\nknowledge_base = false\ncustom_fields = false\n"
+            '[archive]\npath = "./archive"\nkeep_replies = false\n'
         )
         return run([sys.executable, "-m", "migrator", "-c", str(config), "run"], folder=folder)
 
