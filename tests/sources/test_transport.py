@@ -36,7 +36,7 @@ from migrator.sources.kayako import transport as module
 from migrator.sources.kayako.limits import ERROR_BODY
 from migrator.sources.kayako.signing import Credentials, KayakoSettings, UrlForm, signature
 from migrator.sources.kayako.transport import BLOCK, Transport
-from migrator.sources.pace import Pacer
+from migrator.sources.pace import Pacer, Throttle
 
 API_KEY = "5a1c8f0e-1d7b-4c5e-9f53-8d0d6f6b2a11"
 SECRET = "bm90LXJlYWxseS1hLXNlY3JldA+/=="
@@ -388,6 +388,61 @@ def test_whole_in_pieces() -> None:
     """A chunked body is given whole."""
     reply = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n<a\r\n3\r\n />\r\n0\r\n\r\n"
     assert over_the_wire(reply)[0] == b"<a />"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (OK, b"x" * 5000),
+        (OK + b"Content-Encoding: gzip\r\n", gzip.compress(b"<a>" * 1_000_000)),
+        (b"HTTP/1.1 500 Oops\r\n", b"x" * 5000),
+    ],
+    ids=["plain", "gzip", "error"],
+)
+def test_a_rate_is_that_of_the_wire(head: bytes, body: bytes) -> None:
+    """Bytes count as they come, packed or not, and those of an error as well."""
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def main() -> None:
+        pacer = Pacer(1)
+        pacer.throttle = Throttle(lambda: 100.0, clock=lambda: now, sleep=sleep)
+        reply = head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        async with serving(reply) as wire:
+            transport = Transport(settings(wire.url), pacer)
+            with suppress(ServerFailed):
+                await transport.get(PATH, what=WHAT)
+            await transport.aclose()
+
+    asyncio.run(main())
+    assert now == pytest.approx(len(body) / 100, abs=0.2)
+
+
+@pytest.mark.slow
+def test_a_wait_for_the_rate_is_no_silence() -> None:
+    """However long nobody reads, the server is not blamed for it."""
+    now = 0.0
+
+    async def sleep(_seconds: float) -> None:
+        nonlocal now
+        now += 3600.0
+        await asyncio.sleep(0.6)
+
+    async def main() -> bytes:
+        pacer = Pacer(1, clock=lambda: now)
+        pacer.throttle = Throttle(lambda: 100.0, clock=lambda: now, sleep=sleep)
+        reply = OK + f"Content-Length: {BLOCK}\r\n\r\n".encode() + b"x" * BLOCK
+        async with serving(reply) as wire:
+            transport = Transport(settings(wire.url, timeout=0.5), pacer)
+            body = await transport.get(PATH, what=WHAT)
+            await transport.aclose()
+        return body
+
+    assert len(asyncio.run(main())) == BLOCK
+    assert now >= 3600.0
 
 
 def test_too_large_by_announcement() -> None:

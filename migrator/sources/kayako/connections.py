@@ -333,16 +333,15 @@ class _Body(httpx.AsyncByteStream):
     async def _next(self) -> bytes:
         content = self._response.content
         try:
-            if (block := content.read_nowait()) or content.at_eof():
-                return block
-            if (transport := self._transport()) is not None:
-                transport.resume_reading()
-            with _Alarm(self._watch, self._within):
-                block = await content.readany()
+            if not (block := content.read_nowait()) and not content.at_eof():
+                if (transport := self._transport()) is not None:
+                    transport.resume_reading()
+                with _Alarm(self._watch, self._within):
+                    block = await content.readany()
         except _FAULTS as error:
             problem = _translated(error)
         else:
-            self._hold()
+            self._hold()  # aiohttp resumes whenever it gives anything
             return block
         raise problem
 

@@ -291,6 +291,8 @@ class Transport:
             async for block in stream:
                 for piece in body.pieces(block):
                     text += piece[: ERROR_BODY - len(text)]
+                if self._pacer.throttle is not None:
+                    await self._pacer.throttle.spend(len(block))
                 if len(text) >= ERROR_BODY:
                     break
                 body.wait()
