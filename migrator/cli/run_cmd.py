@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--every-id",
     is_flag=True,
-    help="Ask for every ticket id that no list names, not only for up to a thousand.",
+    help="Ask for every ticket id that no list names, even if they are more than a thousand.",
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; the same as `migrator plan`.")
 @click.option(
