@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from migrator.archive.checkpoint import Tuple, damaged
+from migrator.archive.checkpoint import Tuple, damaged, folded
 from migrator.archive.records import Row, State, TicketRow
 
 ROW = ", ".join("attachment_id" if f.name == "id" else f.name for f in fields(Row))
@@ -24,7 +24,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 TICKET = tuple(field.name for field in fields(TicketRow))
 """Columns with the source's data of a ticket."""
 _PLAIN_NUMBER = re.compile("#?0*([0-9]{1,18})")
-_MERGES = 20
+_DASH = re.compile("[\u2010-\u2015\u2212]")
+_MARK = re.compile(r"\s*([-#\[\]])\s*")
+MERGES = 20
 """The most merges followed from one ticket."""
 
 
@@ -45,15 +47,22 @@ class Values(dict[str, object]):
         given = [one for one in values if not (isinstance(one, str) and "\0" in one)]
         return f"(SELECT value FROM json_each({self(json.dumps(given))}))"
 
-    def tickets(self, numbers: Collection[str]) -> str:
+    def tickets(self, numbers: Collection[str], *, shown: bool = False) -> str:
         """Add ticket numbers and return the placeholder of the ids of the tickets they mean.
 
         A number means the ticket that it is mapped to as it stands; else, without zeros before
         it or a #, the one that this is mapped to; else the one with this id, unless that has
-        another number. A ticket that was merged stands for all that it was merged into.
+        another number. With ``shown``, also all that Kayako showed under it, however it is typed.
+        A ticket that was merged stands for all that it was merged into.
         """
         # SQLite reads a text up to a NUL only: one with a NUL is no number.
-        given = [(one, _plain(one)) for one in numbers if "\0" not in one]
+        given = [
+            (one, _plain(as_shown(one) if shown else one)) for one in numbers if "\0" not in one
+        ]
+        masks = {form for one in numbers for form in (clean(one), as_shown(one)) if form}
+        masked = f"""
+                UNION SELECT id, 0 FROM tickets
+                WHERE display_id IN {self.each(masks | {one.lower() for one in masks})}"""
         number = "SELECT ticket_id FROM ticket_numbers WHERE number ="
         return f"""(
             WITH RECURSIVE given(text, plain) AS (
@@ -65,9 +74,9 @@ class Values(dict[str, object]):
                     ({number} plain),
                     (SELECT id FROM tickets WHERE id = CAST(plain AS INTEGER)
                         AND id NOT IN (SELECT ticket_id FROM ticket_numbers))
-                ), 0 FROM given
+                ), 0 FROM given{masked if shown else ""}
                 UNION SELECT merged_into, merges + 1 FROM meant JOIN tickets USING (id)
-                WHERE merged_into IS NOT NULL AND merges < {_MERGES}
+                WHERE merged_into IS NOT NULL AND merges < {MERGES}
             )
             SELECT id FROM meant WHERE id IS NOT NULL)"""
 
@@ -84,6 +93,15 @@ class Values(dict[str, object]):
                     WHERE department_id = q.department_id AND origin = 'config'))
             UNION ALL SELECT value FROM {given} WHERE value NOT IN (
                 SELECT department_id FROM queues))"""
+
+
+def as_shown(number: str) -> str:
+    """Return a number that somebody typed or copied as Kayako shows it, without ``[#`` and ``]``.
+
+    Its masks, such as ABC-123-45678, are in upper case.
+    """
+    text = _DASH.sub("-", folded(clean(number)).upper())
+    return _MARK.sub(r"\1", text).strip(" \t[]#:")
 
 
 def _plain(number: str) -> str | None:

@@ -27,6 +27,7 @@ from migrator.archive.records import (
 )
 from migrator.archive.search import Groups, TextIndex
 from migrator.archive.sql import (
+    MERGES,
     ROW,
     TICKET,
     Values,
@@ -192,6 +193,15 @@ class Threads:
         sql = f"SELECT {_HEADER} FROM headers AS h WHERE h.id = ?"
         found = self._db.one(sql, (ticket_id,))
         return TicketHeader(*found) if found else None
+
+    def survivor(self, ticket_id: int) -> TicketHeader | None:
+        """Return the ticket, or the one it was merged into; None where there is none (any more)."""
+        for _ in range(MERGES):
+            ticket = self.ticket(ticket_id)
+            if ticket is None or ticket.merged_into is None:
+                return ticket
+            ticket_id = ticket.merged_into
+        return None
 
     def responses(
         self,
@@ -539,6 +549,19 @@ class Threads:
         elif texts:
             return self._with_texts(texts, where, values, limit)
         return self._headers(where, values, limit)
+
+    def named(self, name: str) -> list[TicketHeader]:
+        """Return the tickets that people mean: the one with this id, else those of this number.
+
+        Numbers are those that :meth:`find` takes. A ticket that was merged stands for the one that
+        it was merged into.
+        """
+        name = name.strip()
+        plain = name.isascii() and name.isdigit() and len(name) < 19
+        ticket = self.survivor(int(name)) if plain else None
+        if ticket is not None:
+            return [ticket]
+        return sorted(self.find(number=name), key=lambda one: one.id) if name else []
 
     def _headers(self, where: Sequence[str], values: Values, limit: int) -> list[TicketHeader]:
         # One row with all of them: before each row, a thread waits for all others of Python.
@@ -947,9 +970,7 @@ def _owned(people: Collection[str], nobody: bool, values: Values) -> str:
 
 def _number_is(numbers: Collection[str], values: Values) -> str:
     """Return a filter for the tickets of these numbers, or with these ids shown by Kayako."""
-    cleaned = set(map(clean, numbers))
-    shown = values.each(cleaned | {folded(one).upper() for one in cleaned})  # Kayako's are upper
-    return f"(h.id IN {values.tickets(numbers)} OR h.display_id IN {shown})"
+    return f"h.id IN {values.tickets(numbers, shown=True)}"
 
 
 def _post(ticket_id: int, post: PostRow) -> Tuple:

@@ -23,7 +23,7 @@ from migrator.cli.common import (
     write,
 )
 from migrator.errors import ConfigError, Interrupted
-from migrator.text import find_id, human_bytes, human_duration, shown
+from migrator.text import NAMED, brief, find_id, human_bytes, human_duration, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -43,7 +43,7 @@ STATES = ("refused", "too_large", "failed", "pending")
 @click.option(
     "--canary",
     metavar="TICKET",
-    help="Write into this ticket (Kayako's id) alone, for a first look.",
+    help="Write into this ticket (id, or number in Kayako or Tickiti) alone, for a first look.",
 )
 @click.option("--yes", is_flag=True, help="Write. Without it nothing is written.")
 @click.option(
@@ -282,15 +282,19 @@ def options_from(
 
 
 def _ticket(archive: Archive, wanted: str) -> int:
-    """Return the ticket that has this id, or else this number in Tickiti."""
-    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
-        ticket = archive.threads.ticket(int(wanted))
-        if ticket is not None:
-            return ticket.id
-    found = archive.queries.ticket_id_for(wanted)
-    if found is None:
-        raise ConfigError(f"The archive has no ticket {wanted!r}.")
-    return found
+    """Return the ticket of an id or a number; raise ConfigError for none, or for several."""
+    found = archive.threads.named(wanted)
+    if not found:
+        raise ConfigError(
+            f"The archive has no ticket {brief(wanted)!r}. A ticket goes by Kayako's id, by the "
+            "number that Kayako showed, such as ABC-123-45678, or by its number in Tickiti."
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{one.id} ({brief(one.subject, 40)})" for one in found[:NAMED])
+        raise ConfigError(
+            f"{brief(wanted)!r} means more than one ticket: {listed}. Give one of these ids."
+        )
+    return found[0].id
 
 
 def _at_work(

@@ -109,12 +109,7 @@ class Errand:
 
     def _survivor(self) -> int:
         """Return the ticket that has the files now: another one after a merge."""
-        ticket: TicketHeader | None = self.ticket
-        for _ in range(20):
-            if ticket is None or ticket.merged_into is None:
-                break
-            ticket = self._archive.threads.ticket(ticket.merged_into)
-        return (ticket or self.ticket).id
+        return (self._archive.threads.survivor(self.ticket.id) or self.ticket).id
 
     def _conversation(self) -> bytes:
         threads = self._archive.threads

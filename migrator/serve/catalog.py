@@ -27,9 +27,6 @@ from migrator.serve.markup import (
 from migrator.serve.refusals import Refusal
 from migrator.text import extension_of, name_key
 
-_MERGES: Final = 20
-"""The most merges followed from one ticket."""
-
 _TICKETS: Final = 16
 """Tickets whose names are remembered; one may have 100,000."""
 
@@ -107,21 +104,13 @@ class Catalog:
         the token does not see its queue.
         """
         found = self.archive.queries.ticket_id_for(number) if number else id
-        ticket = None if found is None else self._followed(found)
+        ticket = None if found is None else self.archive.threads.survivor(found)
         if ticket is None or not self.settings.shows(ticket):
             which = "number" if number else "id"
             raise Refusal(404, "not_found", f"There is no ticket with this {which}.")
         if not sees(token, ticket.queue_id):
             raise Refusal(403, "forbidden", "This token has no access to the ticket's queue.")
         return ticket
-
-    def _followed(self, ticket_id: int) -> TicketHeader | None:
-        for _ in range(_MERGES):
-            ticket = self.archive.threads.ticket(ticket_id)
-            if ticket is None or ticket.merged_into is None:
-                return ticket
-            ticket_id = ticket.merged_into
-        return None
 
     def merged(self, token: Token, ticket: TicketHeader) -> list[TicketHeader]:
         """Return the tickets that were merged into one, as far as the token sees their queues."""

@@ -336,6 +336,48 @@ def found(threads: Threads, text: str = "", **criteria: object) -> list[int]:
     return [one.id for one in threads.find(text, **criteria)]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("2", [2]),  # an id first
+        (" 2 ", [2]),
+        ("002", [2]),
+        ("220009", [2]),
+        ("#220009", [2]),
+        ("#2", []),  # its number is another one
+        ("ABC-3", [3]),
+        (" abc-3 ", [3]),
+        ("#ABC-3", [3]),
+        ("# abc - 3", [3]),
+        ("[#ABC-3]:", [3]),
+        ("\uff21BC\u20113", [3]),
+        ("5", [1]),  # was merged
+        ("ABC-5", [1]),
+        ("00012345", [7]),  # a mask of digits
+        ("12345", []),
+        ("TWO-1", [7, 8]),
+        ("#8", [8]),
+        ("ABC", []),
+        ("", []),
+        (" # ", []),
+        ("\0", []),
+        ("9" * 40, []),
+        ("\ud800", []),
+    ],
+)
+def test_a_ticket_goes_by_its_id_and_by_its_numbers(
+    archive: Archive, mixed: Threads, name: str, ids: list[int]
+) -> None:
+    """Its id comes first; then what it is mapped to, and what Kayako showed, however typed."""
+    for key, mask in ((5, "ABC-5"), (6, ""), (7, "TWO-1"), (8, "TWO-1")):
+        archive.ledger.put_ticket(TicketRow(key, 3, mask))
+    archive.ledger.put_ticket(TicketRow(7, 3, "00012345" if name.isdigit() else "TWO-1"))
+    archive.ledger.mark_merged(5, 1)
+    assert [one.id for one in mixed.named(name)] == ids
+    if name and not name.strip().isdigit():
+        assert sorted(found(mixed, number=name)) == ids
+
+
 def test_tickets_are_found_by_what_people_remember(archive: Archive, mixed: Threads) -> None:
     """Number, subject, requester, file name, times and queue find tickets, latest first."""
     people = TicketRow(9, 4, "XYZ-9", "100% _odd_", 20, 80, 0, "Zoë Ash", "Zoe@x.test")

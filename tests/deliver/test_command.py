@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from migrator.archive import open_archive
+from migrator.archive import TicketRow, open_archive
 from migrator.sandbox.tickiti import Tickiti
 from tests.cli.conftest import Cli, cli
 from tests.deliver.conftest import AUTHOR, Office
@@ -78,6 +78,26 @@ def test_the_day_of_the_switch(cli: Cli, desk: Office, tmp_path: Path) -> None:
     assert line in (tmp_path / "pack" / "README.md").read_text()
     for one in (dry, canary, every, again, proof, asked, undone):
         assert desk.tickiti.token not in one.out + one.err
+
+
+@pytest.mark.parametrize("name", ["1", "ABC-00001", " #abc-00001 ", "[#ABC-00001]", "#NUMBER"])
+def test_a_canary_goes_by_any_of_its_numbers(cli: Cli, desk: Office, name: str) -> None:
+    """Kayako's id, its mask however it is typed, or the number in Tickiti."""
+    ticket = name.replace("NUMBER", desk.numbers[1])
+    assert last(cli("deliver", "--canary", ticket, "--json").out)["delivered"] == 2
+    assert {number for number, _, _ in desk.there()} == {desk.numbers[1]}
+
+
+def test_a_canary_of_two_meanings_is_refused(cli: Cli, desk: Office) -> None:
+    """Nothing is written into a ticket that was perhaps not meant, or that there is not."""
+    with open_archive(desk.root, command="test") as archive:
+        archive.ledger.put_ticket(TicketRow(9, 1, "ABC-00001", "Another"))
+    two = cli("deliver", "--canary", "ABC-00001")
+    assert two.refused("more than one ticket: 1 (Question 1), 9 (Another). Give one of these ids")
+    assert cli("deliver", "--ticket", "ABC-7").refused(
+        "The archive has no ticket 'ABC-7'. A ticket"
+    )
+    assert desk.writes() == 0
 
 
 def test_reports_tell_by_ticket_what_is_where(cli: Cli, desk: Office, tmp_path: Path) -> None:

@@ -144,12 +144,11 @@ def search(site: Site, visit: Visit) -> Response:
     where = asked.get("in", "")
     where = where if where in SEARCHED else ""
     named: dict[str, Any] = {where or "text": text}
-    found = site.archive.threads.find(
-        **named,
-        queues=visit.queues,
-        deleted=site.settings.serve_deleted,
-        limit=(COUNTED if text else TICKETS) + 1,
-    )
+    seen: dict[str, Any] = {"queues": visit.queues, "deleted": site.settings.serve_deleted}
+    threads = site.archive.threads
+    found = threads.find(**named, **seen, limit=(COUNTED if text else TICKETS) + 1)
+    by_number = threads.find(number=text, **seen) if text and where in ("", "number") else []
+    numbered = {one.id for one in by_number}
     return site.page(
         "search.html",
         visit,
@@ -157,21 +156,20 @@ def search(site: Site, visit: Visit) -> Response:
         field=where,
         fields=SEARCHED,
         searched=[SEARCHED[where]] if where else _OF_ALL,
-        tickets=[(each, _reasons(site, each, where, text)) for each in found[:TICKETS]],
+        tickets=[(each, _reasons(site, each, where, text, numbered)) for each in found[:TICKETS]],
         found=len(found),
         counted=COUNTED,
     )
 
 
-def _reasons(site: Site, ticket: TicketHeader, where: str, text: str) -> list[tuple[str, str]]:
+def _reasons(
+    site: Site, ticket: TicketHeader, where: str, text: str, numbered: set[int]
+) -> list[tuple[str, str]]:
     """Return what of a ticket a search found: the fields, and what to show of each."""
     if not text:
         return []
     threads, part = site.archive.threads, folded(text)
-    is_number = where in ("", "number") and (
-        folded(ticket.display_id) == part or site.archive.queries.ticket_id_for(text) == ticket.id
-    )
-    found = [("number", "")] if is_number else []
+    found = [("number", "")] if ticket.id in numbered else []
     if where in ("", "subject") and part in folded(ticket.subject):
         found.append(("subject", ""))
     if where == "content":
