@@ -112,6 +112,11 @@ def human_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 ticket`` or ``1,204 tickets``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def iso_time(seconds: int | None) -> str:
     """Return Unix seconds as ISO 8601 in UTC; empty for None, 0 and times beyond the calendar."""
     if not seconds:

@@ -190,11 +190,11 @@ def _facts(finding: Finding) -> dict[str, object]:
 
 
 def _lines(drawn: Sample, report: AuditReport) -> Iterator[str]:
-    strata = f"{drawn.strata:,} kinds of department, year and size"
+    strata = f"{drawn.strata:,} groups by department, year and size"
     yield f"Sample: {report.sample:,} of {report.population:,} stored attachments, {strata}"
     if len(drawn.places) < drawn.strata:
         left_out = drawn.strata - len(drawn.places)
-        yield f"The sample has fewer places than kinds: {left_out:,} kinds have none."
+        yield f"The sample has fewer places than groups: {left_out:,} groups have none."
     if drawn.worth < drawn.size - drawn.size // 100 - 1:
         yield f"Rare kinds have more than their share: it equals a plain sample of {drawn.worth:,}."
     yield f"Draw the same sample again with --seed {drawn.seed}\n"

@@ -22,7 +22,7 @@ from migrator.cli.common import (
 from migrator.cli.run_cmd import nothing_done, print_gaps
 from migrator.errors import ArchiveError, MigratorError
 from migrator.events import AttachmentSettled, Event, Listener
-from migrator.text import human_bytes, iso_time, shown
+from migrator.text import counted, human_bytes, iso_time, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -209,13 +209,13 @@ def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
     from migrator.report.verdict import total
 
     click.echo(
-        f"{iso_time(result.started)} sync {result.run_id}: {result.tickets:,} tickets listed, "
-        f"{heard.stored:,} attachments stored ({human_bytes(heard.bytes)})"
+        f"{iso_time(result.started)} sync {result.run_id}: "
+        f"{counted(result.tickets, 'ticket')} listed, {counted(heard.stored, 'attachment')} stored ({human_bytes(heard.bytes)})"
     )
     held = " + ".join(f"{result.counts[state].n:,} {state}" for state in ORDER)
     click.echo(f"listed {total(result.counts).n:,} = {held}")
     if heard.new:
-        click.echo(f"\nNew: {heard.new:,} attachments could not be stored")
+        click.echo(f"\nNew: {counted(heard.new, 'attachment')} could not be stored")
         for trouble in heard.troubles:
             click.echo(f"  {shown(trouble)}")
         if heard.new > len(heard.troubles):

@@ -15,7 +15,7 @@ from migrator.archive.records import Count, Group
 from migrator.plan.model import Pace, Plan
 from migrator.report.text import count_line, group_lines
 from migrator.sources.base import FastLook
-from migrator.text import human_bytes, human_duration, iso_time, shown
+from migrator.text import counted, human_bytes, human_duration, iso_time, shown
 
 FORMAT = "migrator.plan/1"
 LONG = 8
@@ -146,16 +146,16 @@ def decisions(plan: Plan) -> Iterator[tuple[str, str]]:
     if hours > LONG:
         yield (
             f"When to run: it may take {human_duration(hours * 3600)}.",
-            "It may be interrupted and resumes. A lower `kayako.concurrency` spares the helpdesk.",
+            "It may be interrupted. A lower `kayako.concurrency` is gentler on the helpdesk.",
         )
     if verdicts.review.n:
         yield (
-            f"Which types to trust: for {verdicts.review.n:,} files there is no rule.",
-            "Clients must confirm each download. `migrator rule set EXT allow` spares them that.",
+            f"Which types to trust: {counted(verdicts.review.n, 'file')} of types without a rule.",
+            "Clients must confirm each download, unless you `migrator rule set EXT allow`.",
         )
     if verdicts.block.n:
         yield (
-            f"Whether rules shall block {verdicts.block.n:,} files of the API.",
+            f"Whether the rules should block {counted(verdicts.block.n, 'file')} for clients.",
             "They are kept all the same. `migrator rule list` shows the rules.",
         )
     if verdicts.too_large.n:
@@ -177,7 +177,7 @@ def decisions(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.beyond:
         yield (
             "Who keeps what no API gives, before the helpdesk is shut down.",
-            "Copy its database and its folder `__swift/files`: this page names what is only there.",
+            "Copy its database and its folder `__swift/files`; what is only there is named below.",
         )
 
 
@@ -188,13 +188,16 @@ def ahead(plan: Plan) -> Iterator[tuple[str, str]]:
     elif plan.limits or (plan.fast and not plan.fast.fallback):
         yield "See the rest: this is only a part.", "Run `migrator plan` without these options."
     if missed := plan.unlisted + plan.short:
-        yield f"Look after {missed:,} tickets that were not seen.", "`migrator run` asks again."
+        yield (
+            f"Look at {counted(missed, 'ticket')} that could not be seen.",
+            "`migrator run` asks again.",
+        )
     if plan.disk.short:
         yield "Make room first.", "A run without it stops with exit code 7; what it has is safe."
     if plan.todo.n:
         size = human_bytes(plan.todo.bytes)
         yield (
-            f"Fetch {plan.todo.n:,} attachments ({size}).",
+            f"Fetch {counted(plan.todo.n, 'attachment')} ({size}).",
             "`migrator run`; it ends with a ledger that says what is held, lost and open.",
         )
     else:
@@ -218,13 +221,13 @@ def partial(plan: Plan) -> Iterator[str]:
         yield f"INCOMPLETE: {shown(plan.ended)}. Only {plan.tickets:,}{of} tickets were seen."
     if plan.unlisted or plan.short:
         yield (
-            f"Not all could be seen: {plan.unlisted:,} tickets could not be listed, "
+            f"Not everything was seen: {counted(plan.unlisted, 'ticket')} could not be listed, "
             f"{plan.short:,} are counted by the source but not shown."
         )
     if plan.articles_missing:
         yield (
-            f"Not all could be seen: {plan.articles_missing:,} parts of knowledge base and "
-            "troubleshooter could not be read."
+            f"Not everything was seen: {counted(plan.articles_missing, 'part')} of knowledge base "
+            "and troubleshooter could not be read."
         )
     if plan.fast is not None:
         yield from _fast(plan.fast)
@@ -331,7 +334,7 @@ def _verdicts(plan: Plan) -> Iterator[str]:
     for count, text in (
         (found.too_large, f"over {limit}, too large for one API download"),
         (found.oversize, f"over {most}, the default limit for an attachment"),
-        (found.odd_name, "with a name that is odd or cannot be a file's everywhere"),
+        (found.odd_name, "with a name that is odd, or not valid on every system"),
         (found.no_extension, "without an extension"),
         (found.empty, "empty"),
     ):
@@ -355,7 +358,7 @@ def _measured(pace: Pace) -> Iterator[str]:
     rate = pace.list_requests / pace.list_seconds if pace.list_seconds else 0
     yield ""
     yield (
-        f"Measured: {pace.list_requests:,} lists at {rate:.1f} a second each connection, "
+        f"Measured: {pace.list_requests:,} lists at {rate:.1f} a second for each connection, "
         f"{pace.sampled:,} attachments ({human_bytes(pace.sampled_bytes)}) in "
         f"{pace.sample_seconds:.1f} s of transfer"
     )

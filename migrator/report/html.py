@@ -526,7 +526,7 @@ def _by_owner(report: Report) -> Iterator[Exhibit]:
             command=f"{csv_command('department', losses.department.key)} {states} --not-accepted",
             wide=True,
         )
-        intro = "Does anybody have these files elsewhere, as in a mailbox? The requesters may."
+        intro = "Does anybody still have these files, in a mailbox for example? The requesters may."
         yield Exhibit(f"owner-{number_}", f"{name}: {total:,}", intro, table=table, apart=True)
     if others := [one.department for one in report.losses if not one.rows]:
         table = Table(

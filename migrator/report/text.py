@@ -36,8 +36,8 @@ MEANING = {
     State.PENDING: "not fetched yet",
 }
 
-_AGAIN = "`migrator run` tries again; what stays failed needs a look at the helpdesk."
-_LOST = "Ask for it once more: `migrator run --recheck`. What stays lost: `migrator accept`."
+_AGAIN = "`migrator run` tries again. If it fails for days, look at the helpdesk's log."
+_LOST = "Ask once more with `migrator run --recheck`; then settle it with `migrator accept`."
 _BROKEN = "The helpdesk's PHP log may say why; `migrator run --recheck` asks again at once."
 _KEPT = "Nothing to do."
 _LOOK = "Kept; open one of them and see whether it is right."
@@ -50,29 +50,32 @@ FAILURES = {
     "truncated": ("Reply cut short", _AGAIN),
     "not_xml": ("Reply is not XML", _BROKEN),
     "bad_base64": ("Contents unreadable", _BROKEN),
-    "unexpected_reply": ("Another reply than asked", _BROKEN),
+    "unexpected_reply": ("Wrong reply", _BROKEN),
     "memory_exhausted": (
         "PHP ran out of memory",
-        "Raise `memory_limit` in the helpdesk's PHP, then `migrator run --recheck`.",
+        "Raise `memory_limit` in the helpdesk's php.ini, then `migrator run --recheck`.",
     ),
-    "not_found": ("Not there any more", _LOST),
+    "not_found": ("No longer there", _LOST),
     "source_lost_file": ("Lost by the helpdesk", _LOST),
     "wrong_ticket": ("Belongs to another ticket", "`migrator run` finds it there."),
-    "bad_request": ("Request refused", "A firewall may be in the way; then `migrator run`."),
+    "bad_request": (
+        "Request refused",
+        "A firewall may block it: allow this machine there, then `migrator run`.",
+    ),
     "too_large": ("Larger than allowed", "Raise `kayako.max_body`, then `migrator run --recheck`."),
 }
 """The problem codes of what we do not have, in plain words, and what to do."""
 NOTES = {
     "changed_at_source": ("Replaced at the helpdesk", _KEPT),
-    "other_reply": ("Described in two ways", _LOOK),
+    "other_reply": ("List and reply differ", _LOOK),
     "unsure_encoding": ("Encoding is uncertain", _LOOK),
-    "size_mismatch": ("Other size than listed", "Kept: the same bytes came twice."),
-    "hash_mismatch": ("Other SHA-1 than named", _LOOK),
+    "size_mismatch": ("Size differs from the list", "Kept: the same bytes came twice."),
+    "hash_mismatch": ("SHA-1 differs from its name", _LOOK),
     "odd_row": ("Listed in part only", _KEPT),
     "odd_number": ("Date or size unreadable", _KEPT),
     "lenient_base64": ("Read as PHP reads it", _KEPT),
     "repaired_name": ("Name was cleaned", _KEPT),
-    "noise_around_xml": ("Noise around the reply", _KEPT),
+    "noise_around_xml": ("Text around the reply", _KEPT),
 }
 """The same for what we have: harmless, unless it says to look."""
 _USUAL = {
@@ -109,7 +112,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from tickets(report)
     files = report.files
-    yield f"Different contents: {files.n:,} ({human_bytes(files.bytes)}; a disk needs some more)."
+    yield f"Different contents: {files.n:,} ({human_bytes(files.bytes)}; on a disk somewhat more)."
     saved = report.duplicates
     if saved.n:
         yield f"Duplicates, kept once: {saved.n:,} attachments ({human_bytes(saved.bytes)} saved)."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from migrator.archive.lock import Holder, holder
 from migrator.archive.queries import Failing, Tickets
 from migrator.archive.records import Check, Count, RunInfo, State
-from migrator.text import brief, human_bytes, human_duration, iso_time
+from migrator.text import brief, counted, human_bytes, human_duration, iso_time
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -225,12 +225,12 @@ def _reasons(seen: Seen) -> Iterator[Verdict]:
         return
     if cut(last) and last != seen.stopped:
         whole = "" if limits(last.scope) else _when_whole(seen)
-        text = f"The last pass did not come to its end{_why(last)}{whole}."
+        text = f"The last pass did not finish{_why(last)}{whole}."
         yield Verdict("open", "Not complete", text, OPEN, "bad")
     if limits(last.scope) or _lacks_trash(seen):
         yield Verdict("part", "Part of the helpdesk", _part(seen, last), OPEN, "warn")
     elif seen.whole is None and not cut(last):
-        text = "No pass over the whole helpdesk has come to its end: `migrator run` does one."
+        text = "No pass over the whole helpdesk has finished: `migrator run` makes one."
         yield Verdict("open", "Not complete", text, OPEN, "bad")
     if left := gaps(last) | seen.gaps:
         found = "; ".join(_GAPS[name](count) for name, count in left.items())
@@ -240,15 +240,13 @@ def _reasons(seen: Seen) -> Iterator[Verdict]:
 
 
 _GAPS: Mapping[str, Callable[[int], str]] = {
-    "unlisted": lambda n: (
-        f"{_n(n, 'ticket')} did not name {'its' if n == 1 else 'their'} attachments"
-    ),
-    "unreadable": lambda n: f"{_n(n, 'row')} of the ticket list could not be read",
-    "short": lambda n: f"the source counts {_n(n, 'ticket')} more than it lists",
+    "unlisted": lambda n: f"the attachments of {counted(n, 'ticket')} could not be listed",
+    "unreadable": lambda n: f"{counted(n, 'row')} of the ticket list could not be read",
+    "short": lambda n: f"the source counts {counted(n, 'ticket')} more than it lists",
     "articles_missing": lambda n: (
-        f"{_n(n, 'part')} of knowledge base and troubleshooter could not be read"
+        f"{counted(n, 'part')} of knowledge base and troubleshooter could not be read"
     ),
-    "fields_missing": lambda n: f"the custom fields of {_n(n, 'ticket')} could not be read",
+    "fields_missing": lambda n: f"the custom fields of {counted(n, 'ticket')} could not be read",
 }
 
 
@@ -256,12 +254,12 @@ def _doubts(seen: Seen) -> Iterator[Verdict]:
     texts = []
     if seen.damaged:
         texts.append(
-            f"{_n(seen.damaged, 'file')} of the archive {_are(seen.damaged)} damaged or lost. "
+            f"{counted(seen.damaged, 'file')} of the archive {_are(seen.damaged)} damaged or lost. "
             "`migrator verify --repair` fetches them again."
         )
     for check in seen.doubted:
         remedy = (
-            "`migrator verify --repair` mends it"
+            "`migrator verify --repair` repairs it"
             if check.kind == "verify" or _only_ours(check)
             else "`migrator audit` names it; another one of at least that size clears it"
         )
@@ -281,15 +279,15 @@ def _part(seen: Seen, last: RunInfo) -> str:
     words = "; ".join(limits(last.scope)) or "the trash was never looked at as a whole"
     own, of = _number(last, "tickets"), _number(last, "helpdesk_tickets")
     if seen.whole_seen is not None:
-        looked = f"{_n(own, 'ticket')} ({words})" if own is not None else words
+        looked = f"{counted(own, 'ticket')} ({words})" if own is not None else words
         return f"Part of the helpdesk: the last run looked at {looked}{_when_whole(seen)}."
     known = seen.tickets.listed if seen.tickets else own or 0
     if own is not None and known > own:
-        words = f"the last run: {_n(own, 'ticket')}, {words}"
+        words = f"the last run: {counted(own, 'ticket')}, {words}"
     number = f"{known:,} of {of:,} tickets" if of is not None and of >= known else ""
     return (
-        f"Part of the helpdesk: {number or _n(known, 'ticket')} ({words}). `migrator run` without "
-        "limits looks at all of it."
+        f"Part of the helpdesk: {number or counted(known, 'ticket')} ({words}). `migrator run` "
+        "without limits looks at all of it."
     )
 
 
@@ -303,17 +301,17 @@ def _when_whole(seen: Seen) -> str:
 def _losses(seen: Seen) -> Iterator[Verdict]:
     if number := seen.open(State.PENDING, State.FAILED):
         text = (
-            f"Not complete: {_n(number, 'attachment')} {_are(number)} pending or failed. "
-            f"`migrator run` goes on where it stopped and tries {_them(number)} again"
+            f"Not complete: {counted(number, 'attachment')} {_are(number)} pending or failed. "
+            f"`migrator run` resumes and tries {_them(number)} again"
         )
         at = (seen.failing.next_try if seen.failing else None) or 0
         ended = (seen.last.finished_at if seen.last else None) or 0
         if at > ended and not seen.open(State.PENDING):
-            text += f" from {iso_time(at)} on, `migrator run --recheck` at once"
+            text += f", from {iso_time(at)} on; `migrator run --recheck` tries at once"
         yield Verdict("open", "Not complete", f"{text}.", OPEN, "bad")
     if lost := seen.open(State.MISSING, State.GONE):
         text = (
-            f"The helpdesk itself has lost {_n(lost, 'attachment')}: `migrator run --recheck` "
+            f"The helpdesk itself has lost {counted(lost, 'attachment')}: `migrator run --recheck` "
             f"asks for {_them(lost)} once more, `migrator accept` settles what stays lost."
         )
         yield Verdict("open", "Open: losses at the source", text, OPEN, "warn")
@@ -328,7 +326,7 @@ def _complete(seen: Seen) -> Verdict:
         beside += " Knowledge base and troubleshooter were not looked at (kayako.knowledge_base)."
     if unasked := _number(whole, "unasked_ids"):
         beside += (
-            f" {unasked:,} ticket ids are in no list, of deleted tickets or of hidden ones: "
+            f" {counted(unasked, 'ticket id')} {_are(unasked)} in no list, deleted or hidden: "
             "`migrator run --every-id` asks for each."
         )
     if not listed.n:
@@ -356,7 +354,9 @@ def limits(scope: Mapping[str, object]) -> list[str]:
         at = iso_time(since) if isinstance(since, int) else ""
         words.append(f"only tickets active since {at.removesuffix('T00:00:00Z') or since}")
     if limit is not None:
-        words.append(f"only the first {_n(limit, 'ticket') if isinstance(limit, int) else limit}")
+        words.append(
+            f"only the first {counted(limit, 'ticket') if isinstance(limit, int) else limit}"
+        )
     if scope.get("fast"):
         words.append("only tickets that are marked as having attachments")
     return words
@@ -419,7 +419,7 @@ def outcome(run: RunInfo, *, at_work: bool = False) -> str:
     if run.finished_at is None:
         result = "at work" if at_work else "killed before its end"
     elif run.exit_code == 0 or (run.exit_code == OPEN and words and not gaps(run)):
-        result = "came to its end"
+        result = "finished"
     else:
         result = _OUTCOMES.get(run.exit_code or 0, f"ended with exit code {run.exit_code}")
     return f"{result} ({words})" if words else result
@@ -526,7 +526,7 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
     if tickets or of:
         total_ = f" of {of:,}" if of is not None else ""
         parts.append(f"{tickets:,}{total_} tickets listed")
-    parts.append(_n(_some(facts, "attachments") or 0, "attachment"))
+    parts.append(counted(_some(facts, "attachments") or 0, "attachment"))
     if size := _some(facts, "bytes"):
         parts[-1] += f" ({human_bytes(size)})"
     parts += done(facts.get("share"), facts.get("seconds_left"), ended=bool(facts.get("ended")))
@@ -601,10 +601,6 @@ def _why(run: RunInfo) -> str:
     if not ended_by:
         return "; it was killed" if run.finished_at is None else ""
     return f": {brief(str(ended_by), 300).rstrip('.')}"
-
-
-def _n(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _are(number: int) -> str:

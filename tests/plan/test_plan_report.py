@@ -414,7 +414,7 @@ def test_nothing_to_decide_is_no_heading_without_lines() -> None:
     [
         ({"ended": "the source went away"}, "cut short. Run `migrator plan` again."),
         ({"limits": ("only one department",)}, "Run `migrator plan` without these options."),
-        ({"unlisted": 2, "short": 1}, "Look after 3 tickets that were not seen."),
+        ({"unlisted": 2, "short": 1}, "Look at 3 tickets that could not be seen."),
         ({"todo": Count()}, "Nothing listed here is left to fetch."),
     ],
 )

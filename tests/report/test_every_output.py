@@ -230,7 +230,7 @@ def part_after_mass_deletion(archive: Archive) -> None:
     assert pull(helpdesk(), archive, scope=Scope(limit_tickets=3)).exit_code == 8
 
 
-CUT = "The last pass did not come to its end"
+CUT = "The last pass did not finish"
 CASES = {
     "a whole run": Case(
         whole,
@@ -278,7 +278,9 @@ CASES = {
         (f"{CUT}: the server is down; the whole was last seen 20",),
     ),
     "an outage of a part": Case(outage_of_a_part, "open", 3, (CUT, "Part of the helpdesk: ")),
-    "gaps": Case(gaps, "open", 3, ("Not complete: 2 tickets did not name their attachments",)),
+    "gaps": Case(
+        gaps, "open", 3, ("Not complete: the attachments of 2 tickets could not be listed",)
+    ),
     "tickets that are counted only": Case(
         short, "open", 3, ("Not complete: the source counts 3 tickets more than it lists",)
     ),
@@ -307,7 +309,10 @@ CASES = {
     "a difference": Case(differs, "doubt", 6, ("In doubt: audit found a fault", "1 of 30")),
     "a difference and a better audit": Case(agrees_again, "complete", 0, ("Complete: every",)),
     "damage that an audit met": Case(
-        audit_met_damage, "doubt", 6, ("In doubt: audit found a fault", "verify --repair mends it")
+        audit_met_damage,
+        "doubt",
+        6,
+        ("In doubt: audit found a fault", "verify --repair repairs it"),
     ),
     "such damage, repaired": Case(and_was_repaired, "complete", 0, ("Complete: every",)),
     "a difference and a verify": Case(

@@ -268,7 +268,7 @@ def test_gaps_of_the_lists_are_the_verdict() -> None:
     states = EMPTY | {State.STORED: Count(5, 50)}
     page = page_of(report(states=states, attention=(), problems=()))
     assert page.xpath("//main/*[1]/@class") == ["verdict bad"]
-    assert "2 tickets did not name their attachments" in page.text_content()
+    assert "The attachments of 2 tickets could not be listed" in page.text_content()
 
 
 def test_figures_that_stand_together_add_up() -> None:
@@ -378,8 +378,8 @@ def test_a_department_has_a_list_for_its_owner() -> None:
     (owner,) = page.xpath("//*[contains(@class, 'owner')]")
     assert owner.xpath("string(.//h3)") == "Sales: 70"
     assert cells(page, "owner-1") == [
-        ["4007 Plate <b>", "Ann, a@b.test", "plate.pdf", "10 B", "Not there any more: plate.pdf"],
-        ["article 12", "unknown", "plate.pdf", "10 B", "Not there any more"],
+        ["4007 Plate <b>", "Ann, a@b.test", "plate.pdf", "10 B", "No longer there: plate.pdf"],
+        ["article 12", "unknown", "plate.pdf", "10 B", "No longer there"],
     ]
     text = owner.text_content()
     assert "The first 2 of 70 attachments." in text

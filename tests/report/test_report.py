@@ -123,7 +123,7 @@ def test_problems_are_in_words_and_failures_first() -> None:
         "7 failed memory_exhausted: PHP ran out of memory",
         "1 failed unknown_code",
         "30 missing source_lost_file: Lost by the helpdesk",
-        "900 stored size_mismatch: Other size than listed",
+        "900 stored size_mismatch: Size differs from the list",
     ]
 
 

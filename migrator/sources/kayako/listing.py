@@ -37,6 +37,7 @@ from migrator.sources.base import (
 )
 from migrator.sources.kayako.tickets import Task
 from migrator.sources.kayako.walk import OUTAGES, Area, Order, Pages, page_of, walk
+from migrator.text import counted
 
 ENOUGH = 10
 """Tickets that show how a list is sorted."""
@@ -92,15 +93,13 @@ class Gaps:
         await for_each(left, self._ask, workers=task.concurrency, stopping=self._ended)
         await task.receiver.settle()
         if self._found:
-            text = (
-                f"{self._found:,} tickets are in no list of the source, but were found by their id"
-            )
+            text = f"found {counted(self._found, 'ticket')} by id that no list of the source names"
             task.receiver.tell(Notice(text))
         if not self._answered:  # no sign of any ticket above
             self._failed = {key: text for key, text in self._failed.items() if key < highest}
         if self._failed:
             n = len(self._failed)
-            task.warn(f"{n:,} ticket ids that are in no list could not be asked for")
+            task.warn(f"could not ask for {counted(n, 'ticket id')} that no list names")
             # after too many failures
             listing.unasked = sum(1 for number in left if number < highest)
             if self._answered:  # only these tickets cannot be shown
