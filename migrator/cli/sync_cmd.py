@@ -210,7 +210,8 @@ def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
 
     click.echo(
         f"{iso_time(result.started)} sync {result.run_id}: "
-        f"{counted(result.tickets, 'ticket')} listed, {counted(heard.stored, 'attachment')} stored ({human_bytes(heard.bytes)})"
+        f"{counted(result.tickets, 'ticket')} listed, {counted(heard.stored, 'attachment')} stored "
+        f"({human_bytes(heard.bytes)})"
     )
     held = " + ".join(f"{result.counts[state].n:,} {state}" for state in ORDER)
     click.echo(f"listed {total(result.counts).n:,} = {held}")

@@ -84,7 +84,7 @@ def test_a_sample_makes_a_statement(cli: Cli, sandbox: Sandbox) -> None:
     assert found["statement"] == "0 of 3 differ: with 95 % confidence fewer than 64 % do."
     assert told(cli("audit", "--sample", "0.1%", "--json"))["sample"] == 1
     few = cli("audit", "--sample", "1")
-    assert "fewer places than kinds" in few.out
+    assert "fewer places than groups" in few.out
 
 
 def test_one_that_differs_is_named_with_both_hashes(cli: Cli, sandbox: Sandbox) -> None:

@@ -65,7 +65,7 @@ def test_a_sync_pulls_everything_once_and_then_what_is_new(cli: Cli, place: Plac
     new = place.desk.add_attachment(ticket, "new.txt", b"new")
     second = cli("sync")
     assert (second.code, place.state(new)) == (0, "stored")
-    assert "1 attachments stored (3 B)" in second.out
+    assert "1 attachment stored (3 B)" in second.out
     assert "whole pass" not in second.err
     assert place.lists() - before < 5
 

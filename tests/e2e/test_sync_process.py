@@ -101,7 +101,7 @@ def test_rounds_follow_each_other(made: list[Staying], tmp_path: Path) -> None:
     staying.wait_for("the next sync begins in")
     newest = max(staying.desk.tickets.values(), key=lambda one: one.last_activity)
     new = staying.desk.add_attachment(newest.id, "late.txt", b"late")
-    staying.wait_for("1 attachments stored")
+    staying.wait_for("1 attachment stored")
     with open_beside(staying.archive) as archive:
         row = archive.queries.attachment(new)
     assert row is not None

@@ -498,7 +498,7 @@ def test_status_tells_where_we_are(desk: Desk, visitor: Visitor) -> None:
     assert "<progress" not in page
     assert "finished, with something open" in page
     assert '<h2 id="verdict">Not complete</h2>' in page
-    told = r"<p>\d+ attachments? (is|are) pending or failed. <code>migrator run</code> goes on"
+    told = r"<p>\d+ attachments? (is|are) pending or failed. <code>migrator run</code> resumes"
     assert re.search(told, page)
     assert "<li>Verify: never.</li>" in page
     desk.archive.ledger.accept([attachment], by="jo", reason="the disk died")
