@@ -73,6 +73,28 @@ def test_an_empty_body_is_an_empty_object(desk: Desk, content: bytes) -> None:
     assert {"ticket_number", "response_attachment_id"} <= set(answer.json()["errors"])
 
 
+IN_ADDRESS = [
+    ("ticket_number=7", b"{}", {"response_attachment_id"}),
+    ("ticket_number=7&intent=x", b"[]", {"response_attachment_id"}),
+    ("ticket_number=7&offset=-1", b'{"offset": 1}', {"response_attachment_id"}),
+    ("ticket_number=7&offset=-1", b"", {"response_attachment_id", "offset"}),
+    ("intent[a][]=b", b'{"ticket_number": 7}', {"response_attachment_id", "intent"}),
+    ("a" + "[a]" * 50 + "=b", b"", {"body"}),
+    ("a=%ff", b"", {"query"}),
+    ("_=1&&=&a&a[b]=c&ticket_number=&[]=", b"", {"ticket_number", "response_attachment_id"}),
+]
+
+
+@pytest.mark.parametrize(("query", "body", "wrong"), IN_ADDRESS, ids=range(len(IN_ADDRESS)))
+def test_fields_in_the_address_join_those_of_the_body(
+    desk: Desk, query: str, body: bytes, wrong: set[str]
+) -> None:
+    """As in Laravel, which looks into the body first."""
+    headers = {"Authorization": f"Bearer {desk.staff}", "Content-Type": "application/json"}
+    answer = desk.client.post(f"{desk.url}?{query}", content=body, headers=headers)
+    assert (answer.status_code, set(answer.json()["errors"])) == (422, wrong)
+
+
 @pytest.mark.parametrize("content", [b"[1]", b"null", b'"text"', b"1", b"NaN"])
 def test_json_that_is_no_object_is_told(desk: Desk, content: bytes) -> None:
     """Only an object can hold fields."""

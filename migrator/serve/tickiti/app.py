@@ -33,6 +33,7 @@ from migrator.serve.tickiti.download import Download
 from migrator.serve.tickiti.lookups import REPORTS, WRITES, Lookups, Refused
 from migrator.serve.tickiti.openapi import document
 from migrator.serve.tickiti.queries import Queries
+from migrator.serve.tickiti.requests import in_address
 
 _JSON_TYPE: Final = re.compile(rb"application/(?:[\w.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
 
@@ -178,7 +179,7 @@ class Endpoint:
 
 
 async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
-    """Read the request body as one JSON object.
+    """Read the request body as one JSON object; as in Laravel, fields in the address join it.
 
     Raises Refusal: 413 ``payload_too_large`` over MAX_BODY bytes, 422 ``validation_failed`` for
     another content type, for what PHP cannot read as JSON (bytes that are not UTF-8, NaN, half a
@@ -200,13 +201,19 @@ async def read_object(scope: Scope, receive: Receive) -> dict[str, object]:
         _invalid("body", "The request body is not valid JSON.")
     if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
         _invalid("body", f"The request body has over {MAX_VALUES} values.")
-    if not _is_flat(parsed):
-        _invalid("body", f"The request body has over {MAX_DEPTH} levels.")
     if parsed == []:
         parsed = {}
     if not isinstance(parsed, dict):
         _invalid("body", "The request body must be a JSON object.")
-    return parsed
+    fields: dict[str, object] = parsed
+    if query := scope["query_string"]:
+        try:
+            fields = in_address(query) | fields
+        except ValueError:
+            _invalid("query", "The query string is not UTF-8.")
+    if not _is_flat(fields):
+        _invalid("body", f"The request body has over {MAX_DEPTH} levels.")
+    return fields
 
 
 def _no_constant(name: str) -> NoReturn:

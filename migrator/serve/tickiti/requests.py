@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
+from urllib.parse import parse_qsl
 
 from migrator.serve.bounds import MAX_LIST, MAX_RANGE
 from migrator.serve.refusals import Refusal
@@ -24,6 +25,7 @@ _FLAGS: Final[Mapping[object, bool]] = {True: True, False: False, "1": True, "0"
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:Z|\+00:00)?", re.ASCII)
 _DAY_SECONDS: Final = 86_400
+_BRACKETS: Final = re.compile(r"\[([^\]]*)\]")
 
 
 def plain(value: object) -> object:
@@ -47,6 +49,22 @@ def entries(value: object) -> list[object] | None:
     if isinstance(value, dict) and all(name.isdecimal() for name in value):
         return list(value.values())
     return value if isinstance(value, list) else None
+
+
+def in_address(query: bytes) -> dict[str, object]:
+    """Return the fields of a query string as PHP reads them: ``a[b][]=1`` is a list in an object.
+
+    Raises ValueError for text that is not UTF-8.
+    """
+    found: dict[str, object] = {}
+    for name, value in parse_qsl(query.decode(), keep_blank_values=True, errors="strict"):
+        *path, last = [name.partition("[")[0], *_BRACKETS.findall(name)]
+        level = found
+        for key in path:
+            inner = level.setdefault(key or str(len(level)), {})
+            level = inner if isinstance(inner, dict) else {}
+        level[last or str(len(level))] = value
+    return found
 
 
 class Fields:
