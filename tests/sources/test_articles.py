@@ -139,6 +139,13 @@ def test_a_whole_list_is_none(body: bytes) -> None:
     _check(io.BytesIO(body), book=_BOOKS["article"], what=WHAT)
 
 
+def test_a_warning_before_a_declared_list_may_quote_a_tag() -> None:
+    """It is none of the list's, unless it could be one of its rows."""
+    quoting = b"Warning: no mail from <unknown> in /a.php on line 3\n"
+    assert read(quoting + whole([row(1)]))[1] == []
+    assert read(b"<x:kbarticle>" + whole([row(1)]))[1] == ['"x:kbarticle" stands among the rows']
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_list() -> None:
     """Neither with its rows nor with one that has no end."""

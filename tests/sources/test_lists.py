@@ -117,6 +117,7 @@ def test_declared_encodings(name: str) -> None:
         (b"\xef\xbb\xbf\r\n", b"\n\n", ()),
         (b"[Warning]: <b>x</b> & so on\n", b"", ("noise_around_xml",)),
         (b"", b"\nWarning: x in /a.php <b>&", ("noise_around_xml",)),
+        (b"Warning: no mail from <unknown> in /a.php on line 3\n", b"", ("noise_around_xml",)),
     ],
 )
 def test_noise_is_dropped_and_noted(before: bytes, after: bytes, notes: tuple[str, ...]) -> None:

@@ -321,7 +321,8 @@ def _rows(file: IO[bytes], book: _Book, what: str) -> Iterator[_Row]:
     file.seek(start)
     seen: dict[int, bytes] = {}
     tag, strays, number = book.row.encode(), list[str](), 0
-    if odd := replies.more_than_noise(head[:start], (f"{book.row}s", book.row)):
+    roots, declared = (f"{book.row}s", book.row), head.startswith(b"<?xml", start)
+    if odd := replies.more_than_noise(head[:start], roots, declared=declared):
         strays.append(replies.excerpt(odd.strip("<>").encode()))
     for number, piece in enumerate(_pieces(file, tag, strays), 1):
         if number > ROWS:

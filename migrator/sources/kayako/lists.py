@@ -517,7 +517,8 @@ def _read(body: bytes, root: str, reply: _Reply[R]) -> _Reply[R]:
     if len(body) - end > replies.SEARCH_LIMIT:
         raise TooLarge(f"{what}: more than {replies.SEARCH_LIMIT:,} bytes follow the list.")
     around = (body[:start], body[end:])
-    if _look_around(reply, *around, roots):
+    declared = body.startswith(b"<?xml", start)
+    if _look_around(reply, *around, roots, declared=declared):
         end = len(body)  # there may be rows in it
     codec = cleaning.codec_of(body[start : min(end, start + PIECE)], what=what)
     found = reply.again()
@@ -563,12 +564,15 @@ def _must_be_a_list(reply: _Reply[R], around: tuple[bytes, bytes]) -> None:
         )
 
 
-def _look_around(reply: _Reply[R], before: bytes, after: bytes, roots: tuple[str, ...]) -> bool:
+def _look_around(
+    reply: _Reply[R], before: bytes, after: bytes, roots: tuple[str, ...], *, declared: bool
+) -> bool:
     """Add problems around a document; return whether more than noise follows it."""
     if not (replies.is_noise(before) or replies.is_noise(after)):
         return False
     reply.noise = (replies.NOISE_AROUND_XML,)
-    tags = [replies.more_than_noise(side, roots) for side in (before, after)]
+    first = replies.more_than_noise(before, roots, declared=declared)
+    tags = [first, replies.more_than_noise(after, roots)]
     for tag in filter(None, tags):
         reply.doubt(f"{_quoted(tag)} stands outside of the list")
     return bool(tags[1])

@@ -252,7 +252,8 @@ FAILURES: Final[Mapping[Failure, Meaning]] = {
         "at a long task (kayako.timeout is how long that may be)",
     ),
     Failure.NOT_HTTP: _lost(
-        "what {peer} sends is not HTTP. Check the port in {setting}{hint}",
+        "what {peer} sends is not HTTP, or longer than its Content-Length says. Check the port in "
+        "{setting}{hint}",
     ),
     Failure.CUT: Meaning(Sense.WAIT, Truncated, "the reply for {what} broke off before its end"),
     Failure.LOST: _lost("the connection to {peer} was lost"),

@@ -160,14 +160,19 @@ def unread(around: bytes | bytearray, *, what: str) -> SourceError | None:
     return kind(f"{what}: the helpdesk could not read it from its database. It says: {said}")
 
 
-def more_than_noise(around: bytes | bytearray, roots: tuple[str, ...]) -> str:
+def more_than_noise(
+    around: bytes | bytearray, roots: tuple[str, ...], *, declared: bool = False
+) -> str:
     """Return a tag around a document that is not noise; "" for none.
 
     PHP, web servers and proxies add text and HTML. A tag of the document's own kind, in any
-    spelling, may be a row outside of it; another element may contain it.
+    spelling, may be a row outside of it; another element may contain it, unless it stands before
+    a document that is ``declared``: warnings quote what they are about, such as ``<unknown>``.
     """
     if own := _any_tag(roots).search(around):
         return own[0].decode("utf-8", "replace")
+    if declared:
+        return ""
     for tag in _ELEMENT.finditer(bytes(around).decode("utf-8", "replace")):
         if tag[1].lower() not in _HTML:
             return tag[0]
