@@ -101,7 +101,7 @@ def test_what_could_not_be_stored_is_named(cli: Cli, place: Place) -> None:
     rows[lost] = replace(rows[lost], fault="missing_file")
     result = cli("sync")
     assert result.code == 3
-    assert "New: 1 attachments could not be stored" in result.out
+    assert "New: 1 attachment could not be stored" in result.out
     assert f"attachment {lost}: Kayako lists" in result.out
     assert "Tickets that could not be listed: 1" in result.out
 
@@ -157,7 +157,7 @@ def test_a_sync_tells_what_is_new_and_counts_what_is_known(cli: Cli, place: Plac
     new = place.desk.add_attachment(ticket, "new.txt", b"new")
     rows[new] = replace(rows[new], fault="error_500")
     third = cli("sync").out
-    assert "New: 1 attachments could not be stored" in third
+    assert "New: 1 attachment could not be stored" in third
     assert f"attachment {new}:" in third
     assert "1 still failing" in third
 
