@@ -61,11 +61,13 @@ class Result:
     """What a delivery did, or in a dry run would do.
 
     ``files`` counts by outcome: ``delivered`` ones were written now, ``already`` ones were found
-    there; ``texts`` counts those of ``threads``. ``troubles`` are lines for people. ``silent`` says
-    that Tickiti lists no new mail about the ticket of a canary; None: it does not tell.
+    there; ``texts`` counts those of ``threads``. ``before`` counts the same files by what the
+    ledger said of them. ``troubles`` are lines for people. ``silent`` says that Tickiti lists no
+    new mail about the ticket of a canary; None: it does not tell.
     """
 
     files: Counter[str] = field(default_factory=Counter)
+    before: Counter[str] = field(default_factory=Counter)
     texts: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     tickets: int = 0
@@ -400,10 +402,10 @@ class _Courier:
                 errand.told[one.key] = seen
             if row is not None:
                 state, problem, detail = "delivered", None, None
-            elif (was := errand.known.get(one.key)) and was.state in ("refused", "too_large"):
-                state, problem, detail = was.state, was.problem, was.detail
             elif self._options.recheck:
                 continue  # it is tried again, not taken from what an older note says
+            elif (was := errand.known.get(one.key)) and was.state in ("refused", "too_large"):
+                state, problem, detail = was.state, was.problem, was.detail
             else:
                 large = one.size > self._options.max_upload
                 state, problem = ("too_large", "too_large") if large else ("refused", "refused")
@@ -880,6 +882,8 @@ class _Courier:
         """Count what became of a file."""
         if errand.outcome.get(one.key) == outcome:
             return
+        if one.id >= 0 and one.key in errand.known and one.key not in errand.outcome:
+            self._result.before[errand.known[one.key].state] += 1
         errand.outcome[one.key] = outcome
         (self._result.texts if one.id < 0 else self._result.files)[outcome] += 1
         self._listener(FileDelivered(one.id, errand.ticket.id, outcome, one.size, self._total))

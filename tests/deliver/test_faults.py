@@ -302,6 +302,19 @@ def test_refusals_are_told_once(office: Office) -> None:
     assert all((row.sha256 or "") in note.html for row in office.archive.queries.rows())
 
 
+def test_what_was_refused_is_tried_again_once_the_rule_has_changed(office: Office) -> None:
+    """With ``recheck``, the files that a note names as not taken are sent, too, and only these."""
+    office.ticket(1, ("a.exe", b"MZ"), ("big.txt", b"x" * 5000), b"good")
+    office.open_there(Tickiti(), 1)
+    office.deliver(max_upload=4000)
+    office.tickiti.desk.blocked.clear()
+    office.deliver()
+    assert office.counts() == {"delivered": 1, "refused": 1, "too_large": 1}
+    office.deliver(recheck=True)
+    assert office.counts() == {"delivered": 3}
+    assert len(office.tickiti.files(int(office.numbers[1]))) == 3
+
+
 def test_texts_go_along_as_a_file(office: Office) -> None:
     """One file for each ticket with posts, and again only when the texts have changed."""
     filled(office)
