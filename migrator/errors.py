@@ -53,6 +53,11 @@ from typing import Any, ClassVar
 _OF = re.compile(r"^((the [a-z]+|attachment \d+|post \d+) of )?ticket \d+: ", re.ASCII)
 
 
+def how_to_install(extra: str) -> str:
+    """Return what to do about a missing extra; on PyPI, "migrator" is somebody else's project."""
+    return f"In the directory of the source, install '.[{extra}]' as you installed '.'"
+
+
 def reason_of(text: str) -> str:
     """Return the text of an error without the ticket or attachment that it is of."""
     return _OF.sub("", text)

@@ -102,6 +102,20 @@ def test_the_readme_is_short_and_maps_the_manual() -> None:
         assert f"](migrator/docs/{page.name})" in readme
 
 
+def test_a_command_names_its_page_of_the_manual() -> None:
+    """Where both have one name, `help NAME` shows the command, which says how to see the page."""
+    both = [(name, one) for name, one in all_commands() if name in {page.stem for page in PAGES}]
+    assert both
+    for name, command in both:
+        assert f"`migrator help {name}.md`" in (command.help or "")
+
+
+def test_nobody_is_sent_to_the_project_of_the_same_name() -> None:
+    """What is called migrator on PyPI is somebody else's: extras come from the source."""
+    for page in [*TEXTS, *PACKAGE.rglob("*.py")]:
+        assert not re.search(r"migrator\[[a-z]", page.read_text("utf-8")), page
+
+
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_every_command_of_the_manual_parses(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from migrator.blobs import durable
 from migrator.blobs.base import Blob, Store, Writer
 from migrator.blobs.local import LocalStore
-from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError
+from migrator.errors import ArchiveDamaged, ArchiveUnwritable, ConfigError, how_to_install
 
 if TYPE_CHECKING:
     from migrator.blobs.s3 import S3Store
@@ -55,8 +55,8 @@ def in_bucket(root: Path, place: Place, *, patience: float = 120) -> S3Store:
         from migrator.blobs.s3 import S3Store
     except ImportError as error:
         raise ConfigError(
-            f"The files of this archive are in {place.url}, which needs the extra [s3]: "
-            "pip install 'migrator[s3]'."
+            f"The files of this archive are in {place.url}, which needs the extra [s3]. "
+            f"{how_to_install('s3')}."
         ) from error
     return S3Store(root, place, patience=patience)
 

@@ -111,7 +111,8 @@ def deliver(
     read first, and what was written is read back: it may be interrupted and run again at any time,
     and never writes anything twice. Tickets need numbers ([tickiti] ticket_numbers); --match
     proposes them. Deliver one ticket with --canary and look into Tickiti's sent mail before you
-    deliver all. The token comes from TICKITI_TOKEN or [deliver].
+    deliver all. The token comes from TICKITI_TOKEN or [deliver]. `migrator help deliver.md` leads
+    through the weeks before and the day.
 
     --create makes tickets that are closed and not public, with the author as originator. Nobody
     knows what else a Tickiti mails about new tickets. So first switch off the AI assistant's
@@ -378,8 +379,10 @@ def counts_of(archive: Archive, options: Options, result: Result) -> dict[str, i
             **{state: held.get(state, 0) for state in STATES},
         }
     files = result.files
-    already = held.get("delivered", 0) + files["already"]
-    seen = {state: files[state] for state in ("refused", "too_large", "failed")}
+    # Not every file is looked at again: not what was refused before, without --recheck.
+    unseen = {state: max(0, n - result.before[state]) for state, n in held.items()}
+    already = unseen.get("delivered", 0) + files["already"]
+    seen = {one: unseen.get(one, 0) + files[one] for one in ("refused", "too_large", "failed")}
     rest = sum(held.values()) - already - sum(seen.values())
     return {"delivered": 0, "already": already, **seen, "pending": max(0, rest)}
 
@@ -438,12 +441,20 @@ def _lines(
         missing = "" if options.author else "Set deliver.author, the account that writes. "
         yield f"\n{missing}Next: migrator deliver --canary TICKET writes into one ticket alone."
     elif any(line.endswith(UNMAPPED) for line in result.troubles):
-        yield "\nNext: migrator deliver --match -o map.csv proposes numbers for the others."
+        yield (
+            "\nNext: migrator deliver --match -o proposed.csv proposes numbers for tickets without "
+            "one. Add the lines that are right to the file that ticket_numbers in [tickiti] names."
+        )
 
 
 def _match(app: App, settings: DeliverConfig, output: Path | None) -> int:
     from migrator.deliver.match import HEAD, Proposal, propose
 
+    if output is not None and output.is_file() and len(output.read_bytes().splitlines()) > 1:
+        raise ConfigError(
+            f"{str(output)!r} exists, and somebody may have corrected it. Name another file, or "
+            "remove this one."
+        )
     _, archive = open_beside(app)
     with archive:
         queries = archive.queries

@@ -29,7 +29,8 @@ def notify(app: App, *, test: bool) -> int:
     """Show who is told of failures and losses, and what is still to be sent.
 
     With --test a test goes through each channel of [notify]; the ping goes to /log, which changes
-    nothing about a check. Exits with 4 when one of them does not arrive.
+    nothing about a check. Exits with 4 when one of them does not arrive. `migrator help notify.md`
+    says what is told, and when.
 
     \b
     Examples:

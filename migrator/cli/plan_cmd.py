@@ -100,6 +100,7 @@ def make_plan(
         if result.ended_by is None and save is not None and journal is not None:
             write(_saved(archive, options, dry, plan), save)
             journal.remove()
+            note(f"The plan is in {str(save)!r}, for `migrator run --plan`.")
         write(
             {"html": html.render_plan, "json": text.to_json, "text": text.to_text}[form](plan),
             output,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from migrator.cli.common import App, from_archive, open_beside, pass_app, write
+from migrator.cli.common import App, from_archive, note, open_beside, pass_app, write
 from migrator.text import find_id
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ def report(
             pages = config.deliver.pages
             verdict, pieces = _told(archive, form, posts=config.keeps_posts, pages=pages)
         write(pieces, output)
+    if verdict.exit_code and output is not None:
+        note(verdict.sentence)  # or nothing on the screen says why it ends so
     return verdict.exit_code
 
 

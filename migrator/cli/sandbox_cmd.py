@@ -197,11 +197,15 @@ def _serve_tickiti(
             ticket.subject, ticket.email, status="closed" if closed else "open"
         )
         lines.append(f"{ticket.id},{made.number}\n")
+    told = ""
     if mapping is not None:
         write(lines, mapping)
+        told += "# To deliver, take away the # below, or put both where they belong in yours:\n"
+        told += '# author = "migration@example.com"\n'
+        told += f"# [tickiti]\n# ticket_numbers = {json.dumps(str(mapping.resolve()))}\n"
     with _serving(server):
         _wait(
-            f'[deliver]\nurl = "{server.url}"\ntoken = "{server.token}"\n',
+            f'[deliver]\nurl = "{server.url}"\ntoken = "{server.token}"\n{told}',
             f"Tickiti sandbox with {len(server.tickets):,} tickets at {server.url}",
         )
         if truth is not None:

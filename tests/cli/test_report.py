@@ -30,8 +30,9 @@ def test_the_output_file_replaces_another(cli: Cli, home: Path) -> None:
     """--output writes what stdout would show, private, and leaves nothing else behind."""
     target = home / "report.csv"
     target.write_text("old")
-    code, out, _ = cli("report", "--format", "csv", "--output", "report.csv")
+    code, out, err = cli("report", "--format", "csv", "--output", "report.csv")
     assert (code, out) == (3, "")
+    assert err.startswith("Not complete: ")
     assert target.read_text() == cli("report", "--format", "csv")[1]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert not list(home.glob(".report*"))

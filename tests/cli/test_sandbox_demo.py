@@ -98,8 +98,11 @@ def test_sandbox_of_tickiti(tmp_path: Path) -> None:
     options = ["--tickets", "5", "--truth", str(truth), "--mapping", str(mapping)]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        text = b"".join(process.stdout.readline() for _ in range(3)).decode()
+        text = b"".join(process.stdout.readline() for _ in range(7)).decode()
         config = tomllib.loads(text)["deliver"]
+        whole = tomllib.loads(text.replace("\n# ", "\n").replace("\nTo deliver", "\n# To deliver"))
+        assert whole["tickiti"]["ticket_numbers"] == str(mapping)
+        assert whole["deliver"]["author"]
         head, *rows = mapping.read_text().splitlines()
         number = rows[0].partition(",")[2]
         request = urllib.request.Request(

@@ -57,6 +57,9 @@ def test_the_day_of_the_switch(cli: Cli, desk: Office, tmp_path: Path) -> None:
     assert "(run.exe): refused by Tickiti" in every.out
     again = cli("deliver", "--yes", "--json")
     assert last(again.out) == {**NONE, "already": 3, "refused": 2}
+    assert last(cli("deliver", "--json").out) == last(again.out)
+    tried = last(cli("deliver", "--recheck", "--json").out)
+    assert tried == {**NONE, "already": 3, "refused": 1, "pending": 1}
     proof = cli("deliver", "--verify", "--json")
     assert (proof.code, last(proof.out)) == (0, {"agreed": 3})
     asked = cli("deliver", "--undo")
@@ -194,6 +197,15 @@ def test_numbers_are_proposed_with_their_doubts(cli: Cli, desk: Office, tmp_path
     desk.tickiti.add_ticket("Question 3", "ann3@example.com")
     assert cli("deliver", "--match", "-o", "map.csv").code == 3
     assert cli("deliver").refused("is in doubt")
+
+
+def test_a_proposal_replaces_no_file_that_somebody_corrected(
+    cli: Cli, desk: Office, tmp_path: Path
+) -> None:
+    """Numbers that were looked through are hours of work, also those that are in use."""
+    before = (tmp_path / "map.csv").read_bytes()
+    assert cli("deliver", "--match", "-o", "map.csv").refused("Name another file")
+    assert (tmp_path / "map.csv").read_bytes() == before
 
 
 def test_what_is_missing_is_told(cli: Cli, desk: Office, tmp_path: Path) -> None:
