@@ -190,6 +190,27 @@ class FileDelivered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A request under way: ``name`` is that of the file it is for, as the source has it, or empty.
+
+    ``received`` bytes of the reply have come, of ``size``; 0: unknown.
+    """
+
+    what: str
+    name: str
+    seconds: float
+    received: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slow(Event):
+    """All requests that have been under way for long, the oldest first; none: there are no more."""
+
+    requests: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Event):
     """Some seconds have passed; a run that waits for a slow server is still alive."""
 

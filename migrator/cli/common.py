@@ -53,6 +53,8 @@ class App:
     """When the snapshot was made that this process published last."""
     verbosity: int = 0
     """-1 with -q, 1 with -v."""
+    say: Callable[[str], None] | None = None
+    """Prints a line on stderr where a bar is shown there."""
 
     def load(self, *, need_source: bool = True) -> Config:
         """Load the configuration and print its warnings once; ConfigError lists all mistakes."""
@@ -402,7 +404,20 @@ def note(text: str, level: str = "info") -> None:
     if app is not None and app.log_format == "json":
         print_event(app, "notice", level=level, text=text)
     else:
-        click.echo(("Warning: " if level == "warning" else "") + shown(text), err=True)
+        _say(app, ("Warning: " if level == "warning" else "") + shown(text))
+
+
+def print_lines_with(say: Callable[[str], None] | None) -> None:
+    """Let ``say`` print the lines for people on stderr from now on; None: nobody in particular."""
+    if (app := _app()) is not None:
+        app.say = say
+
+
+def _say(app: App | None, line: str) -> None:
+    if app is not None and app.say is not None:
+        app.say(line)
+    else:
+        click.echo(line, err=True)
 
 
 class LogLines(logging.Handler):
@@ -423,7 +438,7 @@ class LogLines(logging.Handler):
                 print_event(self._app, "notice", level=level, text=text)
             else:
                 lines = f"{level.capitalize()}: {text}".split("\n")
-                click.echo("\n".join(map(shown, lines)), err=True)
+                _say(self._app, "\n".join(map(shown, lines)))
 
 
 def print_event(app: App, event: str, **facts: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -17,13 +18,21 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from migrator import events
-from migrator.cli.common import outcome, remember_line, remember_run, verbosity
+from migrator.cli.common import (
+    outcome,
+    print_lines_with,
+    remember_line,
+    remember_run,
+    verbosity,
+)
 from migrator.pull.progress import Progress
-from migrator.report.verdict import done, pause
-from migrator.text import human_bytes, human_duration, iso_time, shown
+from migrator.report.verdict import done, pause, waiting
+from migrator.text import brief, human_bytes, human_duration, iso_time, shown
 
 LINE_EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
+NAME_SHOWN = 80
+"""Characters of the name of a file that takes long."""
 
 
 def progress(log_format: str = "text", stream: TextIO | None = None) -> ProgressListener:
@@ -32,9 +41,21 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
     if log_format == "json":
         listener: ProgressListener = JsonLines(stream)
     else:
-        listener = Bars(stream) if stream.isatty() else Lines(stream)
+        listener = Bars(stream) if _draws(stream) else Lines(stream)
     listener.verbosity = verbosity()
     return listener
+
+
+def _draws(stream: TextIO) -> bool:
+    """Return whether a line can be drawn again on a terminal, and how long lines may be."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and _columns(stream) != 0
+
+
+def _columns(stream: TextIO | _Steady) -> int | None:
+    """Return the width of a terminal; None for what is no real one."""
+    with suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns
+    return None
 
 
 class _Steady:
@@ -121,8 +142,23 @@ def _figures(told: Progress) -> Iterator[str]:
     yield from (f"{count:,} {name}" for name, count in told.troubles().items())
     if told.pace:
         yield told.pace
-    if (left := told.paused()) is not None:
-        yield pause(left, told.held)
+
+
+def _pause(told: Progress) -> list[str]:
+    """Return in words that nothing is requested, and for how long; nothing without a pause."""
+    left = told.paused()
+    return [] if left is None else [pause(left, told.held)]
+
+
+def _slowest(told: Progress) -> str:
+    """Return in words what takes the longest, or nothing; its name last, as it may be cut."""
+    if not (slow := told.lasting()):
+        return ""
+    first = slow[0]
+    of = f" (1 of {len(slow)})" if len(slow) > 1 else ""
+    name = f', "{brief(first.name, NAME_SHOWN)}"' if first.name else ""
+    text = waiting(shown(first.what), first.seconds, first.received, first.size)
+    return f"slow{of}: {text}{name}"
 
 
 def _estimate(told: Progress) -> list[str]:
@@ -137,7 +173,7 @@ class Lines(ProgressListener):
         super().__init__(stream, clock)
         self._began = clock()
         self._due = self._began
-        self._untold = False
+        self._figures: list[str] | None = None
 
     def _hear(self, event: events.Event) -> None:
         """Print when it is time."""
@@ -149,22 +185,25 @@ class Lines(ProgressListener):
             return  # expected work is printed with what is done
         elif isinstance(event, events.RunFinished) or self._clock() >= self._due:
             self._print(self._line())
-            self._untold = False
             self._due = self._clock() + LINE_EVERY
-        else:
-            self._untold = True
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Print the last state where no run did, as after reading files."""
-        if self._untold and self._progress.run_id is None and self._progress.settled:
+        told = self._progress
+        if told.run_id is None and told.settled and list(_figures(told)) != self._figures:
             self._print(self._line())
         super().__exit__(kind, exc, tb)
 
     def _line(self) -> str:
+        """Return how far it is; figures only if they differ from those of the last line."""
+        told, figures = self._progress, list(_figures(self._progress))
+        known = figures == self._figures and not told.over
+        self._figures = figures
         after = f"after {human_duration(self._clock() - self._began)}"
-        return ", ".join([*_figures(self._progress), after, *_estimate(self._progress)])
+        parts = [*(["nothing new"] if known else figures), *_pause(told), after, *_estimate(told)]
+        return ", ".join([*parts, *filter(None, [_slowest(told)])])
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -188,7 +227,7 @@ class JsonLines(ProgressListener):
 
     def _hear(self, event: events.Event) -> None:
         """Print one event."""
-        if isinstance(event, events.Tick):  # ticks are for people
+        if isinstance(event, events.Tick | events.Slow):  # `progress` has what they tell
             if self._clock() >= self._due:
                 self._due = self._clock() + LINE_EVERY
                 self._print("progress", self._progress.facts())
@@ -212,7 +251,7 @@ WHOLE = 1000
 
 
 class Bars(ProgressListener):
-    """One bar, as long as the share done, with figures behind it."""
+    """One bar, as long as the share done, with figures behind it; below it what takes long."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream, clock)
@@ -220,15 +259,37 @@ class Bars(ProgressListener):
 
         self._tqdm = tqdm
         self._bar: tqdm[Any] | None = None
+        self._below: tqdm[Any] | None = None
+        self._width = 0
 
     def _hear(self, event: events.Event) -> None:
         """Draw the bar; tqdm itself decides when it is drawn again."""
         if text := _sentence(event, self._progress):
-            self._tqdm.write(text, file=self._stream)
+            self._say(text)
         elif self._progress.tickets or self._progress.todo or self._progress.paused() is not None:
             self._show()
 
+    def _say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._fit()
+        self._tqdm.write(text, file=self._stream)
+
+    def __enter__(self) -> Self:
+        """Print what others print on stderr above the bar, too."""
+        print_lines_with(self._say)
+        return self
+
+    def _fit(self) -> None:
+        """Start over where the terminal has become narrower: what tqdm overwrites would wrap."""
+        before, self._width = self._width, _columns(self._stream) or 0
+        if self._width < before:
+            self._stream.write("\r\x1b[J")
+            for bar in (self._bar, self._below):
+                if bar is not None:
+                    bar.sp = bar.status_printer(bar.fp)
+
     def _show(self) -> None:
+        self._fit()
         told = self._progress
         bar = self._bar
         if bar is None:
@@ -244,16 +305,39 @@ class Bars(ProgressListener):
         if share is not None:  # tqdm itself would round it up to all
             bar.total = WHOLE
             bar.bar_format = f"{{desc}}: {int(share * 100):3}%|{{bar}}| [{{elapsed}}{{postfix}}]"
-        figures = list(_figures(told))
-        if told.paused() is not None:  # first, as a narrow terminal cuts the end
-            figures.insert(0, figures.pop())
-        bar.set_postfix_str(", ".join([*figures, *_left(told)]), refresh=False)
+        # A pause is first, as a narrow terminal cuts the end.
+        bar.set_postfix_str(
+            ", ".join([*_pause(told), *_figures(told), *_left(told)]), refresh=False
+        )
         bar.update(max(0, int((share or 0.0) * WHOLE) - bar.n))  # never back
+        self._show_slow(_slowest(told))
+
+    def _show_slow(self, text: str) -> None:
+        if not text:
+            if self._below is not None:
+                self._below.close()
+                self._below = None
+            return
+        if self._below is None:
+            self._below = self._tqdm(
+                desc=text,
+                file=self._stream,
+                dynamic_ncols=True,
+                miniters=0,
+                bar_format="{desc}",
+                leave=False,
+                position=1,
+            )
+        self._below.set_description_str(text, refresh=False)
+        self._below.update()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Draw the bar for the last time and leave the cursor below it."""
+        print_lines_with(None)
+        self._fit()
+        self._show_slow("")
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()

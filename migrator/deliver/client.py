@@ -34,7 +34,15 @@ from migrator.errors import (
 )
 from migrator.events import Listener
 from migrator.hours import Halted
-from migrator.sources.pace import Breaker, Pacer, Retrier, Sleep, asked_for, retry_after
+from migrator.sources.pace import (
+    Breaker,
+    Pacer,
+    Retrier,
+    Sleep,
+    asked_for,
+    for_file,
+    retry_after,
+)
 from migrator.text import brief
 
 Facts = dict[str, Any]
@@ -119,7 +127,8 @@ class Client:
             path, parts = "tickets/attachment-upload", _parts(head, content, tail)
             return _data(await self._json(path, parts, what, headers), what)
 
-        data: Facts = await self._again(what, once)
+        with for_file(name):
+            data: Facts = await self._again(what, once)
         return data
 
     async def digest(
@@ -164,7 +173,7 @@ class Client:
     ) -> object:
         """Make one call and return its JSON; the one place where httpx's errors become ours."""
         given = {"Content-Type": "application/json", **(headers or {})}
-        async with self._pacer.slot(urgent=urgent) as slot:
+        async with self._pacer.slot(what, urgent=urgent) as slot:
             self.requests += 1
             try:
                 async with self._http.stream(

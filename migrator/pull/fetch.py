@@ -20,6 +20,7 @@ from migrator.sources.base import (
     in_pool,
     raise_if_final,
 )
+from migrator.sources.pace import for_file
 
 S = TypeVar("S", bound=FetchSink)
 
@@ -214,11 +215,12 @@ class Fetcher:
 
 async def fetch_work(source: Source, work: Work, make_sink: Callable[[], S]) -> Fetched[S]:
     """Fetch a file from where the ledger says that the source has it."""
-    if work.kind == "post":
-        return await source.fetch(work.ticket_id, work.id, make_sink)
-    if not isinstance(source, HoldsFiles):
-        raise NotFound(f"this source has no files of the kind {work.kind}")
-    return await source.fetch_other(work.kind, work.place, work.id, make_sink)
+    with for_file(work.filename):
+        if work.kind == "post":
+            return await source.fetch(work.ticket_id, work.id, make_sink)
+        if not isinstance(source, HoldsFiles):
+            raise NotFound(f"this source has no files of the kind {work.kind}")
+        return await source.fetch_other(work.kind, work.place, work.id, make_sink)
 
 
 async def recall(source: Source, held: Iterable[Row]) -> None:

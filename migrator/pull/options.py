@@ -13,8 +13,8 @@ from migrator.events import Listener, Notice, Tick, WorkExpected
 from migrator.report.verdict import OPEN, Verdict
 from migrator.sources.base import Increment, Listing, Scope, most_telling
 
-TICK = 5.0
-"""Seconds between two ticks."""
+TICK = 1.0
+"""Seconds between two ticks: pauses are counted down in them."""
 
 
 class Stop:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from migrator import events
 
 ALMOST = 0.999
 """The largest share before the end: work after the last attachment is not counted."""
+SLOW_KEPT = 5
+"""How many slow requests are recorded: those under way for the longest time."""
 LEAST_SECONDS = 3.0
 LEAST_SHARE = 0.005
 """Below these no time left can be estimated."""
@@ -43,7 +45,8 @@ class Progress:
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
     are as declared, ``received`` counts bytes from the network. ``expected`` is what is known from
     the beginning. ``pause`` is the last one, which began ``paused_at``; ``idle`` are the seconds of
-    those before it that were our own. ``pace`` says how many requests are made at once while those
+    those before it that were our own. ``slow`` are the requests that took long at ``slow_at``.
+    ``pace`` says how many requests are made at once while those
     are fewer than allowed, ``at_once`` the number since it changed. ``requests`` counts outcomes.
     """
 
@@ -69,6 +72,8 @@ class Progress:
     pause: events.Paused | None = None
     paused_at: float = 0.0
     idle: float = 0.0
+    slow: tuple[events.Request, ...] = ()
+    slow_at: float = 0.0
     ended: bool = False
     cut: bool = False
     _best: float = 0.0
@@ -76,6 +81,8 @@ class Progress:
 
     def take(self, event: events.Event) -> None:
         """Add one event."""
+        if isinstance(event, events.Slow):
+            self.slow, self.slow_at = event.requests, self.clock()
         self._count(event)
         if self._first is None and (raw := self._estimate()) is not None:
             self._first = (self.clock(), raw)
@@ -134,7 +141,7 @@ class Progress:
                 if not event.asked or event.reason or self.paused() is None:
                     self.pause, self.paused_at = event, self.clock()
             case events.RunFinished():
-                self.pause = None
+                self.pause, self.slow = None, ()
                 self.ended, self.cut = True, event.cut
             case _:
                 pass
@@ -265,6 +272,11 @@ class Progress:
         """Why we make no request ourselves, as of Paused; nothing for a pause of the source."""
         return self.pause.reason if self.pause is not None else ""
 
+    def lasting(self) -> list[events.Request]:
+        """Return the requests that take long, as of now, the oldest first."""
+        since = self.clock() - self.slow_at if self.slow else 0.0
+        return [replace(one, seconds=one.seconds + since) for one in self.slow]
+
     def troubles(self) -> dict[str, int]:
         """Return what went wrong so far, by state, and how often a request was tried again."""
         found = {name: self.states[name] for name in TROUBLES if self.states[name]}
@@ -286,6 +298,15 @@ class Progress:
             "paused": self.paused(),
             "pause_reason": self.held,
             "pauses": self.pauses,
+            "slow": [
+                {
+                    "what": one.what,
+                    "seconds": round(one.seconds),
+                    "received": one.received,
+                    "size": one.size or None,
+                }
+                for one in self.lasting()[:SLOW_KEPT]
+            ],
             "at_once": self.at_once,
             "requests": dict(self.requests),
             "ended": self.ended,

@@ -532,6 +532,10 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
     parts += done(facts.get("share"), facts.get("seconds_left"), ended=bool(facts.get("ended")))
     if (left := _some(facts, "paused")) is not None:
         parts.append(pause(left - (age or 0), str(facts.get("pause_reason") or "")))
+    if (slow := facts.get("slow")) and isinstance(slow, list) and isinstance(slow[0], dict):
+        first, size = slow[0], _some(slow[0], "size") or 0
+        seconds, received = _some(first, "seconds") or 0, _some(first, "received") or 0
+        parts.append(waiting(brief(str(first.get("what"))), seconds, received, size))
     told = ", ".join(parts)
     return told if age is None else f"{told}; told {human_duration(max(age, 0))} ago"
 
@@ -545,6 +549,13 @@ def pause(seconds: int, reason: str = "") -> str:
         name = "quiet hours" if reason == "quiet_hours" else "paused by `migrator pause`"
         return f"{name}, going on in {human_duration(seconds)}" if seconds > 0 else name
     return f"paused, next look in {seconds} s" if seconds > 0 else "paused, looking now"
+
+
+def waiting(what: str, seconds: float, received: int, size: int = 0) -> str:
+    """Return in words for how long a request is under way, and how much of its reply has come."""
+    of = f" of {human_bytes(size)}" if size >= received and size else ""
+    came = f"{human_bytes(received)}{of} so far" if received else "no answer yet"
+    return f"{human_duration(seconds)} for {what}, {came}"
 
 
 def done(share: object, seconds_left: object, *, ended: bool = False) -> list[str]:
@@ -567,6 +578,7 @@ def progress_facts(seen: Seen, now: int) -> dict[str, object] | None:
     facts = dict(seen.progress)
     if not seen.at_work:
         facts["seconds_left"] = facts["paused"] = None
+        facts["slow"] = []
     return {
         "run": seen.last.id,
         "at_work": seen.at_work,

@@ -17,13 +17,25 @@ import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
+from itertools import takewhile
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from migrator.errors import Again, SourceDown, SourceError, Throttled
-from migrator.events import Listener, Notice, PaceChanged, Paused, Requested, Retrying, ignore
+from migrator.events import (
+    Listener,
+    Notice,
+    PaceChanged,
+    Paused,
+    Request,
+    Requested,
+    Retrying,
+    Slow,
+    ignore,
+)
 from migrator.hours import Halted, Rate
 
 T = TypeVar("T")
@@ -183,6 +195,20 @@ GLANCE: Final = 1.0
 """Seconds between two looks whether a halt is over, or a rate has changed."""
 BURST: Final = 0.1
 """Seconds of a rate that may come at once after a pause, so that late timers cost nothing."""
+SLOW: Final = 10.0
+"""Seconds under way after which the listener learns of a request, then every :data:`GLANCE`."""
+
+_name: ContextVar[str] = ContextVar("name", default="")
+
+
+@contextmanager
+def for_file(name: str) -> Iterator[None]:
+    """Name the file that requests in the block are for, to people who wait for it."""
+    token = _name.set(name)
+    try:
+        yield
+    finally:
+        _name.reset(token)
 
 
 class Throttle:
@@ -230,7 +256,7 @@ class Pacer:
     requests, not only from the one it answered.
 
     The limit follows what the server can bear: trouble halves it, slowness lowers it by one, and
-    a row of good answers raises it by one. The listener gets every change.
+    a row of good answers raises it by one. The listener gets every change, and what takes long.
 
     While ``halted`` returns anything, no request starts, not even a probe. With ``rate``, there is
     a ``throttle`` for the bytes of replies.
@@ -259,6 +285,9 @@ class Pacer:
         self._interval = 1.0 / per_second if per_second > 0 else 0.0
         self._next_start = 0.0
         self._gate: asyncio.Task[None] | None = None
+        self._under_way: dict[Slot, None] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._slow = 0  # how many were told
         self._good = 0
         self._stepped = -math.inf
         self._latencies: dict[str, Latency] = {}
@@ -275,13 +304,13 @@ class Pacer:
         """Seconds for which no request starts."""
         return max(0.0, self._next_start - self.clock())
 
-    def slot(self, *, urgent: bool = False) -> Slot:
-        """Return a context in which to make one request.
+    def slot(self, what: str = "a request", *, urgent: bool = False) -> Slot:
+        """Return a context in which to make one request; ``what`` says which.
 
         An ``urgent`` one waits for its turn to start, but neither for others to end nor for the
         gate: it probes whether the gate may be opened.
         """
-        return Slot(self, urgent=urgent)
+        return Slot(self, what, urgent=urgent)
 
     def hold(self, seconds: float) -> None:
         """Start no request during the next ``seconds``; announce a long pause."""
@@ -314,6 +343,35 @@ class Pacer:
         """Release a slot."""
         self._running -= 1
         self._admit()
+
+    def watch(self, slot: Slot) -> None:
+        """Tell of the request of a slot once it takes long."""
+        self._under_way[slot] = None
+        if self._watch is None:  # one timer for all, as most requests are quick
+            self._watch = asyncio.get_running_loop().call_later(SLOW, self._look)
+
+    def unwatch(self, slot: Slot) -> None:
+        """Tell no more of the request of a slot."""
+        del self._under_way[slot]
+        if self._slow and slot.seconds >= SLOW:
+            self._tell_slow()
+
+    def _look(self) -> None:
+        """Look for slow requests, again soon, until none is under way."""
+        self._watch = None
+        self._tell_slow()
+        if oldest := next(iter(self._under_way), None):
+            wait = max(GLANCE, SLOW - oldest.seconds)
+            self._watch = asyncio.get_running_loop().call_later(wait, self._look)
+
+    def _tell_slow(self) -> None:
+        slow = tuple(
+            Request(slot.what, slot.name, slot.seconds, slot.received, slot.size)
+            for slot in takewhile(lambda slot: slot.seconds >= SLOW, self._under_way)
+        )
+        if slow or self._slow:
+            self._slow = len(slow)
+            self._listener(Slow(slow))
 
     def answered(self, started: float, kind: str | None) -> None:
         """Count a good answer; with ``kind``, record how long such a request took."""
@@ -404,19 +462,31 @@ class Pacer:
 
 
 class Slot:
-    """One request's place, for the time of the request."""
+    """One request's place, for the time of the request.
 
-    __slots__ = ("_pacer", "_started", "_urgent")
+    ``received`` bytes of the reply have come, of ``size`` where that is known.
+    """
 
-    def __init__(self, pacer: Pacer, *, urgent: bool) -> None:
+    __slots__ = ("_pacer", "_started", "_urgent", "name", "received", "size", "what")
+
+    def __init__(self, pacer: Pacer, what: str, *, urgent: bool) -> None:
         self._pacer = pacer
         self._urgent = urgent
         self._started = 0.0
+        self.what = what
+        self.name = "" if urgent else _name.get()  # a probe is for nobody's file
+        self.received = self.size = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long the request has been under way."""
+        return self._pacer.clock() - self._started
 
     async def __aenter__(self) -> Self:
         """Wait until the request may start."""
         await self._pacer.enter(urgent=self._urgent)
         self._started = self._pacer.clock()
+        self._pacer.watch(self)
         return self
 
     async def __aexit__(
@@ -426,6 +496,7 @@ class Slot:
         trace: TracebackType | None,
     ) -> None:
         """Admit the next request."""
+        self._pacer.unwatch(self)
         self._pacer.leave()
 
     def answered(self, kind: str | None = None) -> None:

@@ -26,7 +26,7 @@ TOLD = [
     for one in vars(events).values()
     if isinstance(one, type)
     and issubclass(one, events.Event)
-    and one not in (events.Event, events.Tick)  # a sign of life is for people
+    and one not in (events.Event, events.Tick, events.Slow)  # `progress` has what they tell
 ]
 IS: dict[str, Any] = {
     "integer": lambda value: type(value) is int,
@@ -34,6 +34,7 @@ IS: dict[str, Any] = {
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
     "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
     "null": lambda value: value is None,
 }
 

@@ -381,6 +381,87 @@ def test_a_wait_before_the_first_ticket_counts_down(
         assert "quiet hours, going on in 1 h" in stream.getvalue()
 
 
+SLOW = events.Slow(
+    (
+        events.Request(
+            "attachment 12 of ticket 3", "a\u202e\n\x1b[2J" + "報" * 300, 11.0, 2048, 4096
+        ),
+        events.Request("tickets from row 5000", "", 10.0),
+    )
+)
+
+
+def test_lines_name_what_is_slow_and_say_when_nothing_is_new() -> None:
+    """Each minute: the oldest request, and no figure that the last line had."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        for event in (events.TicketsCounted(4), events.TicketListed(1, 1, 1), SLOW):
+            tell(event)
+        for _ in range(2):
+            clock.time += 60
+            tell(events.Tick())
+        tell(events.Slow(SLOW.requests[1:]))
+        tell(events.AttachmentSettled(12, 3, "stored"))
+        clock.time += 60
+        tell(events.Slow())
+    first, second, third, fourth = stream.getvalue().splitlines()
+    assert first.startswith("after 0 s")
+    assert re.match(
+        r"0 attachments, 0 B, 1 of 4 tickets listed, after 1 min 0 s, .*, slow \(1 of 2\): "
+        r"1 min 11 s for attachment 12 of ticket 3, 2\.0 KiB of 4\.0 KiB so far, "
+        r'"a\\u202e\\n\\x1b\[',
+        second,
+    )
+    assert len(second) < 300
+    assert third.startswith("nothing new, after 2 min 0 s, ")
+    assert "slow" not in fourth
+
+
+def test_a_list_without_an_answer_is_named() -> None:
+    """As long as it takes, its seconds go on."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        tell(events.TicketListed(1, 1, 1))
+        clock.time += 60
+        tell(events.Slow(SLOW.requests[1:]))
+        clock.time += 60
+        tell(events.Tick())
+    assert "slow: 1 min 10 s for tickets from row 5000, no answer yet" in stream.getvalue()
+
+
+def test_what_is_slow_goes_with_its_line() -> None:
+    """What is printed after the bar finds no rest of it."""
+    stream, clock = Terminal(), Clock()
+    with Bars(stream, clock) as tell:
+        tell(events.TicketListed(1, 1, 1))
+        tell(SLOW)
+        tell(events.Notice("a word"))
+        tell(events.Tick())
+    stream.write("Ledger\n")
+    words, bar, *rest = shown_on_screen(stream.getvalue())
+    assert (words, bar[:4], rest) == ("a word", "run:", ["Ledger", ""])
+
+
+def test_json_names_what_is_slow_once_a_minute_and_no_file() -> None:
+    """In its line of progress; names of files stay out of logs."""
+    stream, clock = io.StringIO(), Clock()
+    with JsonLines(stream, lambda: 0, clock) as tell:
+        tell(SLOW)
+        clock.time += 60
+        tell(events.Tick())
+    (line,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert line["slow"] == [
+        {"what": "attachment 12 of ticket 3", "seconds": 71, "received": 2048, "size": 4096},
+        {"what": "tickets from row 5000", "seconds": 70, "received": 0, "size": None},
+    ]
+
+
+def test_a_terminal_that_cannot_go_back_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TERM=dumb, as in editors, has no cursor to move."""
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(progress("text", Terminal())) is Lines
+
+
 def test_the_bar_never_runs_backwards() -> None:
     """A count that turns out wrong takes the share away, not the bar back."""
     stream, clock = Terminal(), Clock()

@@ -195,6 +195,7 @@ def test_facts_are_all_that_is_known() -> None:
         "paused",
         "pause_reason",
         "pauses",
+        "slow",
         "at_once",
         "requests",
         "ended",

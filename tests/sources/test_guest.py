@@ -163,9 +163,9 @@ def test_an_urgent_request_passes_a_closed_gate() -> None:
     slots: list[bool] = []
 
     class Watched(Pacer):
-        def slot(self, *, urgent: bool = False) -> Slot:
+        def slot(self, what: str = "", *, urgent: bool = False) -> Slot:
             slots.append(urgent)
-            return super().slot(urgent=urgent)
+            return super().slot(what, urgent=urgent)
 
     async def main() -> None:
         inner = httpx.MockTransport(lambda _: httpx.Response(200))

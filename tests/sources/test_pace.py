@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from migrator.errors import Interrupted, SourceDown
-from migrator.events import Event, Notice, PaceChanged, Paused
+from migrator.events import Event, Notice, PaceChanged, Paused, Slow
 from migrator.hours import Halt, Rate
 from migrator.pull.options import Stop
+from migrator.sources import pace
 from migrator.sources.pace import GOOD_IN_A_ROW, STEP_EVERY, Latency, Pacer, Throttle
 
 
@@ -588,3 +589,34 @@ def test_a_rate_may_change_while_somebody_waits() -> None:
     assert spent(rate, clock, 1, 1, 3600) == [pytest.approx(5, abs=1.1)]
     clock.now = begun + 20
     assert spent(rate, clock, 1, 2, 10)[-1] == pytest.approx(20, abs=0.2)
+
+
+def test_a_request_that_takes_long_is_told_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what it is, whose file it is for and what of it came; a quick one never is."""
+    monkeypatch.setattr(pace, "SLOW", 0.03)
+    monkeypatch.setattr(pace, "GLANCE", 0.01)
+    told: list[Event] = []
+    pacer = Pacer(2, listener=told.append)
+
+    async def main() -> None:
+        async with pacer.slot("a quick one"):
+            pass
+        with pace.for_file("a.pdf"):
+            async with pacer.slot("a file") as slot:
+                slot.received, slot.size = 7, 9
+                while len(told) < 3:
+                    async with pacer.slot("a quick one"):
+                        await asyncio.sleep(0.001)
+        async with pacer.slot("a list"):
+            for _ in range(1000):
+                await asyncio.sleep(0.001 if told[-1] == Slow() else 0)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert all(isinstance(one, Slow) and len(one.requests) < 2 for one in told)
+    found = [request for one in told if isinstance(one, Slow) for request in one.requests]
+    assert {(one.what, one.name, one.received, one.size) for one in found} == {
+        ("a file", "a.pdf", 7, 9),
+        ("a list", "", 0, 0),
+    }
+    assert min(one.seconds for one in found) >= 0.03
+    assert told[-1] == Slow()

@@ -45,7 +45,7 @@ from migrator.sources.kayako.outages import (
     locked,
 )
 from migrator.sources.kayako.signing import Credentials, KayakoSettings, Veil
-from migrator.sources.pace import Pacer
+from migrator.sources.pace import Pacer, Slot
 
 LARGE = 1 << 20
 """Announced bytes beyond which a reply is slow for its size: PHP builds all of it first."""
@@ -208,7 +208,7 @@ class Transport:
     ) -> bytes:
         """Send a request in its turn; return its body, or pass all but the end of it on."""
         pacer, in_body = self._pacer, False
-        async with pacer.slot(urgent=urgent) as slot:
+        async with pacer.slot(what, urgent=urgent) as slot:
             try:
                 response = await self._inner.handle_async_request(request)
                 stream = response.stream
@@ -228,8 +228,8 @@ class Transport:
                     most = LINKED_BYTES if see is not None else None
                     body = self._body(response, what, contents=take is not None, most=most)
                     body.expect(announced)
-                    in_body = True
-                    return await self._receive(stream, body, take, turn)
+                    slot.size, in_body = announced, True
+                    return await self._receive(stream, body, take, turn, slot)
                 finally:
                     # By now the document has been judged, however the connection is hung up.
                     with suppress(httpx.HTTPError):
@@ -263,12 +263,14 @@ class Transport:
         body: Body,
         take: Take | None,
         turn: Turn | None,
+        slot: Slot,
     ) -> bytes:
         held = io.BytesIO()  # which gives its bytes without a copy
         throttle = self._pacer.throttle
         try:
             body.wait()
             async for block in stream:
+                slot.received += len(block)
                 for piece in body.pieces(block):
                     held.write(piece)
                     if take is not None and held.tell() >= BLOCK:
