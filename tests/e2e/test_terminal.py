@@ -243,4 +243,4 @@ def test_a_run_names_what_is_slow_below_its_bar(rig: MakeRig, columns: int) -> N
     assert "Complete: every attachment that the source ever listed" in "".join(last[-6:])
     if columns == 100:
         size = r"[\d.]+ (B|KiB) of [\d.]+ (B|KiB) so far"
-        assert re.search(rf' of ticket \d+, {size}, "\\u202egpj\.exe\\n報告', slow), slow
+        assert re.search(rf' of ticket \d+, {size}, "\\u202egpj\.exe 報告', slow), slow
