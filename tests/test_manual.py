@@ -65,6 +65,20 @@ def calls(line: str) -> Iterator[list[str]]:
             call.append(word)
 
 
+def parse(line: str) -> None:
+    """Raise UsageError for a line with a call of this tool that it does not take."""
+    for arguments in calls(line):
+        if "COMMAND" in arguments:
+            continue
+        at = next(i for i, word in enumerate(arguments) if word in COMMANDS)
+        cli.make_context("migrator", [*arguments[:at], "help"], obj=App())
+        command, words = cli.get_command(click.Context(cli), arguments[at]), arguments[at + 1 :]
+        if isinstance(command, click.Group):
+            command, words = command.commands[words[0]], words[1:]
+        if command is not None:
+            command.make_context(line, words, obj=App())
+
+
 def all_commands() -> Iterator[tuple[str, click.Command]]:
     """Yield each command of the tool, those of groups too, with its name."""
     for name in COMMANDS:
@@ -125,16 +139,7 @@ def test_every_command_of_the_manual_parses(
     for name in NAMED:
         (tmp_path / name).touch()
     for line in command_lines(page.read_text("utf-8")):
-        for arguments in calls(line):
-            if "COMMAND" in arguments:
-                continue
-            at = next(i for i, word in enumerate(arguments) if word in COMMANDS)
-            cli.make_context("migrator", [*arguments[:at], "help"], obj=App())
-            command, words = cli.get_command(click.Context(cli), arguments[at]), arguments[at + 1 :]
-            if isinstance(command, click.Group):
-                command, words = command.commands[words[0]], words[1:]
-            if command is not None:
-                command.make_context(line, words, obj=App())
+        parse(line)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

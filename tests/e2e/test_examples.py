@@ -1,7 +1,11 @@
-"""Every example of the help and of the manual runs as it stands there."""
+"""Every example of the help and every command of the manual runs as it stands there."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import os
 import re
 import shlex
 import signal
@@ -14,81 +18,228 @@ import pytest
 
 from migrator.archive import open_beside
 from migrator.archive.records import State
-from migrator.cli import COMMANDS, cli
 from migrator.sandbox.tickiti import Tickiti
 from migrator.selftest.rig import Rig
+from tests.blobs import weed
 from tests.faults.conftest import MakeRig, rig
-from tests.test_manual import TEXTS, command_lines
+from tests.test_manual import BLOCK, ROOT, TEXTS, all_commands, name_of, parse
 
 __all__ = ["rig"]
 
 STAYS = {"serve": "Serving", "sandbox": "Ctrl-C ends it", "sync --every": "the next sync begins"}
 """Commands that stay until a signal, and what they say once they work."""
 
-
-def commands() -> list[tuple[str, click.Command]]:
-    """Return all commands, those of groups too, with their names."""
-    found: list[tuple[str, click.Command]] = []
-    for name in COMMANDS:
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        found.append((name, command))
-        if isinstance(command, click.Group):
-            found += [(f"{name} {one}", inner) for one, inner in command.commands.items()]
-    return found
-
-
-def examples() -> list[str]:
-    lines = [line.strip() for _, one in commands() for line in (one.help or "").splitlines()]
-    lines += [line for page in TEXTS for line in command_lines(page.read_text("utf-8"))]
-    # These need a bucket or a certificate, or take long, and have tests of their own.
-    apart = re.compile("s3://|migrator (archive copy|publish|selftest|demo)|demo --s3|--tls-cert")
-    plain = dict.fromkeys(re.sub(r"\s+#.*", "", line) for line in lines)
-    return [line for line in plain if line.startswith("migrator ") and not apart.search(line)]
+APART = {
+    r"_MIGRATOR_COMPLETE=": "tests/cli/test_completion.py: in the shells themselves",
+    r"-m pytest": "what runs this: it would not end",
+    r"^(python3 -m venv|pipx|uv tool|pip install)": "they install, with a network",
+    r"-m tests\.bench": "minutes, with the extra [bench]: tests/e2e/test_examples.py reads them",
+    r"^podman": "needs an image of Python from a registry",
+    r"^systemctl|^rm /etc/systemd": "needs systemd at work: tests/e2e/test_units.py has its units",
+    r"\bmail -s": "tests/notify/test_channels.py: as the command of a message",
+}
+"""Commands that run elsewhere, or not at all, and why."""
 
 
-def adapted(line: str, rig: Rig) -> str:
-    """Return an example with the ids, places and sizes of this test."""
-    with open_beside(rig.archive) as archive:
-        lost = [str(row.id) for row in archive.queries.rows(states=[State.MISSING, State.GONE])]
-        held = next(iter(archive.queries.rows(states=[State.STORED])))
-    for pattern, other in {
-        r"\b88 239\b": " ".join(lost[:2]),
-        r"--undo 88\b": f"--undo {lost[0]}",
-        r"\b120 4711\b": f"{held.ticket_id} {held.id}",
-        r"--canary 17\b": f"--canary {held.ticket_id}",
-        r"--(department|queue) Sales\b": r"--\1 Hardware",
-        r"/etc/|/mnt/usb/": "",
-        r"map 3\b": "map 4",
-        r"8480": "0",
-        r"\| jq .*": "| cat",
-        r"> config.toml": "> other.toml",
-        r"--big 200MiB": "--big 1MiB",
-        r"--tickets \d+": "--tickets 10",
-        r"^migrator (sandbox|serve)": r"migrator \1 --port 0",
-        r"^migrator": f"{shlex.quote(sys.executable)} -P -m migrator",
-    }.items():
-        line = re.sub(pattern, other, line)
-    return line
+def complete(text: str) -> bool:
+    """Return whether a shell finds nothing unfinished in it."""
+    return not subprocess.run(["bash", "-n", "-c", text], capture_output=True, check=False).stderr
 
 
-def aim(rig: Rig, tickiti: Tickiti) -> None:
-    """Let deliveries go to a Tickiti that has one ticket of the archive, and tell somebody."""
-    with open_beside(rig.archive) as archive:
-        held = next(iter(archive.queries.rows(states=[State.STORED])))
-        ticket = archive.threads.ticket(held.ticket_id or 0)
-    assert ticket is not None
-    there = tickiti.add_ticket(ticket.subject, ticket.requester_email)
-    lines = f"kayako_ticket_id,ticket_number\n{ticket.id},{there.number}\n"
-    (rig.folder / "numbers.csv").write_text(lines)
-    file = rig.folder / "config.toml"
-    text = file.read_text()
-    assert "[tickiti]" not in text
-    author = "priya.sharma@example.com"
-    file.write_text(
-        f'{text}\n[tickiti]\nticket_numbers = "numbers.csv"\n[deliver]\nurl = "{tickiti.url}"\n'
-        f'token = "{tickiti.token}"\nauthor = "{author}"\n[notify]\ncommand = ["true"]\n'
-    )
+def statements(kind: str, block: str) -> Iterator[str]:
+    """Yield the commands of a block, without comments; each may have several lines."""
+    text = re.sub(r"\\\n\s*", "", block)
+    lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.splitlines()]
+    if kind == "console":
+        shown = [line.strip() for line in text.splitlines()]
+        lines = [line[2:] for line in shown if line.startswith("$ ")]
+    unfinished = ""
+    for line in lines:
+        unfinished += f"\n{line}" if unfinished else line
+        if unfinished and complete(unfinished):
+            yield unfinished
+            unfinished = ""
+    assert not unfinished, unfinished
+
+
+def scripts(kind: str, block: str) -> Iterator[str]:
+    """Yield what runs in one shell: a command of ours, with what stands before it in the block."""
+    ready = ""
+    for one in statements(kind, block):
+        if any(re.search(pattern, one) for pattern in APART):
+            yield one
+            continue
+        ready += f"{one}\n"
+        if re.search(r"\bmigrator [-a-z]", one):
+            yield ready.strip()
+            ready = ""
+    if ready:
+        yield ready.strip()
+
+
+def is_whole(line: str) -> bool:
+    """Return whether a sentence names a command that can be run, not only a part of one."""
+    if re.search(r"\b[A-Z]{2,}\b|…|--help$|schedule$", line):
+        return False
+    try:
+        parse(line)
+    except (click.MissingParameter, click.BadOptionUsage, StopIteration, LookupError):
+        return False
+    except click.BadParameter:
+        pass  # a file that is not here
+    return True
+
+
+@functools.cache
+def examples() -> dict[str, list[str]]:
+    """Return the scripts of the help and of each page, each where it stands first.
+
+    Of sentences these are the commands that leave nothing to fill in.
+    """
+    lines = [line.strip() for _, one in all_commands() for line in (one.help or "").splitlines()]
+    blocks = {"help": [("sh", line) for line in lines if line.startswith("migrator ")]}
+    for page in TEXTS:
+        text = page.read_text("utf-8")
+        found = [one for one in BLOCK.findall(text) if one[0] in ("sh", "console")]
+        inline = re.findall(r"`(migrator [^`\n]+)`", BLOCK.sub("", text))
+        blocks[name_of(page)] = [*found, *(("sh", one) for one in inline if is_whole(one))]
+    seen: set[str] = set()
+    places: dict[str, list[str]] = {}
+    for place, found in blocks.items():
+        new = dict.fromkeys(script for one in found for script in scripts(*one))
+        places[place] = [script for script in new if script not in seen]
+        seen.update(new)
+    return {place: found for place, found in places.items() if found}
+
+
+def apart(script: str) -> bool:
+    return any(re.search(pattern, script) for pattern in APART)
+
+
+class World:
+    """What the examples name, beside an archive with losses: places, files and services."""
+
+    def __init__(self, rig: Rig, tickiti: Tickiti, service: weed.Weed) -> None:
+        self.rig, self.folder = rig, rig.folder
+        self.bucket = service.place().url
+        program = self.folder / "bin" / "migrator"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m migrator "$@"\n')
+        program.chmod(0o755)
+        self.env = {
+            **os.environ,
+            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(self.folder),
+            "AWS_ACCESS_KEY_ID": "any",
+            "AWS_SECRET_ACCESS_KEY": "key",
+            "AWS_ENDPOINT_URL": service.url,
+            "AWS_ALLOW_HTTP": "1",
+        }
+        with open_beside(rig.archive) as archive:
+            lost = archive.queries.rows(states=[State.MISSING, State.GONE])
+            self.lost = [str(row.id) for row in lost]
+            held = archive.queries.rows(states=[State.STORED])
+            self.held = next(row for row in held if row.filename.endswith(".png"))
+            ticket = archive.threads.ticket(self.held.ticket_id or 0)
+        assert ticket is not None
+        self.number = tickiti.add_ticket(ticket.subject, ticket.requester_email).number
+        lines = f"kayako_ticket_id,ticket_number\n{ticket.id},{self.number}\n"
+        (self.folder / "numbers.csv").write_text(lines)
+        text = (self.folder / "config.toml").read_text()
+        assert "[tickiti]" not in text
+        (self.folder / "config.toml").write_text(
+            f'{text}\n[tickiti]\nticket_numbers = "numbers.csv"\n[deliver]\nurl = "{tickiti.url}"\n'
+            f'token = "{tickiti.token}"\nauthor = "priya.sharma@example.com"\n'
+            '[notify]\ncommand = ["true"]\n'
+        )
+
+    def sh(self, script: str, *, folder: str = ".") -> str:
+        """Run a script and return its output; 3 is of commands that leave something open."""
+        argv = ["bash", "-o", "pipefail", "-ec", script]
+        done = subprocess.run(
+            argv, cwd=self.folder / folder, env=self.env, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 3), f"{script}: {done.stdout[-2000:]}{done.stderr}"
+        return done.stdout
+
+    @contextlib.contextmanager
+    def stay(self, script: str, words: str) -> Iterator[str]:
+        """Start a script that stays, yield what it says until it says ``words``, and end it."""
+        process = subprocess.Popen(
+            ["bash", "-ec", script], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = ""
+        try:
+            while words not in said:
+                said += (line := process.stderr.readline())
+                assert line, f"{script}: {said}"
+            yield said
+        finally:
+            process.send_signal(signal.SIGTERM)
+            said += process.communicate()[1]
+        assert process.returncode in (0, 3), f"{script}: {said}"
+
+    def download(self, script: str) -> None:
+        """Run a script that fetches a file from a server, and compare what it wrote."""
+        made = self.sh("migrator token create --name page --ability tickets:read")
+        self.env["TOKEN"] = made.split()[-1]
+        with self.stay("exec migrator serve --port 0", "Serving") as said:
+            url = re.search(r"http://[\w.:]+", said)
+            assert url is not None
+            self.sh(script.replace("http://127.0.0.1:8480", url[0]))
+        written = (self.folder / "spacer.gif").read_bytes()
+        assert hashlib.sha256(written).hexdigest() == self.held.sha256
+
+    def adapted(self, script: str) -> str:
+        """Return an example with the ids, places and sizes of this test."""
+        for pattern, other in {
+            r"\b88 239\b": " ".join(self.lost[:2]),
+            r"--undo 88\b": f"--undo {self.lost[0]}",
+            r"\b120 4711\b": f"{self.held.ticket_id} {self.held.id}",
+            r"--canary 17\b": f"--canary {self.held.ticket_id}",
+            r"\b4711\b": f"{self.held.ticket_id}",
+            r'(?<="ticket_number": ")98\b': str(self.number),
+            r'\b14494\b|(?<="response_attachment_id": ")1\b': f"{self.held.id}",
+            r"--(department|queue) Sales\b": r"--\1 Hardware",
+            r"/etc/|/mnt/usb/|/mnt/(?=backup/)": "",
+            r"s3://(bucket/prefix|mirror/\w+)": rf"{self.bucket}/\1",
+            r"(restore \S+ )\./archive": r"\1./restored",
+            r"^migrator publish": "migrator -c bucket.toml publish",
+            r"map 3\b": "map 4",
+            r"--port 8480": "--port 0",
+            r"> config.toml": "> other.toml",
+            r"--big 200MiB": "--big 1MiB",
+            r"selftest$": "selftest --kills 20 --tickets 60",
+            r"--kills \d+ --tickets \d+": "--kills 1 --tickets 10",
+            r"--tickets \d+": "--tickets 10",
+            r"^migrator (sandbox|serve)": r"exec migrator \1 --port 0",
+            r"^migrator (sync --every)": r"exec migrator \1",
+        }.items():
+            script = re.sub(pattern, other, script, flags=re.MULTILINE)
+        return script
+
+    def prepare(self, needed: str) -> None:
+        """Make the files that these examples read, and fill the bucket."""
+        for name in ("new", "backup"):
+            (self.folder / name).mkdir()
+        config = (self.folder / "config.toml").read_text()
+        there = f'path = "restored-before"\nblobs = "{self.bucket}/bucket/prefix"'
+        (self.folder / "bucket.toml").write_text(
+            re.sub('^path = ".*"$', there, config, flags=re.MULTILINE)
+        )
+        for names, script in {
+            "report-of-may": "migrator report --format json --output report-of-may.json",
+            "publish|s3://": f"migrator archive copy {self.bucket}/bucket/prefix",
+            "publish": f"migrator restore {self.bucket}/bucket/prefix restored-before",
+            "jsonl|SUMS": "migrator handover pack",
+            "pem": "openssl req -x509 -nodes -subj / -keyout privkey.pem -out fullchain.pem",
+        }.items():
+            if re.search(names, needed):
+                self.sh(script)
 
 
 @pytest.fixture
@@ -98,45 +249,60 @@ def tickiti() -> Iterator[Tickiti]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def service() -> Iterator[weed.Weed]:
+    """Run a bucket."""
+    with weed.serving() as started:
+        yield started
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_example_runs(rig: MakeRig, tickiti: Tickiti) -> None:
+@pytest.mark.parametrize(
+    "place", [place for place, found in examples().items() if not all(map(apart, found))]
+)
+def test_every_example_runs(rig: MakeRig, tickiti: Tickiti, service: weed.Weed, place: str) -> None:
     """Each ends with 0, or with 3 where something is open; those that stay start working."""
     one = rig(tickets=12, faults=frozenset({"missing_file", "remote_sentence", "deleted_between"}))
     one.finish("run")
-    aim(one, tickiti)
-    one.finish("report", "--format", "json", "--output", "report-of-may.json")
-    seen = 0
-    for line in examples():
-        folder = one.folder
-        if line.startswith("migrator init"):  # never overwrites
-            folder = one.folder / "new"
-            folder.mkdir(exist_ok=True)
-        start = next((words for words in STAYS if words in line), None)
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {adapted(line, one)}" if start else adapted(line, one)],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        said = ""
+    world = World(one, tickiti, service)
+    wanted = [script for script in examples()[place] if not apart(script)]
+    world.prepare(" ".join(wanted))
+    for script in dict.fromkeys(map(world.adapted, wanted)):
+        start = next((words for words in STAYS if f"migrator {words}" in script), None)
         if start:
-            while STAYS[start] not in said:
-                said += (words := process.stderr.readline())
-                assert words, f"{line}: {said}"
-            process.send_signal(signal.SIGTERM)
-        said += process.communicate()[1]
-        assert process.returncode in (0, 3), f"{line}: {said}"
-        seen += 1
-    assert seen > 40
+            with world.stay(script, STAYS[start]):
+                pass
+        elif script.startswith("curl"):
+            world.download(script)
+        else:
+            inside = "pack" if place.endswith("HANDOVER.md") else "."
+            world.sh(script, folder="new" if "migrator init" in script else inside)
+
+
+def test_every_command_runs_or_says_why_not() -> None:
+    """Nothing is left out but what APART names, and APART names nothing that is not there."""
+    left = [script for found in examples().values() for script in found]
+    for pattern, why in APART.items():
+        assert any(re.search(pattern, script) for script in left), pattern
+        for name in re.findall(r"tests/\S+\.py", why):
+            assert (ROOT / name).is_file(), name
+    assert len(left) > 120
+
+
+@pytest.mark.slow
+def test_every_benchmark_of_the_manual_is_one() -> None:
+    """Its words are taken; what it measures is of no interest here."""
+    lines = [one for one in examples()["migrator/docs/benchmarks.md"] if "tests.bench" in one]
+    for line in lines:
+        argv = [sys.executable, *shlex.split(line)[1:], "--help"]
+        assert b"usage:" in subprocess.run(argv, cwd=ROOT, capture_output=True, check=True).stdout
+    assert lines
 
 
 def test_no_help_shows_an_escape() -> None:
     """What is meant as a line end, a tab or a mark of click is never printed as such."""
-    for name, command in commands():
+    for name, command in all_commands():
         context = click.Context(command, info_name=name, max_content_width=100)
         shown = command.get_help(context)
         assert not re.search(r"\\[btnx]|\x08", shown), name

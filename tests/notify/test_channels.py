@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import json
 import os
+import re
+import shlex
 import sys
 import time
 import uuid
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import migrator
 from migrator.archive.notices import Notice
 from migrator.notify import Channels, Settings
 from migrator.notify.channels import ping_address
@@ -181,6 +184,22 @@ def test_a_command_gets_arguments_environment_and_json(
 def test_a_command_that_fails(tmp_path: Path, text: str, told: str) -> None:
     """Its exit code is the reason."""
     assert told in (send(Settings(command=script(tmp_path, text)), "command") or "")
+
+
+def test_the_script_of_the_manual_mails_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands there, with whatever sends mail on this machine."""
+    page = (Path(migrator.__file__).parent / "docs" / "notify.md").read_text("utf-8")
+    (text,) = re.findall(r"^```sh\n(#!.*?)^```", page, re.MULTILINE | re.DOTALL)
+    mail = f'#!/bin/sh\n(echo "$@"; cat) > {shlex.quote(str(tmp_path / "mailed"))}\n'
+    for name, lines in {"tell-us": text, "mail": mail}.items():
+        (tmp_path / name).write_text(lines)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert send(Settings(command=(str(tmp_path / "tell-us"),)), "command") is None
+    mailed = (tmp_path / "mailed").read_text()
+    assert mailed == "-s migrator: sync failed ops@example.com\na\nb\n"
 
 
 def test_a_command_that_reads_nothing_has_done_its_work(tmp_path: Path) -> None:
