@@ -136,11 +136,18 @@ class Hours:
         text = f"waiting until {self.told(opens)}, quiet hours{self.place}"
         return Halt("quiet_hours", text, opens - at)
 
-    def told(self, at: float) -> str:
-        """Return a time as day and minute, such as ``Mon 19:00``."""
+    def told(self, at: float, *, dated: bool = False) -> str:
+        """Return a time as day and minute, such as ``Mon 19:00``; ``dated`` with its date."""
         minute = self._local(at)[0]
         day, minute = divmod(minute, _DAY)
-        return f"{_DAYS[day][:3].capitalize()} {minute // 60:02}:{minute % 60:02}"
+        date = f"{datetime.fromtimestamp(at, self.zone):%Y-%m-%d} " if dated else ""
+        return f"{_DAYS[day][:3].capitalize()} {date}{minute // 60:02}:{minute % 60:02}"
+
+    @property
+    def settings(self) -> str:
+        """The settings that may make work longer; nothing where there are none."""
+        named = {"kayako.windows": self.windows, "kayako.bytes_per_second": self.rates}
+        return " and ".join(name for name, value in named.items() if value)
 
     @property
     def place(self) -> str:
@@ -161,6 +168,9 @@ class Hours:
         minute = there.weekday() * _DAY + there.hour * 60 + there.minute
         offset = there.utcoffset()
         return minute, there.second + at % 1, offset.total_seconds() if offset else 0.0
+
+
+ANY_TIME: Final = Hours()
 
 
 def _within(spans: Spans, minute: int) -> bool:

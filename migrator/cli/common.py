@@ -379,6 +379,14 @@ def published_at(made: float | None = None) -> float | None:
     return app.published if app else None
 
 
+def configured_hours() -> Hours:
+    """Return when requests may be made, by the configuration of this invocation."""
+    from migrator.hours import ANY_TIME
+
+    app = _app()
+    return app.config.hours if app and app.config else ANY_TIME
+
+
 def verbosity() -> int:
     """Return -1 with -q, 1 with -v, else 0."""
     app = _app()

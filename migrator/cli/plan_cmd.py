@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,14 +21,12 @@ from migrator.cli.common import (
     write,
 )
 from migrator.errors import Interrupted
-from migrator.text import human_duration, iso_time
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from migrator.archive import Archive
     from migrator.events import Listener
-    from migrator.hours import Hours
     from migrator.plan.dry_run import Dry
     from migrator.plan.model import Plan
     from migrator.plan.plan_file import Journal
@@ -96,6 +93,7 @@ def make_plan(
             max_download=config.tickiti.max_download,
             per_second=config.kayako.requests_per_second,
             free=_free(config.archive.path),
+            hours=config.hours,
         )
         if result.ended_by is None and save is not None and journal is not None:
             write(_saved(archive, options, dry, plan), save)
@@ -107,27 +105,7 @@ def make_plan(
         )
         if result.ended_by is not None:
             raise _ended(result.ended_by, journal)
-        if plan.pace.estimated_seconds is not None:
-            _tell_end(config.hours, plan.pace.estimated_seconds, plan.todo.bytes)
     return 0 if result.proven else 3
-
-
-def _tell_end(hours: Hours, seconds: float, size: int) -> None:
-    """Say when a run would end that began now, where windows or a bandwidth make it longer."""
-    if not (hours.windows or hours.rates):
-        return
-    wire = size * 4 // 3  # files come in base64
-    at = time.time()
-    end = hours.ends(at, seconds, wire)
-    if end is None:
-        told = "a run would take more than 10 years"
-    else:
-        told = f"a run that begins now would end in about {human_duration(end - at)}"
-        told += f", on {iso_time(round(end))[:10]}"
-    note(
-        f"The estimate is of time in which requests are made. With kayako.windows and "
-        f"kayako.bytes_per_second {told}"
-    )
 
 
 def _journal(save: Path, options: RunOptions) -> Journal:

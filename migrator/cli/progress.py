@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 
 from migrator import events
 from migrator.cli.common import (
+    configured_hours,
     outcome,
     print_lines_with,
     remember_line,
@@ -43,6 +44,7 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
     else:
         listener = Bars(stream) if _draws(stream) else Lines(stream)
     listener.verbosity = verbosity()
+    listener.progress.hours = configured_hours()
     return listener
 
 
@@ -88,15 +90,15 @@ class ProgressListener:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = _Steady(stream)
         self._clock = clock
-        self._progress = Progress(clock)
+        self.progress = Progress(clock)
 
     def __call__(self, event: events.Event, /) -> None:
         """Handle one event."""
-        self._progress.take(event)
+        self.progress.take(event)
         if isinstance(event, events.Notice):
             remember_line(event.text)
         if isinstance(event, events.RunStarted):
-            remember_run(self._progress.run_id)
+            remember_run(self.progress.run_id)
         wanted = 1 if isinstance(event, events.Requested) else 0
         if isinstance(event, events.Notice) and event.level == "warning":
             wanted = -1
@@ -177,7 +179,7 @@ class Lines(ProgressListener):
 
     def _hear(self, event: events.Event) -> None:
         """Print when it is time."""
-        if text := _sentence(event, self._progress):
+        if text := _sentence(event, self.progress):
             self._print(text)
             if isinstance(event, events.RunStarted):  # was printed at once
                 self._due = self._clock() + LINE_EVERY
@@ -191,14 +193,14 @@ class Lines(ProgressListener):
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Print the last state where no run did, as after reading files."""
-        told = self._progress
+        told = self.progress
         if told.run_id is None and told.settled and list(_figures(told)) != self._figures:
             self._print(self._line())
         super().__exit__(kind, exc, tb)
 
     def _line(self) -> str:
         """Return how far it is; figures only if they differ from those of the last line."""
-        told, figures = self._progress, list(_figures(self._progress))
+        told, figures = self.progress, list(_figures(self.progress))
         known = figures == self._figures and not told.over
         self._figures = figures
         after = f"after {human_duration(self._clock() - self._began)}"
@@ -230,7 +232,7 @@ class JsonLines(ProgressListener):
         if isinstance(event, events.Tick | events.Slow):  # `progress` has what they tell
             if self._clock() >= self._due:
                 self._due = self._clock() + LINE_EVERY
-                self._print("progress", self._progress.facts())
+                self._print("progress", self.progress.facts())
             return
         fields = dataclasses.asdict(event)
         fields.pop("run_id", None)
@@ -239,7 +241,7 @@ class JsonLines(ProgressListener):
     def _print(self, event: str, fields: dict[str, Any]) -> None:
         line: dict[str, Any] = {
             "ts": iso_time(int(self._now())),
-            "run": self._progress.run_id,
+            "run": self.progress.run_id,
             "event": event,
         }
         print(json.dumps(line | fields), file=self._stream, flush=True)
@@ -264,9 +266,9 @@ class Bars(ProgressListener):
 
     def _hear(self, event: events.Event) -> None:
         """Draw the bar; tqdm itself decides when it is drawn again."""
-        if text := _sentence(event, self._progress):
+        if text := _sentence(event, self.progress):
             self._say(text)
-        elif self._progress.tickets or self._progress.todo or self._progress.paused() is not None:
+        elif self.progress.tickets or self.progress.todo or self.progress.paused() is not None:
             self._show()
 
     def _say(self, text: str) -> None:
@@ -290,7 +292,7 @@ class Bars(ProgressListener):
 
     def _show(self) -> None:
         self._fit()
-        told = self._progress
+        told = self.progress
         bar = self._bar
         if bar is None:
             bar = self._bar = self._tqdm(

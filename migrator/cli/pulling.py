@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from migrator.cli.common import App, settings_from, share_one_heap
+from migrator.cli.common import App, configured_hours, settings_from, share_one_heap
 from migrator.cli.process import run_loop
 from migrator.cli.progress import progress
 from migrator.events import Event, Listener, Notice
@@ -96,7 +96,7 @@ async def pull_within(
     stop: Stop,
 ) -> RunResult:
     """Run one run in an existing event loop."""
-    progress = Progress()
+    progress = Progress(hours=configured_hours())
 
     def tell(event: Event, /) -> None:
         progress.take(event)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from migrator.archive.records import Count
 from migrator.plan.model import Plan
-from migrator.plan.text import ahead, beside, decisions, partial
+from migrator.plan.text import ahead, beside, decisions, partial, scheduled
 from migrator.report import charts, html
 from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
@@ -93,9 +93,11 @@ def _sentence(plan: Plan) -> str:
     if pace.estimated_seconds is None:
         return f"To fetch: {fetch}. No estimate: no attachment could be fetched as a sample."
     if pace.low_seconds is None or pace.high_seconds is None:
-        return f"To fetch {fetch}."
-    low, high = human_duration(pace.low_seconds), human_duration(pace.high_seconds)
-    return f"{low} to {high}, to fetch {fetch}."
+        told = f"To fetch {fetch}."
+    else:
+        low, high = human_duration(pace.low_seconds), human_duration(pace.high_seconds)
+        told = f"{low} to {high}, to fetch {fetch}."
+    return " ".join((told, *scheduled(plan)))
 
 
 def _warnings(plan: Plan) -> Iterator[str]:

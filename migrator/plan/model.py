@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from migrator.archive import SIZES
 from migrator.archive.records import UNFINISHED, Count, Group, Row, State
+from migrator.hours import Hours
 from migrator.plan.dry_run import Ahead, Dry, estimate
 from migrator.pull.options import RunOptions
+from migrator.pull.progress import BASE64
 from migrator.report.model import distinct_titles
 from migrator.report.verdict import limits
 from migrator.sources.base import FastLook
@@ -50,6 +52,19 @@ class Pace:
     estimated_seconds: float | None
     low_seconds: float | None = None
     high_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a run ends that begins at once, with the settings that say when requests are made.
+
+    ``begins`` is when its first request may be made, ``ends`` None if nobody can foresee it.
+    """
+
+    hours: Hours
+    at: float
+    begins: float
+    ends: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +191,8 @@ class Plan(Survey):
     ``articles`` of the knowledge base and steps of the troubleshooter were read, of which
     ``articles_missing`` parts could not be. ``custom_fields`` of tickets a run reads, of which
     ``custom_field_files`` hold files, which are not counted here; None where that is not known.
-    ``beyond`` says what no API gives.
+    ``beyond`` says what no API gives. ``schedule`` is None where requests may be made at any time,
+    as fast as can be, and without an estimate.
     """
 
     source: str
@@ -196,6 +212,7 @@ class Plan(Survey):
     custom_fields: int | None = 0
     custom_field_files: int | None = 0
     beyond: str = ""
+    schedule: Schedule | None = None
 
     @property
     def outside(self) -> Count:
@@ -218,16 +235,19 @@ def make_plan(
     max_download: int,
     per_second: float,
     free: int | None,
+    hours: Hours,
 ) -> Plan:
     """Return the report of a dry run over ``archive``.
 
-    ``per_second`` requests may be made (0: no limit), ``free`` bytes are left on the disk.
+    ``per_second`` requests may be made (0: no limit) at ``hours``, ``free`` bytes are left on the
+    disk.
     """
     result = dry.result
     whole = options.scope.whole and not result.ended_by
     seen = survey(archive, result.run_id, gate, max_download=max_download, leftovers=whole)
     total = _tickets(options, result.total)
     requests = _requests(archive, options, dry, seen.todo.n, total)
+    pace = _pace(options.concurrency, per_second, dry, requests, seen.todo)
     return Plan(
         **vars(seen),
         source=options.source_name,
@@ -241,7 +261,7 @@ def make_plan(
         disk=_with_replies(
             _disk(archive, dry, seen.todo.bytes, free, leftovers=whole), dry, requests.threads
         ),
-        pace=_pace(options.concurrency, per_second, dry, requests, seen.todo),
+        pace=pace,
         fast=result.preview,
         limits=tuple(limits(options.scope.told())),
         articles=result.articles,
@@ -249,7 +269,21 @@ def make_plan(
         custom_fields=dry.fields and dry.fields[0],
         custom_field_files=dry.fields and dry.fields[1],
         beyond=dry.beyond,
+        schedule=schedule(hours, pace.estimated_seconds, seen.todo.bytes),
     )
+
+
+def schedule(
+    hours: Hours, seconds: float | None, size: int, *, at: float | None = None
+) -> Schedule | None:
+    """Return when a run ends that begins now and fetches so many bytes; None: it may at any time.
+
+    ``seconds`` is how long it takes without windows and rates, None if that is unknown.
+    """
+    if seconds is None or not hours.settings:
+        return None
+    at = time.time() if at is None else at
+    return Schedule(hours, at, hours.opens(at), hours.ends(at, seconds, round(size * BASE64)))
 
 
 def _tickets(options: RunOptions, total: int | None) -> int | None:

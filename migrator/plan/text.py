@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from migrator.archive.records import Count, Group
-from migrator.plan.model import Pace, Plan
+from migrator.plan.model import Pace, Plan, Schedule
 from migrator.report.text import count_line, group_lines
 from migrator.sources.base import FastLook
 from migrator.text import counted, human_bytes, human_duration, iso_time, shown
@@ -73,6 +73,7 @@ def document(plan: Plan) -> dict[str, object]:
             "replies": _plain(plan.disk.replies),
         },
         "pace": pace,
+        "schedule": plan.schedule and _schedule(plan.schedule),
         "fast": fast
         and {
             "tickets": fast.tickets,
@@ -83,6 +84,15 @@ def document(plan: Plan) -> dict[str, object]:
             "missed_attachments": fast.missed,
             "fallback": fast.fallback or None,
         },
+    }
+
+
+def _schedule(found: Schedule) -> dict[str, object]:
+    return {
+        "settings": found.hours.settings.split(" and "),
+        "first_request_at": iso_time(round(found.begins)),
+        "ends_at": iso_time(round(found.ends)) if found.ends is not None else None,
+        "seconds": round(found.ends - found.at, 1) if found.ends is not None else None,
     }
 
 
@@ -110,6 +120,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield from partial(plan)
     yield ""
     yield _expected(plan.pace)
+    yield from scheduled(plan)
     yield f"Disk: {_disk(plan)}"
     yield from replies(plan)
     yield f"Requests: {_requests(plan)}"
@@ -142,7 +153,8 @@ def decisions(plan: Plan) -> Iterator[tuple[str, str]]:
             f"Where to keep the files: {needed} are needed, {human_bytes(disk.free)} are free.",
             "Make room, set `archive.path` to another disk, or `archive.blobs` to a bucket.",
         )
-    hours = (plan.pace.high_seconds or plan.pace.estimated_seconds or 0) / 3600
+    clock = (plan.schedule.ends or 0) - plan.schedule.at if plan.schedule else 0
+    hours = max(plan.pace.high_seconds or plan.pace.estimated_seconds or 0, clock) / 3600
     if hours > LONG:
         yield (
             f"When to run: it may take {human_duration(hours * 3600)}.",
@@ -283,6 +295,22 @@ def _expected(pace: Pace) -> str:
     return (
         f"Estimate: {human_duration(pace.estimated_seconds)}{spread} "
         f"with {pace.concurrency} requests at once"
+    )
+
+
+def scheduled(plan: Plan) -> Iterator[str]:
+    """Yield when a run would end, where settings say when requests are made, or how fast."""
+    if (found := plan.schedule) is None:
+        return
+    hours = found.hours
+    if found.ends is None:
+        yield f"With {hours.settings}, a run would take more than 10 years."
+        return
+    waits = f"makes its first request {hours.told(found.begins, dated=True)} and "
+    yield (
+        f"With {hours.settings}, a run that begins now {waits if found.begins > found.at else ''}"
+        f"ends about {hours.told(found.ends, dated=True)}{hours.place}, "
+        f"in {human_duration(found.ends - found.at)}."
     )
 
 

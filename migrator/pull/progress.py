@@ -7,15 +7,19 @@ within a run, and reaches 1 only at its end.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from migrator import events
+from migrator.hours import ANY_TIME, Hours
 
 ALMOST = 0.999
 """The largest share before the end: work after the last attachment is not counted."""
+BASE64 = 4 / 3
+"""Bytes of a reply for a byte of a file."""
 SLOW_KEPT = 5
 """How many slow requests are recorded: those under way for the longest time."""
 LEAST_SECONDS = 3.0
@@ -39,7 +43,9 @@ TROUBLES = (
 
 @dataclass
 class Progress:
-    """The sum of the events so far; ``clock`` returns seconds.
+    """The sum of the events so far; ``clock`` returns seconds, ``now`` the time.
+
+    Requests may be made at ``hours``, which the time left takes into account.
 
     ``tickets_total`` is the number of tickets in scope, None if unknown. ``found`` are
     attachments listed, ``todo`` those to be fetched, ``settled`` those that are done; their bytes
@@ -51,6 +57,8 @@ class Progress:
     """
 
     clock: Callable[[], float] = time.monotonic
+    hours: Hours = ANY_TIME
+    now: Callable[[], float] = time.time
     run_id: int | None = None
     kind: str = "run"
     expected: events.WorkExpected | None = None
@@ -78,6 +86,7 @@ class Progress:
     cut: bool = False
     _best: float = 0.0
     _first: tuple[float, float] | None = None
+    _foreseen: tuple[float, float | None] = (-math.inf, None)
 
     def take(self, event: events.Event) -> None:
         """Add one event."""
@@ -217,14 +226,31 @@ class Progress:
         return self._best if self._first is not None and not self._miscounted else None
 
     def seconds_left(self) -> float | None:
-        """Return the estimated seconds left at the pace so far; None when unknown or paused."""
-        raw = self._estimate()
-        if self.over or raw is None or self._first is None or self.paused() is not None:
+        """Return the estimated seconds left at the pace so far, closed windows included.
+
+        None when unknown, and while the source or somebody pauses it.
+        """
+        raw, quiet = self._estimate(), self.held == "quiet_hours"
+        if self.over or raw is None or self._first is None:
             return None
-        seconds, gained = self.clock() - self._first[0] - self.idle, raw - self._first[1]
+        if self.paused() is not None and not quiet:
+            return None
+        seconds = (self.paused_at if quiet else self.clock()) - self._first[0] - self.idle
+        gained = raw - self._first[1]
         if seconds < LEAST_SECONDS or gained < LEAST_SHARE:
             return None
-        return seconds * max(0.0, 1 - raw) / gained
+        left = seconds * max(0.0, 1 - raw) / gained
+        if not self.hours.settings or self.kind in ("verify", "handover", "deliver"):
+            return left
+        return self._by_the_clock(left, round(BASE64 * self.received * left / seconds))
+
+    def _by_the_clock(self, seconds: float, size: int) -> float | None:
+        """Return how long work takes within the hours, looked up once a second at most."""
+        now = self.now()
+        if not 0 <= now - self._foreseen[0] < 1:
+            self._foreseen = now, self.hours.ends(now, seconds, size)
+        ends = self._foreseen[1]
+        return None if ends is None else max(0.0, ends - now)
 
     def _estimate(self) -> float | None:
         if self.reads:

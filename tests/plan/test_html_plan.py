@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import lxml.html
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrator.archive.records import Count
-from migrator.plan.model import Disk, Gaps, Pace, Requests, Verdicts
+from migrator.hours import Hours, windows
+from migrator.plan.model import Disk, Gaps, Pace, Requests, Verdicts, schedule
 from migrator.sources.base import FastLook
 from migrator.text import human_bytes
 from tests.report.pages import cells, page_of, plan, said, shape, text_of
@@ -149,3 +151,12 @@ def test_every_link_leads_somewhere() -> None:
     page = page_of(plan())
     for href in page.xpath("//a/@href"):
         assert page.get_element_by_id(href.removeprefix("#")) is not None
+
+
+def test_the_end_by_the_windows_stands_in_the_first_sentence() -> None:
+    """Who decides when to run reads when it ends."""
+    hours = Hours(windows("22:00-06:00"), zone=ZoneInfo("UTC"))
+    page = page_of(plan(schedule=schedule(hours, 3600, 0, at=0.0)))
+    assert "With kayako.windows, a run that begins now ends about Thu 1970-01-01 01:00" in said(
+        page
+    )

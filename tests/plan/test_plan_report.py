@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import jsonschema_rs
 import pytest
@@ -29,6 +30,7 @@ from migrator.archive import (
     open_dry,
 )
 from migrator.cli import COMMANDS
+from migrator.hours import ALWAYS, Hours, windows
 from migrator.plan import model
 from migrator.plan import model as report
 from migrator.plan import text as plan_text
@@ -277,6 +279,40 @@ def test_the_text_begins_with_what_is_decided_by() -> None:
     assert text(verdicts=Verdicts(1, oversize=Count(2, 2))).count("over 50 MB") == 1
 
 
+NIGHTS = Hours(windows("22:00-06:00"), zone=ZoneInfo("Europe/Berlin"))
+NOON = datetime(2026, 3, 28, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+
+
+def test_the_end_is_by_the_windows_that_are_set() -> None:
+    """In text and JSON, on the clock of its zone: the night to summer time has seven hours."""
+    plan = replace(PLAN, schedule=report.schedule(NIGHTS, 8 * 3600, 0, at=NOON))
+    says = (
+        "With kayako.windows, a run that begins now makes its first request Sat 2026-03-28 22:00 "
+        "and ends about Sun 2026-03-29 23:00 (time of Europe/Berlin), in 1 d 10 h."
+    )
+    assert "".join(plan_text.to_text(plan)).splitlines()[3] == says
+    assert json.loads("".join(plan_text.to_json(plan)))["schedule"] == {
+        "settings": ["kayako.windows"],
+        "first_request_at": "2026-03-28T21:00:00Z",
+        "ends_at": "2026-03-29T21:00:00Z",
+        "seconds": 34 * 3600,
+    }
+    assert "When to run: it may take 1 d 10 h." in "".join(plan_text.to_text(plan))
+
+
+def test_what_nobody_can_foresee_is_told_as_such() -> None:
+    """A bandwidth that is too low for the helpdesk, or one that makes no difference."""
+    slow = Hours(rates=((ALWAYS, 1),))
+    assert "a run would take more than 10 years" in text(
+        schedule=report.schedule(slow, 3600, 1 << 40, at=NOON)
+    )
+    both = replace(NIGHTS, rates=((ALWAYS, 1 << 20),))
+    told = text(schedule=report.schedule(both, 3600, 1024, at=NOON + 11 * 3600))
+    assert "With kayako.windows and kayako.bytes_per_second, a run that begins now ends" in told
+    assert report.schedule(Hours(), 3600, 0) is None
+    assert report.schedule(NIGHTS, None, 0) is None
+
+
 def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
     """Titles and types are shown with their control characters escaped."""
     told = text(ended="cut\x1b[2J", source="https://\u202ehelp")
@@ -327,6 +363,8 @@ def test_the_text_tells_what_is_special(changes: dict[str, Any], says: str) -> N
         {"fast": FastLook(1, 2, 3, 6, 4, 5, 4)},
         {"fast": FastLook(fallback="no sort")},
         {"pace": Pace(1, 0, 0, 0, 0, 0, None), "disk": Disk()},
+        {"schedule": report.Schedule(NIGHTS, NOON, NOON + 9, NOON + 99)},
+        {"schedule": report.Schedule(NIGHTS, NOON, NOON, None)},
     ],
 )
 def test_the_json_is_as_its_schema_says(changes: dict[str, Any]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator import events
+from migrator.hours import Hours, windows
 from migrator.pull.progress import ALMOST, Progress
 
 FEW = st.integers(0, 40)
@@ -244,3 +247,47 @@ def test_a_pause_is_told_until_it_is_over() -> None:
     told.take(events.Paused(20.0))
     told.take(events.RunFinished(1, 4))
     assert told.facts()["paused"] is None
+
+
+def at_night(start: str) -> tuple[Progress, Clock]:
+    """Give a run with windows, half done after three hours of its first night."""
+    zone = ZoneInfo("Europe/Berlin")
+    began = datetime.fromisoformat(start).replace(tzinfo=zone).timestamp()
+    clock = Clock(step=0.0)
+    clock.now = 0.0
+    told = Progress(clock, Hours(windows("22:00-06:00"), zone=zone), lambda: began + clock.now)
+    told.take(events.TicketsCounted(100))
+    for ticket in range(51):
+        told.take(events.TicketListed(ticket, 0, 0))
+        clock.now += 3 * 3600 / 51
+    return told, clock
+
+
+@pytest.mark.parametrize(
+    ("start", "hours"),
+    [("2026-05-31T23:00", 3), ("2026-06-01T03:00", 16 + 3), ("2026-03-29T00:00", 18 + 1)],
+)
+def test_the_time_left_knows_when_windows_close(start: str, hours: float) -> None:
+    """Also in the night in which the clock is put forward, whose window is an hour shorter."""
+    told, _ = at_night(start)
+    assert told.seconds_left() == pytest.approx(hours * 3600, rel=0.03)
+
+
+def test_the_time_left_is_told_in_quiet_hours_too() -> None:
+    """The wait for the next window is part of it; a pause by somebody has no known end."""
+    told, clock = at_night("2026-06-01T03:00")
+    told.take(events.Paused(16 * 3600, asked=True, reason="quiet_hours"))
+    clock.now += 6 * 3600
+    assert told.seconds_left() == pytest.approx(13 * 3600, rel=0.03)
+    told.take(events.Paused(None, asked=True, reason="paused"))
+    assert told.seconds_left() is None
+
+
+def test_windows_are_those_of_the_source_only() -> None:
+    """Reading our own files, or writing to Tickiti, goes on in closed windows."""
+    clock, noon = Clock(), 43_200.0
+    told = Progress(clock, Hours(windows("22:00-06:00"), zone=ZoneInfo("UTC")), lambda: noon)
+    for _ in range(50):
+        told.take(events.BlobChecked("ab", 1, "ok", 100))
+        clock.now += 1
+    assert told.seconds_left() == pytest.approx(52, abs=2)
