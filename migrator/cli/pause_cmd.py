@@ -20,10 +20,11 @@ from migrator.text import human_duration, shown
 )
 @pass_app
 def pause(app: App, /, *, seconds: float | None) -> None:
-    """Let runs, syncs and deliveries make no request until `migrator resume`.
+    """Let no command ask Kayako or Tickiti for anything until `migrator resume`.
 
     Requests under way still finish. What runs waits and keeps the archive; Ctrl-C ends it as
-    always. The pause holds for what is started later, too, and through restarts.
+    always. The pause holds for what is started later, too, and through restarts. What asks
+    neither of them goes on: reading files again, copying them, serving and publishing.
 
     \b
     Examples:
@@ -42,10 +43,10 @@ def pause(app: App, /, *, seconds: float | None) -> None:
         owner = lock.holder(root)
     end = "until `migrator resume`" if seconds is None else f"for {human_duration(seconds)}"
     if owner is None:
-        told = f"Paused {end}. Nothing holds the archive: what begins next will wait."
+        told = f"Paused {end}. Nothing holds the archive: what asks Kayako or Tickiti next waits."
     else:
-        command = owner.command or "command"
-        told = f"Paused {end}. The {command} of process {owner.pid} begins no further request."
+        work = f"The {owner.command or 'command'} of process {owner.pid}"
+        told = f"Paused {end}. {work} asks neither Kayako nor Tickiti for anything further."
     click.echo(shown(told))
 
 

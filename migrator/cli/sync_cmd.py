@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -94,7 +95,12 @@ def sync(
 
         if every is not None:
             hold = halted(config.archive.path, config.hours)
-            await repeat(once, every=every, stop=stop, tell=note, halted=hold)
+
+            def begins(seconds: float) -> float:
+                due = time.time() + seconds
+                return seconds + config.hours.opens(due) - due
+
+            await repeat(once, every=every, stop=stop, tell=note, halted=hold, begins=begins)
             return 0
         done = await _sync(app, config, stop, wishes)
         result = done.result

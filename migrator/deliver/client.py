@@ -98,6 +98,11 @@ class Client:
             self._pacer.hold(asked_for(error))  # it applies to all others, too
             raise
 
+    async def pauses(self) -> int:
+        """Wait for the end of a pause, if one holds; return how many there were so far."""
+        await self._pacer.wait_out_halt()
+        return self._pacer.halts
+
     async def hello(self) -> None:
         """Make a call that every Tickiti answers; raise SourceError unless it does."""
         try:

@@ -52,6 +52,8 @@ class Errand:
         self._options = options
         self.ticket = ticket
         self.begun = False
+        self.pauses = 0
+        """How many there were when the ticket was read."""
         self.outcome: dict[FileKey, str] = {}
         self.counted: set[FileKey] = set()
         self.told: dict[FileKey, Seen] = {}

@@ -233,6 +233,7 @@ class _Courier:
 
     async def _run(self, errand: Errand) -> None:
         """Deliver what is left of a ticket."""
+        errand.pauses = await self._client.pauses()
         stood = await self._stood(errand)
         if errand.number is None:
             await self._drop_pending(errand)
@@ -485,6 +486,7 @@ class _Courier:
     async def _sought(self, planned: Delivery) -> tuple[str, Mapping[str, Any]]:
         """Return the number of a ticket that was made before or is made now, and the answer."""
         for attempt in range(1, ATTEMPTS + 1):
+            await self._client.pauses()  # so that what is read is new
             if number := await made_for(self._client, planned.marker):
                 return number, {}
             try:
@@ -676,6 +678,9 @@ class _Courier:
         data: Mapping[str, Any] = {}
         problem: SourceError | None = None
         for attempt in range(1, ATTEMPTS + 1):
+            before = await self._as_it_is(errand, before)
+            if _has(before, sent):
+                return await self._written(errand, sent, files, before, there=before, data=data)
             try:
                 data = await self._client.write(
                     "tickets/respond",
@@ -694,10 +699,7 @@ class _Courier:
                     await self._upload_again(errand, files)  # it may have dropped them
                     continue
                 await self._stop.sleep(wait_before(attempt, error))
-            there = await self._show(sent.ticket_number)
-            if problem is None and not _has(there, sent):  # what was read may be older
-                await self._stop.sleep(wait_before(attempt, None))
-                there = await self._show(sent.ticket_number)
+            there = await self._read_back(sent, attempt, taken=problem is None)
             if _has(there, sent):
                 self._wrote = True
                 return await self._written(errand, sent, files, before, there=there, data=data)
@@ -708,6 +710,22 @@ class _Courier:
                 sent = self._with_new_key(errand, sent, problem)
         await self._not_written(errand, sent, problem)
         raise AssertionError  # that raises
+
+    async def _as_it_is(self, errand: Errand, there: There) -> There:
+        """Return a ticket as it was read, or read it again: after a pause that may be days old."""
+        if (pauses := await self._client.pauses()) == errand.pauses:
+            return there
+        errand.pauses = pauses
+        there = await self._show(there.number)
+        self._check(errand, there)
+        return there
+
+    async def _read_back(self, sent: Delivery, attempt: int, *, taken: bool) -> There:
+        there = await self._show(sent.ticket_number)
+        if taken and not _has(there, sent):  # what was read may be older
+            await self._stop.sleep(wait_before(attempt, None))
+            there = await self._show(sent.ticket_number)
+        return there
 
     def _with_new_key(self, errand: Errand, sent: Delivery, problem: SourceError) -> Delivery:
         files = self._archive.queries.files_of_delivery(sent.id)

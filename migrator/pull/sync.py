@@ -147,11 +147,12 @@ async def repeat(
     clock: Callable[[], float] = time.monotonic,
     spread: Callable[[float, float], float] = random.uniform,
     halted: Halted = lambda: None,
+    begins: Callable[[float], float] = lambda seconds: seconds,
 ) -> None:
     """Call ``sync`` with the number of the round (0 is the first), about ``every`` seconds.
 
-    While ``halted`` returns anything, no round begins.
-    A source that is out and an archive that another run holds are reported and waited for;
+    While ``halted`` returns anything, no round begins. ``begins`` returns in how many seconds one
+    will that is due in so many. A source that is out and an archive that another run holds are reported and waited for;
     returns when asked to stop between two rounds. Raises what waiting cannot help: errors of the
     archive, the safety limit, in the first round also a busy archive and a source that refuses
     our keys, and Interrupted when a round was stopped.
@@ -174,7 +175,7 @@ async def repeat(
             tell(f"round {number + 1}: {error}", "warning")
         pause = every * spread(1 - JITTER, 1 + JITTER)
         left = max(pause - (clock() - began), every * JITTER)
-        tell(f"the next sync begins in {round(left)} s")
+        tell(f"the next sync begins in {round(begins(left))} s")
         try:
             await sleep(left)
         except Interrupted:

@@ -278,6 +278,8 @@ class Pacer:
         self.throttle = Throttle(rate, clock=clock) if rate is not None else None
         self._halted = halted
         self._halt = ""  # the one that was told
+        self.halts = 0
+        """How often requests were held up."""
         self._whom = whom
         self._most = self._limit = concurrency
         self._running = 0
@@ -439,6 +441,11 @@ class Pacer:
         if self._interval:
             self._next_start = self.clock() + self._interval
 
+    async def wait_out_halt(self) -> None:
+        """Wait until requests may start, as far as a halt decides it."""
+        while (wait := self._halt_left()) > 0:
+            await self._sleep(min(wait, GLANCE))
+
     def _halt_left(self) -> float:
         """Return for how long no request may start, as far as it is known; tell about it once."""
         halt = self._halted() if self._halted is not None else None
@@ -449,6 +456,7 @@ class Pacer:
                 self._listener(Notice("going on"))
             return 0.0
         if halt.text != self._halt:
+            self.halts += not self._halt
             self._halt = halt.text
             self._listener(Notice(halt.text))
             self._listener(Paused(halt.wait, asked=True, reason=halt.reason))

@@ -19,6 +19,7 @@ from migrator.deliver.client import connect, look
 from migrator.deliver.errand import Options
 from migrator.deliver.run import Result, deliver, totals_of
 from migrator.events import ignore
+from migrator.hours import Halt, Halted
 from migrator.pull.options import Stop
 from migrator.sandbox.tickiti import Tickiti
 
@@ -40,6 +41,7 @@ class Office:
         self.numbers: dict[int, str] = {}
         self.ids = itertools.count(100)
         self.stop: Stop | None = None
+        self.halted: Halted | None = None
         self.run = self.archive.ledger.begin_run("run", source=HELPDESK, scope={}).id
         self.archive.ledger.set_helpdesk(HELPDESK, run_id=self.run)
         self.archive.ledger.put_departments([Department(1, "Support"), Department(2, "Sales")])
@@ -141,6 +143,7 @@ class Office:
             patience=0.1,
             listener=ignore,
             sleep=sleep,
+            halted=self.halted,
         )
 
     def checked(self, work: Callable[..., Any]) -> check.Report:
@@ -198,6 +201,25 @@ class Office:
         """Count the requests that changed something."""
         paths = ("tickets", "tickets/respond", "tickets/attachment-upload")
         return sum(one.path in paths and one.status != 422 for one in self.tickiti.requests)
+
+
+class Pauses:
+    """Pauses a delivery for some looks whenever a request is about to start after ``before``."""
+
+    def __init__(self, office: Office, before: Callable[[int], bool]) -> None:
+        self.office = office
+        self.before = before
+        self.seen = -1
+        self.left = 0
+        self.held = 0
+
+    def __call__(self) -> Halt | None:
+        number = len(self.office.tickiti.requests)
+        if number != self.seen and self.before(number):
+            self.left, self.seen = 3, number
+            self.held += 1
+        self.left -= 1
+        return Halt("paused", "paused by a", None) if self.left >= 0 else None
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from migrator.archive import Archive, open_archive
 from migrator.deliver.client import Client
 from migrator.errors import Interrupted, SafetyLimit, SourceError, SourceRefused
 from migrator.sandbox.tickiti import FAULTS, HARMLESS_FAULTS, Tickiti
-from tests.deliver.conftest import AUTHOR, Office
+from tests.deliver.conftest import AUTHOR, Office, Pauses
 
 LYING = {"other_file", "damaged_file", "lost_file"}
 """What Tickiti then shows is not what it gives: these have tests of their own below."""
@@ -247,6 +248,30 @@ def test_two_machines_at_once(office: Office, tmp_path: Path, faults: list[str])
     for _ in range(2):
         office.deliver()
     assert office.there() == office.wanted()
+    assert_true(office)
+
+
+def test_what_another_machine_wrote_in_a_pause_is_not_written_again(
+    office: Office, tmp_path: Path
+) -> None:
+    """After a pause the ticket is read before a note is sent."""
+    filled(office)
+    with second_machine(office, tmp_path) as other, ThreadPoolExecutor(1) as thread:
+
+        def uploaded(_number: int) -> bool:
+            last = [one.path for one in office.tickiti.requests if one.status == 200][-1:]
+            if pausing := not written and last == ["tickets/attachment-upload"]:
+                written.append(1)
+                office.halted = None
+                thread.submit(office.deliver, archive=other).result()
+            return pausing
+
+        written = list[int]()
+        office.halted = Pauses(office, uploaded)
+        office.deliver()
+        notes = [one for one in office.tickiti.requests if one.path == "tickets/respond"]
+    assert written
+    assert len(notes) == 2
     assert_true(office)
 
 
