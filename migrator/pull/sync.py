@@ -152,7 +152,9 @@ async def repeat(
     """Call ``sync`` with the number of the round (0 is the first), about ``every`` seconds.
 
     While ``halted`` returns anything, no round begins. ``begins`` returns in how many seconds one
-    will that is due in so many. A source that is out and an archive that another run holds are reported and waited for;
+    will that is due in so many.
+
+    A source that is out and an archive that another run holds are reported and waited for;
     returns when asked to stop between two rounds. Raises what waiting cannot help: errors of the
     archive, the safety limit, in the first round also a busy archive and a source that refuses
     our keys, and Interrupted when a round was stopped.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import open_archive
+from migrator.archive.lock import Pause, pause, resume
 from migrator.sandbox.tickiti import Tickiti
 from tests.deliver.conftest import AUTHOR, Office
 
@@ -64,6 +65,34 @@ def test_fifty_kills(office: Office, faults: list[str]) -> None:
     assert office.there() == office.wanted()
     assert office.counts() == {"delivered": 120}
     assert (office.tickiti.mails, office.tickiti.tags) == ([], [])
+
+
+def test_a_pause_in_mid_delivery_holds_it_up(office: Office) -> None:
+    """Nothing is asked meanwhile, a second one is refused, and it ends as if nothing had been."""
+    many(office, 40, 3)
+    office.open_there(Tickiti(latency=0.03), *range(1, 41))
+    office.archive.close()
+    process = command(office)
+    assert process.stderr is not None
+    while office.writes() < 20:
+        time.sleep(0.01)
+    pause(office.root, Pause("a", "here", 1, None))
+    said = b""
+    while b"paused by a" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    time.sleep(0.5)  # what is under way finishes
+    before = len(office.tickiti.requests)
+    assert command(office).wait(60) == 5
+    assert len(office.tickiti.requests) == before
+    resume(office.root)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
+    assert b"going on" in said
+    office.archive = open_archive(office.root, command="test")
+    assert office.there() == office.wanted()
+    assert office.counts() == {"delivered": 120}
 
 
 @pytest.mark.timeout(300)

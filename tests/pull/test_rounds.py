@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,6 +22,7 @@ from migrator.errors import (
     SourceRefused,
     SourceUnreachable,
 )
+from migrator.hours import Hours, windows
 from migrator.pull.options import RunResult, Stop
 from migrator.pull.sync import repeat
 
@@ -99,6 +103,42 @@ def test_a_round_that_takes_too_long_is_followed_by_a_breath() -> None:
     """Not by the next one at once: the source is slow already."""
     played = Rounds(None, None, takes=5000).play()
     assert played.slept == [90, 90]
+
+
+@pytest.mark.parametrize("every", [1800, 86_400])
+def test_rounds_begin_in_windows_whatever_the_clock_does(every: float) -> None:
+    """Also where they are longer than a window, and in the night of summer time; all told true."""
+    berlin = ZoneInfo("Europe/Berlin")
+    hours = Hours(windows("01:00-02:30, 03:30-04:00"), zone=berlin)
+    rounds = Rounds(*[None] * 6)
+    rounds.now = datetime(2026, 3, 27, 12, tzinfo=berlin).timestamp()
+
+    async def sleep(seconds: float) -> None:
+        # Who waits for a window looks each second: here once a minute is enough.
+        await Rounds.sleep(rounds, seconds if seconds > 1 else 60)
+
+    def begins(seconds: float) -> float:
+        return hours.opens(rounds.now + seconds) - rounds.now
+
+    asyncio.run(
+        repeat(
+            rounds.sync,
+            every=every,
+            stop=Stop(),
+            tell=rounds.tell,
+            sleep=sleep,
+            clock=lambda: rounds.now,
+            spread=lambda low, high: (low + high) / 2,
+            halted=lambda: hours.halt(rounds.now),
+            begins=begins,
+        )
+    )
+    assert all(map(hours.open, rounds.began))
+    days = {datetime.fromtimestamp(one, berlin).day for one in rounds.began}
+    assert (29 in days, len(days) > 4) == (True, every > 7200)
+    told = [float(text.split()[5]) for _, text in rounds.told if "next sync" in text]
+    gaps = [later - one - rounds.takes for one, later in itertools.pairwise(rounds.began)]
+    assert gaps == pytest.approx(told[:-1], abs=61)
 
 
 OUTAGES = [SourceUnreachable("no answer"), ServerFailed("HTTP 500")]
