@@ -84,7 +84,9 @@ def test_a_pause_in_mid_delivery_holds_it_up(office: Office) -> None:
         said += line
     time.sleep(0.5)  # what is under way finishes
     before = len(office.tickiti.requests)
-    assert command(office).wait(60) == 5
+    second = command(office)
+    assert b"in use by deliver" in second.communicate(timeout=60)[1]
+    assert second.returncode == 5
     assert len(office.tickiti.requests) == before
     resume(office.root)
     said += process.communicate(timeout=60)[1]
