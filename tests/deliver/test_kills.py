@@ -85,7 +85,7 @@ def test_a_pause_in_mid_delivery_holds_it_up(office: Office) -> None:
     time.sleep(0.5)  # what is under way finishes
     before = len(office.tickiti.requests)
     second = command(office)
-    assert b"in use by deliver" in second.communicate(timeout=60)[1]
+    assert b"in use by process" in second.communicate(timeout=60)[1]
     assert second.returncode == 5
     assert len(office.tickiti.requests) == before
     resume(office.root)
