@@ -9,7 +9,9 @@ and short enough in bytes that ``tree/department/ticket/name`` stays below Windo
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -87,6 +89,20 @@ def brief(text: str, limit: int = LONGEST) -> str:
             kept.append(char)
     line = shown("".join(kept))
     return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Return why a connection failed, in one line: what the system or TLS says, else the error."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return brief(f"its certificate is not trusted: {link.verify_message}", 2 * LONGEST)
+        if isinstance(link, ssl.SSLError):
+            return brief(f"TLS fails: {(link.reason or str(link)).replace('_', ' ').lower()}")
+        if isinstance(link, OSError) and link.errno:
+            return os.strerror(link.errno) if link.errno > 0 else brief(str(link.strerror))
+        link = link.__cause__ or link.__context__
+    return brief(str(error) or type(error).__name__, 2 * LONGEST)
 
 
 def human_bytes(count: float) -> str:

@@ -18,7 +18,8 @@ KEPT = 1000
 MOST_WAITING = 100
 """Notices that wait to be sent; older ones are given up."""
 CLAIM = 120
-"""Seconds in which nobody else sends what a process began to send."""
+"""Seconds, beyond those that sending may take, in which nobody else sends what a process began to
+send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +127,17 @@ class Notices:
         )
         return [_notice(row) for row in rows]
 
-    def claim(self, now: int) -> list[Notice]:
-        """Return what is still to go somewhere and nobody else is sending; nobody else will."""
+    def claim(self, now: int, seconds: float = 0) -> list[Notice]:
+        """Return what is still to go somewhere and nobody else is sending; nobody else will.
+
+        Sending may take so many ``seconds``.
+        """
         with self._db.atomic():
             rows = self._db.execute(
                 f"""UPDATE notices SET claimed_at = :now WHERE pending <> '[]'
-                    AND (claimed_at IS NULL OR claimed_at NOT BETWEEN :now - {CLAIM} AND :now)
+                    AND (claimed_at IS NULL OR claimed_at NOT BETWEEN :then AND :now)
                     RETURNING rowid, {_NOTICE}""",
-                {"now": now},
+                {"now": now, "then": now - CLAIM - int(seconds)},
             )
         return [_notice(row[1:]) for row in sorted(rows)]
 

@@ -21,7 +21,7 @@ from migrator.archive import Archive, open_beside
 from migrator.archive.notices import Notice
 from migrator.cli.common import App, note, now
 from migrator.cli.process import run_loop
-from migrator.config import NOTIFY, SECRETS, TOKEN, signing_key
+from migrator.config import METRICS_TOKEN, NOTIFY, SECRETS, TOKEN, signing_key
 from migrator.errors import ArchiveError, MigratorError
 from migrator.notify import Channels, Outcome, Settings, Told, compose
 from migrator.notify.messages import STOPPED, remember
@@ -47,7 +47,7 @@ def settings_from(config: Config) -> Settings:
         webhook_key=signing_key(key) if key.get_secret_value() else b"",
         command=command,
         timeout=found.timeout,
-        hidden=frozenset({*SECRETS.values(), *NOTIFY.values(), TOKEN}),
+        hidden=frozenset({*SECRETS.values(), *NOTIFY.values(), TOKEN, METRICS_TOKEN}),
     )
 
 
@@ -142,7 +142,7 @@ class Notifier:
     async def _send(self, archive: Archive | None, told: Told, outcome: Outcome) -> None:
         """Send what is new and what is left from before, everywhere at the same time."""
         channels = Channels(self.settings, clock=time.time)
-        waiting = _claimed(archive, told)
+        waiting = _claimed(archive, told, self.settings.timeout)
         left = {
             one.id: [to for to in one.pending if to in self.settings.keeping] for one in waiting
         }
@@ -175,11 +175,11 @@ class Notifier:
         return f"The ping was not delivered: {problem}." if problem else None
 
 
-def _claimed(archive: Archive | None, told: Told) -> Sequence[Notice]:
+def _claimed(archive: Archive | None, told: Told, seconds: float) -> Sequence[Notice]:
     if archive is None or archive.read_only:
         return told.notices
     try:
-        return archive.notices.claim(now())
+        return archive.notices.claim(now(), seconds)
     except ArchiveError:
         return told.notices
 

@@ -43,7 +43,7 @@ from migrator.sources.pace import (
     for_file,
     retry_after,
 )
-from migrator.text import brief
+from migrator.text import brief, why_unreachable
 
 Facts = dict[str, Any]
 
@@ -191,7 +191,7 @@ class Client:
                 slot.overloaded()
                 raise SourceUnreachable(f"{what}: Tickiti did not answer in time") from None
             except httpx.HTTPError as error:
-                why = self._said(str(error)) or type(error).__name__
+                why = self._said(why_unreachable(error))
                 raise SourceUnreachable(f"{what}: no answer from Tickiti: {why}") from None
             try:
                 found = self._judge(reply, text, what)

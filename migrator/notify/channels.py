@@ -36,7 +36,7 @@ from migrator.errors import (
     Throttled,
 )
 from migrator.sources.pace import Pacer, Retrier, retry_after
-from migrator.text import brief, iso_time
+from migrator.text import brief, iso_time, why_unreachable
 
 ATTEMPTS: Final = 4
 CONNECT: Final = 10.0
@@ -169,7 +169,7 @@ class Channels:
         except httpx.TimeoutException:
             raise SourceUnreachable("no answer in time") from None
         except httpx.HTTPError as error:
-            raise SourceUnreachable(f"no answer ({type(error).__name__})") from None
+            raise SourceUnreachable(f"no answer ({why_unreachable(error)})") from None
 
     async def _again(
         self, once: Callable[[], Awaitable[None]], *, longest: float = ONE_TRY

@@ -111,10 +111,20 @@ def test_a_server_holds_nobody_up(receiver: Receiver, answer: str) -> None:
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://no-such-host.invalid/"])
-def test_an_address_where_nobody_is(url: str) -> None:
-    """A refused connection and an unknown name are reasons like others."""
-    assert "no answer" in (send(Settings(webhook=url, timeout=2.0)) or "")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:1/", "no answer (Connection refused)"),
+        ("http://no-such-host.invalid/", "no answer ("),
+        ("https{0}/", "no answer (TLS fails: "),
+    ],
+)
+def test_an_address_where_nobody_is(receiver: Receiver, url: str, why: str) -> None:
+    """A refused connection, an unknown name and a port without TLS are told in plain words."""
+    webhook = url.format(receiver.url.removeprefix("http"))
+    told = send(Settings(webhook=webhook, timeout=2.0)) or ""
+    assert told.startswith(why)
+    assert "Error" not in told
 
 
 def test_a_webhook_is_signed_as_standard_webhooks_has_it(receiver: Receiver) -> None:

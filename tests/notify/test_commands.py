@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from migrator.archive import open_beside
+from migrator.config import METRICS_TOKEN, NOTIFY, SECRETS, TOKEN
 from migrator.notify.messages import day
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources import pace
@@ -271,6 +272,20 @@ def test_a_test_goes_through_each_channel(cli: Cli, place: Place, tmp_path: Path
     assert cli("notify", "--test").code == 4
 
 
+def test_a_command_gets_none_of_our_keys(
+    cli: Cli, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever variable a key comes from: it is none of the command's business."""
+    ours = {*SECRETS.values(), *NOTIFY.values(), TOKEN, METRICS_TOKEN}
+    for name in ours - {"MIGRATOR_PING", "MIGRATOR_WEBHOOK", "MIGRATOR_WEBHOOK_KEY"}:
+        monkeypatch.setenv(name, "hunter2" * 4)
+    out = tmp_path / "names"
+    told = f"import os; open({str(out)!r}, 'w').write(' '.join(os.environ))"
+    place.write(webhook="", webhook_key="", command=json.dumps([sys.executable, "-c", told]))
+    assert cli("notify", "--test").code == 0
+    assert ours.isdisjoint(out.read_text().split())
+
+
 def test_events_choose_what_is_told(cli: Cli, place: Place) -> None:
     """What is not wanted now is not told later either."""
     place.write(events='["failure"]')
@@ -341,6 +356,7 @@ def test_two_processes_send_nothing_twice(cli: Cli, place: Place) -> None:
     with open_beside(place.root / "archive") as archive:
         (waiting,) = archive.notices.claim(1000)
         assert archive.notices.claim(1001) == []
+        assert archive.notices.claim(1000 + 121, 600) == []
         assert archive.notices.claim(1000 + 121) == [waiting]
         archive.notices.release(waiting, [])
         assert archive.notices.claim(9000) == []
