@@ -60,7 +60,7 @@ def copy_blobs(
             _count(done, sha256, size, verdict := future.result())
             tell(sha256, size, verdict or Verdict.OK, total)
             if stopped():
-                raise Interrupted("Interrupted. Run the same command again: it goes on.")
+                raise Interrupted("Interrupted. Run the same command again: it resumes.")
             begin(1)
     finally:
         for _, _, future in running:

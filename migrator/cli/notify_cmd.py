@@ -43,7 +43,7 @@ def notify(app: App, *, test: bool) -> int:
     config = app.load(need_source=False)
     if not config.notify.tells:
         raise ConfigError(
-            f"{config.path} says nobody to tell: set ping, webhook or command in [notify]."
+            f"{config.path} names nobody to tell: set ping, webhook or command in [notify]."
         )
     notifier = notifier_of(app, config)
     if test:

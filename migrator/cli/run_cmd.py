@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @scope_options
-@click.option("--recheck", is_flag=True, help="Ask again for missing and gone attachments.")
+@click.option(
+    "--recheck", is_flag=True, help="Ask now for all that failed, and for missing and gone ones."
+)
 @pull_options
 @click.option(
     "--every-id",

@@ -230,10 +230,9 @@ def _see_limit(archive: Archive, doomed: list[Entry]) -> None:
     if blobs <= max(MOST_ORPHANS, ORPHANED_SHARE * referred):
         return
     raise SafetyLimit(
-        f"{blobs:,} stored files are in no row of the ledger, which knows {referred:,}. It is "
-        "likelier that the checkpoint is older than the files, or emptied, than that all these are "
-        "waste: nothing was removed. Bring the checkpoint back from a backup; if it is the right "
-        "one, --accept-orphans goes on."
+        f"{blobs:,} stored files are in no row of the ledger, which knows {referred:,}. Most "
+        "likely the checkpoint is older than the files, or was emptied: nothing was removed. Bring "
+        "it back from a backup; if it is the right one, add --accept-orphans."
     )
 
 

@@ -260,8 +260,8 @@ class Workers:
             raise SafetyLimit(
                 f"the source lists {n:,} of {seen:,} attachments that we hold with another name, "
                 "size, date or ticket than before, which Kayako never does. Is it another "
-                "helpdesk, or one restored from a backup? What we hold is kept. If it is to be "
-                "so, run again with --accept-changes"
+                "helpdesk, or one restored from a backup? What we hold is kept. If this is "
+                "right, run again with --accept-changes"
             )
 
     async def _fetch_linked(self, work: Work) -> Outcome | None:

@@ -405,4 +405,4 @@ def _readable(file: Path) -> None:
 
 def _no_password() -> NoReturn:
     # OpenSSL would ask on the terminal, which a service does not have.
-    raise ConfigError("The key for TLS has a password. Take it off: openssl pkey -in KEY -out NEW")
+    raise ConfigError("The key for TLS has a password. Remove it: openssl pkey -in KEY -out NEW")

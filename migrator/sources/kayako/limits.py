@@ -159,7 +159,7 @@ class Body:
                 return
         self._junk += len(block)
         if self._junk > JUNK:
-            raise UnexpectedReply(f"the reply for {self._what} goes on behind its end")
+            raise UnexpectedReply(f"the reply for {self._what} continues after its end")
 
     def _count(self, size: int) -> None:
         self._got += size

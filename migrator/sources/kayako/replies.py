@@ -198,7 +198,7 @@ def exhausted(what: str) -> MemoryExhausted:
     """Return the error for a reply that PHP had no memory to build."""
     return MemoryExhausted(
         f"{what}: PHP ran out of memory building the reply. "
-        "Raise memory_limit in the helpdesk's php.ini, then run again."
+        "Raise memory_limit in the helpdesk's php.ini, then `migrator run --recheck`."
     )
 
 
