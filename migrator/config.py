@@ -187,10 +187,6 @@ def _kind_of(path: Path) -> int:
     """
     try:
         return stat.S_IFMT(path.stat().st_mode)
-    except UnicodeEncodeError:
-        raise ValueError(
-            "has characters that are none in this locale; set LC_ALL=C.UTF-8 in the environment"
-        ) from None
     except OSError as exc:
         if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
             raise ValueError(f"cannot be used: {exc.strerror}") from None

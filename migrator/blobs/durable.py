@@ -37,8 +37,8 @@ _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, then start again; nothing stored is lost",
     errno.EDQUOT: "the disk quota is used up: raise it or free some space, then start again",
     errno.EROFS: "the file system is read-only: mount it writable or choose another path",
-    errno.EACCES: "permission denied: run as the owner of the archive or change its permissions",
-    errno.EPERM: "not permitted: run as the owner of the archive or change its permissions",
+    errno.EACCES: "permission denied: run as the owner of that directory or change its permissions",
+    errno.EPERM: "not permitted: run as the owner of that directory or change its permissions",
     errno.ENOENT: "it vanished meanwhile: check that the disk is still mounted",
     errno.EMFILE: "too many files are open: raise `ulimit -n`, then start again",
     errno.EFBIG: "a file may not grow that large: raise `ulimit -f`, then start again",
@@ -55,7 +55,17 @@ def writing(root: Path, what: str = "archive") -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         advice = _ADVICE.get(error.errno or 0, reason)
-        raise ArchiveUnwritable(f"The {what} {str(root)!r} cannot be written: {advice}.") from error
+        could = "read" if _is_closed(root) else "written"
+        raise ArchiveUnwritable(f"The {what} {str(root)!r} cannot be {could}: {advice}.") from error
+
+
+def _is_closed(root: Path) -> bool:
+    """Return whether nothing in the directory ``root`` can be reached."""
+    try:
+        os.stat(f"{root}/.")  # noqa: PTH116 - Path drops the dot
+    except OSError as error:
+        return error.errno == errno.EACCES
+    return False
 
 
 def make_dir(path: AnyPath) -> bool:

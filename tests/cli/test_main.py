@@ -341,14 +341,15 @@ def test_an_odd_environment_changes_nothing(home: Path, env: dict[str, str]) -> 
         assert (done.returncode, "bug" in done.stderr) == (code, False), done.stderr
 
 
-def test_a_path_of_another_locale_is_a_mistake(home: Path) -> None:
-    """A name that the locale cannot write is told as a mistake of the configuration."""
+def test_a_locale_without_all_characters_names_every_file(home: Path) -> None:
+    """Paths in the configuration and names in a handover are UTF-8, whatever the locale is."""
     (home / "config.toml").write_text('[archive]\npath = "Übergabe"\n', encoding="utf-8")
-    done = migrator(
-        "status", cwd=home, LC_ALL="C", LANG="", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
-    )
-    assert done.returncode == 2
-    assert "archive.path: has characters that are none in this locale" in done.stderr
+    (home / "archive").rename(home / "Übergabe")
+    poor = {"LC_ALL": "C", "LANG": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert "/Übergabe\n" in migrator("status", cwd=home, **poor).stdout
+    done = migrator("handover", "--tree", "фото", cwd=home, **poor)
+    assert done.returncode == 3, done.stderr
+    assert (home / "фото" / "README.md").is_file()
 
 
 @pytest.mark.parametrize("argv", ["status", "init", "plan --output x", "sandbox"])

@@ -137,6 +137,7 @@ def test_an_archive_of_somebody_else(rig: MakeRig, inline: Inline, reachable: bo
         os.seteuid(65534)
         try:
             told = inline(7, "-c", str(config), "run").err
+            assert "cannot be read: permission" in inline(7, "-c", str(config), "status").err
             inline(7, "-c", str(config), "doctor")
         finally:
             os.seteuid(0)
