@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -93,6 +92,8 @@ def brief(text: str, limit: int = LONGEST) -> str:
 
 def why_unreachable(error: BaseException) -> str:
     """Return why a connection failed, in one line: what the system or TLS says, else the error."""
+    import ssl  # noqa: PLC0415 - a Python may lack it, and `doctor` says so
+
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):
