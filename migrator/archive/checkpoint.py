@@ -704,6 +704,10 @@ class ServedCheckpoint(Checkpoint):
         """Run one statement and return its rows."""
         return self._own().execute(sql, params)
 
+    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run one statement for each of many rows of parameters."""
+        self._own().execute_many(sql, rows)
+
     def one(self, sql: str, params: Params = ()) -> Tuple | None:
         """Return the first row of a query, or None."""
         return self._own().one(sql, params)

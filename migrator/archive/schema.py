@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # costs start-up time and is needed only when a checkpoint is
     from sqlite_utils.db import Database
     from sqlite_utils.migrations import Migrations
 
-VERSION = 10
+VERSION = 11
 APPLICATION_ID = 0x4D69_4B54
 """``MiKT``: marks the file as a checkpoint of this tool."""
 
@@ -740,10 +740,32 @@ CREATE TABLE notices (
 CREATE INDEX attachments_lost ON attachments (id) WHERE state IN ('failed', 'missing', 'gone');
 """
 
+# wordless are the texts in search whose words are not indexed yet. The index finds the ticket of
+# a post without a look at its text.
+WORDS = """
+CREATE TABLE words (
+    id INTEGER PRIMARY KEY,
+    word TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE wordless (
+    id INTEGER PRIMARY KEY
+) STRICT;
+CREATE INDEX posts_places ON posts (id, ticket_id);
+"""
+
 # Only where SQLite has FTS5; without an index of positions it takes a fourth of the room.
 SEARCH_TABLE = """
-CREATE VIRTUAL TABLE search USING fts5(
+CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(
     text, tokenize = 'trigram case_sensitive 1', detail = 'none', columnsize = 0);
+"""
+WORD_PARTS_TABLE = """
+CREATE VIRTUAL TABLE IF NOT EXISTS word_parts USING fts5(
+    word, content = 'words', content_rowid = 'id', tokenize = 'trigram case_sensitive 1',
+    detail = 'none', columnsize = 0);
+"""
+WORD_TEXTS_TABLE = """
+CREATE VIRTUAL TABLE IF NOT EXISTS word_texts USING fts5(
+    words, content = '', tokenize = 'ascii', detail = 'none', columnsize = 0);
 """
 
 
@@ -817,6 +839,7 @@ def names() -> set[str]:
         SEARCH,
         STAFF,
         NOTICES,
+        WORDS,
     ):
         for verb, name in re.findall(r"^(CREATE|DROP) \w+ (\w+)", script, re.MULTILINE):
             found = found | {name} if verb == "CREATE" else found - {name}
@@ -834,8 +857,21 @@ def _first(db: Database) -> None:
 
 def _search(db: Database) -> None:
     _run(db, SEARCH)
-    if list(db.query("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")):
+    if _has_fts(db):
         _run(db, SEARCH_TABLE)
+
+
+def _words(db: Database) -> None:
+    _run(db, WORDS)
+    if list(db.query("SELECT 1 FROM sqlite_master WHERE name = 'search_content'")):
+        db.execute("INSERT INTO wordless (id) SELECT id FROM search_content")
+    if _has_fts(db):
+        _run(db, WORD_PARTS_TABLE)
+        _run(db, WORD_TEXTS_TABLE)
+
+
+def _has_fts(db: Database) -> bool:
+    return bool(list(db.query("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")))
 
 
 def _run(db: Database, script: str) -> None:
@@ -867,5 +903,6 @@ STEPS: Mapping[str, Callable[[Database], None]] = {
     "0008_search": _search,
     "0009_staff": lambda db: _run(db, STAFF),
     "0010_notices": lambda db: _run(db, NOTICES),
+    "0011_words": _words,
 }
 """The migrations, by their names in the checkpoint."""

@@ -25,7 +25,7 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
 )
-from migrator.archive.search import Groups, TextIndex
+from migrator.archive.search import Candidates, Groups, TextIndex
 from migrator.archive.sql import (
     MERGES,
     ROW,
@@ -144,9 +144,11 @@ _SEARCHED = 100_000
 _EMPTY = "p.kind <> 'timetrack' AND (p.text = '' OR is_blank(p.text, p.is_html))"
 _IS_KNOWN = "(p.note IS NOT 'not_kept' OR p.id < 0)"
 _SOME = 100
-"""Tickets compared at once that an index found, at first."""
-_FEW = (500, 2000, 8000)
-"""Texts to which the index narrows a search, and tickets looked at one by one, in turns."""
+"""Tickets compared at once, at first."""
+_FIRST, _SOON, _LATER = 200, 2000, 16_000
+"""Tickets that a search of texts looks at first, without the index, and at once with it."""
+_MANY = 8000
+"""Texts with a part that are not few any more."""
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
@@ -157,6 +159,9 @@ _FILES = """coalesce((
 
 _Texts = tuple[Groups, bool]
 """Parts of texts that are searched, and whether those of subjects are."""
+
+_Rare = Sequence[Candidates | None]
+"""For each search of texts those that may have the parts, None for many."""
 
 
 class _Search(NamedTuple):
@@ -541,13 +546,13 @@ class Threads:
         ]
         if searches:
             direct = self._of_number(text) if text else set()
-            narrowed = self._narrowed(texts, _FEW[-1])
-            where += self._having(texts, values)
+            narrowed = self._narrowed(texts, self._rare(texts))
+            where += [self._index.has(each, subjects=of, values=values) for each, of in texts]
             where += [] if narrowed is None else [f"h.id IN {values.each(narrowed)}"]
             ids = self._searched(searches, direct, where, values, limit)
             where = [*visible, f"h.id IN {values.each(ids)}"]
         elif texts:
-            return self._with_texts(texts, where, values, limit)
+            return self._db.together(lambda: self._with_texts(texts, where, values, limit))
         return self._headers(where, values, limit)
 
     def named(self, name: str) -> list[TicketHeader]:
@@ -568,76 +573,95 @@ class Threads:
         sql = f"""
             SELECT json_group_array(json_array({_HEADER.replace("h.", "")})) FROM (
                 SELECT {_HEADER} FROM headers AS h WHERE {" AND ".join(where)}
-                ORDER BY h.last_activity DESC, h.id DESC LIMIT {limit:d}) AS found"""
-        ((rows,),) = self._db.execute(sql, values)
+                ORDER BY h.last_activity DESC, h.id DESC LIMIT :limit) AS found"""
+        ((rows,),) = self._db.execute(sql, {**values, "limit": limit})
         return [TicketHeader(*row) for row in json.loads(rows)]
 
-    def _narrowed(self, texts: Sequence[_Texts], most: int) -> set[int] | None:
-        """Return the tickets whose texts may have all that is searched, None for too many."""
-        some = (self._index.narrowed(groups, most, subjects=of) for groups, of in texts)
-        found = [tickets for tickets in some if tickets is not None]
+    def _rare(self, texts: Sequence[_Texts]) -> _Rare:
+        return [self._index.candidates(groups, _MANY, subjects=of) for groups, of in texts]
+
+    def _narrowed(self, texts: Sequence[_Texts], rare: _Rare) -> set[int] | None:
+        """Return the tickets that may have all that is searched, None for too many."""
+        found = [
+            some.tickets(self._index.places(some.texts(), subjects=of))
+            for (_, of), some in zip(texts, rare, strict=True)
+            if some is not None
+        ]
         return set.intersection(*found) if found else None
 
-    def _having(
-        self, texts: Sequence[_Texts], values: Values, *, indexed: bool = False
-    ) -> list[str]:
-        return [
-            self._index.has(groups, subjects=of, values=values, indexed=indexed)
-            for groups, of in texts
-        ]
+    def _which_may(
+        self, tickets: Sequence[int], texts: Sequence[_Texts], rare: _Rare
+    ) -> Sequence[int]:
+        """Return those of some tickets that may have all that is searched."""
+        may = set(tickets)
+        for (groups, of), some in zip(texts, rare, strict=True):
+            places = self._index.places_in(tickets, subjects=of)
+            if places is None:
+                continue
+            most = 4 * len(places)  # beyond, they have no range of their own
+            found = some or self._index.candidates(groups, most, subjects=of, within=places)
+            if found is not None:
+                may &= found.tickets(places)
+        return [one for one in tickets if one in may]
 
     def _with_texts(
         self, texts: Sequence[_Texts], where: Sequence[str], values: Values, limit: int
     ) -> list[TicketHeader]:
         """Return the first tickets that pass, when texts are searched.
 
-        Either few tickets may have the texts, or so many do that they are soon found. So the index
-        and a look at the next tickets take turns before the index is read as a whole.
+        Either few tickets may have the texts, or so many do that they are soon found. The latest
+        ones, which are looked at first, tell which it is.
         """
+        latest = f"""
+            SELECT json_group_array(id), min(last_activity) FROM (
+                SELECT h.id, h.last_activity FROM headers AS h
+                WHERE {" AND ".join(where)} AND (h.last_activity, h.id) < (:time, :last)
+                ORDER BY h.last_activity DESC, h.id DESC LIMIT :page)"""
+        where = [*where, *(self._index.has(each, subjects=of, values=values) for each, of in texts)]
+        values |= {"time": fit(1 << 64), "last": fit(1 << 64)}
         found: list[TicketHeader] = []
-        where, start = [*where, "(h.last_activity, h.id) < (:time, :last)"], fit(1 << 64)
-        values |= {"time": start, "last": start}
-        having, seen = self._having(texts, values), 0
-        for some in _FEW:
-            tickets = self._narrowed(texts, some)
-            if tickets is not None:
-                return found + self._first_of(
-                    tickets, [*where, *having], values, limit - len(found)
-                )
-            if len(found) * (seen + some) < limit * seen:
-                continue  # too few have them
-            sql = f"""
-                SELECT last_activity, id FROM tickets WHERE (last_activity, id) < (:time, :last)
-                ORDER BY last_activity DESC, id DESC LIMIT 1 OFFSET {some:d}"""
-            if (until := self._db.one(sql, values)) is None:
-                break
-            values |= {"to_time": until[0], "to": until[1]}
-            page = [*where, "(h.last_activity, h.id) >= (:to_time, :to)", *having]
-            found += self._headers(page, values, limit - len(found))
-            if len(found) >= limit:
+        rare: _Rare | None = None
+        seen, page = 0, _FIRST
+        while True:
+            ((listed, until),) = self._db.execute(latest, {**values, "page": page})
+            tickets = json.loads(listed)
+            may = tickets if rare is None else self._which_may(tickets, texts, rare)
+            found += self._first_of(may, where, values, limit - len(found))
+            if len(found) >= limit or len(tickets) < page:
                 return found
-            values |= {"time": until[0], "last": until[1]}
-            seen += some
-        having = self._having(texts, values, indexed=True)
-        return found + self._headers([*where, *having], values, limit - len(found))
+            seen += page
+            values |= {"time": until, "last": tickets[-1]}
+            # So many more are to be looked at, if as many of them pass.
+            left = (limit - len(found)) * seen // (len(found) or 1)
+            if rare is None and left > _SOON:
+                rare = self._rare(texts)
+            if any(some and len(some.texts()) <= left // 2 for some in rare or ()):
+                break
+            page = min(max(left, _FIRST), _LATER)
+        may = self._sorted(self._narrowed(texts, rare or ()) or (), values)
+        return found + self._first_of(may, where, values, limit - len(found))
+
+    def _sorted(self, tickets: Collection[int], values: Values) -> Sequence[int]:
+        """Return tickets in the order of answers, without those that were looked at."""
+        sql = """
+            SELECT json_group_array(id) FROM (
+                SELECT id FROM tickets WHERE id IN (SELECT value FROM json_each(:given))
+                    AND (last_activity, id) < (:time, :last)
+                ORDER BY last_activity DESC, id DESC)"""
+        given = json.dumps(sorted(tickets))
+        ((ids,),) = self._db.execute(sql, {**values, "given": given})
+        return list(json.loads(ids))
 
     def _first_of(
-        self, tickets: Collection[int], where: Sequence[str], values: Values, limit: int
+        self, tickets: Sequence[int], where: Sequence[str], values: Values, limit: int
     ) -> list[TicketHeader]:
-        """Return those of some tickets that pass, without looking at more than are wanted."""
-        given = Values()
-        sql = f"""
-            SELECT json_group_array(id) FROM (
-                SELECT id FROM tickets WHERE id IN {given.each(tickets)}
-                ORDER BY last_activity DESC, id DESC)"""
-        ((sorted_ids,),) = self._db.execute(sql, given)
-        ids = json.loads(sorted_ids)
+        """Return the first of these tickets that pass, without looking at more than are wanted."""
         found: list[TicketHeader] = []
         where, some = [*where, "h.id IN (SELECT value FROM json_each(:some))"], _SOME
-        while ids and len(found) < limit:
-            values["some"] = json.dumps(ids[:some])
+        while tickets and len(found) < limit:
+            values["some"] = json.dumps(tickets[:some])
             found += self._headers(where, values, limit - len(found))
-            ids, some = ids[some:], some * 2
+            tickets, some = tickets[some:], some * 2
         return found
 
     def file_of(self, ticket_id: int, part: str) -> str | None:

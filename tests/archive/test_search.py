@@ -21,9 +21,17 @@ from tests.archive.test_older_formats import made
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
-    """Make an empty archive."""
+    """Make an archive without texts."""
     with open_archive(tmp_path / "archive", command="test") as archive:
+        crowd(archive)
         yield archive
+
+
+def crowd(archive: Archive) -> None:
+    """Keep so many tickets without texts that no search finds others without the index."""
+    with archive.ledger.atomic():
+        for ticket in range(10_000, 10_201):
+            archive.ledger.put_ticket(TicketRow(ticket, 1, last_activity=ticket))
 
 
 def put(archive: Archive, ticket: int, *posts: PostRow, subject: str = "") -> None:
@@ -155,6 +163,51 @@ def test_an_sqlite_without_fts5_finds_the_same(archive: Archive, tmp_path: Path)
         assert found(again, "some text") == [1]
 
 
+def test_an_archive_without_words_is_searched_at_once_and_gets_them(archive: Archive) -> None:
+    """An archive of format 10 has trigrams only; a text that changes meanwhile is found, too."""
+    for number, text in enumerate(("first text", "second text", "third text"), 1):
+        put(archive, number, PostRow(number, text=text))
+    index(archive)
+    archive.close()
+    with contextlib.closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
+        for table in ("word_parts", "word_texts", "words", "wordless"):
+            conn.execute(f"DROP TABLE {table}")
+        conn.execute("DROP INDEX posts_places")
+        conn.execute("DELETE FROM _sqlite_migrations WHERE name = '0011_words'")
+        conn.execute("PRAGMA user_version = 10")
+        conn.commit()
+    with open_archive(archive.path, command="test") as again:
+        assert again.threads.unindexed() == 3
+        put(again, 2, PostRow(2, text="other text"))
+        for _ in range(2):
+            assert (found(again, "first"), found(again, "other")) == ([1], [2])
+            assert (found(again, "second"), found(again, "xt")) == ([], [3, 2, 1])
+            index(again)
+        again.queries.self_check()
+
+
+def test_parts_of_any_words_are_found(archive: Archive) -> None:
+    """Of very long ones, of several, of very many, and between them; indexed and changed."""
+    long = "".join(chr(0x4E00 + n % 3000) + "ab" for n in range(300))
+    texts = [
+        long,
+        "one (two), three_four",
+        "the two thirds",
+        " ".join(f"w{n}x" for n in range(400)),
+    ]
+    for number, text in enumerate(texts, 1):
+        put(archive, number, PostRow(number, text="before"))
+        index(archive)
+        put(archive, number, PostRow(number, text=text))
+    index(archive)
+    for at in range(0, len(long) - 70, 7):
+        assert found(archive, long[at : at + 70]) == found(archive, long[at : at + 33]) == [1]
+    parts = {"ne (two), thr": [2], "e two th": [3], "two)": [2], "two": [3, 2], "o t": [3]}
+    parts |= {"), ": [2], "e_f": [2], "two th": [3], "wo thr": [], "x w": [4], "w39": [4]}
+    for part, tickets in {**parts, "before": [], "9x w4": [4], "q": [], "ou": [2]}.items():
+        assert found(archive, part) == tickets, part
+
+
 WORDS = st.sampled_from(
     ["stra\u00dfe", "STRASSE", "aab", "aba", "a b", "\u4e2d\u6587\u5b57", "i\u0307", "x", '"', "%"]
 )
@@ -164,6 +217,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, max_examples=25, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
 )
@@ -175,6 +229,7 @@ def test_search_finds_what_a_look_at_all_texts_finds(
 ) -> None:
     """Whatever was written and changed in whatever order, indexed or not."""
     with open_archive(tmp_path_factory.mktemp("archive"), command="test") as archive:
+        crowd(archive)
         for ticket, post, text, subject, indexed in steps:
             put(archive, ticket, PostRow(post, text=text), subject=subject)
             if indexed:
