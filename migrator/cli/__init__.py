@@ -39,8 +39,8 @@ COMMANDS = {
     "run": "Pull every attachment into the archive; resumes by itself.",
     "sync": "Pull what is new; repeats itself with --every 15m.",
     "schedule": "Print a systemd timer or a cron line that syncs regularly.",
-    "pause": "Hold up what makes requests, from another terminal.",
-    "resume": "Go on after a pause.",
+    "pause": "Pause all requests, from another terminal.",
+    "resume": "End a pause.",
     "status": "Show where the migration stands, also while a run is at work.",
     "report": "Print the closing ledger as text, JSON, CSV or HTML.",
     "accept": "Accept losses with a reason, so that they count as settled.",
@@ -48,10 +48,10 @@ COMMANDS = {
     "audit": "Fetch a sample again from the source and compare.",
     "handover": "Write all that is needed without this tool into one directory.",
     "deliver": "Put the files into a live Tickiti, each once, mailing nobody.",
-    "notify": "Show who is told of failures and losses; send a test.",
+    "notify": "Show who is told of failures and losses, or send a test.",
     "archive": "Copy or move the files to another bucket or disk.",
     "publish": "Write a snapshot of the checkpoint into the bucket of the files.",
-    "restore": "Make an archive out of a bucket alone.",
+    "restore": "Make an archive from a bucket alone.",
     "serve": "Serve the archive as Tickiti does, to clients and staff.",
     "token": "Create, list and revoke tokens of the API.",
     "rule": "Set which file types the API hands out.",
@@ -81,12 +81,12 @@ MODULES = {
 
 EXIT_CODES = """\b
 Exit codes:
-  0  done; the ledger balances     5  another run holds the archive
-  1  a bug of this tool            6  the archive is damaged
+  0  done; nothing is open         5  another run holds the archive
+  1  a bug of this tool            6  damage, or a difference was found
   2  usage or configuration        7  the archive cannot be written
-  3  finished, but some failed,    8  stopped by a safety limit
-     are missing or gone         130  interrupted; progress is saved
-  4  the source or Tickiti refuses or cannot be reached
+  3  finished, but something is    8  stopped by a safety limit
+     open or was left out        130  interrupted; progress is saved
+  4  the source, Tickiti or the bucket refuses or cannot be reached
 """
 
 COMPLETE = "_MIGRATOR_COMPLETE"

@@ -70,8 +70,8 @@ def audit(app: App, sample: int | Fraction, seed: int | None, as_json: bool) -> 
     The sample has its share of every department, year and size. Contents are hashed and dropped;
     only the findings are recorded, for reports. Our own files are read as well, to show which side
     of a difference has changed. Exits with 6 when one differs or a file of ours is damaged, 4 when
-    the source is down, 3 when it did not answer for some. An attachment for which the source does
-    not answer steadily counts as differing.
+    the source is down, 3 when it did not answer for some. An attachment for which the source
+    gives different answers counts as differing.
 
     \b
     Examples:

@@ -106,8 +106,8 @@ def deliver(
 ) -> int:
     """Put the files of the archive into a live Tickiti, each once, mailing nobody.
 
-    Alone it is a dry run: it asks Tickiti what it can do, looks at every ticket, and says what it
-    would write. Each ticket then gets internal notes that hold its files. What stands there is
+    Without an option it is a dry run: it asks Tickiti what it can do, looks at every ticket, and
+    says what it would write. Each ticket then gets internal notes that hold its files. What stands there is
     read first, and what was written is read back: it may be interrupted and run again at any time,
     and never writes anything twice. Tickets need numbers ([tickiti] ticket_numbers); --match
     proposes them. Deliver one ticket with --canary and look into Tickiti's sent mail before you

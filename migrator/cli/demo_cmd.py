@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--tickets", default=60, show_default=True, type=click.IntRange(1), help="Size.")
+@click.option(
+    "--tickets",
+    default=60,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Tickets of the helpdesk.",
+)
 @click.option(
     "--all-faults", is_flag=True, help="Faults that cost files, too; ends with exit code 3."
 )

@@ -53,7 +53,7 @@ def pause(app: App, /, *, seconds: float | None) -> None:
 @click.command()
 @pass_app
 def resume(app: App, /) -> None:
-    """Go on after `migrator pause`.
+    """End a pause: what waits goes on.
 
     \b
     Example:

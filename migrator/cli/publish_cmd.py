@@ -105,7 +105,7 @@ def publish(app: App) -> None:
 @place_options
 @pass_app
 def restore(app: App, /, *, url: str, target: Path, snapshot: str | None, **how: Any) -> None:
-    """Make an archive at TO out of a bucket alone.
+    """Make an archive at TO from a bucket alone.
 
     TO gets the checkpoint of the newest snapshot, verified by its hash, and a note of where the
     files are; they stay in the bucket. With archive.path = TO the next `migrator run` goes on from

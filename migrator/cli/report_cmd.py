@@ -49,11 +49,15 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
     multiple=True,
     help="csv: only of this kind: what holds the file.",
 )
-@click.option("--type", "kind", multiple=True, help="csv: only this MIME type, or none.")
-@click.option("--year", multiple=True, help="csv: only of this year (UTC), or none.")
-@click.option("--size", type=click.Choice(SIZES), multiple=True, help="csv: only of this step.")
-@click.option("--problem", multiple=True, help="csv: only with this problem code, or none.")
-@click.option("--duplicates", is_flag=True, help="csv: only contents of earlier ones.")
+@click.option("--type", "kind", multiple=True, help="csv: only this MIME type, or `none`.")
+@click.option("--year", multiple=True, help="csv: only of this year (UTC), or `none`.")
+@click.option(
+    "--size", type=click.Choice(SIZES), multiple=True, help="csv: only of this size class."
+)
+@click.option("--problem", multiple=True, help="csv: only with this problem code, or `none`.")
+@click.option(
+    "--duplicates", is_flag=True, help="csv: only those with the contents of an earlier one."
+)
 @click.option(
     "--accepted/--not-accepted",
     default=None,
@@ -94,7 +98,7 @@ def report(
     6 or 8, whatever the format; with --compare always with 0.
 
     \b
-    Example:
+    Examples:
       migrator report
       migrator report --format html --output report.html
       migrator report --format csv --output attachments.csv

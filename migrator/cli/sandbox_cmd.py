@@ -32,7 +32,13 @@ _AMOUNT: Final[dict[str, Any]] = {"show_default": True, "type": click.IntRange(0
     show_default="8481, or 8482 with --tickiti",
     help="Port; 0 takes a free one.",
 )
-@click.option("--tickets", default=40, show_default=True, type=click.IntRange(0), help="Size.")
+@click.option(
+    "--tickets",
+    default=40,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Tickets of the helpdesk.",
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed, the same helpdesk.")
 @click.option(
     "--fault",

@@ -40,7 +40,7 @@ TROUBLES_SHOWN = 50
     "--every",
     callback=duration,
     metavar="DURATION",
-    help="Stay, and sync again and again, such as 15m.",
+    help="Stay, and repeat the sync this often, such as 15m.",
 )
 @pull_options
 @click.option(

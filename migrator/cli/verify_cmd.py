@@ -62,10 +62,10 @@ def verify(app: App, /, *, sample: float | None, as_json: bool, prune: bool, **w
 
     The whole checkpoint comes first: if it is damaged, verify ends. Lists which files are damaged
     or lost, and which are orphaned, as left by killed runs. Exits with 6 when one is damaged or
-    lost and was not repaired. A repair never changes an expected hash: a reply that Kayako sends
-    otherwise by now is replaced by the present one, and that is told. Only --prune --yes removes
-    anything; where more than 20 files and 5 % would go it removes none and exits with 8.
-    The findings are recorded for reports.
+    lost and was not repaired. A repair accepts only the same bytes. The one exception
+    is a kept reply about a ticket: if Kayako sends another one by now, that takes its place, and
+    verify says so. Only --prune --yes removes anything; if more than 20 files and 5 % would go, it
+    removes none and exits with 8. The findings are recorded for reports.
 
     \b
     Examples:
