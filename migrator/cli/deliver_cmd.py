@@ -106,13 +106,13 @@ def deliver(
 ) -> int:
     """Put the files of the archive into a live Tickiti, each once, mailing nobody.
 
-    Without an option it is a dry run: it asks Tickiti what it can do, looks at every ticket, and
-    says what it would write. Each ticket then gets internal notes that hold its files. What stands there is
-    read first, and what was written is read back: it may be interrupted and run again at any time,
-    and never writes anything twice. Tickets need numbers ([tickiti] ticket_numbers); --match
-    proposes them. Deliver one ticket with --canary and look into Tickiti's sent mail before you
-    deliver all. The token comes from TICKITI_TOKEN or [deliver]. `migrator help deliver.md` leads
-    through the weeks before and the day.
+    On its own it is a dry run: it asks Tickiti what it can do, looks at every ticket, and says what
+    it would write. Each ticket then gets internal notes that hold its files. It first reads what is
+    there, and reads back what it writes: it may be interrupted and run again at any time, and never
+    writes anything twice. Tickets need numbers ([tickiti] ticket_numbers); --match proposes them.
+    Deliver one ticket with --canary and look into Tickiti's sent mail before you deliver all. The
+    token comes from TICKITI_TOKEN or [deliver]. `migrator help deliver.md` leads through the weeks
+    before and the day.
 
     --create makes tickets that are closed and not public, with the author as originator. Nobody
     knows what else a Tickiti mails about new tickets. So first switch off the AI assistant's
