@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import repeat
 from pathlib import Path
 
@@ -166,9 +167,18 @@ LISTS, THREAD, PAGE = "/TicketAttachment/ListAll/", "/Ticket/[0-9]+$", "/Ticket/
 CONTENTS = "/TicketAttachment/[0-9]+/[0-9]+$"
 ANY = "/Tickets/TicketAttachment"
 GZIP, TWICE = b"Content-Encoding: gzip\r\n", b"Content-Encoding: gzip, gzip\r\n"
-ZEROS = [b" " * MEGA] * 2000
-ONCE_PACKED = b"".join(packed(ZEROS))
-TWICE_PACKED = gzip.compress(ONCE_PACKED)
+
+
+@cache
+def once_packed() -> bytes:
+    """Return two gigabytes of blanks as gzip, which take seconds to pack."""
+    return b"".join(packed([b" " * MEGA] * 2000))
+
+
+@cache
+def twice_packed() -> bytes:
+    """Return the same packed again."""
+    return gzip.compress(once_packed())
 
 
 def coded(encoding: bytes, body: bytes, status: bytes = b"") -> Iterator[bytes]:
@@ -246,18 +256,20 @@ BOMBS: dict[str, Bomb] = {
         LISTS, lambda: (bytes([one]) for one in OK + b"X: " + b"x" * 2000), pause=1.0, timeout="20s"
     ),
     # G1
-    "list: gzip of 2 GB": Bomb(LISTS, lambda: coded(b"gzip", ONCE_PACKED)),
-    "list: gzip twice": Bomb(LISTS, lambda: coded(b"gzip, gzip", TWICE_PACKED)),
-    "contents: gzip twice": Bomb(CONTENTS, lambda: coded(b"gzip, gzip", TWICE_PACKED)),
-    "contents: gzip of 2 GB": Bomb(CONTENTS, lambda: coded(b"gzip", ONCE_PACKED)),
-    "error: gzip twice": Bomb(LISTS, lambda: coded(b"gzip, gzip", TWICE_PACKED, b"500 Oh")),
-    "error: gzip of 2 GB": Bomb(ANY, lambda: coded(b"gzip", ONCE_PACKED, b"404 Oh")),
-    "page: gzip of 2 GB": Bomb(PAGE, lambda: coded(b"gzip", ONCE_PACKED)),
-    "list: deflate of 2 GB": Bomb(LISTS, lambda: coded(b"deflate", zlib.compress(ONCE_PACKED))),
-    "list: x-gzip": Bomb(LISTS, lambda: coded(b"x-gzip", ONCE_PACKED)),
+    "list: gzip of 2 GB": Bomb(LISTS, lambda: coded(b"gzip", once_packed())),
+    "list: gzip twice": Bomb(LISTS, lambda: coded(b"gzip, gzip", twice_packed())),
+    "contents: gzip twice": Bomb(CONTENTS, lambda: coded(b"gzip, gzip", twice_packed())),
+    "contents: gzip of 2 GB": Bomb(CONTENTS, lambda: coded(b"gzip", once_packed())),
+    "error: gzip twice": Bomb(LISTS, lambda: coded(b"gzip, gzip", twice_packed(), b"500 Oh")),
+    "error: gzip of 2 GB": Bomb(ANY, lambda: coded(b"gzip", once_packed(), b"404 Oh")),
+    "page: gzip of 2 GB": Bomb(PAGE, lambda: coded(b"gzip", once_packed())),
+    "list: deflate of 2 GB": Bomb(LISTS, lambda: coded(b"deflate", zlib.compress(once_packed()))),
+    "list: x-gzip": Bomb(LISTS, lambda: coded(b"x-gzip", once_packed())),
     "list: br": Bomb(LISTS, lambda: coded(b"br", b"\x1b\xff\xff\xff" * 1000)),
     "list: zstd": Bomb(LISTS, lambda: coded(b"zstd", b"\x28\xb5\x2f\xfd" * 1000)),
-    "list: many encodings": Bomb(LISTS, lambda: coded(b", ".join([b"gzip"] * 1000), TWICE_PACKED)),
+    "list: many encodings": Bomb(
+        LISTS, lambda: coded(b", ".join([b"gzip"] * 1000), twice_packed())
+    ),
     "list: gzip members without end": Bomb(LISTS, members),
     "list: gzip of empty blocks": Bomb(LISTS, stored, timeout="5s"),
     # G2
