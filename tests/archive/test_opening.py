@@ -8,12 +8,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from migrator.archive import Archive, TicketRow, checkpoint, open_archive, open_beside, open_dry
-from migrator.archive import schema as schema_module
+from migrator.archive import (
+    Archive,
+    TicketRow,
+    checkpoint,
+    open_archive,
+    open_beside,
+    open_dry,
+    schema,
+)
 from migrator.archive.checkpoint import Border, Checkpoint, translate
 from migrator.errors import (
     ArchiveBusy,
@@ -125,15 +133,15 @@ def test_an_older_checkpoint_waits_for_the_run(tmp_path: Path) -> None:
     open_beside(tmp_path).close()
 
 
-def test_a_failed_migration_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A migration is one transaction: when it fails the file is as before."""
-    good = schema_module.SCHEMA
-    monkeypatch.setattr(schema_module, "SCHEMA", good + "CREATE TABLE runs (x);")
-    with pytest.raises(ArchiveError, match="already exists"):
-        for_run(tmp_path)
-    monkeypatch.setattr(schema_module, "SCHEMA", good)
+def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
+    """A migration is one transaction: when its last step fails the file is as before."""
+    with closing(sqlite3.connect(tmp_path / "checkpoint.db")) as conn:
+        conn.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        conn.execute("CREATE TABLE notices (x)")
+        with pytest.raises(ArchiveError, match="already exists"):
+            for_run(tmp_path)
+        assert conn.execute("SELECT name FROM sqlite_master").fetchall() == [("notices",)]
+        conn.execute("DROP TABLE notices")
     with for_run(tmp_path) as archive:
         archive.queries.self_check()
 
@@ -152,7 +160,7 @@ def test_a_failed_opening_gives_the_lock_back(made: Path) -> None:
     change(made, "PRAGMA user_version = 999")
     with pytest.raises(ArchiveTooNew):
         for_run(made)
-    change(made, f"PRAGMA user_version = {schema_module.VERSION}")
+    change(made, f"PRAGMA user_version = {schema.VERSION}")
     for_run(made).close()
 
 
