@@ -26,12 +26,14 @@ from migrator.archive.threads import Threads
 from migrator.blobs import DryStore, durable, store_of
 from migrator.blobs.base import Store
 from migrator.errors import ArchiveError, ArchiveMissing, ArchiveUnwritable
+from migrator.hours import ANY_TIME
 
 
 class Archive:
     """Blobs and the checkpoint that describes them.
 
     Its parts may be used from all threads. With ``read_only`` every write raises ArchiveUnwritable.
+    ``hours`` is when requests to its source may be made, as far as who opened it has said.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Archive:
         self.notices = Notices(db)
         self.access = Access(db)
         self.read_only = isinstance(db, ReadOnlyCheckpoint)
+        self.hours = ANY_TIME
         self._db = db
         self._lock = run_lock
         self._served: list[Archive] = []
@@ -64,7 +67,7 @@ class Archive:
             _SameHelpdesk(self.queries),
         )
         again = Archive(self.path, self.blobs, db)
-        again.read_only = self.read_only
+        again.read_only, again.hours = self.read_only, self.hours
         self._served.append(again)
         return again
 

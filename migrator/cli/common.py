@@ -205,9 +205,13 @@ def choose_store(config: Config) -> None:
 
 
 def apply_config(archive: Archive, config: Config) -> None:
-    """Write the queues and ticket numbers of the configuration into the archive."""
+    """Write the queues and ticket numbers of the configuration into the archive.
+
+    It also learns when requests may be made, which is kept nowhere.
+    """
     from migrator.config import load_ticket_numbers
 
+    archive.hours = config.hours
     tickiti = config.tickiti
     numbers = load_ticket_numbers(tickiti.ticket_numbers) if tickiti.ticket_numbers else {}
     queues = {department: (queue.id, queue.name) for department, queue in tickiti.queues.items()}

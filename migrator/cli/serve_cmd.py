@@ -20,6 +20,7 @@ from migrator.cli.common import App, duration, keep_blocks, note, open_beside, p
 from migrator.cli.publish_cmd import bucket, config_if_any, place_from, place_options
 from migrator.cli.textfile import metrics_room
 from migrator.errors import ConfigError
+from migrator.hours import ANY_TIME, Hours
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -183,6 +184,7 @@ def serve(
             AuditLog(tickiti.audit_log) if tickiti.audit_log is not None else None,
             replica,
             open_metrics=bool(measured) and not settings.token.get_secret_value(),
+            hours=config.hours if config and not replica else ANY_TIME,
         )
         for doubt in doubts(tickiti):
             note(doubt, level="warning")
@@ -280,6 +282,7 @@ class _Served:
     log: AuditLog | None
     replica: Replica | None = None
     open_metrics: bool = False
+    hours: Hours = ANY_TIME
 
     @contextmanager
     def open(self) -> Iterator[ASGIApp]:
@@ -293,7 +296,9 @@ class _Served:
 
             def opened() -> Archive:
                 again = open_read_only if self.read_only else open_beside
-                return stack.enter_context(again(self.path, store=store))
+                archive = stack.enter_context(again(self.path, store=store))
+                archive.hours = self.hours
+                return archive
 
             application = join_faces(self.faces, opened, self.settings)
             yield application if self.log is None else Audited(application, self.log)

@@ -137,20 +137,20 @@ def _success_age(archive: Archive) -> int | None:
 
 
 def _lines(archive: Archive, unread: int | None) -> list[str]:
-    from migrator.archive.lock import holder, paused
+    from migrator.archive.lock import holder
     from migrator.report.text import ledger, replies
-    from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines
+    from migrator.report.verdict import describe_run, how_far, judge, look, proof_lines, waits
 
     seen = archive.queries.together(lambda: look(archive))
     owner, last, on = holder(archive.path), seen.last, terminal()
-    held, progress = paused(archive.path, now()), []
+    progress = []
     if seen.at_work:
         age = now() - seen.progress_at if seen.progress_at is not None else None
         progress = [f"Progress: {how_far(seen.progress, age=age)}."]
     return [
         f"Archive {shown(str(archive.path))}",
         _describe(owner) if owner is not None else "No run is at work.",
-        *([f"P{shown(held.told())[1:]}."] if held is not None else []),
+        *waits(seen),
         describe_run(last, at_work=seen.at_work) if last else "There has been no run yet.",
         *progress,
         *_sync_lines(archive),
@@ -188,7 +188,7 @@ def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
     from migrator.archive.lock import holder, paused
     from migrator.report.json_report import judged, run_facts
     from migrator.report.text import replies_facts
-    from migrator.report.verdict import gaps, judge, look
+    from migrator.report.verdict import gaps, judge, look, waits_facts
 
     seen = archive.queries.together(lambda: look(archive))
     marks = {name: archive.queries.mark(name) for name in ("success", "watermark", "full_pass")}
@@ -211,4 +211,5 @@ def _facts(archive: Archive, unread: int | None) -> dict[str, object]:
         "watermark": at["watermark"],
         **judged(seen, now()),
         "helpdesk": helpdesk.address if helpdesk else None,
+        "waits": waits_facts(seen, now()),
     }

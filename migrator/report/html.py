@@ -51,7 +51,7 @@ from migrator.report.text import (
     ticket_page,
     undeliverable,
 )
-from migrator.report.verdict import ATTENTION, Mood, limits, proof_lines, scope_line
+from migrator.report.verdict import ATTENTION, Mood, limits, proof_lines, scope_line, waits
 from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
 
 Kind = Literal["text", "number", "name", "word"]
@@ -424,6 +424,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "Source", brief(report.helpdesk or (report.last_run and report.last_run.source) or "")
     if report.last_run and (words := limits(report.last_run.scope)):
         yield "Last run looked at", "; ".join(words)
+    for line in waits(report.seen):
+        yield "Requests", line
     yield "As of", f"{moment(report.generated_at)} UTC"
 
 

@@ -21,7 +21,15 @@ from migrator.archive.queries import TOLD_DELIVERED
 from migrator.archive.records import EVERYTHING, Count, Row, RowFilter, RunInfo, TicketDelivered
 from migrator.report.model import ATTENTION_SHOWN, Report
 from migrator.report.text import REASONS_SHOWN, replies_facts, ticket_page
-from migrator.report.verdict import CHECKS, Seen, check_facts, judge, progress_facts, scope_facts
+from migrator.report.verdict import (
+    CHECKS,
+    Seen,
+    check_facts,
+    judge,
+    progress_facts,
+    scope_facts,
+    waits_facts,
+)
 from migrator.text import iso_time
 
 FORMAT = "migrator.report/1"
@@ -94,6 +102,7 @@ def to_json(report: Report) -> str:
         "replies": replies_facts(report.replies),
         "kinds": [dataclasses.asdict(group) for group in report.kinds],
         "delivery": _delivery(report),
+        "waits": waits_facts(seen, report.generated_at),
     }
     return json.dumps(document, indent=2) + "\n"
 

@@ -123,6 +123,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"Tickets whose posts have not been read yet: {report.threads_missing:,}."
     if report.last_run:
         yield verdict.describe_run(report.last_run, at_work=report.seen.at_work)
+    yield from verdict.waits(report.seen)
     yield from verdict.proof_lines(report.seen)
     yield from undeliverable(report.undeliverable, report.pages)
     yield from group_lines("By department", report.departments)

@@ -7,14 +7,17 @@ handover print the sentence of :func:`judge`, and the exit codes are its own.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from migrator.archive.lock import Holder, holder
+from migrator.archive.lock import halt as pause_of
 from migrator.archive.queries import Failing, Tickets
 from migrator.archive.records import Check, Count, RunInfo, State
+from migrator.hours import Halt
 from migrator.text import brief, counted, human_bytes, human_duration, iso_time
 
 if TYPE_CHECKING:
@@ -65,7 +68,8 @@ class Seen:
     run, which is at work; ``progress`` is how far it is and ``progress_at`` when that was recorded.
     ``checks`` has the latest verify and audit, ``doubted`` those that found something that no later
     one cleared. ``damaged`` counts files that the caller found so. ``tickets`` are counted where
-    the last run was limited. ``deliveries`` counts the files of tickets at each Tickiti that
+    the last run was limited. ``halt`` is why nobody may make a request to the source at present.
+    ``deliveries`` counts the files of tickets at each Tickiti that
     anything was delivered to, by their state there.
     """
 
@@ -84,6 +88,7 @@ class Seen:
     failing: Failing | None = None
     tickets: Tickets | None = None
     deliveries: Mapping[str, Mapping[str, Count]] = field(default_factory=dict)
+    halt: Halt | None = None
 
     @property
     def at_work(self) -> bool:
@@ -141,7 +146,17 @@ def look(archive: Archive, *, damaged: int = 0) -> Seen:
         failing=queries.failing() if counts[State.FAILED].n else None,
         tickets=queries.tickets() if last is not None and limits(last.scope) else None,
         deliveries={one: queries.delivery_totals(one) for one in queries.targets()},
+        halt=_halt(archive, time.time()),
     )
+
+
+def _halt(archive: Archive, now: float) -> Halt | None:
+    """Return why no request may be made now: somebody has paused it, or it is out of hours."""
+    hours = archive.hours
+    if (pause := pause_of(archive.path, now)) is not None or (opens := hours.opens(now)) <= now:
+        return pause
+    text = f"outside its hours until {hours.told(opens)}{hours.place}: no request begins"
+    return Halt("quiet_hours", text, opens - now)
 
 
 _NO_RUNS = ("verify", "audit", "handover", "accept", "migrate", "deliver")
@@ -423,6 +438,19 @@ def outcome(run: RunInfo, *, at_work: bool = False) -> str:
     else:
         result = _OUTCOMES.get(run.exit_code or 0, f"ended with exit code {run.exit_code}")
     return f"{result} ({words})" if words else result
+
+
+def waits(seen: Seen) -> list[str]:
+    """Return in a sentence why no request is made at present; none when they may be."""
+    return [f"{seen.halt.text[0].upper()}{brief(seen.halt.text[1:], 300)}."] if seen.halt else []
+
+
+def waits_facts(seen: Seen, now: int) -> dict[str, object] | None:
+    """Return the same for machines."""
+    if (halt := seen.halt) is None:
+        return None
+    until = None if halt.wait is None else iso_time(now + math.ceil(halt.wait))
+    return {"reason": halt.reason, "until": until, "text": halt.text}
 
 
 # The proof

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,40 @@ def test_without_an_archive_there_is_nothing_to_pause(cli: Cli, tmp_path: Path) 
     (tmp_path / "config.toml").write_text("")
     assert cli("pause").code == 2
     assert not (tmp_path / "archive").exists()
+
+
+def test_a_pause_stands_in_status_and_reports_while_nothing_runs(cli: Cli, home: Path) -> None:
+    """Each form of the report says it, too, until somebody resumes."""
+    forms = (["status"], ["report"], ["report", "--format", "html"])
+    cli("pause", "--for", "2h")
+    for form in forms:
+        assert "Paused by " in cli(*form).out, form
+    for form in (["status", "--json"], ["report", "--format", "json"]):
+        waits = json.loads(cli(*form).out)["waits"]
+        assert waits["reason"] == "paused"
+        until = datetime.fromisoformat(waits["until"]).timestamp()
+        assert until == pytest.approx(time.time() + 7200, abs=10)
+    cli("resume")
+    for form in forms:
+        assert "Paused by " not in cli(*form).out, form
+    assert json.loads(cli("status", "--json").out)["waits"] is None
+
+
+def test_status_and_reports_say_until_when_it_is_out_of_hours(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the clock of its zone; a pause is the better reason."""
+    with (home / "config.toml").open("a") as config:
+        config.write('[kayako]\nwindows = "Mon-Fri 19:00-07:00"\ntimezone = "Europe/Berlin"\n')
+    monkeypatch.setattr(time, "time", lambda: 1_796_040_000.0)  # a Monday at 13:00 there
+    says = "utside its hours until Mon 19:00 (time of Europe/Berlin): no request begins."
+    for form in (["status"], ["report"], ["report", "--format", "html"]):
+        assert says in cli(*form).out, form
+    assert json.loads(cli("status", "--json").out)["waits"] == {
+        "reason": "quiet_hours",
+        "until": "2026-11-30T18:00:00Z",
+        "text": f"o{says[:-1]}",
+    }
+    cli("pause")
+    assert says not in cli("status").out
+    assert json.loads(cli("report", "--format", "json").out)["waits"]["until"] is None

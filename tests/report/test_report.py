@@ -200,6 +200,7 @@ def test_the_json_document(archive: Archive) -> None:
         "replies",
         "kinds",
         "delivery",
+        "waits",
     ]
     assert document["format"] == "migrator.report/1"
     assert document["generated_at"] == "2026-01-02T03:04:05Z"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator import events
-from migrator.archive import PostRow
+from migrator.archive import PostRow, lock
 from migrator.archive.records import DeliveredFile, Delivery, Listed, Outcome, PeopleNote, State
 from migrator.pull.progress import Progress
 from migrator.serve.markup import clean
@@ -537,6 +537,21 @@ def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
         page = visitor.get("/status").text
         assert "was stopped before its end" in page
         assert "<progress" not in page
+
+
+def test_status_tells_of_a_pause_and_of_hours_while_nothing_runs(open_desk: OpenDesk) -> None:
+    """Who paused it, or when the next window begins; not to those with a few queues."""
+    with open_desk() as desk, Visitor(base_url=desk.url, timeout=20) as visitor:
+        desk.archive.ledger.finish_run(desk.run, exit_code=0, summary={})
+        visitor.sign_in(desk.token())
+        assert "Paused" not in visitor.get("/status").text
+        lock.pause(desk.archive.path, lock.Pause("jo<b>", "host", 1, None))
+        page = visitor.get("/status").text
+        assert "No run is at work." in page
+        assert "Paused by jo&lt;b&gt; on host at" in page
+        assert "<code>migrator resume</code>" in page
+        visitor.sign_in(desk.token(queues=[3]))
+        assert "Paused" not in visitor.get("/status").text
 
 
 def test_status_is_a_dashboard(open_desk: OpenDesk) -> None:

@@ -647,6 +647,7 @@ def status(site: Site, visit: Visit) -> Response:
         listed=verdict.total(counts),
         meaning={state: MEANING[state] for state in ORDER},
         work=_work(seen, visit),
+        waits=verdict.waits(seen) if visit.queues is None else [],
         runs=[(run, _outcome(seen, run)) for run in queries.runs(RUNS)],
         failures=list(queries.rows(only=only, limit=FAILURES)),
         failed=sum(counts[state].n for state in verdict.ATTENTION),
