@@ -535,7 +535,7 @@ def test_status_tells_of_the_run_at_work(open_desk: OpenDesk) -> None:
         assert "process" not in page.replace("progress", "").replace("processing", "")
         (desk.archive.path / "lock").write_text("")
         page = visitor.get("/status").text
-        assert "was stopped before its end" in page
+        assert "and stopped before its end" in page
         assert "<progress" not in page
 
 
