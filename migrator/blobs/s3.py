@@ -131,7 +131,8 @@ class S3Store(base.Store):
         """The bucket was seen: what is not found in it is not there."""
 
     def prepare(self) -> None:
-        self._ask(ArchiveUnwritable)
+        if not self._is_known:
+            self._ask(ArchiveUnwritable)
 
     def missing(self) -> list[str]:
         self._ask(ArchiveUnreachable)

@@ -58,13 +58,15 @@ def untrue(archive: Archive) -> dict[str, Examined]:
 class Liar:
     """Stands before a service and does to some requests to write what ``lies`` says.
 
-    They are those whose path has ``about`` in it. ``locked`` refuses to remove.
+    They are those whose path has ``about`` in it. ``locked`` refuses to remove. After ``left``
+    requests of any kind to them it is dead.
     """
 
     def __init__(self, there: str) -> None:  # noqa: C901 - a list of lies
         self.lies: list[str] = []
         self.told = 0
         self.about = ""
+        self.left: int | None = None
         liar = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -76,6 +78,11 @@ class Liar:
             def _pass(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 lie = ""
+                if liar.left is not None and liar.about in self.path:
+                    liar.left -= 1
+                    if liar.left < 0:
+                        self.close_connection = True
+                        return
                 verbs = ("DELETE", "POST") if "locked" in liar.lies else ("PUT", "POST")
                 if self.command in verbs and liar.lies and liar.about in self.path:
                     liar.told += 1
