@@ -45,6 +45,7 @@ from migrator.events import FileDelivered, Listener
 from migrator.pull.options import Stop
 from migrator.sources.base import most_telling
 from migrator.sources.pace import wait_before
+from migrator.text import brief
 
 MOST_TOLD: Final = 1000
 """Lines of trouble that are kept for the end of a run."""
@@ -870,7 +871,9 @@ class _Courier:
         elif any(one.marker == marker and not one.is_internal for one in there.notes):
             wrong = "the note is not internal"
         elif data.get("ignored_params"):
-            wrong = f"Tickiti ignored {data['ignored_params']!r}"
+            ignored = data["ignored_params"]
+            names = map(str, ignored if isinstance(ignored, list) else [ignored])
+            wrong = f"Tickiti ignored {brief(', '.join(names))}"
         if wrong:
             raise SafetyLimit(
                 f"Stopped at ticket {there.number}: {wrong}, so Tickiti does not do what was "

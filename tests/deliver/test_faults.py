@@ -177,7 +177,9 @@ def test_a_canary_that_mails_somebody_stops(office: Office, abilities: tuple[str
     assert office.deliver(canary=True, tickets=frozenset({2})).silent is True
 
 
-@pytest.mark.parametrize(("fault", "said"), [("reopened", "reopened"), ("params_named", "ignored")])
+@pytest.mark.parametrize(
+    ("fault", "said"), [("reopened", "reopened"), ("params_named", "ignored keep_status,")]
+)
 def test_a_note_that_is_not_silent_stops_the_run(office: Office, fault: str, said: str) -> None:
     """It is recorded as what it is, and nothing more is written."""
     filled(office, fault)

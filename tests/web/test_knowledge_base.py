@@ -40,6 +40,22 @@ def attach(desk: Desk, kind: str, key: int, name: str, data: bytes) -> int:
     return number
 
 
+def test_the_status_leads_to_what_has_the_file(desk: Desk, visitor: Visitor) -> None:
+    """To its ticket or its article; a file that no ticket has leads nowhere."""
+    keep(desk, "article", 7)
+    listed = [
+        Listed(BASES["article"] + next(IDS), 0, 0, "a", "", 1, NOON, kind="article", place="7"),
+        Listed(4 * 10**15 + next(IDS), 0, 0, "b", "", 1, NOON, kind="linked", place="/x.png"),
+    ]
+    with desk.archive.ledger.atomic():
+        desk.archive.ledger.record_files(desk.run, listed)
+        for one in listed:
+            desk.archive.ledger.settle(Outcome(one.id, State.MISSING))
+    page = visitor.get("/status").text
+    assert '<a href="/knowledge-base/article/7">article 7</a>' in page
+    assert "/tickets/0" not in page
+
+
 def test_articles_are_listed_and_found(desk: Desk, visitor: Visitor) -> None:
     """By subject, author, file name and text, in any case; drafts are marked."""
     keep(desk, "article", 1, subject="Große Übersicht", author_name="Jane", text="<p>one</p>")
