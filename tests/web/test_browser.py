@@ -145,9 +145,9 @@ def test_status_looks_again_by_itself(
     page.wait_for_url("**/status?auto=1")
     with page.expect_request("**/status?auto=1"):
         pass
-    page.get_by_role("link", name="Stop that").click()
+    page.get_by_role("link", name="Stop refreshing").click()
     page.wait_for_url("**/status?refresh=off")
-    assert page.get_by_text("This page stays as it is.").is_visible()
+    assert page.get_by_text("This page does not refresh itself.").is_visible()
 
 
 def test_pictures_are_seen(desk: Desk, page: Page, files: dict[str, int]) -> None:

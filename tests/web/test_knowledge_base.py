@@ -151,6 +151,14 @@ def test_only_those_who_see_all_queues_see_articles(desk: Desk, stranger: Visito
         assert stranger.get(f"/knowledge-base/{path}").status_code == 404
 
 
+def test_the_status_shows_accepted_losses_last(desk: Desk, visitor: Visitor) -> None:
+    """What needs somebody comes first."""
+    ids = [desk.attach(name, None) for name in ("early.pdf", "late.pdf")]
+    desk.archive.ledger.accept(ids[:1], by="jo", reason="old")
+    page = visitor.get("/status").text
+    assert page.index("late.pdf") < page.index("early.pdf")
+
+
 @pytest.mark.parametrize("served", [True, False])
 def test_what_the_source_deleted_shows_only_on_demand(open_desk: OpenDesk, served: bool) -> None:
     """As tickets do."""

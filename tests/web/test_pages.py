@@ -610,7 +610,7 @@ def test_status_refreshes_itself(open_desk: OpenDesk) -> None:
         visitor.sign_in(desk.token())
         page = visitor.get("/status")
         assert page.headers["refresh"] == "15; url=/status?auto=1"
-        assert "looks again every 15 seconds" in page.text
+        assert "refreshes itself every 15 seconds" in page.text
         assert "refresh" not in visitor.get("/status?refresh=off").headers
         for path in ("/", "/knowledge-base"):
             assert "refresh" not in visitor.get(path).headers

@@ -29,7 +29,7 @@ from migrator.archive.records import Response as Post
 from migrator.blobs.base import Blob
 from migrator.report import charts, verdict
 from migrator.report.html import MEASURES
-from migrator.report.text import KEPT, MEANING, ORDER, explain
+from migrator.report.text import KEPT, MEANING, ORDER, SERIOUS, explain
 from migrator.report.verdict import Seen
 from migrator.serve import audit_log
 from migrator.serve.auth import sees
@@ -634,7 +634,12 @@ def status(site: Site, visit: Visit) -> Response:
     queries = site.archive.queries
     seen = queries.together(lambda: verdict.look(site.archive))
     counts = _counts(site, visit)
-    only = RowFilter(states=frozenset(verdict.ATTENTION), queues=visit.queues)
+    lost = RowFilter(states=frozenset(verdict.ATTENTION), queues=visit.queues)
+    failures = [
+        row
+        for accepted in (False, True)
+        for row in queries.rows(only=replace(lost, accepted=accepted), limit=FAILURES)
+    ]
     asked = visit.request.query_params
     again = 0 if asked.get("refresh") == "off" else AT_WORK if seen.at_work else AT_REST
     answer = site.page(
@@ -649,7 +654,7 @@ def status(site: Site, visit: Visit) -> Response:
         work=_work(seen, visit),
         waits=verdict.waits(seen) if visit.queues is None else [],
         runs=[(run, _outcome(seen, run)) for run in queries.runs(RUNS)],
-        failures=list(queries.rows(only=only, limit=FAILURES)),
+        failures=failures[:FAILURES],
         failed=sum(counts[state].n for state in verdict.ATTENTION),
         again=again,
         **(_overview(site) if visit.queues is None else {"kinds": None}),
@@ -702,7 +707,7 @@ def _overview(site: Site) -> dict[str, object]:
         )
     reasons = [
         (state.value, *explain(state, problem), n)
-        for state, problem, n in figures.problems
+        for state, problem, n in sorted(figures.problems, key=lambda one: SERIOUS.index(one[0]))
         if state not in KEPT
     ]
     return {
