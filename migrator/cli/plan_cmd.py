@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from migrator.archive import Archive
+    from migrator.config import Config
     from migrator.events import Listener
     from migrator.plan.dry_run import Dry
     from migrator.plan.model import Plan
@@ -84,7 +85,7 @@ def make_plan(
         result = dry.result
         if result.ended_by is not None and not result.tickets:
             raise result.ended_by
-        rules = archive.access.rules()
+        rules, bucket = archive.access.rules(), _bucket(config)
         plan = model.make_plan(
             archive,
             options,
@@ -92,7 +93,8 @@ def make_plan(
             lambda extension: gate(rules, f"name.{extension}" if extension else "name").value,
             max_download=config.tickiti.max_download,
             per_second=config.kayako.requests_per_second,
-            free=_free(config.archive.path),
+            free=None if bucket else _free(config.archive.path),
+            bucket=bucket,
             hours=config.hours,
         )
         if result.ended_by is None and save is not None and journal is not None:
@@ -152,6 +154,16 @@ def _saved(archive: Archive, options: RunOptions, dry: Dry, plan: Plan) -> Itera
         to_fetch_bytes=plan.todo.bytes,
     )
     return plan_file.lines(head, archive.queries.listed_in(dry.result.run_id))
+
+
+def _bucket(config: Config) -> str:
+    """Return the address of the bucket where the files are, or will be; "" for the disk."""
+    from migrator.blobs import place_of
+
+    if (place := place_of(config.archive.path)) is not None:
+        return place.url
+    is_old = (config.archive.path / "checkpoint.db").exists()  # its files stay where they are
+    return "" if is_old else config.archive.blobs or ""
 
 
 def _free(path: Path) -> int | None:

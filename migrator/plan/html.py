@@ -44,7 +44,7 @@ def render_plan(plan: Plan) -> Iterator[str]:
         figures=tuple(_figures(plan)),
         sections=html.sections(
             ("todo", "What to decide, what to do next", _steps(plan)),
-            ("budget", "Time, disk and requests", (_pace(plan), _disk(plan), _requests(plan))),
+            ("budget", "Time, room and requests", (_pace(plan), _disk(plan), _requests(plan))),
             ("tickiti", "What Tickiti will say", _oddities(plan)),
             ("contents", "What there is", _breakdowns(plan)),
         ),
@@ -158,7 +158,7 @@ def _figures(plan: Plan) -> Iterator[Figure]:
     yield Figure("To fetch", f"{plan.todo.n:,}", human_bytes(plan.todo.bytes))
     yield Figure("Already stored", f"{plan.stored.n:,}", human_bytes(plan.stored.bytes))
     plain = f"{human_bytes(plan.disk.plain)} if equal files were kept twice"
-    yield Figure("Disk needed, about", human_bytes(plan.disk.deduped), plain, "disk")
+    yield Figure("Room needed, about", human_bytes(plan.disk.deduped), plain, "disk")
     yield Figure("Requests to be made", f"{plan.requests.total:,}", href="requests")
 
 
@@ -239,31 +239,31 @@ def _pace(plan: Plan) -> Exhibit:
 
 def _disk(plan: Plan) -> Exhibit:
     disk = plan.disk
-    saved = max(disk.plain - disk.deduped, 0)
+    saved, where = max(disk.plain - disk.deduped, 0), "in the bucket" if disk.bucket else "on disk"
     how = (
         "Equal files are guessed by their names and sizes; `--sample N` looks at real ones."
         if disk.method == "names"
         else f"Equal files are estimated from the contents of {disk.compared:,} pairs."
     )
     chart = charts.balance(
-        "Bytes on disk and bytes saved",
-        [("kept on disk", "stored", disk.deduped), ("saved", "saved", saved)],
+        "Bytes kept and bytes saved",
+        [("kept", "stored", disk.deduped), ("saved", "saved", saved)],
         "Bytes of all attachments",
     )
     rows = [
-        (Cell("Kept on disk", tone="stored"), disk.deduped),
+        (Cell(f"Kept {where}", tone="stored"), disk.deduped),
         (Cell("Saved by keeping equal files once", tone="saved"), saved),
         (Cell("Without that"), disk.plain),
     ]
     if disk.replies.n:
-        rows.append(
-            (Cell("Replies kept as they come, in blocks of 4 KiB"), disk.replies.block_bytes)
-        )
+        size = disk.replies.bytes if disk.bucket else disk.replies.block_bytes
+        blocks = "" if disk.bucket else ", in blocks of 4 KiB"
+        rows.append((Cell(f"Replies kept as they come{blocks}"), size))
     if disk.free is not None:
         rows.append((Cell("Free on this disk"), disk.free))
     cells = tuple((name, number(human_bytes(size))) for name, size in rows)
     table = Table("Room for the archive", ("What", "Size#"), cells)
-    return Exhibit("disk", "Disk", how, chart, table)
+    return Exhibit("disk", "Bucket" if disk.bucket else "Disk", how, chart, table)
 
 
 def _requests(plan: Plan) -> Exhibit:

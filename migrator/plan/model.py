@@ -104,8 +104,8 @@ class Disk:
     """The room that a run needs: without and with equal files kept once.
 
     ``method`` says how equal files were found: ``names`` (same name and size) or ``sample``
-    (the same, corrected by the hashes of ``compared`` pairs). ``free`` is None where unknown.
-    Beside files there are ``replies``.
+    (the same, corrected by the hashes of ``compared`` pairs). ``free`` is None where unknown, as of
+    the ``bucket`` where the files go, "" for a disk. Beside files there are ``replies``.
     """
 
     plain: int = 0
@@ -114,6 +114,7 @@ class Disk:
     compared: int = 0
     free: int | None = None
     replies: Replies = Replies()
+    bucket: str = ""
 
     @property
     def short(self) -> bool:
@@ -235,12 +236,13 @@ def make_plan(
     max_download: int,
     per_second: float,
     free: int | None,
+    bucket: str,
     hours: Hours,
 ) -> Plan:
     """Return the report of a dry run over ``archive``.
 
     ``per_second`` requests may be made (0: no limit) at ``hours``, ``free`` bytes are left on the
-    disk.
+    disk, unless the files go to a ``bucket``.
     """
     result = dry.result
     whole = options.scope.whole and not result.ended_by
@@ -258,8 +260,11 @@ def make_plan(
         unlisted=len(result.unlisted) + len(result.unreadable),
         short=result.short,
         requests=requests,
-        disk=_with_replies(
-            _disk(archive, dry, seen.todo.bytes, free, leftovers=whole), dry, requests.threads
+        disk=replace(
+            _with_replies(
+                _disk(archive, dry, seen.todo.bytes, free, leftovers=whole), dry, requests.threads
+            ),
+            bucket=bucket,
         ),
         pace=pace,
         fast=result.preview,

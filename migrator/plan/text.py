@@ -70,6 +70,7 @@ def document(plan: Plan) -> dict[str, object]:
             "method": plan.disk.method,
             "compared": plan.disk.compared,
             "free": plan.disk.free,
+            "bucket": plan.disk.bucket or None,
             "replies": _plain(plan.disk.replies),
         },
         "pace": pace,
@@ -121,7 +122,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield ""
     yield _expected(plan.pace)
     yield from scheduled(plan)
-    yield f"Disk: {_disk(plan)}"
+    yield _disk(plan)
     yield from replies(plan)
     yield f"Requests: {_requests(plan)}"
     for title, steps in (("What to decide", decisions(plan)), ("What to do next", ahead(plan))):
@@ -317,13 +318,16 @@ def scheduled(plan: Plan) -> Iterator[str]:
 def _disk(plan: Plan) -> str:
     disk = plan.disk
     how = "by names and sizes" if disk.method == "names" else f"by {disk.compared:,} compared pairs"
-    text = f"about {human_bytes(disk.deduped)} more for contents"
+    place = f"Bucket {shown(disk.bucket)}" if disk.bucket else "Disk"
+    text = f"{place}: about {human_bytes(disk.deduped)} more for contents"
     if disk.deduped != disk.plain:
         text += f" ({human_bytes(disk.plain)} if equal files were kept twice; estimated {how})"
     if disk.free is not None:
         text += f", {human_bytes(disk.free)} are free"
         if disk.short:
             text += ": NOT ENOUGH"
+    if disk.bucket:
+        text += "; how much room it has is not asked. The disk keeps the checkpoint alone"
     return text
 
 
@@ -331,14 +335,15 @@ def replies(plan: Plan) -> Iterator[str]:
     """Yield what it costs to keep replies as they come."""
     found, disk = plan.disk.replies, plan.disk
     if found.n:
-        size, blocks = human_bytes(found.bytes), human_bytes(found.block_bytes)
+        size, blocks = human_bytes(found.bytes), ""
+        if not disk.bucket:
+            blocks = f" ({human_bytes(found.block_bytes)} on a disk with blocks of 4 KiB)"
         share = found.bytes / disk.deduped if disk.deduped else 0.0
         than = f", {share:.1%} of these contents" if share else ""
         yield (
-            f"Replies kept as they come: about {found.n:,} files, {size} ({blocks} on a "
-            f"disk with blocks of 4 KiB){than}; measured on {found.weighed:,}. Those with custom "
-            "fields, and the files in them, come on top. archive.keep_replies = false leaves them "
-            "out"
+            f"Replies kept as they come: about {found.n:,} files, {size}{blocks}{than}; measured "
+            f"on {found.weighed:,}. Those with custom fields, and the files in them, come on top. "
+            "archive.keep_replies = false leaves them out"
         )
 
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import jsonschema_rs
@@ -83,6 +84,24 @@ def test_a_sample_tells_what_dedupe_saves(cli: Cli, serve: Serve) -> None:
     assert 0 < disk["compared"] <= 60
     assert disk["deduped_bytes"] <= disk["bytes"]
     assert "compared pairs" in cli("plan", "--sample", "60").out
+
+
+def test_a_plan_for_a_bucket_speaks_of_no_disk(
+    cli: Cli, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room is missing that the files do not need; an archive on a disk stays there."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    serve(tickets=4)
+    config = tmp_path / "config.toml"
+    assert "NOT ENOUGH" in cli("plan").out
+    config.write_text(f'{config.read_text()}[archive]\nblobs = "s3://files/here"\n')
+    told = cli("plan").out
+    assert "Bucket s3://files/here: about" in told
+    assert "NOT ENOUGH" not in told
+    assert "Make room" not in told
+    disk = valid(cli("plan", "--json").out)["disk"]
+    assert isinstance(disk, dict)
+    assert (disk["bucket"], disk["free"]) == ("s3://files/here", None)
 
 
 def test_a_run_tells_what_drifted_since_its_plan(cli: Cli, serve: Serve, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_the_answer_comes_first() -> None:
         ({"todo": Count()}, "Nothing left to fetch", "to fetch 0 attachments"),
         ({"listed": Count()}, "No attachments seen", "to fetch"),
         ({"disk": Disk(5000, 5000, free=10)}, "About 2 h 0 min", "Not enough room: 10 B are free"),
+        ({"disk": Disk(5000, 4000, bucket="s3://b")}, "About 2 h 0 min", "Kept in the bucket"),
         ({"disk": Disk(5000, 4000)}, "About 2 h 0 min", "guessed by their names and sizes"),
         ({"tickets_total": None}, "About 2 h 0 min", "Tickets looked at 40"),
         (

@@ -346,6 +346,10 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
             "12 compared pairs), 50 B are free: NOT ENOUGH",
         ),
         ({"disk": Disk(100, 100, "names", 0, None)}, "Disk: about 100 B more for contents\n"),
+        (
+            {"disk": Disk(100, 100, bucket="s3://files/of\x1b")},
+            "Bucket s3://files/of\\x1b: about 100 B more for contents; how much room it has is not",
+        ),
         ({"pace": replace(PLAN.pace, estimated_seconds=None)}, "No estimate"),
         ({"pace": replace(PLAN.pace, high_seconds=14_400.0)}, "Estimate: 5 h 10 min with 8"),
     ],
