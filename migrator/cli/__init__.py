@@ -89,6 +89,9 @@ Exit codes:
   4  the source, Tickiti or the bucket refuses or cannot be reached
 """
 
+BEFORE = {"-c", "--config", "--log-format"}
+"""The options of the whole program that take a value."""
+
 COMPLETE = "_MIGRATOR_COMPLETE"
 """The variable through which a shell asks for completions, as click names it."""
 
@@ -291,6 +294,9 @@ def _words(app: App, exc: Exception) -> tuple[str, int]:
             return exc.format_message(), 2
         ctx = exc.ctx if isinstance(exc, click.UsageError) else None
         hint = f"\nTry `{ctx.command_path} --help`." if ctx else ""
+        if ctx and isinstance(exc, click.NoSuchOption) and exc.option_name in BEFORE:
+            called = f"{exc.option_name} … {ctx.command_path.removeprefix('migrator ')}"
+            hint = f"\nIt goes before the command: `migrator {called}`."
         choices = exc.format_message().replace("\n\t", "\n  ")  # as click lists them
         return f"Error: {choices}{hint}", 2
     if isinstance(exc, OSError) and (lacking := _lacking(exc)):

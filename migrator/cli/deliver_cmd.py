@@ -351,8 +351,7 @@ def _conclude(
     from migrator.report.text import undeliverable
 
     counts = counts_of(archive, options, result)
-    partial = any((options.tickets, options.departments, options.limit))
-    rest = {} if partial else archive.queries.not_to_deliver(deleted=options.deleted)
+    rest = {} if options.partial else archive.queries.not_to_deliver(deleted=options.deleted)
     outside = undeliverable(rest, options.pages)
     lines = _lines(options, server, result, counts, outside, canary=canary)
     click.echo("\n".join(lines))
@@ -360,7 +359,7 @@ def _conclude(
         click.echo(json.dumps(counts))
     if result.ended_by is not None:
         raise result.ended_by
-    is_open = partial or bool(result.troubles) or any(counts[state] for state in STATES)
+    is_open = options.partial or bool(result.troubles) or any(counts[state] for state in STATES)
     return 3 if is_open and options.writes else 0
 
 
@@ -396,8 +395,6 @@ def _lines(
     *,
     canary: str | None,
 ) -> Iterator[str]:
-    from migrator.deliver.run import UNMAPPED
-
     notes = "note" if result.notes == 1 else "notes"
     yield f"Tickiti at {options.target}. {server.told()}"
     if not options.writes:
@@ -426,11 +423,22 @@ def _lines(
         more = len(result.troubles) + result.untold - 50
         if more > 0:
             yield f"  and {more:,} more"
-        if options.writes:
-            yield (
-                "`migrator deliver --list` has each file. What Tickiti does not have is in the "
-                "archive: `migrator serve` shows it, `migrator handover` copies it."
-            )
+    yield from _next(options, result, counts, canary=canary)
+
+
+def _next(
+    options: Options, result: Result, counts: dict[str, int], *, canary: str | None
+) -> Iterator[str]:
+    """Yield what to do next."""
+    from migrator.deliver.run import UNMAPPED
+
+    if options.writes and (result.troubles or any(counts[state] for state in STATES)):
+        yield (
+            "`migrator deliver --list` has each file. What Tickiti does not have is in the "
+            "archive: `migrator serve` shows it, `migrator handover` copies it."
+        )
+    if options.writes and canary is None and options.partial:
+        yield "Only a part was asked for: `migrator deliver --yes` delivers the rest."
     if canary is not None and counts["delivered"] + counts["already"]:
         seen = "; so far it lists none about this ticket" if result.silent else ""
         yield (

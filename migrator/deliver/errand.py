@@ -43,6 +43,11 @@ class Options:
     create: str = ""
     canary: bool = False
 
+    @property
+    def partial(self) -> bool:
+        """Whether only a part of the archive is to be delivered."""
+        return any((self.tickets, self.departments, self.limit))
+
 
 class Errand:
     """A ticket, its files, and what the ledger knows of them at the target."""

@@ -105,6 +105,12 @@ def test_a_mistyped_option_is_a_usage_error(cli: Cli) -> None:
         assert "--help`" in err
 
 
+def test_an_option_of_the_program_behind_the_command(cli: Cli) -> None:
+    """Where it goes is said, with the command that was meant."""
+    assert cli("run", "-c", "x.toml").refused("before the command: `migrator -c … run`")
+    assert cli("token", "list", "--config=x").refused("`migrator --config … token list`")
+
+
 def test_nothing_asked_shows_the_help(cli: Cli) -> None:
     """Without a command the help is shown on stderr, with exit code 2."""
     for argv in ([], ["token"]):

@@ -57,6 +57,10 @@ def test_the_day_of_the_switch(cli: Cli, desk: Office, tmp_path: Path) -> None:
     assert "(run.exe): refused by Tickiti" in every.out
     again = cli("deliver", "--yes", "--json")
     assert last(again.out) == {**NONE, "already": 3, "refused": 2}
+    assert "`migrator deliver --list` has each file" in again.out
+    part = cli("deliver", "--yes", "--ticket", "1")
+    assert part.code == 3
+    assert part.out.splitlines()[-1].startswith("Only a part was asked for")
     assert last(cli("deliver", "--json").out) == last(again.out)
     tried = last(cli("deliver", "--recheck", "--json").out)
     assert tried == {**NONE, "already": 3, "refused": 1, "pending": 1}
