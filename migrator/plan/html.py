@@ -111,28 +111,35 @@ def _warnings(plan: Plan) -> Iterator[str]:
 def _linked(plan: Plan, name: str) -> tuple[Cell, Cell]:
     """Return the cells of a verdict, with a link to its rows, if any."""
     href = f"rows-{name}" if plan.examples.get(name) else None
-    return amounts(getattr(plan.verdicts, name), href)
+    return amounts(_answered(plan, name), href)
+
+
+def _answered(plan: Plan, name: str) -> Count:
+    return plan.unserved if name == "unserved" else getattr(plan.verdicts, name)
 
 
 def _answers(plan: Plan) -> Exhibit:
     """Show the verdicts of Tickiti's rules on the files, as one bar."""
-    rows: tuple[tuple[str, str, charts.Tone, str], ...] = (
+    rows: list[tuple[str, str, charts.Tone, str]] = [
         ("allow", "allowed", "stored", "downloads at once"),
         ("review", "review", "missing", "someone must confirm (intent `review_ok`)"),
         ("block", "blocked", "failed", "a rule forbids it, see `migrator rule list`"),
-    )
+    ]
+    if plan.unserved.n:
+        beside = "belongs to no ticket: the pages and the handover have it, the API does not"
+        rows.append(("unserved", "not served", "deleted", beside))
     title, listed = "What Tickiti will say to a download", plan.listed.n
-    numbers = [getattr(plan.verdicts, key).n for key, *_ in rows]
+    numbers = [_answered(plan, key).n for key, *_ in rows]
     parts = [(name, tone, n) for (_, name, tone, _), n in zip(rows, numbers, strict=True)]
     chart = charts.balance(title, parts, f"{listed:,} attachments")
-    written = shares([*numbers, max(0, listed - sum(numbers))])
+    written = shares(numbers)
     whole = Cell("listed", note="all attachments in scope")
     table = Table(
         "Attachments by Tickiti's rules for downloads",
         ("Answer", "Attachments#", "Bytes#", "Share#"),
         tuple(
             (Cell(name, tone=tone, note=meaning), *_linked(plan, key), number(share))
-            for (key, name, tone, meaning), share in zip(rows, written, strict=False)
+            for (key, name, tone, meaning), share in zip(rows, written, strict=True)
         ),
         foot=(whole, *amounts(plan.listed), number(shares([listed])[0])),
     )

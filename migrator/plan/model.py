@@ -222,6 +222,13 @@ class Plan(Survey):
         return Count(sum(one.n for one in found), sum(one.bytes for one in found))
 
     @property
+    def unserved(self) -> Count:
+        """The listed files without a verdict: the API serves no file that belongs to no ticket."""
+        judged = (self.verdicts.allow, self.verdicts.review, self.verdicts.block)
+        n, size = (sum(count.n for count in judged), sum(count.bytes for count in judged))
+        return Count(max(0, self.listed.n - n), max(0, self.listed.bytes - size))
+
+    @property
     def complete(self) -> bool:
         """Whether everything in scope was listed."""
         return not (self.ended or self.unlisted or self.short or self.articles_missing)

@@ -362,17 +362,20 @@ def _verdicts(plan: Plan) -> Iterator[str]:
     yield count_line(found.allow, "allowed")
     yield count_line(found.review, "review: someone must confirm (intent review_ok)")
     yield count_line(found.block, "blocked by a rule, see `migrator rule list`")
+    if plan.unserved.n:
+        yield count_line(plan.unserved, "not served: of no ticket, so the API has no call for it")
     limit = human_bytes(found.max_download)
     most = f"{found.max_attachment / 1e6:g} MB"
-    for count, text in (
+    lines = (
         (found.too_large, f"over {limit}, too large for one API download"),
         (found.oversize, f"over {most}, the default limit for an attachment"),
         (found.odd_name, "with a name that is odd, or not valid on every system"),
         (found.no_extension, "without an extension"),
         (found.empty, "empty"),
-    ):
-        if count.n:
-            yield count_line(count, text)
+    )
+    if any(count.n for count, _ in lines):
+        yield from ("", "What stands out; one file may count in several lines")
+        yield from (count_line(count, text) for count, text in lines if count.n)
 
 
 def _gaps(plan: Plan) -> Iterator[str]:

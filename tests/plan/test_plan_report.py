@@ -279,6 +279,12 @@ def test_the_text_begins_with_what_is_decided_by() -> None:
     assert text(verdicts=Verdicts(1, oversize=Count(2, 2))).count("over 50 MB") == 1
 
 
+def test_the_answers_add_up_to_what_is_listed() -> None:
+    """Files of the knowledge base get no answer of the API: they have a line of their own."""
+    assert "not served" not in text()
+    assert re.search(r" 7 +2\.0 KiB  not served", text(listed=Count(20_007, (34 << 30) + 2048)))
+
+
 NIGHTS = Hours(windows("22:00-06:00"), zone=ZoneInfo("Europe/Berlin"))
 NOON = datetime(2026, 3, 28, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
 
