@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from migrator import events
 from migrator.cli.common import (
@@ -29,6 +29,9 @@ from migrator.cli.common import (
 from migrator.pull.progress import Progress
 from migrator.report.verdict import done, pause, waiting
 from migrator.text import brief, human_bytes, human_duration, iso_time, shown
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
@@ -50,13 +53,15 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
 
 def _draws(stream: TextIO) -> bool:
     """Return whether a line can be drawn again on a terminal, and how long lines may be."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb" and _columns(stream) != 0
+    size = _size(stream)
+    known = size is None or size.columns > 0
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and known
 
 
-def _columns(stream: TextIO | _Steady) -> int | None:
-    """Return the width of a terminal; None for what is no real one."""
+def _size(stream: TextIO | _Steady) -> os.terminal_size | None:
+    """Return the size of a terminal; None for what is no real one."""
     with suppress(OSError):
-        return os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno())
     return None
 
 
@@ -262,18 +267,20 @@ class Bars(ProgressListener):
         self._tqdm = tqdm
         self._bar: tqdm[Any] | None = None
         self._below: tqdm[Any] | None = None
-        self._width = 0
+        self._size: os.terminal_size | None = None
 
     def _hear(self, event: events.Event) -> None:
         """Draw the bar; tqdm itself decides when it is drawn again."""
         if text := _sentence(event, self.progress):
             self._say(text)
-        elif self.progress.tickets or self.progress.todo or self.progress.paused() is not None:
+            return
+        told = self.progress
+        if told.tickets or told.todo or told.slow or told.paused() is not None:
             self._show()
 
     def _say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._fit()
+        self._fit(start_over=True)
         self._tqdm.write(text, file=self._stream)
 
     def __enter__(self) -> Self:
@@ -281,27 +288,42 @@ class Bars(ProgressListener):
         print_lines_with(self._say)
         return self
 
-    def _fit(self) -> None:
-        """Start over where the terminal has become narrower: what tqdm overwrites would wrap."""
-        before, self._width = self._width, _columns(self._stream) or 0
-        if self._width < before:
+    def _fit(self, *, start_over: bool = False) -> None:
+        """Fit the bars to the terminal.
+
+        All is erased to ``start_over``, and where it is narrower: what tqdm overwrites would wrap.
+        """
+        before, self._size = self._size, _size(self._stream)
+        if self._size is None:
+            return
+        narrower = before is not None and self._size.columns < before.columns
+        if self._bar is not None and (narrower or start_over):
             self._stream.write("\r\x1b[J")
-            for bar in (self._bar, self._below):
-                if bar is not None:
+        for bar in (self._bar, self._below):
+            if bar is not None:
+                bar.ncols, bar.nrows = _room(self._size)
+                if narrower:
                     bar.sp = bar.status_printer(bar.fp)
 
-    def _show(self) -> None:
+    def _new(self, **how: Any) -> tqdm[Any]:
+        """Return a new line for tqdm to draw."""
         self._fit()
-        told = self.progress
-        bar = self._bar
+        columns, rows = (None, None) if self._size is None else _room(self._size)
+        return self._tqdm(
+            file=self._stream,
+            dynamic_ncols=self._size is None,  # COLUMNS may say how wide it is
+            ncols=columns,
+            nrows=rows,
+            miniters=0,
+            **how,
+        )
+
+    def _show(self) -> None:
+        told, bar = self.progress, self._bar
         if bar is None:
-            bar = self._bar = self._tqdm(
-                desc=f"{told.unit}s" if told.reads else told.kind,
-                file=self._stream,
-                dynamic_ncols=True,
-                miniters=0,
-                bar_format=PLAIN,
-            )
+            desc = f"{told.unit}s" if told.reads else told.kind
+            bar = self._bar = self._new(desc=desc, bar_format=PLAIN)
+        self._fit()
         share = told.share()
         bar.bar_format = PLAIN
         if share is not None:  # tqdm itself would round it up to all
@@ -321,15 +343,7 @@ class Bars(ProgressListener):
                 self._below = None
             return
         if self._below is None:
-            self._below = self._tqdm(
-                desc=text,
-                file=self._stream,
-                dynamic_ncols=True,
-                miniters=0,
-                bar_format="{desc}",
-                leave=False,
-                position=1,
-            )
+            self._below = self._new(desc=text, bar_format="{desc}", leave=False, position=1)
         self._below.set_description_str(text, refresh=False)
         self._below.update()
 
@@ -338,12 +352,17 @@ class Bars(ProgressListener):
     ) -> None:
         """Draw the bar for the last time and leave the cursor below it."""
         print_lines_with(None)
-        self._fit()
+        self._fit(start_over=True)
         self._show_slow("")
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
         super().__exit__(kind, exc, tb)
+
+
+def _room(size: os.terminal_size) -> tuple[int, int]:
+    """Return columns and rows for bars, with room for the ``^C`` that a terminal writes itself."""
+    return max(1, size.columns - 3), size.lines - 1
 
 
 def _left(told: Progress) -> list[str]:

@@ -85,9 +85,12 @@ def sync(
     warn_of_network(config.archive.path)
 
     async def work(stop: Stop) -> int:
+        said: dict[str, str] = {}
+
         async def once(number: int) -> RunResult:
             async with telling_round(app, config) as told:
-                done = await _sync(app, config, stop, wishes if number == 0 else {}, stays=True)
+                flags = wishes if number == 0 else {}
+                done = await _sync(app, config, stop, flags, stays=True, said=said)
                 if isinstance(done.delivered, MigratorError):
                     note(f"Nothing more was delivered: {done.delivered}", level="warning")
                 told.end(done.result.exit_code, done.result.ended_by or done.delivered)
@@ -102,7 +105,7 @@ def sync(
 
             await repeat(once, every=every, stop=stop, tell=note, halted=hold, begins=begins)
             return 0
-        done = await _sync(app, config, stop, wishes)
+        done = await _sync(app, config, stop, wishes, said=said)
         result = done.result
         if result.ended_by is not None:
             raise result.ended_by
@@ -123,12 +126,18 @@ class _Done(NamedTuple):
 
 
 async def _sync(
-    app: App, config: Config, stop: Stop, wishes: Mapping[str, bool], *, stays: bool = False
+    app: App,
+    config: Config,
+    stop: Stop,
+    wishes: Mapping[str, bool],
+    *,
+    stays: bool = False,
+    said: dict[str, str],
 ) -> _Done:
     """Run one sync, and deliver what is new if that is configured.
 
     The archive is released between two of them. Where it ``stays``, the next one publishes what
-    this one could not.
+    this one could not. What it has ``said`` already it does not say again.
     """
     from migrator.archive import open_archive
     from migrator.cli.progress import progress
@@ -143,7 +152,7 @@ async def _sync(
             heard = _RoundListener(listener)
             result = await sync_within(config, archive, heard, stop, **wishes)
         if not nothing_done(result):
-            _tell(heard, result, archive)
+            _tell(heard, result, archive, said)
         delivered: int | MigratorError = 0
         if config.deliver.after_sync and result.ended_by is None and not stop.asked:
             from migrator.cli.deliver_cmd import deliver_within
@@ -209,8 +218,11 @@ def _is_new(event: AttachmentSettled) -> bool:
     return not failing if event.state == "failed" else failing or not event.tried
 
 
-def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
-    """Print one round in a few lines, at a cost that does not grow with the archive."""
+def _tell(heard: _RoundListener, result: RunResult, archive: Archive, said: dict[str, str]) -> None:
+    """Print one round in a few lines, at a cost that does not grow with the archive.
+
+    The ledger and the verdict are printed where they are not what was ``said`` last.
+    """
     from migrator.report.text import ORDER
     from migrator.report.verdict import total
 
@@ -220,7 +232,9 @@ def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
         f"({human_bytes(heard.bytes)})"
     )
     held = " + ".join(f"{result.counts[state].n:,} {state}" for state in ORDER)
-    click.echo(f"listed {total(result.counts).n:,} = {held}")
+    ledger = f"listed {total(result.counts).n:,} = {held}"
+    if said.get("ledger") != ledger:
+        click.echo(ledger)
     if heard.new:
         click.echo(f"\nNew: {counted(heard.new, 'attachment')} could not be stored")
         for trouble in heard.troubles:
@@ -232,8 +246,10 @@ def _tell(heard: _RoundListener, result: RunResult, archive: Archive) -> None:
     if heard.new or known:
         click.echo()
     print_gaps(result)
-    if result.verdict is not None:
-        click.echo(result.verdict.sentence)
+    verdict = result.verdict.sentence if result.verdict is not None else ""
+    if verdict and said.get("verdict") != verdict:
+        click.echo(verdict)
+    said.update(ledger=ledger, verdict=verdict)
 
 
 def _still_failing(archive: Archive, new: int) -> str:

@@ -270,6 +270,8 @@ def test_a_sync_that_stays_repeats_itself(
     assert len(between) == 1
     assert place.state(new[0]) == "stored"
     assert len(re.findall(r"^2\S+ sync \d+: ", stayed.out, re.MULTILINE)) == 3
+    assert len(re.findall(r"^listed ", stayed.out, re.MULTILINE)) == 2, "the last has nothing new"
+    assert stayed.out.count("Complete: ") == 1
     assert stayed.err.count("whole pass") == 1, "--full holds for the first round"
     assert all(0.8 * 900 < seconds < 1.1 * 900 for seconds in short.asked)
 

@@ -244,3 +244,58 @@ def test_a_run_names_what_is_slow_below_its_bar(rig: MakeRig, columns: int) -> N
     if columns == 100:
         size = r"[\d.]+ (B|KiB) of [\d.]+ (B|KiB) so far"
         assert re.search(rf' of ticket \d+, {size}, "\\u202egpj\.exe 報告', slow), slow
+
+
+def test_a_pause_counts_down(rig: MakeRig) -> None:
+    """Second by second, whether the source asked for it or somebody did."""
+    one = rig(tickets=8)
+    front = Front(one.server.url)
+    front.asks_for_pause = "TicketAttachment/ListAll/"
+    with (
+        front.serving(one),
+        contextlib.closing(Terminal(one.folder, "run")) as terminal,
+    ):
+        assert terminal.wait() == 0
+        screen = terminal.screen
+    assert_one_bar_that_never_runs_backwards(screen)
+    left = [
+        int(found[1])
+        for (bar,) in filter(None, screen.bars)
+        if (found := re.search(r"\[[\d:]+, paused, next look in (\d+) s", bar))
+    ]
+    assert left == sorted(left, reverse=True)
+    assert len(set(left)) >= 8
+    assert "paused" not in screen.frames[-1][-2]
+
+
+def test_an_interrupt_in_closed_windows_leaves_the_terminal_clean(rig: MakeRig) -> None:
+    """The wait is told with its end on one bar; Ctrl-C ends it, and the next line is a new one."""
+    one = rig(tickets=8)
+    opens = time.gmtime(time.time() + 7200)
+    config = one.folder / "config.toml"
+    text = config.read_text().replace(
+        "[kayako]\n",
+        f'[kayako]\nwindows = "{opens.tm_hour:02}:00-{opens.tm_hour:02}:01"\ntimezone = "UTC"\n',
+    )
+    config.write_text(text)
+    with contextlib.closing(Terminal(one.folder, "run", columns=60)) as terminal:
+        screen = terminal.screen
+        terminal.watch(terminal.sees(r"^run: \[\d\d:\d[2-9], quiet hours, going on in [12] h"))
+        os.write(terminal.master, b"\x03")
+        assert terminal.wait() == 130
+    last = screen.frames[-1]
+    assert [line[:5] for line in last].count("run: ") == 1
+    assert max(map(len, screen.bars)) == 1
+    assert last[-1] == ""
+    assert not [line for line in last if "^" in line]
+    assert "Interrupted" in last[-2] or "interrupted" in "".join(last[-4:])
+    assert not one.server.requests
+
+
+def test_a_dumb_terminal_gets_whole_lines(rig: MakeRig) -> None:
+    """Nothing is drawn twice where no cursor can go back."""
+    one = rig(tickets=4)
+    with contextlib.closing(Terminal(one.folder, "run", TERM="dumb", NO_COLOR="1")) as terminal:
+        assert terminal.wait() == 0
+    assert not any(terminal.screen.bars)
+    assert "Starting run." in terminal.screen.frames[-1]
