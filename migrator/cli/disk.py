@@ -80,8 +80,9 @@ def check(
     yield ok(f"archive: {archive}" + ("" if place == archive else " (made by the first run)"))
     for where in [place, *_files(archive)]:
         yield from _writable(where)
-        yield from _room(where, little_room, few_files)
-        yield from _kind(where, mounts or MOUNTS)
+        if where == place or where.stat().st_dev != place.stat().st_dev:
+            yield from _room(where, little_room, few_files)
+            yield from _kind(where, mounts or MOUNTS)
     yield from _trial(place)
     yield from _bucket(archive)
     if place == archive:
@@ -115,7 +116,7 @@ def _writable(place: Path) -> Iterator[Finding]:
         advice = f"cannot write durably in {place}: {exc.strerror}"
         yield fail(f"{advice}; choose another [archive] path", ArchiveUnwritable.exit_code)
     else:
-        yield ok("disk: a file was written, synced and renamed")
+        yield ok(f"disk: a file was written in {place}, synced and renamed")
 
 
 def _trial(place: Path) -> Iterator[Finding]:

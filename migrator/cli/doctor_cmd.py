@@ -188,7 +188,7 @@ async def _besides(source: Client) -> AsyncIterator[Finding]:
     try:
         fields = await source.field_definitions()
         held = f"{fields.fields:,}, of which {fields.files:,} hold files"
-        yield ok(f"custom fields of tickets: {held}")
+        yield ok(f"custom fields of tickets: {held}; passwords are neither kept nor counted")
     except NotFound:
         yield ok("custom fields: this helpdesk does not offer them")
     except SourceError as exc:

@@ -260,7 +260,8 @@ def beside(plan: Plan) -> Iterator[str]:
     elif plan.custom_fields:
         held = f"{plan.custom_fields:,}, of which {plan.custom_field_files:,} hold files"
         yield (
-            f"Custom fields of tickets: {held}. Only a run reads them: their files are not counted."
+            f"Custom fields of tickets: {held}. Only a run reads them: their files are not "
+            "counted. Passwords are neither kept nor counted."
         )
     if plan.requests.threads:
         yield "Files that texts link to are not counted: only a run reads the texts."

@@ -18,7 +18,7 @@ import pytest
 
 from migrator.archive import open_archive
 from migrator.archive import records as archive_records
-from migrator.cli import doctor_cmd
+from migrator.cli import disk, doctor_cmd
 from migrator.config import load
 from migrator.errors import MemoryExhausted, NotFound, NotXml, ServerFailed, SourceError
 from migrator.sources.base import Attachment, Contents, Department, Ticket, TicketStatus
@@ -171,6 +171,18 @@ def test_what_serve_would_warn_of_is_found(
 def not_ready(examined: tuple[int, str], code: int, words: str) -> bool:
     """Tell whether the doctor ended with a code, said why, and did not say that all is ready."""
     return examined[0] == code and words in examined[1] and "Ready" not in examined[1]
+
+
+def test_nothing_of_the_disk_is_told_twice(tmp_path: Path) -> None:
+    """The files of an archive are a directory of its own, mostly on the same disk."""
+    with open_archive(tmp_path / "archive", command="test"):
+        pass
+    told = [finding.text for finding in disk.check(tmp_path / "archive")]
+    assert (
+        f"disk: a file was written in {tmp_path / 'archive' / 'blobs'}, synced and renamed" in told
+    )
+    assert len(told) == len(set(told))
+    assert sum("disk: the file system is" in text for text in told) <= 1
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
