@@ -132,7 +132,7 @@ def _ledger(facts: Facts) -> Iterator[Metric]:
     }
     told = "Losses that somebody accepted, which count as settled."
     yield _labelled("migrator_accepted_losses", told, ("state",), accepted)
-    yield GaugeMetricFamily("migrator_tickets", "Tickets in the archive.", facts.tickets.listed)
+    yield GaugeMetricFamily("migrator_tickets", "Tickets in the archive.", facts.tickets.known)
     told = "What `migrator status` says of the archive: 0 is complete; else as the exit codes."
     yield GaugeMetricFamily("migrator_verdict_code", told, judge(facts.seen).exit_code)
 
@@ -194,7 +194,7 @@ def _run(seen: Seen) -> Iterator[Metric]:
     for key, name, told in (
         ("tickets", "tickets", "Tickets that the latest run has listed."),
         ("attachments", "attachments", "Attachments that the latest run has settled."),
-        ("bytes", "received_bytes", "Bytes that the latest run has received, decoded."),
+        ("bytes", "received_bytes", "Bytes of files that the latest run has received."),
         ("pauses", "pauses", "Pauses of the latest run: asked for, or the helpdesk was away."),
     ):
         if (value := _number(facts.get(key))) is not None:

@@ -31,6 +31,8 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
         with ledger.atomic():
             rows = [Listed(n, 10, 5, f"{n}.txt", "text/plain", 3, 0) for n in (1, 2)]
             ledger.record_ticket(run.id, TicketRow(10, 1), rows)
+            ledger.record_ticket(run.id, TicketRow(11, 1), [])
+            ledger.mark_ticket_deleted(11)
             with archive.blobs.writer() as writer:
                 writer.write(b"abc")
                 blob = writer.commit()
@@ -65,7 +67,7 @@ def test_they_say_what_the_ledger_says(archive: Archive) -> None:
     assert found["migrator_attachments_bytes", ("post", "stored")] == 3
     assert found["migrator_attachments", ("post", "failed")] == 1
     assert found["migrator_attachments", ("article", "gone")] == 0
-    assert found["migrator_tickets", ()] == 1
+    assert found["migrator_tickets", ()] == 2  # as in the report, with those deleted since
     assert found["migrator_last_success_timestamp_seconds", ()] == NOW
     assert found["migrator_last_verify_exit_code", ()] == 6
     assert found["migrator_verdict_code", ()] == 6
