@@ -438,6 +438,15 @@ class Queries:
             GROUP BY 1 ORDER BY 1"""
         return {row[0]: Count(*row[1:]) for row in self._db.execute(sql, (deleted,))}
 
+    def not_held(self) -> dict[str, int]:
+        """Return how many files of tickets we do not have, by state."""
+        states = (*UNFINISHED, State.MISSING, State.GONE)
+        sql = f"""
+            SELECT state, count(*) FROM attachments
+            WHERE ticket_id IS NOT NULL AND state IN ({state_list(states)})
+            GROUP BY state ORDER BY state"""
+        return dict(self._db.execute(sql))
+
     def attachment(self, attachment_id: int) -> Row | None:
         """Return one row, None if the source never listed that attachment."""
         sql = f"SELECT {ROW} FROM ledger WHERE attachment_id = ?"

@@ -80,8 +80,9 @@ def copy(app: App, /, *, target: str, switch: bool, **how: Any) -> int:
             move(path, place)
             line = f'archive.blobs = "{place.url}"' if place else "no archive.blobs"
             note(f"The archive uses {store.where} now: have {line} in the configuration.")
-        elif switch:
-            note("The archive was not switched. `migrator verify --repair` comes first.")
+        elif done.exit_code:
+            text = "The archive was not switched" if switch else "The copy lacks these files"
+            note(f"{text}. `migrator verify --repair` comes first.")
     return done.exit_code
 
 

@@ -353,6 +353,12 @@ def _conclude(
     counts = counts_of(archive, options, result)
     rest = {} if options.partial else archive.queries.not_to_deliver(deleted=options.deleted)
     outside = undeliverable(rest, options.pages)
+    if not_held := {} if options.partial else archive.queries.not_held():
+        told = ", ".join(f"{n:,} {state}" for state, n in not_held.items())
+        outside.append(
+            f"Files of tickets that the archive does not hold: {told}. "
+            "`migrator report` names them."
+        )
     lines = _lines(options, server, result, counts, outside, canary=canary)
     click.echo("\n".join(lines))
     if as_json:
@@ -423,7 +429,8 @@ def _lines(
         more = len(result.troubles) + result.untold - 50
         if more > 0:
             yield f"  and {more:,} more"
-    yield from _next(options, result, counts, canary=canary)
+    if result.ended_by is None:  # else that comes first
+        yield from _next(options, result, counts, canary=canary)
 
 
 def _next(
@@ -540,6 +547,8 @@ def _check(
         report = _at_work(app, settings, work)
     counts = dict(report.counts)
     told = ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "nothing"
+    if report.chosen_from:
+        told += f", by chance out of {report.chosen_from:,}"
     if undo:
         if not yes:
             told = f"{told} with --yes; nothing was changed"

@@ -22,10 +22,14 @@ FOUND = ("vanished", "differs")
 
 @dataclass
 class Report:
-    """What was found: ``agreed``, ``differs``, ``vanished`` or ``unasked``; or ``removed``."""
+    """What was found: ``agreed``, ``differs``, ``vanished`` or ``unasked``; or ``removed``.
+
+    ``chosen_from`` is the number of files of which a sample was looked at, 0 for all.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
+    chosen_from: int = 0
     lines: list[str] = field(default_factory=list)
     ended_by: MigratorError | None = None
 
@@ -48,6 +52,7 @@ async def verify(
     notes = {one.id: one for one in archive.queries.deliveries(target)}
     files = list(_there(archive, target))
     if sample is not None and sample < len(files):
+        report.chosen_from = len(files)
         files = random.sample(files, sample)
     try:
         for one in files:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from migrator.archive import TicketRow, open_archive
+from migrator.archive import Listed, Outcome, State, TicketRow, open_archive
 from migrator.sandbox.tickiti import Tickiti
 from tests.cli.conftest import Cli, cli
 from tests.deliver.conftest import AUTHOR, Office
@@ -105,6 +105,32 @@ def test_a_canary_of_two_meanings_is_refused(cli: Cli, desk: Office) -> None:
         "The archive has no ticket 'ABC-7'. A ticket"
     )
     assert desk.writes() == 0
+
+
+def test_a_canary_that_stopped_does_not_say_to_go_on(cli: Cli, desk: Office) -> None:
+    """Whoever has mailed somebody by one ticket is not told to write into all others."""
+    desk.tickiti.faults.add("notes_mail")
+    desk.tickiti.tickets[int(desk.numbers[1])].participants.append("tom.hale@example.com")
+    stopped = cli("deliver", "--canary", "1")
+    assert (stopped.code, "sent mail has something new" in stopped.err) == (8, True)
+    assert "2 delivered" in stopped.out
+    assert "deliver --yes" not in stopped.out + stopped.err
+
+
+def test_files_that_the_archive_does_not_hold_are_told(cli: Cli, desk: Office) -> None:
+    """All that we have is there, which is not all that there was; a sample is no whole proof."""
+    with open_archive(desk.root, command="test") as archive:
+        rows = [Listed(key, 2, 20, f"{key}.pdf", "", 9, 9) for key in (901, 902)]
+        with archive.ledger.atomic():
+            who = {"requester_name": "Ann 2", "requester_email": "ann2@example.com"}
+            ticket = TicketRow(2, 1, "ABC-00002", "Question 2", 1000, 2000, **who)  # type: ignore[arg-type]
+            archive.ledger.record_ticket(desk.run, ticket, rows)
+        archive.ledger.settle(Outcome(901, State.MISSING, "source_lost_file", "gone"))
+    told = cli("deliver", "--yes").out
+    assert "the archive does not hold: 1 missing, 1 pending. `migrator report` names them" in told
+    assert "does not hold" not in cli("deliver", "--ticket", "1").out
+    assert "1 agreed, by chance out of 3, " in cli("deliver", "--verify", "--sample", "1").out
+    assert "by chance" not in cli("deliver", "--verify", "--sample", "3").out
 
 
 def test_reports_tell_by_ticket_what_is_where(cli: Cli, desk: Office, tmp_path: Path) -> None:
