@@ -535,14 +535,21 @@ def now() -> int:
     return int(time.time())
 
 
-def user_name(unnamed: str) -> str:
-    """Return who runs this process; ``unnamed`` with the number where the system has no name."""
-    import getpass
+def user_name(unnamed: str, owned: Path | None = None) -> str:
+    """Return who owns ``owned``, else who runs this process, whatever the environment says.
 
+    ``unnamed`` with the number is for users without a name, as in some containers.
+    """
+    import pwd
+
+    uid = os.geteuid()
+    if owned is not None:
+        with suppress(OSError):
+            uid = owned.stat().st_uid
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user, as in some containers
-        return unnamed.format(os.getuid())
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return unnamed.format(uid)
 
 
 # Of malloc.h:

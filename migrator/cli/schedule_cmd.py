@@ -96,8 +96,8 @@ def schedule(app: App, form: str | None, every: float) -> None:
         note("Add the line with `crontab -e`. Keys that are not in the configuration go above it.")
         return
     # ProtectSystem= makes /etc and /usr read-only, where the archive may be.
-    archive = systemd_path(str(config.archive.path))
-    service = SERVICE.format(user=user_name("{}"), command=systemd_command(argv), archive=archive)
+    archive, user = systemd_path(str(config.archive.path)), user_name("{}", config.archive.path)
+    service = SERVICE.format(user=user, command=systemd_command(argv), archive=archive)
     click.echo(service)
     click.echo(TIMER.format(seconds=round(every), jitter=max(1, round(every / 10))), nl=False)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_losses_are_accepted_by_id(cli: Cli, lossy: Path) -> None:
 def test_by_default_the_user_accepts(cli: Cli, lossy: Path) -> None:
     """The name is that of whoever runs the command."""
     assert cli("accept", "11", *REASON).code == 0
-    assert f" {getpass.getuser()}: asked the customer" in accepted(lossy)[11]
+    assert f" {pwd.getpwuid(os.geteuid()).pw_name}: asked the customer" in accepted(lossy)[11]
 
 
 def test_a_user_without_a_name_accepts(
@@ -59,10 +60,10 @@ def test_a_user_without_a_name_accepts(
 ) -> None:
     """As in a container, where nobody gave the user one."""
 
-    def nameless() -> str:
+    def nameless(_: int) -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
-    monkeypatch.setattr(getpass, "getuser", nameless)
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
     assert cli("accept", "11", *REASON).code == 0
     assert " user " in accepted(lossy)[11]
 

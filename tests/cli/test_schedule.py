@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -50,6 +51,20 @@ def test_systemd_is_told_of_this_configuration(cli: Cli, config: Path) -> None:
     assert (code, command[0]) == (0, ":")
     assert systemd_words(command)[-3:] == ["--config", str(config), "sync"]
     assert values(unit, "OnUnitActiveSec") == ["3600s"]
+
+
+def test_the_unit_runs_as_the_owner_of_the_archive(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who root prints it for; without an archive who runs the command, whatever USER says."""
+    monkeypatch.setenv("USER", "somebody")
+    monkeypatch.setenv("LOGNAME", "somebody")
+    argv = ("--config", str(config), "schedule", "--systemd")
+    assert values(cli(*argv).out, "User") == [pwd.getpwuid(os.geteuid()).pw_name]
+    if os.geteuid() == 0:
+        config.with_name("archive").mkdir()
+        os.chown(config.with_name("archive"), 54_321, -1)
+        assert values(cli(*argv).out, "User") == ["54321"]
 
 
 @pytest.mark.parametrize("place", ["archive", "/etc/migrator/100% archive"])
