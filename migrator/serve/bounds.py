@@ -159,6 +159,8 @@ EXCERPT: Final = 64 * 1024
 """Bytes of a text that are shown, after all of it was read."""
 ZIPPED: Final = 2000
 """Files of a ticket that are sent as one ZIP, whose directory is in memory; 413 beyond."""
+LOOKED_AT: Final = 50
+"""Files in a bucket that are looked at before their ZIP begins; beyond, its length is not told."""
 ZIPS: Final = 8
 """ZIPs sent at a time, of which one visitor has two; 503 beyond."""
 

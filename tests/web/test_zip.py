@@ -6,20 +6,23 @@ import io
 import json
 import random
 import shutil
+import socket
 import subprocess
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from migrator.archive import open_archive, open_beside
-from migrator.archive.records import PostRow, State
+from migrator.archive.records import PostRow, Row, State
 from migrator.serve.audit_log import Audited, AuditLog
 from migrator.serve.bounds import ZIPPED
 from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.web import build_pages
+from migrator.serve.web.files import Files
 from tests.blobs.layout import path_of
 from tests.web.desks import NOON, Desk, Visitor, hidden, png
 
@@ -154,13 +157,62 @@ def test_a_damaged_file_leaves_no_whole_zip(desk: Desk, visitor: Visitor, bytes_
     assert found["MISSING.txt"].startswith(b"b.png: ")
 
 
-def test_head_sends_no_zip(desk: Desk, visitor: Visitor) -> None:
-    """HEAD has the headers of GET, and no length, which nobody knows before."""
-    answer = visitor.head(desk_with(desk, 5007, a__pdf=b"%PDF-1"))
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["content-disposition"].endswith('"ticket-5007.zip"')
-    assert "content-length" not in answer.headers
-    assert visitor.get("/").status_code == 200
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_length_of_a_zip_is_told_before(desk: Desk, visitor: Visitor, method: str) -> None:
+    """Whatever is in it, or not: so browsers show progress, and a broken one is seen."""
+    number = 5200 + len(method)
+    desk.ticket(number, PostRow(number * 10, NOON, text="x"))
+    for name in ("a.pdf", "\u65e5\u672c.pdf", "\u00e4" * 60 + ".pdf", "a.pdf"):
+        desk.attach(name, LARGE[: 70_000 * len(name.encode()) % 200_001], number, number * 10)
+    desk.attach("e.exe", b"MZ", number, number * 10)
+    gone = desk.archive.queries.attachment(
+        desk.attach("gone.pdf", b"!" + LARGE, number, number * 10)
+    )
+    assert gone is not None
+    path_of(desk.archive, gone.sha256 or "").unlink()
+    answer = visitor.request(method, f"/tickets/{number}/download")
+    assert answer.status_code == 200
+    whole = visitor.get(f"/tickets/{number}/download")
+    assert int(answer.headers["content-length"]) == len(whole.content)
+    assert "transfer-encoding" not in whole.headers
+    assert len(answer.content) == (0 if method == "HEAD" else len(whole.content))
+    assert len(unzipped(whole)) == 5
+
+
+def test_a_zip_over_http_1_0_comes_while_it_is_made(desk: Desk, visitor: Visitor) -> None:
+    """It has its length, and waits nowhere to be whole."""
+    path = desk_with(desk, 5210, a__png=LARGE, b__pdf=b"%PDF-1")
+    cookies = "; ".join(f"{one.name}={one.value}" for one in visitor.cookies.jar)
+    where = urlsplit(desk.url)
+    with socket.create_connection((str(where.hostname), int(where.port or 0)), timeout=10) as wire:
+        wire.sendall(
+            f"GET {path} HTTP/1.0\r\nHost: {where.netloc}\r\nCookie: {cookies}\r\n\r\n".encode()
+        )
+        with wire.makefile("rb") as got:
+            head, _, body = got.read().partition(b"\r\n\r\n")
+    assert b"content-length: %d" % len(body) in head.lower()
+    assert len(zipfile.ZipFile(io.BytesIO(body)).namelist()) == 2
+
+
+def test_a_file_that_is_lost_meanwhile_leaves_no_whole_zip(
+    desk: Desk, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its length was promised: so the server hangs up, and the next ZIP names it."""
+    path = desk_with(desk, 5211, a__pdf=b"%PDF-1", b__png=LARGE + b"lost")
+    (_, row) = desk.archive.threads.attachments_of_ticket(5211)
+    real = Files.foresee
+
+    async def foresee(files: Files, rows: list[tuple[str, Row]], missing: list[str]) -> int | None:
+        length = await real(files, rows, missing)
+        path_of(desk.archive, row.sha256 or "").unlink()
+        return length
+
+    monkeypatch.setattr(Files, "foresee", foresee)
+    with pytest.raises(httpx.RemoteProtocolError):
+        visitor.get(path)
+    monkeypatch.undo()
+    found = unzipped(visitor.get(path))
+    assert (set(found), b"b.png" in found["MISSING.txt"]) == ({"a.pdf", "MISSING.txt"}, True)
 
 
 def test_a_zip_is_for_those_who_see_its_ticket(

@@ -1,8 +1,8 @@
 """The bytes of a stored file as a download: whole or one range, never a damaged byte.
 
-Also those of all files of a ticket, as a ZIP that is made while it is sent. A file is hashed on its
-way into the ZIP; where it is not the stored one, the ZIP has no end and the server hangs up, so no
-client takes it for a whole one.
+Also those of all files of a ticket, as a ZIP that is made while it is sent. Files are not packed,
+so its length is known before. A file is hashed on its way into the ZIP; where it is not the stored
+one, the ZIP has no end and the server hangs up, so no client takes it for a whole one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from migrator.archive import Archive
 from migrator.archive.records import Row
 from migrator.blobs.base import Blob
-from migrator.serve.bounds import ZIPS
+from migrator.serve.bounds import LOOKED_AT, ZIPS
 from migrator.serve.content import Hash, Verdicts, aside, file_missing, opened, readable
 from migrator.serve.refusals import Refusal
 
@@ -36,6 +36,12 @@ _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.
 
 MISSING: Final = "MISSING.txt"
 """The file of a ZIP that names those which are not in it, and why."""
+_HEADS: Final = 30 + 16 + 46
+"""Bytes of a ZIP for each file in it, beside its contents and twice its name."""
+_END: Final = 22
+"""Bytes at the end of a ZIP."""
+_PLAIN_ZIP: Final = 1 << 31
+"""Bytes of a ZIP from which its heads may be longer."""
 
 _HEADERS: Final = {
     # If a browser shows a file all the same, it does so in a sandbox without an origin.
@@ -86,20 +92,49 @@ class Files:
         finally:
             self._zips[visitor] -= 1
 
+    async def foresee(self, rows: list[tuple[str, Row]], missing: list[str]) -> int | None:
+        """Move files that are known to be lost to ``missing``; return the length of the ZIP then.
+
+        None where looking at all files takes too long, or where the length is not certain.
+        """
+        if len(rows) > (LOOKED_AT if self._blobs.waits else len(rows)):
+            return None
+        kept = []
+        for name, row in rows:
+            if (file := await self._known(row)) is None:
+                missing.append(_lost(name))
+            else:
+                file.close()
+                kept.append((name, row))
+            await asyncio.sleep(0)  # as in _hashed
+        rows[:] = kept
+        entries = [(name, row.size or 0) for name, row in rows]
+        entries += [(MISSING, len(_told(missing).encode()))] if missing else []
+        length = _END + sum(_HEADS + 2 * len(name.encode()) + size for name, size in entries)
+        return length if length < _PLAIN_ZIP else None
+
     async def zipped(
-        self, rows: Sequence[tuple[str, Row]], missing: list[str], sent: list[int]
+        self,
+        rows: Sequence[tuple[str, Row]],
+        missing: list[str],
+        sent: list[int],
+        *,
+        foreseen: bool,
     ) -> AsyncGenerator[bytes]:
         """Yield a ZIP of files under their names, piece by piece.
 
-        Its MISSING.txt has the lines ``missing`` and what turns out to be lost. ``sent`` gets the
-        ids of the files that are begun. Raises Refusal at the end of a damaged one.
+        Its MISSING.txt has the lines ``missing`` and, unless all was ``foreseen``, what turns out
+        to be lost. ``sent`` gets the ids of the files that are begun. Raises Refusal at the end of
+        a damaged one, and for a lost one where it was to be there.
         """
         pieces = _Pieces()
         with zipfile.ZipFile(pieces, "w") as made:  # type: ignore[call-overload]
             for name, row in rows:
                 file = await self._known(row)
                 if file is None:
-                    missing.append(f"{name}: The archive has lost it, or holds a damaged copy.")
+                    if foreseen:
+                        raise file_missing(row, "was lost meanwhile")
+                    missing.append(_lost(name))
                     continue
                 sent.append(row.id)
                 with file, made.open(_entry(name, row), "w") as entry:
@@ -107,7 +142,7 @@ class Files:
                         entry.write(block)
                         yield pieces.take()
             if missing:
-                made.writestr(MISSING, "\n".join([*missing, ""]))
+                made.writestr(MISSING, _told(missing))
         yield pieces.take()
 
     async def _known(self, row: Row) -> Blob | None:
@@ -155,6 +190,14 @@ class _Pieces:
         return taken
 
 
+def _lost(name: str) -> str:
+    return f"{name}: The archive has lost it, or holds a damaged copy."
+
+
+def _told(missing: Sequence[str]) -> str:
+    return "\n".join([*missing, ""])
+
+
 def _entry(name: str, row: Row) -> zipfile.ZipInfo:
     """Return the head of a file in a ZIP; its length decides on the form for more than 4 GiB."""
     try:
@@ -172,21 +215,33 @@ class ZipResponse(StreamingResponse):
     """Sends a ZIP at the pace of its reader; one that is not finished lacks its end."""
 
     def __init__(
-        self, files: Files, visitor: int, pieces: AsyncGenerator[bytes], name: str
+        self,
+        files: Files,
+        visitor: int,
+        rows: list[tuple[str, Row]],
+        missing: list[str],
+        sent: list[int],
+        *,
+        name: str,
     ) -> None:
         headers = {**_HEADERS, "accept-ranges": "none"}
         headers["content-disposition"] = content_disposition("attachment", name)
-        super().__init__(pieces, headers=headers, media_type="application/zip")
+        super().__init__(_nothing(), headers=headers, media_type="application/zip")
         self._files = files
         self._visitor = visitor
-        self._pieces = pieces
+        self._what = rows, missing, sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; raise Refusal 503, before anything is sent, where too many are on their way."""
+        rows, missing, sent = self._what
         with self._files.zip_place(self._visitor):
-            async with contextlib.aclosing(self._pieces):
-                if scope["method"] == "HEAD":
-                    self.body_iterator = _nothing()
+            length = await self._files.foresee(rows, missing)
+            if length is not None:
+                self.headers["content-length"] = str(length)
+            pieces = self._files.zipped(rows, missing, sent, foreseen=length is not None)
+            async with contextlib.aclosing(pieces):
+                if scope["method"] != "HEAD":
+                    self.body_iterator = pieces
                 await super().__call__(scope, receive, send)
 
 

@@ -382,7 +382,7 @@ def download_all(site: Site, visit: Visit) -> Response:
         if one.reason or one.verdict not in wanted
     ]
     files = [(names[one.row.id], one.row) for one in chosen]
-    return ZipResponse(site.files, visit.token.id, site.files.zipped(files, missing, sent), name)
+    return ZipResponse(site.files, visit.token.id, files, missing, sent, name=name)
 
 
 def confirm_all(site: Site, visit: Visit) -> Response:
