@@ -193,13 +193,14 @@ class FileDelivered(Event):
 class Request:
     """A request under way: ``name`` is that of the file it is for, as the source has it, or empty.
 
-    ``received`` bytes of the reply have come, of ``size``; 0: unknown.
+    ``received`` bytes of the reply have come, of ``size``; 0: unknown. For a file that is read
+    here ``received`` is None.
     """
 
     what: str
     name: str
     seconds: float
-    received: int = 0
+    received: int | None = 0
     size: int = 0
 
 

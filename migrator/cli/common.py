@@ -391,6 +391,12 @@ def configured_hours() -> Hours:
     return app.config.hours if app and app.config else ANY_TIME
 
 
+def command() -> str:
+    """Return the name of the command of this invocation."""
+    app = _app()
+    return app.command if app else ""
+
+
 def verbosity() -> int:
     """Return -1 with -q, 1 with -v, else 0."""
     app = _app()

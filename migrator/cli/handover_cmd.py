@@ -142,7 +142,7 @@ def watched(
     from migrator.cli.progress import progress
     from migrator.cli.pulling import drive
     from migrator.events import FileHandedOver
-    from migrator.pull.options import Stop
+    from migrator.pull.options import Stop, ticking
     from migrator.sources.base import in_pool
 
     with progress(app.log_format) as listener:
@@ -156,7 +156,8 @@ def watched(
                 made = (event or FileHandedOver)(sha256, size, verdict.value, total)
                 loop.call_soon_threadsafe(listener, made)
 
-            return await in_pool(None, lambda: work(tell, lambda: stop.asked))
+            async with ticking(listener):
+                return await in_pool(None, lambda: work(tell, lambda: stop.asked))
 
         return drive(main)
 

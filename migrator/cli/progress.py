@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from migrator import events
 from migrator.cli.common import (
+    command,
     configured_hours,
     outcome,
     print_lines_with,
@@ -26,7 +27,7 @@ from migrator.cli.common import (
     remember_run,
     verbosity,
 )
-from migrator.pull.progress import Progress
+from migrator.pull.progress import READS, Progress
 from migrator.report.verdict import done, pause, waiting
 from migrator.text import brief, human_bytes, human_duration, iso_time, shown
 
@@ -48,6 +49,8 @@ def progress(log_format: str = "text", stream: TextIO | None = None) -> Progress
         listener = Bars(stream) if _draws(stream) else Lines(stream)
     listener.verbosity = verbosity()
     listener.progress.hours = configured_hours()
+    if (name := command()) in READS:  # any other says what it is
+        listener.progress.kind = name
     return listener
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -82,6 +83,16 @@ async def _tick(listener: Listener) -> None:
     while True:
         await asyncio.sleep(TICK)
         listener(Tick())
+
+
+@asynccontextmanager
+async def ticking(listener: Listener) -> AsyncIterator[None]:
+    """Send ticks to the listener during the block."""
+    task = asyncio.create_task(_tick(listener))
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 Fetch = Callable[[Work], Awaitable[Outcome | None]]

@@ -26,6 +26,9 @@ LEAST_SECONDS = 3.0
 LEAST_SHARE = 0.005
 """Below these no time left can be estimated."""
 
+READS = ("verify", "handover", "audit", "deliver")
+"""The kinds that read files or attachments again, all of which are known."""
+
 TROUBLES = (
     "failed",
     "refused",
@@ -195,7 +198,7 @@ class Progress:
     @property
     def reads(self) -> bool:
         """Whether files or attachments are read again, all of which are known."""
-        return self.kind in ("verify", "handover", "audit", "deliver")
+        return self.kind in READS
 
     @property
     def over(self) -> bool:

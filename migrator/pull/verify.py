@@ -16,7 +16,7 @@ from migrator.blobs.base import Entry, Examined, Verdict
 from migrator.errors import ArchiveUnwritable, Interrupted, SafetyLimit, SourceError, WrongTicket
 from migrator.events import BlobChecked, Listener, Notice, ignore
 from migrator.pull.fetch import SHOWN, fetch_work, recall
-from migrator.pull.options import Stop
+from migrator.pull.options import Stop, ticking
 from migrator.pull.replies import ReplyCopy
 from migrator.sources.base import (
     Fetched,
@@ -27,8 +27,10 @@ from migrator.sources.base import (
     in_pool,
     raise_if_final,
 )
+from migrator.sources.pace import Pacer
 
 S = TypeVar("S", bound=FetchSink)
+T = TypeVar("T")
 
 AT_ONCE = 4
 """Blobs read at the same time: enough to keep a disk busy, few enough not to thrash it."""
@@ -106,19 +108,27 @@ async def verify(
     """
     stop = stop or Stop()
     report = VerifyReport()
-    await in_pool(pool, archive.queries.self_check)
-    report.unused = await in_pool(pool, archive.queries.unused_blobs)
-    total = round(archive.queries.kept_blobs()[0] * min(share, 1.0))
-    todo = _sample(archive.queries.expected_blobs(), share, seed)
+    pacer = Pacer(AT_ONCE, listener=listener)  # it tells what takes long
+
+    async def timed(what: str, size: int, work: Callable[[], T]) -> T:
+        async with pacer.slot(what) as slot:
+            slot.received, slot.size = None, size
+            return await in_pool(pool, work)
 
     async def read(blob: tuple[str, int]) -> None:
         sha256, size = blob
-        found = await in_pool(pool, partial(archive.blobs.examine, sha256, size))
+        examine = partial(archive.blobs.examine, sha256, size)
+        found = await timed(f"file {sha256[:12]}…", size, examine)
         is_reply = await in_pool(pool, lambda: not archive.queries.is_content(sha256))
         report.take(sha256, size, found, reply=is_reply)
         listener(BlobChecked(sha256, size, found.verdict.value, total))
 
-    await for_each(todo, read, workers=AT_ONCE, stopping=lambda: stop.asked)
+    async with ticking(listener):
+        await timed("the checkpoint", 0, archive.queries.self_check)
+        report.unused = await in_pool(pool, archive.queries.unused_blobs)
+        total = round(archive.queries.kept_blobs()[0] * min(share, 1.0))
+        todo = _sample(archive.queries.expected_blobs(), share, seed)
+        await for_each(todo, read, workers=AT_ONCE, stopping=lambda: stop.asked)
     if stop.asked:
         raise Interrupted("interrupted; nothing was changed; the next verify starts over")
     if share >= 1:

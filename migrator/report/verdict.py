@@ -562,7 +562,7 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
         parts.append(pause(left - (age or 0), str(facts.get("pause_reason") or "")))
     if (slow := facts.get("slow")) and isinstance(slow, list) and isinstance(slow[0], dict):
         first, size = slow[0], _some(slow[0], "size") or 0
-        seconds, received = _some(first, "seconds") or 0, _some(first, "received") or 0
+        seconds, received = _some(first, "seconds") or 0, _some(first, "received")
         parts.append(waiting(brief(str(first.get("what"))), seconds, received, size))
     told = ", ".join(parts)
     return told if age is None else f"{told}; told {human_duration(max(age, 0))} ago"
@@ -579,8 +579,11 @@ def pause(seconds: int, reason: str = "") -> str:
     return f"paused, next look in {seconds} s" if seconds > 0 else "paused, looking now"
 
 
-def waiting(what: str, seconds: float, received: int, size: int = 0) -> str:
+def waiting(what: str, seconds: float, received: int | None, size: int = 0) -> str:
     """Return in words for how long a request is under way, and how much of its reply has come."""
+    if received is None:  # a file of ours
+        of = f" of {human_bytes(size)}" if size else ""
+        return f"{human_duration(seconds)} for {what}{of}"
     of = f" of {human_bytes(size)}" if size >= received and size else ""
     came = f"{human_bytes(received)}{of} so far" if received else "no answer yet"
     return f"{human_duration(seconds)} for {what}, {came}"

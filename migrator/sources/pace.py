@@ -472,7 +472,7 @@ class Pacer:
 class Slot:
     """One request's place, for the time of the request.
 
-    ``received`` bytes of the reply have come, of ``size`` where that is known.
+    ``received`` bytes of the reply have come, of ``size`` where that is known; both can be set.
     """
 
     __slots__ = ("_pacer", "_started", "_urgent", "name", "received", "size", "what")
@@ -483,7 +483,8 @@ class Slot:
         self._started = 0.0
         self.what = what
         self.name = "" if urgent else _name.get()  # a probe is for nobody's file
-        self.received = self.size = 0
+        self.received: int | None = 0
+        self.size = 0
 
     @property
     def seconds(self) -> float:

@@ -429,6 +429,14 @@ def test_a_list_without_an_answer_is_named() -> None:
     assert "slow: 1 min 10 s for tickets from row 5000, no answer yet" in stream.getvalue()
 
 
+def test_a_slow_file_of_ours_has_its_size() -> None:
+    """How far it has been read is not known, so nothing is said of that."""
+    stream, clock = io.StringIO(), Clock()
+    with Lines(stream, clock) as tell:
+        tell(events.Slow((events.Request("file 0123456789ab…", "", 61.0, None, 3 << 30),)))
+    assert stream.getvalue().endswith("slow: 1 min 1 s for file 0123456789ab… of 3.0 GiB\n")
+
+
 def test_what_is_slow_goes_with_its_line() -> None:
     """What is printed after the bar finds no rest of it."""
     stream, clock = Terminal(), Clock()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from migrator.archive import Archive
+from migrator.blobs.base import Examined
 from migrator.errors import (
     ArchiveDamaged,
     ArchiveUnwritable,
@@ -23,9 +25,11 @@ from migrator.errors import (
     SourceError,
     SourceRefused,
 )
-from migrator.events import BlobChecked, Event, Notice
+from migrator.events import BlobChecked, Event, Notice, Slow, Tick
+from migrator.pull import options
 from migrator.pull.options import Stop
 from migrator.pull.verify import VerifyReport, repair, verify
+from migrator.sources import pace
 from migrator.sources.kayako.source import KayakoSource
 from tests.blobs.layout import path_of
 from tests.pull.doubles import Desk, Ear, pull, states, temporary
@@ -195,6 +199,27 @@ def test_verifying_can_be_interrupted(archive: Archive) -> None:
     with pytest.raises(Interrupted, match="nothing was changed"):
         checked(archive, stop=stop, listener=listener)
     assert len(heard) < 10
+
+
+def test_a_file_that_takes_long_is_named(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the beginning of its hash and its size, while time is told to pass."""
+    pull(Desk(1), archive)
+    ear, examine = Ear(), archive.blobs.examine
+    (blob,) = archive.queries.expected_blobs()
+    monkeypatch.setattr(pace, "SLOW", 0.01)
+    monkeypatch.setattr(options, "TICK", 0.01)
+
+    def slowly(sha256: str, size: int) -> Examined:
+        begun = len(ear.heard)
+        while not {Slow, Tick} <= {type(one) for one in ear.heard[begun:]}:
+            time.sleep(0.001)
+        return examine(sha256, size)
+
+    monkeypatch.setattr(archive.blobs, "examine", slowly)
+    assert checked(archive, listener=ear).checked == 1
+    found = {(one.what, one.received, one.size) for told in ear.of(Slow) for one in told.requests}
+    assert (f"file {blob[0][:12]}…", None, blob[1]) in found
+    assert ear.of(Slow)[-1] == Slow()
 
 
 # Odd things on the way

@@ -270,7 +270,7 @@ class Transport:
         try:
             body.wait()
             async for block in stream:
-                slot.received += len(block)
+                slot.received = (slot.received or 0) + len(block)
                 for piece in body.pieces(block):
                     held.write(piece)
                     if take is not None and held.tell() >= BLOCK:
