@@ -198,10 +198,19 @@ def commands(text: str) -> Markup:
     """Return our own text as HTML; text between backticks is a command."""
     parts = re.split("`([^`]*)`", text)
     marked = (
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        Markup("<code>{}</code>").format(_unbroken(part)) if index % 2 else escape(part)
         for index, part in enumerate(parts)
     )
     return Markup("").join(marked)
+
+
+def _unbroken(command: str) -> Markup:
+    """Return a command whose options no browser breaks behind their hyphens."""
+    words = (
+        Markup("<span>{}</span>").format(word) if word.startswith("--") else escape(word)
+        for word in command.split(" ")
+    )
+    return Markup(" ").join(words)
 
 
 # Parts of pages
