@@ -127,10 +127,14 @@ class _Job:
         """Return the report of verifying, and the error of the repair or prune, if any."""
         from migrator.pull import verify as steps
 
-        archive = self.archive
-        report = await steps.verify(
-            archive, share=self.share, pool=pool, listener=listener, stop=stop
-        )
+        archive, report = self.archive, steps.VerifyReport()
+        try:
+            await steps.verify(
+                archive, share=self.share, pool=pool, listener=listener, stop=stop, report=report
+            )
+        except MigratorError:
+            _tell_found(report)
+            raise
         try:
             if self.repair and (report.damaged or report.lost):
                 from migrator.pull.identity import see_helpdesk
@@ -152,6 +156,17 @@ class _Job:
         except MigratorError as error:
             return report, error
         return report, None
+
+
+def _tell_found(report: VerifyReport) -> None:
+    """Tell what was found before something stopped the reading: it is on no record."""
+    if bad := [*report.damaged, *report.lost]:
+        named = ", ".join(sorted(bad)[:NAMED])
+        note(
+            f"Of {report.checked:,} files that were read before, {len(report.damaged):,} are "
+            f"damaged and {len(report.lost):,} lost, such as {named}",
+            level="warning",
+        )
 
 
 _LISTS = ("damaged", "lost", "orphaned", "repaired")

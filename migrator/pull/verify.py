@@ -100,14 +100,16 @@ async def verify(
     listener: Listener = ignore,
     stop: Stop | None = None,
     seed: int | None = None,
+    report: VerifyReport | None = None,
 ) -> VerifyReport:
     """Read blobs again and compare them with their names; with ``share`` below 1 a sample.
 
     The checkpoint comes first: a damaged one says nothing about blobs. Raises ArchiveDamaged when
-    it is, and Interrupted when asked to stop before the end.
+    it is, and Interrupted when asked to stop before the end. What was found until then is in
+    ``report``, if one is given.
     """
     stop = stop or Stop()
-    report = VerifyReport()
+    report = VerifyReport() if report is None else report
     pacer = Pacer(AT_ONCE, listener=listener)  # it tells what takes long
 
     async def timed(what: str, size: int, work: Callable[[], T]) -> T:

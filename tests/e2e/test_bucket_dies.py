@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ pytest.importorskip("obstore", reason="the extra [s3] is not installed")
 
 from migrator.archive import open_beside
 from migrator.blobs import Place, choose, in_bucket
+from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sandbox.tickiti import Tickiti
 from tests.blobs import weed
 from tests.cli.conftest import Cli, cli
@@ -190,3 +192,36 @@ def test_a_report_says_that_its_bucket_is_gone(cli: Cli, liar: Liar, office: Off
     for form in ("text", "json", "csv", "html"):
         died = cli("report", "--format", form)
         assert (died.code, SAYS in died.err, died.out) == (4, True, "")
+
+
+def test_a_repair_claims_what_the_bucket_took_alone(
+    cli: Cli, liar: Liar, service: weed.Weed, tmp_path: Path
+) -> None:
+    """A bucket that dies in a repair has no false file, and the next repair ends it."""
+    bare = {"links": 0, "articles": 0, "steps": 0, "field_files": 0}
+    place = service.place()
+    with SandboxServer(Helpdesk.build(SandboxOptions(seed=2, tickets=8, **bare))) as server:  # type: ignore[arg-type]
+        (tmp_path / "config.toml").write_text(
+            f'{server.config}attempts = 1\n[archive]\npath = "archive"\nblobs = "{place.url}"\n'
+            f'[s3]\nendpoint = "{liar.url}"\nregion = "us-east-1"\nallow_http = true\n'
+        )
+        (tmp_path / "config.toml").chmod(0o600)
+        assert cli("run").code == 0
+        with open_beside(tmp_path / "archive") as archive:
+            hashes = [sha256 for sha256, _ in archive.queries.expected_blobs()]
+        bucket = in_bucket(tmp_path, place)
+        moments = (2, len(hashes) + 4, len(hashes) + 10, len(hashes) + 14, None)
+        for moment in moments:
+            for sha256 in hashes[:4]:
+                bucket.remove_object(f"blobs/{sha256[:2]}/{sha256[2:4]}/{sha256}")
+            liar.left = moment
+            done = cli("verify", "--repair")
+            liar.left = None
+            there = sum(bucket.size(sha256) is not None for sha256 in hashes[:4])
+            told = re.search(r"^repaired +(\d+)$", done.out, re.MULTILINE)
+            assert (int(told[1]) if told else 0) <= there, moment
+            if moment is not None:
+                assert (done.code in (4, 6, 7), SAYS in done.err or there < 4) == (True, True)
+            if moment == len(hashes) + 4:
+                assert "0 are damaged and 4 lost, such as" in done.err
+        assert (done.code, there) == (0, 4)
