@@ -33,15 +33,24 @@ Environment=MIGRATOR_KNOWN_OK=1
 SuccessExitStatus=5
 TimeoutStopSec=60
 UMask=0077
-NoNewPrivileges=yes
-PrivateTmp=yes
 ProtectSystem=full
 ReadWritePaths={archive}
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
+# No PrivateTmp=: where the archive cannot be written, /tmp remembers which failures were told.
+NoNewPrivileges=yes
+PrivateDevices=yes
+ProtectClock=yes
 ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
 """
 TIMER = """\
 # /etc/systemd/system/migrator-sync.timer
