@@ -46,3 +46,11 @@ def test_systemd_understands_every_unit(units: list[Path]) -> None:
     done = analyze("verify", "--recursive-errors=no", "--man=no", *map(str, units))
     assert "migrator-" not in done.stderr
     assert done.returncode == 0
+
+
+def test_the_services_can_do_little(units: list[Path]) -> None:
+    """By what systemd counts, each is far from the exposure of a service without such lines."""
+    for unit, threshold in {"migrator-serve.service": "25", "migrator-sync.service": "50"}.items():
+        argv = ["security", "--offline=yes", f"--threshold={threshold}"]
+        done = analyze(*argv, str(units[0].parent / unit))
+        assert done.returncode == 0, done.stdout
