@@ -57,7 +57,9 @@ class Values(dict[str, object]):
         """
         # SQLite reads a text up to a NUL only: one with a NUL is no number.
         given = [
-            (one, _plain(as_shown(one) if shown else one)) for one in numbers if "\0" not in one
+            (one, _plain(as_shown(one) if shown and one.isascii() else one))
+            for one in numbers
+            if "\0" not in one
         ]
         masks = {form for one in numbers for form in (clean(one), as_shown(one)) if form}
         masked = f"""
