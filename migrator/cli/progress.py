@@ -255,7 +255,6 @@ class JsonLines(ProgressListener):
         print(json.dumps(line | fields), file=self._stream, flush=True)
 
 
-PLAIN = "{desc}: [{elapsed}{postfix}]"
 WHOLE = 1000
 """The count of a full bar, which shows a share, not a number of anything."""
 
@@ -268,6 +267,7 @@ class Bars(ProgressListener):
         from tqdm import tqdm
 
         self._tqdm = tqdm
+        self._began = clock()
         self._bar: tqdm[Any] | None = None
         self._below: tqdm[Any] | None = None
         self._size: os.terminal_size | None = None
@@ -321,17 +321,25 @@ class Bars(ProgressListener):
             **how,
         )
 
+    def _plain(self) -> str:
+        """Return the format of a bar whose length is not known."""
+        return f"{{desc}}: {self._since()}"
+
+    def _since(self) -> str:
+        """Return the end of a format: the time since it began, not since the bar is shown."""
+        return f"[{self._tqdm.format_interval(self._clock() - self._began)}{{postfix}}]"
+
     def _show(self) -> None:
         told, bar = self.progress, self._bar
         if bar is None:
             desc = f"{told.unit}s" if told.reads else told.kind
-            bar = self._bar = self._new(desc=desc, bar_format=PLAIN)
+            bar = self._bar = self._new(desc=desc, bar_format=self._plain())
         self._fit()
         share = told.share()
-        bar.bar_format = PLAIN
+        bar.bar_format = self._plain()
         if share is not None:  # tqdm itself would round it up to all
             bar.total = WHOLE
-            bar.bar_format = f"{{desc}}: {int(share * 100):3}%|{{bar}}| [{{elapsed}}{{postfix}}]"
+            bar.bar_format = f"{{desc}}: {int(share * 100):3}%|{{bar}}| {self._since()}"
         # A pause is first, as a narrow terminal cuts the end.
         bar.set_postfix_str(
             ", ".join([*_pause(told), *_figures(told), *_left(told)]), refresh=False

@@ -437,6 +437,16 @@ def test_a_slow_file_of_ours_has_its_size() -> None:
     assert stream.getvalue().endswith("slow: 1 min 1 s for file 0123456789ab… of 3.0 GiB\n")
 
 
+def test_the_time_on_a_bar_is_from_the_beginning() -> None:
+    """Also where nothing could be shown at first, and before anything else is known."""
+    stream, clock = Terminal(), Clock()
+    with Bars(stream, clock) as tell:
+        tell(events.RunStarted(1, "run"))
+        clock.time += 100
+        tell(SLOW)
+    assert "run: [01:40, how much there is to do is not known yet]\n" in stream.getvalue()
+
+
 def test_what_is_slow_goes_with_its_line() -> None:
     """What is printed after the bar finds no rest of it."""
     stream, clock = Terminal(), Clock()
