@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,10 +26,19 @@ from migrator.cli.common import (
 from migrator.cli.process import STOP_SIGNALS, on_signals, run_loop
 from migrator.errors import ConfigError, Interrupted, NotFound, user_file
 from migrator.sources.base import HashSink
-from migrator.text import human_bytes, iso_time, served_name, shown
+from migrator.text import brief, human_bytes, iso_time, served_name, shown
 
 if TYPE_CHECKING:
     from migrator.sources.kayako.client import Client
+
+
+def _ticket_id(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Read Kayako's id of a ticket, also with a # before it: it takes no other name of one."""
+    found = re.fullmatch(r"#?0*([0-9]{1,18})", value.strip(), re.ASCII)
+    if found is None:
+        text = "is no ticket id: that is the number in its address, not ABC-123-45678"
+        raise click.BadParameter(f"{brief(value)!r} {text}", ctx, param)
+    return int(found[1])
 
 
 class FileSink(HashSink):
@@ -87,7 +97,7 @@ def source() -> None:
 
 
 @source.command("list")
-@click.argument("ticket", type=ID)
+@click.argument("ticket", callback=_ticket_id)
 @click.option("--post", type=ID, help="Only this post's; reads the files and shows their SHA-256.")
 @asking
 async def list_(kayako: Client, ticket: int, post: int | None) -> None:
@@ -119,7 +129,7 @@ async def list_(kayako: Client, ticket: int, post: int | None) -> None:
 
 
 @source.command()
-@click.argument("ticket", type=ID)
+@click.argument("ticket", callback=_ticket_id)
 @click.argument("attachment", type=ID)
 @click.option(
     "--output",
@@ -155,7 +165,7 @@ async def get(kayako: Client, ticket: int, attachment: int, output: Path | None)
 
 
 @source.command()
-@click.argument("ticket", type=ID)
+@click.argument("ticket", callback=_ticket_id)
 @click.argument("post", type=ID)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @asking
@@ -179,7 +189,7 @@ def _read(file: Path) -> bytes:
 
 
 @source.command()
-@click.argument("ticket", type=ID)
+@click.argument("ticket", callback=_ticket_id)
 @click.argument("attachment", type=ID)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @asking

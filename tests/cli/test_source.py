@@ -74,6 +74,16 @@ def test_list_get_upload_delete(cli: Cli, helpdesk: Helpdesk, tmp_path: Path) ->
     assert cli("source", "delete", str(ticket), number, "--yes")[0] == 4
 
 
+def test_a_ticket_goes_by_its_id(cli: Cli, helpdesk: Helpdesk) -> None:
+    """Also with a # before it; of another number of it the message says what is wanted."""
+    number = an_attachment(helpdesk)
+    ticket, _ = ticket_of(helpdesk, number)
+    for name in (f"#{ticket}", f" {ticket}", f"0{ticket}"):
+        assert str(number) in cli("source", "list", name).out
+    for name in ("ABC-123-45678", "", "#", "9" * 30, "1.5"):
+        assert cli("source", "get", name, "1").refused("is no ticket id")
+
+
 def test_an_upload_that_cannot_be_read(
     cli: Cli, helpdesk: Helpdesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
