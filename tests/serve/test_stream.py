@@ -122,6 +122,7 @@ def ask(attachment: int, token: str) -> tuple[Scope, Message]:
         "path": path,
         "headers": headers,
         "root_path": "",
+        "query_string": b"",
     }
     return scope, {"type": "http.request", "body": json.dumps(body).encode()}
 

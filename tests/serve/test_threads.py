@@ -317,7 +317,13 @@ async def ask(
         (b"authorization", f"Bearer {desk.staff}".encode()),
         (b"content-type", b"application/json"),
     ]
-    scope: Scope = {"type": "http", "method": "POST", "path": f"/api/v1/{path}", "headers": headers}
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/api/v1/{path}",
+        "headers": headers,
+        "query_string": b"",
+    }
     first = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
 
     async def receive() -> Message:
