@@ -18,6 +18,7 @@ from migrator.pull.options import RunOptions, RunResult, Stop
 from migrator.pull.run import run
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.kayako.client import Client
+from migrator.sources.kayako.connections import Connections
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import KayakoSource
 from migrator.sources.pace import MISSES_IN_A_ROW, waits
@@ -54,7 +55,7 @@ class Line(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, clock: Clock, wrong: Wrong = lambda _path: None) -> None:
-        self.inner = httpx.AsyncHTTPTransport()
+        self.inner = Connections(None)
         self.clock = clock
         self.wrong = wrong
         self.slow = 0.1

@@ -29,6 +29,7 @@ from migrator.pull.run import run
 from migrator.pull.verify import VerifyReport, prune, prune_superseded, repair, verify
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from migrator.sources.kayako.client import Client
+from migrator.sources.kayako.connections import Connections
 from migrator.sources.kayako.signing import Credentials, KayakoSettings
 from migrator.sources.kayako.source import KayakoSource
 from tests.blobs.layout import path_of
@@ -42,7 +43,7 @@ class Tapped(httpx.AsyncBaseTransport):
     """A transport that notes the body of every reply, by the path of its request."""
 
     def __init__(self) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
+        self._inner = Connections(None)
         self.bodies: dict[str, list[bytes]] = defaultdict(list)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -84,7 +85,7 @@ async def brief(seconds: float) -> None:
 def source_of(server: SandboxServer, tap: httpx.AsyncBaseTransport | None = None) -> Client:
     keys = Credentials(server.api_key, server.secret_key)
     settings = KayakoSettings(server.url, keys, timeout=20, page_size=7)
-    return Client(settings, inner=tap or httpx.AsyncHTTPTransport(), sleep=brief)
+    return Client(settings, inner=tap or Connections(None), sleep=brief)
 
 
 def pull(
