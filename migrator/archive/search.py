@@ -17,12 +17,13 @@ The index only narrows a search: what it finds is compared as a whole, which dec
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
-from migrator.archive.checkpoint import Checkpoint, Params, Tuple
+from migrator.archive.checkpoint import Checkpoint, Tuple
 from migrator.archive.schema import SEARCH_TABLE, WORD_PARTS_TABLE, WORD_TEXTS_TABLE
 from migrator.archive.sql import Values
 
@@ -38,6 +39,7 @@ _GRAM: Final = 3
 _SEPARATORS: Final = str.maketrans(dict.fromkeys(string.punctuation, " "))
 _STEP: Final = 32
 """Characters of a part of a word that are found in it however long it is."""
+_LONG: Final = re.compile(rf"\S{{{2 * _STEP + 1}}}")
 
 _WORDS: Final = 128
 """The most words a part may be in, of so many words of a part:"""
@@ -51,6 +53,8 @@ _PARTS: Final = 8
 _RARE: Final = 1000
 """until one of them is in so few texts."""
 
+_MANY: Final = 32_000
+"""Texts with a part that are not few any more."""
 _TEXTS: Final = 64_000
 """Texts whose places are in memory at once."""
 
@@ -68,44 +72,25 @@ _NEXT_WORDLESS: Final = """
 _WITH_WORDS: Final = """
     SELECT c0 FROM search_content WHERE id = ?1 AND NOT EXISTS (
         SELECT 1 FROM wordless WHERE id = ?1)"""
-_NEW_WORDS: Final = """
-    INSERT INTO words (word) SELECT value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING"""
 _IDS: Final = """
-    SELECT json_group_object(word, CAST(w.id AS TEXT))
-    FROM json_each(?) AS given CROSS JOIN words AS w ON word = given.value"""
+    SELECT json_group_object(given.value, CAST(w.id AS TEXT))
+    FROM json_each(?) AS given LEFT JOIN words AS w ON word = given.value"""
 _WAITING: Final = """
     SELECT (SELECT count(*) FROM unindexed WHERE is_long = 0) + (SELECT count(*) FROM wordless)"""
 _MORE: Final = """
     SELECT 1 FROM unindexed WHERE is_long = 0 UNION ALL SELECT 1 FROM wordless LIMIT 1"""
-_HAS_WORDS: Final = """
-    SELECT 1 FROM sqlite_master WHERE name = 'word_texts'
-        AND NOT EXISTS (SELECT 1 FROM wordless)"""
+_STATE: Final = f"""
+    SELECT EXISTS ({_IS_THERE}), EXISTS ({_HAS_FTS}), EXISTS (
+        SELECT 1 FROM sqlite_master WHERE name = 'word_texts'
+            AND NOT EXISTS (SELECT 1 FROM wordless))"""
 
 Groups = Sequence[Sequence[str]]
 """Groups of folded parts: all parts of one of them must be found."""
 
-
-Places = Mapping[int, int]
+_Places = Mapping[int, int]
 """Tickets, by their texts."""
-
-
-class Candidates:
-    """The texts that may have what is searched: by group, those of each of its rare parts."""
-
-    def __init__(self, groups: Sequence[Sequence[set[int]]]) -> None:
-        self._groups = groups
-
-    def texts(self) -> set[int]:
-        """Return all of them, together."""
-        return set[int]().union(*(texts for group in self._groups for texts in group))
-
-    def tickets(self, places: Places) -> set[int]:
-        """Return the tickets that may have all parts of a group in texts at these places."""
-        found = set[int]()
-        for group in self._groups:
-            each = ({places[one] for one in texts.intersection(places)} for texts in group)
-            found |= set.intersection(*each)
-        return found
+_Ranges = Sequence[tuple[int, int]]
+"""First and last ids of texts."""
 
 
 class TextIndex:
@@ -144,10 +129,12 @@ class TextIndex:
             sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)"
             self._db.execute_many(sql, texts)
             for one, text, _ in found:
-                is_long = len(text) > LONGEST
-                sql = "UPDATE unindexed SET is_long = 1" if is_long else "DELETE FROM unindexed"
-                self._db.execute(f"{sql} WHERE id = ?", (one,))
-            if not found:
+                if len(text) > LONGEST:
+                    self._db.execute("UPDATE unindexed SET is_long = 1 WHERE id = ?", (one,))
+            if found:
+                sql = "DELETE FROM unindexed WHERE is_long = 0 AND id <= ?"
+                self._db.execute(sql, (found[-1][0],))
+            else:
                 texts = self._batch(_NEXT_WORDLESS)
             self._put_words(texts)
         return self._db.one(_MORE) is not None
@@ -164,13 +151,18 @@ class TextIndex:
     def _put_words(self, texts: Sequence[tuple[int, str]]) -> None:
         """Index the words of texts that have none in the index."""
         words = [_words(text) for _, text in texts]
-        every = json.dumps(sorted(set[str]().union(*words)), ensure_ascii=False)
+        ids = self._ids_of(set[str]().union(*words))
+        new = sorted(word for word, number in ids.items() if number is None)
         ((last,),) = self._db.execute("SELECT coalesce(max(id), 0) FROM words")
-        self._db.execute(_NEW_WORDS, (every,))
+        self._db.execute_many("INSERT INTO words (word) VALUES (?)", [(word,) for word in new])
         sql = "INSERT INTO word_parts (rowid, word) SELECT id, word FROM words WHERE id > ?"
         self._db.execute(sql, (last,))
-        rows = zip((one for one, _ in texts), self._as_ids(words, every), strict=True)
-        self._db.execute_many("INSERT INTO word_texts (rowid, words) VALUES (?, ?)", list(rows))
+        ids |= self._ids_of(new)
+        rows = [
+            (one, " ".join(map(ids.__getitem__, each)))
+            for (one, _), each in zip(texts, words, strict=True)
+        ]
+        self._db.execute_many("INSERT INTO word_texts (rowid, words) VALUES (?, ?)", rows)
         sql = "DELETE FROM wordless WHERE id IN (SELECT value FROM json_each(?))"
         self._db.execute(sql, (json.dumps([one for one, _ in texts]),))
 
@@ -179,40 +171,58 @@ class TextIndex:
         sql = "INSERT INTO word_texts (word_texts, rowid, words) VALUES ('delete', ?, ?)"
         for one in texts:
             if had := self._db.one(_WITH_WORDS, (one,)):
-                words = _words(had[0])
-                (ids,) = self._as_ids([words], json.dumps(list(words), ensure_ascii=False))
-                self._db.execute(sql, (one, ids))
+                ids = self._ids_of(_words(had[0]))
+                self._db.execute(sql, (one, " ".join(ids.values())))
 
-    def _as_ids(self, texts: Sequence[set[str]], every: str) -> list[str]:
-        """Return texts whose words are the ids of words; ``every`` has all of them as JSON."""
-        ((found,),) = self._db.execute(_IDS, (every,))
-        ids = json.loads(found)
-        return [" ".join(map(ids.__getitem__, words)) for words in texts]
+    def _ids_of(self, words: Iterable[str]) -> dict[str, Any]:
+        """Return the ids of words as texts, None for new ones."""
+        ((ids,),) = self._db.execute(_IDS, (json.dumps(list(words), ensure_ascii=False),))
+        return dict(json.loads(ids))
 
     def waiting(self) -> int:
         """Return the number of texts that are to be indexed."""
         ((waiting,),) = self._db.execute(_WAITING)
         return int(waiting)
 
-    def has(self, groups: Groups, *, subjects: bool, values: Values) -> str:
-        """Return a filter for tickets (h) whose texts have all parts of one of the groups.
+    @cached_property
+    def _has_fts(self) -> bool:
+        return bool(self._db.execute(_HAS_FTS))
 
-        Each part may be in another post, with ``subjects`` also in the subject.
-        """
-        parts = dict.fromkeys(part for group in groups for part in group)
-        tests = {part: self._test(part, subjects, values) for part in parts}
+
+class TextSearch:
+    """A search for tickets whose texts have all parts of one of some groups.
+
+    Each part may be in another text: posts, and with ``subjects`` also the subject.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, groups: Groups, *, subjects: bool) -> None:
+        """Ask what is indexed; errors as of :class:`Ledger`."""
+        self._db, self._subjects = checkpoint, subjects
         # A long part is in fewer texts than a short one: most tickets are done with it.
-        longest = [sorted(group, key=len, reverse=True) for group in groups]
-        any_of = (" AND ".join(tests[part] for part in group) for group in longest)
+        self._queries: dict[str, tuple[str, str | None]] = {}
+        self._groups = [
+            sorted((_stored(part) for part in group), key=len, reverse=True) for group in groups
+        ]
+        # All words would be read for short ones.
+        long = [[part for part in group if len(part) >= _GRAM] for group in self._groups]
+        self._sought = [
+            (some or group)[:_PARTS] for some, group in zip(long, self._groups, strict=True)
+        ]
+        ((self._is_there, self._has_fts, self._has_words),) = self._db.execute(_STATE)
+
+    def filter(self, values: Values) -> str:
+        """Return a filter for the tickets (h)."""
+        tests = {part: self._test(part, values) for group in self._groups for part in group}
+        any_of = (" AND ".join(tests[part] for part in group) for group in self._groups)
         return "(" + " OR ".join(f"({each})" for each in any_of) + ")"
 
-    def _test(self, part: str, subjects: bool, values: Values) -> str:
-        held = values(_stored(part))
+    def _test(self, part: str, values: Values) -> str:
+        held = values(part)
         in_post = f"""EXISTS (
             SELECT 1 FROM posts AS p WHERE p.ticket_id = h.id AND p.id > 0
                 AND instr({self._text("p.id", "searchable(p.text, p.is_html)")}, {held}) > 0)"""
         in_subject = f"instr({self._text('-h.id', 'searchable(h.subject, 0)')}, {held}) > 0"
-        return f"({in_subject} OR {in_post})" if subjects else in_post
+        return f"({in_subject} OR {in_post})" if self._subjects else in_post
 
     def _text(self, key: str, read: str) -> str:
         """Return SQL for a text as it is compared: the one that is kept, else the one ``read``."""
@@ -222,20 +232,64 @@ class TextIndex:
             SELECT c0 FROM search_content WHERE id = {key}
                 AND NOT EXISTS (SELECT 1 FROM unindexed WHERE id = {key})), {read})"""
 
-    def places(self, texts: Iterable[int], *, subjects: bool) -> Places:
-        """Return where texts are; of those of subjects only when they are searched."""
-        given = sorted(texts)
+    @cached_property
+    def few(self) -> int | None:
+        """The number of texts that may have the rarest part of a group, None for many."""
+        sizes = [None if rarest is None else len(rarest[1]) for rarest in self._rarest]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def tickets(self) -> set[int]:
+        """Return the tickets that may pass, where :attr:`few` texts have the parts."""
+        return set[int]().union(*map(self._with_all, self._sought, self._rarest))
+
+    def _with_all(self, group: Sequence[str], rarest: tuple[str, set[int]] | None) -> set[int]:
+        """Return the tickets that may have all parts of a group."""
+        if rarest is None:
+            return set()
+        tickets = self._tickets_of(rarest[1])
+        for part in group if len(tickets) > _RARE else ():
+            most = 4 * len(tickets)  # a look at other parts must save more than it costs
+            if part != rarest[0] and self._count(part, most) <= most:
+                places = self._places(sorted(tickets))
+                texts = self._texts(part, self._all, most)
+                if places is not None and texts is not None:
+                    tickets = _at(places, texts)
+        return tickets
+
+    def among(self, tickets: Sequence[int]) -> Collection[int]:
+        """Return those of some tickets that may pass."""
+        places = self._places(tickets)
+        if places is None or self._waiting is None:
+            return tickets
+        found = set[int]()
+        for group, rarest in zip(self._sought, self._rarest, strict=True):
+            found |= self._within(places, group) if rarest is None else _at(places, rarest[1])
+        return found
+
+    def _within(self, places: _Places, group: Sequence[str]) -> set[int]:
+        """Return the tickets that may have all parts of a group in texts at these places."""
+        signs = ([one for one in places if one < 0], [one for one in places if one > 0])
+        ranges = [(min(each), max(each)) for each in signs if each]
+        found = set(places.values())
+        for part in group:
+            # Where more are found, these texts have no range of their own.
+            texts = self._texts(part, ranges, 4 * len(places))
+            if texts is not None:
+                found &= _at(places, texts)
+        return found
+
+    def _tickets_of(self, texts: Collection[int]) -> set[int]:
+        """Return the tickets of texts; of subjects only when they are searched."""
         # One row with all of them: before each row, a thread waits for all others of Python.
         sql = """
-            SELECT json_group_array(p.id), json_group_array(p.ticket_id)
-            FROM json_each(?) AS given
+            SELECT json_group_array(DISTINCT p.ticket_id) FROM json_each(?) AS given
             CROSS JOIN posts AS p INDEXED BY posts_places ON p.id = given.value"""
-        ((ids, tickets),) = self._db.execute(sql, (json.dumps([one for one in given if one > 0]),))
-        found = dict(zip(json.loads(ids), json.loads(tickets), strict=True))
-        return found | {one: -one for one in given if one < 0 and subjects}
+        posts = json.dumps(sorted(one for one in texts if one > 0))
+        ((tickets,),) = self._db.execute(sql, (posts,))
+        return set(json.loads(tickets)) | {-one for one in texts if one < 0 and self._subjects}
 
-    def places_in(self, tickets: Sequence[int], *, subjects: bool) -> Places | None:
-        """Return where the texts of tickets are, as :meth:`places`; None for too many texts."""
+    def _places(self, tickets: Sequence[int]) -> _Places | None:
+        """Return where the texts of tickets are, None for too many."""
         sql = f"""
             SELECT json_group_array(id), json_group_array(ticket_id) FROM (
                 SELECT p.id, p.ticket_id
@@ -243,60 +297,75 @@ class TextIndex:
                 WHERE p.id > 0 LIMIT {_TEXTS + 1})"""
         ((ids, of),) = self._db.execute(sql, (json.dumps(tickets),))
         found = dict(zip(json.loads(ids), json.loads(of), strict=True))
-        found |= {-one: one for one in tickets if subjects}
+        found |= {-one: one for one in tickets if self._subjects}
         return found if len(found) <= _TEXTS else None
 
-    def candidates(
-        self, groups: Groups, most: int, *, subjects: bool, within: Places | None = None
-    ) -> Candidates | None:
-        """Return the texts that may have what is searched, None for more than ``most`` of a part.
+    @cached_property
+    def _rarest(self) -> Sequence[tuple[str, set[int]] | None]:
+        """The rarest part of each group, and the texts that may have it; None for many."""
+        found = list[tuple[str, set[int]] | None]()
+        for group in self._sought:
+            rarest, most = "", _MANY + 1
+            for part in group if self._waiting is not None else ():
+                if most > _RARE and (count := self._count(part, most)) < most:
+                    rarest, most = part, count
+            texts = self._texts(rarest, self._all, most) if rarest else None
+            found.append(None if texts is None else (rarest, texts))
+        return found
 
-        ``within`` are the only ones wanted, None for all.
-        """
-        waiting = self._ids(f"SELECT id FROM unindexed LIMIT {most + 1}", (), most)
-        if waiting is None or not self._is_there or not self._has_fts:
+    @cached_property
+    def _waiting(self) -> set[int] | None:
+        """The texts that may have any part, None for too many."""
+        if not (self._is_there and self._has_fts):
             return None
-        ranges = [(-(1 << 63), -1)] * subjects + [(1, (1 << 63) - 1)]
-        if within is not None:
-            signs = ([one for one in within if one < 0], [one for one in within if one > 0])
-            ranges = [(min(each), max(each)) for each in signs if each]
-        found = list[list[set[int]]]()
-        for group in groups:
-            sets: list[set[int]] = []
-            for part in sorted(group, key=len, reverse=True)[:_PARTS]:
-                texts = self._look_up(part, ranges, most)
-                if texts is not None:
-                    sets.append(texts | waiting)
-                    if len(texts) <= _RARE:
-                        break
-                    most = min(most, 4 * len(texts))  # others must not cost more than they save
-            if not sets:
-                return None
-            found.append(sets)
-        return Candidates(found)
+        waiting = f"SELECT id FROM unindexed LIMIT {_MANY + 1}"
+        ((ids,),) = self._db.execute(f"SELECT json_group_array(id) FROM ({waiting})")
+        found = set[int](json.loads(ids))
+        return found if len(found) <= _MANY else None
 
-    def _look_up(
-        self, part: str, ranges: Collection[tuple[int, int]], most: int
-    ) -> set[int] | None:
-        """Return the texts that may have a part, None for too many or too short a part."""
-        table, query = "word_texts", self._of_words(part) if self._has_words else None
+    @property
+    def _all(self) -> _Ranges:
+        return [(-(1 << 63), -1)] * self._subjects + [(1, (1 << 63) - 1)]
+
+    def _count(self, part: str, most: int) -> int:
+        """Return in how many indexed texts a part may be, a number above ``most`` for many."""
+        found = self._indexed("count(*)", part, self._all, most)
+        return most + 1 if found is None else int(found)
+
+    def _texts(self, part: str, ranges: _Ranges, most: int) -> set[int] | None:
+        """Return the texts that may have a part, None for many, or too short a part."""
+        ids = f"iif(count(*) > {most}, NULL, json_group_array(id))"
+        found = self._indexed(ids, part, ranges, most)
+        return None if found is None else set(json.loads(found)) | (self._waiting or set())
+
+    def _indexed(self, what: str, part: str, ranges: _Ranges, most: int) -> Any:
+        """Return what SQL says of the indexed texts in some ranges that may have a part."""
+        table, query = self._query(part)
         if query is None:
-            table, query = "search", _trigrams(part)
-        if not query:
-            return None if query is None else set()
+            return None
         values = Values()
         each = f"SELECT rowid AS id FROM {table} WHERE {table} MATCH {values(query)} AND rowid"
         either = " UNION ALL ".join(
-            f"{each} BETWEEN {values(low)} AND {values(high)}" for low, high in ranges
+            f"{each} BETWEEN {values(low)} AND {values(high)}" for low, high in ranges if query
         )
-        return self._ids(f"SELECT id FROM ({either}) LIMIT {most + 1}", values, most)
+        texts = f"SELECT id FROM ({either or 'SELECT NULL AS id LIMIT 0'}) LIMIT {most + 1}"
+        ((found,),) = self._db.execute(f"SELECT {what} FROM ({texts})", values)
+        return found
+
+    def _query(self, part: str) -> tuple[str, str | None]:
+        """Return a table and a query of FTS5 for a part, None where there is none, "" for nothing.
+
+        They stay the same: a search looks at one moment.
+        """
+        if part not in self._queries:
+            words = self._of_words(part) if self._has_words else None
+            by_trigrams = ("search", _trigrams(part))
+            self._queries[part] = by_trigrams if words is None else ("word_texts", words)
+        return self._queries[part]
 
     def _of_words(self, part: str) -> str | None:
-        """Return a query of FTS5 for the texts with the words of a part, None for too many words.
-
-        It is empty when no text can have them.
-        """
-        found, pieces = list[str](), _pieces(_stored(part))
+        """Return a query for the texts with the words of a part, None for too many words."""
+        found, pieces = list[str](), _pieces(part)
         for piece, whole in sorted(pieces, key=lambda one: -len(one[0]))[:_PIECES]:
             if len(piece) < _GRAM and not whole and found:
                 continue  # all words would be read
@@ -318,22 +387,10 @@ class TextIndex:
         ((ids,),) = self._db.execute(f"SELECT json_group_array(id) FROM ({sql})", values)
         return list(json.loads(ids))
 
-    def _ids(self, sql: str, values: Params, most: int) -> set[int] | None:
-        all_of = f"iif(count(*) > {most}, NULL, json_group_array(id))"
-        ((ids,),) = self._db.execute(f"SELECT {all_of} FROM ({sql})", values)
-        return None if ids is None else set(json.loads(ids))
 
-    @cached_property
-    def _has_fts(self) -> bool:
-        return bool(self._db.execute(_HAS_FTS))
-
-    @property
-    def _is_there(self) -> bool:
-        return bool(self._db.execute(_IS_THERE))
-
-    @property
-    def _has_words(self) -> bool:
-        return bool(self._db.execute(_HAS_WORDS))
+def _at(places: _Places, texts: Collection[int]) -> set[int]:
+    """Return the tickets of those texts that are at these places."""
+    return {places[one] for one in texts if one in places}
 
 
 def _words(text: str) -> set[str]:
@@ -341,8 +398,9 @@ def _words(text: str) -> set[str]:
 
     Never change it: words of a text are taken out of the index as they were put in.
     """
-    found = set(text.translate(_SEPARATORS).split())
-    for word in [word for word in found if len(word) > 2 * _STEP]:
+    spaced = text.translate(_SEPARATORS)
+    found = set(spaced.split())
+    for word in [word for word in found if len(word) > 2 * _STEP] if _LONG.search(spaced) else ():
         found.remove(word)
         found |= {word[at : at + 2 * _STEP] for at in range(0, len(word) - _STEP, _STEP)}
     return found

@@ -25,7 +25,7 @@ from migrator.archive.records import (
     TicketHeader,
     TicketRow,
 )
-from migrator.archive.search import Candidates, Groups, TextIndex
+from migrator.archive.search import TextIndex, TextSearch
 from migrator.archive.sql import (
     MERGES,
     ROW,
@@ -147,21 +147,12 @@ _SOME = 100
 """Tickets compared at once, at first."""
 _FIRST, _SOON, _LATER = 200, 2000, 16_000
 """Tickets that a search of texts looks at first, without the index, and at once with it."""
-_MANY = 8000
-"""Texts with a part that are not few any more."""
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
 _PERSON = "h.requester_name || char(31) || h.requester_email || char(31)"
 _FILES = """coalesce((
     SELECT group_concat(filename, char(31)) FROM attachments WHERE ticket_id = h.id), '')"""
-
-
-_Texts = tuple[Groups, bool]
-"""Parts of texts that are searched, and whether those of subjects are."""
-
-_Rare = Sequence[Candidates | None]
-"""For each search of texts those that may have the parts, None for many."""
 
 
 class _Search(NamedTuple):
@@ -528,7 +519,7 @@ class Threads:
         where += [f"h.status IN {values.each(_each(statuses))}"] if _each(statuses) else []
         where += [f"h.priority IN {values.each(priorities)}"] if priorities else []
         texts = [
-            (groups, subjects)
+            TextSearch(self._db, groups, subjects=subjects)
             for parts, subjects in ((content, False), (subject_content, True))
             if (groups := _groups(parts))
         ]
@@ -546,8 +537,8 @@ class Threads:
         ]
         if searches:
             direct = self._of_number(text) if text else set()
-            narrowed = self._narrowed(texts, self._rare(texts))
-            where += [self._index.has(each, subjects=of, values=values) for each, of in texts]
+            narrowed = _narrowed(texts)
+            where += [each.filter(values) for each in texts]
             where += [] if narrowed is None else [f"h.id IN {values.each(narrowed)}"]
             ids = self._searched(searches, direct, where, values, limit)
             where = [*visible, f"h.id IN {values.each(ids)}"]
@@ -577,35 +568,8 @@ class Threads:
         ((rows,),) = self._db.execute(sql, {**values, "limit": limit})
         return [TicketHeader(*row) for row in json.loads(rows)]
 
-    def _rare(self, texts: Sequence[_Texts]) -> _Rare:
-        return [self._index.candidates(groups, _MANY, subjects=of) for groups, of in texts]
-
-    def _narrowed(self, texts: Sequence[_Texts], rare: _Rare) -> set[int] | None:
-        """Return the tickets that may have all that is searched, None for too many."""
-        found = [
-            some.tickets(self._index.places(some.texts(), subjects=of))
-            for (_, of), some in zip(texts, rare, strict=True)
-            if some is not None
-        ]
-        return set.intersection(*found) if found else None
-
-    def _which_may(
-        self, tickets: Sequence[int], texts: Sequence[_Texts], rare: _Rare
-    ) -> Sequence[int]:
-        """Return those of some tickets that may have all that is searched."""
-        may = set(tickets)
-        for (groups, of), some in zip(texts, rare, strict=True):
-            places = self._index.places_in(tickets, subjects=of)
-            if places is None:
-                continue
-            most = 4 * len(places)  # beyond, they have no range of their own
-            found = some or self._index.candidates(groups, most, subjects=of, within=places)
-            if found is not None:
-                may &= found.tickets(places)
-        return [one for one in tickets if one in may]
-
     def _with_texts(
-        self, texts: Sequence[_Texts], where: Sequence[str], values: Values, limit: int
+        self, texts: Sequence[TextSearch], where: Sequence[str], values: Values, limit: int
     ) -> list[TicketHeader]:
         """Return the first tickets that pass, when texts are searched.
 
@@ -617,15 +581,16 @@ class Threads:
                 SELECT h.id, h.last_activity FROM headers AS h
                 WHERE {" AND ".join(where)} AND (h.last_activity, h.id) < (:time, :last)
                 ORDER BY h.last_activity DESC, h.id DESC LIMIT :page)"""
-        where = [*where, *(self._index.has(each, subjects=of, values=values) for each, of in texts)]
+        where = [*where, *(each.filter(values) for each in texts)]
         values |= {"time": fit(1 << 64), "last": fit(1 << 64)}
         found: list[TicketHeader] = []
-        rare: _Rare | None = None
-        seen, page = 0, _FIRST
+        seen, page, left = 0, _FIRST, 0
         while True:
             ((listed, until),) = self._db.execute(latest, {**values, "page": page})
-            tickets = json.loads(listed)
-            may = tickets if rare is None else self._which_may(tickets, texts, rare)
+            tickets = may = json.loads(listed)
+            for each in texts if left > _SOON else ():
+                among = each.among(may)
+                may = [one for one in may if one in among]
             found += self._first_of(may, where, values, limit - len(found))
             if len(found) >= limit or len(tickets) < page:
                 return found
@@ -633,12 +598,11 @@ class Threads:
             values |= {"time": until, "last": tickets[-1]}
             # So many more are to be looked at, if as many of them pass.
             left = (limit - len(found)) * seen // (len(found) or 1)
-            if rare is None and left > _SOON:
-                rare = self._rare(texts)
-            if any(some and len(some.texts()) <= left // 2 for some in rare or ()):
+            few = [each.few for each in texts if left > _SOON and each.few is not None]
+            if few and min(few) <= left // 2:
                 break
             page = min(max(left, _FIRST), _LATER)
-        may = self._sorted(self._narrowed(texts, rare or ()) or (), values)
+        may = self._sorted(_narrowed(texts) or (), values)
         return found + self._first_of(may, where, values, limit - len(found))
 
     def _sorted(self, tickets: Collection[int], values: Values) -> Sequence[int]:
@@ -893,6 +857,12 @@ class Threads:
             ORDER BY p.created_at, p.id LIMIT {values(most)}"""
         values["cut"] = LONGEST if text_limit is None else text_limit
         return [_response(row) for row in self._db.execute(sql, values)]
+
+
+def _narrowed(texts: Sequence[TextSearch]) -> set[int] | None:
+    """Return the tickets that may pass all searches of texts, None for too many."""
+    found = [each.tickets() for each in texts if each.few is not None]
+    return set.intersection(*found) if found else None
 
 
 def _wanted(wanted: ResponseFilter, values: Values) -> list[str]:

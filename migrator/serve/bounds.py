@@ -87,9 +87,8 @@ class Share:
 SEARCHES: Final = Share(threads=3, each=1, pace=0.03)
 """The bounds of searches of texts, beside those of other queries: they wait for each other only.
 
-A longer pace favours downloads, a shorter one searches. With 200,000 tickets, 16 clients that
-search and 16 that download on two cores, this one leaves downloads 0.81 to 0.99 of their rate
-alone, and the slowest search takes 1.7 s (``python -m tests.bench search``).
+A longer pace favours downloads, a shorter one searches: 16 clients get 30 answers a second, half a
+second each, when a search takes less than the pace (``python -m tests.bench search``).
 """
 
 # Requests of the API.

@@ -27,10 +27,10 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
         yield archive
 
 
-def crowd(archive: Archive) -> None:
+def crowd(archive: Archive, first: int = 10_000, number: int = 201) -> None:
     """Keep so many tickets without texts that no search finds others without the index."""
     with archive.ledger.atomic():
-        for ticket in range(10_000, 10_201):
+        for ticket in range(first, first + number):
             archive.ledger.put_ticket(TicketRow(ticket, 1, last_activity=ticket))
 
 
@@ -203,9 +203,33 @@ def test_parts_of_any_words_are_found(archive: Archive) -> None:
     for at in range(0, len(long) - 70, 7):
         assert found(archive, long[at : at + 70]) == found(archive, long[at : at + 33]) == [1]
     parts = {"ne (two), thr": [2], "e two th": [3], "two)": [2], "two": [3, 2], "o t": [3]}
-    parts |= {"), ": [2], "e_f": [2], "two th": [3], "wo thr": [], "x w": [4], "w39": [4]}
-    for part, tickets in {**parts, "before": [], "9x w4": [4], "q": [], "ou": [2]}.items():
+    parts |= {
+        "\u0301": [],
+        "), ": [2],
+        "e_f": [2],
+        "two th": [3],
+        "wo thr": [],
+        "x w": [4],
+        "w39": [4],
+    }
+    for part, tickets in {
+        **parts,
+        "before": [],
+        "\u0301": [],
+        "9x w4": [4],
+        "q": [],
+        "ou": [2],
+    }.items():
         assert found(archive, part) == tickets, part
+
+
+def test_tickets_without_posts_pass_no_search_of_posts(archive: Archive) -> None:
+    """However many there are, with a part that no index has."""
+    put(archive, 1, PostRow(10, text="one, two"))
+    index(archive)
+    crowd(archive, 20_000, 3000)
+    assert found(archive, ", ") == found(archive, ", ", "wo") == found(archive, "n") == [1]
+    assert found(archive, "; ") == found(archive, ", ", "; ") == found(archive, "zq") == []
 
 
 WORDS = st.sampled_from(
