@@ -255,6 +255,8 @@ class JsonLines(ProgressListener):
         print(json.dumps(line | fields), file=self._stream, flush=True)
 
 
+DRAWN_EVERY = 0.1
+"""Seconds between two looks of a bar."""
 WHOLE = 1000
 """The count of a full bar, which shows a share, not a number of anything."""
 
@@ -267,28 +269,27 @@ class Bars(ProgressListener):
         from tqdm import tqdm
 
         self._tqdm = tqdm
-        self._began = clock()
+        self._began = self._due = clock()
         self._bar: tqdm[Any] | None = None
         self._below: tqdm[Any] | None = None
         self._size: os.terminal_size | None = None
 
     def _hear(self, event: events.Event) -> None:
-        """Draw the bar; tqdm itself decides when it is drawn again."""
+        """Draw the bar if it is due."""
         if text := _sentence(event, self.progress):
-            self._say(text)
+            self.say(text)
             return
-        told = self.progress
-        if told.tickets or told.todo or told.slow or told.paused() is not None:
+        if self._clock() >= self._due:
             self._show()
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._fit(start_over=True)
         self._tqdm.write(text, file=self._stream)
 
     def __enter__(self) -> Self:
         """Print what others print on stderr above the bar, too."""
-        print_lines_with(self._say)
+        print_lines_with(self.say)
         return self
 
     def _fit(self, *, start_over: bool = False) -> None:
@@ -330,7 +331,11 @@ class Bars(ProgressListener):
         return f"[{self._tqdm.format_interval(self._clock() - self._began)}{{postfix}}]"
 
     def _show(self) -> None:
+        """Draw the bar, once there is anything to show on it."""
         told, bar = self.progress, self._bar
+        if not (told.tickets or told.todo or told.slow or told.paused() is not None):
+            return
+        self._due = self._clock() + DRAWN_EVERY
         if bar is None:
             desc = f"{told.unit}s" if told.reads else told.kind
             bar = self._bar = self._new(desc=desc, bar_format=self._plain())
@@ -363,6 +368,8 @@ class Bars(ProgressListener):
     ) -> None:
         """Draw the bar for the last time and leave the cursor below it."""
         print_lines_with(None)
+        if self.verbosity >= 0:
+            self._show()
         self._fit(start_over=True)
         self._show_slow("")
         if self._bar is not None:

@@ -563,7 +563,8 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
     if (slow := facts.get("slow")) and isinstance(slow, list) and isinstance(slow[0], dict):
         first, size = slow[0], _some(slow[0], "size") or 0
         seconds, received = _some(first, "seconds") or 0, _some(first, "received")
-        parts.append(waiting(brief(str(first.get("what"))), seconds, received, size))
+        told = waiting(brief(str(first.get("what"))), seconds, received, size)
+        parts.append(f"slow: {told}")
     told = ", ".join(parts)
     return told if age is None else f"{told}; told {human_duration(max(age, 0))} ago"
 

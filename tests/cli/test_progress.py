@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 
+import click
 import pytest
 
 from migrator import events
+from migrator.cli.common import App, LogLines, note
 from migrator.cli.progress import Bars, JsonLines, Lines, progress
 
 STORY: list[events.Event] = [
@@ -445,6 +448,29 @@ def test_the_time_on_a_bar_is_from_the_beginning() -> None:
         clock.time += 100
         tell(SLOW)
     assert "run: [01:40, how much there is to do is not known yet]\n" in stream.getvalue()
+
+
+def test_a_quiet_bar_is_none() -> None:
+    """With -q a terminal shows warnings only."""
+    stream = Terminal()
+    with Bars(stream) as tell:
+        tell.verbosity = -1
+        for event in (*STORY, SLOW):
+            tell(event)
+    assert stream.getvalue() == "Warning: look at\\x1b[2J this\n"
+
+
+def test_what_others_print_stands_above_the_bar() -> None:
+    """A note or a line of a library's log breaks no bar, and both go on."""
+    stream = Terminal()
+    with click.Context(click.Command("run"), obj=App()), Bars(stream) as tell:
+        tell(events.TicketListed(1, 1, 1))
+        note("a word")
+        LogLines(App(say=tell.say)).emit(
+            logging.makeLogRecord({"msg": "odd\x1b[2J", "levelname": "ERROR"})
+        )
+    word, log, bar, *_ = shown_on_screen(stream.getvalue())
+    assert (word, log, bar[:4]) == ("a word", "Error: odd\\x1b[2J", "run:")
 
 
 def test_what_is_slow_goes_with_its_line() -> None:

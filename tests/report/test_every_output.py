@@ -475,11 +475,13 @@ def test_an_outage_ends_with_the_verdict(home: Path, capsys: pytest.CaptureFixtu
 def at_work(archive: Archive, scope: dict[str, object]) -> None:
     """Begin a run that has come to ticket 312 of 810."""
     run = archive.ledger.begin_run("run", source="https://help.example.com", scope=scope)
-    progress = Progress()
+    progress = Progress(lambda: 0.0)
     progress.take(events.TicketsCounted(810))
     for number in range(312):
         progress.take(events.TicketListed(number, 1, 1, 10))
         progress.take(events.AttachmentSettled(number, number, "stored", declared=10))
+    slow = events.Request("attachment 12 of ticket 3", "secret.pdf", 45.0, 2048, 4096)
+    progress.take(events.Slow((slow,)))
     archive.ledger.put_progress(run.id, progress.facts())
 
 
@@ -497,6 +499,7 @@ def test_a_run_at_work_is_told_as_such(
         told = plain(text)
         assert "A run is at work" in told, output
         assert "312 of 810 tickets listed, 312 attachments, about 38 % done" in told, output
+        assert "slow: 45 s for attachment 12 of ticket 3, 2.0 KiB of 4.0 KiB so far" in told, output
         assert not re.search(r"(?<!Not )\b[Cc]omplete\b|migrator run\b|did not come", told), output
         assert ("It looks at a part of the helpdesk" in told) is bool(scope), output
     for name in ("status as JSON", "report as JSON"):
