@@ -406,8 +406,10 @@ class FieldReader:
         """Record the fields of a ticket; also return the files to fetch that they link to."""
         archive, responses, listed = self._context.archive, list[PostRow](), list[Listed]()
         for asked, fields in found.items():
-            ticket = archive.threads.ticket(asked) or archive.threads.ticket(ticket_id)
-            post = response_of(asked, ticket.created_at if ticket else 0, fields)
+            # Of a ticket that was merged before anybody listed it, the id alone is known.
+            tickets = map(archive.threads.ticket, (asked, ticket_id))
+            created = (one.created_at for one in tickets if one is not None and one.created_at)
+            post = response_of(asked, next(created, 0), fields)
             responses += [post] if fields.values else []
             listed += [
                 replace(listed_of(one), ticket_id=ticket_id, post_id=post.id)

@@ -279,6 +279,19 @@ def test_files_follow_their_ticket_into_a_merge_and_stay_when_it_is_deleted(
     assert kinds == sorted(note_id("customfield", key) for key in (merged, survivor))
 
 
+def test_fields_of_a_ticket_that_was_merged_before_are_as_old_as_the_survivor(
+    archive: Archive,
+) -> None:
+    """Its own date is not known: 1970 would be untrue, and beyond what anybody asks for."""
+    desk = Helpdesk.build(replace(DESK, tickets=20))
+    merged, survivor = [key for key in desk.field_values if key in desk.tickets][:2]
+    desk.merge(merged, survivor)
+    with SandboxServer(desk) as server:
+        pull(server, archive)
+    dates = {one.id: one.created_at for one in archive.threads.responses(survivor)}
+    assert dates[note_id("customfield", merged)] == dates[note_id("customfield", survivor)] > 0
+
+
 def test_a_sync_reads_active_tickets_and_knows_how_files_are_encoded(archive: Archive) -> None:
     """A file that is base64 itself is kept as it is, though no other one is read by the sync."""
     desk = Helpdesk.build(DESK)
