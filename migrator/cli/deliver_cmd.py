@@ -546,12 +546,13 @@ def _check(
 
         report = _at_work(app, settings, work)
     counts = dict(report.counts)
-    told = ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "nothing"
+    would = "would be " if undo and not yes else ""
+    told = ", ".join(f"{n:,} {would}{name}" for name, n in counts.items()) or "nothing"
     if report.chosen_from:
         told += f", by chance out of {report.chosen_from:,}"
     if undo:
         if not yes:
-            told = f"{told} with --yes; nothing was changed"
+            told += "; without --yes nothing was changed"
         click.echo(f"Notes in {settings.url}: {told}")
     else:
         click.echo(f"Read back from {settings.url}: {told}, {human_bytes(report.bytes)}")
