@@ -28,7 +28,7 @@ def command(office: Office, *options: str) -> subprocess.Popen[bytes]:
     text = f'[tickiti]\nticket_numbers = "map.csv"\n[deliver]\nauthor = "{AUTHOR}"\n'
     (folder / "config.toml").write_text(f'{text}url = "{office.tickiti.url}"\n')
     return subprocess.Popen(
-        [sys.executable, "-m", "migrator", "deliver", "--yes", *options],
+        [sys.executable, "-m", "migrator", "deliver", *(options or ["--yes"])],
         cwd=folder,
         env={**os.environ, "TICKITI_TOKEN": office.tickiti.token, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
         stdout=subprocess.DEVNULL,
@@ -95,6 +95,29 @@ def test_a_pause_in_mid_delivery_holds_it_up(office: Office) -> None:
     office.archive = open_archive(office.root, command="test")
     assert office.there() == office.wanted()
     assert office.counts() == {"delivered": 120}
+
+
+@pytest.mark.parametrize("options", [[], ["--verify"], ["--undo"]])
+def test_a_delivery_that_is_paused_ends_when_told(office: Office, options: list[str]) -> None:
+    """It asks for nothing, says why, and is no failure."""
+    many(office, 2, 1)
+    office.open_there(Tickiti(), 1, 2)
+    office.deliver()
+    office.archive.close()
+    before = len(office.tickiti.requests)
+    pause(office.root, Pause("a", "here", 1, None))
+    process = command(office, *options)
+    assert process.stderr is not None
+    said = b""
+    while b"paused by a" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGTERM)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert len(office.tickiti.requests) == before
+    assert b"Traceback" not in said
 
 
 @pytest.mark.timeout(300)
