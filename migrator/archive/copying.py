@@ -11,7 +11,7 @@ from typing import Final
 
 from migrator.archive.opening import Archive
 from migrator.blobs.base import Store, Verdict
-from migrator.errors import ArchiveDamaged, ArchiveUnreachable, Interrupted
+from migrator.errors import ArchiveDamaged, ArchiveUnreachable, ArchiveUnwritable, Interrupted
 
 _AHEAD: Final = 32
 """Files whose copies are begun before the oldest of them has ended."""
@@ -80,8 +80,11 @@ def _count(done: Copied, sha256: str, size: int, verdict: Verdict | None) -> Non
 
 def _copy(source: Store, target: Store, sha256: str, size: int) -> Verdict | None:
     """Copy one blob; None if it is there."""
-    if target.size(sha256) == size:
-        return None
+    try:
+        if target.size(sha256) == size:
+            return None
+    except ArchiveUnreachable as error:  # it is there to be written
+        raise ArchiveUnwritable(str(error)) from error
     with target.writer() as writer:
         for block in _blocks(source, sha256):
             writer.write(block)
