@@ -39,6 +39,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that are given most time, or the last of them runs alone at the end."""
+
+    def given(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark else 0.0
+
+    items.sort(key=given, reverse=True)
+
+
 def pytest_collection_finish() -> None:
     """Spare every collection of garbage to look at thousands of tests."""
     gc.freeze()
