@@ -29,7 +29,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAST_WORDS: Final = 1.0
 """Seconds for a cancelled request to close its files."""
 
-_LOOK_EVERY: Final = 0.1
+_LOOK_EVERY: Final = 0.05
 """Seconds between two checks of a stop."""
 
 _ACCEPT_AGAIN: Final = 0.1
@@ -193,11 +193,14 @@ class _Server:
         self._uvicorn.should_exit = True
 
     async def _serve(self) -> None:
-        ending = asyncio.create_task(self._end_in_time())
-        await self._uvicorn.serve(sockets=[])
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=[]))
+        ending = asyncio.create_task(self._end_in_time(serving))
+        await asyncio.wait([serving])
         for connection in self._connections:
             connection.abort()
         ending.cancel()
+        if not serving.cancelled():
+            serving.result()
 
     async def _every_second(self) -> None:
         if not self._is_ready:
@@ -244,7 +247,7 @@ class _Server:
                 app_state=self._uvicorn.lifespan.state,
             ).accept(sock, host)
 
-    async def _end_in_time(self) -> None:
+    async def _end_in_time(self, serving: asyncio.Task[None]) -> None:
         while not self._uvicorn.should_exit:  # noqa: ASYNC110 - as uvicorn, which a signal tells
             await asyncio.sleep(_LOOK_EVERY)
         asyncio.get_running_loop().remove_reader(self._listener)
@@ -255,6 +258,10 @@ class _Server:
             for connection in self._connections:
                 if not connection.is_busy:
                     connection.abort()
+            await asyncio.sleep(0)  # now those are gone
+            if not (list(self._connections) or self._uvicorn.server_state.tasks):
+                serving.cancel()  # there is nothing that uvicorn could wait for
+                return
             await asyncio.sleep(_LOOK_EVERY)
         for connection in self._connections:
             connection.abort()
