@@ -17,7 +17,6 @@ The index only narrows a search: what it finds is compared as a whole, which dec
 from __future__ import annotations
 
 import json
-import re
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -39,7 +38,6 @@ _GRAM: Final = 3
 _SEPARATORS: Final = str.maketrans(dict.fromkeys(string.punctuation, " "))
 _STEP: Final = 32
 """Characters of a part of a word that are found in it however long it is."""
-_LONG: Final = re.compile(rf"\S{{{2 * _STEP + 1}}}")
 
 _WORDS: Final = 128
 """The most words a part may be in, of so many words of a part:"""
@@ -305,11 +303,12 @@ class TextSearch:
         """The rarest part of each group, and the texts that may have it; None for many."""
         found = list[tuple[str, set[int]] | None]()
         for group in self._sought:
-            rarest, most = "", _MANY + 1
-            for part in group if self._waiting is not None else ():
+            rarest, most = "" if group[1:] else group[0], _MANY + 1
+            for part in group if group[1:] and self._waiting is not None else ():
                 if most > _RARE and (count := self._count(part, most)) < most:
                     rarest, most = part, count
-            texts = self._texts(rarest, self._all, most) if rarest else None
+            known = rarest and self._waiting is not None
+            texts = self._texts(rarest, self._all, most) if known else None
             found.append(None if texts is None else (rarest, texts))
         return found
 
@@ -398,9 +397,10 @@ def _words(text: str) -> set[str]:
 
     Never change it: words of a text are taken out of the index as they were put in.
     """
-    spaced = text.translate(_SEPARATORS)
-    found = set(spaced.split())
-    for word in [word for word in found if len(word) > 2 * _STEP] if _LONG.search(spaced) else ():
+    found = set(text.translate(_SEPARATORS).split())
+    if max(map(len, found), default=0) <= 2 * _STEP:
+        return found
+    for word in [word for word in found if len(word) > 2 * _STEP]:
         found.remove(word)
         found |= {word[at : at + 2 * _STEP] for at in range(0, len(word) - _STEP, _STEP)}
     return found

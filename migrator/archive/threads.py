@@ -143,10 +143,8 @@ _SEARCHED = 100_000
 # A time track says something beside its text.
 _EMPTY = "p.kind <> 'timetrack' AND (p.text = '' OR is_blank(p.text, p.is_html))"
 _IS_KNOWN = "(p.note IS NOT 'not_kept' OR p.id < 0)"
-_SOME = 100
-"""Tickets compared at once, at first."""
-_FIRST, _SOON, _LATER = 200, 2000, 16_000
-"""Tickets that a search of texts looks at first, without the index, and at once with it."""
+_FIRST, _SOON, _LATER = 150, 2000, 16_000
+"""Tickets looked at first, without the index, and at once with it."""
 _PAGE = 1000
 """Tickets searched at once: other threads of Python wait while their texts are folded."""
 _SUBJECT = "h.subject"
@@ -621,11 +619,13 @@ class Threads:
     ) -> list[TicketHeader]:
         """Return the first of these tickets that pass, without looking at more than are wanted."""
         found: list[TicketHeader] = []
-        where, some = [*where, "h.id IN (SELECT value FROM json_each(:some))"], _SOME
-        while tickets and len(found) < limit:
-            values["some"] = json.dumps(tickets[:some])
+        where, looked, some = [*where, "h.id IN (SELECT value FROM json_each(:some))"], 0, _FIRST
+        while looked < len(tickets) and len(found) < limit:
+            values["some"] = json.dumps(tickets[looked : looked + some])
             found += self._headers(where, values, limit - len(found))
-            tickets, some = tickets[some:], some * 2
+            looked += some
+            left = (limit - len(found)) * looked // (len(found) or 1)
+            some = min(max(left, _FIRST), 2 * some)
         return found
 
     def file_of(self, ticket_id: int, part: str) -> str | None:
