@@ -51,11 +51,11 @@ def find_id(what: str, wanted: str, known: Iterable[tuple[int, str]]) -> int:
     """
     pairs = sorted(set(known))
     name = name_key(wanted)
-    number = re.fullmatch(r"(#?) ?0*([0-9]{1,19})", name, re.ASCII)
+    number = re.fullmatch(r"(#?) ?(-?)0*([0-9]{1,19})", name, re.ASCII)
     found = [
         (key, title)
         for key, title in pairs
-        if (number and str(key) == number[2])
+        if (number and str(key) == number[2] + number[3])
         or (name_key(title) == name and not (number and number[1]))
     ]
     if len({key for key, _ in found}) == 1:

@@ -40,7 +40,7 @@ SIZES = ["0", "1K", "10K", "100K", "1M", "5M", "25M", "50M", "100M", "1G", "more
     multiple=True,
     metavar="ID|TITLE",
     shell_complete=from_archive("departments"),
-    help="csv: only this one; 0 is the trash.",
+    help="csv: only this one; 0 is the trash, -1 has files of no ticket.",
 )
 @click.option(
     "--kind",
@@ -120,7 +120,7 @@ def report(
         if form == "csv":
             if departments:
                 known = [(one.department_id, one.title) for one in archive.access.queues()]
-                known.append((0, "Trash"))
+                known += [(0, "Trash"), (-1, "No ticket")]
                 ids = (find_id("department", name, known) for name in departments)
                 filters["department"] = tuple(ids)
             only = _only(**filters) if filtered else None

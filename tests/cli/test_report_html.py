@@ -21,14 +21,19 @@ NASTY = "te'xt/\u00adpl\u202eain; rm -rf \\ \x1b[2J$(id) \U0001f600\ue000<b>"
 
 @pytest.fixture
 def nasty(home: Path) -> Path:
-    """Add attachments of a type and of a problem that no shell should see unquoted."""
+    """Add attachments of a type and of a problem that no shell should see unquoted.
+
+    And one that belongs to no ticket.
+    """
     with open_archive(home / "archive", command="test") as archive:
         ledger = archive.ledger
         run = ledger.begin_run("run", source="https://help.example.com", scope={})
         with ledger.atomic():
             rows = [Listed(n, 11, 5, NASTY, NASTY, 3, 1_500_000_000) for n in range(20, 35)]
             ledger.record_ticket(run.id, TicketRow(11, 0), rows)
-            for number in range(20, 25):
+            article = Listed(10**15, 0, 0, "a", "", 1, 0, kind="article", place="7")
+            ledger.record_files(run.id, [article])
+            for number in (*range(20, 25), article.id):
                 ledger.settle(Outcome(number, State.FAILED, NASTY, NASTY))
         ledger.finish_run(run.id, exit_code=3, summary={})
     return home
