@@ -153,7 +153,7 @@ def test_an_sqlite_without_fts5_finds_the_same(archive: Archive, tmp_path: Path)
     put(archive, 1, PostRow(10, text="some text"), subject="plate")
     path = archive.path / "checkpoint.db"
     archive.close()
-    with sqlite3.connect(path) as conn:
+    with contextlib.closing(sqlite3.connect(path)) as conn:
         conn.execute("DROP TABLE search")
     with open_read_only(archive.path) as again:
         assert found(again, "some text") == found(again, "me te") == [1]
@@ -309,7 +309,7 @@ def test_a_text_that_no_search_finds_is_told(archive: Archive) -> None:
     put(archive, 1, PostRow(10, text="some text"), PostRow(11))
     archive.queries.self_check()
     archive.close()
-    with sqlite3.connect(archive.path / "checkpoint.db") as conn:
+    with contextlib.closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn, conn:
         conn.execute("DELETE FROM unindexed")
     with (
         open_archive(archive.path, command="test") as again,
@@ -322,7 +322,7 @@ def test_people_are_found_by_an_index(archive: Archive) -> None:
     """A search for who took part reads no post of anybody else."""
     plans: list[str] = []
     put(archive, 1, PostRow(10, author_email="Zo\u00eb@x"), PostRow(11, author_email="A@x"))
-    with sqlite3.connect(archive.path / "checkpoint.db") as conn:
+    with contextlib.closing(sqlite3.connect(archive.path / "checkpoint.db")) as conn:
         for where in (
             "author_email <> '' AND lower(author_email) IN ('a@x')",
             "length(author_email) <> length(CAST(author_email AS BLOB))",

@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 
 TEXT = "The quick brown fox jumps over the lazy dog, number %d.\n"
 
@@ -54,7 +55,7 @@ def png(*more: bytes) -> bytes:
 
 def database() -> bytes:
     """Return a SQLite database."""
-    with sqlite3.connect(":memory:") as db:
+    with closing(sqlite3.connect(":memory:")) as db:
         db.execute("CREATE TABLE t (x)")
         return db.serialize()
 
