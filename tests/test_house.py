@@ -199,6 +199,12 @@ def test_one_module_speaks_http_to_the_source() -> None:
     assert users("httpx") == {"transport.py", "connections.py", "client.py", "channels.py"}
 
 
+def test_no_query_numbers_its_parameters() -> None:
+    """With ``?1``, every Python from 3.12.0 to 3.12.3 warns that parameters will be refused."""
+    for path in MODULES:
+        assert not re.search(r"(?:[=<>(,]|LIMIT) ?\?\d", path.read_text("utf-8")), path
+
+
 def test_every_error_has_an_exit_code_of_the_table() -> None:
     """Each class of the tree has a documented exit code, and the tree in the text names it."""
     found = [

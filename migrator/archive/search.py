@@ -68,8 +68,8 @@ _NEXT_WORDLESS: Final = """
     SELECT w.id, coalesce(c0, '') FROM wordless AS w LEFT JOIN search_content AS c ON c.id = w.id
     WHERE w.id > ? ORDER BY w.id LIMIT 1"""
 _WITH_WORDS: Final = """
-    SELECT c0 FROM search_content WHERE id = ?1 AND NOT EXISTS (
-        SELECT 1 FROM wordless WHERE id = ?1)"""
+    SELECT c0 FROM search_content AS c WHERE id = ? AND NOT EXISTS (
+        SELECT 1 FROM wordless AS w WHERE w.id = c.id)"""
 _IDS: Final = """
     SELECT json_group_object(given.value, CAST(w.id AS TEXT))
     FROM json_each(?) AS given LEFT JOIN words AS w ON word = given.value"""

@@ -436,11 +436,12 @@ class Threads:
         """Return the tickets that were merged into a ticket, directly or not, by id."""
         sql = f"""
             WITH RECURSIVE merged (id) AS (
-                SELECT id FROM tickets WHERE merged_into = ?1
+                SELECT id FROM tickets WHERE merged_into = ?
                 UNION SELECT t.id FROM tickets AS t JOIN merged ON t.merged_into = merged.id)
             SELECT {_HEADER} FROM headers AS h
-            WHERE h.id IN (SELECT id FROM merged WHERE id <> ?1) ORDER BY h.id LIMIT ?2"""
-        return [TicketHeader(*row) for row in self._db.execute(sql, (ticket_id, limit))]
+            WHERE h.id IN (SELECT id FROM merged WHERE id <> ?) ORDER BY h.id LIMIT ?"""
+        found = self._db.execute(sql, (ticket_id, ticket_id, limit))
+        return [TicketHeader(*row) for row in found]
 
     def text(self, response_id: int) -> str:
         """Return the whole text of a post."""
