@@ -74,7 +74,10 @@ _IDS: Final = """
     SELECT json_group_object(given.value, CAST(w.id AS TEXT))
     FROM json_each(?) AS given LEFT JOIN words AS w ON word = given.value"""
 _WAITING: Final = """
-    SELECT (SELECT count(*) FROM unindexed WHERE is_long = 0) + (SELECT count(*) FROM wordless)"""
+    SELECT count(*) FROM (
+        SELECT 1 FROM unindexed WHERE is_long = 0 UNION ALL
+        SELECT 1 FROM wordless WHERE id NOT IN (SELECT id FROM unindexed WHERE is_long = 0)
+        LIMIT ?)"""
 _MORE: Final = """
     SELECT 1 FROM unindexed WHERE is_long = 0 UNION ALL SELECT 1 FROM wordless LIMIT 1"""
 _STATE: Final = f"""
@@ -177,9 +180,9 @@ class TextIndex:
         ((ids,),) = self._db.execute(_IDS, (json.dumps(list(words), ensure_ascii=False),))
         return dict(json.loads(ids))
 
-    def waiting(self) -> int:
-        """Return the number of texts that are to be indexed."""
-        ((waiting,),) = self._db.execute(_WAITING)
+    def waiting(self, most: int = -1) -> int:
+        """Return the number of texts that are to be indexed, or ``most`` when there are more."""
+        ((waiting,),) = self._db.execute(_WAITING, (most,))
         return int(waiting)
 
     @cached_property

@@ -178,9 +178,9 @@ class Threads:
         """Index some of the texts that wait for it; return whether there may be more."""
         return self._index.add()
 
-    def unindexed(self) -> int:
-        """Return the number of texts that wait to be indexed."""
-        return self._index.waiting()
+    def unindexed(self, most: int = -1) -> int:
+        """Return the number of texts that wait to be indexed, or ``most`` when there are more."""
+        return self._index.waiting(most)
 
     def ticket(self, ticket_id: int) -> TicketHeader | None:
         """Return a ticket's header, None for an unknown ticket."""

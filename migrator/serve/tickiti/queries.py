@@ -219,7 +219,7 @@ class Queries:
         if asked is None:
             return
         arguments, names = asked
-        if self._threads.unindexed() > BATCH and not self._catalog.archive.read_only:
+        if self._threads.unindexed(BATCH + 1) > BATCH and not self._catalog.archive.read_only:
             threading.Thread(target=self._index, name="indexer", daemon=True).start()
         found = self._threads.find(
             **arguments,
