@@ -33,9 +33,9 @@ STAYS = {"serve": "Serving", "sandbox": "Ctrl-C ends it", "sync --every": "the n
 APART = {
     r"_MIGRATOR_COMPLETE=": "tests/cli/test_completion.py: in the shells themselves",
     r"-m pytest": "what runs this: it would not end",
-    r"^(python3 -m venv|pipx|uv tool|pip install)": "they install, with a network",
+    r"^(python3 -m venv|pipx|uv tool)": "tests/e2e/test_install.py: into places of its own",
     r"-m tests\.bench": "minutes, with the extra [bench]: tests/e2e/test_examples.py reads them",
-    r"^podman": "needs an image of Python from a registry",
+    r"^podman": "needs an image of Python from a registry: tests/e2e/test_confined.py does as it",
     r"^systemctl|^rm /etc/systemd": "needs systemd at work: tests/e2e/test_units.py has its units",
     r"\bmail -s": "tests/notify/test_channels.py: as the command of a message",
 }
