@@ -125,7 +125,7 @@ def test_gzip_that_yields_nothing_ends() -> None:
 
 def test_what_follows_a_packed_body_is_little() -> None:
     """Members without end, or anything else behind the end, are no part of a reply."""
-    with pytest.raises(UnexpectedReply, match="behind its end"):
+    with pytest.raises(UnexpectedReply, match="after its end"):
         list(received(itertools.repeat(gzip.compress(b"") * 100), "gzip"))
 
 
