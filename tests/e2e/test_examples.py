@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -282,6 +283,32 @@ def test_every_example_runs(rig: MakeRig, tickiti: Tickiti, service: weed.Weed, 
         else:
             inside = "pack" if place.endswith("HANDOVER.md") else "."
             world.sh(script, folder="new" if "migrator init" in script else inside)
+
+
+@pytest.mark.slow
+def test_a_backup_while_a_run_is_at_work_is_whole(rig: MakeRig) -> None:
+    """As the manual has it, over an older one that was not closed, and for its owner alone."""
+    one = rig(tickets=40, latency=0.02)
+    (backup,) = [text for text in examples()["migrator/docs/operations.md"] if "VACUUM" in text]
+    there = one.folder / "backup" / "archive"
+    with one.start("run") as run:
+        assert run.wait_until(lambda: len(one.blobs()) > 10)
+        for _ in range(2):
+            argv = ["bash", "-ec", backup.replace("/mnt/backup", str(one.folder / "backup"))]
+            subprocess.run(argv, cwd=one.folder, check=True)
+            assert [path.name for path in there.iterdir() if path.name != "blobs"] == [
+                "checkpoint.db"
+            ]
+            assert (there / "checkpoint.db").stat().st_mode & 0o077 == 0
+            (there / "checkpoint.db-wal").write_bytes(b"left by an older one")
+            assert run.wait_until(lambda: len(one.blobs()) > 30)
+        (there / "checkpoint.db-wal").unlink()
+        run.wait()
+    config = (one.folder / "config.toml").read_text()
+    (one.folder / "config.toml").write_text(config.replace(str(one.archive), str(there)))
+    verified = json.loads(one.expect(0, "verify", "--json").out)
+    assert verified["checked"] > 10
+    assert (verified["damaged"], verified["lost"]) == (0, 0)
 
 
 def test_every_command_runs_or_says_why_not() -> None:
