@@ -15,6 +15,7 @@ from migrator import errors
 from migrator.archive.queries import TOLD_DELIVERED
 from migrator.cli import COMMANDS, cli
 from migrator.cli.common import App
+from migrator.config import load
 from migrator.report.json_report import COLUMNS
 
 ROOT = Path(__file__).parent.parent
@@ -140,6 +141,20 @@ def test_every_command_of_the_manual_parses(
         (tmp_path / name).touch()
     for line in command_lines(page.read_text("utf-8")):
         parse(line)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_every_configuration_of_the_manual_is_taken(page: Path, tmp_path: Path) -> None:
+    """Each block is a configuration; of lines without a table, each is one of [kayako]."""
+    file = tmp_path / "config.toml"
+    file.touch(0o600)
+    (tmp_path / "map.csv").touch()
+    for kind, block in BLOCK.findall(page.read_text("utf-8")):
+        if kind == "toml":
+            whole = block.lstrip().startswith("[")
+            for text in [block] if whole else [f"[kayako]\n{one}" for one in block.splitlines()]:
+                file.write_text(text.replace("whsec_...", f"whsec_{'A' * 44}"), "utf-8")
+                load(file, need_source=False)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)
