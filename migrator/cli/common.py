@@ -154,7 +154,8 @@ def print_retry(event: Event, /) -> None:
     from migrator.events import Requested, Retrying
 
     if isinstance(event, Retrying):
-        note(f"Trying again in {event.wait:.0f} s: {event.what} ({event.problem})")
+        soon = f"in {event.wait:.0f} s" if event.wait >= 0.5 else "at once"
+        note(f"Trying again {soon}: {event.what} ({event.problem})")
     elif isinstance(event, Requested) and verbosity() > 0:
         note(outcome(event))
 

@@ -146,7 +146,11 @@ def print_gaps(result: RunResult) -> None:
         for gap in gaps[:50]:
             click.echo(f"  {shown(gap)}")
     for what, missing, warning in (
-        ("Threads", result.threads_missing, "Attachments are not affected."),
+        (
+            "Threads",
+            result.threads_missing,
+            "Attachments of posts are not affected; files that these texts link to are not known.",
+        ),
         ("Custom fields", result.fields_missing, "There may be files in them."),
     ):
         if missing:

@@ -198,7 +198,7 @@ class RunResult(Listing):
 
     ``ended_by`` is what stopped the run early, if anything did. ``threads`` counts the
     tickets whose posts were read, and ``threads_missing`` maps those whose posts could not be
-    read to the reason: the next run tries again, and no attachment depends on it.
+    read to the reason: the next run tries again. Files that they link to are not known.
     ``fields_missing`` is the same for custom fields, in which there may be files. ``articles``
     counts the articles and steps that were read, and ``articles_missing`` says by name what could
     not be read of them. ``drift`` is

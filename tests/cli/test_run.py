@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import Row, open_archive, open_beside
+from migrator.cli.run_cmd import print_gaps
+from migrator.pull.options import RunResult
 from migrator.sandbox.kayako import Helpdesk, SandboxOptions, SandboxServer
 from tests.cli.conftest import NO_ARTICLES, Cli
 
@@ -409,3 +411,12 @@ def test_json_lines_on_demand(cli: Cli, serve: Serve) -> None:
         line["event"] for line in lines
     }
     assert {line["run"] for line in lines} == {1}
+
+
+def test_texts_that_could_not_be_read_may_link_to_files(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only attachments of posts are in a list of their own."""
+    print_gaps(RunResult(threads_missing={7: "ticket 7: the server failed (HTTP 500)."}))
+    told = capsys.readouterr().out
+    assert "Threads missing: 1; the next run tries again." in told
+    assert "files that these texts link to are not known" in told
+    assert "ticket 7: the server failed (HTTP 500)." in told
