@@ -38,6 +38,7 @@ APART = {
     r"-m tests\.bench": "minutes, with the extra [bench]: tests/e2e/test_examples.py reads them",
     r"^podman": "needs an image of Python from a registry: tests/e2e/test_confined.py does as it",
     r"^systemctl|^rm /etc/systemd": "needs systemd at work: tests/e2e/test_units.py has its units",
+    r"migrator selftest": "tests/cli/test_selftest.py: in small, as it takes minutes",
     r"\bmail -s": "tests/notify/test_channels.py: as the command of a message",
 }
 """Commands that run elsewhere, or not at all, and why."""
@@ -215,8 +216,6 @@ class World:
             r"--port 8480": "--port 0",
             r"> config.toml": "> other.toml",
             r"--big 200MiB": "--big 1MiB",
-            r"selftest$": "selftest --kills 20 --tickets 60",
-            r"--kills \d+ --tickets \d+": "--kills 1 --tickets 10",
             r"--tickets \d+": "--tickets 10",
             r"^migrator (sandbox|serve)": r"exec migrator \1 --port 0",
             r"^migrator (sync --every)": r"exec migrator \1",

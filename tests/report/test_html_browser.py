@@ -13,6 +13,7 @@ import pytest
 from migrator.archive.records import Count, Group, PacePoint, State
 from migrator.plan.model import Plan
 from migrator.report.model import Problem, Report
+from tests import screenshots
 from tests.report.pages import NOW, plan, report, row, text_of
 
 if TYPE_CHECKING:
@@ -40,14 +41,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start the browser."""
-    api: Any = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright: pip install -e '.[browser]'"
-    )
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
+    pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[browser]'")
+    with screenshots.browser() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import html
 import itertools
+import json
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from migrator.archive import Archive, Department, Listed, Outcome, PostRow, State, TicketRow
+from migrator.archive import (
+    Archive,
+    Department,
+    Listed,
+    Outcome,
+    PostRow,
+    State,
+    TicketRow,
+    open_archive,
+    open_beside,
+)
 from migrator.archive.records import PeopleNote
+from migrator.serve.audit_log import Audited, AuditLog
+from migrator.serve.catalog import EndpointSettings
+from migrator.serve.server import BackgroundServer
+from migrator.serve.web import build_pages
 
 IDS = itertools.count(500)
 NOON = 1_790_000_000
@@ -195,3 +212,22 @@ def hidden(page: str) -> dict[str, str]:
     """Return the hidden fields of a page's forms."""
     found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page)
     return {name: html.unescape(value) for name, value in found}
+
+
+@contextmanager
+def audited(folder: Path) -> Iterator[tuple[Desk, Visitor]]:
+    """Serve the pages of a new archive, with an audit log; give somebody who looks at them."""
+    with (
+        open_archive(folder / "archive", command="test") as archive,
+        open_beside(folder / "archive") as beside,
+        BackgroundServer(
+            Audited(build_pages(beside, EndpointSettings()), AuditLog(folder / "audit"))
+        ) as server,
+        Visitor(base_url=server.url, timeout=20) as visitor,
+    ):
+        yield Desk(archive, server.url), visitor
+
+
+def audit_of(folder: Path) -> list[dict[str, Any]]:
+    """Read that log."""
+    return [json.loads(line) for line in (folder / "audit").read_text().splitlines()]

@@ -14,6 +14,7 @@ import pytest
 
 from migrator.archive import Department, Outcome, PostRow, TicketRow
 from migrator.archive.records import State
+from tests import screenshots
 from tests.web.desks import NOON, Desk, furnish, png
 
 if TYPE_CHECKING:
@@ -30,14 +31,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start the browser."""
-    api: Any = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright: pip install -e '.[browser]'"
-    )
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
+    pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[browser]'")
+    with screenshots.browser() as found:
+        yield found
 
 
 @pytest.fixture

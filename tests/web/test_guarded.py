@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -14,20 +13,12 @@ from migrator.serve.catalog import EndpointSettings
 from migrator.serve.server import BackgroundServer
 from migrator.serve.web import build_pages
 from tests.blobs.layout import path_of
-from tests.web.desks import Desk, Visitor
+from tests.web.desks import Desk, Visitor, audit_of, audited
 
 
 def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
     """Who, which file, which answer: also for views and refusals; other pages leave no line."""
-    with (
-        open_archive(tmp_path / "archive", command="test") as archive,
-        open_beside(tmp_path / "archive") as beside,
-        BackgroundServer(
-            Audited(build_pages(beside, EndpointSettings()), AuditLog(tmp_path / "audit"))
-        ) as server,
-        Visitor(base_url=server.url, timeout=20) as visitor,
-    ):
-        desk = Desk(archive, server.url)
+    with audited(tmp_path) as (desk, visitor):
         desk.ticket(1)
         good, blocked = desk.attach("a.pdf", b"%PDF-1.4 0123456789"), desk.attach("a.exe", b"MZ")
         asked = desk.attach("a.log", b"log")
@@ -40,7 +31,7 @@ def test_downloads_by_browser_are_in_the_audit_log(tmp_path: Path) -> None:
         assert visitor.get(f"/attachments/{blocked}/download").status_code == 403
         assert visitor.get(f"/attachments/{asked}/download").status_code == 403
         assert visitor.get("/attachments/99999/view").status_code == 404
-    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    lines = audit_of(tmp_path)
     found = [
         tuple(line[key] for key in ("token_name", "ticket", "attachment", "status", "whole"))
         for line in lines
@@ -100,7 +91,7 @@ def test_changed_file_is_in_the_audit_log_of_both_faces(tmp_path: Path) -> None:
         blob.write_bytes(b"%PDF-1.4 other text")
         os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert ask() == [404] * 4
-    found = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    found = audit_of(tmp_path)
     facts = [(line["attachment"], line["status"], line["code"]) for line in found[4:]]
     assert facts == [(number, 404, "not_found")] * 4
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 import shutil
 import socket
@@ -15,16 +14,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from migrator.archive import open_archive, open_beside
 from migrator.archive.records import PostRow, Row, State
-from migrator.serve.audit_log import Audited, AuditLog
 from migrator.serve.bounds import ZIPPED
-from migrator.serve.catalog import EndpointSettings
-from migrator.serve.server import BackgroundServer
-from migrator.serve.web import build_pages
 from migrator.serve.web.files import Files
 from tests.blobs.layout import path_of
-from tests.web.desks import NOON, Desk, Visitor, hidden, png
+from tests.web.desks import NOON, Desk, Visitor, audit_of, audited, hidden, png
 
 LARGE = random.Random(1).randbytes(300_000)
 
@@ -256,19 +250,11 @@ def test_few_zips_are_sent_to_one_visitor_at_a_time(desk: Desk, visitor: Visitor
 
 def test_a_zip_is_in_the_audit_log(tmp_path: Path) -> None:
     """Who got which files of which ticket, and whether all of it was sent."""
-    with (
-        open_archive(tmp_path / "archive", command="test") as archive,
-        open_beside(tmp_path / "archive") as beside,
-        BackgroundServer(
-            Audited(build_pages(beside, EndpointSettings()), AuditLog(tmp_path / "audit"))
-        ) as server,
-        Visitor(base_url=server.url, timeout=20) as visitor,
-    ):
-        desk = Desk(archive, server.url)
+    with audited(tmp_path) as (desk, visitor):
         path = desk_with(desk, 1, a__pdf=b"%PDF-1", b__png=png())
         visitor.sign_in(desk.token())
         visitor.get(path)
-    (line,) = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    (line,) = audit_of(tmp_path)
     assert (line["token_name"], line["ticket"], line["filename"]) == ("Priya", 1, "ticket-1.zip")
     assert len(line["attachments"]) == 2
     assert line["whole"] is True
