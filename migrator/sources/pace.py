@@ -195,7 +195,7 @@ GLANCE: Final = 1.0
 """Seconds between two looks whether a halt is over, or a rate has changed."""
 BURST: Final = 0.1
 """Seconds of a rate that may come at once after a pause, so that late timers cost nothing."""
-SLOW: Final = 10.0
+SLOW: Final = 5.0
 """Seconds under way after which the listener learns of a request, then every :data:`GLANCE`."""
 
 _name: ContextVar[str] = ContextVar("name", default="")
