@@ -320,7 +320,8 @@ async def _queue_leftovers(
             return
         if fields and not after:
             await workers.fields.recall()
-        context.listener(LeftoversQueued(len(batch), sum(work.declared_size for work in batch)))
-        for work in batch:
+        if todo := workers.untried(batch):
+            context.listener(LeftoversQueued(len(todo), sum(work.declared_size for work in todo)))
+        for work in todo:
             await workers.fetch(work)
         after = batch[-1].id

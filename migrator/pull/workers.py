@@ -7,7 +7,7 @@ when those are slower.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -103,14 +103,17 @@ class Workers:
         """Queue an attachment."""
         await self._work.put(work)
 
+    def untried(self, works: Iterable[Work]) -> list[Work]:
+        """Return the attachments that this run has not tried in vain."""
+        return [work for work in works if work.id not in self._tried]
+
     async def take_files(self, listed: Sequence[Listed]) -> None:
         """Record files that belong to no post, and queue what is to be fetched."""
         context = self._context
         record = partial(context.archive.ledger.record_files, context.result.run_id, listed)
         recorded = await context.recorder.do(partial(record, recheck=context.options.recheck))
         self._weigh(recorded)
-        todo = [work for work in recorded.todo if work.id not in self._tried]
-        if todo:
+        if todo := self.untried(recorded.todo):
             context.listener(LeftoversQueued(len(todo), sum(one.declared_size for one in todo)))
         for work in todo:
             await self._work.put(work)
@@ -224,7 +227,7 @@ class Workers:
                 await self._note_merge(old)
             # Of a merged ticket they are here by now; of any other one they are fetched again.
             todo += (await record([one for one in listed if one.id in moved], follow=False)).todo
-        todo = [work for work in todo if work.id not in self._tried]
+        todo = self.untried(todo)
         context.listener(
             TicketListed(
                 ticket.id,

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from migrator.archive import Archive, ResponseFilter, open_archive
-from migrator.archive.records import Row, note_id
-from migrator.events import Notice
+from migrator.archive.records import Row, State, note_id
+from migrator.events import AttachmentSettled, Notice
 from migrator.pull.audit import AuditReport, audit
 from migrator.pull.fetch import SHOWN, Fetcher
 from migrator.pull.options import RunOptions, RunResult
@@ -125,6 +125,16 @@ def test_every_file_ends_in_its_truth(archive: Archive, switch: tuple[str, ...])
         tried = set(asked_for(server, before)) - hidden
         assert sorted(tried) == sorted(one for one in asked_for(server, before) if one in tried)
     assert asyncio.run(verify(archive)).exit_code == 0
+
+
+def test_a_file_that_cannot_be_had_is_told_once(archive: Archive) -> None:
+    """Fields are fetched again after the reconciliation, but not what was tried in vain."""
+    desk, ear = Helpdesk.build(SandboxOptions(seed=1, tickets=60, faults=frozenset(FAULTS))), Ear()
+    with SandboxServer(desk) as server:
+        result = pull(server, archive, ear)
+    settled = Counter(one.attachment_id for one in ear.of(AttachmentSettled))
+    assert result.counts[State.FAILED].n > 0
+    assert set(settled.values()) == {1}
 
 
 def test_half_a_reply_is_asked_for_again(tmp_path: Path) -> None:
