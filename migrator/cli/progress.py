@@ -202,7 +202,8 @@ class Lines(ProgressListener):
     ) -> None:
         """Print the last state where no run did, as after reading files."""
         told = self.progress
-        if told.run_id is None and told.settled and list(_figures(told)) != self._figures:
+        reads = self.verbosity >= 0 and told.run_id is None and told.settled
+        if reads and list(_figures(told)) != self._figures:
             self._print(self._line())
         super().__exit__(kind, exc, tb)
 

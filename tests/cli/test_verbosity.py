@@ -43,6 +43,16 @@ def test_quiet_keeps_the_result_only(
     assert "listed" in result.out
 
 
+@pytest.mark.parametrize("command", ["verify", "audit", "plan", "handover"])
+def test_quiet_shows_no_progress_of_what_is_read(
+    cli: Cli, helpdesk: SandboxServer, command: str
+) -> None:
+    """No last line of it either."""
+    cli("run")
+    words = (command, "pack") if command == "handover" else (command,)
+    assert cli("-q", *words).err == ""
+
+
 def test_quiet_keeps_warnings_and_errors(cli: Cli, home: Path) -> None:
     """What one must know is printed all the same, as JSON too."""
     (home / "config.toml").write_text('[kayako]\napi_key = "not-for-others"\n')
