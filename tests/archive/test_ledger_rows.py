@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -304,8 +304,11 @@ def test_many_together_come_to_what_each_alone_comes_to(tmp_path: Path) -> None:
     """Lists and outcomes of a group: the same rows, states and work, also for an id named twice."""
     found = []
     for name, together in (("one", False), ("many", True)):
-        with open_archive(tmp_path / name, command="test") as archive:
-            ledger = Ledger(Checkpoint.connect(archive.path / NAME), clock=lambda: 1000.0)
+        with (
+            open_archive(tmp_path / name, command="test") as archive,
+            closing(Checkpoint.connect(archive.path / NAME)) as db,
+        ):
+            ledger = Ledger(db, clock=lambda: 1000.0)
             told: list[object] = []
             for recheck in (False, True):
                 run = ledger.begin_run("run", source="test", scope={})
@@ -334,8 +337,11 @@ def test_a_group_with_a_wrong_outcome_writes_nothing(archive: Archive) -> None:
 def test_failures_are_tried_again_at_growing_intervals(root: Path) -> None:
     """Soon at first, then ever later, up to a week; a recheck asks at once."""
     now = [1_000_000.0]
-    with open_archive(root, command="test") as archive:
-        ledger = Ledger(Checkpoint.connect(archive.path / NAME), clock=lambda: now[0])
+    with (
+        open_archive(root, command="test") as archive,
+        closing(Checkpoint.connect(archive.path / NAME)) as db,
+    ):
+        ledger = Ledger(db, clock=lambda: now[0])
         waits = []
         for _ in range(9):
             run = ledger.begin_run("run", source="x", scope={})
