@@ -258,7 +258,7 @@ def service() -> Iterator[weed.Weed]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "place", [place for place, found in examples().items() if not all(map(apart, found))]
 )
@@ -292,7 +292,7 @@ def test_a_backup_while_a_run_is_at_work_is_whole(rig: MakeRig) -> None:
     there = one.folder / "backup" / "archive"
     with one.start("run") as run:
         assert run.wait_until(lambda: len(one.blobs()) > 10)
-        for _ in range(2):
+        for _ in range(5):
             argv = ["bash", "-ec", backup.replace("/mnt/backup", str(one.folder / "backup"))]
             subprocess.run(argv, cwd=one.folder, check=True)
             assert [path.name for path in there.iterdir() if path.name != "blobs"] == [
