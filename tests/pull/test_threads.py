@@ -164,11 +164,15 @@ def test_posts_that_cannot_be_read_fail_no_attachment(archive: Archive) -> None:
     assert (result.exit_code, result.threads) == (0, 2)
     assert result.threads_missing == {2: "ticket 2: broken"}
     assert result.summary()["threads_missing"] == {"2": "ticket 2: broken"}
+    assert result.verdict is not None
+    assert "The posts of 1 ticket could not be read: files that" in result.verdict.sentence
     assert desk.asked("ticket").count("ticket 2") == 1
     desk.broken.clear()
     desk.calls.clear()
     again = read(desk, archive)
     assert (again.threads, again.threads_missing) == (1, {})
+    assert again.verdict is not None
+    assert "could not be read" not in again.verdict.sentence
     assert desk.asked("ticket") == ["ticket 2"]
     assert texts(archive, 2) == ["<b>", "answer"]
 
