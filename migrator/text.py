@@ -129,9 +129,10 @@ def human_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as ``1 ticket`` or ``1,204 tickets``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, of: int | None = None) -> str:
+    """Return a number with its noun: ``1 ticket``, ``1,204 tickets``, ``1 of 1,204 tickets``."""
+    total = "" if of is None else f" of {of:,}"
+    return f"{number:,}{total} {noun}{'' if (number if of is None else of) == 1 else 's'}"
 
 
 def iso_time(seconds: int | None) -> str:

@@ -29,7 +29,7 @@ from migrator.cli.common import (
 )
 from migrator.pull.progress import READS, Progress
 from migrator.report.verdict import done, pause, waiting
-from migrator.text import brief, human_bytes, human_duration, iso_time, shown
+from migrator.text import brief, counted, human_bytes, human_duration, iso_time, shown
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -140,15 +140,13 @@ def _sentence(event: events.Event, told: Progress) -> str | None:
 def _figures(told: Progress) -> Iterator[str]:
     """Yield in words what is done so far; a dry run settles nothing."""
     if told.kind != "plan" and (told.settled or told.known or told.todo):
-        of = f" of {told.known:,}" if told.known is not None else ""
-        yield f"{told.settled:,}{of} {told.unit}s"
+        yield counted(told.settled, told.unit, told.known)
         size = f" of {human_bytes(told.expected.bytes)}" if told.expected else ""
         yield human_bytes(told.received) + size
     if told.tickets:
-        total = f" of {told.all_tickets:,}" if told.all_tickets is not None else ""
-        yield f"{told.tickets:,}{total} tickets listed"
+        yield f"{counted(told.tickets, 'ticket', told.all_tickets)} listed"
     if told.kind == "plan":
-        yield f"{told.found:,} attachments, {human_bytes(told.todo_bytes)} to fetch"
+        yield f"{counted(told.found, 'attachment')}, {human_bytes(told.todo_bytes)} to fetch"
     yield from (f"{count:,} {name}" for name, count in told.troubles().items())
     if told.pace:
         yield told.pace

@@ -557,8 +557,7 @@ def how_far(facts: Mapping[str, Any] | None, *, age: int | None = None) -> str:
     parts = []
     tickets, of = _some(facts, "tickets") or 0, _some(facts, "tickets_total")
     if tickets or of:
-        total_ = f" of {of:,}" if of is not None else ""
-        parts.append(f"{tickets:,}{total_} tickets listed")
+        parts.append(f"{counted(tickets, 'ticket', of)} listed")
     parts.append(counted(_some(facts, "attachments") or 0, "attachment"))
     if size := _some(facts, "bytes"):
         parts[-1] += f" ({human_bytes(size)})"

@@ -53,7 +53,7 @@ def test_lines_begin_at_once_and_come_once_a_minute() -> None:
         tell(events.RunFinished(1, 0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1 + 4 + 1
-    assert lines[0].startswith("0 attachments, 0 B, 1 tickets listed")
+    assert lines[0].startswith("0 attachments, 0 B, 1 ticket listed")
     assert lines[-1].startswith("600 attachments, 58.6 KiB, 600 tickets listed")
     assert all(line.endswith("how much there is to do is not known yet") for line in lines[:-1])
 
@@ -139,7 +139,7 @@ def test_a_ticket_listed_twice_is_told_once() -> None:
         tell(events.TicketListed(1, 0, 0))
         tell(events.TicketListed(1, 0, 0, again=True))
         tell(events.RunFinished(1, 0))
-    assert "1 of 1 tickets listed" in stream.getvalue()
+    assert "1 of 1 ticket listed" in stream.getvalue()
 
 
 def test_json_of_a_plan_names_no_run() -> None:
@@ -235,7 +235,7 @@ def test_the_present_pace_is_told_while_it_is_held_back() -> None:
     with Bars(terminal) as bars:
         bars(listed)
         bars(slower)
-    assert re.search(r"run:.*1 tickets listed, 3 of 8 at once", terminal.getvalue())
+    assert re.search(r"run:.*1 ticket listed, 3 of 8 at once", terminal.getvalue())
     stream = io.StringIO()
     with JsonLines(stream, lambda: 0) as lines:
         lines(slower)
