@@ -125,7 +125,7 @@ def test_a_narrowed_run_fetches_its_part_only(cli: Cli, serve: Serve, tmp_path: 
     assert unknown.code == 2
     assert "Support" in unknown.err
     first = cli("run", "--limit-tickets", "1")
-    assert "1 of 1 tickets listed" in first.err
+    assert "1 of 1 ticket listed" in first.err
     assert "left" not in first.err
     with open_beside(tmp_path / "archive") as archive:
         assert archive.queries.ticket_count() in (some, some + 1)
