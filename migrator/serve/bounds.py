@@ -84,11 +84,12 @@ class Share:
     pace: float = 0
 
 
-SEARCHES: Final = Share(threads=3, each=1, pace=0.03)
+SEARCHES: Final = Share(threads=3, each=1, pace=0.018)
 """The bounds of searches of texts, beside those of other queries: they wait for each other only.
 
-A longer pace favours downloads, a shorter one searches: 16 clients get 30 answers a second, half a
-second each, when a search takes less than the pace (``python -m tests.bench search``).
+A longer pace favours downloads, a shorter one searches. With this one, 16 clients get 29 answers a
+second, half a second each and none after more than one, and 16 downloads beside them keep nine
+tenths of their rate (``python -m tests.bench search``; two cores, 200,000 tickets).
 """
 
 # Requests of the API.
