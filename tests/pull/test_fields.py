@@ -130,6 +130,7 @@ def test_every_file_ends_in_its_truth(archive: Archive, switch: tuple[str, ...])
     assert asyncio.run(verify(archive)).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_had_is_told_once(archive: Archive) -> None:
     """Fields are fetched again after the reconciliation, but not what was tried in vain."""
     desk, ear = Helpdesk.build(SandboxOptions(seed=1, tickets=60, faults=frozenset(FAULTS))), Ear()
