@@ -23,7 +23,7 @@ from migrator.cli.common import (
     write,
 )
 from migrator.errors import ConfigError, Interrupted
-from migrator.text import NAMED, brief, find_id, human_bytes, human_duration, shown
+from migrator.text import NAMED, brief, counted, find_id, human_bytes, human_duration, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -495,7 +495,7 @@ def _match(app: App, settings: DeliverConfig, output: Path | None) -> int:
     write([text.getvalue()], output)
     doubts = sum(bool(one.doubt) for one in found)
     note(
-        f"{len(found):,} of {len(wanted):,} tickets have a proposed number, {doubts:,} of them "
+        f"Proposed numbers: {counted(len(found), 'ticket', len(wanted))}, {doubts:,} of them "
         "doubtful. Look through the file; where a line is right, empty its cell doubt, else drop "
         "the line. Then name it as ticket_numbers in [tickiti]"
     )

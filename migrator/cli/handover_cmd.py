@@ -22,7 +22,7 @@ from migrator.cli.common import (
     print_result,
     told,
 )
-from migrator.text import human_bytes, shown
+from migrator.text import counted, human_bytes, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -211,8 +211,8 @@ def _advice(made: Handover) -> Iterator[str]:
         )
     if made.without_file:
         yield (
-            f"{made.without_file:,} attachments are in the manifest without a file; "
-            "their state and problem are given there."
+            f"In the manifest without a file: {counted(made.without_file, 'attachment')}, with "
+            "state and problem."
         )
 
 
@@ -242,8 +242,8 @@ def _check_lines(checked: Check) -> Iterator[str]:
         yield "Do not trust this handover."
     elif lacking := checked.not_handed_over:
         yield (
-            f"This handover is as it was made, but for {lacking:,} files that the archive had "
-            "damaged or lost then."
+            f"This handover is as it was made, but for {counted(lacking, 'file')} that the archive "
+            "had damaged or lost then."
         )
     else:
         yield "This handover is as it was made."

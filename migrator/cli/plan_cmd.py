@@ -21,6 +21,7 @@ from migrator.cli.common import (
     write,
 )
 from migrator.errors import Interrupted
+from migrator.text import counted
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -116,7 +117,7 @@ def _journal(save: Path, options: RunOptions) -> Journal:
     # What a ticket holds does not depend on the scope; an age such as 30d changes each time.
     journal = Journal(save.with_name(save.name + SUFFIX), {"source": options.source_name})
     if len(journal):
-        note(f"Resuming after {len(journal):,} tickets that were listed before.")
+        note(f"Resuming after {counted(len(journal), 'ticket')} listed before.")
     return journal
 
 
@@ -130,7 +131,7 @@ def _ended(error: Exception, journal: Journal | None) -> Exception:
             "where this one stopped"
         )
     return Interrupted(
-        f"interrupted; {len(journal):,} tickets are kept in {str(journal.path)!r}; run the "
+        f"interrupted; {str(journal.path)!r} keeps {counted(len(journal), 'ticket')}; run the "
         "same command again to resume"
     )
 

@@ -11,7 +11,7 @@ import click
 
 from migrator.cli.common import App, note, now, open_beside, pass_app, published_at, reader
 from migrator.errors import ArchiveUnwritable, MigratorError, SourceError
-from migrator.text import human_bytes, iso_time
+from migrator.text import counted, human_bytes, iso_time
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -122,7 +122,8 @@ def restore(app: App, /, *, url: str, target: Path, snapshot: str | None, **how:
     with open_beside(target) as archive:
         files = sum(count.n for count in archive.queries.counts().values())
     click.echo(
-        f"Restored {str(target)!r} from {url}: {files:,} attachments, as of {iso_time(made.time)}."
+        f"Restored {str(target)!r} from {url}: {counted(files, 'attachment')}, "
+        f"as of {iso_time(made.time)}."
     )
     note("What was pulled later than that is pulled again by the next run.")
 

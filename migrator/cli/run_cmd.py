@@ -19,7 +19,7 @@ from migrator.cli.common import (
     settings_from,
 )
 from migrator.errors import ConfigError, SourceError, reason_of
-from migrator.text import shown
+from migrator.text import counted, shown
 
 if TYPE_CHECKING:
     from migrator.archive import Archive
@@ -159,7 +159,7 @@ def print_gaps(result: RunResult) -> None:
             click.echo(f"  ticket {key}: {shown(reason_of(text))}")
     _print_missing_articles(result.articles_missing)
     if result.short:
-        click.echo(f"The source counts {result.short:,} tickets more than it lists.")
+        click.echo(f"The source counts {counted(result.short, 'ticket')} more than it lists.")
     if result.changed:
         first = ", ".join(map(str, sorted(result.changed)[:10]))
         more = f" and {len(result.changed) - 10:,} more" if len(result.changed) > 10 else ""

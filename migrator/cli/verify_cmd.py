@@ -22,7 +22,7 @@ from migrator.cli.common import (
     told,
 )
 from migrator.errors import ArchiveDamaged, Interrupted, MigratorError
-from migrator.text import human_bytes
+from migrator.text import counted, human_bytes
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -232,7 +232,7 @@ def _lines(report: VerifyReport, *, sure: bool) -> Iterator[str]:
     if report.superseded:
         size = human_bytes(sum(report.superseded.values()))
         done = "were removed" if sure else "can go: --superseded --yes removes them"
-        yield f"Superseded replies: {len(report.superseded):,} files, {size}, {done}."
+        yield f"Superseded replies: {counted(len(report.superseded), 'file')}, {size}, {done}."
 
 
 def _advise(report: VerifyReport, *, in_bucket: bool) -> None:
@@ -241,8 +241,8 @@ def _advise(report: VerifyReport, *, in_bucket: bool) -> None:
         note("A bucket with versioning keeps what was removed as noncurrent versions.")
     if report.unused:
         note(
-            f"The ledger knows {report.unused:,} files that no attachment has: attachments may "
-            "have been lost from it. Compare it with a backup.",
+            f"The ledger knows {counted(report.unused, 'file')} that no attachment has: "
+            "attachments may have been lost from it. Compare it with a backup.",
             level="warning",
         )
     if report.exit_code:

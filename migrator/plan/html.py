@@ -10,7 +10,7 @@ from migrator.plan.text import ahead, beside, decisions, partial, scheduled
 from migrator.report import charts, html
 from migrator.report.html import Cell, Cells, Exhibit, Figure, SampledRows, Table, amounts, number
 from migrator.report.verdict import Mood
-from migrator.text import brief, human_bytes, human_duration, shares
+from migrator.text import brief, counted, human_bytes, human_duration, shares
 
 QUEUES_SHOWN = 50
 _BEHIND = {
@@ -80,14 +80,14 @@ def _word(plan: Plan) -> str:
     if not plan.todo.n:
         return "Nothing left to fetch"
     if plan.pace.estimated_seconds is None:
-        return f"{plan.todo.n:,} attachments to fetch"
+        return f"{counted(plan.todo.n, 'attachment')} to fetch"
     return f"About {human_duration(plan.pace.estimated_seconds)}"
 
 
 def _sentence(plan: Plan) -> str:
     pace = plan.pace
     fetch = (
-        f"{plan.todo.n:,} attachments ({human_bytes(plan.todo.bytes)}) with "
+        f"{counted(plan.todo.n, 'attachment')} ({human_bytes(plan.todo.bytes)}) with "
         f"{pace.concurrency} requests at once"
     )
     if pace.estimated_seconds is None:
@@ -131,7 +131,7 @@ def _answers(plan: Plan) -> Exhibit:
     title, listed = "What Tickiti will say to a download", plan.listed.n
     numbers = [_answered(plan, key).n for key, *_ in rows]
     parts = [(name, tone, n) for (_, name, tone, _), n in zip(rows, numbers, strict=True)]
-    chart = charts.balance(title, parts, f"{listed:,} attachments")
+    chart = charts.balance(title, parts, counted(listed, "attachment"))
     written = shares(numbers)
     whole = Cell("listed", note="all attachments in scope")
     table = Table(

@@ -173,18 +173,19 @@ def decisions(plan: Plan) -> Iterator[tuple[str, str]]:
         )
     if verdicts.too_large.n:
         limit = human_bytes(verdicts.max_download)
+        large = f"{counted(verdicts.too_large.n, 'file')} over {limit}"
         yield (
-            f"How {verdicts.too_large.n:,} files over {limit} are read: no call returns one whole.",
+            f"How to read {large}: no call returns one whole.",
             "The pages serve files of any size; `tickiti.max_download` is the limit.",
         )
     if gaps.numbers:
         yield (
-            f"Which ticket of Tickiti is which: {gaps.numbers:,} tickets have no number.",
+            f"Which ticket of Tickiti is which: no number for {counted(gaps.numbers, 'ticket')}.",
             "`migrator deliver --match` proposes them for `tickiti.ticket_numbers`.",
         )
     if gaps.queues:
         yield (
-            f"Which queue {len(gaps.queues):,} departments get: they keep their own ids so far.",
+            f"Which queues for {counted(len(gaps.queues), 'department')}: own ids are kept so far.",
             "Add them to `[tickiti.queues]`.",
         )
     if plan.beyond:
@@ -251,9 +252,9 @@ def beside(plan: Plan) -> Iterator[str]:
     if plan.articles:
         yield (
             f"Knowledge base and troubleshooter: {plan.articles:,} articles and steps with "
-            f"{plan.outside.n:,} files ({human_bytes(plan.outside.bytes)}). Their lists hold the "
-            "files, too: each pass over the whole helpdesk receives them again. They belong to no "
-            "ticket: the pages and the handover have them, the API does not."
+            f"{counted(plan.outside.n, 'file')} ({human_bytes(plan.outside.bytes)}). Their lists "
+            "hold the files, too: each pass over the whole helpdesk receives them again. They "
+            "belong to no ticket: the pages and the handover have them, the API does not."
         )
     if plan.custom_fields is None:
         yield "Custom fields of tickets, and the files in them: not known. Only a run reads them."
@@ -281,7 +282,7 @@ def _fast(fast: FastLook) -> Iterator[str]:
         return
     text = f"  {fast.found:,} of {fast.looked:,} others that were looked at had attachments"
     if fast.missed:
-        text += f": about {fast.missed:,} attachments are not in these figures"
+        text += f": these figures lack about {counted(fast.missed, 'attachment')}"
     elif not fast.found:
         text += f"; hardly more than {min(1.0, 3 / fast.looked):.0%} of all do"
     yield f"{text}."
@@ -342,9 +343,9 @@ def replies(plan: Plan) -> Iterator[str]:
         share = found.bytes / disk.deduped if disk.deduped else 0.0
         than = f", {share:.1%} of these contents" if share else ""
         yield (
-            f"Replies kept as they come: about {found.n:,} files, {size}{blocks}{than}; measured "
-            f"on {found.weighed:,}. Those with custom fields, and the files in them, come on top. "
-            "archive.keep_replies = false leaves them out"
+            f"Replies kept as they come: about {counted(found.n, 'file')}, {size}{blocks}{than}; "
+            f"measured on {found.weighed:,}. Those with custom fields, and the files in them, come "
+            "on top. archive.keep_replies = false leaves them out"
         )
 
 
@@ -386,7 +387,8 @@ def _gaps(plan: Plan) -> Iterator[str]:
             ", ..." if gaps.numbers > len(gaps.first) else ""
         )
         yield ""
-        yield f"Without a number in [tickiti] ticket_numbers: {gaps.numbers:,} tickets: {first}"
+        tickets = counted(gaps.numbers, "ticket")
+        yield f"Without a number in [tickiti] ticket_numbers: {tickets}: {first}"
     if gaps.queues:
         yield from group_lines("Departments without a queue in [tickiti.queues]", gaps.queues)
 
@@ -395,7 +397,8 @@ def _measured(pace: Pace) -> Iterator[str]:
     rate = pace.list_requests / pace.list_seconds if pace.list_seconds else 0
     yield ""
     yield (
-        f"Measured: {pace.list_requests:,} lists at {rate:.1f} a second for each connection, "
-        f"{pace.sampled:,} attachments ({human_bytes(pace.sampled_bytes)}) in "
+        f"Measured: {counted(pace.list_requests, 'list')} at {rate:.1f} a second for each "
+        "connection, "
+        f"{counted(pace.sampled, 'attachment')} ({human_bytes(pace.sampled_bytes)}) in "
         f"{pace.sample_seconds:.1f} s of transfer"
     )

@@ -52,7 +52,7 @@ from migrator.report.text import (
     undeliverable,
 )
 from migrator.report.verdict import ATTENTION, Mood, limits, proof_lines, scope_line, waits
-from migrator.text import brief, human_bytes, human_duration, iso_time, shares, shown
+from migrator.text import brief, counted, human_bytes, human_duration, iso_time, shares, shown
 
 Kind = Literal["text", "number", "name", "word"]
 
@@ -408,7 +408,7 @@ def render_report(report: Report) -> Iterator[str]:
         ),
         samples=tuple(_samples(report, links)),
         sign=(
-            f"{verdict.word}. {report.listed.n:,} attachments listed by the source: "
+            f"{verdict.word}. {counted(report.listed.n, 'attachment')} listed by the source: "
             f"{_held(report):,} in the archive, {report.attention_total:,} failed, missing or "
             f"gone, of which {report.accepted_total:,} accepted as lost, "
             f"{report.states[State.PENDING].n:,} pending. As of {moment(report.generated_at)} UTC."
@@ -443,7 +443,7 @@ def _balance(report: Report, links: Links) -> Exhibit:
     chart = charts.balance(
         "The ledger as a balance",
         [(state.value, state.value, report.states[state].n) for state in ORDER],
-        f"{listed.n:,} attachments listed",
+        f"{counted(listed.n, 'attachment')} listed",
     )
     rows = tuple(
         (
@@ -659,7 +659,7 @@ def _delivered(report: Report) -> Iterator[Exhibit]:
             wide=True,
         )
         there = found.get("delivered", Count())
-        intro = f"{there.n:,} of {total:,} files of tickets, {human_bytes(there.bytes)}."
+        intro = f"{counted(there.n, 'file', total)} of tickets, {human_bytes(there.bytes)}."
         yield Exhibit(f"delivered-{place}", f"Tickiti at {brief(target)}", intro, table=table)
 
 

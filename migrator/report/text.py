@@ -8,7 +8,7 @@ from migrator.archive.records import Count, Group, Row, State
 from migrator.archive.replies import Kept
 from migrator.report import verdict
 from migrator.report.model import Report
-from migrator.text import brief, human_bytes, iso_time, shown
+from migrator.text import brief, counted, human_bytes, iso_time, shown
 
 GROUPS_SHOWN = 20
 REASONS_SHOWN = 3
@@ -115,7 +115,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"Different contents: {files.n:,} ({human_bytes(files.bytes)}; on a disk somewhat more)."
     saved = report.duplicates
     if saved.n:
-        yield f"Duplicates, kept once: {saved.n:,} attachments ({human_bytes(saved.bytes)} saved)."
+        number = counted(saved.n, "attachment")
+        yield f"Duplicates, kept once: {number} ({human_bytes(saved.bytes)} saved)."
     if any(report.texts.values()):
         yield f"{texts(report.texts)}."
     yield f"{replies(report.replies)}."

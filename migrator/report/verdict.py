@@ -299,7 +299,7 @@ def _part(seen: Seen, last: RunInfo) -> str:
     known = seen.tickets.listed if seen.tickets else own or 0
     if own is not None and known > own:
         words = f"the last run: {counted(own, 'ticket')}, {words}"
-    number = f"{known:,} of {of:,} tickets" if of is not None and of >= known else ""
+    number = counted(known, "ticket", of) if of is not None and of >= known else ""
     return (
         f"Part of the helpdesk: {number or counted(known, 'ticket')} ({words}). `migrator run` "
         "without limits looks at all of it."
@@ -490,7 +490,7 @@ def _delivered(target: str, found: Mapping[str, Count]) -> str:
     ]
     rest = f", {', '.join(left)}; `migrator deliver --list` names them" if left else ""
     return (
-        f"Tickiti at {brief(target)}: {there.n:,} of {every:,} files of tickets delivered "
+        f"Tickiti at {brief(target)}: {counted(there.n, 'file', every)} of tickets delivered "
         f"({human_bytes(there.bytes)}) and read back{rest}."
     )
 

@@ -29,7 +29,7 @@ def test_a_handover_is_made_and_checked(cli: Cli, home: Path) -> None:
     assert "damaged" not in made.err
     assert re.search(r"^manifest +3  lines of manifest\.jsonl$", made.out, re.MULTILINE)
     assert "(cd out && sha256sum --check --quiet SHA256SUMS)" in made.out
-    assert "2 attachments are in the manifest without a file" in made.err
+    assert "In the manifest without a file: 2 attachments" in made.err
     (home / "archive").rename(home / "away")
     (home / "config.toml").unlink()
     checked = cli("handover", "--check", "out")
@@ -67,7 +67,7 @@ def test_damage_is_told_and_costs_6(cli: Cli, home: Path) -> None:
     assert made.code == 6
     checked = cli("handover", "--check", "out")
     assert checked.code == 0
-    assert "as it was made, but for 1 files that the archive had damaged or lost" in checked.out
+    assert "as it was made, but for 1 file that the archive had damaged or lost" in checked.out
     assert "In doubt: 1 file of the archive is damaged or lost." in checked.out
     for name in ("report.json", "handover.json"):
         said = json.loads((home / "out" / name).read_text())["verdict"]

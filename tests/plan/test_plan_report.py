@@ -345,7 +345,7 @@ def test_nothing_of_the_helpdesk_controls_the_terminal() -> None:
         ),
         (
             {"fast": FastLook(9000, 900, 9, 1200, 30, 2, 2)},
-            "about 80 attachments are not in these figures",
+            "these figures lack about 80 attachments",
         ),
         (
             {"disk": Disk(100, 90, "sample", 12, 50)},
