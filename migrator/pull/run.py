@@ -162,6 +162,8 @@ async def _finish(context: RunContext, progress: Progress, now: int) -> None:
 
     def finish() -> Verdict:
         """Record how the run ended, then the verdict, which is the exit code."""
+        if context.options.posts:
+            summary["threads_unread"] = archive.threads.count_unread()
         ledger.finish_run(result.run_id, exit_code=result.exit_code, summary=summary)
         set_marks(archive, result, context.options, now)
         verdict = judge(look(archive))

@@ -339,10 +339,10 @@ def _complete(seen: Seen) -> Verdict:
         beside = " The trash was not looked at."
     if whole is not None and whole.scope.get("articles") is False:
         beside += " Knowledge base and troubleshooter were not looked at (kayako.knowledge_base)."
-    if texts := _number(seen.covered, "threads_missing"):
+    if texts := _number(seen.covered, "threads_unread"):
         beside += (
-            f" The posts of {counted(texts, 'ticket')} could not be read: files that only they "
-            "link to are not known. `migrator run` reads them again."
+            f" The posts of {counted(texts, 'ticket')} have not been read: files that only they "
+            "link to are not known. `migrator run` tries to read them."
         )
     if unasked := _number(whole, "unasked_ids"):
         beside += (

@@ -165,14 +165,14 @@ def test_posts_that_cannot_be_read_fail_no_attachment(archive: Archive) -> None:
     assert result.threads_missing == {2: "ticket 2: broken"}
     assert result.summary()["threads_missing"] == {"2": "ticket 2: broken"}
     assert result.verdict is not None
-    assert "The posts of 1 ticket could not be read: files that" in result.verdict.sentence
+    assert "The posts of 1 ticket have not been read: files that" in result.verdict.sentence
     assert desk.asked("ticket").count("ticket 2") == 1
     desk.broken.clear()
     desk.calls.clear()
     again = read(desk, archive)
     assert (again.threads, again.threads_missing) == (1, {})
     assert again.verdict is not None
-    assert "could not be read" not in again.verdict.sentence
+    assert "not been read" not in again.verdict.sentence
     assert desk.asked("ticket") == ["ticket 2"]
     assert texts(archive, 2) == ["<b>", "answer"]
 
@@ -200,6 +200,8 @@ def test_many_failures_end_the_reading_not_the_run(
     assert result.exit_code == 0
     assert len(states(archive)) == 20
     assert 4 <= len(desk.asked("ticket")) <= 6
+    assert result.verdict is not None  # those that were not tried count, too
+    assert "The posts of 20 tickets have not been read" in result.verdict.sentence
     assert [one.text for one in ear.of(Notice) if one.level == "warning"] == [
         "no posts could be read of 4 tickets in a row: the next run may"
     ]
